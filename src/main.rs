@@ -1,0 +1,2 @@
+//! The `opdflow` command.
+fn main() {}

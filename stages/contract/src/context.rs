@@ -1,0 +1,217 @@
+//! What a running stage sees of the world.
+
+use crate::job::StoppedAt;
+use crate::{Event, EventSink, Job, StopFlag};
+use anyhow::{Context as _, Result};
+use opdflow_cache::{Checkpoint, Lease, Object, Store};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// The work folder of a job, its checkpoints and its voice. A stage reads inputs and leaves outputs through it.
+pub struct StageContext {
+    store: Store,
+    job: Job,
+    events: EventSink,
+    stop: StopFlag,
+    lease: Lease,
+    work: PathBuf,
+    metrics: Option<std::fs::File>,
+    started: Instant,
+    /// Seconds of earlier attempts that led to the checkpoint we continue from.
+    before: f64,
+    last_checkpoint: Instant,
+    last_progress: Option<Instant>,
+    step: u64,
+}
+
+/// What is left when the stage is through.
+pub(crate) struct Finished {
+    pub folder: PathBuf,
+    pub seconds: f64,
+    pub lease: Lease,
+}
+
+impl StageContext {
+    pub(crate) fn new(store: Store, job: Job, events: EventSink, stop: StopFlag, lease: Lease) -> Result<Self> {
+        let work = store.work_dir(&job.lineage)?;
+        // Whatever an earlier attempt left half done is of no use: what counts is in checkpoints.
+        for part in ["inputs", "outputs"] {
+            let folder = work.join(part);
+            if folder.exists() {
+                std::fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
+            }
+            std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        }
+        let now = Instant::now();
+        Ok(Self {
+            store, job, events, stop, lease, work,
+            metrics: None, started: now, before: 0.0, last_checkpoint: now, last_progress: None, step: 0,
+        })
+    }
+
+    /// The job: seed, device, threads.
+    #[must_use]
+    pub fn job(&self) -> &Job {
+        &self.job
+    }
+
+    /// The artefact on `port` (`port.name` for one of a map), as a file or folder that the stage may read.
+    ///
+    /// # Errors
+    /// The port is not connected, or the artefact is damaged in the store.
+    pub fn input(&self, port: &str) -> Result<PathBuf> {
+        self.maybe_input(port)?.with_context(|| format!("no artefact on input `{port}`"))
+    }
+
+    /// Like [`Self::input`], but an unconnected port is `None`.
+    ///
+    /// # Errors
+    /// The artefact is damaged in the store.
+    pub fn maybe_input(&self, port: &str) -> Result<Option<PathBuf>> {
+        let Some(input) = self.job.inputs.get(port) else { return Ok(None) };
+        let path = self.work.join("inputs").join(port);
+        if !path.exists() {
+            self.store.place(&input.object, &path).with_context(|| format!("reading input `{port}`"))?;
+        }
+        Ok(Some(path))
+    }
+
+    /// Where the artefact on `port` lies in the store, if it is connected.
+    #[must_use]
+    pub fn object(&self, port: &str) -> Option<&Object> {
+        self.job.inputs.get(port).map(|i| &i.object)
+    }
+
+    /// The names on a map port, sorted.
+    #[must_use]
+    pub fn names(&self, port: &str) -> Vec<String> {
+        let prefix = format!("{port}.");
+        self.job.inputs.keys().filter_map(|k| k.strip_prefix(&prefix)).map(ToOwned::to_owned).collect()
+    }
+
+    /// Where to put the output `port`: a path that does not exist yet, for a file or a folder.
+    #[must_use]
+    pub fn output(&self, port: &str) -> PathBuf {
+        self.work.join("outputs").join(port)
+    }
+
+    /// The newest checkpoint to continue from, at most `horizon` steps old, if there is one. Metrics of later
+    /// steps are forgotten; the clock goes on from where it stood.
+    ///
+    /// # Errors
+    /// The store cannot be read. A damaged checkpoint is no error: the one before it is taken.
+    pub fn resume(&mut self, horizon: u64) -> Result<Option<Checkpoint>> {
+        if self.job.force {
+            self.store.checkpoints(&self.job.lineage).clear()?;
+        }
+        let found = self.store.checkpoints(&self.job.lineage).at_most(horizon)?;
+        self.step = found.as_ref().map_or(0, |c| c.step);
+        self.before = found.as_ref().map_or(0.0, |c| c.elapsed_seconds);
+        self.started = Instant::now();
+        self.keep_metrics(found.as_ref().map(|c| c.path.join("metrics.jsonl")))?;
+        self.events.send(&Event::Started { step: self.step });
+        Ok(found)
+    }
+
+    /// Keeps a checkpoint of `step`: `write` fills the folder that it is given. Returns when it is on the disk.
+    ///
+    /// # Errors
+    /// What `write` says; a full disk.
+    pub fn checkpoint(&mut self, step: u64, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        let metrics = self.metrics_path();
+        let seconds = self.seconds();
+        self.store.checkpoints(&self.job.lineage).save(step, 2, seconds, |folder| -> Result<()> {
+            write(folder)?;
+            if metrics.exists() {
+                std::fs::copy(&metrics, folder.join("metrics.jsonl")).context("keeping the metrics")?;
+            }
+            Ok(())
+        })?;
+        self.last_checkpoint = Instant::now();
+        self.events.send(&Event::Checkpointed { step });
+        Ok(())
+    }
+
+    /// Whether so much time has passed since the last checkpoint that the next is due. The answer never changes
+    /// what a stage computes, only when it saves.
+    #[must_use]
+    pub fn checkpoint_due(&self) -> bool {
+        self.last_checkpoint.elapsed().as_secs_f64() >= self.job.checkpoint_seconds
+    }
+
+    /// Whether the stage should save a checkpoint and return [`Self::stopped`]. Poll it each step.
+    #[must_use]
+    pub fn should_stop(&self) -> bool {
+        self.stop.raised()
+    }
+
+    /// The error that says: stopped as asked, the checkpoint is at `step`.
+    #[must_use]
+    pub fn stopped(&self, step: u64) -> anyhow::Error {
+        StoppedAt(step).into()
+    }
+
+    /// Reports one number of one step.
+    ///
+    /// # Errors
+    /// A full disk.
+    pub fn metric(&mut self, step: u64, name: &str, value: f64) -> Result<()> {
+        self.events.send(&Event::Metric { step, name: name.to_owned(), value });
+        if self.metrics.is_none() {
+            let path = self.metrics_path();
+            self.metrics = Some(std::fs::OpenOptions::new().create(true).append(true).open(&path).with_context(|| path.display().to_string())?);
+        }
+        if let Some(file) = &mut self.metrics {
+            let value = serde_json::Number::from_f64(value).map_or(serde_json::Value::Null, serde_json::Value::Number);
+            writeln!(file, "{}", serde_json::json!({"step": step, "name": name, "value": value})).context("writing the metrics")?;
+        }
+        Ok(())
+    }
+
+    /// Reports how far the stage is. Cheap enough for every step: the scheduler hears of it ten times a second at
+    /// the most, and of the last step always.
+    pub fn progress(&mut self, step: u64, total: u64, note: &str) {
+        self.step = step;
+        let due = self.last_progress.is_none_or(|t| t.elapsed().as_millis() >= 100);
+        if due || step == total {
+            self.last_progress = Some(Instant::now());
+            let _ = self.lease.note(&format!("step {step} of {total}"));
+            self.events.send(&Event::Progress { step, total, note: note.to_owned() });
+        }
+    }
+
+    /// A line for the log.
+    pub fn say(&self, text: impl Into<String>) {
+        self.events.send(&Event::Said { text: text.into() });
+    }
+
+    /// Seconds of work so far, those of earlier attempts included.
+    #[must_use]
+    pub fn seconds(&self) -> f64 {
+        self.before + self.started.elapsed().as_secs_f64()
+    }
+
+    fn metrics_path(&self) -> PathBuf {
+        self.work.join("outputs").join("metrics")
+    }
+
+    /// Takes over the metrics of a checkpoint.
+    fn keep_metrics(&mut self, saved: Option<PathBuf>) -> Result<()> {
+        self.metrics = None;
+        let path = self.metrics_path();
+        let _ = std::fs::remove_file(&path);
+        if let Some(saved) = saved.filter(|p| p.exists()) {
+            std::fs::copy(&saved, &path).with_context(|| path.display().to_string())?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn finish(self) -> Result<Finished> {
+        let seconds = self.seconds();
+        if let Some(file) = &self.metrics {
+            file.sync_all().context("writing the metrics")?;
+        }
+        Ok(Finished { folder: self.work.join("outputs"), seconds, lease: self.lease })
+    }
+}

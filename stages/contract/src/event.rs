@@ -1,0 +1,113 @@
+//! What a stage's process says while it runs: one JSON object a line.
+
+use serde::{Deserialize, Serialize};
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+/// One line from a stage's process to the scheduler. New variants may come; a reader skips what it does not know.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// Another process computes the same lineage; this one waits for it.
+    Waiting {
+        /// That process.
+        pid: u32,
+        /// What it said of itself last, such as `step 40 of 120`.
+        note: String,
+    },
+    /// The stage begins, at this step (0, or where a checkpoint left it).
+    Started {
+        /// The step of the checkpoint that it continues from.
+        step: u64,
+    },
+    /// How far it is.
+    Progress {
+        /// Steps done.
+        step: u64,
+        /// Steps in all.
+        total: u64,
+        /// A few words: `rollout`, `scoring`.
+        note: String,
+    },
+    /// One number of one step.
+    Metric {
+        /// The step.
+        step: u64,
+        /// Its name, such as `reward`.
+        name: String,
+        /// Its value. Not finite values arrive as `null` in JSON and read back as NaN.
+        #[serde(with = "finite")]
+        value: f64,
+    },
+    /// A checkpoint is safely in the store.
+    Checkpointed {
+        /// Its step.
+        step: u64,
+    },
+    /// A line for the log.
+    Said {
+        /// The line.
+        text: String,
+    },
+    /// All outputs are in the store.
+    Published {
+        /// Seconds of work, earlier attempts included.
+        seconds: f64,
+        /// Whether the work was already done when the lease came.
+        found: bool,
+    },
+    /// It stopped where it was asked to, with a checkpoint.
+    Stopped {
+        /// The step of that checkpoint.
+        step: u64,
+    },
+    /// It failed.
+    Failed {
+        /// Whose fault.
+        class: crate::FaultClass,
+        /// The whole chain, one cause a line.
+        message: String,
+    },
+}
+
+mod finite {
+    use serde::{Deserialize, Deserializer, Serializer};
+    pub fn serialize<S: Serializer>(value: &f64, s: S) -> Result<S::Ok, S::Error> {
+        if value.is_finite() { s.serialize_some(value) } else { s.serialize_none() }
+    }
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<f64, D::Error> {
+        Ok(Option::<f64>::deserialize(d)?.unwrap_or(f64::NAN))
+    }
+}
+
+/// Where events go. A scheduler that died must not take its stage with it: a sink whose other end is gone
+/// swallows what it is given.
+#[derive(Clone)]
+pub struct EventSink(Arc<Mutex<Box<dyn FnMut(&Event) + Send>>>);
+
+impl EventSink {
+    /// A sink that calls `f`.
+    pub fn new(f: impl FnMut(&Event) + Send + 'static) -> Self {
+        Self(Arc::new(Mutex::new(Box::new(f))))
+    }
+    /// A sink that writes JSON lines to `out`, each at once.
+    pub fn lines(mut out: impl Write + Send + 'static) -> Self {
+        Self::new(move |event| {
+            if let Ok(mut line) = serde_json::to_vec(event) {
+                line.push(b'\n');
+                let _ = out.write_all(&line).and_then(|()| out.flush());
+            }
+        })
+    }
+    /// A sink that drops everything.
+    #[must_use]
+    pub fn silent() -> Self {
+        Self::new(|_| {})
+    }
+    /// Sends one event.
+    pub fn send(&self, event: &Event) {
+        if let Ok(mut f) = self.0.lock() {
+            f(event);
+        }
+    }
+}

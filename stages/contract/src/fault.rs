@@ -1,0 +1,94 @@
+//! Classes of failure. The class decides the exit code of the stage's process and what the scheduler may do next.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Whose fault it is, and whether another try can help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultClass {
+    /// The user's: a file, a parameter or an input that does not fit. Another try gives the same.
+    User,
+    /// A number became NaN or infinite. Another try gives the same.
+    NotFinite,
+    /// Memory ran out.
+    OutOfMemory,
+    /// The machine's: disk full, store not writable, process lost.
+    Machine,
+    /// Ours: a bug.
+    Bug,
+}
+
+impl FaultClass {
+    /// The exit code of a stage's process, after BSD's sysexits where one fits.
+    #[must_use]
+    pub const fn exit_code(self) -> i32 {
+        match self {
+            Self::User => 65,
+            Self::NotFinite => 66,
+            Self::OutOfMemory => 71,
+            Self::Machine => 74,
+            Self::Bug => 70,
+        }
+    }
+}
+
+/// A failure with its class. Put it into the `anyhow` chain of [`crate::Stage::run`]; without one a failure counts
+/// as a bug of ours.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// Whose it is.
+    pub class: FaultClass,
+    /// What was found and what was expected.
+    pub message: String,
+    /// The way out, if there is one to name.
+    pub help: Option<String>,
+}
+
+impl Fault {
+    /// A fault of the user's.
+    pub fn user(message: impl Into<String>) -> Self {
+        Self { class: FaultClass::User, message: message.into(), help: None }
+    }
+    /// A number that is not finite.
+    pub fn not_finite(message: impl Into<String>) -> Self {
+        Self { class: FaultClass::NotFinite, message: message.into(), help: None }
+    }
+    /// A fault of the machine's.
+    pub fn machine(message: impl Into<String>) -> Self {
+        Self { class: FaultClass::Machine, message: message.into(), help: None }
+    }
+    /// Adds the way out.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// The class of an error from a stage: that of the first [`Fault`] in its chain; a store error is the
+    /// machine's; everything else is a bug.
+    #[must_use]
+    pub fn class_of(error: &anyhow::Error) -> FaultClass {
+        for cause in error.chain() {
+            if let Some(fault) = cause.downcast_ref::<Self>() {
+                return fault.class;
+            }
+            if cause.downcast_ref::<opdflow_cache::StoreError>().is_some() || cause.downcast_ref::<std::io::Error>().is_some() {
+                return FaultClass::Machine;
+            }
+        }
+        FaultClass::Bug
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        if let Some(help) = &self.help {
+            write!(f, "\nhelp: {help}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Fault {}

@@ -1,0 +1,195 @@
+//! One stage, ready to run, and the process that runs it.
+
+use crate::context::Finished;
+use crate::{Event, EventSink, Fault, FaultClass, Kind, StageContext, StopFlag};
+use anyhow::{Context as _, Result};
+use opdflow_cache::{ActionRecord, Digest, Object, Output, Store};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// One stage with everything that its process needs. The scheduler writes it as JSON; paths are the machine's own
+/// and not part of any key.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Job {
+    /// The stage's name in the recipe, for messages only.
+    pub name: String,
+    /// The stage kind.
+    pub kind: String,
+    /// Normalised parameters.
+    pub params: Value,
+    /// Artefacts by port; those of a map port as `port.name`.
+    pub inputs: BTreeMap<String, JobInput>,
+    /// The seed.
+    pub seed: u64,
+    /// The stage's key.
+    pub key: Digest,
+    /// The key less the horizon: checkpoints live under it.
+    pub lineage: Digest,
+    /// The manifest that the key was made from, kept whole in the action record.
+    pub manifest: Value,
+    /// Threads that the stage may use.
+    pub threads: usize,
+    /// `cpu` or `cuda:N`.
+    pub device: String,
+    /// The recipe's folder, for relative paths in parameters.
+    pub folder: PathBuf,
+    /// Root of the store.
+    pub store: PathBuf,
+    /// Seconds between checkpoints that the stage makes of its own accord.
+    pub checkpoint_seconds: f64,
+    /// Compute even if the result is there already (the result is then kept as another attempt).
+    pub force: bool,
+}
+
+/// An artefact on an input port.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct JobInput {
+    /// Where in the store.
+    pub object: Object,
+    /// Its port type.
+    pub port_type: String,
+}
+
+/// How a stage's process ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// All outputs are in the store.
+    Published {
+        /// Whether somebody else had computed them meanwhile.
+        found: bool,
+    },
+    /// It stopped at a checkpoint as asked: exit code 75, run it again to go on.
+    Stopped,
+    /// It failed.
+    Failed(FaultClass, String),
+}
+
+impl Outcome {
+    /// The exit code of the process.
+    #[must_use]
+    pub const fn exit_code(&self) -> i32 {
+        match self {
+            Self::Published { .. } => 0,
+            Self::Stopped => 75,
+            Self::Failed(class, _) => class.exit_code(),
+        }
+    }
+}
+
+/// The error that a stage returns to say that it stopped because it was asked to.
+#[derive(Debug)]
+pub(crate) struct StoppedAt(pub u64);
+
+impl std::fmt::Display for StoppedAt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "stopped at step {}", self.0)
+    }
+}
+
+impl std::error::Error for StoppedAt {}
+
+/// Runs `job` with `kind` under the lease of its lineage and publishes what it leaves. Never panics on what the
+/// stage does; every ending is also an [`Event`].
+pub fn run_job(kind: &dyn Kind, job: &Job, events: &EventSink, stop: &StopFlag) -> Outcome {
+    let outcome = match attempt(kind, job, events, stop) {
+        Ok(outcome) => outcome,
+        Err(error) => match error.downcast_ref::<StoppedAt>() {
+            Some(at) => {
+                events.send(&Event::Stopped { step: at.0 });
+                Outcome::Stopped
+            }
+            None => Outcome::Failed(Fault::class_of(&error), format!("{error:#}")),
+        },
+    };
+    if let Outcome::Failed(class, message) = &outcome {
+        events.send(&Event::Failed { class: *class, message: message.clone() });
+    }
+    outcome
+}
+
+fn attempt(kind: &dyn Kind, job: &Job, events: &EventSink, stop: &StopFlag) -> Result<Outcome> {
+    let store = Store::open(&job.store)?;
+    let _in_use = store.shared()?;
+    let lease = loop {
+        if let Some(lease) = store.try_lease(&job.lineage)? {
+            break lease;
+        }
+        let holder = store.lease_holder(&job.lineage)?;
+        let (pid, note) = holder.map_or((0, String::new()), |h| (h.pid, h.note));
+        events.send(&Event::Waiting { pid, note });
+        if stop.raised() {
+            return Err(StoppedAt(0).into());
+        }
+        std::thread::sleep(Duration::from_millis(300));
+    };
+    if !job.force
+        && let Some(record) = store.action(&job.key)?
+        && record.outputs.values().all(|o| store.present(&o.object))
+    {
+        events.send(&Event::Published { seconds: record.seconds, found: true });
+        return Ok(Outcome::Published { found: true });
+    }
+    let mut context = StageContext::new(store.clone(), job.clone(), events.clone(), stop.clone(), lease)?;
+    let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| kind.run(&job.params, &mut context)));
+    match run {
+        Ok(result) => result?,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+            anyhow::bail!("the stage panicked: {}", text.unwrap_or_else(|| "no message".into()));
+        }
+    }
+    let Finished { folder, seconds, lease } = context.finish()?;
+    let mut outputs = BTreeMap::new();
+    for port in kind.describe().outputs.iter().chain([&crate::kind::METRICS]) {
+        let path = folder.join(port.name);
+        if path.symlink_metadata().is_err() {
+            anyhow::ensure!(port.optional, "stage kind `{}` left no output `{}`", job.kind, port.name);
+            continue;
+        }
+        let object = store.put_path(&path).with_context(|| format!("keeping output `{}`", port.name))?;
+        outputs.insert(port.name.to_owned(), Output { object, port_type: port.port_type.to_owned(), semantic: port.semantic });
+    }
+    let record = ActionRecord {
+        format: 1,
+        key: job.key,
+        lineage: job.lineage,
+        manifest: job.manifest.clone(),
+        outputs,
+        seconds,
+        finished: now(),
+        note: BTreeMap::from([("stage".to_owned(), job.name.clone()), ("device".to_owned(), job.device.clone())]),
+    };
+    store.publish(&record)?;
+    store.clear_work(&lease)?;
+    events.send(&Event::Published { seconds, found: false });
+    Ok(Outcome::Published { found: false })
+}
+
+/// RFC 3339, UTC, whole seconds.
+fn now() -> String {
+    let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    // Civil date from days since 1970-01-01, by eras of 400 years counted from 0000-03-01.
+    let z = days + 719_468;
+    let (era, day_of_era) = (z / 146_097, z % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn now_is_rfc_3339() {
+        let now = super::now();
+        assert_eq!(now.len(), 20, "{now}");
+        assert!(now.starts_with("20") && now.ends_with('Z'), "{now}");
+    }
+}

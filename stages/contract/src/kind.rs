@@ -1,0 +1,218 @@
+//! The stage trait, and the same with its parameter type erased.
+
+use crate::StageContext;
+use crate::port::{Arity, Input, Output};
+use opdflow_cache::Digest;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use std::path::Path;
+
+/// What a stage kind says of itself. All of it is static: `opdflow stages` prints it without running anything.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Description {
+    /// The name after `uses:`.
+    pub kind: &'static str,
+    /// Raised by hand whenever the same inputs and parameters would give other bytes. Part of the key.
+    pub semantics: u32,
+    /// One or two sentences for the reference.
+    pub about: &'static str,
+    /// What it reads.
+    pub inputs: &'static [Input],
+    /// What it leaves.
+    pub outputs: &'static [Output],
+    /// Its parameters, for the reference. A test holds this against the parameter type.
+    pub params: &'static [ParamDoc],
+    /// Parameters that never change the result (a path whose content is in the key as an asset, a cadence, a
+    /// micro-batch). They are not in the key.
+    pub outside_key: &'static [&'static str],
+    /// Whether the recipe's seed changes the result.
+    pub seeded: bool,
+    /// Whether it computes with tensors, so that the numeric profile belongs to its key.
+    pub numeric: bool,
+}
+
+/// A line of the parameter reference.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct ParamDoc {
+    /// The name.
+    pub name: &'static str,
+    /// Meaning, unit and range.
+    pub about: &'static str,
+}
+
+/// A parameter that decides how long a stage runs, and nothing else about its course: a run with a larger value
+/// passes through the very states of one with a smaller value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Horizon {
+    /// The parameter.
+    pub param: &'static str,
+    /// Its value.
+    pub steps: u64,
+}
+
+/// Bytes from outside the store that a stage reads (a user's weights, a recogniser), by content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asset {
+    /// A stable name, such as `ppocr.det`.
+    pub name: String,
+    /// Digest of the content.
+    pub digest: Digest,
+}
+
+/// What a stage takes of the machine while it runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resources {
+    /// Threads; also the slots it takes.
+    pub cpus: usize,
+    /// Bytes of memory that it is expected to need, or 0 if nobody knows.
+    pub memory: u64,
+    /// Whether it runs on a GPU when there is one.
+    pub gpu: bool,
+}
+
+impl Default for Resources {
+    fn default() -> Self {
+        Self { cpus: 1, memory: 0, gpu: false }
+    }
+}
+
+/// A parameter that does not fit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParamFault {
+    /// Where, below `with`: `algorithm.diffusion_nft.beta`; empty for `with` itself.
+    pub path: String,
+    /// What was found and expected.
+    pub message: String,
+    /// The way out.
+    pub help: Option<String>,
+}
+
+impl ParamFault {
+    /// A fault at `path`.
+    pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { path: path.into(), message: message.into(), help: None }
+    }
+    /// Adds the way out.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+/// One kind of stage. Implementations are unit-like values; all state is in the parameters and the context.
+pub trait Stage: Send + Sync + 'static {
+    /// The type of `with:`. Use `#[serde(deny_unknown_fields)]` and defaults; the defaults are filled in before
+    /// the key is made, so that writing one out changes nothing.
+    type Params: Serialize + DeserializeOwned;
+
+    /// The static facts.
+    fn describe(&self) -> Description;
+
+    /// What the types cannot say: ranges, combinations.
+    fn check(&self, _params: &Self::Params) -> Vec<ParamFault> {
+        Vec::new()
+    }
+
+    /// Content from outside the store that the result depends on. `folder` is the recipe's, for relative paths.
+    ///
+    /// # Errors
+    /// A missing or unreadable file, as a fault of the parameter that names it.
+    fn assets(&self, _params: &Self::Params, _folder: &Path) -> Result<Vec<Asset>, ParamFault> {
+        Ok(Vec::new())
+    }
+
+    /// The parameter that is a horizon, if there is one.
+    fn horizon(&self, _params: &Self::Params) -> Option<Horizon> {
+        None
+    }
+
+    /// What it takes of the machine.
+    fn resources(&self, _params: &Self::Params) -> Resources {
+        Resources::default()
+    }
+
+    /// Does the work. Reads only through `context`, leaves every output that [`Description::outputs`] promises,
+    /// polls [`StageContext::should_stop`] and checkpoints if it runs for more than a few seconds.
+    ///
+    /// # Errors
+    /// A [`crate::Fault`] somewhere in the chain says whose fault it is; anything else counts as a bug.
+    fn run(&self, params: Self::Params, context: &mut StageContext) -> anyhow::Result<()>;
+}
+
+/// A stage kind as the engine sees it: parameters are JSON.
+pub trait Kind: Send + Sync {
+    /// See [`Stage::describe`].
+    fn describe(&self) -> Description;
+    /// Checks `with` and gives it back with defaults filled in.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    fn normalise(&self, with: &Value) -> Result<Value, Vec<ParamFault>>;
+    /// See [`Stage::assets`]; `params` are normalised ones.
+    ///
+    /// # Errors
+    /// As there.
+    fn assets(&self, params: &Value, folder: &Path) -> Result<Vec<Asset>, ParamFault>;
+    /// See [`Stage::horizon`].
+    fn horizon(&self, params: &Value) -> Option<Horizon>;
+    /// See [`Stage::resources`].
+    fn resources(&self, params: &Value) -> Resources;
+    /// See [`Stage::run`].
+    ///
+    /// # Errors
+    /// As there.
+    fn run(&self, params: &Value, context: &mut StageContext) -> anyhow::Result<()>;
+
+    /// The input port of this name.
+    fn input(&self, name: &str) -> Option<&'static Input> {
+        self.describe().inputs.iter().find(|p| p.name == name)
+    }
+    /// The output port of this name; `metrics` is on every kind.
+    fn output(&self, name: &str) -> Option<&'static Output> {
+        self.describe().outputs.iter().chain([&METRICS]).find(|p| p.name == name)
+    }
+    /// The inputs that a recipe must connect.
+    fn required(&self) -> Vec<&'static Input> {
+        self.describe().inputs.iter().filter(|p| matches!(p.arity, Arity::One | Arity::Many)).collect()
+    }
+}
+
+/// The side output that every stage has which reports metrics: a JSON line each, `{"step", "name", "value"}`.
+pub(crate) static METRICS: Output = Output::side("metrics", "metrics", "one JSON line per metric: step, name, value");
+
+impl<S: Stage> Kind for S {
+    fn describe(&self) -> Description {
+        Stage::describe(self)
+    }
+    fn normalise(&self, with: &Value) -> Result<Value, Vec<ParamFault>> {
+        let empty = Value::Object(serde_json::Map::new());
+        let with = if with.is_null() { &empty } else { with };
+        let params: S::Params = serde_path_to_error::deserialize(with).map_err(|e| {
+            let path = e.path().to_string();
+            let path = if path == "." { String::new() } else { path };
+            vec![ParamFault::new(path, e.into_inner().to_string())]
+        })?;
+        let faults = self.check(&params);
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        serde_json::to_value(&params).map_err(|e| vec![ParamFault::new("", e.to_string())])
+    }
+    fn assets(&self, params: &Value, folder: &Path) -> Result<Vec<Asset>, ParamFault> {
+        Stage::assets(self, &typed::<S>(params).map_err(|e| ParamFault::new("", e.to_string()))?, folder)
+    }
+    fn horizon(&self, params: &Value) -> Option<Horizon> {
+        Stage::horizon(self, &typed::<S>(params).ok()?)
+    }
+    fn resources(&self, params: &Value) -> Resources {
+        typed::<S>(params).map(|p| Stage::resources(self, &p)).unwrap_or_default()
+    }
+    fn run(&self, params: &Value, context: &mut StageContext) -> anyhow::Result<()> {
+        Stage::run(self, typed::<S>(params)?, context)
+    }
+}
+
+fn typed<S: Stage>(params: &Value) -> Result<S::Params, serde_json::Error> {
+    S::Params::deserialize(params)
+}

@@ -1,0 +1,29 @@
+//! What a stage is, seen from both sides: the engine that plans and starts it, and the code that runs it.
+//!
+//! - [`Stage`] is what a stage author writes; [`Kind`] is the same thing with its parameter type erased, which is
+//!   all that the engine sees; [`Registry`] holds the kinds by name.
+//! - [`port`] has the typed ports, [`fault`] the classes of failure and their exit codes.
+//! - [`Job`] is one stage ready to run, as the scheduler hands it to the child process; [`run_job`] is that process;
+//!   [`StageContext`] is what it gives to the stage: inputs, outputs, checkpoints, metrics, the wish to stop.
+//! - [`Event`] is what the child says to the scheduler, a JSON line each.
+//!
+//! Nothing here knows tensors, recipes or YAML.
+
+mod context;
+mod event;
+mod fault;
+mod job;
+mod kind;
+pub mod port;
+mod registry;
+mod stop;
+
+pub use context::StageContext;
+pub use event::{Event, EventSink};
+pub use fault::{Fault, FaultClass};
+pub use job::{Job, JobInput, Outcome, run_job};
+pub use kind::{Asset, Description, Horizon, Kind, ParamDoc, ParamFault, Resources, Stage};
+pub use opdflow_cache as cache;
+pub use port::{Arity, Input, Output};
+pub use registry::Registry;
+pub use stop::StopFlag;
