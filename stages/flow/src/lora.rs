@@ -1,0 +1,356 @@
+//! Low-rank adapters. An adapter is a value handed to `forward`; the model itself never changes.
+//!
+//! Files are those of peft: a folder with `adapter_config.json` and `adapter_model.safetensors`, keys
+//! `base_model.model.<module path>.lora_A.weight`. A single file with the prefix `transformer.`, as diffusers'
+//! `save_lora_weights` writes, is read too.
+
+use crate::init::{self, Init};
+use crate::nn::LinearShape;
+use crate::weights::{WeightsError, read_tensors, save_tensors};
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+/// Size and place of an adapter.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LoraConfig {
+    /// Inner dimension r.
+    pub rank: i64,
+    /// The adapter's output is scaled by alpha / rank.
+    pub alpha: f64,
+    /// Module names, matched as peft does: the whole path or its last components (`to_q`, `attn.to_q`).
+    pub targets: Vec<String>,
+}
+
+impl LoraConfig {
+    /// The 8 projections of the joint attention that Flow-GRPO and its family train: image and text q, k, v, out.
+    /// `attn2`, the second attention of SD3.5-medium, is not among them.
+    pub fn joint_attention(rank: i64, alpha: f64) -> LoraConfig {
+        let names = ["to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"];
+        LoraConfig { rank, alpha, targets: names.iter().map(|n| format!("attn.{n}")).collect() }
+    }
+
+    /// Whether a module path is a target.
+    pub fn matches(&self, path: &str) -> bool {
+        self.targets.iter().any(|t| path.strip_suffix(t.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
+    }
+}
+
+/// One layer's pair: `a` `[r, in]`, `b` `[out, r]`.
+pub struct Pair {
+    /// Down projection, `lora_A.weight`.
+    pub a: Tensor,
+    /// Up projection, `lora_B.weight`.
+    pub b: Tensor,
+}
+
+/// An adapter: pairs by module path.
+pub struct Lora {
+    config: LoraConfig,
+    scale: f64,
+    pairs: BTreeMap<String, Pair>,
+}
+
+impl Lora {
+    /// A fresh, trainable f32 adapter, peft's `init_lora_weights="gaussian"`: A normal with std 1/r, B zero.
+    pub fn init(config: &LoraConfig, linears: &[LinearShape], seed: u64, device: Device) -> Result<Lora> {
+        ensure!(config.rank > 0, "LoRA rank must be at least 1, found {}", config.rank);
+        let mut pairs = BTreeMap::new();
+        for l in linears.iter().filter(|l| config.matches(&l.name)) {
+            let start = Init::Normal(1.0 / config.rank as f64);
+            let a = init::make(start, &[config.rank, l.d_in], seed, &l.name).to_device(device).set_requires_grad(true);
+            let b = Tensor::zeros([l.d_out, config.rank], (Kind::Float, device)).set_requires_grad(true);
+            pairs.insert(l.name.clone(), Pair { a, b });
+        }
+        ensure!(!pairs.is_empty(), "no linear layer of the model matches the LoRA targets {:?}", config.targets);
+        Ok(Lora { scale: config.alpha / config.rank as f64, config: config.clone(), pairs })
+    }
+
+    /// Reads a peft folder or a single file for a model with these linear layers, f32 and without gradients.
+    /// Refuses halves of pairs, unknown modules, targets without tensors, wrong shapes and variants other than plain LoRA.
+    pub fn load(path: impl AsRef<Path>, linears: &[LinearShape], device: Device) -> Result<Lora> {
+        let path = path.as_ref();
+        let (file, peft) = if path.is_dir() {
+            let config: PeftConfig = crate::config::read_json(&path.join("adapter_config.json"))?;
+            config.check().with_context(|| format!("{}/adapter_config.json", path.display()))?;
+            (path.join("adapter_model.safetensors"), Some(config))
+        } else {
+            (path.to_path_buf(), None)
+        };
+        let name = file.display().to_string();
+        let (tensors, meta) = read_tensors(&file, device, Some(Kind::Float))?;
+        let found = Found::sort(tensors, &name)?;
+        let pairs = found.pairs(linears, &name)?;
+        let rank = pairs.values().next().map(|p| p.a.size()[0]).unwrap_or(0);
+        for (module, p) in &pairs {
+            let r = p.a.size()[0];
+            ensure!(r == rank, "{name}: `{module}` has rank {r}, others {rank}; one rank per adapter is supported");
+        }
+        let (config, scale) = match peft {
+            Some(c) => {
+                ensure!(c.r == rank, "{name}: rank {rank} by its tensors, {} by adapter_config.json", c.r);
+                let config = c.config(&pairs);
+                for l in linears.iter().filter(|l| config.matches(&l.name) && !pairs.contains_key(&l.name)) {
+                    let (tensor, expected) = (format!("{}.lora_A.weight", l.name), vec![rank, l.d_in]);
+                    return Err(WeightsError::Missing { file: name, tensor, expected, hint: String::new() }.into());
+                }
+                (config, c.scale())
+            }
+            None => {
+                let alpha = found.alpha(&meta, &name)?.unwrap_or(rank as f64);
+                let targets = shortest_targets(pairs.keys());
+                (LoraConfig { rank, alpha, targets }, alpha / rank as f64)
+            }
+        };
+        Ok(Lora { config, scale, pairs })
+    }
+
+    /// Writes a peft folder.
+    pub fn save(&self, folder: impl AsRef<Path>) -> Result<()> {
+        let folder = folder.as_ref();
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        // An adapter whose scale does not follow from alpha and rank alone was read from a rank-stabilised one.
+        let plain = self.config.alpha / self.config.rank as f64;
+        let json = serde_json::json!({
+            "peft_type": "LORA", "r": self.config.rank, "lora_alpha": self.config.alpha, "lora_dropout": 0.0,
+            "target_modules": self.config.targets, "bias": "none", "init_lora_weights": "gaussian", "inference_mode": true,
+            "use_dora": false, "use_rslora": (self.scale - plain).abs() > 1e-12, "fan_in_fan_out": false,
+            "rank_pattern": {}, "alpha_pattern": {}, "modules_to_save": null, "task_type": null,
+            "base_model_name_or_path": null,
+        });
+        let text = serde_json::to_string_pretty(&json)? + "\n";
+        let path = folder.join("adapter_config.json");
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        let tensors: Vec<_> = self.named().into_iter().map(|(n, t)| (format!("base_model.model.{n}"), t)).collect();
+        save_tensors(folder.join("adapter_model.safetensors"), &tensors, Kind::Float)
+    }
+
+    /// Rank, alpha and targets.
+    pub fn config(&self) -> &LoraConfig {
+        &self.config
+    }
+
+    /// What the adapter's output is multiplied by.
+    pub fn scale(&self) -> f64 {
+        self.scale
+    }
+
+    /// The pair of one module.
+    pub fn pair(&self, module: &str) -> Option<&Pair> {
+        self.pairs.get(module)
+    }
+
+    /// `(<module path>.lora_A.weight, A), (<module path>.lora_B.weight, B), ..`, sorted by module path.
+    pub fn named(&self) -> Vec<(String, Tensor)> {
+        let both = |(n, p): (&String, &Pair)| {
+            [(format!("{n}.lora_A.weight"), p.a.shallow_clone()), (format!("{n}.lora_B.weight"), p.b.shallow_clone())]
+        };
+        self.pairs.iter().flat_map(both).collect()
+    }
+
+    /// The tensors in the order of [`Lora::named`].
+    pub fn parameters(&self) -> Vec<Tensor> {
+        self.pairs.values().flat_map(|p| [p.a.shallow_clone(), p.b.shallow_clone()]).collect()
+    }
+
+    /// Turns gradients on or off.
+    pub fn set_trainable(&self, on: bool) {
+        for p in self.parameters() {
+            let _ = p.set_requires_grad(on);
+        }
+    }
+
+    /// Overwrites the values with those of `other`, which must have the same modules and sizes.
+    pub fn copy_(&mut self, other: &Lora) -> Result<()> {
+        self.same_form(other)?;
+        let _guard = tch::no_grad_guard();
+        self.parameters().iter_mut().zip(other.parameters()).for_each(|(mine, theirs)| mine.copy_(&theirs));
+        Ok(())
+    }
+
+    /// Moves the values towards `other`: mine + weight (theirs - mine).
+    pub fn lerp_(&mut self, other: &Lora, weight: f64) -> Result<()> {
+        self.same_form(other)?;
+        let _guard = tch::no_grad_guard();
+        for (mine, theirs) in self.parameters().iter_mut().zip(other.parameters()) {
+            let _ = mine.lerp_(&theirs, weight);
+        }
+        Ok(())
+    }
+
+    /// A copy with its own storage and without gradients.
+    pub fn detached(&self) -> Lora {
+        self.map(|t| t.detach().copy())
+    }
+
+    /// A copy on `device`, without gradients.
+    pub fn to(&self, device: Device) -> Lora {
+        self.map(|t| t.detach().to_device(device).copy())
+    }
+
+    fn map(&self, f: impl Fn(&Tensor) -> Tensor) -> Lora {
+        let pairs = self.pairs.iter().map(|(n, p)| (n.clone(), Pair { a: f(&p.a), b: f(&p.b) })).collect();
+        Lora { config: self.config.clone(), scale: self.scale, pairs }
+    }
+
+    fn same_form(&self, other: &Lora) -> Result<()> {
+        let form = |l: &Lora| l.named().into_iter().map(|(n, t)| (n, t.size())).collect::<Vec<_>>();
+        let (mine, theirs) = (form(self), form(other));
+        if let Some((m, t)) = mine.iter().zip(&theirs).find(|(m, t)| m != t) {
+            bail!("the two adapters differ in form: {} {:?} here, {} {:?} there", m.0, m.1, t.0, t.1);
+        }
+        ensure!(mine.len() == theirs.len(), "the two adapters differ: {} tensors here, {} there", mine.len(), theirs.len());
+        Ok(())
+    }
+
+    /// x W' + b with W' = W + scale B A, by whichever way costs less.
+    pub(crate) fn linear(&self, x: &Tensor, w: &Tensor, b: Option<&Tensor>, pair: &Pair) -> Tensor {
+        if let Some(merged) = self.merged(w, pair) {
+            return x.linear(&merged, b);
+        }
+        let (down, up) = (pair.a.to_kind(x.kind()), pair.b.to_kind(x.kind()));
+        let y = x.linear(w, b);
+        let (d_in, d_out) = (down.size()[1], up.size()[0]);
+        let inner = x.reshape([-1, d_in]).matmul(&down.tr()) * self.scale;
+        y.view([-1, d_out]).addmm(&inner, &up.tr()).view_as(&y)
+    }
+
+    /// W + scale B A where that is the cheaper way, else nothing.
+    ///
+    /// For each token, the two thin products cost r (in + out) forward and twice that backward, and merging costs in out
+    /// backward (the gradient of W'). So small layers merge and large ones do not. The choice looks at sizes alone, never at
+    /// the batch or at whether gradients are on, so that a rollout and the training pass over it round alike. Merging
+    /// into less than f32 would lose the adapter in the rounding of the base weight.
+    pub(crate) fn merged(&self, w: &Tensor, pair: &Pair) -> Option<Tensor> {
+        let (r, d_in, d_out) = (pair.a.size()[0], pair.a.size()[1], pair.b.size()[0]);
+        let merge = w.kind() == Kind::Float && d_in * d_out <= 3 * r * (d_in + d_out);
+        merge.then(|| w.addmm(&(&pair.b * self.scale), &pair.a))
+    }
+}
+
+/// The fields of peft's `LoraConfig` that change what the tensors mean.
+#[derive(Deserialize)]
+struct PeftConfig {
+    #[serde(default)]
+    peft_type: Option<String>,
+    r: i64,
+    lora_alpha: f64,
+    #[serde(default)]
+    target_modules: serde_json::Value,
+    #[serde(default)]
+    bias: Option<String>,
+    #[serde(default)]
+    use_rslora: bool,
+    #[serde(default)]
+    use_dora: bool,
+    #[serde(default)]
+    fan_in_fan_out: bool,
+    #[serde(default)]
+    alpha_pattern: HashMap<String, serde_json::Value>,
+    #[serde(default)]
+    modules_to_save: Option<Vec<String>>,
+}
+
+impl PeftConfig {
+    fn check(&self) -> Result<()> {
+        let kind = self.peft_type.as_deref().unwrap_or("LORA");
+        ensure!(kind == "LORA", "`peft_type` is {kind}, supported: LORA");
+        ensure!(self.r > 0, "`r` is {}, it must be at least 1", self.r);
+        ensure!(!self.use_dora, "`use_dora` is true, supported: false");
+        ensure!(!self.fan_in_fan_out, "`fan_in_fan_out` is true, supported: false");
+        ensure!(self.alpha_pattern.is_empty(), "`alpha_pattern` is not supported");
+        ensure!(self.modules_to_save.as_ref().is_none_or(|m| m.is_empty()), "`modules_to_save` is not supported");
+        let bias = self.bias.as_deref().unwrap_or("none");
+        ensure!(bias == "none", "`bias` is {bias}, supported: none");
+        Ok(())
+    }
+
+    fn scale(&self) -> f64 {
+        self.lora_alpha / if self.use_rslora { (self.r as f64).sqrt() } else { self.r as f64 }
+    }
+
+    /// A list of targets is kept in sorted order (peft writes a set, in any order); of a pattern, the modules themselves.
+    fn config(&self, pairs: &BTreeMap<String, Pair>) -> LoraConfig {
+        let listed = self.target_modules.as_array().map(|a| {
+            a.iter().filter_map(|v| v.as_str().map(str::to_string)).collect::<BTreeSet<_>>().into_iter().collect()
+        });
+        let targets = listed.unwrap_or_else(|| pairs.keys().cloned().collect());
+        LoraConfig { rank: self.r, alpha: self.lora_alpha, targets }
+    }
+}
+
+/// The tensors of an adapter file by module path.
+#[derive(Default)]
+struct Found {
+    a: BTreeMap<String, Tensor>,
+    b: BTreeMap<String, Tensor>,
+    alphas: BTreeSet<u64>,
+}
+
+impl Found {
+    fn sort(tensors: BTreeMap<String, Tensor>, file: &str) -> Result<Found> {
+        let mut found = Found::default();
+        for (key, t) in tensors {
+            let path = ["base_model.model.", "transformer."].iter().fold(key.as_str(), |k, p| k.strip_prefix(p).unwrap_or(k));
+            if let Some(m) = path.strip_suffix(".lora_A.weight") {
+                found.a.insert(m.to_string(), t);
+            } else if let Some(m) = path.strip_suffix(".lora_B.weight") {
+                found.b.insert(m.to_string(), t);
+            } else if path.ends_with(".alpha") && t.numel() == 1 {
+                found.alphas.insert(t.double_value(&[]).to_bits());
+            } else {
+                bail!("{file}: tensor `{key}` is not part of a LoRA (expected names ending in .lora_A.weight, .lora_B.weight)");
+            }
+        }
+        ensure!(!found.a.is_empty() || !found.b.is_empty(), "{file}: holds no LoRA tensors");
+        Ok(found)
+    }
+
+    fn pairs(&self, linears: &[LinearShape], file: &str) -> Result<BTreeMap<String, Pair>> {
+        let sizes: HashMap<&str, &LinearShape> = linears.iter().map(|l| (l.name.as_str(), l)).collect();
+        let mut pairs = BTreeMap::new();
+        for module in self.a.keys().chain(self.b.keys()).collect::<BTreeSet<_>>() {
+            let Some(l) = sizes.get(module.as_str()) else {
+                bail!("{file}: `{module}` is no linear layer of this model");
+            };
+            let half = |side: &BTreeMap<String, Tensor>, which: &str, shape: &dyn Fn(i64) -> [i64; 2], axis: usize| {
+                let tensor = format!("{module}.lora_{which}.weight");
+                let file = file.to_string();
+                let Some(t) = side.get(module) else {
+                    let expected = shape(-1).to_vec();
+                    return Err(WeightsError::Missing { file, tensor, expected, hint: "; -1 is the rank".into() });
+                };
+                let found = t.size();
+                let expected = shape(found.get(axis).copied().unwrap_or(-1)).to_vec();
+                if found != expected { Err(WeightsError::Shape { file, tensor, found, expected }) } else { Ok(t.shallow_clone()) }
+            };
+            let a = half(&self.a, "A", &|r| [r, l.d_in], 0)?;
+            let r = a.size()[0];
+            let b = half(&self.b, "B", &|_| [l.d_out, r], 1)?;
+            pairs.insert(module.clone(), Pair { a, b });
+        }
+        Ok(pairs)
+    }
+
+    /// Alpha of a single file: its `.alpha` tensors, or the adapter configuration that diffusers keeps in the metadata.
+    fn alpha(&self, meta: &HashMap<String, String>, file: &str) -> Result<Option<f64>> {
+        ensure!(self.alphas.len() <= 1, "{file}: holds several values of alpha; one per adapter is supported");
+        if let Some(bits) = self.alphas.first() {
+            return Ok(Some(f64::from_bits(*bits)));
+        }
+        let Some(text) = meta.get("lora_adapter_metadata") else { return Ok(None) };
+        let json: serde_json::Value = serde_json::from_str(text).with_context(|| format!("{file}: lora_adapter_metadata"))?;
+        Ok(json.get("transformer.lora_alpha").or_else(|| json.get("lora_alpha")).and_then(|v| v.as_f64()))
+    }
+}
+
+/// Targets for a file that names none: the module paths without their block number and what is before it.
+fn shortest_targets<'a>(modules: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let tail = |m: &String| match m.split_once("transformer_blocks.").and_then(|(_, rest)| rest.split_once('.')) {
+        Some((_, rest)) => rest.to_string(),
+        None => m.clone(),
+    };
+    modules.map(tail).collect::<BTreeSet<_>>().into_iter().collect()
+}

@@ -1,0 +1,188 @@
+//! The layers that the models are built of. Each holds its tensors and nothing else; an adapter is an argument.
+
+use crate::init::Init;
+use crate::lora::Lora;
+use crate::weights::Scope;
+use anyhow::Result;
+use serde::Deserialize;
+use tch::Tensor;
+
+/// A linear layer's place and size: what an adapter needs to know of a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinearShape {
+    /// Full module path, as in the checkpoint.
+    pub name: String,
+    /// Features in.
+    pub d_in: i64,
+    /// Features out.
+    pub d_out: i64,
+}
+
+/// `torch.nn.Linear`: weight `[out, in]`, bias `[out]`.
+pub struct Linear {
+    /// Full module path, as in the checkpoint, e.g. `transformer_blocks.0.attn.to_q`.
+    pub name: String,
+    pub(crate) w: Tensor,
+    pub(crate) b: Option<Tensor>,
+}
+
+impl Linear {
+    /// Takes `weight` and, if asked, `bias` (fresh: zero) from `scope`.
+    pub fn new(scope: &Scope, d_in: i64, d_out: i64, bias: bool, init: Init) -> Result<Linear> {
+        let w = scope.get("weight", &[d_out, d_in], init)?;
+        let b = if bias { Some(scope.get("bias", &[d_out], Init::Zeros)?) } else { None };
+        Ok(Linear { name: scope.path().to_string(), w, b })
+    }
+
+    /// `[.., in]` to `[.., out]`, with the adapter's part added where it has one for this layer.
+    pub fn forward(&self, x: &Tensor, lora: Option<&Lora>) -> Tensor {
+        match lora.and_then(|l| l.pair(&self.name).map(|p| (l, p))) {
+            None => x.linear(&self.w, self.b.as_ref()),
+            Some((l, pair)) => l.linear(x, &self.w, self.b.as_ref(), pair),
+        }
+    }
+
+    /// Name and size.
+    pub fn shape(&self) -> LinearShape {
+        let size = self.w.size();
+        LinearShape { name: self.name.clone(), d_in: size[1], d_out: size[0] }
+    }
+}
+
+/// `torch.nn.LayerNorm` over the last dimension, with or without weight and bias.
+pub struct LayerNorm {
+    affine: Option<(Tensor, Tensor)>,
+    dim: i64,
+    eps: f64,
+}
+
+impl LayerNorm {
+    /// With `weight` and `bias` from `scope`.
+    pub fn new(scope: &Scope, dim: i64, eps: f64) -> Result<LayerNorm> {
+        let affine = Some((scope.get("weight", &[dim], Init::Ones)?, scope.get("bias", &[dim], Init::Zeros)?));
+        Ok(LayerNorm { affine, dim, eps })
+    }
+
+    /// `elementwise_affine=False`: no tensors.
+    pub fn plain(dim: i64, eps: f64) -> LayerNorm {
+        LayerNorm { affine: None, dim, eps }
+    }
+
+    /// Any `[.., dim]` to the same shape.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        let (w, b) = self.affine.as_ref().map_or((None, None), |(w, b)| (Some(w), Some(b)));
+        x.layer_norm([self.dim], w, b, self.eps, false)
+    }
+}
+
+/// Root-mean-square norm over the last dimension with a weight: diffusers `RMSNorm`, transformers `T5LayerNorm`.
+/// The mean is taken in f32 whatever the input.
+pub struct RmsNorm {
+    pub(crate) w: Tensor,
+    pub(crate) eps: f64,
+}
+
+impl RmsNorm {
+    /// Takes `weight` from `scope`.
+    pub fn new(scope: &Scope, dim: i64, eps: f64) -> Result<RmsNorm> {
+        Ok(RmsNorm { w: scope.get("weight", &[dim], Init::Ones)?, eps })
+    }
+
+    /// Any `[.., dim]` to the same shape.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        x.rms_norm([self.w.size()[0]], Some(&self.w), self.eps)
+    }
+}
+
+/// `torch.nn.GroupNorm` over `[B, C, ..]`.
+pub struct GroupNorm {
+    w: Tensor,
+    b: Tensor,
+    groups: i64,
+    eps: f64,
+}
+
+impl GroupNorm {
+    /// Takes `weight` and `bias` from `scope`.
+    pub fn new(scope: &Scope, groups: i64, channels: i64, eps: f64) -> Result<GroupNorm> {
+        let (w, b) = (scope.get("weight", &[channels], Init::Ones)?, scope.get("bias", &[channels], Init::Zeros)?);
+        Ok(GroupNorm { w, b, groups, eps })
+    }
+
+    /// `[B, C, ..]` to the same shape.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        x.group_norm(self.groups, Some(&self.w), Some(&self.b), self.eps, false)
+    }
+}
+
+/// `torch.nn.Conv2d` with a square kernel and a bias.
+pub struct Conv2d {
+    w: Tensor,
+    b: Tensor,
+    stride: i64,
+    padding: i64,
+}
+
+impl Conv2d {
+    /// Takes `weight` `[out, in, k, k]` and `bias` `[out]` from `scope`.
+    pub fn new(scope: &Scope, c_in: i64, c_out: i64, kernel: i64, stride: i64, padding: i64) -> Result<Conv2d> {
+        let w = scope.get("weight", &[c_out, c_in, kernel, kernel], Init::FanIn)?;
+        let b = scope.get("bias", &[c_out], Init::Uniform(1.0 / ((c_in * kernel * kernel) as f64).sqrt()))?;
+        Ok(Conv2d { w, b, stride, padding })
+    }
+
+    /// `[B, in, H, W]` to `[B, out, H', W']`.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        x.conv2d(&self.w, Some(&self.b), [self.stride; 2], [self.padding; 2], [1, 1], 1)
+    }
+}
+
+/// `torch.nn.Embedding`: weight `[n, dim]`.
+pub struct Embedding {
+    pub(crate) w: Tensor,
+}
+
+impl Embedding {
+    /// Takes `weight` from `scope`.
+    pub fn new(scope: &Scope, n: i64, dim: i64, init: Init) -> Result<Embedding> {
+        Ok(Embedding { w: scope.get("weight", &[n, dim], init)? })
+    }
+
+    /// Int64 ids of any shape to `[.., dim]`.
+    pub fn forward(&self, ids: &Tensor) -> Tensor {
+        Tensor::embedding(&self.w, ids, -1, false, false)
+    }
+}
+
+/// The activation functions that the supported configurations name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum Activation {
+    /// x * sigmoid(1.702 x), as in the first CLIP.
+    #[serde(rename = "quick_gelu")]
+    QuickGelu,
+    /// The exact GELU.
+    #[serde(rename = "gelu")]
+    Gelu,
+    /// The tanh approximation of GELU.
+    #[serde(rename = "gelu_new", alias = "gelu_pytorch_tanh")]
+    GeluTanh,
+    /// max(x, 0).
+    #[serde(rename = "relu")]
+    Relu,
+    /// x * sigmoid(x).
+    #[serde(rename = "silu", alias = "swish")]
+    Silu,
+}
+
+impl Activation {
+    /// Element by element.
+    pub fn forward(self, x: &Tensor) -> Tensor {
+        match self {
+            Activation::QuickGelu => x * (x * 1.702).sigmoid(),
+            Activation::Gelu => x.gelu("none"),
+            Activation::GeluTanh => x.gelu("tanh"),
+            Activation::Relu => x.relu(),
+            Activation::Silu => x.silu(),
+        }
+    }
+}

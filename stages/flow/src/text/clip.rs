@@ -1,0 +1,186 @@
+//! The CLIP text encoders: transformers `CLIPTextModelWithProjection`.
+
+use crate::config::supported;
+use crate::init::Init;
+use crate::nn::{Activation, Embedding, LayerNorm, Linear};
+use crate::weights::Scope;
+use anyhow::{Result, ensure};
+use serde::Deserialize;
+use tch::{Kind, Tensor};
+
+/// The configuration of transformers' `CLIPTextConfig`, with its defaults.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct ClipConfig {
+    /// Entries of the vocabulary.
+    pub vocab_size: i64,
+    /// Width.
+    pub hidden_size: i64,
+    /// Width inside the feed-forward part.
+    pub intermediate_size: i64,
+    /// Width of the pooled output.
+    pub projection_dim: i64,
+    /// Layers.
+    pub num_hidden_layers: i64,
+    /// Heads.
+    pub num_attention_heads: i64,
+    /// Longest sequence.
+    pub max_position_embeddings: i64,
+    /// Activation of the feed-forward part.
+    pub hidden_act: Activation,
+    /// Epsilon of the layer norms.
+    pub layer_norm_eps: f64,
+    /// The token at whose first place the output is pooled. Old checkpoints carry 2, which means: at the largest id.
+    pub eos_token_id: i64,
+}
+
+impl Default for ClipConfig {
+    fn default() -> ClipConfig {
+        ClipConfig {
+            vocab_size: 49408,
+            hidden_size: 512,
+            intermediate_size: 2048,
+            projection_dim: 512,
+            num_hidden_layers: 12,
+            num_attention_heads: 8,
+            max_position_embeddings: 77,
+            hidden_act: Activation::QuickGelu,
+            layer_norm_eps: 1e-5,
+            eos_token_id: 49407,
+        }
+    }
+}
+
+impl ClipConfig {
+    /// Refuses what cannot be.
+    pub fn check(&self) -> Result<()> {
+        const WHAT: &str = "CLIP text config";
+        for (key, value) in [
+            ("vocab_size", self.vocab_size),
+            ("hidden_size", self.hidden_size),
+            ("intermediate_size", self.intermediate_size),
+            ("projection_dim", self.projection_dim),
+            ("num_hidden_layers", self.num_hidden_layers),
+            ("num_attention_heads", self.num_attention_heads),
+            ("max_position_embeddings", self.max_position_embeddings),
+        ] {
+            supported(WHAT, key, value, value > 0, "1 or more")?;
+        }
+        let (d, h) = (self.hidden_size, self.num_attention_heads);
+        ensure!(d % h == 0, "{WHAT}: `hidden_size` {d} is not a multiple of `num_attention_heads` {h}");
+        Ok(())
+    }
+}
+
+struct Layer {
+    norm1: LayerNorm,
+    norm2: LayerNorm,
+    q: Linear,
+    k: Linear,
+    v: Linear,
+    out: Linear,
+    fc1: Linear,
+    fc2: Linear,
+    act: Activation,
+    heads: i64,
+}
+
+impl Layer {
+    fn new(scope: &Scope, c: &ClipConfig) -> Result<Layer> {
+        let d = c.hidden_size;
+        let depth = (2.0 * c.num_hidden_layers as f64).powf(-0.5);
+        let (narrow, wide) = (Init::Normal((d as f64).powf(-0.5) * depth), Init::Normal((d as f64).powf(-0.5)));
+        let attn = |name: &str, init| Linear::new(&scope.sub("self_attn").sub(name), d, d, true, init);
+        let mlp = scope.sub("mlp");
+        let inside = Init::Normal((2.0 * d as f64).powf(-0.5));
+        Ok(Layer {
+            norm1: LayerNorm::new(&scope.sub("layer_norm1"), d, c.layer_norm_eps)?,
+            norm2: LayerNorm::new(&scope.sub("layer_norm2"), d, c.layer_norm_eps)?,
+            q: attn("q_proj", narrow)?,
+            k: attn("k_proj", narrow)?,
+            v: attn("v_proj", narrow)?,
+            out: attn("out_proj", wide)?,
+            fc1: Linear::new(&mlp.sub("fc1"), d, c.intermediate_size, true, inside)?,
+            fc2: Linear::new(&mlp.sub("fc2"), c.intermediate_size, d, true, narrow)?,
+            act: c.hidden_act,
+            heads: c.num_attention_heads,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Tensor {
+        let y = self.norm1.forward(x);
+        let (b, n, d) = y.size3().unwrap_or_default();
+        let [q, k, v] = [&self.q, &self.k, &self.v]
+            .map(|l| l.forward(&y, None).view([b, n, self.heads, d / self.heads]).transpose(1, 2));
+        let y = Tensor::scaled_dot_product_attention(&q, &k, &v, None::<&Tensor>, 0.0, true, None, false);
+        let x = x + self.out.forward(&y.transpose(1, 2).flatten(2, 3), None);
+        let y = self.act.forward(&self.fc1.forward(&self.norm2.forward(&x), None));
+        x + self.fc2.forward(&y, None)
+    }
+}
+
+/// What the pipeline takes from a CLIP text encoder.
+pub struct ClipOutput {
+    /// `hidden_states[-2]`: what enters the last layer, `[B, L, D]`.
+    pub hidden: Tensor,
+    /// `last_hidden_state` after the final norm, `[B, L, D]`.
+    pub last: Tensor,
+    /// `text_embeds`: the projection of the last state at the end token, `[B, P]`.
+    pub pooled: Tensor,
+}
+
+/// transformers `CLIPTextModelWithProjection`, checkpoint `text_encoder/model.safetensors`.
+pub struct ClipText {
+    config: ClipConfig,
+    tokens: Embedding,
+    positions: Embedding,
+    layers: Vec<Layer>,
+    norm: LayerNorm,
+    projection: Linear,
+}
+
+impl ClipText {
+    /// Takes its tensors from `scope`.
+    pub fn new(scope: &Scope, config: &ClipConfig) -> Result<ClipText> {
+        config.check()?;
+        let (text, d) = (scope.sub("text_model"), config.hidden_size);
+        let (emb, layers) = (text.sub("embeddings"), text.sub("encoder.layers"));
+        let wide = Init::Normal((d as f64).powf(-0.5));
+        Ok(ClipText {
+            tokens: Embedding::new(&emb.sub("token_embedding"), config.vocab_size, d, Init::Normal(0.02))?,
+            positions: Embedding::new(&emb.sub("position_embedding"), config.max_position_embeddings, d, Init::Normal(0.02))?,
+            layers: (0..config.num_hidden_layers).map(|i| Layer::new(&layers.sub(i), config)).collect::<Result<_>>()?,
+            norm: LayerNorm::new(&text.sub("final_layer_norm"), d, config.layer_norm_eps)?,
+            projection: Linear::new(&scope.sub("text_projection"), d, config.projection_dim, false, wide)?,
+            config: config.clone(),
+        })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &ClipConfig {
+        &self.config
+    }
+
+    /// Ids `[B, L]` (Int64); padding is attended to, as upstream.
+    pub fn forward(&self, ids: &Tensor) -> Result<ClipOutput> {
+        let (_, n) = ids.size2()?;
+        let max = self.config.max_position_embeddings;
+        ensure!(n <= max, "{n} tokens, this CLIP text encoder takes at most {max}");
+        let ids = ids.to_device(self.tokens.w.device());
+        let mut x = self.tokens.forward(&ids) + self.positions.w.narrow(0, 0, n);
+        let mut hidden = x.shallow_clone();
+        for layer in &self.layers {
+            hidden = x;
+            x = layer.forward(&hidden);
+        }
+        let last = self.norm.forward(&x);
+        let score = match self.config.eos_token_id {
+            2 => ids,
+            eos => ids.eq(eos).to_kind(Kind::Int64),
+        };
+        // argmax takes the first of equals, as upstream counts on: the padding may be the end token itself.
+        let place = score.argmax(1, true).unsqueeze(-1).expand([-1, 1, last.size()[2]], false);
+        let pooled = self.projection.forward(&last.gather(1, &place, false).squeeze_dim(1), None);
+        Ok(ClipOutput { hidden, last, pooled })
+    }
+}

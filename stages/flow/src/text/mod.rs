@@ -1,0 +1,4 @@
+//! Prompts to what the transformer is conditioned on.
+
+pub mod clip;
+pub mod t5;

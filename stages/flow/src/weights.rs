@@ -1,0 +1,452 @@
+//! A named set of tensors: read from safetensors files, or freshly made from a seed.
+//!
+//! A model asks for its tensors through a [`Scope`] by the names that the diffusers or transformers checkpoint uses, so
+//! loading needs no rename table. Files are read lazily, one tensor at a time, so the peak is one tensor above the model.
+
+use crate::init::{self, Init};
+use anyhow::{Context, Result};
+use safetensors::tensor::{Dtype, Metadata, TensorView};
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use tch::{Device, Kind, Tensor};
+
+/// What can be wrong with a file of weights.
+#[derive(Debug, thiserror::Error)]
+pub enum WeightsError {
+    /// The header is not that of a safetensors file.
+    #[error("{file}: not a readable safetensors file: {reason}")]
+    Header {
+        /// The file.
+        file: String,
+        /// What the header lacks.
+        reason: String,
+    },
+    /// The file is shorter or longer than its header says.
+    #[error("{file}: expected {expected} bytes by its header, found {found}: the file is cut off or damaged")]
+    Length {
+        /// The file.
+        file: String,
+        /// Bytes by the header.
+        expected: u64,
+        /// Bytes on disk.
+        found: u64,
+    },
+    /// The model needs a tensor that is not there.
+    #[error("{file}: tensor `{tensor}` is missing (expected with shape {expected:?}){hint}")]
+    Missing {
+        /// The file or folder.
+        file: String,
+        /// The tensor's full name.
+        tensor: String,
+        /// The shape by the configuration.
+        expected: Vec<i64>,
+        /// The nearest thing that is there, if any.
+        hint: String,
+    },
+    /// The tensor has another shape than the configuration says.
+    #[error("{file}: tensor `{tensor}` has shape {found:?}, expected {expected:?}")]
+    Shape {
+        /// The file.
+        file: String,
+        /// The tensor's full name.
+        tensor: String,
+        /// The shape in the file.
+        found: Vec<i64>,
+        /// The shape by the configuration.
+        expected: Vec<i64>,
+    },
+    /// A number format that is not read here.
+    #[error("{file}: tensor `{tensor}` has dtype {found}, supported: F64, F32, F16, BF16, I64, I32, I16, I8, U8, BOOL")]
+    Dtype {
+        /// The file.
+        file: String,
+        /// The tensor's full name.
+        tensor: String,
+        /// The dtype in the file.
+        found: String,
+    },
+    /// Tensors that no module asked for.
+    #[error("{file}: {} tensors belong to no module of this model, the first: {}", names.len(), names.iter().take(5).cloned().collect::<Vec<_>>().join(", "))]
+    Unexpected {
+        /// The file or folder.
+        file: String,
+        /// Their names, sorted.
+        names: Vec<String>,
+    },
+}
+
+struct Shard {
+    path: PathBuf,
+    file: File,
+    data_start: u64,
+    header: Metadata,
+}
+
+enum Source {
+    Files { what: PathBuf, shards: Vec<Shard>, home: HashMap<String, usize> },
+    Fresh { seed: u64, dense: bool },
+}
+
+/// A named set of tensors. Send, not Sync, as tensors are.
+pub struct Weights {
+    source: Source,
+    device: Device,
+    kind: Kind,
+    taken: RefCell<BTreeMap<String, Tensor>>,
+}
+
+impl Weights {
+    /// Opens one safetensors file, a `*.safetensors.index.json`, or a folder that holds either under one of the names
+    /// that diffusers and transformers use. Float tensors are turned into `kind` as they are taken, without gradients.
+    pub fn load(path: impl AsRef<Path>, device: Device, kind: Kind) -> Result<Weights> {
+        let what = path.as_ref().to_path_buf();
+        let shards = shard_paths(&what)?.into_iter().map(Shard::open).collect::<Result<Vec<_>>>()?;
+        let mut home = HashMap::new();
+        for (i, shard) in shards.iter().enumerate() {
+            for name in shard.header.tensors().into_keys() {
+                home.insert(name, i);
+            }
+        }
+        Ok(Weights { source: Source::Files { what, shards, home }, device, kind, taken: RefCell::default() })
+    }
+
+    /// An empty set whose tensors are made when a model asks for them: f32, trainable, each a function of `seed` and its
+    /// own name alone, so that adding a module changes no other module's start.
+    pub fn new_random(seed: u64, device: Device) -> Weights {
+        Weights { source: Source::Fresh { seed, dense: false }, device, kind: Kind::Float, taken: RefCell::default() }
+    }
+
+    /// As [`Weights::new_random`], but where a model would start from zero (gates, biases, the output layer) small
+    /// normal noise is used: nothing is switched off, as after training. For tests and benchmarks.
+    pub fn new_dense(seed: u64, device: Device) -> Weights {
+        Weights { source: Source::Fresh { seed, dense: true }, device, kind: Kind::Float, taken: RefCell::default() }
+    }
+
+    /// The scope without a prefix.
+    pub fn root(&self) -> Scope<'_> {
+        Scope { weights: self, path: String::new() }
+    }
+
+    /// The tensors taken by models so far, sorted by name (the same storage that the models use).
+    pub fn tensors(&self) -> Vec<(String, Tensor)> {
+        self.taken.borrow().iter().map(|(n, t)| (n.clone(), t.shallow_clone())).collect()
+    }
+
+    /// Those of [`Weights::tensors`] that take gradients, sorted by name.
+    pub fn trainable(&self) -> Vec<(String, Tensor)> {
+        self.tensors().into_iter().filter(|(_, t)| t.requires_grad()).collect()
+    }
+
+    /// Turns gradients on or off for all float tensors whose names are accepted.
+    pub fn set_trainable(&self, on: bool, accept: impl Fn(&str) -> bool) {
+        for (name, t) in self.taken.borrow().iter() {
+            if t.is_floating_point() && accept(name) {
+                let _ = t.set_requires_grad(on);
+            }
+        }
+    }
+
+    /// The names in the files that no module has asked for, sorted.
+    pub fn unused(&self) -> Vec<String> {
+        match &self.source {
+            Source::Fresh { .. } => Vec::new(),
+            Source::Files { home, .. } => {
+                let taken = self.taken.borrow();
+                home.keys().filter(|n| !taken.contains_key(*n)).cloned().collect::<BTreeSet<_>>().into_iter().collect()
+            }
+        }
+    }
+
+    /// Fails when the files hold tensors that no module asked for, other than those that `ignore` accepts.
+    pub fn expect_all_used(&self, ignore: impl Fn(&str) -> bool) -> Result<()> {
+        let names: Vec<_> = self.unused().into_iter().filter(|n| !ignore(n)).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        Err(WeightsError::Unexpected { file: self.what(), names }.into())
+    }
+
+    /// Writes the taken tensors to one safetensors file; floats as `kind`. The same tensors give the same bytes.
+    pub fn save(&self, path: impl AsRef<Path>, kind: Kind) -> Result<()> {
+        save_tensors(path, &self.tensors(), kind)
+    }
+
+    fn what(&self) -> String {
+        match &self.source {
+            Source::Files { what, .. } => what.display().to_string(),
+            Source::Fresh { .. } => "fresh weights".into(),
+        }
+    }
+
+    fn take(&self, name: String, shape: &[i64], init: Init) -> Result<Tensor> {
+        if let Some(t) = self.taken.borrow().get(&name) {
+            return Ok(t.shallow_clone());
+        }
+        let t = match &self.source {
+            Source::Fresh { seed, dense } => {
+                let init = if *dense { init.dense() } else { init };
+                init::make(init, shape, *seed, &name).to_device(self.device).set_requires_grad(true)
+            }
+            Source::Files { .. } => self.read(&name, shape)?,
+        };
+        self.taken.borrow_mut().insert(name, t.shallow_clone());
+        Ok(t)
+    }
+
+    fn read(&self, name: &str, shape: &[i64]) -> Result<Tensor> {
+        let Source::Files { shards, home, .. } = &self.source else { unreachable!("only files are read") };
+        let Some(&i) = home.get(name) else {
+            let (file, tensor, expected) = (self.what(), name.to_string(), shape.to_vec());
+            return Err(WeightsError::Missing { file, tensor, expected, hint: nearest(name, home.keys()) }.into());
+        };
+        shards[i].read(name, Some(shape), self.device, self.kind)
+    }
+
+    fn has(&self, name: &str) -> bool {
+        match &self.source {
+            Source::Fresh { .. } => self.taken.borrow().contains_key(name),
+            Source::Files { home, .. } => home.contains_key(name),
+        }
+    }
+}
+
+/// A place in the tree of modules: `transformer_blocks.0.attn`.
+#[derive(Clone)]
+pub struct Scope<'a> {
+    weights: &'a Weights,
+    path: String,
+}
+
+impl<'a> Scope<'a> {
+    /// The scope one or more levels down; `name` may itself be dotted.
+    pub fn sub(&self, name: impl std::fmt::Display) -> Scope<'a> {
+        Scope { weights: self.weights, path: self.full(&name.to_string()) }
+    }
+
+    /// The module path of this scope, without a trailing dot.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The tensor `name` under this scope; it must have `shape`. Fresh sets make it by `init`.
+    pub fn get(&self, name: &str, shape: &[i64], init: Init) -> Result<Tensor> {
+        self.weights.take(self.full(name), shape, init)
+    }
+
+    /// A tensor that is not a parameter: taken from the files where it is there, else made by `make`; never trainable.
+    pub fn buffer(&self, name: &str, shape: &[i64], make: impl FnOnce() -> Tensor) -> Result<Tensor> {
+        let full = self.full(name);
+        if matches!(self.weights.source, Source::Files { .. }) && self.weights.has(&full) {
+            return self.weights.take(full, shape, Init::Zeros);
+        }
+        let t = make().to_device(self.weights.device).to_kind(self.weights.kind);
+        self.weights.taken.borrow_mut().insert(full, t.shallow_clone());
+        Ok(t)
+    }
+
+    /// Whether the files hold `name` under this scope (fresh sets: whether it was made before).
+    pub fn has(&self, name: &str) -> bool {
+        self.weights.has(&self.full(name))
+    }
+
+    /// Where the tensors live.
+    pub fn device(&self) -> Device {
+        self.weights.device
+    }
+
+    /// The kind of the float tensors.
+    pub fn kind(&self) -> Kind {
+        self.weights.kind
+    }
+
+    fn full(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_string() } else { format!("{}.{name}", self.path) }
+    }
+}
+
+/// All tensors of one safetensors file, sorted by name, and its text metadata. `kind` `None` keeps each tensor's own.
+pub fn read_tensors(
+    path: impl AsRef<Path>, device: Device, kind: Option<Kind>,
+) -> Result<(BTreeMap<String, Tensor>, HashMap<String, String>)> {
+    let shard = Shard::open(path.as_ref().to_path_buf())?;
+    let mut out = BTreeMap::new();
+    for (name, info) in shard.header.tensors() {
+        let own = kind_of(info.dtype);
+        let t = shard.read(&name, None, device, kind.or(own).unwrap_or(Kind::Float))?;
+        out.insert(name, t);
+    }
+    Ok((out, shard.header.metadata().clone().unwrap_or_default()))
+}
+
+/// Writes named tensors to one safetensors file; floats as `kind`, others as they are. Goes through a temporary file
+/// beside it, so a reader never sees half of one.
+pub fn save_tensors(path: impl AsRef<Path>, tensors: &[(String, Tensor)], kind: Kind) -> Result<()> {
+    let path = path.as_ref();
+    let parts = tensors.iter().map(|(n, t)| Ok((n.as_str(), Raw::of(n, t, kind)?))).collect::<Result<Vec<_>>>()?;
+    let meta = HashMap::from([("format".to_string(), "pt".to_string())]);
+    let part = path.with_extension("safetensors.part");
+    safetensors::serialize_to_file(parts, Some(meta), &part)
+        .with_context(|| format!("cannot write {}", part.display()))?;
+    std::fs::rename(&part, path).with_context(|| format!("cannot write {}", path.display()))
+}
+
+struct Raw {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl Raw {
+    fn of(name: &str, t: &Tensor, kind: Kind) -> Result<Raw> {
+        let t = t.detach().to_device(Device::Cpu);
+        let t = if t.is_floating_point() { t.to_kind(kind) } else { t }.contiguous();
+        let Some(dtype) = dtype_of(t.kind()) else {
+            anyhow::bail!("tensor `{name}` of kind {:?} cannot be written as safetensors", t.kind())
+        };
+        let numel = t.numel();
+        let mut bytes = vec![0u8; numel * dtype.bitsize() / 8];
+        t.f_copy_data_u8(&mut bytes, numel)?;
+        Ok(Raw { dtype, shape: t.size().iter().map(|&d| d as usize).collect(), bytes })
+    }
+}
+
+impl safetensors::View for Raw {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(&self.bytes)
+    }
+    fn data_len(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+impl Shard {
+    fn open(path: PathBuf) -> Result<Shard> {
+        let name = path.display().to_string();
+        let bad = |reason: String| WeightsError::Header { file: name.clone(), reason };
+        let mut file = File::open(&path).with_context(|| format!("cannot open {name}"))?;
+        let found = file.metadata()?.len();
+        let mut word = [0u8; 8];
+        file.read_exact(&mut word).map_err(|_| bad(format!("only {found} bytes long")))?;
+        let len = u64::from_le_bytes(word);
+        if len > 100_000_000 {
+            return Err(bad(format!("a header of {len} bytes is announced")).into());
+        }
+        if len > found - 8 {
+            return Err(WeightsError::Length { file: name, expected: len + 8, found }.into());
+        }
+        let mut json = vec![0u8; len as usize];
+        file.read_exact(&mut json).with_context(|| format!("cannot read {name}"))?;
+        let header: Metadata = serde_json::from_slice(&json).map_err(|e| bad(e.to_string()))?;
+        let expected = 8 + len + header.data_len() as u64;
+        if expected != found {
+            return Err(WeightsError::Length { file: name, expected, found }.into());
+        }
+        Ok(Shard { path, file, data_start: 8 + len, header })
+    }
+
+    fn read(&self, name: &str, shape: Option<&[i64]>, device: Device, kind: Kind) -> Result<Tensor> {
+        let file = self.path.display().to_string();
+        let tensor = name.to_string();
+        let Some(info) = self.header.info(name) else {
+            let expected = shape.unwrap_or_default().to_vec();
+            return Err(WeightsError::Missing { file, tensor, expected, hint: String::new() }.into());
+        };
+        let found: Vec<i64> = info.shape.iter().map(|&d| d as i64).collect();
+        if let Some(expected) = shape.filter(|s| *s != found) {
+            return Err(WeightsError::Shape { file, tensor, found, expected: expected.to_vec() }.into());
+        }
+        let Some(own) = kind_of(info.dtype) else {
+            return Err(WeightsError::Dtype { file, tensor, found: format!("{:?}", info.dtype) }.into());
+        };
+        let (start, end) = info.data_offsets;
+        let mut bytes = vec![0u8; end - start];
+        let mut at = &self.file;
+        at.seek(SeekFrom::Start(self.data_start + start as u64))?;
+        at.read_exact(&mut bytes).with_context(|| format!("cannot read tensor `{name}` of {file}"))?;
+        TensorView::new(info.dtype, info.shape.clone(), &bytes)
+            .map_err(|e| WeightsError::Header { file: file.clone(), reason: e.to_string() })?;
+        let t = Tensor::f_from_data_size(&bytes, &found, own)?;
+        let t = if t.is_floating_point() { t.to_kind(kind) } else { t };
+        Ok(t.to_device(device))
+    }
+}
+
+/// The files behind `what`.
+fn shard_paths(what: &Path) -> Result<Vec<PathBuf>> {
+    if what.is_dir() {
+        for stem in ["diffusion_pytorch_model", "model"] {
+            for tail in [".safetensors", ".safetensors.index.json", ".fp16.safetensors"] {
+                let path = what.join(format!("{stem}{tail}"));
+                if path.exists() {
+                    return shard_paths(&path);
+                }
+            }
+        }
+        anyhow::bail!(
+            "{}: no weights here (looked for diffusion_pytorch_model.safetensors, model.safetensors and their .index.json)",
+            what.display()
+        );
+    }
+    if what.extension().is_none_or(|e| e != "json") {
+        return Ok(vec![what.to_path_buf()]);
+    }
+    #[derive(serde::Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let index: Index = crate::config::read_json(what)?;
+    let files: BTreeSet<_> = index.weight_map.into_values().collect();
+    let folder = what.parent().unwrap_or(Path::new("."));
+    for f in &files {
+        // An index names its neighbours; anything else would read files that the caller did not name.
+        anyhow::ensure!(
+            Path::new(f).components().count() == 1 && !f.contains(".."),
+            "{}: shard `{f}` is not a plain file name",
+            what.display()
+        );
+    }
+    Ok(files.into_iter().map(|f| folder.join(f)).collect())
+}
+
+fn kind_of(dtype: Dtype) -> Option<Kind> {
+    Some(match dtype {
+        Dtype::F64 => Kind::Double,
+        Dtype::F32 => Kind::Float,
+        Dtype::F16 => Kind::Half,
+        Dtype::BF16 => Kind::BFloat16,
+        Dtype::I64 => Kind::Int64,
+        Dtype::I32 => Kind::Int,
+        Dtype::I16 => Kind::Int16,
+        Dtype::I8 => Kind::Int8,
+        Dtype::U8 => Kind::Uint8,
+        Dtype::BOOL => Kind::Bool,
+        _ => return None,
+    })
+}
+
+fn dtype_of(kind: Kind) -> Option<Dtype> {
+    use Dtype::*;
+    [F64, F32, F16, BF16, I64, I32, I16, I8, U8, BOOL].into_iter().find(|d| kind_of(*d) == Some(kind))
+}
+
+/// A hint for a missing name: one that ends alike, which is what a forgotten prefix looks like.
+fn nearest<'a>(name: &str, there: impl Iterator<Item = &'a String>) -> String {
+    let there: BTreeSet<&String> = there.collect();
+    let dotted = format!(".{name}");
+    let alike = there.iter().find(|n| n.ends_with(&dotted) || name.ends_with(&format!(".{n}")));
+    match (alike, there.first()) {
+        (Some(n), _) => format!("; there is `{n}`"),
+        (None, Some(first)) => format!("; the {} tensors here start with `{first}`", there.len()),
+        (None, None) => "; there are no tensors here".into(),
+    }
+}
