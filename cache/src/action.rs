@@ -1,0 +1,176 @@
+//! Action records: what came out under which key.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Digest, Object, Store, StoreError, sealed};
+
+/// The newest record format that this program reads and writes.
+pub const RECORD_FORMAT: u32 = 1;
+
+/// One finished computation. Written last, after all its outputs are durable.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ActionRecord {
+    /// [`RECORD_FORMAT`].
+    pub format: u32,
+    /// The digest of everything that determines the outputs.
+    pub key: Digest,
+    /// The same without the horizon: keys of one lineage are prefixes of each other's work.
+    pub lineage: Digest,
+    /// What `key` is the digest of, whole, so that two records can be compared field by field.
+    pub manifest: serde_json::Value,
+    /// By port.
+    pub outputs: BTreeMap<String, Output>,
+    /// What it cost: wall-clock seconds over all attempts that led to it. Finite and not negative.
+    pub seconds: f64,
+    /// When it was finished: RFC 3339, UTC.
+    pub finished: String,
+    /// Facts about the machine and the run. They mean nothing to the key.
+    pub note: BTreeMap<String, String>,
+}
+
+/// What came out of one port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Output {
+    /// The bytes.
+    pub object: Object,
+    /// The type of the port, as its stage declares it.
+    pub port_type: String,
+    /// False for logs, timings and the like: they may differ between equal runs.
+    pub semantic: bool,
+}
+
+impl ActionRecord {
+    /// Whether both have the same ports and, where it matters, the same bytes.
+    pub fn same_outputs(&self, other: &ActionRecord) -> bool {
+        self.outputs.keys().eq(other.outputs.keys())
+            && self
+                .outputs
+                .values()
+                .zip(other.outputs.values())
+                .all(|(a, b)| {
+                    a.port_type == b.port_type
+                        && a.semantic == b.semantic
+                        && (!a.semantic || a.object == b.object)
+                })
+    }
+
+    /// Bytes of all outputs, those of shared blobs counted each time.
+    pub fn size(&self) -> u64 {
+        self.outputs
+            .values()
+            .fold(0, |sum, output| sum.saturating_add(output.object.size))
+    }
+}
+
+impl Store {
+    /// The pinned record of a key: the first that was published. Nothing if there is none, or if it cannot be
+    /// read; then it was moved aside and there is a warning. Whether its outputs are here is for
+    /// [`Store::present`] to say.
+    pub fn action(&self, key: &Digest) -> Result<Option<ActionRecord>, StoreError> {
+        self.read_record(&self.action_path(key, 1), key)
+    }
+
+    /// All readable records that are pinned, in the order of their keys. Damaged ones are moved aside and skipped,
+    /// with a warning.
+    pub fn actions(&self) -> Actions {
+        let mut keys = Vec::new();
+        for shard in list(&self.folder("actions")) {
+            for path in list(&shard) {
+                if let Some(key) = pinned_key(&path) {
+                    keys.push(key);
+                }
+            }
+        }
+        keys.sort_unstable_by(|a: &Digest, b| b.cmp(a));
+        Actions {
+            store: self.clone(),
+            keys,
+        }
+    }
+
+    pub(crate) fn read_record(
+        &self,
+        path: &Path,
+        key: &Digest,
+    ) -> Result<Option<ActionRecord>, StoreError> {
+        let bytes = match fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(StoreError::io("read", path, e)),
+        };
+        let value = match sealed::unseal(&bytes) {
+            Ok(value) => value,
+            Err(why) => return Ok(self.spoiled(path, why)),
+        };
+        // A newer record is whole, only not for us: it stays where it is.
+        if let Some(format) = value
+            .get("format")
+            .and_then(|f| f.as_u64())
+            .filter(|f| *f > RECORD_FORMAT.into())
+        {
+            self.warn(
+                path,
+                format!("record format {format} is newer than {RECORD_FORMAT}: not used"),
+                None,
+            );
+            return Ok(None);
+        }
+        match serde_json::from_value::<ActionRecord>(value) {
+            Ok(record) if record.key == *key => Ok(Some(record)),
+            Ok(_) => Ok(self.spoiled(path, "it is the record of another key".to_owned())),
+            Err(e) => Ok(self.spoiled(path, e.to_string())),
+        }
+    }
+
+    fn spoiled<T>(&self, path: &Path, why: String) -> Option<T> {
+        let aside = self.set_aside(path);
+        self.warn(path, format!("damaged record: {why}"), aside);
+        None
+    }
+}
+
+/// See [`Store::actions`].
+#[derive(Debug)]
+pub struct Actions {
+    store: Store,
+    keys: Vec<Digest>,
+}
+
+impl Iterator for Actions {
+    type Item = ActionRecord;
+
+    fn next(&mut self) -> Option<ActionRecord> {
+        while let Some(key) = self.keys.pop() {
+            match self.store.action(&key) {
+                Ok(Some(record)) => return Some(record),
+                Ok(None) => {}
+                Err(e) => self
+                    .store
+                    .warn(&self.store.action_path(&key, 1), e.to_string(), None),
+            }
+        }
+        None
+    }
+}
+
+/// What is in a folder, sorted; nothing if it cannot be listed.
+pub(crate) fn list(dir: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = fs::read_dir(dir)
+        .map(|entries| entries.flatten().map(|e| e.path()).collect())
+        .unwrap_or_default();
+    paths.sort_unstable();
+    paths
+}
+
+fn pinned_key(path: &Path) -> Option<Digest> {
+    path.file_name()?
+        .to_str()?
+        .strip_suffix(".json")?
+        .parse()
+        .ok()
+}

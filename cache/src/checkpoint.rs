@@ -1,0 +1,344 @@
+//! The newest whole states of something unfinished.
+//!
+//! ```text
+//! checkpoints/<lineage>/step-0000000120/manifest.json   digests of all files, sealed
+//! checkpoints/<lineage>/step-0000000120/files/...       what the stage wrote
+//! checkpoints/<lineage>/lock                            held while one is saved
+//! checkpoints/<lineage>/part-...                        being written, or left by a kill
+//! ```
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::action::list;
+use crate::failpoint::failpoint;
+use crate::lock::{open, unlockable};
+use crate::put::walk;
+use crate::{Digest, Store, StoreError, TreeEntry, disk, sealed};
+
+/// The checkpoints of one lineage. Any key of the lineage may go on from them.
+#[derive(Debug, Clone)]
+pub struct Checkpoints {
+    store: Store,
+    lineage: Digest,
+    dir: PathBuf,
+}
+
+/// A whole, verified state.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checkpoint {
+    /// How many steps are done.
+    pub step: u64,
+    /// The folder with the files that the stage wrote. Read it; do not write to it.
+    pub path: PathBuf,
+    /// Seconds of work that lie in it, as told to [`Checkpoints::save`].
+    pub elapsed_seconds: f64,
+    /// The files, sorted by path.
+    pub files: Vec<TreeEntry>,
+}
+
+/// Saving failed: in the caller's writing, or in the store.
+#[derive(Debug, thiserror::Error)]
+pub enum SaveError<E> {
+    /// What the given closure returned. The checkpoints are as before.
+    #[error(transparent)]
+    Write(E),
+    /// The store's own trouble.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Manifest {
+    format: u32,
+    lineage: Digest,
+    step: u64,
+    elapsed_seconds: f64,
+    files: Vec<TreeEntry>,
+}
+
+const FORMAT: u32 = 1;
+
+impl Store {
+    /// The checkpoints of a lineage.
+    pub fn checkpoints(&self, lineage: &Digest) -> Checkpoints {
+        let dir = self.folder("checkpoints").join(lineage.to_string());
+        Checkpoints {
+            store: self.clone(),
+            lineage: *lineage,
+            dir,
+        }
+    }
+}
+
+impl Checkpoints {
+    /// The newest whole checkpoint. Every byte of it was verified; damaged ones are moved aside with a warning.
+    pub fn head(&self) -> Result<Option<Checkpoint>, StoreError> {
+        self.at_most(u64::MAX)
+    }
+
+    /// The newest whole checkpoint of at most `step` steps: where a run with that horizon can go on from.
+    pub fn at_most(&self, step: u64) -> Result<Option<Checkpoint>, StoreError> {
+        for found in self.steps().into_iter().rev().filter(|s| *s <= step) {
+            match self.load(found, true) {
+                Ok(Some(checkpoint)) => return Ok(Some(checkpoint)),
+                Ok(None) => {}
+                Err(why) => self.spoiled(found, &why?),
+            }
+        }
+        Ok(None)
+    }
+
+    /// All checkpoints that look whole (their manifest is, and every file has its size), the oldest first.
+    pub fn list(&self) -> Vec<Checkpoint> {
+        self.steps()
+            .into_iter()
+            .filter_map(|step| self.load(step, false).ok().flatten())
+            .collect()
+    }
+
+    /// Saves a checkpoint: `write` fills an empty folder, then everything is made durable and gets its name in one
+    /// step. After that, of the checkpoints up to this one all but the last `keep` (at least 1) are dropped; those of
+    /// a longer run of the same lineage stay. A kill at any moment leaves the checkpoints before, or with this one.
+    ///
+    /// `elapsed_seconds` is the work that lies in it, all earlier attempts included.
+    pub fn save<E>(
+        &self,
+        step: u64,
+        elapsed_seconds: f64,
+        keep: usize,
+        write: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> Result<Checkpoint, SaveError<E>> {
+        if !elapsed_seconds.is_finite() {
+            let what = format!("the checkpoint of step {step}");
+            return Err(StoreError::Invalid {
+                what,
+                why: format!("{elapsed_seconds} seconds is not a time"),
+            }
+            .into());
+        }
+        disk::make_dir(&self.dir)?;
+        let _lock = self.lock()?;
+        self.clear_parts();
+        let part = tempfile::Builder::new()
+            .prefix("part-")
+            .tempdir_in(&self.dir)
+            .map_err(|e| StoreError::io("write in", &self.dir, e))?;
+        let files = part.path().join("files");
+        fs::create_dir(&files).map_err(|e| StoreError::io("create", &files, e))?;
+        self.step_point("checkpoint-start")?;
+        write(&files).map_err(SaveError::Write)?;
+        self.step_point("checkpoint-written")?;
+        let manifest = Manifest {
+            format: FORMAT,
+            lineage: self.lineage,
+            step,
+            elapsed_seconds,
+            files: digests(&files)?,
+        };
+        self.seal(part.path(), &manifest)?;
+        self.step_point("checkpoint-synced")?;
+        let dest = self.step_dir(step);
+        self.install(part.path(), &dest)?;
+        self.step_point("checkpoint-renamed")?;
+        disk::sync_dir(&self.dir)?;
+        self.drop_old(step, keep);
+        let Manifest { files, .. } = manifest;
+        Ok(Checkpoint {
+            step,
+            path: dest.join("files"),
+            elapsed_seconds,
+            files,
+        })
+    }
+
+    /// The folder of the lineage's checkpoints.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Looks at every checkpoint, moves damaged ones aside, and says how many there were.
+    pub(crate) fn verify(&self, deep: bool) -> Result<u64, StoreError> {
+        let steps = self.steps();
+        for step in &steps {
+            match self.load(*step, deep) {
+                Ok(_) => {}
+                Err(why) => self.spoiled(*step, &why?),
+            }
+        }
+        Ok(steps.len() as u64)
+    }
+
+    fn step_dir(&self, step: u64) -> PathBuf {
+        self.dir.join(format!("step-{step:010}"))
+    }
+
+    /// Steps that have a folder, the lowest first.
+    fn steps(&self) -> Vec<u64> {
+        let number = |path: PathBuf| {
+            path.file_name()?
+                .to_str()?
+                .strip_prefix("step-")?
+                .parse()
+                .ok()
+        };
+        let mut steps: Vec<u64> = list(&self.dir).into_iter().filter_map(number).collect();
+        steps.sort_unstable();
+        steps
+    }
+
+    fn step_point(&self, name: &str) -> Result<(), StoreError> {
+        failpoint(name).map_err(|e| StoreError::io("write", &self.dir, e))
+    }
+
+    /// One saver at a time, so that whatever `part-` lies about while we hold this was left by a kill.
+    fn lock(&self) -> Result<File, StoreError> {
+        let path = self.dir.join("lock");
+        let file = open(&path)?;
+        file.lock().map_err(|e| unlockable(&path, e))?;
+        Ok(file)
+    }
+
+    fn clear_parts(&self) {
+        for path in list(&self.dir) {
+            if path
+                .file_name()
+                .and_then(|n| n.to_str())
+                .is_some_and(|n| n.starts_with("part-"))
+            {
+                // Best effort: what stays only takes room, and is tried again next time.
+                let _ = fs::remove_dir_all(&path);
+            }
+        }
+    }
+
+    fn seal(&self, part: &Path, manifest: &Manifest) -> Result<(), StoreError> {
+        let path = part.join("manifest.json");
+        let text = sealed::seal(manifest).map_err(|e| StoreError::io("write", &path, e.into()))?;
+        fs::write(&path, text).map_err(|e| StoreError::io("write", &path, e))?;
+        disk::sync_below(part)
+    }
+
+    /// Over an older checkpoint of the same step, if there is one; it is swapped out in one step.
+    fn install(&self, part: &Path, dest: &Path) -> Result<(), StoreError> {
+        match disk::rename(part, dest, disk::Taken::Refuse) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                disk::rename(part, dest, disk::Taken::Swap)
+            }
+            other => other,
+        }
+        .map_err(|e| StoreError::io("write", dest, e))
+    }
+
+    fn drop_old(&self, newest: u64, keep: usize) {
+        let steps: Vec<u64> = self.steps().into_iter().filter(|s| *s <= newest).collect();
+        for step in steps.iter().take(steps.len().saturating_sub(keep.max(1))) {
+            // Renamed first: a half-removed checkpoint must not be found under its name.
+            let part = self.dir.join(format!("part-old-{step}"));
+            if fs::rename(self.step_dir(*step), &part).is_ok() {
+                let _ = fs::remove_dir_all(&part);
+            }
+        }
+    }
+
+    fn spoiled(&self, step: u64, why: &str) {
+        let path = self.step_dir(step);
+        let aside = self.store.set_aside(&path);
+        self.store.warn(
+            &path,
+            format!("damaged checkpoint: {why}; an earlier one is used if there is one"),
+            aside,
+        );
+    }
+
+    /// The checkpoint; nothing if it is gone or of a newer format; the outer error if it is damaged, the inner one if
+    /// that could not be found out.
+    fn load(
+        &self,
+        step: u64,
+        deep: bool,
+    ) -> Result<Option<Checkpoint>, Result<String, StoreError>> {
+        let dir = self.step_dir(step);
+        let path = dir.join("manifest.json");
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(_) if !dir.exists() => return Ok(None),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return Err(Ok("it has no manifest".to_owned()));
+            }
+            Err(e) => return Err(Err(StoreError::io("read", &path, e))),
+        };
+        let value = sealed::unseal(&bytes).map_err(Ok)?;
+        if value
+            .get("format")
+            .and_then(|f| f.as_u64())
+            .is_some_and(|f| f > FORMAT.into())
+        {
+            self.store.warn(
+                &path,
+                "the checkpoint's format is newer than this program: not used",
+                None,
+            );
+            return Ok(None);
+        }
+        let manifest: Manifest = serde_json::from_value(value).map_err(|e| Ok(e.to_string()))?;
+        if manifest.lineage != self.lineage || manifest.step != step {
+            return Err(Ok("it belongs elsewhere".to_owned()));
+        }
+        let files = dir.join("files");
+        for file in &manifest.files {
+            let path = files.join(&file.path);
+            let size = fs::symlink_metadata(&path)
+                .ok()
+                .filter(|m| m.is_file())
+                .map(|m| m.len());
+            if size != Some(file.size) {
+                return Err(Ok(format!(
+                    "`{}` has not its {} bytes",
+                    file.path, file.size
+                )));
+            }
+            if deep {
+                let read = |e| Err(StoreError::io("read", &path, e));
+                let (digest, _) =
+                    Digest::of_reader(&mut File::open(&path).map_err(read)?).map_err(read)?;
+                if digest != file.digest {
+                    return Err(Ok(format!("`{}` has other bytes", file.path)));
+                }
+            }
+        }
+        let Manifest {
+            elapsed_seconds,
+            files: entries,
+            ..
+        } = manifest;
+        Ok(Some(Checkpoint {
+            step,
+            path: files,
+            elapsed_seconds,
+            files: entries,
+        }))
+    }
+}
+
+fn digests(dir: &Path) -> Result<Vec<TreeEntry>, StoreError> {
+    let mut files = Vec::new();
+    walk(dir, "", &mut files)?;
+    files.sort_unstable();
+    files
+        .into_iter()
+        .map(|(name, path)| {
+            let size = fs::metadata(&path)
+                .map_err(|e| StoreError::io("read", &path, e))?
+                .len();
+            Ok(TreeEntry {
+                path: name,
+                digest: Digest::of_file(&path)?,
+                size,
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,181 @@
+//! Writing so that it is still there after the power went.
+
+use std::ffi::CString;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use tempfile::NamedTempFile;
+
+use crate::StoreError;
+use crate::failpoint::failpoint;
+
+/// Makes the names inside a folder durable.
+pub(crate) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
+    File::open(dir)
+        .and_then(|d| d.sync_all())
+        .map_err(|e| StoreError::io("sync", dir, e))
+}
+
+/// Creates a folder and its parents; the new name is durable.
+pub(crate) fn make_dir(dir: &Path) -> Result<(), StoreError> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(dir).map_err(|e| StoreError::io("create the folder", dir, e))?;
+    match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
+        _ => Ok(()),
+    }
+}
+
+/// A new file in `tmp`. Its mode is `mode` less the user's mask.
+pub(crate) fn temp_file(tmp: &Path, mode: u32) -> Result<NamedTempFile, StoreError> {
+    tempfile::Builder::new()
+        .prefix("new-")
+        .permissions(Permissions::from_mode(mode))
+        .tempfile_in(tmp)
+        .map_err(|e| StoreError::io("write in", tmp, e))
+}
+
+/// Writes `bytes` to a temp file and makes them durable. `step` names the failpoints.
+pub(crate) fn temp_bytes(
+    tmp: &Path,
+    bytes: &[u8],
+    step: &str,
+) -> Result<NamedTempFile, StoreError> {
+    let mut temp = temp_file(tmp, 0o644)?;
+    let write = |temp: &mut NamedTempFile| -> io::Result<()> {
+        temp.write_all(bytes)?;
+        failpoint(&format!("{step}-written"))?;
+        temp.as_file().sync_all()?;
+        failpoint(&format!("{step}-synced"))
+    };
+    write(&mut temp).map_err(|e| StoreError::io("write", temp.path(), e))?;
+    Ok(temp)
+}
+
+/// Puts a file of these bytes at `dest`, whole or not at all, over whatever was there.
+pub(crate) fn replace(tmp: &Path, dest: &Path, bytes: &[u8], step: &str) -> Result<(), StoreError> {
+    let temp = temp_bytes(tmp, bytes, step)?;
+    temp.persist(dest)
+        .map_err(|e| StoreError::io("write", dest, e.error))?;
+    failpoint(&format!("{step}-renamed")).map_err(|e| StoreError::io("write", dest, e))?;
+    match dest.parent() {
+        Some(parent) => sync_dir(parent),
+        None => Ok(()),
+    }
+}
+
+/// Puts a file of these bytes at `dest`, whole or not at all; false if `dest` exists.
+pub(crate) fn create(
+    tmp: &Path,
+    dest: &Path,
+    bytes: &[u8],
+    step: &str,
+) -> Result<bool, StoreError> {
+    let temp = temp_bytes(tmp, bytes, step)?;
+    match temp.persist_noclobber(dest) {
+        Ok(_) => {}
+        Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+        Err(e) => return Err(StoreError::io("write", dest, e.error)),
+    }
+    failpoint(&format!("{step}-renamed")).map_err(|e| StoreError::io("write", dest, e))?;
+    if let Some(parent) = dest.parent() {
+        sync_dir(parent)?;
+    }
+    Ok(true)
+}
+
+/// Makes every file and folder below `dir`, and `dir`, durable.
+pub(crate) fn sync_below(dir: &Path) -> Result<(), StoreError> {
+    for entry in fs::read_dir(dir).map_err(|e| StoreError::io("list", dir, e))? {
+        let entry = entry.map_err(|e| StoreError::io("list", dir, e))?;
+        let path = entry.path();
+        if entry
+            .file_type()
+            .map_err(|e| StoreError::io("look at", &path, e))?
+            .is_dir()
+        {
+            sync_below(&path)?;
+        } else {
+            File::open(&path)
+                .and_then(|f| f.sync_all())
+                .map_err(|e| StoreError::io("sync", &path, e))?;
+        }
+    }
+    sync_dir(dir)
+}
+
+/// How [`rename`] treats a name that is taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// Fail with `AlreadyExists`.
+    Refuse,
+    /// Swap the two in one step.
+    Swap,
+}
+
+/// Renames in one step, with a rule for a name that is taken.
+pub(crate) fn rename(from: &Path, to: &Path, taken: Taken) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        let flag = match taken {
+            Taken::Refuse => libc::RENAME_NOREPLACE,
+            Taken::Swap => libc::RENAME_EXCHANGE,
+        };
+        let text =
+            |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other);
+        let (old, new) = (text(from)?, text(to)?);
+        // SAFETY: both are NUL-terminated and outlive the call.
+        let done = unsafe {
+            libc::renameat2(
+                libc::AT_FDCWD,
+                old.as_ptr(),
+                libc::AT_FDCWD,
+                new.as_ptr(),
+                flag,
+            )
+        };
+        if done == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        // Some network file systems have no flags: they get the two-step way below.
+        if !matches!(
+            error.raw_os_error(),
+            Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP)
+        ) {
+            return Err(error);
+        }
+    }
+    match taken {
+        Taken::Refuse if to.symlink_metadata().is_ok() => Err(io::ErrorKind::AlreadyExists.into()),
+        Taken::Refuse => fs::rename(from, to),
+        Taken::Swap => {
+            let mut beside = from.as_os_str().to_owned();
+            beside.push(".swap");
+            fs::rename(to, &beside)?;
+            fs::rename(from, to)?;
+            fs::rename(&beside, from)
+        }
+    }
+}
+
+/// A second name for the same bytes on file systems that share blocks (btrfs, xfs, bcachefs): copy on write, so
+/// writing to one never shows in the other. False where that cannot be done.
+pub(crate) fn reflink(from: &File, to: &File) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::fd::AsRawFd;
+        // SAFETY: both descriptors are open; the call takes nothing else.
+        unsafe { libc::ioctl(to.as_raw_fd(), libc::FICLONE, from.as_raw_fd()) == 0 }
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (from, to);
+        false
+    }
+}

@@ -1,0 +1,341 @@
+//! Making room: what costs least to compute again goes first.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use crate::action::list;
+use crate::failpoint::failpoint;
+use crate::usage::share;
+use crate::{ActionRecord, Digest, Store, StoreError, disk};
+
+/// What to sweep. The default keeps everything that any record names, and only says what it would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gc {
+    /// Evict actions and checkpoints until blobs, checkpoints and work folders fit into this many bytes. Nothing:
+    /// evict none, and sweep only what no record names.
+    pub budget_bytes: Option<u64>,
+    /// Whatever is younger is kept: blobs that no record names, checkpoints, work folders, temp files.
+    pub grace: Duration,
+    /// Only report.
+    pub dry_run: bool,
+    /// Keys of actions to keep beside the pinned ones: those that the known runs name.
+    pub keep: BTreeSet<Digest>,
+    /// Lineages whose checkpoints to keep.
+    pub keep_lineages: BTreeSet<Digest>,
+}
+
+impl Default for Gc {
+    fn default() -> Gc {
+        Gc {
+            budget_bytes: None,
+            grace: Duration::from_secs(24 * 3600),
+            dry_run: true,
+            keep: BTreeSet::new(),
+            keep_lineages: BTreeSet::new(),
+        }
+    }
+}
+
+/// What was swept, or would be.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct GcReport {
+    /// True: nothing was touched.
+    pub dry_run: bool,
+    /// Bytes of blobs, checkpoints and work folders before.
+    pub before_bytes: u64,
+    /// The same after.
+    pub after_bytes: u64,
+    /// False: the roots and the young alone are over the budget.
+    pub within_budget: bool,
+    /// Actions that are kept.
+    pub kept_actions: u64,
+    /// What was evicted to get within the budget, the cheapest first.
+    pub evicted: Vec<Evicted>,
+    /// Blobs that no record named (any more), and their bytes.
+    pub swept_blobs: u64,
+    /// Bytes of those blobs.
+    pub swept_bytes: u64,
+    /// Stale work folders and temp files that were removed.
+    pub swept_leftovers: u64,
+}
+
+/// Something that had to make room.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Evicted {
+    /// What it is.
+    pub kind: EvictedKind,
+    /// The action's key, or the lineage of the checkpoints.
+    pub digest: Digest,
+    /// What it would cost to compute again.
+    pub seconds: f64,
+    /// Its share of bytes: those of blobs that several actions name are divided among them.
+    pub bytes: u64,
+}
+
+/// A finished action, or the checkpoints of a lineage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EvictedKind {
+    /// An action's record; its blobs follow if no other record names them.
+    Action,
+    /// All checkpoints of a lineage.
+    Checkpoints,
+}
+
+/// The store as the sweep sees it.
+struct Census {
+    records: BTreeMap<Digest, ActionRecord>,
+    /// Blobs that each action reaches, its attempts included.
+    reach: BTreeMap<Digest, BTreeSet<Digest>>,
+    /// How many actions reach each blob.
+    owners: BTreeMap<Digest, u64>,
+    sizes: BTreeMap<Digest, u64>,
+}
+
+impl Store {
+    /// Sweeps the store. Roots are the pins, `plan.keep` and `plan.keep_lineages`.
+    ///
+    /// Takes the store's exclusive lock itself, so the caller must hold none; fails with [`StoreError::InUse`] if
+    /// anyone does. A dry run takes a shared lock. A kill in the middle loses nothing that was to be kept: records go
+    /// before the blobs they name.
+    pub fn gc(&self, plan: &Gc) -> Result<GcReport, StoreError> {
+        let _lock = if plan.dry_run {
+            self.shared()?
+        } else {
+            self.try_exclusive()?.ok_or_else(|| StoreError::InUse {
+                path: self.root().to_owned(),
+            })?
+        };
+        let now = SystemTime::now();
+        let mut roots = plan.keep.clone();
+        roots.extend(self.pins()?.into_values());
+        let mut census = self.census()?;
+        let mut report = GcReport {
+            dry_run: plan.dry_run,
+            ..GcReport::default()
+        };
+
+        let leftovers = self.leftovers(plan, now);
+        let stale: BTreeSet<Digest> = census
+            .sizes
+            .keys()
+            .filter(|blob| {
+                !census.owners.contains_key(blob) && old(&self.blob_path(blob), plan.grace, now)
+            })
+            .copied()
+            .collect();
+        let work = share(&self.folder("work")).bytes;
+        let swept_work: u64 = leftovers
+            .iter()
+            .filter(|p| p.starts_with(self.folder("work")))
+            .map(|p| share(p).bytes)
+            .sum();
+        report.before_bytes =
+            census.sizes.values().sum::<u64>() + share(&self.folder("checkpoints")).bytes + work;
+        let mut bytes =
+            report.before_bytes - swept_work - stale.iter().map(|b| census.sizes[b]).sum::<u64>();
+
+        let mut dead = stale;
+        if let Some(budget) = plan.budget_bytes {
+            for candidate in self.candidates(plan, &roots, &census, now) {
+                if bytes <= budget {
+                    break;
+                }
+                match candidate.kind {
+                    EvictedKind::Checkpoints => bytes = bytes.saturating_sub(candidate.bytes),
+                    EvictedKind::Action => {
+                        for blob in census.forget(&candidate.digest) {
+                            bytes =
+                                bytes.saturating_sub(census.sizes.get(&blob).copied().unwrap_or(0));
+                            dead.insert(blob);
+                        }
+                    }
+                }
+                report.evicted.push(candidate);
+            }
+            report.within_budget = bytes <= budget;
+        } else {
+            report.within_budget = true;
+        }
+        report.after_bytes = bytes;
+        report.kept_actions = census.records.len() as u64;
+        report.swept_blobs = dead.len() as u64;
+        report.swept_bytes = dead.iter().filter_map(|b| census.sizes.get(b)).sum();
+        report.swept_leftovers = leftovers.len() as u64;
+        if !plan.dry_run {
+            self.sweep(&report.evicted, &dead, &leftovers)?;
+        }
+        Ok(report)
+    }
+
+    fn census(&self) -> Result<Census, StoreError> {
+        let mut census = Census {
+            records: BTreeMap::new(),
+            reach: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            sizes: self.blobs(),
+        };
+        for record in self.actions() {
+            let mut blobs = self.reach(&record);
+            for (_, attempt) in self.attempts(&record.key)? {
+                blobs.extend(self.reach(&attempt));
+            }
+            for blob in &blobs {
+                *census.owners.entry(*blob).or_default() += 1;
+            }
+            census.reach.insert(record.key, blobs);
+            census.records.insert(record.key, record);
+        }
+        Ok(census)
+    }
+
+    /// What may go, the cheapest to compute again per byte first.
+    fn candidates(
+        &self,
+        plan: &Gc,
+        roots: &BTreeSet<Digest>,
+        census: &Census,
+        now: SystemTime,
+    ) -> Vec<Evicted> {
+        let mut found: Vec<Evicted> = Vec::new();
+        for (key, record) in &census.records {
+            let bytes = census.share_of(key);
+            if !roots.contains(key) && bytes > 0 {
+                found.push(Evicted {
+                    kind: EvictedKind::Action,
+                    digest: *key,
+                    seconds: record.seconds,
+                    bytes,
+                });
+            }
+        }
+        for dir in list(&self.folder("checkpoints")) {
+            let Some(lineage) = dir
+                .file_name()
+                .and_then(|n| n.to_str())
+                .and_then(|n| n.parse().ok())
+            else {
+                continue;
+            };
+            if plan.keep_lineages.contains(&lineage)
+                || list(&dir).iter().any(|p| !old(p, plan.grace, now))
+            {
+                continue;
+            }
+            let seconds = self
+                .checkpoints(&lineage)
+                .list()
+                .last()
+                .map_or(0.0, |c| c.elapsed_seconds);
+            let bytes = share(&dir).bytes;
+            found.push(Evicted {
+                kind: EvictedKind::Checkpoints,
+                digest: lineage,
+                seconds,
+                bytes,
+            });
+        }
+        let cost = |e: &Evicted| e.seconds / (e.bytes.max(1) as f64);
+        found.sort_by(|a, b| cost(a).total_cmp(&cost(b)).then(a.digest.cmp(&b.digest)));
+        found
+    }
+
+    /// Work folders and temp files that are older than the grace.
+    fn leftovers(&self, plan: &Gc, now: SystemTime) -> Vec<PathBuf> {
+        let mut found = list(&self.folder("tmp"));
+        found.extend(list(&self.folder("work")));
+        found.extend(list(&self.folder("leases")));
+        found.retain(|path| old(path, plan.grace, now));
+        found
+    }
+
+    /// Records first, then checkpoints, then blobs: at every moment a record that is here has its blobs here.
+    fn sweep(
+        &self,
+        evicted: &[Evicted],
+        dead: &BTreeSet<Digest>,
+        leftovers: &[PathBuf],
+    ) -> Result<(), StoreError> {
+        let point = |name| failpoint(name).map_err(|e| StoreError::io("sweep", self.root(), e));
+        let mut shards = BTreeSet::new();
+        for gone in evicted {
+            match gone.kind {
+                EvictedKind::Checkpoints => remove(self.checkpoints(&gone.digest).dir())?,
+                EvictedKind::Action => {
+                    // The pinned record last: without it nobody would ever find the attempts.
+                    for (n, _) in self.attempts(&gone.digest)?.into_iter().rev() {
+                        remove(&self.action_path(&gone.digest, n))?;
+                    }
+                    let path = self.action_path(&gone.digest, 1);
+                    remove(&path)?;
+                    shards.extend(path.parent().map(Path::to_owned));
+                }
+            }
+            point("gc-evicted")?;
+        }
+        for shard in &shards {
+            disk::sync_dir(shard)?;
+        }
+        point("gc-records-gone")?;
+        for blob in dead {
+            remove(&self.blob_path(blob))?;
+            point("gc-blob-gone")?;
+        }
+        leftovers.iter().try_for_each(|path| remove(path))
+    }
+}
+
+impl Census {
+    /// The action's part of the bytes it reaches.
+    fn share_of(&self, key: &Digest) -> u64 {
+        let Some(blobs) = self.reach.get(key) else {
+            return 0;
+        };
+        blobs
+            .iter()
+            .map(|b| {
+                self.sizes.get(b).copied().unwrap_or(0) / self.owners.get(b).copied().unwrap_or(1)
+            })
+            .sum()
+    }
+
+    /// Takes the action out: the blobs that nobody reaches any more.
+    fn forget(&mut self, key: &Digest) -> Vec<Digest> {
+        self.records.remove(key);
+        let mut orphans = Vec::new();
+        for blob in self.reach.remove(key).unwrap_or_default() {
+            if let Some(owners) = self.owners.get_mut(&blob) {
+                *owners -= 1;
+                if *owners == 0 && self.sizes.contains_key(&blob) {
+                    orphans.push(blob);
+                }
+            }
+        }
+        orphans
+    }
+}
+
+fn remove(path: &Path) -> Result<(), StoreError> {
+    let result = match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(e) => Err(e),
+    };
+    match result {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(StoreError::io("remove", path, e))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Unknown ages and moments in the future count as young.
+fn old(path: &Path, grace: Duration, now: SystemTime) -> bool {
+    fs::symlink_metadata(path)
+        .and_then(|meta| meta.modified())
+        .is_ok_and(|time| now.duration_since(time).is_ok_and(|age| age >= grace))
+}

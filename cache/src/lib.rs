@@ -1,0 +1,47 @@
+//! The content-addressed store: blobs, trees, action records, leases, checkpoint heads. Knows bytes only.
+//!
+//! Everything that a stage makes is kept as a **blob** (a file's bytes under the blake3 of those bytes) or a
+//! **tree** (a blob that lists the files of a folder). An **action record**, written last, says which objects
+//! came out under which key. A **lease** is an operating-system lock on one key, so that two runs never compute
+//! the same thing at once. **Checkpoints** hold the newest whole states of something unfinished.
+//!
+//! What survives what is written down in `docs/store.md`.
+
+mod action;
+mod attempt;
+mod blob;
+mod checkpoint;
+mod clock;
+mod digest;
+mod disk;
+mod error;
+mod failpoint;
+mod gc;
+mod lease;
+mod lock;
+mod object;
+mod pin;
+mod place;
+mod put;
+mod sealed;
+mod store;
+mod tree;
+mod usage;
+mod verify;
+mod warning;
+
+pub use action::{ActionRecord, Actions, Output, RECORD_FORMAT};
+pub use attempt::Published;
+pub use checkpoint::{Checkpoint, Checkpoints, SaveError};
+pub use clock::{rfc3339, utc_now};
+pub use digest::{Digest, DigestError};
+pub use error::StoreError;
+pub use gc::{Evicted, EvictedKind, Gc, GcReport};
+pub use lease::{Holder, Lease};
+pub use lock::StoreLock;
+pub use object::{Object, ObjectKind};
+pub use store::{STORE_FORMAT, Store};
+pub use tree::TreeEntry;
+pub use usage::{Share, Usage};
+pub use verify::{Damage, VerifyReport};
+pub use warning::Warning;

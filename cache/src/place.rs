@@ -1,0 +1,108 @@
+//! Giving bytes out.
+//!
+//! A file that is given out is always a copy of its own (a copy on write where the file system can). Never a hard
+//! link: a link is the blob itself, and a stage that opens its input for writing, or that runs as root, would change
+//! the store's bytes under every other stage's feet.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+use crate::put::copy;
+use crate::{Digest, Object, ObjectKind, Store, StoreError, disk};
+
+impl Store {
+    /// Writes the object to `dest`: a file for a blob, a folder for a tree. Every byte is verified on the way.
+    ///
+    /// `dest` must not exist; it appears whole or not at all. It is the caller's own copy, writable, and not made
+    /// durable: it can be placed again at any time.
+    pub fn place(&self, object: &Object, dest: &Path) -> Result<(), StoreError> {
+        let taken = || StoreError::Exists {
+            path: dest.to_owned(),
+        };
+        if dest.symlink_metadata().is_ok() {
+            return Err(taken());
+        }
+        let parent = match dest.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        fs::create_dir_all(parent).map_err(|e| StoreError::io("create the folder", parent, e))?;
+        let beside = tempfile::Builder::new()
+            .prefix(".opdflow-")
+            .tempdir_in(parent)
+            .map_err(|e| StoreError::io("write in", parent, e))?;
+        let whole = beside.path().join("whole");
+        match object.kind {
+            ObjectKind::Blob => self.place_blob(&object.digest, object.size, &whole)?,
+            ObjectKind::Tree => self.place_tree(object, &whole)?,
+        }
+        disk::rename(&whole, dest, disk::Taken::Refuse).map_err(|e| match e.kind() {
+            io::ErrorKind::AlreadyExists => taken(),
+            _ => StoreError::io("write", dest, e),
+        })
+    }
+
+    fn place_tree(&self, object: &Object, dest: &Path) -> Result<(), StoreError> {
+        let entries = self.tree(&object.digest)?;
+        if crate::tree::total(&entries) != Some(object.size) {
+            let why = format!(
+                "the record says {} bytes, its files have another number",
+                object.size
+            );
+            return Err(StoreError::Damaged {
+                digest: object.digest,
+                why,
+                aside: None,
+            });
+        }
+        fs::create_dir(dest).map_err(|e| StoreError::io("create the folder", dest, e))?;
+        let folders: BTreeSet<PathBuf> = entries
+            .iter()
+            .filter_map(|e| dest.join(&e.path).parent().map(Path::to_owned))
+            .collect();
+        for folder in folders {
+            fs::create_dir_all(&folder)
+                .map_err(|e| StoreError::io("create the folder", &folder, e))?;
+        }
+        entries
+            .par_iter()
+            .try_for_each(|e| self.place_blob(&e.digest, e.size, &dest.join(&e.path)))
+    }
+
+    fn place_blob(&self, digest: &Digest, size: u64, dest: &Path) -> Result<(), StoreError> {
+        let write = |e| StoreError::io("write", dest, e);
+        let mut blob = self.open_blob(digest)?;
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(dest)
+            .map_err(write)?;
+        let found = if disk::reflink(&blob, &file) {
+            Digest::of_reader(&mut &file).map_err(write)?.0
+        } else {
+            copy(&mut blob, &file, &self.blob_path(digest), dest)?
+        };
+        let length = file.metadata().map_err(write)?.len();
+        if found != *digest {
+            return Err(self.damaged(
+                digest,
+                &blob,
+                format!("its {length} bytes have another digest"),
+            ));
+        }
+        if length != size {
+            let why = format!("the record says {size} bytes, the store has {length}");
+            return Err(StoreError::Damaged {
+                digest: *digest,
+                why,
+                aside: None,
+            });
+        }
+        Ok(())
+    }
+}
