@@ -1,0 +1,79 @@
+//! From rewards to advantages.
+
+use serde::{Deserialize, Serialize};
+
+/// Advantages are cut to this many standard deviations either way (Flow-GRPO, DiffusionNFT).
+pub const CLIP: f64 = 5.0;
+
+/// Whose standard deviation divides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Spread {
+    /// That of all rewards of the round (`global_std: True` in the research code).
+    #[default]
+    Round,
+    /// That of the prompt's own group.
+    Group,
+}
+
+/// `(R - mean of the group) / (std + 1e-4)`, cut to `±`[`CLIP`]; the standard deviation is the population's.
+/// `rewards` come group after group, `group` of each.
+#[must_use]
+pub fn advantages(rewards: &[f64], group: usize, spread: Spread) -> Vec<f64> {
+    let round = std(rewards);
+    rewards
+        .chunks(group.max(1))
+        .flat_map(|own| {
+            let mean = own.iter().sum::<f64>() / own.len() as f64;
+            let by = match spread {
+                Spread::Round => round,
+                Spread::Group => std(own),
+            };
+            own.iter().map(move |r| ((r - mean) / (by + 1e-4)).clamp(-CLIP, CLIP)).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// Population standard deviation; 0 of nothing.
+#[must_use]
+pub fn std(values: &[f64]) -> f64 {
+    if values.is_empty() {
+        return 0.0;
+    }
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt()
+}
+
+/// Share of groups whose rewards are all the same: they teach nothing.
+#[must_use]
+pub fn flat_groups(rewards: &[f64], group: usize) -> f64 {
+    let flat = rewards.chunks(group.max(1)).filter(|own| std(own) < 1e-9).count();
+    flat as f64 / rewards.chunks(group.max(1)).count().max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn by_hand() {
+        // groups (0, 1) and (2, 2): means .5 and 2; std of the round = sqrt(.6875), of the groups .5 and 0
+        let r = [0.0, 1.0, 2.0, 2.0];
+        let round = 0.6875_f64.sqrt() + 1e-4;
+        for (a, e) in advantages(&r, 2, Spread::Round).iter().zip([-0.5 / round, 0.5 / round, 0.0, 0.0]) {
+            assert!((a - e).abs() < 1e-12);
+        }
+        for (a, e) in advantages(&r, 2, Spread::Group).iter().zip([-0.5 / 0.5001, 0.5 / 0.5001, 0.0, 0.0]) {
+            assert!((a - e).abs() < 1e-12);
+        }
+        assert!((flat_groups(&r, 2) - 0.5).abs() < 1e-12);
+    }
+
+    #[test]
+    fn an_outlier_is_cut() {
+        let mut r = vec![0.0; 1000];
+        r[0] = 1.0;
+        assert!((advantages(&r, 1000, Spread::Round)[0] - CLIP).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,250 @@
+//! DiffusionNFT: the forward-process objective of an optimal and a pessimal policy around the old one.
+
+use crate::advantage::{CLIP, Spread};
+use crate::field::{Field, Guidance};
+use crate::lora::Lora;
+use crate::mmdit::Mmdit;
+use crate::objective::{Objective, Report};
+use crate::rollout::Keep;
+use crate::task::Task;
+use crate::teacher::{Canvas, Sampling, explore, per_sample};
+use crate::rng::{Choices, derive, normal};
+use crate::{Schedule, Solver, State, field::Condition, state::numbered};
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor, no_grad};
+
+/// How fast the sampling policy follows the trained one: `old <- d old + (1 - d) trained` after round `k`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Decay {
+    /// `d = 0`: always the newest policy. It collapses (paper, ablation).
+    Newest {},
+    /// `d = min(rate k, top)`; the paper's single-reward setting is `rate 0.001, top 0.5`.
+    Linear {
+        /// Growth of `d` per round.
+        rate: f64,
+        /// Largest `d`.
+        top: f64,
+    },
+    /// `d = 0` for `k < from`, then `min(rate (k - from), top)`; the OCR setting is `from 75, rate 0.0075, top 0.999`.
+    Delayed {
+        /// First round that counts.
+        from: u64,
+        /// Growth of `d` per round.
+        rate: f64,
+        /// Largest `d`.
+        top: f64,
+    },
+}
+
+impl Decay {
+    /// `d` after round `k`.
+    #[must_use]
+    pub fn at(&self, k: u64) -> f64 {
+        match *self {
+            Self::Newest {} => 0.0,
+            Self::Linear { rate, top } => (rate * k as f64).min(top),
+            Self::Delayed { from, rate, top } => (rate * k.saturating_sub(from) as f64).min(top),
+        }
+    }
+}
+
+/// Settings of DiffusionNFT.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NftConfig {
+    /// Guidance strength of the two implicit policies is `1 / beta`; positive.
+    pub beta: f64,
+    /// How the sampling policy follows.
+    pub decay: Decay,
+    /// Weight of the squared distance to the base's velocity.
+    pub kl: f64,
+    /// Order of the deterministic solver that makes the data, 1 or 2.
+    pub order: u8,
+    /// Noise levels per picture that are trained, out of those of the schedule; none means all but the last.
+    pub times: Option<usize>,
+    /// Whose standard deviation the advantages are divided by.
+    pub spread: Spread,
+    /// Advantage at which the optimality reaches 0 or 1; also the scale of the loss.
+    pub advantage_clip: f64,
+}
+
+impl Default for NftConfig {
+    fn default() -> Self {
+        Self {
+            beta: 1.0, decay: Decay::Linear { rate: 0.001, top: 0.5 }, kl: 1e-4, order: 2, times: None,
+            spread: Spread::Round, advantage_clip: CLIP,
+        }
+    }
+}
+
+/// Optimality `rho = 1/2 + 1/2 clip(A / clip, -1, 1)`, in `[0, 1]`.
+#[must_use]
+pub fn optimality(advantage: &Tensor, clip: f64) -> Tensor {
+    (advantage / clip).clamp(-1.0, 1.0) * 0.5 + 0.5
+}
+
+/// The policy loss of each sample, `[B]`: `(rho l+ + (1 - rho) l-) / beta`, with `v+- = (1 -+ beta) v_old +- beta v`,
+/// `x0+- = x_t - t v+-` and `l+- = mean (x0+- - x0)^2 / sg(mean |x0+- - x0|)`.
+///
+/// `x0`, `xt`, `v`, `old`: `[B, C, H, W]`; `t`: `[B]`; `rho`: `[B]`. No gradient flows through `old`.
+#[must_use]
+pub fn loss(x0: &Tensor, xt: &Tensor, t: &Tensor, v: &Tensor, old: &Tensor, rho: &Tensor, beta: f64) -> Tensor {
+    let t = t.view([-1, 1, 1, 1]);
+    let old = old.detach();
+    let branch = |v: Tensor| {
+        let miss = xt - &t * v - x0;
+        // In f64, as upstream: the weight divides the loss, and near convergence it is small.
+        let weight = per_sample(&miss.detach().to_kind(Kind::Double).abs()).clamp_min(1e-5);
+        per_sample(&(&miss * &miss)) / weight.to_kind(Kind::Float)
+    };
+    let plus = branch(&old * (1.0 - beta) + v * beta);
+    let minus = branch(&old * (1.0 + beta) - v * beta);
+    (rho * plus + (1.0 - rho) * minus) / beta
+}
+
+/// A teacher in training with DiffusionNFT.
+pub struct Nft<'a> {
+    /// Settings of the method.
+    pub config: NftConfig,
+    /// Settings of the rollouts.
+    pub sampling: Sampling,
+    /// Latents and device.
+    pub canvas: Canvas,
+    /// The network.
+    pub model: &'a Mmdit,
+    /// The encoded empty prompt.
+    pub empty: &'a Condition,
+    /// The trained adapter.
+    pub lora: &'a Lora,
+    /// The sampling adapter.
+    pub old: Lora,
+    /// Prompts and reward.
+    pub task: &'a mut dyn Task,
+    /// The seed.
+    pub seed: u64,
+}
+
+impl Nft<'_> {
+    fn field<'b>(&'b self, lora: Option<&'b Lora>) -> Field<'b> {
+        Field { model: self.model, lora, guidance: Guidance { scale: self.sampling.guidance, empty: self.empty } }
+    }
+}
+
+impl Objective for Nft<'_> {
+    fn accumulate(&mut self, round: u64, _update: usize) -> Result<Report> {
+        let field = Field { model: self.model, lora: Some(&self.old), guidance: Guidance { scale: self.sampling.guidance, empty: self.empty } };
+        let solver = Solver::Dpm { order: self.config.order };
+        let seen = explore(self.task, &field, &self.canvas, &self.sampling, &solver, self.config.spread, Keep::Last, self.seed, round)?;
+        let (x0, rho) = (seen.rollout.last(), optimality(&seen.advantage, self.config.advantage_clip));
+        let total = x0.size()[0];
+        let schedule = Schedule::new(self.sampling.steps, self.canvas.shift);
+        let times = self.config.times.unwrap_or(schedule.trained()).clamp(1, schedule.trained());
+        // Every picture meets the levels in an order of its own.
+        let mut choices = Choices::new(derive(self.seed, "times", round));
+        let orders: Vec<Vec<usize>> = (0..total).map(|_| choices.permutation(schedule.trained())).collect();
+        let (mut policy, mut distance) = (0.0, 0.0);
+        for m in 0..times {
+            let t: Vec<f32> = orders.iter().map(|o| schedule.sigma(o[m]) as f32).collect();
+            let t = Tensor::from_slice(&t).to_device(self.canvas.device);
+            let noise = normal(&x0.size(), derive(self.seed, "noise", round * 1000 + m as u64), self.canvas.device);
+            for (start, count) in self.canvas.micros(total) {
+                let cut = |x: &Tensor| x.narrow(0, start, count);
+                let (x0, t, rho, condition) = (cut(x0), cut(&t), cut(&rho), seen.condition.narrow(start, count));
+                let at = t.view([-1, 1, 1, 1]);
+                let xt = (1.0 - &at) * &x0 + &at * cut(&noise);
+                let (old, reference) = {
+                    let _off = tch::no_grad_guard();
+                    (self.field(Some(&self.old)).velocity(&xt, &t, &condition), self.field(None).velocity(&xt, &t, &condition))
+                };
+                let v = self.field(Some(self.lora)).velocity(&xt, &t, &condition);
+                let by_sample = loss(&x0, &xt, &t, &v, &old, &rho, self.config.beta) * self.config.advantage_clip;
+                let away = per_sample(&(&v - &reference).square());
+                let scale = 1.0 / (total as f64 * times as f64);
+                let loss = (by_sample.sum(Kind::Float) + away.sum(Kind::Float) * self.config.kl) * scale;
+                loss.backward();
+                policy += by_sample.sum(Kind::Float).double_value(&[]) * scale;
+                distance += away.sum(Kind::Float).double_value(&[]) * scale;
+            }
+        }
+        let mut report = seen.report;
+        report.push(("loss".to_owned(), policy));
+        report.push(("distance_to_base".to_owned(), distance));
+        Ok(report)
+    }
+
+    fn after(&mut self, round: u64) {
+        let d = self.config.decay.at(round);
+        no_grad(|| {
+            for (old, new) in self.old.parameters().iter_mut().zip(self.lora.parameters()) {
+                let _ = old.g_mul_scalar_(d).g_add_(&(new.detach() * (1.0 - d)));
+            }
+        });
+    }
+
+    fn state(&self) -> Vec<(String, Tensor)> {
+        numbered("old", &self.old.parameters())
+    }
+
+    fn restore(&mut self, state: &State) -> Result<()> {
+        for (i, mut p) in self.old.parameters().into_iter().enumerate() {
+            state.copy_into(&format!("old.{i:04}"), &mut p)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    fn noise(seed: u64) -> Tensor {
+        normal(&[4, 2, 3, 3], seed, Device::Cpu)
+    }
+
+    #[test]
+    fn both_branches_meet_when_the_policies_agree() {
+        let (x0, v, t) = (noise(1), noise(2), Tensor::from_slice(&[0.2_f32, 0.5, 0.9, 1.0]));
+        let xt = noise(3);
+        let of = |rho: f64| loss(&x0, &xt, &t, &v, &v, &Tensor::full([4], rho, (Kind::Float, Device::Cpu)), 1.0);
+        assert!((of(0.0) - of(1.0)).abs().max().double_value(&[]) < 1e-6);
+    }
+
+    #[test]
+    fn middling_pictures_teach_nothing() {
+        let (x0, xt, t) = (noise(1), noise(3), Tensor::from_slice(&[0.2_f32, 0.5, 0.9, 1.0]));
+        let old = noise(2);
+        for (rho, zero) in [(0.5, true), (1.0, false)] {
+            let v = old.copy().set_requires_grad(true);
+            loss(&x0, &xt, &t, &v, &old, &Tensor::full([4], rho, (Kind::Float, Device::Cpu)), 0.5).sum(Kind::Float).backward();
+            let g = v.grad().abs().max().double_value(&[]);
+            assert_eq!(g < 1e-6, zero, "{rho} {g}");
+        }
+    }
+
+    #[test]
+    fn by_hand() {
+        // One number: x0 1, x_t 3, t .5, v 2, v_old 4, beta .5, rho .75.
+        // v+ = 3, v- = 5; misses 3 - 1.5 - 1 = .5 and 3 - 2.5 - 1 = -.5; l = .25 / .5 = .5 each; (.375 + .125) / .5 = 1.
+        let one = |x: f64| Tensor::full([1, 1, 1, 1], x, (Kind::Float, Device::Cpu));
+        let l = loss(&one(1.0), &one(3.0), &Tensor::from_slice(&[0.5_f32]), &one(2.0), &one(4.0), &Tensor::from_slice(&[0.75_f32]), 0.5);
+        assert!((l.double_value(&[0]) - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn decay_tables() {
+        let linear = Decay::Linear { rate: 0.001, top: 0.5 };
+        let delayed = Decay::Delayed { from: 75, rate: 0.0075, top: 0.999 };
+        for (k, l, d) in [(0, 0.0, 0.0), (75, 0.075, 0.0), (100, 0.1, 0.1875), (500, 0.5, 0.999)] {
+            assert!((linear.at(k) - l).abs() < 1e-12 && (delayed.at(k) - d).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn optimality_is_cut_to_zero_and_one() {
+        let rho = Vec::<f32>::try_from(optimality(&Tensor::from_slice(&[-9.0_f32, -2.5, 0.0, 5.0]), 5.0)).unwrap();
+        assert_eq!(rho, [0.0, 0.25, 0.5, 1.0]);
+    }
+}

@@ -1,0 +1,39 @@
+//! What a training round is, whatever the method.
+
+use crate::State;
+use anyhow::Result;
+use tch::Tensor;
+
+/// Numbers of one round, by name.
+pub type Report = Vec<(String, f64)>;
+
+/// A method: it turns the current parameters into gradients. The one training loop ([`crate::train`]) does the rest.
+pub trait Objective {
+    /// Optimiser steps in a round.
+    fn updates(&self) -> usize {
+        1
+    }
+
+    /// Adds the gradient of update `update` of round `round` to the parameters' `.grad`. What a round does depends on
+    /// the seed, `round` and the state only, never on what was called before.
+    ///
+    /// # Errors
+    /// A reward that cannot be computed.
+    fn accumulate(&mut self, round: u64, update: usize) -> Result<Report>;
+
+    /// Called once the round's last optimiser step is taken.
+    fn after(&mut self, _round: u64) {}
+
+    /// What must be saved beside parameters and optimiser, such as the old policy.
+    fn state(&self) -> Vec<(String, Tensor)> {
+        Vec::new()
+    }
+
+    /// Takes over what [`Self::state`] gave.
+    ///
+    /// # Errors
+    /// Something is missing or of another shape.
+    fn restore(&mut self, _state: &State) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,58 @@
+//! A task: prompts, what the text encoders make of them, and a reward for pictures.
+
+use crate::field::Condition;
+use crate::rng::{Choices, derive};
+use anyhow::Result;
+use tch::Tensor;
+
+/// Prompts with a reward.
+pub trait Task {
+    /// The task's name, for metrics.
+    fn name(&self) -> &str;
+    /// Number of prompts, at least 1.
+    fn prompts(&self) -> usize;
+    /// Encodes the prompts of these indices, one row each.
+    ///
+    /// # Errors
+    /// A prompt that cannot be tokenised.
+    fn condition(&self, prompts: &[usize]) -> Result<Condition>;
+    /// Decodes `latents`, `[B, C, H, W]`, and scores them against the prompts of these indices, `B` of them.
+    ///
+    /// # Errors
+    /// A reward that cannot be computed.
+    fn score(&mut self, latents: &Tensor, prompts: &[usize]) -> Result<Vec<f64>>;
+}
+
+/// The `count` prompts of a round: an endless walk through shuffled passes over `0..total`, cut into rounds. The
+/// place in the walk follows from `round`, so there is no cursor to lose.
+#[must_use]
+pub fn prompts_of_round(total: usize, count: usize, seed: u64, round: u64) -> Vec<usize> {
+    let total = total.max(1);
+    let first = round as usize * count;
+    let mut pass = usize::MAX;
+    let mut order = Vec::new();
+    (first..first + count)
+        .map(|i| {
+            if i / total != pass {
+                pass = i / total;
+                order = Choices::new(derive(seed, "prompts", pass as u64)).permutation(total);
+            }
+            order[i % total]
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::prompts_of_round;
+
+    #[test]
+    fn a_pass_visits_every_prompt_once() {
+        let mut seen: Vec<usize> = (0..5).flat_map(|round| prompts_of_round(10, 4, 1, round)).take(20).collect();
+        let second = seen.split_off(10);
+        for mut pass in [seen, second] {
+            pass.sort_unstable();
+            assert_eq!(pass, (0..10).collect::<Vec<_>>());
+        }
+    }
+}

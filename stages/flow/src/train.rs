@@ -1,0 +1,201 @@
+//! The one training loop. Pretraining, teachers and distillation differ in their [`Objective`] alone.
+
+use crate::objective::{Objective, Report};
+use crate::optim::{AdamW, AdamWConfig, Ema, EmaConfig};
+use crate::{State, state::numbered};
+use anyhow::{Result, ensure};
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+/// How the learning rate changes over the rounds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pace {
+    /// Rounds in which it grows linearly from 0.
+    pub warmup: u64,
+    /// Rounds after which it falls linearly; none means never. The fall ends at `until`.
+    pub hold: Option<u64>,
+    /// Round at which it has fallen to a hundredth. It must be there when `hold` is.
+    pub until: Option<u64>,
+}
+
+impl Pace {
+    /// Factor on the learning rate in round `k`, in `(0, 1]`.
+    #[must_use]
+    pub fn factor(&self, k: u64) -> f64 {
+        let up = if self.warmup > 0 { ((k + 1) as f64 / self.warmup as f64).min(1.0) } else { 1.0 };
+        let down = match (self.hold, self.until) {
+            (Some(hold), Some(until)) if k > hold && until > hold => {
+                (1.0 - (k - hold) as f64 / (until - hold) as f64).max(0.01)
+            }
+            _ => 1.0,
+        };
+        up * down
+    }
+}
+
+/// Parameters with what moves them.
+pub struct Learner {
+    params: Vec<Tensor>,
+    optimiser: AdamW,
+    ema: Ema,
+    pace: Pace,
+    rounds: u64,
+}
+
+impl Learner {
+    /// A learner of `params`: leaves that require gradients.
+    #[must_use]
+    pub fn new(params: Vec<Tensor>, optimiser: AdamWConfig, ema: EmaConfig, pace: Pace) -> Self {
+        let ema = Ema::new(ema, &params);
+        let optimiser = AdamW::new(optimiser, params.iter().map(Tensor::shallow_clone).collect());
+        Self { params, optimiser, ema, pace, rounds: 0 }
+    }
+
+    /// Rounds done.
+    #[must_use]
+    pub fn rounds(&self) -> u64 {
+        self.rounds
+    }
+
+    /// Running averages of the parameters, in their order.
+    #[must_use]
+    pub fn average(&self) -> &[Tensor] {
+        self.ema.average()
+    }
+
+    /// One round: for each of its updates gradients, clip, step, average.
+    ///
+    /// # Errors
+    /// What the objective says; a gradient that is not finite, with the numbers of the round.
+    pub fn round(&mut self, objective: &mut dyn Objective) -> Result<Report> {
+        let (k, updates) = (self.rounds, objective.updates());
+        let mut report = Report::new();
+        for update in 0..updates {
+            self.optimiser.zero_grad();
+            let part = objective.accumulate(k, update)?;
+            let norm = self.optimiser.step(self.pace.factor(k));
+            ensure!(norm.is_finite(), NotFinite { round: k, report: part });
+            self.ema.update(k * updates as u64 + update as u64, &self.params);
+            report.extend(part);
+            report.push(("grad_norm".to_owned(), norm));
+        }
+        objective.after(k);
+        self.rounds += 1;
+        Ok(report)
+    }
+
+    /// All that a continued run needs.
+    #[must_use]
+    pub fn state(&self, objective: &dyn Objective) -> Vec<(String, Tensor)> {
+        let mut state = numbered("param", &self.params);
+        state.extend(self.optimiser.state());
+        state.extend(self.ema.state());
+        state.extend(objective.state());
+        state.push(("rounds".to_owned(), Tensor::from_slice(&[self.rounds.cast_signed()])));
+        state
+    }
+
+    /// Takes over what [`Self::state`] gave.
+    ///
+    /// # Errors
+    /// Something is missing or of another shape.
+    pub fn restore(&mut self, state: &State, objective: &mut dyn Objective) -> Result<()> {
+        for (i, p) in self.params.iter_mut().enumerate() {
+            state.copy_into(&format!("param.{i:04}"), p)?;
+        }
+        self.optimiser.restore(state)?;
+        self.ema.restore(state)?;
+        objective.restore(state)?;
+        self.rounds = state.get("rounds")?.int64_value(&[0]).cast_unsigned();
+        Ok(())
+    }
+}
+
+/// A gradient that is not finite.
+#[derive(Debug)]
+pub struct NotFinite {
+    /// The round.
+    pub round: u64,
+    /// What it reported.
+    pub report: Report,
+}
+
+impl std::fmt::Display for NotFinite {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the gradient of round {} is not finite", self.round)?;
+        for (name, value) in &self.report {
+            write!(f, ", {name} {value:.3e}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for NotFinite {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Kind;
+
+    /// Pulls one number towards 3 with a pull that depends on the round.
+    struct Pull(Tensor);
+
+    impl Objective for Pull {
+        fn accumulate(&mut self, round: u64, _: usize) -> Result<Report> {
+            let loss = (&self.0 - 3.0).square().sum(Kind::Float) * (1.0 + round as f64);
+            loss.backward();
+            Ok(vec![("loss".into(), loss.double_value(&[]))])
+        }
+    }
+
+    fn learner() -> (Learner, Pull) {
+        let p = Tensor::from_slice(&[0.0_f32]).set_requires_grad(true);
+        let config = AdamWConfig { lr: 0.1, ..Default::default() };
+        (Learner::new(vec![p.shallow_clone()], config, EmaConfig::default(), Pace { warmup: 3, ..Default::default() }), Pull(p))
+    }
+
+    #[test]
+    fn a_continued_run_is_the_straight_run() {
+        let (mut straight, mut pull) = learner();
+        for _ in 0..10 {
+            straight.round(&mut pull).unwrap();
+        }
+        let (mut first, mut pull) = learner();
+        for _ in 0..4 {
+            first.round(&mut pull).unwrap();
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.safetensors");
+        State::write(&path, first.state(&pull)).unwrap();
+        let (mut second, mut pull) = learner();
+        second.restore(&State::read(&path).unwrap(), &mut pull).unwrap();
+        for _ in 4..10 {
+            second.round(&mut pull).unwrap();
+        }
+        for (a, b) in straight.params.iter().chain(straight.average()).zip(second.params.iter().chain(second.average())) {
+            assert_eq!(a.double_value(&[0]).to_bits(), b.double_value(&[0]).to_bits());
+        }
+    }
+
+    #[test]
+    fn a_broken_gradient_stops_the_loop() {
+        struct Broken(Tensor);
+        impl Objective for Broken {
+            fn accumulate(&mut self, _: u64, _: usize) -> Result<Report> {
+                (&self.0 * f64::INFINITY).sum(Kind::Float).backward();
+                Ok(vec![("loss".into(), f64::INFINITY)])
+            }
+        }
+        let (mut learner, pull) = learner();
+        let error = learner.round(&mut Broken(pull.0)).unwrap_err();
+        assert!(error.downcast_ref::<NotFinite>().is_some(), "{error}");
+    }
+
+    #[test]
+    fn pace_rises_and_falls() {
+        let pace = Pace { warmup: 10, hold: Some(100), until: Some(200) };
+        assert!((pace.factor(0) - 0.1).abs() < 1e-12 && (pace.factor(50) - 1.0).abs() < 1e-12);
+        assert!((pace.factor(150) - 0.5).abs() < 1e-12 && (pace.factor(500) - 0.01).abs() < 1e-12);
+    }
+}
