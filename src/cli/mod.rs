@@ -1,1 +1,211 @@
-//! (being written)
+//! The command line: arguments become a [`Session`], a command does its work with it, its end becomes an exit code.
+
+pub mod args;
+mod check;
+mod explain;
+mod get;
+mod plan;
+mod run;
+mod stage;
+mod stages;
+mod status;
+
+use crate::plan::{NumericFacts, Plan};
+use crate::recipe::{self, Diagnostics, Overrides, Recipe, colour_wanted};
+use clap::Parser as _;
+use opdflow_cache::{Store, StoreError};
+use opdflow_stage::{Fault, FaultClass, Registry};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// What every command works with: settled once, from the arguments and the environment.
+pub struct Session {
+    /// The stage kinds of this build.
+    pub registry: Registry,
+    /// What `numerics: strict` puts into keys.
+    pub facts: NumericFacts,
+    /// Root of the store.
+    pub store: PathBuf,
+    /// JSON on standard output instead of text.
+    pub json: bool,
+    /// Errors and results only.
+    pub quiet: bool,
+    /// What the command line changes in the recipe.
+    pub overrides: Overrides,
+    /// Whether standard error may be coloured.
+    pub colour: bool,
+}
+
+/// How a command ended, if it could do its work. `docs/errors.md` lists the exit codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// All is well: 0.
+    Done,
+    /// A stage failed: 1.
+    StageFailed,
+    /// Stopped at checkpoints as asked; running again goes on from there: 75.
+    Stopped,
+    /// Interrupted by the user: 130.
+    Interrupted,
+    /// A stage's process, with the code that tells the scheduler what happened.
+    Stage(u8),
+}
+
+impl Exit {
+    /// The exit code.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::StageFailed => 1,
+            Self::Stopped => 75,
+            Self::Interrupted => 130,
+            Self::Stage(code) => code,
+        }
+    }
+}
+
+/// Why a command could not do its work.
+#[derive(Debug)]
+pub enum Failure {
+    /// The recipe has mistakes: exit code 2.
+    Recipe(Box<Diagnostics>),
+    /// The arguments do not fit, in a way that only the command could see: exit code 2.
+    Usage(String),
+    /// The store or the disk fails: exit code 3.
+    Store(String),
+    /// A bug of ours: exit code 70.
+    Bug(String),
+}
+
+impl From<Diagnostics> for Failure {
+    fn from(found: Diagnostics) -> Self {
+        Self::Recipe(Box::new(found))
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error.to_string())
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        let text = format!("{error:#}");
+        match Fault::class_of(&error) {
+            FaultClass::User | FaultClass::NotFinite => Self::Usage(text),
+            FaultClass::Machine | FaultClass::OutOfMemory => Self::Store(text),
+            FaultClass::Bug => Self::Bug(text),
+        }
+    }
+}
+
+impl Session {
+    /// Reads a recipe and shows its warnings.
+    ///
+    /// # Errors
+    /// The recipe has mistakes.
+    pub fn recipe(&self, path: &Path) -> Result<Recipe, Failure> {
+        let recipe = recipe::load(path, &self.registry, &self.overrides)?;
+        if !recipe.warnings.is_empty() && !self.quiet && !self.json {
+            self.note(recipe.warnings().render(self.colour).trim_end());
+        }
+        Ok(recipe)
+    }
+    /// Reads a recipe and plans it.
+    ///
+    /// # Errors
+    /// The recipe has mistakes, or names files that are not there.
+    pub fn plan(&self, path: &Path) -> Result<Plan, Failure> {
+        Ok(Plan::new(self.recipe(path)?, self.facts.clone())?)
+    }
+    /// Opens the store.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn open(&self) -> Result<Store, Failure> {
+        Ok(Store::open(&self.store)?)
+    }
+    /// Finds a stage of a plan by the name that was given on the command line.
+    ///
+    /// # Errors
+    /// There is none; the message names those there are, or one that is near.
+    pub fn stage(&self, plan: &Plan, name: &str) -> Result<usize, Failure> {
+        plan.index(name).ok_or_else(|| {
+            let names = plan.stages.iter().map(|s| s.spec.name.as_str());
+            let help = recipe::near(name, names.clone()).map_or_else(
+                || format!("its stages are {}", names.map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")),
+                |near| format!("did you mean `{near}`?"),
+            );
+            Failure::Usage(format!("{} has no stage `{name}`\nhelp: {help}", plan.recipe.path.display()))
+        })
+    }
+    /// A line for the user, on standard error.
+    pub fn note(&self, text: &str) {
+        let _ = writeln!(std::io::stderr(), "{text}");
+    }
+    /// A result, on standard output. Nobody reading it is no error.
+    pub fn print(&self, text: &str) {
+        let mut out = std::io::stdout();
+        let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+    }
+
+    fn explain_failure(&self, failure: &Failure) -> u8 {
+        let (kind, text, code) = match failure {
+            Failure::Recipe(found) => {
+                if self.json {
+                    self.print(&found.to_json().to_string());
+                } else {
+                    self.note(found.render(self.colour).trim_end());
+                }
+                return 2;
+            }
+            Failure::Usage(text) => ("usage", text.clone(), 2),
+            Failure::Store(text) => ("store", text.clone(), 3),
+            Failure::Bug(text) => ("bug", format!("this is a bug of opdflow, please report it: {text}"), 70),
+        };
+        if self.json {
+            self.print(&serde_json::json!({"error": kind, "message": text}).to_string());
+        } else {
+            self.note(&format!("error: {text}"));
+        }
+        code
+    }
+}
+
+/// The whole program: arguments in, exit code out.
+#[must_use]
+pub fn main(registry: Registry, facts: NumericFacts) -> ExitCode {
+    let args = match args::Opdflow::try_parse() {
+        Ok(args) => args,
+        Err(e) => {
+            let _ = e.print();
+            return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2));
+        }
+    };
+    let session = Session {
+        registry,
+        facts,
+        store: args.global.store.clone().unwrap_or_else(Store::default_root),
+        json: args.global.json,
+        quiet: args.global.quiet,
+        overrides: Overrides { vars: args.global.set.iter().cloned().collect(), seed: args.global.seed },
+        colour: colour_wanted(),
+    };
+    let end = match &args.command {
+        args::Command::Run(args) => run::run(&session, args),
+        args::Command::Check(args) => check::run(&session, args),
+        args::Command::Plan(args) => plan::run(&session, args),
+        args::Command::Explain(args) => explain::run(&session, args),
+        args::Command::Get(args) => get::run(&session, args),
+        args::Command::Status(args) => status::run(&session, args),
+        args::Command::Stages(args) => stages::run(&session, args),
+        args::Command::Stage(args) => Ok(Exit::Stage(u8::try_from(stage::run(&args.job, &session.registry)).unwrap_or(70))),
+    };
+    ExitCode::from(match end {
+        Ok(exit) => exit.code(),
+        Err(failure) => session.explain_failure(&failure),
+    })
+}

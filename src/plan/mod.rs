@@ -1,1 +1,104 @@
-//! (being written)
+//! From a recipe to a plan: the graph, the keys, and what the store already has.
+
+mod graph;
+pub mod history;
+pub mod key;
+pub mod manifest;
+pub mod verdict;
+
+pub use key::{Keys, NumericFacts, keys};
+pub use verdict::{Verdict, verdicts};
+
+use crate::recipe::{Diagnostic, Diagnostics, Recipe, StageSpec};
+use opdflow_cache::Digest;
+use opdflow_stage::{Asset, Horizon, Resources};
+use petgraph::graph::DiGraph;
+use std::collections::BTreeMap;
+
+/// A recipe in the order of work, with all that its keys need apart from the outputs of its own stages.
+pub struct Plan {
+    /// The recipe.
+    pub recipe: Recipe,
+    /// Its stages: each after all that it needs, otherwise in the order of the file.
+    pub stages: Vec<Planned>,
+    /// What `numerics: strict` puts into keys.
+    pub facts: NumericFacts,
+    /// A node for each of `stages`, in the same order; an edge from a stage to each that reads it.
+    graph: DiGraph<(), ()>,
+}
+
+/// One stage of a plan.
+#[derive(Clone)]
+pub struct Planned {
+    /// What the recipe says.
+    pub spec: StageSpec,
+    /// What it reads: by port (or `port.name`), the upstream stage's place in [`Plan::stages`] and its port.
+    pub needs: BTreeMap<String, (usize, String)>,
+    /// Content from outside the store.
+    pub assets: Vec<Asset>,
+    /// How long it runs, if that is a parameter of its own.
+    pub horizon: Option<Horizon>,
+    /// What it takes of the machine; the recipe's `resources` are in it.
+    pub resources: Resources,
+}
+
+impl Plan {
+    /// Orders the stages and reads the assets that they name.
+    ///
+    /// # Errors
+    /// Assets that are missing or unreadable, each at the parameter that names it.
+    pub fn new(recipe: Recipe, facts: NumericFacts) -> Result<Self, Diagnostics> {
+        let order = graph::order(&recipe);
+        let place: BTreeMap<&str, usize> = order.iter().enumerate().map(|(at, &i)| (recipe.stages[i].name.as_str(), at)).collect();
+        let mut faults: Vec<Diagnostic> = Vec::new();
+        let mut stages = Vec::with_capacity(order.len());
+        for &i in &order {
+            let spec = recipe.stages[i].clone();
+            let assets = spec.kind.assets(&spec.params, &recipe.folder).unwrap_or_else(|fault| {
+                faults.push(recipe.spans.asset_fault(&spec.name, &fault));
+                Vec::new()
+            });
+            let mut resources = spec.kind.resources(&spec.params);
+            resources.cpus = spec.cpus.unwrap_or(resources.cpus).max(1);
+            let needs = spec.needs.iter().filter_map(|(port, up)| Some((port.clone(), (*place.get(up.stage.as_str())?, up.port.clone())))).collect();
+            stages.push(Planned { needs, assets, horizon: spec.kind.horizon(&spec.params), resources, spec });
+        }
+        if !faults.is_empty() {
+            return Err(recipe.diagnostics(faults));
+        }
+        let graph = graph::of(&stages);
+        Ok(Self { recipe, stages, facts, graph })
+    }
+
+    /// Where the stage of this name stands in [`Plan::stages`].
+    #[must_use]
+    pub fn index(&self, name: &str) -> Option<usize> {
+        self.stages.iter().position(|s| s.spec.name == name)
+    }
+    /// The key of stage `i`, given the digests of what it reads, by port.
+    #[must_use]
+    pub fn keys(&self, i: usize, inputs: &BTreeMap<String, Digest>) -> Keys {
+        keys(&self.stages[i], &self.recipe, &self.facts, inputs)
+    }
+    /// The stages that read an output of stage `i`, each once, in order.
+    #[must_use]
+    pub fn dependents(&self, i: usize) -> Vec<usize> {
+        graph::next(&self.graph, i, petgraph::Direction::Outgoing)
+    }
+    /// The stages whose outputs stage `i` reads, each once, in order.
+    #[must_use]
+    pub fn upstream(&self, i: usize) -> Vec<usize> {
+        graph::next(&self.graph, i, petgraph::Direction::Incoming)
+    }
+    /// The given stages and all that they stand on, in order.
+    #[must_use]
+    pub fn needed(&self, targets: &[usize]) -> Vec<usize> {
+        graph::needed(&self.graph, targets)
+    }
+    /// For each stage, the seconds from its start to the end of the longest way that leads on from it. `seconds`
+    /// says what one stage costs.
+    #[must_use]
+    pub fn critical(&self, seconds: impl Fn(usize) -> f64) -> Vec<f64> {
+        graph::critical(&self.graph, seconds)
+    }
+}

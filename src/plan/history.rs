@@ -1,0 +1,81 @@
+//! What earlier records in the store say: how long a kind of stage takes, and which record is nearest to a manifest.
+
+use super::manifest::{Fields, Leaf, replay};
+use opdflow_cache::{ActionRecord, Store};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Seconds that each kind of stage took, from the records of a store.
+#[derive(Clone, Debug, Default)]
+pub struct History(BTreeMap<String, Vec<f64>>);
+
+impl History {
+    /// Reads all records.
+    #[must_use]
+    pub fn of(store: &Store) -> Self {
+        let mut by_kind: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+        for record in store.actions() {
+            if let Some(kind) = kind_of(&record) {
+                by_kind.entry(kind.to_owned()).or_default().push(record.seconds);
+            }
+        }
+        Self(by_kind)
+    }
+    /// The middle of what stages of this kind took, if there were any.
+    #[must_use]
+    pub fn seconds(&self, kind: &str) -> Option<f64> {
+        let mut all = self.0.get(kind)?.clone();
+        all.sort_by(f64::total_cmp);
+        all.get(all.len() / 2).copied()
+    }
+}
+
+/// The stage kind that made a record.
+#[must_use]
+pub fn kind_of(record: &ActionRecord) -> Option<&str> {
+    record.manifest.get("kind")?.as_str()
+}
+
+/// One field in which two manifests differ.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// Its way from the top, such as `params`, `lr`.
+    pub way: Vec<String>,
+    /// What it was, if it was there.
+    pub old: Option<Leaf>,
+    /// What it is, if it is there.
+    pub new: Option<Leaf>,
+}
+
+/// The leaves of a manifest that was kept as JSON; none if it is not one of ours.
+#[must_use]
+pub fn fields(manifest: &Value) -> Fields {
+    let mut fields = Fields::default();
+    let _ = replay(manifest, &mut fields);
+    fields
+}
+
+/// Where two manifests differ, in the order of their fields.
+#[must_use]
+pub fn changes(old: &Fields, new: &Fields) -> Vec<Change> {
+    let mut ways: Vec<&Vec<String>> = old.0.keys().chain(new.0.keys()).collect();
+    ways.sort();
+    ways.dedup();
+    ways.into_iter()
+        .map(|way| Change { way: way.clone(), old: old.0.get(way).cloned(), new: new.0.get(way).cloned() })
+        .filter(|c| c.old != c.new)
+        .collect()
+}
+
+/// The record of the same kind that differs in the fewest fields; of several, the newest.
+#[must_use]
+pub fn nearest(store: &Store, kind: &str, new: &Fields) -> Option<(ActionRecord, Vec<Change>)> {
+    store
+        .actions()
+        .filter(|r| kind_of(r) == Some(kind))
+        .map(|r| {
+            let changes = changes(&fields(&r.manifest), new);
+            (r, changes)
+        })
+        .min_by(|(a, x), (b, y)| x.len().cmp(&y.len()).then_with(|| b.finished.cmp(&a.finished)))
+}

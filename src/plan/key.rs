@@ -1,0 +1,104 @@
+//! The key of a stage: a digest of everything that determines its outputs, and of nothing else.
+//! `docs/caching.md` says what is in it and why.
+
+use super::Planned;
+use super::manifest::{Bytes, Facts, Json, write};
+use crate::recipe::{Numerics, Recipe};
+use opdflow_cache::Digest;
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+const KEY: &str = "opdflow stage key v1";
+const LINEAGE: &str = "opdflow lineage key v1";
+
+/// A stage's name in the store.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Keys {
+    /// The key: two stages with the same key give the same outputs.
+    pub key: Digest,
+    /// The same less the horizon. Checkpoints live under it, so that a longer run goes on where a shorter one ended.
+    pub lineage: Digest,
+    /// What the key is made of, as the action record keeps it.
+    pub manifest: Value,
+}
+
+/// What `numerics: strict` adds to the key of a stage that computes with tensors.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NumericFacts {
+    /// `cpu` or `cuda`; not which one.
+    pub device: String,
+    /// The number type of the arithmetic, such as `f32`.
+    pub dtype: String,
+    /// The version of libtorch, or empty in a build without.
+    pub libtorch: String,
+}
+
+impl Default for NumericFacts {
+    fn default() -> Self {
+        Self { device: "cpu".into(), dtype: "f32".into(), libtorch: String::new() }
+    }
+}
+
+/// The keys of `planned`, given the digest of what it reads on each port.
+#[must_use]
+pub fn keys(planned: &Planned, recipe: &Recipe, facts: &NumericFacts, inputs: &BTreeMap<String, Digest>) -> Keys {
+    let about = planned.spec.kind.describe();
+    let mut params = planned.spec.params.clone();
+    for name in about.outside_key {
+        remove(&mut params, name);
+    }
+    let mut course = params.clone();
+    if let Some(horizon) = &planned.horizon {
+        remove(&mut course, horizon.param);
+    }
+    let assets: BTreeMap<String, Digest> = planned.assets.iter().map(|a| (a.name.clone(), a.digest)).collect();
+    let numerics = about.numeric.then(|| profile(recipe.numerics, facts));
+    let whole = Facts {
+        kind: about.kind,
+        semantics: about.semantics,
+        params: &params,
+        inputs,
+        assets: &assets,
+        seed: about.seeded.then_some(planned.spec.seed),
+        numerics: numerics.as_ref(),
+    };
+    let (mut bytes, mut kept, mut less) = (Bytes::default(), Json::default(), Bytes::default());
+    write(&whole, &mut bytes);
+    write(&whole, &mut kept);
+    write(&Facts { params: &course, ..whole }, &mut less);
+    Keys { key: bytes.key(KEY), lineage: less.key(LINEAGE), manifest: kept.finish() }
+}
+
+/// The key that a kept manifest stands for, if it is one of ours: a record can be held against its own key.
+#[must_use]
+pub fn of_manifest(kept: &Value) -> Option<Digest> {
+    let mut bytes = Bytes::default();
+    super::manifest::replay(kept, &mut bytes)?;
+    Some(bytes.key(KEY))
+}
+
+fn profile(numerics: Numerics, facts: &NumericFacts) -> Value {
+    match numerics {
+        Numerics::Portable => json!({"profile": "portable"}),
+        Numerics::Strict => {
+            json!({"profile": "strict", "device": facts.device, "dtype": facts.dtype, "libtorch": facts.libtorch})
+        }
+    }
+}
+
+/// Takes a parameter out, named as `a` or `a.b`.
+fn remove(params: &mut Value, path: &str) {
+    let (head, rest) = path.split_once('.').map_or((path, None), |(h, r)| (h, Some(r)));
+    let Some(map) = params.as_object_mut() else { return };
+    match rest {
+        None => {
+            map.remove(head);
+        }
+        Some(rest) => {
+            if let Some(inner) = map.get_mut(head) {
+                remove(inner, rest);
+            }
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! One mistake in a recipe, and a list of them with the text they point into.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// A range of bytes in the recipe's text.
+pub type Span = Range<usize>;
+
+/// Whether a recipe with it can run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// It cannot run.
+    Error,
+    /// It can, but this looks like a mistake.
+    Warning,
+}
+
+/// One mistake: its code, what was found, what was expected, the way out. `docs/errors.md` lists the codes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// `E…` for an error, `W…` for a warning.
+    pub code: &'static str,
+    /// One line, whole in itself.
+    pub title: String,
+    /// The place.
+    pub span: Span,
+    /// What to say at the place.
+    pub label: String,
+    /// Other places that belong to it.
+    pub also: Vec<(Span, String)>,
+    /// The way out.
+    pub help: Option<String>,
+    /// Error or warning.
+    pub level: Level,
+}
+
+impl Diagnostic {
+    /// An error at `span`.
+    pub fn error(code: &'static str, title: impl Into<String>, span: Span, label: impl Into<String>) -> Self {
+        Self { code, title: title.into(), span, label: label.into(), also: Vec::new(), help: None, level: Level::Error }
+    }
+    /// A warning at `span`.
+    pub fn warning(code: &'static str, title: impl Into<String>, span: Span, label: impl Into<String>) -> Self {
+        Self { level: Level::Warning, ..Self::error(code, title, span, label) }
+    }
+    /// Adds another place.
+    #[must_use]
+    pub fn also(mut self, span: Span, label: impl Into<String>) -> Self {
+        self.also.push((span, label.into()));
+        self
+    }
+    /// Adds the way out.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+    /// Adds the way out, if one is known.
+    #[must_use]
+    pub fn maybe_help(mut self, help: Option<String>) -> Self {
+        self.help = help.or(self.help);
+        self
+    }
+}
+
+/// Everything that was found in one recipe, sorted by place. Shown by [`Diagnostics::render`] or as JSON.
+#[derive(Clone, Debug)]
+pub struct Diagnostics {
+    /// The recipe.
+    pub path: PathBuf,
+    /// Its text; empty if it could not be read.
+    pub text: String,
+    /// What was found.
+    pub list: Vec<Diagnostic>,
+}
+
+impl Diagnostics {
+    /// Sorts by place and drops what says the same about the same place twice (a default that does not fit is
+    /// wrong once, not once for each stage that takes it).
+    #[must_use]
+    pub fn new(path: &Path, text: &str, mut list: Vec<Diagnostic>) -> Self {
+        list.sort_by(|a, b| (a.span.start, a.span.end, a.code, &a.title).cmp(&(b.span.start, b.span.end, b.code, &b.title)));
+        list.dedup_by(|b, a| a.span == b.span && a.code == b.code && a.label == b.label && !a.label.is_empty());
+        Self { path: path.to_owned(), text: text.to_owned(), list }
+    }
+    /// How many errors and how many warnings.
+    #[must_use]
+    pub fn counts(&self) -> (usize, usize) {
+        let errors = self.list.iter().filter(|d| d.level == Level::Error).count();
+        (errors, self.list.len() - errors)
+    }
+    /// Line and column of a byte, both from 1; columns count characters.
+    #[must_use]
+    pub fn place(&self, byte: usize) -> (usize, usize) {
+        place(&self.text, byte)
+    }
+}
+
+/// Line and column of a byte of `text`, both from 1; columns count characters.
+#[must_use]
+pub fn place(text: &str, byte: usize) -> (usize, usize) {
+    let mut byte = byte.min(text.len());
+    while !text.is_char_boundary(byte) {
+        byte -= 1;
+    }
+    let before = &text[..byte];
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().map_or(0, |l| l.chars().count()) + 1;
+    (line, column)
+}
+
+impl fmt::Display for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(false))
+    }
+}
+
+impl std::error::Error for Diagnostics {}
