@@ -11,6 +11,8 @@
 
 mod context;
 mod event;
+#[cfg(feature = "fake")]
+pub mod fake;
 mod fault;
 mod job;
 mod kind;
@@ -27,3 +29,12 @@ pub use opdflow_cache as cache;
 pub use port::{Arity, Input, Output};
 pub use registry::Registry;
 pub use stop::StopFlag;
+
+/// Adds the kinds of stage that only tests use, in a build that has them (feature `fake`, which the tests of this
+/// workspace turn on); in any other build it adds nothing.
+#[must_use]
+pub fn with_fakes(registry: Registry) -> Registry {
+    #[cfg(feature = "fake")]
+    let registry = fake::with_fakes(registry);
+    registry
+}

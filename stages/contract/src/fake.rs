@@ -1,0 +1,356 @@
+//! Stage kinds that compute nothing of use, for the tests of the engine: they are quick, exact, and use everything
+//! that a real kind can use.
+
+use crate::{Asset, Description, Fault, FaultClass, Horizon, Input, Output, ParamDoc, ParamFault, Registry, Resources, Stage, StageContext};
+use anyhow::{Context as _, Result};
+use opdflow_cache::Digest;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::time::Duration;
+
+/// Adds all fake kinds.
+#[must_use]
+pub fn with_fakes(registry: Registry) -> Registry {
+    registry.with(FakeSource).with(FakeSum).with(FakeTrain).with(FakeFail).with(FakeReport)
+}
+
+const SECONDS: ParamDoc = ParamDoc { name: "seconds", about: "How long it sleeps." };
+
+fn sleep(seconds: f64) {
+    if let Ok(time) = Duration::try_from_secs_f64(seconds) {
+        std::thread::sleep(time);
+    }
+}
+
+fn read(path: &Path) -> Result<i64> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    text.trim().parse().with_context(|| format!("{} holds no whole number", path.display()))
+}
+
+/// A number out of nothing, or out of a file.
+pub struct FakeSource;
+
+/// Parameters of [`FakeSource`].
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SourceParams {
+    value: i64,
+    file: Option<String>,
+    seconds: f64,
+}
+
+impl Stage for FakeSource {
+    type Params = SourceParams;
+    fn describe(&self) -> Description {
+        Description {
+            kind: "fake_source",
+            semantics: 1,
+            about: "Leaves a whole number.",
+            inputs: &[],
+            outputs: const { &[Output::new("value", "value", "the number")] },
+            params: &[
+                ParamDoc { name: "value", about: "The number." },
+                ParamDoc { name: "file", about: "A file that holds a number to add." },
+                SECONDS,
+            ],
+            outside_key: &["file", "seconds"],
+            seeded: false,
+            numeric: false,
+        }
+    }
+    fn assets(&self, params: &SourceParams, folder: &Path) -> Result<Vec<Asset>, ParamFault> {
+        let Some(file) = &params.file else { return Ok(Vec::new()) };
+        let path = folder.join(file);
+        let digest = Digest::of_file(&path).map_err(|e| ParamFault::new("file", e.to_string()).help("name a file that is there"))?;
+        Ok(vec![Asset { name: "file".into(), digest }])
+    }
+    fn run(&self, params: SourceParams, context: &mut StageContext) -> Result<()> {
+        sleep(params.seconds);
+        let more = params.file.map_or(Ok(0), |f| read(&context.job().folder.join(f)))?;
+        std::fs::write(context.output("value"), (params.value.wrapping_add(more)).to_string())?;
+        Ok(())
+    }
+}
+
+/// The sum of numbers.
+pub struct FakeSum;
+
+/// Parameters of [`FakeSum`].
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SumParams {
+    plus: i64,
+    modulo: Option<i64>,
+    seconds: f64,
+}
+
+impl Stage for FakeSum {
+    type Params = SumParams;
+    fn describe(&self) -> Description {
+        Description {
+            kind: "fake_sum",
+            semantics: 1,
+            about: "Adds whole numbers.",
+            inputs: const { &[Input::many("terms", &["value"], "the numbers")] },
+            outputs: const {
+                &[
+                Output::new("value", "value", "the sum"),
+                Output::side("log", "text", "the terms, one a line"),
+                ]
+            },
+            params: &[
+                ParamDoc { name: "plus", about: "Added to the sum." },
+                ParamDoc { name: "modulo", about: "The sum is taken modulo this." },
+                SECONDS,
+            ],
+            outside_key: &["seconds"],
+            seeded: false,
+            numeric: false,
+        }
+    }
+    fn check(&self, params: &SumParams) -> Vec<ParamFault> {
+        let fits = params.modulo.is_none_or(|m| m > 0);
+        if fits { vec![] } else { vec![ParamFault::new("modulo", "it must be positive").help("leave `modulo` out for the plain sum")] }
+    }
+    fn run(&self, params: SumParams, context: &mut StageContext) -> Result<()> {
+        sleep(params.seconds);
+        let (mut sum, mut log) = (params.plus, String::new());
+        for name in context.names("terms") {
+            let term = read(&context.input(&format!("terms.{name}"))?)?;
+            log.push_str(&format!("{name} {term}\n"));
+            sum = sum.wrapping_add(term);
+        }
+        let sum = params.modulo.map_or(sum, |m| sum.rem_euclid(m));
+        std::fs::write(context.output("value"), sum.to_string())?;
+        std::fs::write(context.output("log"), log)?;
+        Ok(())
+    }
+}
+
+/// Something long that goes on from where it was stopped.
+pub struct FakeTrain;
+
+/// Parameters of [`FakeTrain`].
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainParams {
+    iterations: u64,
+    #[serde(default)]
+    algorithm: Algorithm,
+    #[serde(default)]
+    step_seconds: f64,
+    #[serde(default = "one")]
+    checkpoint_every: u64,
+    #[serde(default)]
+    fail_at: Option<u64>,
+}
+
+/// How [`FakeTrain`] takes a step.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum Algorithm {
+    /// By a fixed rate.
+    Plain {
+        /// The rate.
+        rate: f64,
+    },
+    /// By a rate and noise.
+    Noisy {
+        /// The rate.
+        rate: f64,
+        /// How much noise.
+        noise: f64,
+    },
+}
+
+impl Default for Algorithm {
+    fn default() -> Self {
+        Self::Plain { rate: 0.5 }
+    }
+}
+
+fn one() -> u64 {
+    1
+}
+
+impl TrainParams {
+    /// The state after one more step. It hangs on all that the key holds apart from the horizon.
+    fn step(&self, state: u64, seed: u64, step: u64) -> Result<u64> {
+        let algorithm = serde_json::to_string(&self.algorithm)?;
+        let digest = blake3::hash(format!("{state} {seed} {step} {algorithm}").as_bytes());
+        Ok(digest.as_bytes().iter().take(8).fold(0, |n, b| n << 8 | u64::from(*b)))
+    }
+}
+
+impl Stage for FakeTrain {
+    type Params = TrainParams;
+    fn describe(&self) -> Description {
+        Description {
+            kind: "fake_train",
+            semantics: 1,
+            about: "Takes steps, saves each, and goes on from the last.",
+            inputs: const { &[Input::optional("base", &["value"], "where to start")] },
+            outputs: const {
+                &[
+                Output::new("model", "model", "the state after the last step"),
+                Output::new("candidates", "candidates", "the state after each quarter of the way"),
+                ]
+            },
+            params: &[
+                ParamDoc { name: "iterations", about: "Steps, from 1." },
+                ParamDoc { name: "algorithm", about: "`plain` or `noisy`." },
+                ParamDoc { name: "step_seconds", about: "How long each step sleeps." },
+                ParamDoc { name: "checkpoint_every", about: "Steps between checkpoints." },
+                ParamDoc { name: "fail_at", about: "A step at which it gives up." },
+            ],
+            outside_key: &["step_seconds", "checkpoint_every", "fail_at"],
+            seeded: true,
+            numeric: true,
+        }
+    }
+    fn check(&self, params: &TrainParams) -> Vec<ParamFault> {
+        let mut faults = Vec::new();
+        if params.iterations == 0 {
+            faults.push(ParamFault::new("iterations", "it must be at least 1"));
+        }
+        if let Algorithm::Noisy { noise, .. } = params.algorithm
+            && !(0.0..=1.0).contains(&noise)
+        {
+            faults.push(ParamFault::new("algorithm.noisy.noise", "it must lie between 0 and 1"));
+        }
+        faults
+    }
+    fn horizon(&self, params: &TrainParams) -> Option<Horizon> {
+        Some(Horizon { param: "iterations", steps: params.iterations })
+    }
+    fn resources(&self, _params: &TrainParams) -> Resources {
+        Resources { cpus: 1, memory: 0, gpu: true }
+    }
+    fn run(&self, params: TrainParams, context: &mut StageContext) -> Result<()> {
+        let total = params.iterations;
+        let base = context.maybe_input("base")?.map_or(Ok(0), |p| read(&p))?;
+        let (mut done, mut state) = match context.resume(total)? {
+            Some(saved) => {
+                let text = std::fs::read_to_string(saved.path.join("state"))?;
+                (saved.step, text.trim().parse().context("the state in the checkpoint")?)
+            }
+            None => (0, base.cast_unsigned()),
+        };
+        // What the candidates are must not hang on where a run was stopped: they are computed from the start.
+        while done < total {
+            if context.should_stop() {
+                save(context, done, state)?;
+                return Err(context.stopped(done));
+            }
+            if params.fail_at == Some(done + 1) {
+                return Err(Fault::not_finite(format!("the loss is NaN at step {}", done + 1)).help("take a smaller rate").into());
+            }
+            sleep(params.step_seconds);
+            done += 1;
+            state = params.step(state, context.job().seed, done)?;
+            #[expect(clippy::cast_precision_loss, reason = "only a number to look at")]
+            context.metric(done, "loss", (state % 1000) as f64 / 1000.0)?;
+            context.progress(done, total, "stepping");
+            if done % params.checkpoint_every.max(1) == 0 && done < total {
+                save(context, done, state)?;
+            }
+        }
+        let folder = context.output("candidates");
+        std::fs::create_dir_all(&folder)?;
+        let mut candidate = base.cast_unsigned();
+        for step in 1..=total {
+            candidate = params.step(candidate, context.job().seed, step)?;
+            if step % (total / 4).max(1) == 0 {
+                std::fs::write(folder.join(format!("step-{step:06}")), candidate.to_string())?;
+            }
+        }
+        std::fs::write(context.output("model"), state.to_string())?;
+        Ok(())
+    }
+}
+
+fn save(context: &mut StageContext, step: u64, state: u64) -> Result<()> {
+    context.checkpoint(step, |folder| Ok(std::fs::write(folder.join("state"), state.to_string())?))
+}
+
+/// Fails in the way that is asked for.
+pub struct FakeFail;
+
+/// Parameters of [`FakeFail`].
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FailParams {
+    class: FaultClass,
+    message: String,
+    panic: bool,
+    seconds: f64,
+}
+
+impl Default for FailParams {
+    fn default() -> Self {
+        Self { class: FaultClass::User, message: "failed as asked".into(), panic: false, seconds: 0.0 }
+    }
+}
+
+impl Stage for FakeFail {
+    type Params = FailParams;
+    fn describe(&self) -> Description {
+        Description {
+            kind: "fake_fail",
+            semantics: 1,
+            about: "Fails.",
+            inputs: const { &[Input::any("terms", &[], "anything")] },
+            outputs: const { &[Output::new("value", "value", "never there")] },
+            params: &[
+                ParamDoc { name: "class", about: "`user`, `not_finite`, `out_of_memory`, `machine` or `bug`." },
+                ParamDoc { name: "message", about: "What it says." },
+                ParamDoc { name: "panic", about: "Panic instead of returning an error." },
+                SECONDS,
+            ],
+            outside_key: &["seconds"],
+            seeded: false,
+            numeric: false,
+        }
+    }
+    fn run(&self, params: FailParams, _context: &mut StageContext) -> Result<()> {
+        sleep(params.seconds);
+        assert!(!params.panic, "{}", params.message);
+        Err(Fault { class: params.class, message: params.message, help: None }.into())
+    }
+}
+
+/// A text about whatever it is given: the end of a recipe.
+pub struct FakeReport;
+
+/// Parameters of [`FakeReport`].
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReportParams {
+    title: String,
+}
+
+impl Stage for FakeReport {
+    type Params = ReportParams;
+    fn describe(&self) -> Description {
+        Description {
+            kind: "fake_report",
+            semantics: 1,
+            about: "Says what it was given.",
+            inputs: const { &[Input::any("parts", &[], "anything")] },
+            outputs: const { &[Output::new("report", "report", "a line for each part")] },
+            params: &[ParamDoc { name: "title", about: "The first line." }],
+            outside_key: &[],
+            seeded: false,
+            numeric: false,
+        }
+    }
+    fn run(&self, params: ReportParams, context: &mut StageContext) -> Result<()> {
+        let mut text = format!("{}\n", params.title);
+        for name in context.names("parts") {
+            let digest = context.object(&format!("parts.{name}")).map(|o| o.digest.short()).unwrap_or_default();
+            text.push_str(&format!("{name} {digest}\n"));
+        }
+        std::fs::write(context.output("report"), text)?;
+        Ok(())
+    }
+}
