@@ -1,1 +1,11 @@
-//! (being written)
+//! The append-only record of a run. Progress bars, `status` and the summary are all views of its events.
+
+mod event;
+mod folder;
+mod reader;
+mod writer;
+
+pub use event::{FORMAT, Line, RunEvent, RunStarted, StageLine};
+pub use folder::RunFolder;
+pub use reader::{Record, find, is_alive, read};
+pub use writer::RunLog;

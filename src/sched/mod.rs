@@ -1,1 +1,16 @@
-//! (being written)
+//! What runs when: the states of stages, the slots of the machine, and the loop between them.
+
+mod board;
+mod dispatch;
+mod fate;
+mod lookup;
+mod signals;
+mod slots;
+mod state;
+
+pub use board::{Board, Change};
+pub use dispatch::{Ended, Ending, Order, run};
+pub use lookup::{Care, Found, look_up};
+pub use signals::{Listening, listen};
+pub use slots::{Share, Slots};
+pub use state::{Illegal, Move, State};

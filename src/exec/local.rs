@@ -1,0 +1,146 @@
+//! One child process of the same binary per stage, on this machine.
+
+use super::{End, Executor, Message, Process};
+use crate::runlog::RunFolder;
+use anyhow::{Context as _, Result};
+use opdflow_stage::{Event, Job};
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Runs `opdflow __stage JOB` for each stage. Jobs and logs lie in the folder of the run.
+#[derive(Clone, Debug)]
+pub struct Local {
+    folder: RunFolder,
+}
+
+impl Local {
+    /// An executor for the run with this folder.
+    #[must_use]
+    pub fn new(folder: RunFolder) -> Self {
+        Self { folder }
+    }
+
+    fn command(&self, job: &Job, gpu: Option<&str>) -> Result<Command> {
+        let path = self.folder.job(&job.name);
+        let text = serde_json::to_vec_pretty(job).context("cannot encode the job")?;
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        let log = self.folder.log(&job.name);
+        let stderr = File::options().create(true).append(true).open(&log);
+        let stderr = stderr.with_context(|| format!("cannot write {}", log.display()))?;
+
+        let mut command = Command::new(this_program());
+        command.arg0("opdflow").arg("__stage").arg(path);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
+        let threads = job.threads.to_string();
+        for name in ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"] {
+            command.env(name, &threads);
+        }
+        // A stage without a GPU must not touch one that another stage was given.
+        command.env("CUDA_VISIBLE_DEVICES", gpu.unwrap_or(""));
+        // Ctrl-C goes to the terminal's whole foreground group. Children stand apart from it, so that the scheduler
+        // alone decides how they stop.
+        command.process_group(0);
+        Ok(command)
+    }
+}
+
+/// The running program's own file. A file replaced since the start (a rebuild during a long run) is still reached
+/// through the link in `/proc`, so that all stages of a run come from one and the same program.
+fn this_program() -> PathBuf {
+    match std::env::current_exe() {
+        Ok(path) if path.exists() => path,
+        _ => PathBuf::from("/proc/self/exe"),
+    }
+}
+
+impl Executor for Local {
+    fn start(&self, stage: usize, job: &Job, gpu: Option<&str>, inbox: &Sender<Message>) -> Result<Box<dyn Process>> {
+        let mut child = self.command(job, gpu)?.spawn().context("cannot start a process of opdflow")?;
+        let id = child.id();
+        let alive = Arc::new(Mutex::new(Some(id)));
+        let stdout = child.stdout.take();
+        let (inbox, shared) = (inbox.clone(), alive.clone());
+        let listen = move || {
+            if let Some(stdout) = stdout {
+                forward(stage, stdout, &inbox);
+            }
+            // The scheduler may be gone already; then nobody needs to know.
+            let _ = inbox.send(Message::Ended(stage, reap(child, &shared)));
+        };
+        std::thread::Builder::new().name(format!("stage {}", job.name)).spawn(listen).context("cannot start a thread")?;
+        Ok(Box::new(LocalProcess { id, alive }))
+    }
+}
+
+/// Passes the child's events on until it closes its end. What is no event (a newer kind, a stray print) is skipped.
+fn forward(stage: usize, stdout: ChildStdout, inbox: &Sender<Message>) {
+    let mut lines = BufReader::new(stdout);
+    let mut line = Vec::new();
+    while lines.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
+        if let Ok(event) = serde_json::from_slice::<Event>(&line) {
+            let _ = inbox.send(Message::Event(stage, event));
+        }
+        line.clear();
+    }
+}
+
+/// Waits for the child. Its number is withdrawn before the system may give it to another process, so that a signal
+/// never hits a stranger.
+fn reap(mut child: Child, alive: &Mutex<Option<u32>>) -> End {
+    wait_without_reaping(child.id());
+    let mut id = alive.lock().unwrap_or_else(PoisonError::into_inner);
+    *id = None;
+    match child.wait() {
+        Ok(status) => match (status.code(), status.signal()) {
+            (Some(code), _) => End::Code(code),
+            (None, Some(signal)) => End::Signal(signal),
+            (None, None) => End::Unknown(status.to_string()),
+        },
+        Err(e) => End::Unknown(e.to_string()),
+    }
+}
+
+fn wait_without_reaping(id: u32) {
+    loop {
+        // SAFETY: `info` is a plain structure for the system to fill in, and nobody reads it.
+        let result = unsafe {
+            let mut info: libc::siginfo_t = std::mem::zeroed();
+            libc::waitid(libc::P_PID, id, &raw mut info, libc::WEXITED | libc::WNOWAIT)
+        };
+        if result == 0 || std::io::Error::last_os_error().raw_os_error() != Some(libc::EINTR) {
+            return;
+        }
+    }
+}
+
+struct LocalProcess {
+    id: u32,
+    alive: Arc<Mutex<Option<u32>>>,
+}
+
+impl LocalProcess {
+    fn signal(&self, signal: i32, whole_group: bool) {
+        let alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(id) = alive.and_then(|id| i32::try_from(id).ok()) {
+            // SAFETY: no memory is involved; the lock keeps the number ours.
+            unsafe { libc::kill(if whole_group { -id } else { id }, signal) };
+        }
+    }
+}
+
+impl Process for LocalProcess {
+    fn id(&self) -> u32 {
+        self.id
+    }
+    fn stop(&self) {
+        self.signal(libc::SIGTERM, false);
+    }
+    fn kill(&self) {
+        self.signal(libc::SIGKILL, true);
+    }
+}

@@ -1,0 +1,243 @@
+//! What is recorded of a run: one JSON object a line, from which progress, `status` and the summary all derive.
+//!
+//! A line is `{"at": SECONDS, "event": {"<name>": {...}}}`. Variants and fields may be added; a reader skips events
+//! that it does not know, and every added field has a default. A change that old readers would misread raises
+//! [`FORMAT`].
+
+use opdflow_stage::FaultClass;
+use opdflow_stage::cache::Digest;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The format that this program writes, and the newest that it reads.
+pub const FORMAT: u32 = 1;
+
+/// One recorded event.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    /// Seconds since 1970, UTC.
+    pub at: f64,
+    /// What happened.
+    pub event: RunEvent,
+}
+
+/// What may happen in a run. Stages go by their names.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunEvent {
+    /// The first line.
+    RunStarted(RunStarted),
+    /// The key of a stage became known, for its inputs are.
+    Keyed {
+        /// The stage.
+        stage: String,
+        /// Its key.
+        key: Digest,
+        /// Its lineage key.
+        lineage: Digest,
+    },
+    /// The store had the result of a stage.
+    Hit {
+        /// The stage.
+        stage: String,
+        /// What it had cost when it was computed.
+        saved_seconds: f64,
+        /// Digests of its outputs by port.
+        outputs: BTreeMap<String, Digest>,
+    },
+    /// The process of a stage was started.
+    Started {
+        /// The stage.
+        stage: String,
+        /// The process.
+        pid: u32,
+        /// 1, or more after a retry.
+        attempt: u32,
+        /// Threads, which are also the slots it takes.
+        threads: usize,
+        /// `cpu`, or `cuda:` and the id of its GPU.
+        device: String,
+    },
+    /// Another process computes the same thing; this one waits for it.
+    Waits {
+        /// The stage.
+        stage: String,
+        /// That process.
+        pid: u32,
+        /// What it last said of itself.
+        note: String,
+    },
+    /// The stage's own work begins, or goes on at a checkpoint.
+    Begun {
+        /// The stage.
+        stage: String,
+        /// 0, or the step of the checkpoint.
+        step: u64,
+    },
+    /// How far a stage is.
+    Progress {
+        /// The stage.
+        stage: String,
+        /// Steps done.
+        step: u64,
+        /// Steps in all.
+        total: u64,
+        /// A few words.
+        note: String,
+    },
+    /// One number of one step; `null` if it is not finite.
+    Metric {
+        /// The stage.
+        stage: String,
+        /// The step.
+        step: u64,
+        /// The name.
+        name: String,
+        /// The value.
+        value: Option<f64>,
+    },
+    /// A checkpoint is in the store.
+    Checkpointed {
+        /// The stage.
+        stage: String,
+        /// Its step.
+        step: u64,
+    },
+    /// A stage said something.
+    Said {
+        /// The stage.
+        stage: String,
+        /// The line.
+        text: String,
+    },
+    /// All outputs of a stage are in the store.
+    Done {
+        /// The stage.
+        stage: String,
+        /// Seconds that the stage took in this run.
+        seconds: f64,
+        /// Whether another process had computed it meanwhile.
+        found: bool,
+        /// Digests of its outputs by port.
+        outputs: BTreeMap<String, Digest>,
+    },
+    /// The process of a stage was lost, and the stage is started again.
+    Retried {
+        /// The stage.
+        stage: String,
+        /// What happened to the process.
+        message: String,
+    },
+    /// A stage stopped as asked, or was never begun because the run stopped.
+    Stopped {
+        /// The stage.
+        stage: String,
+        /// The step of its checkpoint, if its process ran.
+        step: Option<u64>,
+    },
+    /// A stage failed.
+    Failed {
+        /// The stage.
+        stage: String,
+        /// Whose fault.
+        class: FaultClass,
+        /// All that is known.
+        message: String,
+    },
+    /// A stage cannot run because another failed.
+    Blocked {
+        /// The stage.
+        stage: String,
+        /// The one that failed.
+        by: String,
+    },
+    /// A result proved damaged or incomplete in the store: the stage is computed again.
+    Damaged {
+        /// The stage.
+        stage: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// Something that the user should know and that stops nothing.
+    Warned {
+        /// The text.
+        text: String,
+    },
+    /// The user asked the run to stop.
+    Stopping {
+        /// Whether running stages are killed instead of being asked.
+        kill: bool,
+    },
+    /// The last line.
+    RunEnded {
+        /// Whether every stage that was asked for has its result.
+        ok: bool,
+        /// Wall-clock seconds.
+        seconds: f64,
+    },
+}
+
+/// What the first line of a run says.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunStarted {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The program's version.
+    pub version: String,
+    /// The recipe's name.
+    pub recipe: String,
+    /// The recipe's path as given.
+    pub path: String,
+    /// Digest of the recipe's text, which is kept beside the log.
+    pub text: Option<Digest>,
+    /// The seed.
+    pub seed: u64,
+    /// The command line.
+    pub argv: Vec<String>,
+    /// The process of the run.
+    pub pid: u32,
+    /// CPU slots.
+    pub slots: usize,
+    /// GPUs.
+    pub gpus: usize,
+    /// Root of the store.
+    pub store: String,
+    /// The stages that were asked for, in the order of the plan.
+    pub stages: Vec<StageLine>,
+}
+
+/// A stage in the first line.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StageLine {
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: String,
+    /// The stages that it reads from.
+    pub needs: Vec<String>,
+}
+
+impl RunEvent {
+    /// The stage that it is about.
+    #[must_use]
+    pub fn stage(&self) -> Option<&str> {
+        match self {
+            Self::RunStarted(_) | Self::Warned { .. } | Self::Stopping { .. } | Self::RunEnded { .. } => None,
+            Self::Keyed { stage, .. }
+            | Self::Hit { stage, .. }
+            | Self::Started { stage, .. }
+            | Self::Waits { stage, .. }
+            | Self::Begun { stage, .. }
+            | Self::Progress { stage, .. }
+            | Self::Metric { stage, .. }
+            | Self::Checkpointed { stage, .. }
+            | Self::Said { stage, .. }
+            | Self::Done { stage, .. }
+            | Self::Retried { stage, .. }
+            | Self::Stopped { stage, .. }
+            | Self::Failed { stage, .. }
+            | Self::Blocked { stage, .. }
+            | Self::Damaged { stage, .. } => Some(stage),
+        }
+    }
+}

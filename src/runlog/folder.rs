@@ -1,0 +1,154 @@
+//! The folder of one run: `.opdflow/runs/<UTC time>-<recipe>-<4 hex>/`.
+
+use anyhow::{Context as _, Result};
+use opdflow_stage::cache::{Digest, utc_now};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Where the records of one run lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunFolder(PathBuf);
+
+impl RunFolder {
+    /// Where the runs of a working folder are.
+    #[must_use]
+    pub fn home() -> PathBuf {
+        PathBuf::from(".opdflow").join("runs")
+    }
+
+    /// A fresh folder below `home` for a run of `recipe`, with its subfolders; `home/latest` points to it.
+    ///
+    /// # Errors
+    /// The place cannot be written to.
+    pub fn create(home: &Path, recipe: &str) -> Result<Self> {
+        std::fs::create_dir_all(home).with_context(|| format!("cannot create {}", home.display()))?;
+        let time = utc_now().replace([':', '-'], "");
+        for attempt in 0..100_u32 {
+            let name = format!("{time}-{}-{}", file_name(recipe), tag(attempt));
+            let folder = home.join(&name);
+            match std::fs::create_dir(&folder) {
+                Ok(()) => {
+                    let made = Self(folder);
+                    made.fill()?;
+                    point_latest(home, &name);
+                    return Ok(made);
+                }
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(e).with_context(|| format!("cannot create {}", folder.display())),
+            }
+        }
+        anyhow::bail!("cannot find a free name for a run in {}", home.display())
+    }
+
+    /// A folder below the system's temporary one, for when the proper place cannot be written to.
+    ///
+    /// # Errors
+    /// Not even that can be written to.
+    pub fn temporary(recipe: &str) -> Result<Self> {
+        let uid = unsafe { libc::getuid() };
+        Self::create(&std::env::temp_dir().join(format!("opdflow-{uid}")), recipe)
+    }
+
+    /// The folder of an earlier run.
+    #[must_use]
+    pub fn of(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    fn fill(&self) -> Result<()> {
+        for part in ["logs", "jobs"] {
+            let folder = self.0.join(part);
+            std::fs::create_dir(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        }
+        Ok(())
+    }
+
+    /// The folder itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The folder's name, by which `status` finds the run.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let full = self.0.canonicalize().unwrap_or_else(|_| self.0.clone());
+        full.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned())
+    }
+
+    /// The run log.
+    #[must_use]
+    pub fn events(&self) -> PathBuf {
+        self.0.join("events.jsonl")
+    }
+
+    /// What the process of a stage writes to its standard error.
+    #[must_use]
+    pub fn log(&self, stage: &str) -> PathBuf {
+        self.0.join("logs").join(format!("{}.log", file_name(stage)))
+    }
+
+    /// The job of a stage.
+    #[must_use]
+    pub fn job(&self, stage: &str) -> PathBuf {
+        self.0.join("jobs").join(format!("{}.json", file_name(stage)))
+    }
+
+    /// A copy of an output for the user.
+    #[must_use]
+    pub fn output(&self, stage: &str, port: &str, extension: Option<&str>) -> PathBuf {
+        let extension = extension.map_or_else(String::new, |e| format!(".{e}"));
+        self.0.join("outputs").join(format!("{}.{}{extension}", file_name(stage), file_name(port)))
+    }
+}
+
+/// `name` as a file name. Names of stages and recipes nearly always are one already; what is not one gets a few
+/// digits of its digest, so that two names never meet in one file.
+fn file_name(name: &str) -> String {
+    let plain: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' }).take(100).collect();
+    if plain == name && !plain.starts_with('.') && !plain.is_empty() {
+        plain
+    } else {
+        let digest = Digest::of(name.as_bytes()).to_string();
+        format!("_{plain}-{}", &digest[..8])
+    }
+}
+
+/// Four hex digits that tell apart runs that began in the same second.
+fn tag(attempt: u32) -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos());
+    let seed = format!("{now} {} {attempt}", std::process::id());
+    Digest::of(seed.as_bytes()).to_string()[..4].to_owned()
+}
+
+/// A convenience only: a file system without links does without.
+fn point_latest(home: &Path, name: &str) {
+    let fresh = home.join(format!(".latest-{}", std::process::id()));
+    let _ = std::fs::remove_file(&fresh);
+    if std::os::unix::fs::symlink(name, &fresh).is_ok() && std::fs::rename(&fresh, home.join("latest")).is_err() {
+        let _ = std::fs::remove_file(&fresh);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_never_share_a_folder() {
+        let home = tempfile::tempdir().unwrap();
+        let a = RunFolder::create(home.path(), "multi task").unwrap();
+        let b = RunFolder::create(home.path(), "multi task").unwrap();
+        assert_ne!(a, b);
+        assert_eq!(RunFolder::of(home.path().join("latest")).name(), b.name());
+    }
+
+    #[test]
+    fn file_names_stay_apart() {
+        let names = ["a", "a.b", "a/b", "a_b", "a b", "", ".", "..", "é"];
+        let files: std::collections::BTreeSet<_> = names.iter().map(|n| file_name(n)).collect();
+        assert_eq!(files.len(), names.len(), "{files:?}");
+        assert!(files.iter().all(|f| !f.contains('/') && !f.starts_with('.')));
+    }
+}

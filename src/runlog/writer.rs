@@ -1,0 +1,66 @@
+//! The writing end of a run log.
+
+use super::event::{Line, RunEvent};
+use super::folder::RunFolder;
+use anyhow::{Context as _, Result};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write as _;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Progress lines of one stage are at least this far apart.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+
+/// Appends events to the log of a run. While it lives, the log is locked: that is how others see that the run is
+/// alive, and the lock goes with the process however it dies.
+#[derive(Debug)]
+pub struct RunLog {
+    file: File,
+    progressed: BTreeMap<String, Instant>,
+    broken: bool,
+}
+
+impl RunLog {
+    /// Begins the log in `folder`.
+    ///
+    /// # Errors
+    /// The file cannot be created.
+    pub fn create(folder: &RunFolder) -> Result<Self> {
+        let path = folder.events();
+        let file = File::options().create_new(true).append(true).open(&path);
+        let file = file.with_context(|| format!("cannot create {}", path.display()))?;
+        // A file system without locks costs `status` the word "running", nothing else.
+        let _ = file.try_lock();
+        Ok(Self { file, progressed: BTreeMap::new(), broken: false })
+    }
+
+    /// Appends one event. Progress of one stage is kept once a second at most, and its last step always.
+    ///
+    /// # Errors
+    /// The first time that the log cannot be written. A run goes on without its log, so later ones are silent.
+    pub fn write(&mut self, event: &RunEvent) -> Result<()> {
+        if self.broken || !self.is_due(event) {
+            return Ok(());
+        }
+        let line = Line { at: now(), event: event.clone() };
+        let mut text = serde_json::to_vec(&line).context("cannot encode an event")?;
+        text.push(b'\n');
+        // One write a line: a reader, or a crash, sees at most one torn line, the last.
+        self.file.write_all(&text).inspect_err(|_| self.broken = true).context("cannot write the run log; the run goes on without it")
+    }
+
+    fn is_due(&mut self, event: &RunEvent) -> bool {
+        let RunEvent::Progress { stage, step, total, .. } = event else { return true };
+        let due = step == total || self.progressed.get(stage).is_none_or(|t| t.elapsed() >= PROGRESS_EVERY);
+        if due {
+            self.progressed.insert(stage.clone(), Instant::now());
+        }
+        due
+    }
+}
+
+fn now() -> f64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    // To the millisecond.
+    (since.as_secs_f64() * 1000.0).round() / 1000.0
+}

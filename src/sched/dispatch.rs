@@ -1,0 +1,467 @@
+//! The loop of a run: looks up what is ready, starts what is missing, listens to what runs.
+//!
+//! One thread owns all state. Children and the signal handler only send messages.
+
+use super::board::Board;
+use super::lookup::{self, Care, Found};
+use super::slots::{Share, Slots};
+use super::state::{Move, State};
+use super::fate::{self, Fate};
+use crate::exec::{End, Executor, Message, Process};
+use crate::plan::{Keys, Plan};
+use crate::runlog::RunEvent;
+use anyhow::{Result, bail};
+use opdflow_stage::cache::{ActionRecord, Digest, Store};
+use opdflow_stage::{Arity, Event, FaultClass, Job, JobInput};
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::Instant;
+
+/// A process that is lost is started again this often, and a result that proves damaged is made again this often.
+const RETRIES: u32 = 1;
+
+/// What is to be run, where, and how.
+pub struct Order<'a> {
+    /// The plan.
+    pub plan: &'a Plan,
+    /// Which of its stages are asked for; closed under needs.
+    pub wanted: Vec<bool>,
+    /// Which of them are computed even if their result is there.
+    pub forced: Vec<bool>,
+    /// How long the way from each stage to the end is: the longest goes first. Asked once, when something must run.
+    pub urgency: &'a dyn Fn() -> Vec<f64>,
+    /// Whether independent stages go on when one fails.
+    pub keep_going: bool,
+    /// Seconds between checkpoints that stages make of their own accord.
+    pub checkpoint_seconds: f64,
+    /// The store.
+    pub store: &'a Store,
+    /// Where processes run.
+    pub executor: &'a dyn Executor,
+    /// What there is of the machine.
+    pub slots: Slots,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// All that was asked for is there.
+    Complete,
+    /// At least one stage failed.
+    Failed,
+    /// It was asked to stop; the same command goes on.
+    Stopped,
+    /// It was told to stop at once.
+    Killed,
+}
+
+/// What a run leaves.
+pub struct Ended {
+    /// How it ended.
+    pub ending: Ending,
+    /// The results, in the order of the plan.
+    pub records: Vec<Option<ActionRecord>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stopping {
+    No,
+    Asked,
+    Killed,
+}
+
+/// A stage whose process runs.
+struct Run {
+    process: Box<dyn Process>,
+    share: Share,
+    started: Instant,
+    published: Option<bool>,
+    failure: Option<(FaultClass, String)>,
+    stopped_at: Option<u64>,
+}
+
+/// What is known of a stage apart from its state.
+#[derive(Default)]
+struct Facts {
+    keys: Option<Keys>,
+    record: Option<ActionRecord>,
+    /// The store was asked and does not have the result.
+    missing: bool,
+    losses: u32,
+    damages: u32,
+    starts: u32,
+}
+
+struct Dispatch<'a, 't> {
+    order: Order<'a>,
+    board: Board,
+    facts: Vec<Facts>,
+    running: BTreeMap<usize, Run>,
+    stopping: Stopping,
+    urgency: Option<Vec<f64>>,
+    inbox: Sender<Message>,
+    tell: &'t mut dyn FnMut(&RunEvent),
+}
+
+/// Runs `order` to its end, whatever end that is. Messages of children and of the signal handler come through
+/// `channel`; everything that happens goes to `tell`.
+///
+/// # Errors
+/// A bug of ours. Running children are left to finish.
+pub fn run(order: Order<'_>, channel: (Sender<Message>, &Receiver<Message>), tell: &mut dyn FnMut(&RunEvent)) -> Result<Ended> {
+    let needs = (0..order.plan.stages.len()).map(|i| order.plan.upstream(i)).collect();
+    let board = Board::new(needs, &order.wanted)?;
+    let facts = order.plan.stages.iter().map(|_| Facts::default()).collect();
+    let (inbox, messages) = channel;
+    let mut dispatch =
+        Dispatch { order, board, facts, running: BTreeMap::new(), stopping: Stopping::No, urgency: None, inbox, tell };
+    loop {
+        dispatch.look_up()?;
+        dispatch.start()?;
+        if dispatch.board.ended() && dispatch.running.is_empty() {
+            return Ok(dispatch.ended());
+        }
+        if dispatch.running.is_empty() {
+            bail!("no stage can go on, and not all have ended: {:?}; this is a bug in opdflow", dispatch.board.states());
+        }
+        match messages.recv()? {
+            Message::Event(stage, event) => dispatch.hear(stage, event),
+            Message::Ended(stage, end) => dispatch.end(stage, &end)?,
+            Message::Interrupt => dispatch.interrupt()?,
+        }
+    }
+}
+
+impl Dispatch<'_, '_> {
+    fn name(&self, stage: usize) -> String {
+        self.order.plan.stages[stage].spec.name.clone()
+    }
+
+    fn say(&mut self, event: RunEvent) {
+        (self.tell)(&event);
+    }
+
+    /// Looks up every ready stage; each hit may make others ready.
+    fn look_up(&mut self) -> Result<()> {
+        loop {
+            let next = self.board.all(State::Ready).find(|s| !self.facts[*s].missing);
+            let Some(stage) = next else { return Ok(()) };
+            self.look_up_one(stage)?;
+            self.pass_warnings();
+        }
+    }
+
+    fn look_up_one(&mut self, stage: usize) -> Result<()> {
+        let inputs = match self.inputs(stage) {
+            Ok(inputs) => inputs,
+            Err(message) => return self.fail(stage, FaultClass::User, message),
+        };
+        let digests = inputs.into_iter().map(|(port, input)| (port, input.object.digest)).collect();
+        let keys = self.order.plan.keys(stage, &digests);
+        let key = keys.key;
+        let known = self.facts[stage].keys.replace(keys);
+        if known.is_none_or(|k| k.key != key) {
+            let lineage = self.lineage(stage).unwrap_or(key);
+            self.say(RunEvent::Keyed { stage: self.name(stage), key, lineage });
+        }
+        if self.order.forced[stage] && self.facts[stage].starts == 0 {
+            self.facts[stage].missing = true;
+            return Ok(());
+        }
+        let read_later = self.order.plan.dependents(stage).into_iter().any(|d| self.order.wanted[d]);
+        let care = if read_later { Care::Sizes } else { Care::Bytes };
+        match lookup::look_up(self.order.store, &key, care) {
+            Ok(Found::Hit(record)) => {
+                let (saved_seconds, outputs) = (record.seconds, digests_of(&record));
+                self.facts[stage].record = Some(record);
+                self.apply(stage, Move::Hit)?;
+                self.say(RunEvent::Hit { stage: self.name(stage), saved_seconds, outputs });
+            }
+            Ok(Found::Damaged(message)) => {
+                self.facts[stage].missing = true;
+                self.say(RunEvent::Damaged { stage: self.name(stage), message });
+            }
+            Ok(Found::Nothing) => self.facts[stage].missing = true,
+            Err(error) => self.fail(stage, FaultClass::Machine, error.to_string())?,
+        }
+        Ok(())
+    }
+
+    /// The artefacts that a stage reads, by port. Everything upstream is there.
+    fn inputs(&self, stage: usize) -> Result<BTreeMap<String, JobInput>, String> {
+        let planned = &self.order.plan.stages[stage];
+        let mut inputs = BTreeMap::new();
+        for (port, (upstream, from)) in &planned.needs {
+            let output = self.facts[*upstream].record.as_ref().and_then(|r| r.outputs.get(from));
+            if let Some(output) = output {
+                inputs.insert(port.clone(), JobInput { object: output.object, port_type: output.port_type.clone() });
+                continue;
+            }
+            let base = port.split('.').next().unwrap_or(port);
+            let may_lack = planned.spec.kind.input(base).is_some_and(|i| matches!(i.arity, Arity::Optional | Arity::Any));
+            if !may_lack {
+                let name = &self.order.plan.stages[*upstream].spec.name;
+                return Err(format!("input `{port}` reads `{name}.{from}`, which `{name}` left out\nhelp: its parameters decide whether it makes `{from}`"));
+            }
+        }
+        Ok(inputs)
+    }
+
+    fn lineage(&self, stage: usize) -> Option<Digest> {
+        self.facts[stage].keys.as_ref().map(|k| k.lineage)
+    }
+
+    /// Starts what is ready and missing, the most urgent first, as far as slots are free.
+    fn start(&mut self) -> Result<()> {
+        let mut ready: Vec<_> = self.board.all(State::Ready).filter(|s| self.facts[*s].missing).collect();
+        if ready.is_empty() {
+            return Ok(());
+        }
+        let urgency = self.urgency.get_or_insert_with(self.order.urgency);
+        ready.sort_by(|a, b| urgency[*b].total_cmp(&urgency[*a]).then(a.cmp(b)));
+        for stage in ready {
+            // The same work under another name: wait for it here rather than in a process that holds slots.
+            let taken = self.running.keys().any(|r| self.lineage(*r) == self.lineage(stage));
+            let resources = self.order.plan.stages[stage].resources.clone();
+            if taken || self.board.state(stage) != State::Ready {
+                continue;
+            }
+            if let Some(share) = self.order.slots.take(resources.cpus, resources.gpu) {
+                self.start_one(stage, share)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn start_one(&mut self, stage: usize, share: Share) -> Result<()> {
+        let job = match self.job(stage, &share) {
+            Ok(job) => job,
+            Err(message) => {
+                self.order.slots.give(share);
+                return self.fail(stage, FaultClass::Bug, message);
+            }
+        };
+        let process = match self.order.executor.start(stage, &job, share.gpu.as_deref(), &self.inbox) {
+            Ok(process) => process,
+            Err(error) => {
+                self.order.slots.give(share);
+                return self.fail(stage, FaultClass::Machine, format!("{error:#}"));
+            }
+        };
+        self.apply(stage, Move::Start)?;
+        self.facts[stage].starts += 1;
+        self.say(RunEvent::Started {
+            stage: self.name(stage),
+            pid: process.id(),
+            attempt: self.facts[stage].starts,
+            threads: share.cpus,
+            device: share.gpu.as_ref().map_or_else(|| "cpu".to_owned(), |id| format!("cuda:{id}")),
+        });
+        let run = Run { process, share, started: Instant::now(), published: None, failure: None, stopped_at: None };
+        self.running.insert(stage, run);
+        Ok(())
+    }
+
+    fn job(&self, stage: usize, share: &Share) -> Result<Job, String> {
+        let spec = &self.order.plan.stages[stage].spec;
+        let keys = self.facts[stage].keys.as_ref().ok_or("its key is not known")?;
+        Ok(Job {
+            name: spec.name.clone(),
+            kind: spec.kind.describe().kind.to_owned(),
+            params: spec.params.clone(),
+            inputs: self.inputs(stage)?,
+            seed: spec.seed,
+            key: keys.key,
+            lineage: keys.lineage,
+            manifest: keys.manifest.clone(),
+            threads: share.cpus,
+            // The process sees one GPU, and that under the number 0.
+            device: if share.gpu.is_some() { "cuda:0" } else { "cpu" }.to_owned(),
+            folder: self.order.plan.recipe.folder.clone(),
+            store: self.order.store.root().to_owned(),
+            checkpoint_seconds: self.order.checkpoint_seconds,
+            force: self.order.forced[stage] && self.facts[stage].starts == 0,
+        })
+    }
+
+    /// A running stage said something.
+    fn hear(&mut self, stage: usize, event: Event) {
+        let name = self.name(stage);
+        let Some(run) = self.running.get_mut(&stage) else { return };
+        let stage = name;
+        let heard = match event {
+            Event::Waiting { pid, note } => RunEvent::Waits { stage, pid, note },
+            Event::Started { step } => RunEvent::Begun { stage, step },
+            Event::Progress { step, total, note } => RunEvent::Progress { stage, step, total, note },
+            Event::Metric { step, name, value } => RunEvent::Metric { stage, step, name, value: Some(value).filter(|v| v.is_finite()) },
+            Event::Checkpointed { step } => RunEvent::Checkpointed { stage, step },
+            Event::Said { text } => RunEvent::Said { stage, text },
+            // What an ending means is decided when the process has ended.
+            Event::Published { found, .. } => return run.published = Some(found),
+            Event::Stopped { step } => return run.stopped_at = Some(step),
+            Event::Failed { class, message } => return run.failure = Some((class, message)),
+        };
+        self.say(heard);
+    }
+
+    /// The process of a stage is no more.
+    fn end(&mut self, stage: usize, end: &End) -> Result<()> {
+        let Some(run) = self.running.remove(&stage) else { return Ok(()) };
+        self.order.slots.give(run.share);
+        // Others of this lineage were held back; the result may be theirs too.
+        self.forget_lookups(stage);
+        let fate = fate::of(end, run.published.is_some(), run.failure, self.stopping != Stopping::No);
+        match fate {
+            Fate::Published => self.finish(stage, run.published.unwrap_or(false), run.started.elapsed().as_secs_f64()),
+            Fate::Stopped => {
+                let changes = self.apply(stage, Move::Stop)?;
+                self.say(RunEvent::Stopped { stage: self.name(stage), step: run.stopped_at.filter(|s| *s > 0) });
+                self.tell_ends(&changes[1..]);
+                Ok(())
+            }
+            Fate::Failed(FaultClass::Machine, message) => self.lost(stage, message),
+            Fate::Failed(class, message) => self.fail(stage, class, message),
+        }
+    }
+
+    fn forget_lookups(&mut self, ended: usize) {
+        let lineage = self.lineage(ended);
+        let twins: Vec<_> = self.board.all(State::Ready).filter(|s| self.lineage(*s) == lineage).collect();
+        twins.into_iter().for_each(|t| self.facts[t].missing = false);
+    }
+
+    fn finish(&mut self, stage: usize, found: bool, seconds: f64) -> Result<()> {
+        let Some(key) = self.facts[stage].keys.as_ref().map(|k| k.key) else { bail!("stage {stage} ended without a key") };
+        match self.order.store.action(&key) {
+            Ok(Some(record)) => {
+                let outputs = digests_of(&record);
+                self.facts[stage].record = Some(record);
+                self.apply(stage, Move::Finish)?;
+                self.say(RunEvent::Done { stage: self.name(stage), seconds, found, outputs });
+                Ok(())
+            }
+            Ok(None) => self.lost(stage, "its process ended well, but the store has no record of its result".to_owned()),
+            Err(error) => self.lost(stage, error.to_string()),
+        }
+    }
+
+    /// The machine failed a stage: what it read was damaged, or its process is gone. Another try may help.
+    fn lost(&mut self, stage: usize, message: String) -> Result<()> {
+        if self.stopping == Stopping::No {
+            let spoiled = self.spoiled_inputs(stage);
+            if !spoiled.is_empty() && spoiled.iter().all(|(u, _)| self.facts[*u].damages < RETRIES) {
+                self.requeue(stage)?;
+                for (upstream, damage) in spoiled {
+                    self.facts[upstream].damages += 1;
+                    self.facts[upstream].record = None;
+                    self.facts[upstream].missing = false;
+                    self.apply(upstream, Move::Revoke)?;
+                    self.say(RunEvent::Damaged { stage: self.name(upstream), message: damage });
+                }
+                return Ok(());
+            }
+            if self.facts[stage].losses < RETRIES {
+                self.facts[stage].losses += 1;
+                self.say(RunEvent::Retried { stage: self.name(stage), message });
+                return self.requeue(stage);
+            }
+        }
+        self.fail(stage, FaultClass::Machine, message)
+    }
+
+    fn requeue(&mut self, stage: usize) -> Result<()> {
+        self.apply(stage, Move::Requeue).map(drop)
+    }
+
+    /// The upstream stages whose results turned out to be damaged. The process that read them has set the damaged
+    /// blobs aside, so a look at sizes is enough.
+    fn spoiled_inputs(&self, stage: usize) -> Vec<(usize, String)> {
+        let upstream = self.order.plan.upstream(stage).into_iter();
+        let damage = |u: usize| lookup::damage(self.order.store, self.facts[u].record.as_ref()?, Care::Sizes);
+        upstream.filter(|u| self.board.state(*u).provides()).filter_map(|u| Some((u, damage(u)?))).collect()
+    }
+
+    fn fail(&mut self, stage: usize, class: FaultClass, message: String) -> Result<()> {
+        let changes = self.apply(stage, Move::Fail)?;
+        self.say(RunEvent::Failed { stage: self.name(stage), class, message });
+        self.tell_ends(&changes[1..]);
+        if !self.order.keep_going && self.stopping == Stopping::No {
+            self.ask_all_to_stop()?;
+        }
+        Ok(())
+    }
+
+    /// Says what became of stages that never began.
+    fn tell_ends(&mut self, changes: &[(usize, State)]) {
+        for (stage, state) in changes {
+            let stage = self.name(*stage);
+            match state {
+                State::Blocked { by } => {
+                    let by = self.name(*by);
+                    self.say(RunEvent::Blocked { stage, by });
+                }
+                State::Stopped => self.say(RunEvent::Stopped { stage, step: None }),
+                _ => {}
+            }
+        }
+    }
+
+    /// The first time: everything checkpoints and ends. The second time: everything ends.
+    fn interrupt(&mut self) -> Result<()> {
+        if self.stopping == Stopping::No {
+            self.say(RunEvent::Stopping { kill: false });
+            return self.ask_all_to_stop();
+        }
+        self.stopping = Stopping::Killed;
+        self.say(RunEvent::Stopping { kill: true });
+        self.running.values().for_each(|run| run.process.kill());
+        Ok(())
+    }
+
+    fn ask_all_to_stop(&mut self) -> Result<()> {
+        self.stopping = Stopping::Asked;
+        for stage in 0..self.facts.len() {
+            if matches!(self.board.state(stage), State::Ready | State::Waiting) {
+                let changes = self.apply(stage, Move::Stop)?;
+                self.tell_ends(&changes);
+            }
+        }
+        self.running.values().for_each(|run| run.process.stop());
+        Ok(())
+    }
+
+    /// Makes a move. A stage that becomes ready by it is looked up afresh, unless it only waits for a new process.
+    fn apply(&mut self, stage: usize, m: Move) -> Result<Vec<(usize, State)>> {
+        let changes = self.board.apply(stage, m)?;
+        for (changed, state) in &changes {
+            if matches!(state, State::Ready | State::Waiting) {
+                self.facts[*changed].missing = m == Move::Requeue;
+            }
+        }
+        Ok(changes)
+    }
+
+    fn pass_warnings(&mut self) {
+        for warning in self.order.store.warnings() {
+            self.say(RunEvent::Warned { text: warning.to_string() });
+        }
+    }
+
+    fn ended(self) -> Ended {
+        let any = |f: fn(&State) -> bool| self.board.states().iter().any(f);
+        let ending = if self.stopping == Stopping::Killed {
+            Ending::Killed
+        } else if any(|s| *s == State::Failed) {
+            Ending::Failed
+        } else if any(|s| *s == State::Stopped) {
+            Ending::Stopped
+        } else {
+            Ending::Complete
+        };
+        Ended { ending, records: self.facts.into_iter().map(|f| f.record).collect() }
+    }
+}
+
+fn digests_of(record: &ActionRecord) -> BTreeMap<String, Digest> {
+    record.outputs.iter().map(|(port, output)| (port.clone(), output.object.digest)).collect()
+}
