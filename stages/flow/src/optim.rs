@@ -28,6 +28,22 @@ impl Default for AdamWConfig {
     }
 }
 
+/// What moves parameters along their gradients.
+pub trait Optimiser {
+    /// Forgets the gradients.
+    fn zero_grad(&mut self);
+    /// Moves the parameters, with the learning rate times `factor`. Returns the norm of the whole gradient before
+    /// clipping. Where it is not finite, nothing moves.
+    fn step(&mut self, factor: f64) -> f64;
+    /// What a continued run needs, by name.
+    fn state(&self) -> Vec<(String, Tensor)>;
+    /// Takes over what [`Optimiser::state`] gave.
+    ///
+    /// # Errors
+    /// Something is missing or of another shape.
+    fn restore(&mut self, state: &crate::State) -> anyhow::Result<()>;
+}
+
 /// AdamW over a list of parameters. Moments are f32 whatever the parameters are.
 pub struct AdamW {
     config: AdamWConfig,
@@ -51,13 +67,6 @@ impl AdamW {
         self.step
     }
 
-    /// Forgets the gradients.
-    pub fn zero_grad(&mut self) {
-        for p in &mut self.params {
-            p.zero_grad();
-        }
-    }
-
     /// Norm of the whole gradient, before clipping. One synchronisation with the device.
     #[must_use]
     pub fn grad_norm(&self) -> f64 {
@@ -65,9 +74,16 @@ impl AdamW {
         if norms.is_empty() { 0.0 } else { Tensor::stack(&norms, 0).norm().double_value(&[]) }
     }
 
-    /// Clips the gradient and moves the parameters, with the learning rate times `factor`. Returns the norm of the
-    /// gradient before clipping. Where it is not finite, nothing moves.
-    pub fn step(&mut self, factor: f64) -> f64 {
+}
+
+impl Optimiser for AdamW {
+    fn zero_grad(&mut self) {
+        for p in &mut self.params {
+            p.zero_grad();
+        }
+    }
+
+    fn step(&mut self, factor: f64) -> f64 {
         let norm = self.grad_norm();
         if !norm.is_finite() {
             return norm;
@@ -95,9 +111,7 @@ impl AdamW {
         norm
     }
 
-    /// Moments and step count, by name.
-    #[must_use]
-    pub fn state(&self) -> Vec<(String, Tensor)> {
+    fn state(&self) -> Vec<(String, Tensor)> {
         let mut out = vec![("adamw.step".to_owned(), Tensor::from_slice(&[self.step.cast_signed()]))];
         for (i, (m, v)) in self.mean.iter().zip(&self.square).enumerate() {
             out.push((format!("adamw.mean.{i:04}"), m.shallow_clone()));
@@ -106,11 +120,7 @@ impl AdamW {
         out
     }
 
-    /// Takes over what [`Self::state`] gave.
-    ///
-    /// # Errors
-    /// Something is missing or of another shape.
-    pub fn restore(&mut self, state: &crate::State) -> anyhow::Result<()> {
+    fn restore(&mut self, state: &crate::State) -> anyhow::Result<()> {
         self.step = state.get("adamw.step")?.int64_value(&[0]).cast_unsigned();
         for (i, (m, v)) in self.mean.iter_mut().zip(&mut self.square).enumerate() {
             state.copy_into(&format!("adamw.mean.{i:04}"), m)?;

@@ -1,7 +1,7 @@
 //! The one training loop. Pretraining, teachers and distillation differ in their [`Objective`] alone.
 
 use crate::objective::{Objective, Report};
-use crate::optim::{AdamW, AdamWConfig, Ema, EmaConfig};
+use crate::optim::{Ema, EmaConfig, Optimiser};
 use crate::{State, state::numbered};
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -37,19 +37,18 @@ impl Pace {
 /// Parameters with what moves them.
 pub struct Learner {
     params: Vec<Tensor>,
-    optimiser: AdamW,
+    optimiser: Box<dyn Optimiser>,
     ema: Ema,
     pace: Pace,
     rounds: u64,
 }
 
 impl Learner {
-    /// A learner of `params`: leaves that require gradients.
+    /// A learner of `params`, leaves that require gradients, which `optimiser` moves.
     #[must_use]
-    pub fn new(params: Vec<Tensor>, optimiser: AdamWConfig, ema: EmaConfig, pace: Pace) -> Self {
+    pub fn new(params: Vec<Tensor>, optimiser: impl Optimiser + 'static, ema: EmaConfig, pace: Pace) -> Self {
         let ema = Ema::new(ema, &params);
-        let optimiser = AdamW::new(optimiser, params.iter().map(Tensor::shallow_clone).collect());
-        Self { params, optimiser, ema, pace, rounds: 0 }
+        Self { params, optimiser: Box::new(optimiser), ema, pace, rounds: 0 }
     }
 
     /// Rounds done.
@@ -136,6 +135,7 @@ impl std::error::Error for NotFinite {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::optim::{AdamW, AdamWConfig};
     use tch::Kind;
 
     /// Pulls one number towards 3 with a pull that depends on the round.
@@ -151,8 +151,8 @@ mod tests {
 
     fn learner() -> (Learner, Pull) {
         let p = Tensor::from_slice(&[0.0_f32]).set_requires_grad(true);
-        let config = AdamWConfig { lr: 0.1, ..Default::default() };
-        (Learner::new(vec![p.shallow_clone()], config, EmaConfig::default(), Pace { warmup: 3, ..Default::default() }), Pull(p))
+        let optimiser = AdamW::new(AdamWConfig { lr: 0.1, ..Default::default() }, vec![p.shallow_clone()]);
+        (Learner::new(vec![p.shallow_clone()], optimiser, EmaConfig::default(), Pace { warmup: 3, ..Default::default() }), Pull(p))
     }
 
     #[test]
