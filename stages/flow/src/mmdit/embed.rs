@@ -27,7 +27,7 @@ impl PatchEmbed {
     pub(super) fn new(scope: &Scope, config: &MmditConfig) -> Result<PatchEmbed> {
         let (d, c, p) = (config.width(), config.in_channels, config.patch_size);
         let proj = scope.sub("proj");
-        let w = proj.get("weight", &[d, c, p, p], Init::Xavier)?.view([d, c * p * p]);
+        let w = proj.get("weight", &[d, c, p, p], Init::Xavier)?;
         let b = proj.get("bias", &[d], Init::Zeros)?;
         let base = config.sample_size / p;
         let table = match config.pos_embed_max_size {
@@ -53,7 +53,8 @@ impl PatchEmbed {
         let (size, p) = (x.size(), self.patch);
         let (b, c) = (size[0], size[1]);
         let patches = x.view([b, c, h, p, w, p]).permute([0, 2, 4, 1, 3, 5]).reshape([b, h * w, c * p * p]);
-        patches.linear(&self.w, Some(&self.b)) + self.positions(h, w, x)
+        // Flattened here, not once and for all: a view taken now would miss gradients that are turned on later.
+        patches.linear(&self.w.flatten(1, 3), Some(&self.b)) + self.positions(h, w, x)
     }
 
     fn positions(&self, h: i64, w: i64, like: &Tensor) -> Tensor {

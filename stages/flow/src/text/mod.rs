@@ -1,4 +1,6 @@
 //! Prompts to what the transformer is conditioned on.
 
 pub mod clip;
+pub mod embed;
 pub mod t5;
+pub mod tokenizer;

@@ -97,6 +97,7 @@ struct Layer {
     down: Linear,
     act: Activation,
     heads: i64,
+    width: i64,
 }
 
 impl Layer {
@@ -120,6 +121,7 @@ impl Layer {
             down: layer(&dense, "wo", ff, d, std(ff as f64))?,
             act,
             heads: c.num_heads,
+            width: c.d_kv,
         })
     }
 
@@ -127,7 +129,7 @@ impl Layer {
         let y = self.norm1.forward(x);
         let (b, n, _) = y.size3().unwrap_or_default();
         let [q, k, v] =
-            [&self.q, &self.k, &self.v].map(|l| l.forward(&y, None).view([b, n, self.heads, -1]).transpose(1, 2));
+            [&self.q, &self.k, &self.v].map(|l| l.forward(&y, None).view([b, n, self.heads, self.width]).transpose(1, 2));
         let y = Tensor::scaled_dot_product_attention(&q, &k, &v, Some(bias), 0.0, false, 1.0, false);
         let x = x + self.o.forward(&y.transpose(1, 2).flatten(2, 3), None);
         let y = self.norm2.forward(&x);

@@ -1,0 +1,184 @@
+//! Tokenizers, prompt embedding and the whole pipeline against transformers and diffusers.
+
+use opdflow_flow::pipeline::{Folder, Options, Pipeline};
+use opdflow_flow::text::embed::Embedded;
+use opdflow_flow::text::tokenizer::Tokenizer;
+use opdflow_flow::weights::read_tensors;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use tch::{Device, Tensor};
+
+#[derive(serde::Deserialize)]
+struct Row {
+    folder: String,
+    length: usize,
+    prompts: Vec<String>,
+    ids: Vec<Vec<i64>>,
+}
+
+fn at(name: &str) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/parity")).join(name)
+}
+
+fn fixture(name: &str) -> BTreeMap<String, Tensor> {
+    read_tensors(at(name), Device::Cpu, None).unwrap().0
+}
+
+fn rows() -> Vec<Row> {
+    serde_json::from_str(&std::fs::read_to_string(at("tokens.json")).unwrap()).unwrap()
+}
+
+#[track_caller]
+fn close(what: &str, found: &Tensor, expected: &Tensor, limit: f64) {
+    assert_eq!(found.size(), expected.size(), "{what}: shape");
+    let diff = (found - expected).abs().max().double_value(&[]);
+    println!("{what}: max |difference| {diff:.2e} of max |value| {:.2e}", expected.abs().max().double_value(&[]));
+    assert!(diff <= limit, "{what}: differs by {diff:e}, allowed {limit:e}");
+}
+
+#[test]
+fn token_ids() {
+    for row in rows() {
+        let folder = at("pipeline").join(&row.folder);
+        let tokenizer = if row.folder == "tokenizer_3" { Tokenizer::t5(folder) } else { Tokenizer::clip(folder) }.unwrap();
+        let found = tokenizer.ids(&row.prompts, row.length).unwrap();
+        for (i, (prompt, ids)) in row.prompts.iter().zip(&row.ids).enumerate() {
+            let found: Vec<i64> = Vec::try_from(found.get(i as i64)).unwrap();
+            assert_eq!(&found, ids, "{}: {prompt:?}", row.folder);
+        }
+        assert!(tokenizer.encode("a", 0).is_err());
+    }
+}
+
+#[test]
+fn prompts() {
+    let f = fixture("prompts.safetensors");
+    let prompts = &rows()[0].prompts;
+    let folder = Folder::open(at("pipeline")).unwrap();
+    let text = folder.text(Options::default()).unwrap();
+    let all = text.embed(prompts, 16).unwrap();
+    close("context", &all.context, &f["context"], 1e-5);
+    close("pooled", &all.pooled, &f["pooled"], 1e-5);
+    // The tokenizer's model_max_length (32) bounds what is asked for.
+    assert_eq!(text.embed(&["a"], 256).unwrap().context.size()[1], 24 + 32);
+    assert!(text.embed::<&str>(&[], 16).unwrap().is_empty());
+    let without = folder.text(Options { drop_t5: true, ..Options::default() }).unwrap().embed(prompts, 16).unwrap();
+    close("context without T5", &without.context, &f["context_without_t5"], 1e-5);
+    close("pooled without T5", &without.pooled, &f["pooled"], 1e-5);
+}
+
+/// Eight Euler steps with guidance 4.5, by the sigmas that diffusers used, then the decoder.
+#[test]
+fn end_to_end() {
+    let f = fixture("end_to_end.safetensors");
+    let pipe = Pipeline::load(at("pipeline"), Options::default()).unwrap();
+    let text = pipe.text.unwrap();
+    let _guard = tch::no_grad_guard();
+    let (no, yes) = (text.embed(&["", ""], 16).unwrap(), text.embed(&rows()[0].prompts[..2], 16).unwrap());
+    let both = Embedded::cat(&[&no, &yes]);
+    let sigmas: Vec<f32> = Vec::try_from(&f["sigmas"]).unwrap();
+    let mut x = f["latents"].copy();
+    for (i, pair) in sigmas.windows(2).enumerate() {
+        let t = f["timesteps"].get(i as i64).expand([4], false);
+        let v = pipe.transformer.forward(&Tensor::cat(&[&x, &x], 0), &t, &both.context, &both.pooled, None).chunk(2, 0);
+        let v = &v[0] + (&v[1] - &v[0]) * 4.5;
+        x += v * (pair[1] as f64 - pair[0] as f64);
+        if i == 0 {
+            close("latent after one step", &x, &f["first"], 1e-5);
+        }
+    }
+    close("final latent", &x, &f["final"], 1e-5);
+    let pictures = (pipe.vae.decode(&pipe.vae.unscale(&x)) * 0.5 + 0.5).clamp(0.0, 1.0);
+    close("pictures", &pictures, &f["pictures"], 1e-5);
+}
+
+/// Ids of the published vocabularies on the published prompt sets, where they lie beside the checkout. The hashes are of
+/// what transformers 5.23.0 gives.
+#[test]
+fn published_vocabularies() {
+    let shared = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared"));
+    let (vocabularies, sets) = (shared.join("tokenizers"), shared.join("prompts"));
+    if !vocabularies.is_dir() || !sets.is_dir() {
+        println!("skipped: no ../shared/tokenizers and ../shared/prompts beside the checkout");
+        return;
+    }
+    let mut prompts = Vec::new();
+    for name in ["ocr_test.txt", "drawbench.txt", "pickapic_sfw_test.txt"] {
+        let text = std::fs::read_to_string(sets.join(name)).unwrap();
+        prompts.extend(text.split('\n').filter(|l| !l.is_empty()).map(str::to_string));
+    }
+    for (tokenizer, length, expected) in [
+        (Tokenizer::clip(vocabularies.join("clip")).unwrap(), 77, include_str!("parity/published_clip.txt")),
+        (Tokenizer::t5(vocabularies.join("t5")).unwrap(), 256, include_str!("parity/published_t5.txt")),
+    ] {
+        let ids: Vec<i64> = Vec::try_from(tokenizer.ids(&prompts, length).unwrap().view(-1)).unwrap();
+        let hash = ids.iter().fold(0xcbf2_9ce4_8422_2325u64, |h, id| (h ^ *id as u64).wrapping_mul(0x100_0000_01b3));
+        assert_eq!(format!("{} {hash:016x}", prompts.len()), expected.trim());
+    }
+}
+
+#[test]
+fn broken_folders_are_explained() {
+    let copy = |without: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        let mut stack = vec![at("pipeline")];
+        while let Some(from) = stack.pop() {
+            for entry in std::fs::read_dir(&from).unwrap() {
+                let path = entry.unwrap().path();
+                let inside = path.strip_prefix(at("pipeline")).unwrap();
+                if inside == PathBuf::from(without) {
+                    continue;
+                }
+                if path.is_dir() {
+                    std::fs::create_dir(dir.path().join(inside)).unwrap();
+                    stack.push(path);
+                } else {
+                    std::fs::write(dir.path().join(inside), std::fs::read(&path).unwrap()).unwrap();
+                }
+            }
+        }
+        dir
+    };
+    let fails = |dir: &tempfile::TempDir| match Pipeline::load(dir.path(), Options::default()) {
+        Ok(_) => panic!("loaded"),
+        Err(e) => format!("{e:#}"),
+    };
+    for (without, says) in [
+        ("model_index.json", "no model_index.json here"),
+        ("vae", "the part `vae` (AutoencoderKL) is absent"),
+        ("transformer/config.json", "transformer/config.json"),
+        ("transformer/diffusion_pytorch_model.safetensors", "no weights here"),
+        ("tokenizer_2/tokenizer.json", "neither tokenizer.json nor vocab.json"),
+        ("tokenizer_3/tokenizer.json", "no tokenizer.json here"),
+    ] {
+        let error = fails(&copy(without));
+        assert!(error.contains(says), "without {without}: {error}");
+    }
+    // Without T5 the folder is whole.
+    assert!(Pipeline::load(copy("text_encoder_3").path(), Options::default()).is_ok());
+    let edit = |file: &str, from: &str, to: &str| {
+        let dir = copy("");
+        let path = dir.path().join(file);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{file} has no {from}");
+        std::fs::write(path, text.replace(from, to)).unwrap();
+        fails(&dir)
+    };
+    for (file, from, to, says) in [
+        ("transformer/config.json", "\"rms_norm\"", "\"layer_norm\"", "`qk_norm` is layer_norm, supported: null, \"rms_norm\""),
+        ("transformer/config.json", "\"num_layers\": 3", "\"num_layers\": 4", "tensor `transformer_blocks.2.norm1_context.linear.weight` has shape [64, 32], expected [192, 32]"),
+        ("vae/config.json", "\"silu\"", "\"mish\"", "`act_fn` is mish"),
+        ("text_encoder_3/config.json", "\"gated-gelu\"", "\"gated-tanh\"", "`feed_forward_proj` is gated-tanh"),
+        ("text_encoder/config.json", "\"quick_gelu\"", "\"selu\"", "text_encoder/config.json"),
+        ("scheduler/scheduler_config.json", "\"use_karras_sigmas\": false", "\"use_karras_sigmas\": true", "`use_karras_sigmas`"),
+    ] {
+        let error = edit(file, from, to);
+        assert!(error.contains(says), "{file}: {error}");
+    }
+    let dir = copy("");
+    let path = dir.path().join("vae/diffusion_pytorch_model.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() - 10]).unwrap();
+    let error = fails(&dir);
+    assert!(error.contains("cut off") && error.contains("vae"), "{error}");
+}
