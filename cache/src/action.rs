@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::disk::list;
 use crate::{Digest, Object, Store, StoreError, sealed};
 
 /// The newest record format that this program reads and writes.
@@ -78,19 +79,24 @@ impl Store {
     /// All readable records that are pinned, in the order of their keys. Damaged ones are moved aside and skipped,
     /// with a warning.
     pub fn actions(&self) -> Actions {
-        let mut keys = Vec::new();
-        for shard in list(&self.folder("actions")) {
-            for path in list(&shard) {
-                if let Some(key) = pinned_key(&path) {
-                    keys.push(key);
-                }
-            }
-        }
-        keys.sort_unstable_by(|a: &Digest, b| b.cmp(a));
+        let keys = self.keys().unwrap_or_else(|e| {
+            self.warn(&self.folder("actions"), e.to_string(), None);
+            Vec::new()
+        });
         Actions {
             store: self.clone(),
-            keys,
+            keys: keys.into_iter(),
         }
+    }
+
+    /// The keys that have a pinned record, sorted.
+    pub(crate) fn keys(&self) -> Result<Vec<Digest>, StoreError> {
+        let mut keys: Vec<Digest> = Vec::new();
+        for shard in list(&self.folder("actions"))? {
+            keys.extend(list(&shard)?.iter().filter_map(|path| pinned_key(path)));
+        }
+        keys.sort_unstable();
+        Ok(keys)
     }
 
     pub(crate) fn read_record(
@@ -138,14 +144,14 @@ impl Store {
 #[derive(Debug)]
 pub struct Actions {
     store: Store,
-    keys: Vec<Digest>,
+    keys: std::vec::IntoIter<Digest>,
 }
 
 impl Iterator for Actions {
     type Item = ActionRecord;
 
     fn next(&mut self) -> Option<ActionRecord> {
-        while let Some(key) = self.keys.pop() {
+        while let Some(key) = self.keys.next() {
             match self.store.action(&key) {
                 Ok(Some(record)) => return Some(record),
                 Ok(None) => {}
@@ -156,15 +162,6 @@ impl Iterator for Actions {
         }
         None
     }
-}
-
-/// What is in a folder, sorted; nothing if it cannot be listed.
-pub(crate) fn list(dir: &Path) -> Vec<PathBuf> {
-    let mut paths: Vec<PathBuf> = fs::read_dir(dir)
-        .map(|entries| entries.flatten().map(|e| e.path()).collect())
-        .unwrap_or_default();
-    paths.sort_unstable();
-    paths
 }
 
 fn pinned_key(path: &Path) -> Option<Digest> {

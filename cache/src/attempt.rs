@@ -1,5 +1,8 @@
 //! Publishing: the first record of a key stays, a differing one is kept beside it.
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
 use crate::failpoint::failpoint;
 use crate::{ActionRecord, Digest, RECORD_FORMAT, Store, StoreError, disk, sealed};
 
@@ -84,14 +87,30 @@ impl Store {
     /// The differing results of a key beside the pinned one, by attempt number.
     pub fn attempts(&self, key: &Digest) -> Result<Vec<(u32, ActionRecord)>, StoreError> {
         let mut found = Vec::new();
-        for n in 2.. {
-            let path = self.action_path(key, n);
-            if !path.exists() {
-                break;
-            }
+        for (n, path) in self.attempt_paths(key)? {
             found.extend(self.read_record(&path, key)?.map(|record| (n, record)));
         }
         Ok(found)
+    }
+
+    /// The attempts' files, readable or not. By listing: after a damaged one was moved aside there is a gap.
+    pub(crate) fn attempt_paths(&self, key: &Digest) -> Result<BTreeMap<u32, PathBuf>, StoreError> {
+        let Some(shard) = self.action_path(key, 1).parent().map(Path::to_owned) else {
+            return Ok(BTreeMap::new());
+        };
+        let prefix = format!("{key}.attempt-");
+        let number = |path: &Path| {
+            path.file_name()?
+                .to_str()?
+                .strip_prefix(&prefix)?
+                .strip_suffix(".json")?
+                .parse()
+                .ok()
+        };
+        Ok(disk::list(&shard)?
+            .into_iter()
+            .filter_map(|path| Some((number(&path)?, path)))
+            .collect())
     }
 
     /// Makes attempt `n` the pinned record of its key; the pinned one becomes attempt `n`. One step: at every moment

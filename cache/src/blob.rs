@@ -11,10 +11,10 @@ impl Store {
     /// The bytes of a blob, verified against its name.
     pub fn read(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
         let mut file = self.open_blob(digest)?;
-        let path = self.blob_path(digest);
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)
-            .map_err(|e| StoreError::io("read", &path, e))?;
+        if let Err(e) = file.read_to_end(&mut bytes) {
+            return Err(self.unreadable(digest, &file, e));
+        }
         if Digest::of(&bytes) != *digest {
             return Err(self.damaged(
                 digest,
@@ -63,8 +63,10 @@ impl Store {
 
     pub(crate) fn check_blob(&self, digest: &Digest, size: u64) -> Result<(), StoreError> {
         let mut file = self.open_blob(digest)?;
-        let (found, length) = Digest::of_reader(&mut file)
-            .map_err(|e| StoreError::io("read", &self.blob_path(digest), e))?;
+        let (found, length) = match Digest::of_reader(&mut file) {
+            Ok(read) => read,
+            Err(e) => return Err(self.unreadable(digest, &file, e)),
+        };
         if found != *digest {
             return Err(self.damaged(
                 digest,
@@ -91,6 +93,14 @@ impl Store {
                 path,
             }),
             Err(e) => Err(StoreError::io("read", &path, e)),
+        }
+    }
+
+    /// A disk that cannot give the bytes back has damaged them; any other trouble may pass.
+    pub(crate) fn unreadable(&self, digest: &Digest, file: &File, error: io::Error) -> StoreError {
+        match error.raw_os_error() {
+            Some(libc::EIO) => self.damaged(digest, file, format!("it cannot be read: {error}")),
+            _ => StoreError::io("read", &self.blob_path(digest), error),
         }
     }
 

@@ -13,11 +13,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::action::list;
+use crate::disk::{self, list};
 use crate::failpoint::failpoint;
 use crate::lock::{open, unlockable};
 use crate::put::walk;
-use crate::{Digest, Store, StoreError, TreeEntry, disk, sealed};
+use crate::{Digest, Store, StoreError, TreeEntry, sealed};
 
 /// The checkpoints of one lineage. Any key of the lineage may go on from them.
 #[derive(Debug, Clone)]
@@ -62,6 +62,14 @@ struct Manifest {
 
 const FORMAT: u32 = 1;
 
+/// Why a checkpoint could not be loaded.
+enum Trouble {
+    /// It is damaged: what is wrong with it.
+    Damaged(String),
+    /// It may be whole, but the file system would not say.
+    Unknown(StoreError),
+}
+
 impl Store {
     /// The checkpoints of a lineage.
     pub fn checkpoints(&self, lineage: &Digest) -> Checkpoints {
@@ -82,11 +90,12 @@ impl Checkpoints {
 
     /// The newest whole checkpoint of at most `step` steps: where a run with that horizon can go on from.
     pub fn at_most(&self, step: u64) -> Result<Option<Checkpoint>, StoreError> {
-        for found in self.steps().into_iter().rev().filter(|s| *s <= step) {
+        for found in self.steps()?.into_iter().rev().filter(|s| *s <= step) {
             match self.load(found, true) {
                 Ok(Some(checkpoint)) => return Ok(Some(checkpoint)),
                 Ok(None) => {}
-                Err(why) => self.spoiled(found, &why?),
+                Err(Trouble::Damaged(why)) => self.spoiled(found, &why),
+                Err(Trouble::Unknown(e)) => return Err(e),
             }
         }
         Ok(None)
@@ -95,6 +104,7 @@ impl Checkpoints {
     /// All checkpoints that look whole (their manifest is, and every file has its size), the oldest first.
     pub fn list(&self) -> Vec<Checkpoint> {
         self.steps()
+            .unwrap_or_default()
             .into_iter()
             .filter_map(|step| self.load(step, false).ok().flatten())
             .collect()
@@ -162,11 +172,12 @@ impl Checkpoints {
 
     /// Looks at every checkpoint, moves damaged ones aside, and says how many there were.
     pub(crate) fn verify(&self, deep: bool) -> Result<u64, StoreError> {
-        let steps = self.steps();
+        let steps = self.steps()?;
         for step in &steps {
             match self.load(*step, deep) {
                 Ok(_) => {}
-                Err(why) => self.spoiled(*step, &why?),
+                Err(Trouble::Damaged(why)) => self.spoiled(*step, &why),
+                Err(Trouble::Unknown(e)) => return Err(e),
             }
         }
         Ok(steps.len() as u64)
@@ -177,7 +188,7 @@ impl Checkpoints {
     }
 
     /// Steps that have a folder, the lowest first.
-    fn steps(&self) -> Vec<u64> {
+    fn steps(&self) -> Result<Vec<u64>, StoreError> {
         let number = |path: PathBuf| {
             path.file_name()?
                 .to_str()?
@@ -185,9 +196,9 @@ impl Checkpoints {
                 .parse()
                 .ok()
         };
-        let mut steps: Vec<u64> = list(&self.dir).into_iter().filter_map(number).collect();
+        let mut steps: Vec<u64> = list(&self.dir)?.into_iter().filter_map(number).collect();
         steps.sort_unstable();
-        steps
+        Ok(steps)
     }
 
     fn step_point(&self, name: &str) -> Result<(), StoreError> {
@@ -203,7 +214,7 @@ impl Checkpoints {
     }
 
     fn clear_parts(&self) {
-        for path in list(&self.dir) {
+        for path in list(&self.dir).unwrap_or_default() {
             if path
                 .file_name()
                 .and_then(|n| n.to_str())
@@ -234,7 +245,12 @@ impl Checkpoints {
     }
 
     fn drop_old(&self, newest: u64, keep: usize) {
-        let steps: Vec<u64> = self.steps().into_iter().filter(|s| *s <= newest).collect();
+        let steps: Vec<u64> = self
+            .steps()
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|s| *s <= newest)
+            .collect();
         for step in steps.iter().take(steps.len().saturating_sub(keep.max(1))) {
             // Renamed first: a half-removed checkpoint must not be found under its name.
             let part = self.dir.join(format!("part-old-{step}"));
@@ -254,24 +270,20 @@ impl Checkpoints {
         );
     }
 
-    /// The checkpoint; nothing if it is gone or of a newer format; the outer error if it is damaged, the inner one if
-    /// that could not be found out.
-    fn load(
-        &self,
-        step: u64,
-        deep: bool,
-    ) -> Result<Option<Checkpoint>, Result<String, StoreError>> {
+    /// The checkpoint; nothing if it is gone or of a newer format.
+    fn load(&self, step: u64, deep: bool) -> Result<Option<Checkpoint>, Trouble> {
+        let damaged = |why: String| Err(Trouble::Damaged(why));
         let dir = self.step_dir(step);
         let path = dir.join("manifest.json");
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(_) if !dir.exists() => return Ok(None),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                return Err(Ok("it has no manifest".to_owned()));
+                return damaged("it has no manifest".to_owned());
             }
-            Err(e) => return Err(Err(StoreError::io("read", &path, e))),
+            Err(e) => return Err(unreadable(&path, e)),
         };
-        let value = sealed::unseal(&bytes).map_err(Ok)?;
+        let value = sealed::unseal(&bytes).map_err(Trouble::Damaged)?;
         if value
             .get("format")
             .and_then(|f| f.as_u64())
@@ -284,9 +296,10 @@ impl Checkpoints {
             );
             return Ok(None);
         }
-        let manifest: Manifest = serde_json::from_value(value).map_err(|e| Ok(e.to_string()))?;
+        let manifest: Manifest =
+            serde_json::from_value(value).map_err(|e| Trouble::Damaged(e.to_string()))?;
         if manifest.lineage != self.lineage || manifest.step != step {
-            return Err(Ok("it belongs elsewhere".to_owned()));
+            return damaged("it belongs elsewhere".to_owned());
         }
         let files = dir.join("files");
         for file in &manifest.files {
@@ -296,17 +309,12 @@ impl Checkpoints {
                 .filter(|m| m.is_file())
                 .map(|m| m.len());
             if size != Some(file.size) {
-                return Err(Ok(format!(
-                    "`{}` has not its {} bytes",
-                    file.path, file.size
-                )));
+                return damaged(format!("`{}` has not its {} bytes", file.path, file.size));
             }
             if deep {
-                let read = |e| Err(StoreError::io("read", &path, e));
-                let (digest, _) =
-                    Digest::of_reader(&mut File::open(&path).map_err(read)?).map_err(read)?;
-                if digest != file.digest {
-                    return Err(Ok(format!("`{}` has other bytes", file.path)));
+                let digest = File::open(&path).and_then(|mut f| Digest::of_reader(&mut f));
+                if digest.map_err(|e| unreadable(&path, e))?.0 != file.digest {
+                    return damaged(format!("`{}` has other bytes", file.path));
                 }
             }
         }
@@ -321,6 +329,14 @@ impl Checkpoints {
             elapsed_seconds,
             files: entries,
         }))
+    }
+}
+
+/// A disk that cannot give the bytes back has damaged them; any other trouble may pass.
+fn unreadable(path: &Path, error: io::Error) -> Trouble {
+    match error.raw_os_error() {
+        Some(libc::EIO) => Trouble::Damaged(format!("{} cannot be read: {error}", path.display())),
+        _ => Trouble::Unknown(StoreError::io("read", path, error)),
     }
 }
 

@@ -97,6 +97,14 @@ pub enum StoreError {
         /// Why not.
         why: String,
     },
+    /// The file system has no locks, so nothing would keep two runs from computing the same thing at once.
+    #[error("cannot lock {}: {source}; put the store on a file system with locks (set OPDFLOW_STORE)", path.display())]
+    NoLocks {
+        /// The lock's file.
+        path: PathBuf,
+        /// The system's word on it.
+        source: io::Error,
+    },
     /// Another process uses the store, and this needs it alone.
     #[error("the store {} is in use by another run: wait until it ends and try again", path.display())]
     InUse {

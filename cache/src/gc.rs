@@ -7,10 +7,10 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use crate::action::list;
+use crate::disk::{self, list};
 use crate::failpoint::failpoint;
 use crate::usage::share;
-use crate::{ActionRecord, Digest, Store, StoreError, disk};
+use crate::{ActionRecord, Digest, RECORD_FORMAT, Store, StoreError};
 
 /// What to sweep. The default keeps everything that any record names, and only says what it would do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct Gc {
     /// Evict actions and checkpoints until blobs, checkpoints and work folders fit into this many bytes. Nothing:
     /// evict none, and sweep only what no record names.
     pub budget_bytes: Option<u64>,
-    /// Whatever is younger is kept: blobs that no record names, checkpoints, work folders, temp files.
+    /// Whatever is younger is kept: blobs, actions, checkpoints, work folders, temp files.
     pub grace: Duration,
     /// Only report.
     pub dry_run: bool,
@@ -43,7 +43,7 @@ impl Default for Gc {
 /// What was swept, or would be.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct GcReport {
-    /// True: nothing was touched.
+    /// True: nothing was swept. (Damaged things are moved aside even so.)
     pub dry_run: bool,
     /// Bytes of blobs, checkpoints and work folders before.
     pub before_bytes: u64,
@@ -119,52 +119,47 @@ impl Store {
             ..GcReport::default()
         };
 
-        let leftovers = self.leftovers(plan, now);
-        let stale: BTreeSet<Digest> = census
-            .sizes
-            .keys()
-            .filter(|blob| {
-                !census.owners.contains_key(blob) && old(&self.blob_path(blob), plan.grace, now)
-            })
-            .copied()
-            .collect();
-        let work = share(&self.folder("work")).bytes;
-        let swept_work: u64 = leftovers
+        let leftovers = self.leftovers(plan, now)?;
+        let aged = |blob: &Digest| old(&self.blob_path(blob), plan.grace, now);
+        let mut dead: BTreeSet<Digest> = census.sizes.keys().copied().collect();
+        dead.retain(|blob| !census.owners.contains_key(blob) && aged(blob));
+        let work = self.folder("work");
+        let work_going = sum(leftovers
             .iter()
-            .filter(|p| p.starts_with(self.folder("work")))
-            .map(|p| share(p).bytes)
-            .sum();
-        report.before_bytes =
-            census.sizes.values().sum::<u64>() + share(&self.folder("checkpoints")).bytes + work;
-        let mut bytes =
-            report.before_bytes - swept_work - stale.iter().map(|b| census.sizes[b]).sum::<u64>();
-
-        let mut dead = stale;
+            .filter(|p| p.starts_with(&work))
+            .map(|p| share(p).bytes));
+        let checkpoints = share(&self.folder("checkpoints")).bytes;
+        report.before_bytes = sum([
+            sum(census.sizes.values().copied()),
+            checkpoints,
+            share(&work).bytes,
+        ]);
+        let mut bytes = report
+            .before_bytes
+            .saturating_sub(sum([work_going, census.bytes(&dead)]));
+        report.within_budget = true;
         if let Some(budget) = plan.budget_bytes {
-            for candidate in self.candidates(plan, &roots, &census, now) {
+            for candidate in self.candidates(plan, &roots, &census, now)? {
                 if bytes <= budget {
                     break;
                 }
                 match candidate.kind {
                     EvictedKind::Checkpoints => bytes = bytes.saturating_sub(candidate.bytes),
                     EvictedKind::Action => {
-                        for blob in census.forget(&candidate.digest) {
-                            bytes =
-                                bytes.saturating_sub(census.sizes.get(&blob).copied().unwrap_or(0));
-                            dead.insert(blob);
-                        }
+                        let mut orphans = census.forget(&candidate.digest);
+                        orphans.retain(&aged);
+                        bytes = bytes.saturating_sub(census.bytes(&orphans));
+                        dead.extend(orphans);
                     }
                 }
                 report.evicted.push(candidate);
             }
             report.within_budget = bytes <= budget;
-        } else {
-            report.within_budget = true;
         }
         report.after_bytes = bytes;
         report.kept_actions = census.records.len() as u64;
         report.swept_blobs = dead.len() as u64;
-        report.swept_bytes = dead.iter().filter_map(|b| census.sizes.get(b)).sum();
+        report.swept_bytes = census.bytes(&dead);
         report.swept_leftovers = leftovers.len() as u64;
         if !plan.dry_run {
             self.sweep(&report.evicted, &dead, &leftovers)?;
@@ -177,20 +172,40 @@ impl Store {
             records: BTreeMap::new(),
             reach: BTreeMap::new(),
             owners: BTreeMap::new(),
-            sizes: self.blobs(),
+            sizes: self.blobs()?,
         };
-        for record in self.actions() {
+        for key in self.keys()? {
+            let Some(record) = self.counted(&self.action_path(&key, 1), &key)? else {
+                continue;
+            };
             let mut blobs = self.reach(&record);
-            for (_, attempt) in self.attempts(&record.key)? {
-                blobs.extend(self.reach(&attempt));
+            for path in self.attempt_paths(&key)?.values() {
+                blobs.extend(
+                    self.counted(path, &key)?
+                        .iter()
+                        .flat_map(|attempt| self.reach(attempt)),
+                );
             }
             for blob in &blobs {
                 *census.owners.entry(*blob).or_default() += 1;
             }
-            census.reach.insert(record.key, blobs);
-            census.records.insert(record.key, record);
+            census.reach.insert(key, blobs);
+            census.records.insert(key, record);
         }
         Ok(census)
+    }
+
+    /// A record, or nothing if it was damaged. One that is whole and still cannot be read is an error: nobody here
+    /// can say which blobs it needs.
+    fn counted(&self, path: &Path, key: &Digest) -> Result<Option<ActionRecord>, StoreError> {
+        match self.read_record(path, key)? {
+            None if path.exists() => Err(StoreError::Newer {
+                path: path.to_owned(),
+                found: RECORD_FORMAT + 1,
+                known: RECORD_FORMAT,
+            }),
+            other => Ok(other),
+        }
     }
 
     /// What may go, the cheapest to compute again per byte first.
@@ -200,11 +215,12 @@ impl Store {
         roots: &BTreeSet<Digest>,
         census: &Census,
         now: SystemTime,
-    ) -> Vec<Evicted> {
+    ) -> Result<Vec<Evicted>, StoreError> {
         let mut found: Vec<Evicted> = Vec::new();
         for (key, record) in &census.records {
             let bytes = census.share_of(key);
-            if !roots.contains(key) && bytes > 0 {
+            let young = !old(&self.action_path(key, 1), plan.grace, now);
+            if !roots.contains(key) && !young && bytes > 0 {
                 found.push(Evicted {
                     kind: EvictedKind::Action,
                     digest: *key,
@@ -213,7 +229,7 @@ impl Store {
                 });
             }
         }
-        for dir in list(&self.folder("checkpoints")) {
+        for dir in list(&self.folder("checkpoints"))? {
             let Some(lineage) = dir
                 .file_name()
                 .and_then(|n| n.to_str())
@@ -222,7 +238,7 @@ impl Store {
                 continue;
             };
             if plan.keep_lineages.contains(&lineage)
-                || list(&dir).iter().any(|p| !old(p, plan.grace, now))
+                || list(&dir)?.iter().any(|p| !old(p, plan.grace, now))
             {
                 continue;
             }
@@ -241,16 +257,26 @@ impl Store {
         }
         let cost = |e: &Evicted| e.seconds / (e.bytes.max(1) as f64);
         found.sort_by(|a, b| cost(a).total_cmp(&cost(b)).then(a.digest.cmp(&b.digest)));
-        found
+        Ok(found)
     }
 
-    /// Work folders and temp files that are older than the grace.
-    fn leftovers(&self, plan: &Gc, now: SystemTime) -> Vec<PathBuf> {
-        let mut found = list(&self.folder("tmp"));
-        found.extend(list(&self.folder("work")));
-        found.extend(list(&self.folder("leases")));
-        found.retain(|path| old(path, plan.grace, now));
-        found
+    /// Work folders, temp files and lease files that are older than the grace.
+    fn leftovers(&self, plan: &Gc, now: SystemTime) -> Result<Vec<PathBuf>, StoreError> {
+        let mut found = list(&self.folder("tmp"))?;
+        found.extend(list(&self.folder("work"))?);
+        found.extend(list(&self.folder("leases"))?);
+        found.retain(|path| old_below(path, plan.grace, now) && !self.leased(path));
+        Ok(found)
+    }
+
+    /// Whether someone holds the lease that a work folder or a lease file belongs to. Every user should hold the
+    /// store's lock; this is for those who forget.
+    fn leased(&self, path: &Path) -> bool {
+        let key = path
+            .file_stem()
+            .and_then(|n| n.to_str())
+            .and_then(|n| n.parse().ok());
+        key.is_some_and(|key| self.is_leased(&key))
     }
 
     /// Records first, then checkpoints, then blobs: at every moment a record that is here has its blobs here.
@@ -267,8 +293,8 @@ impl Store {
                 EvictedKind::Checkpoints => remove(self.checkpoints(&gone.digest).dir())?,
                 EvictedKind::Action => {
                     // The pinned record last: without it nobody would ever find the attempts.
-                    for (n, _) in self.attempts(&gone.digest)?.into_iter().rev() {
-                        remove(&self.action_path(&gone.digest, n))?;
+                    for attempt in self.attempt_paths(&gone.digest)?.into_values() {
+                        remove(&attempt)?;
                     }
                     let path = self.action_path(&gone.digest, 1);
                     remove(&path)?;
@@ -290,33 +316,42 @@ impl Store {
 }
 
 impl Census {
+    /// Bytes of these blobs.
+    fn bytes(&self, blobs: &BTreeSet<Digest>) -> u64 {
+        sum(blobs
+            .iter()
+            .filter_map(|blob| self.sizes.get(blob).copied()))
+    }
+
     /// The action's part of the bytes it reaches.
     fn share_of(&self, key: &Digest) -> u64 {
-        let Some(blobs) = self.reach.get(key) else {
-            return 0;
+        let part = |blob| {
+            let owners = self.owners.get(blob).copied().unwrap_or(1).max(1);
+            self.sizes.get(blob).copied().unwrap_or(0) / owners
         };
-        blobs
-            .iter()
-            .map(|b| {
-                self.sizes.get(b).copied().unwrap_or(0) / self.owners.get(b).copied().unwrap_or(1)
-            })
-            .sum()
+        self.reach
+            .get(key)
+            .map_or(0, |blobs| sum(blobs.iter().map(part)))
     }
 
     /// Takes the action out: the blobs that nobody reaches any more.
-    fn forget(&mut self, key: &Digest) -> Vec<Digest> {
+    fn forget(&mut self, key: &Digest) -> BTreeSet<Digest> {
         self.records.remove(key);
-        let mut orphans = Vec::new();
-        for blob in self.reach.remove(key).unwrap_or_default() {
-            if let Some(owners) = self.owners.get_mut(&blob) {
-                *owners -= 1;
-                if *owners == 0 && self.sizes.contains_key(&blob) {
-                    orphans.push(blob);
-                }
+        let mut orphans = self.reach.remove(key).unwrap_or_default();
+        orphans.retain(|blob| match self.owners.get_mut(blob) {
+            Some(owners) => {
+                *owners = owners.saturating_sub(1);
+                *owners == 0
             }
-        }
+            None => true,
+        });
         orphans
     }
+}
+
+/// A sum that a nonsense size cannot overflow.
+fn sum(sizes: impl IntoIterator<Item = u64>) -> u64 {
+    sizes.into_iter().fold(0, u64::saturating_add)
 }
 
 fn remove(path: &Path) -> Result<(), StoreError> {
@@ -338,4 +373,15 @@ fn old(path: &Path, grace: Duration, now: SystemTime) -> bool {
     fs::symlink_metadata(path)
         .and_then(|meta| meta.modified())
         .is_ok_and(|time| now.duration_since(time).is_ok_and(|age| age >= grace))
+}
+
+/// As [`old`], of a folder with everything in it.
+fn old_below(path: &Path, grace: Duration, now: SystemTime) -> bool {
+    let inside = if path.is_dir() {
+        list(path)
+    } else {
+        Ok(Vec::new())
+    };
+    old(path, grace, now)
+        && inside.is_ok_and(|paths| paths.iter().all(|p| old_below(p, grace, now)))
 }

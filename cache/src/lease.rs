@@ -67,13 +67,18 @@ impl Store {
     /// Who holds the key's lease, if anyone does. Waits for nothing.
     pub fn lease_holder(&self, key: &Digest) -> Option<Holder> {
         // What a dead process wrote stays behind; only the lock says whether there is a holder.
-        let file = File::open(self.lease_path(key)).ok()?;
-        match file.try_lock_shared() {
-            Err(TryLockError::WouldBlock) => {}
-            _ => return None,
+        if !self.is_leased(key) {
+            return None;
         }
         let text = fs::read(self.holder_path(key)).ok()?;
         serde_json::from_slice(&text).ok()
+    }
+
+    pub(crate) fn is_leased(&self, key: &Digest) -> bool {
+        let Ok(file) = File::open(self.lease_path(key)) else {
+            return false;
+        };
+        matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
     }
 
     pub(crate) fn lease_path(&self, key: &Digest) -> PathBuf {
@@ -96,7 +101,14 @@ impl Store {
             holder: Mutex::new(holder),
             _file: file,
         };
-        lease.write()?;
+        // The lock is what counts: a full disk must not keep anyone from finishing, only from being seen.
+        if let Err(e) = lease.write() {
+            self.warn(
+                &self.holder_path(key),
+                format!("the holder is not shown to others: {e}"),
+                None,
+            );
+        }
         Ok(lease)
     }
 }

@@ -57,9 +57,8 @@ pub(crate) fn open(path: &Path) -> Result<File, StoreError> {
 }
 
 pub(crate) fn unlockable(path: &Path, source: std::io::Error) -> StoreError {
-    StoreError::io(
-        "lock (put the store on a file system with locks)",
-        path,
+    StoreError::NoLocks {
+        path: path.to_owned(),
         source,
-    )
+    }
 }

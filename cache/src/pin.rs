@@ -5,8 +5,8 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use crate::action::list;
-use crate::{Digest, Store, StoreError, disk};
+use crate::disk::{self, list};
+use crate::{Digest, Store, StoreError};
 
 impl Store {
     /// Keeps the action `key`, and all it made, from [`Store::gc`], under a name of letters, digits, `.`, `_`, `-`.
@@ -29,7 +29,7 @@ impl Store {
     /// All pins by name. An unreadable one is an error: a sweep that overlooks a pin would be a loss.
     pub fn pins(&self) -> Result<BTreeMap<String, Digest>, StoreError> {
         let mut pins = BTreeMap::new();
-        for path in list(&self.folder("pins")) {
+        for path in list(&self.folder("pins"))? {
             let text = fs::read_to_string(&path).map_err(|e| StoreError::io("read", &path, e))?;
             let name = path
                 .file_name()

@@ -85,7 +85,16 @@ impl Store {
         let found = if disk::reflink(&blob, &file) {
             Digest::of_reader(&mut &file).map_err(write)?.0
         } else {
-            copy(&mut blob, &file, &self.blob_path(digest), dest)?
+            let path = self.blob_path(digest);
+            match copy(&mut blob, &file, &path, dest) {
+                // Only reading names the blob's path.
+                Err(StoreError::Io {
+                    path: at, source, ..
+                }) if at == path => {
+                    return Err(self.unreadable(digest, &blob, source));
+                }
+                other => other?,
+            }
         };
         let length = file.metadata().map_err(write)?.len();
         if found != *digest {

@@ -51,7 +51,7 @@ impl Store {
             StoreError::Io { path, source, .. } => StoreError::Unwritable { path, source },
             other => other,
         };
-        fs::create_dir_all(root).map_err(|e| unwritable(StoreError::io("create", root, e)))?;
+        disk::make_dir(root).map_err(unwritable)?;
         // The working folder may change later, and child processes have their own: keep a path that stays true.
         let root = root
             .canonicalize()
@@ -229,7 +229,7 @@ impl Store {
         }
         let tag = root.join("CACHEDIR.TAG");
         if !tag.exists() {
-            fs::write(&tag, TAG).map_err(|e| StoreError::io("write", &tag, e))?;
+            disk::create(&self.tmp(), &tag, TAG.as_bytes(), "tag")?;
         }
         Ok(())
     }

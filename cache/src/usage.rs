@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::Store;
-use crate::action::list;
+use crate::disk::list;
 
 /// Bytes and files, by kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -68,15 +68,14 @@ impl Store {
 /// Files below `dir`, or `dir` itself if it is one. Links are not followed.
 pub(crate) fn share(path: &Path) -> Share {
     match fs::symlink_metadata(path) {
-        Ok(meta) if meta.is_dir() => {
-            list(path)
-                .iter()
-                .map(|p| share(p))
-                .fold(Share::default(), |a, b| Share {
-                    files: a.files + b.files,
-                    bytes: a.bytes.saturating_add(b.bytes),
-                })
-        }
+        Ok(meta) if meta.is_dir() => list(path)
+            .unwrap_or_default()
+            .iter()
+            .map(|p| share(p))
+            .fold(Share::default(), |a, b| Share {
+                files: a.files + b.files,
+                bytes: a.bytes.saturating_add(b.bytes),
+            }),
         Ok(meta) => Share {
             files: 1,
             bytes: meta.len(),

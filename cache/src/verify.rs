@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::action::list;
+use crate::disk::list;
 use crate::{ActionRecord, Digest, ObjectKind, Store, StoreError};
 
 /// What a look over the store found.
@@ -60,7 +60,7 @@ impl Store {
                 self.warn(&path, what, aside);
             }
         }
-        for dir in list(&self.folder("checkpoints")) {
+        for dir in list(&self.folder("checkpoints"))? {
             let Some(lineage) = dir
                 .file_name()
                 .and_then(|n| n.to_str())
@@ -87,7 +87,7 @@ impl Store {
     }
 
     fn verify_blobs(&self, deep: bool, report: &mut VerifyReport) -> Result<(), StoreError> {
-        for (digest, size) in self.blobs() {
+        for (digest, size) in self.blobs()? {
             report.blobs += 1;
             if !deep {
                 continue;
@@ -102,15 +102,15 @@ impl Store {
     }
 
     /// Every blob by name, with the size of its file.
-    pub(crate) fn blobs(&self) -> BTreeMap<Digest, u64> {
+    pub(crate) fn blobs(&self) -> Result<BTreeMap<Digest, u64>, StoreError> {
         let mut blobs = BTreeMap::new();
-        for shard in list(&self.folder("blobs")) {
+        for shard in list(&self.folder("blobs"))? {
             let prefix = shard
                 .file_name()
                 .unwrap_or_default()
                 .to_string_lossy()
                 .into_owned();
-            for path in list(&shard) {
+            for path in list(&shard)? {
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
                 let Ok(digest) = format!("{prefix}{name}").parse::<Digest>() else {
                     continue;
@@ -120,7 +120,7 @@ impl Store {
                 }
             }
         }
-        blobs
+        Ok(blobs)
     }
 
     /// The blobs that a record needs: of a tree, the listing and the files. A listing that cannot be read counts alone.
