@@ -71,7 +71,19 @@ impl Board {
             State::Hit | State::Done => self.release_dependents(stage, &mut changes)?,
             State::Failed => self.end_downstream(stage, Move::Block { by: stage }, &mut changes)?,
             State::Stopped => self.end_downstream(stage, Move::Stop, &mut changes)?,
-            State::Ready if m == Move::Revoke => self.withdraw_dependents(stage, &mut changes)?,
+            State::Ready => {
+                if m == Move::Revoke {
+                    self.withdraw_dependents(stage, &mut changes)?;
+                }
+                // An input may have been revoked, or even failed since, while this stage ran or stood as a hit.
+                let next = self.without_inputs(stage);
+                if let Some(m) = next {
+                    changes[0].1 = self.set(stage, m)?;
+                    if m != Move::Withdraw {
+                        self.end_downstream(stage, m, &mut changes)?;
+                    }
+                }
+            }
             _ => {}
         }
         Ok(changes)
@@ -83,10 +95,27 @@ impl Board {
         Ok(state)
     }
 
+    fn has_inputs(&self, stage: usize) -> bool {
+        self.needs[stage].iter().all(|&n| self.states[n].provides())
+    }
+
+    /// What becomes of a ready stage that lacks inputs after all; `None` if it lacks none.
+    fn without_inputs(&self, stage: usize) -> Option<Move> {
+        let lacks = |n: &&usize| !self.states[**n].provides();
+        let fate = |n: &usize| match self.states[*n] {
+            State::Failed => Move::Block { by: *n },
+            State::Blocked { by } => Move::Block { by },
+            State::Stopped | State::Skipped => Move::Stop,
+            _ => Move::Withdraw,
+        };
+        let mut fates: Vec<_> = self.needs[stage].iter().filter(lacks).map(fate).collect();
+        fates.sort_by_key(|m| matches!(m, Move::Withdraw));
+        fates.first().copied()
+    }
+
     fn release_dependents(&mut self, stage: usize, changes: &mut Vec<Change>) -> Result<(), Illegal> {
         for d in self.dependents[stage].clone() {
-            let complete = self.needs[d].iter().all(|&n| self.states[n].provides());
-            if complete && self.states[d] == State::Waiting {
+            if self.has_inputs(d) && self.states[d] == State::Waiting {
                 changes.push((d, self.set(d, Move::Release)?));
             }
         }

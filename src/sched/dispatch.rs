@@ -314,10 +314,8 @@ impl Dispatch<'_, '_> {
         match fate {
             Fate::Published => self.finish(stage, run.published.unwrap_or(false), run.started.elapsed().as_secs_f64()),
             Fate::Stopped => {
-                let changes = self.apply(stage, Move::Stop)?;
                 self.say(RunEvent::Stopped { stage: self.name(stage), step: run.stopped_at.filter(|s| *s > 0) });
-                self.tell_ends(&changes[1..]);
-                Ok(())
+                self.apply(stage, Move::Stop)
             }
             Fate::Failed(FaultClass::Machine, message) => self.lost(stage, message),
             Fate::Failed(class, message) => self.fail(stage, class, message),
@@ -370,7 +368,7 @@ impl Dispatch<'_, '_> {
     }
 
     fn requeue(&mut self, stage: usize) -> Result<()> {
-        self.apply(stage, Move::Requeue).map(drop)
+        self.apply(stage, Move::Requeue)
     }
 
     /// The upstream stages whose results turned out to be damaged. The process that read them has set the damaged
@@ -382,28 +380,12 @@ impl Dispatch<'_, '_> {
     }
 
     fn fail(&mut self, stage: usize, class: FaultClass, message: String) -> Result<()> {
-        let changes = self.apply(stage, Move::Fail)?;
         self.say(RunEvent::Failed { stage: self.name(stage), class, message });
-        self.tell_ends(&changes[1..]);
+        self.apply(stage, Move::Fail)?;
         if !self.order.keep_going && self.stopping == Stopping::No {
             self.ask_all_to_stop()?;
         }
         Ok(())
-    }
-
-    /// Says what became of stages that never began.
-    fn tell_ends(&mut self, changes: &[(usize, State)]) {
-        for (stage, state) in changes {
-            let stage = self.name(*stage);
-            match state {
-                State::Blocked { by } => {
-                    let by = self.name(*by);
-                    self.say(RunEvent::Blocked { stage, by });
-                }
-                State::Stopped => self.say(RunEvent::Stopped { stage, step: None }),
-                _ => {}
-            }
-        }
     }
 
     /// The first time: everything checkpoints and ends. The second time: everything ends.
@@ -422,23 +404,28 @@ impl Dispatch<'_, '_> {
         self.stopping = Stopping::Asked;
         for stage in 0..self.facts.len() {
             if matches!(self.board.state(stage), State::Ready | State::Waiting) {
-                let changes = self.apply(stage, Move::Stop)?;
-                self.tell_ends(&changes);
+                self.say(RunEvent::Stopped { stage: self.name(stage), step: None });
+                self.apply(stage, Move::Stop)?;
             }
         }
         self.running.values().for_each(|run| run.process.stop());
         Ok(())
     }
 
-    /// Makes a move. A stage that becomes ready by it is looked up afresh, unless it only waits for a new process.
-    fn apply(&mut self, stage: usize, m: Move) -> Result<Vec<(usize, State)>> {
+    /// Makes a move, and tells what it means for others. A stage that becomes ready by it is looked up afresh,
+    /// unless it only waits for a new process.
+    fn apply(&mut self, stage: usize, m: Move) -> Result<()> {
         let changes = self.board.apply(stage, m)?;
-        for (changed, state) in &changes {
-            if matches!(state, State::Ready | State::Waiting) {
-                self.facts[*changed].missing = m == Move::Requeue;
+        for (changed, state) in changes {
+            match state {
+                State::Ready | State::Waiting => self.facts[changed].missing = m == Move::Requeue && state == State::Ready,
+                State::Blocked { by } => self.say(RunEvent::Blocked { stage: self.name(changed), by: self.name(by) }),
+                // The one that was asked to stop has been told of already.
+                State::Stopped if changed != stage => self.say(RunEvent::Stopped { stage: self.name(changed), step: None }),
+                _ => {}
             }
         }
-        Ok(changes)
+        Ok(())
     }
 
     fn pass_warnings(&mut self) {
