@@ -1,7 +1,197 @@
 //! `opdflow run`.
 
 use super::{Exit, Failure, Session, args};
+use crate::exec::Local;
+use crate::plan::Plan;
+use crate::plan::history::History;
+use crate::render::{self, Mode, Render};
+use crate::report::{Copied, Standing, Summary, copy_finals};
+use crate::runlog::{FORMAT, RunEvent, RunFolder, RunLog, RunStarted, StageLine};
+use crate::sched::{self, Ended, Ending, Order, Slots};
+use opdflow_stage::cache::{Digest, Store};
+use std::sync::mpsc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-pub(super) fn run(_session: &Session, _args: &args::Run) -> Result<Exit, Failure> {
-    Err(Failure::Bug("not written yet".into()))
+/// Seconds between checkpoints that stages make of their own accord.
+const CHECKPOINT_SECONDS: f64 = 60.0;
+
+pub(super) fn run(session: &Session, args: &args::Run) -> Result<Exit, Failure> {
+    let began = Instant::now();
+    let plan = session.plan(&args.recipe)?;
+    let (wanted, forced) = choice(session, &plan, args)?;
+    let store = session.open()?;
+    // As long as this lives, nobody sweeps up what this run counts on.
+    let _in_use = store.shared()?;
+    let slots = Slots::of_machine(args.slots);
+
+    let (folder, trouble) = open_folder(&plan)?;
+    let mut view = View::new(session, args, &folder);
+    view.tell(&first_event(&plan, &wanted, &slots, &store));
+    for text in trouble {
+        view.tell(&RunEvent::Warned { text });
+    }
+
+    let ended = dispatch(&plan, &store, &folder, slots, (&wanted, forced), &mut view)
+        .map_err(|e| Failure::Bug(format!("{e:#}\nhelp: what happened is in {}", folder.path().display())))?;
+    let copies = copies(&plan, &wanted, &store, &folder, &ended, &mut view);
+    let seconds = began.elapsed().as_secs_f64();
+    view.tell(&RunEvent::RunEnded { ok: ended.ending == Ending::Complete, seconds });
+    view.screen.finish();
+    hand_over(session, &view.summary, &folder, ended.ending, &copies);
+    Ok(match ended.ending {
+        Ending::Complete => Exit::Done,
+        Ending::Failed => Exit::StageFailed,
+        Ending::Stopped => Exit::Stopped,
+        Ending::Killed => Exit::Interrupted,
+    })
+}
+
+/// Which stages are asked for, and which of them are computed in any case.
+fn choice(session: &Session, plan: &Plan, args: &args::Run) -> Result<(Vec<bool>, Vec<bool>), Failure> {
+    let find = |names: &[String]| names.iter().map(|n| session.stage(plan, n)).collect::<Result<Vec<_>, _>>();
+    let until = find(&args.until)?;
+    let forced = find(&args.force)?;
+    let targets = if until.is_empty() { (0..plan.stages.len()).collect() } else { until };
+    let needed = plan.needed(&targets);
+    let wanted = (0..plan.stages.len()).map(|i| needed.binary_search(&i).is_ok()).collect::<Vec<_>>();
+    if let Some(idle) = forced.iter().find(|i| !wanted[**i]) {
+        let name = &plan.stages[*idle].spec.name;
+        return Err(Failure::Usage(format!("`--force {name}`, but `--until` leaves `{name}` out\nhelp: add `--until {name}`")));
+    }
+    Ok((wanted, (0..plan.stages.len()).map(|i| forced.contains(&i)).collect()))
+}
+
+/// The folder of the run, and what the user should know of it. Records that cannot be kept are no reason not to run.
+fn open_folder(plan: &Plan) -> Result<(RunFolder, Vec<String>), Failure> {
+    let mut trouble = Vec::new();
+    let folder = match RunFolder::create(&RunFolder::home(), &plan.recipe.name) {
+        Ok(folder) => folder,
+        Err(error) => {
+            let folder = RunFolder::temporary(&plan.recipe.name)?;
+            trouble.push(format!("{error:#}; this run is recorded in {} instead", folder.path().display()));
+            folder
+        }
+    };
+    if let Err(error) = std::fs::write(folder.path().join("recipe.yaml"), &plan.recipe.text) {
+        trouble.push(format!("cannot keep a copy of the recipe: {error}"));
+    }
+    Ok((folder, trouble))
+}
+
+fn first_event(plan: &Plan, wanted: &[bool], slots: &Slots, store: &Store) -> RunEvent {
+    let line = |i: usize| {
+        let spec = &plan.stages[i].spec;
+        let needs = plan.upstream(i).into_iter().map(|u| plan.stages[u].spec.name.clone()).collect();
+        StageLine { name: spec.name.clone(), kind: spec.kind.describe().kind.to_owned(), needs }
+    };
+    RunEvent::RunStarted(RunStarted {
+        format: FORMAT,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        recipe: plan.recipe.name.clone(),
+        path: plan.recipe.path.display().to_string(),
+        text: Some(Digest::of(plan.recipe.text.as_bytes())),
+        seed: plan.recipe.seed,
+        argv: std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect(),
+        pid: std::process::id(),
+        slots: slots.cpus(),
+        gpus: slots.gpus(),
+        store: store.root().display().to_string(),
+        stages: (0..plan.stages.len()).filter(|i| wanted[*i]).map(line).collect(),
+    })
+}
+
+fn dispatch(
+    plan: &Plan,
+    store: &Store,
+    folder: &RunFolder,
+    slots: Slots,
+    (wanted, forced): (&[bool], Vec<bool>),
+    view: &mut View,
+) -> anyhow::Result<Ended> {
+    let (inbox, messages) = mpsc::channel();
+    let _signals = sched::listen(inbox.clone())?;
+    let executor = Local::new(folder.clone());
+    // What a kind of stage took before says how long the way to the end is. Unknown kinds count a second.
+    let urgency = || {
+        let history = History::of(store);
+        plan.critical(|i| history.seconds(plan.stages[i].spec.kind.describe().kind).unwrap_or(1.0))
+    };
+    let order = Order {
+        plan,
+        wanted: wanted.to_vec(),
+        forced,
+        urgency: &urgency,
+        keep_going: true,
+        checkpoint_seconds: CHECKPOINT_SECONDS,
+        store,
+        executor: &executor,
+        slots,
+    };
+    sched::run(order, (inbox, &messages), &mut |event| view.tell(event))
+}
+
+fn copies(plan: &Plan, wanted: &[bool], store: &Store, folder: &RunFolder, ended: &Ended, view: &mut View) -> Vec<Copied> {
+    let mut copies = Vec::new();
+    for copy in copy_finals(plan, wanted, &ended.records, store, folder) {
+        match copy {
+            Ok(copied) => copies.push(copied),
+            Err(error) => view.tell(&RunEvent::Warned { text: error.to_string() }),
+        }
+    }
+    copies
+}
+
+/// The end of a run, for the user: results on the standard output, the rest as notes.
+fn hand_over(session: &Session, summary: &Summary, folder: &RunFolder, ending: Ending, copies: &[Copied]) {
+    if !session.quiet {
+        for stage in summary.stages.iter().filter(|s| s.state == Standing::Failed) {
+            session.note(&format!("log of {}: {}", stage.name, folder.log(&stage.name).display()));
+        }
+        if matches!(ending, Ending::Stopped | Ending::Killed) {
+            session.note("run the same command again to go on");
+        }
+        for copied in copies {
+            session.note(&format!("{}.{}: {}", copied.stage, copied.port, copied.path.display()));
+        }
+    }
+    if session.json {
+        let mut json = summary.to_json(&folder.name());
+        let files = copies.iter().map(|c| (format!("{}.{}", c.stage, c.port), c.path.display().to_string().into()));
+        json["files"] = serde_json::Value::Object(files.collect());
+        session.print(&json.to_string());
+    } else {
+        copies.iter().filter_map(|c| c.markdown.as_deref()).for_each(|text| session.print(text.trim_end()));
+    }
+}
+
+/// Everybody who hears of events: the log, the screen and the summary.
+struct View {
+    log: Option<RunLog>,
+    screen: Box<dyn Render>,
+    summary: Summary,
+}
+
+impl View {
+    fn new(session: &Session, args: &args::Run, folder: &RunFolder) -> Self {
+        let mode = match (session.quiet, args.plain) {
+            (true, _) => Mode::Quiet,
+            (false, true) => Mode::Plain,
+            (false, false) => Mode::Auto,
+        };
+        let mut view = Self { log: None, screen: render::screen(mode, session.colour), summary: Summary::default() };
+        match RunLog::create(folder) {
+            Ok(log) => view.log = Some(log),
+            Err(error) => view.tell(&RunEvent::Warned { text: format!("{error:#}; the run goes on without its log") }),
+        }
+        view
+    }
+
+    fn tell(&mut self, event: &RunEvent) {
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        self.summary.take(at, event);
+        self.screen.show(event, &self.summary);
+        if let Some(error) = self.log.as_mut().and_then(|log| log.write(event).err()) {
+            self.screen.show(&RunEvent::Warned { text: format!("{error:#}") }, &self.summary);
+        }
+    }
 }

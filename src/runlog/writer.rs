@@ -34,7 +34,7 @@ impl RunLog {
         Ok(Self { file, progressed: BTreeMap::new(), broken: false })
     }
 
-    /// Appends one event. Progress of one stage is kept once a second at most, and its last step always.
+    /// Appends one event. Progress of one stage, its own or another run's, is kept once a second at most, and its last step always.
     ///
     /// # Errors
     /// The first time that the log cannot be written. A run goes on without its log, so later ones are silent.
@@ -50,8 +50,12 @@ impl RunLog {
     }
 
     fn is_due(&mut self, event: &RunEvent) -> bool {
-        let RunEvent::Progress { stage, step, total, .. } = event else { return true };
-        let due = step == total || self.progressed.get(stage).is_none_or(|t| t.elapsed() >= PROGRESS_EVERY);
+        let (stage, last) = match event {
+            RunEvent::Progress { stage, step, total, .. } => (stage, step == total),
+            RunEvent::Waits { stage, .. } => (stage, false),
+            _ => return true,
+        };
+        let due = last || self.progressed.get(stage).is_none_or(|t| t.elapsed() >= PROGRESS_EVERY);
         if due {
             self.progressed.insert(stage.clone(), Instant::now());
         }

@@ -1,0 +1,102 @@
+//! A terminal: one moving line for each stage that runs, and lines that stay for what is over.
+
+use super::numbers::{duration, remaining};
+use super::words;
+use super::{Paint, Render};
+use crate::report::{StageSummary, Standing, Summary};
+use crate::runlog::RunEvent;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::collections::BTreeMap;
+
+/// Draws on the standard error.
+pub struct Bars {
+    paint: Paint,
+    all: MultiProgress,
+    bars: BTreeMap<String, ProgressBar>,
+}
+
+impl Bars {
+    /// An empty screen.
+    #[must_use]
+    pub fn new(paint: Paint) -> Self {
+        Self { paint, all: MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)), bars: BTreeMap::new() }
+    }
+
+    fn begin(&mut self, stage: &str, summary: &Summary) {
+        let width = summary.stages.iter().map(|s| s.name.chars().count()).max().unwrap_or(0).min(32);
+        let bar = self.all.add(ProgressBar::no_length());
+        bar.set_style(style(&format!("{{prefix:>{width}}} {{spinner}} {{msg}}")));
+        bar.set_prefix(stage.to_owned());
+        bar.set_message("starting");
+        // A stage that says nothing for a while still looks alive.
+        bar.enable_steady_tick(std::time::Duration::from_millis(250));
+        self.bars.insert(stage.to_owned(), bar);
+    }
+
+    fn update(&self, stage: &str, note: Option<&str>, summary: &Summary) {
+        let (Some(bar), Some(known)) = (self.bars.get(stage), summary.stage(stage)) else { return };
+        if known.total > 0 && bar.length() != Some(known.total) {
+            let width = summary.stages.iter().map(|s| s.name.chars().count()).max().unwrap_or(0).min(32);
+            bar.set_style(style(&format!("{{prefix:>{width}}} [{{bar:24}}] {{pos}}/{{len}} {{msg}}")));
+            bar.set_length(known.total);
+        }
+        bar.set_position(known.step);
+        bar.set_message(message(known, note, summary.last));
+    }
+
+    fn end(&mut self, stage: &str) {
+        if let Some(bar) = self.bars.remove(stage) {
+            bar.finish_and_clear();
+            self.all.remove(&bar);
+        }
+    }
+
+    /// A line that stays, above the moving ones.
+    fn keep(&self, text: &str) {
+        // Without a moving line there is nothing to move out of the way, and indicatif would draw nothing.
+        if self.bars.is_empty() || self.all.println(text).is_err() {
+            use std::io::Write as _;
+            let _ = writeln!(std::io::stderr(), "{text}");
+        }
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner()).progress_chars("=> ")
+}
+
+fn message(stage: &StageSummary, note: Option<&str>, now: f64) -> String {
+    let elapsed = now - stage.began.unwrap_or(now);
+    let left = remaining(stage.resumed_at, stage.step, stage.total, elapsed).filter(|_| stage.step < stage.total);
+    let left = left.map_or_else(String::new, |s| format!("  {} left", duration(s)));
+    let note = note.filter(|n| !n.is_empty()).map_or_else(String::new, |n| format!(" {n}"));
+    format!("{}{left}{note}", words::metrics(stage.metrics.iter()))
+}
+
+impl Render for Bars {
+    fn show(&mut self, event: &RunEvent, summary: &Summary) {
+        if let Some(stage) = event.stage()
+            && summary.stage(stage).is_some_and(|s| s.state != Standing::Running)
+        {
+            self.end(stage);
+        }
+        match event {
+            RunEvent::Started { stage, .. } => self.begin(stage, summary),
+            RunEvent::Progress { stage, note, .. } => self.update(stage, Some(note), summary),
+            RunEvent::Metric { stage, .. } => self.update(stage, None, summary),
+            RunEvent::Waits { stage, pid, note } => {
+                if let Some(bar) = self.bars.get(stage) {
+                    bar.set_message(format!("another run (process {pid}) computes it: {note}"));
+                }
+            }
+            _ => {
+                if let Some(text) = words::line(event, summary, self.paint) {
+                    self.keep(&text);
+                }
+            }
+        }
+    }
+    fn finish(&mut self) {
+        let _ = self.all.clear();
+    }
+}

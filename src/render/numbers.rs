@@ -1,0 +1,74 @@
+//! Numbers for people.
+
+/// A time: `0.42 s`, `12.3 s`, `2m 14s`, `3h 05m`, `2d 04h`.
+#[must_use]
+pub fn duration(seconds: f64) -> String {
+    if !seconds.is_finite() || seconds < 0.0 {
+        return "?".to_owned();
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "finite, not negative, and `as` saturates")]
+    let whole = seconds.round() as u64;
+    match whole {
+        _ if seconds < 0.995 => format!("{seconds:.2} s"),
+        _ if seconds < 59.95 => format!("{seconds:.1} s"),
+        0..3600 => format!("{}m {:02}s", whole / 60, whole % 60),
+        3600..86_400 => format!("{}h {:02}m", whole / 3600, whole / 60 % 60),
+        _ => format!("{}d {:02}h", whole / 86_400, whole / 3600 % 24),
+    }
+}
+
+/// The value of a metric in a few characters. What is not finite is `NaN`.
+#[must_use]
+pub fn metric(value: Option<f64>) -> String {
+    match value {
+        None => "NaN".to_owned(),
+        Some(v) if v == 0.0 || (0.001..100_000.0).contains(&v.abs()) => format!("{v:.3}"),
+        Some(v) => format!("{v:.2e}"),
+    }
+}
+
+/// Seconds until `total`, at the rate of the steps since `from`, which took `elapsed` seconds. `None` if nothing can
+/// be said yet.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "steps are far below 2^52")]
+pub fn remaining(from: u64, step: u64, total: u64, elapsed: f64) -> Option<f64> {
+    let done = step.checked_sub(from).filter(|d| *d > 0)?;
+    let left = total.checked_sub(step)?;
+    Some(elapsed / done as f64 * left as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_keep_two_numbers() {
+        for (seconds, text) in [
+            (0.0, "0.00 s"),
+            (0.999, "1.0 s"),
+            (12.34, "12.3 s"),
+            (59.97, "1m 00s"),
+            (134.0, "2m 14s"),
+            (3599.7, "1h 00m"),
+            (11_100.0, "3h 05m"),
+            (187_200.0, "2d 04h"),
+            (f64::NAN, "?"),
+        ] {
+            assert_eq!(duration(seconds), text, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn the_rate_counts_from_where_this_attempt_began() {
+        assert_eq!(remaining(100, 110, 120, 5.0), Some(5.0));
+        assert_eq!(remaining(100, 100, 120, 5.0), None);
+        assert_eq!(remaining(0, 130, 120, 5.0), None);
+    }
+
+    #[test]
+    fn metrics_stay_short() {
+        assert_eq!(metric(Some(0.123_456)), "0.123");
+        assert_eq!(metric(Some(3e-6)), "3.00e-6");
+        assert_eq!(metric(None), "NaN");
+    }
+}

@@ -1,0 +1,102 @@
+//! Events in words: the lines that a run leaves on the screen, in every mode.
+
+use super::numbers::{duration, metric};
+use super::paint::{Paint, Tone};
+use crate::report::{Standing, Summary};
+use crate::runlog::RunEvent;
+
+/// The line for an event, if it is worth one. `summary` has taken the event in already.
+#[must_use]
+pub fn line(event: &RunEvent, summary: &Summary, paint: Paint) -> Option<String> {
+    let head = |tone, word: &str, stage: &str| format!("{} {stage}", paint.tint(tone, &format!("{word:>8}")));
+    Some(match event {
+        RunEvent::Hit { stage, saved_seconds, .. } => {
+            let saved = if *saved_seconds >= 1.0 { format!("  (took {} when it was computed)", duration(*saved_seconds)) } else { String::new() };
+            format!("{}{saved}", head(Tone::Calm, "hit", stage))
+        }
+        RunEvent::Waits { stage, pid, note } => {
+            let note = if note.is_empty() { String::new() } else { format!(": {note}") };
+            format!("{}  another run (process {pid}) computes it{note}", head(Tone::Calm, "waits", stage))
+        }
+        RunEvent::Done { stage, seconds, found, .. } => done(&head, summary, stage, *seconds, *found),
+        RunEvent::Begun { stage, step } if *step > 0 => format!("{}  from the checkpoint of step {step}", head(Tone::Calm, "resumes", stage)),
+        RunEvent::Retried { stage, message } => format!("{}  {message}; trying once more", head(Tone::Warn, "lost", stage)),
+        RunEvent::Damaged { stage, message } => format!("{}  {message}; it is computed again", head(Tone::Warn, "damaged", stage)),
+        RunEvent::Stopped { stage, step: Some(step) } => format!("{}  at the checkpoint of step {step}", head(Tone::Warn, "stopped", stage)),
+        RunEvent::Stopped { stage, step: None } => head(Tone::Warn, "stopped", stage),
+        RunEvent::Failed { stage, message, .. } => format!("{}  {}", head(Tone::Bad, "FAILED", stage), indent(message)),
+        RunEvent::Blocked { stage, by } => format!("{}  it needs `{by}`", head(Tone::Warn, "blocked", stage)),
+        RunEvent::Warned { text } => format!("{} {}", paint.tint(Tone::Warn, " warning"), indent(text)),
+        RunEvent::Stopping { kill: false } => "stopping: waiting for checkpoints (once more to stop at once)".to_owned(),
+        RunEvent::Stopping { kill: true } => "stopping at once".to_owned(),
+        RunEvent::RunEnded { seconds, .. } => ending(summary, *seconds),
+        _ => return None,
+    })
+}
+
+fn done(head: &dyn Fn(Tone, &str, &str) -> String, summary: &Summary, stage: &str, seconds: f64, found: bool) -> String {
+    let took = duration(seconds);
+    if found {
+        return format!("{}  another run computed it ({took})", head(Tone::Calm, "hit", stage));
+    }
+    let known = summary.stage(stage);
+    let from = known.map_or(0, |s| s.resumed_at);
+    let from = if from > 0 { format!(", from step {from} on") } else { String::new() };
+    let metrics = known.map_or_else(String::new, |s| metrics(s.metrics.iter()));
+    format!("{}  {took}{from}{metrics}", head(Tone::Good, "done", stage))
+}
+
+/// The first two metrics by name.
+pub(super) fn metrics<'a>(all: impl Iterator<Item = (&'a String, &'a (u64, Option<f64>))>) -> String {
+    all.take(2).map(|(name, (_, value))| format!("  {name} {}", metric(*value))).collect()
+}
+
+/// Everything after the first line stands below it.
+fn indent(text: &str) -> String {
+    text.trim_end().replace('\n', "\n         ")
+}
+
+fn ending(summary: &Summary, seconds: f64) -> String {
+    let counted: Vec<_> = [
+        (Standing::Hit, "hit"),
+        (Standing::Run, "run"),
+        (Standing::Resumed, "resumed"),
+        (Standing::Stopped, "stopped"),
+        (Standing::Failed, "failed"),
+        (Standing::Blocked, "blocked"),
+    ]
+    .into_iter()
+    .map(|(standing, word)| (summary.count(standing), word))
+    .filter(|(n, _)| *n > 0)
+    .map(|(n, word)| format!("{n} {word}"))
+    .collect();
+    let stages = summary.stages.len();
+    let plural = if stages == 1 { "" } else { "s" };
+    format!("{stages} stage{plural}: {} ({})", counted.join(", "), duration(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runlog::{RunStarted, StageLine};
+
+    #[test]
+    fn lines_read_well() {
+        let stages = ["a", "b"].map(|n| StageLine { name: n.into(), ..Default::default() }).to_vec();
+        let mut summary = Summary::default();
+        let events = [
+            RunEvent::RunStarted(RunStarted { stages, ..Default::default() }),
+            RunEvent::Hit { stage: "a".into(), saved_seconds: 134.2, outputs: Default::default() },
+            RunEvent::Failed { stage: "b".into(), class: opdflow_stage::FaultClass::User, message: "no file\nhelp: give one".into() },
+            RunEvent::RunEnded { ok: false, seconds: 2.34 },
+        ];
+        let mut text = String::new();
+        for event in &events {
+            summary.take(0.0, event);
+            text += &line(event, &summary, Paint::plain()).map_or_else(String::new, |l| l + "\n");
+        }
+        let expected = "     hit a  (took 2m 14s when it was computed)\n  FAILED b  no file\n         help: give one\n\
+                        2 stages: 1 hit, 1 failed (2.3 s)\n";
+        assert_eq!(text, expected);
+    }
+}

@@ -1,0 +1,64 @@
+//! What a finished run hands to the user: copies of tables, reports and pictures in the folder of the run.
+
+use crate::plan::Plan;
+use crate::runlog::RunFolder;
+use opdflow_stage::cache::{ActionRecord, ObjectKind, Output, Store, StoreError};
+use std::path::PathBuf;
+
+/// Port types that people look at, and what their files are called. Weights and the like stay in the store, from
+/// which `opdflow get` takes them.
+const READABLE: [(&str, Option<&str>); 11] = [
+    ("markdown", Some("md")),
+    ("csv", Some("csv")),
+    ("latex", Some("tex")),
+    ("html", Some("html")),
+    ("png", Some("png")),
+    ("svg", Some("svg")),
+    ("json", Some("json")),
+    ("table", None),
+    ("report", None),
+    ("picture", None),
+    ("pictures", None),
+];
+
+/// An output that was copied out of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Copied {
+    /// Its stage.
+    pub stage: String,
+    /// Its port.
+    pub port: String,
+    /// Where it is now.
+    pub path: PathBuf,
+    /// Its text, if it is Markdown: for the terminal.
+    pub markdown: Option<String>,
+}
+
+/// Copies the readable outputs of the `wanted` stages that none of the others reads into the folder of the run.
+///
+/// Each is a copy, or the trouble with it: one unreadable output does not hide the others.
+#[must_use]
+pub fn copy_finals(
+    plan: &Plan,
+    wanted: &[bool],
+    records: &[Option<ActionRecord>],
+    store: &Store,
+    folder: &RunFolder,
+) -> Vec<Result<Copied, StoreError>> {
+    let is_final = |i: usize| wanted[i] && !plan.dependents(i).into_iter().any(|d| wanted[d]);
+    let finals = records.iter().enumerate().filter(|(i, _)| is_final(*i));
+    finals
+        .filter_map(|(i, record)| Some((plan.stages[i].spec.name.as_str(), record.as_ref()?)))
+        .flat_map(|(stage, record)| record.outputs.iter().map(move |(port, output)| (stage, port, output)))
+        .filter_map(|(stage, port, output)| copy(stage, port, output, store, folder).transpose())
+        .collect()
+}
+
+fn copy(stage: &str, port: &str, output: &Output, store: &Store, folder: &RunFolder) -> Result<Option<Copied>, StoreError> {
+    let Some((_, extension)) = READABLE.iter().find(|(port_type, _)| *port_type == output.port_type) else { return Ok(None) };
+    let is_file = output.object.kind == ObjectKind::Blob;
+    let path = folder.output(stage, port, extension.filter(|_| is_file));
+    store.place(&output.object, &path)?;
+    let markdown = (output.port_type == "markdown" && is_file).then(|| std::fs::read_to_string(&path).ok()).flatten();
+    Ok(Some(Copied { stage: stage.to_owned(), port: port.to_owned(), path, markdown }))
+}
