@@ -151,7 +151,7 @@ impl Iterator for Actions {
     type Item = ActionRecord;
 
     fn next(&mut self) -> Option<ActionRecord> {
-        while let Some(key) = self.keys.next() {
+        for key in self.keys.by_ref() {
             match self.store.action(&key) {
                 Ok(Some(record)) => return Some(record),
                 Ok(None) => {}

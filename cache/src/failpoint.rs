@@ -1,19 +1,27 @@
 //! Places where a test can make the world end.
 //!
-//! `OPDFLOW_FAILPOINT=name[:kill|:error|:nospace]` makes the step of that name kill the process (the default),
-//! fail, or find the disk full. In an ordinary build there is nothing here.
+//! `OPDFLOW_FAILPOINT=name[:kill|:error|:nospace[:n]]` makes the step of that name, when it is reached for the `n`th
+//! time (the first by default), kill the process (the default), fail, or find the disk full. In an ordinary build
+//! there is nothing here.
 
 use std::io;
 
 #[cfg(any(test, feature = "failpoints"))]
 pub(crate) fn failpoint(name: &str) -> io::Result<()> {
     use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     static ARMED: OnceLock<Option<String>> = OnceLock::new();
+    static REACHED: AtomicUsize = AtomicUsize::new(0);
     let Some(armed) = ARMED.get_or_init(|| std::env::var("OPDFLOW_FAILPOINT").ok()) else {
         return Ok(());
     };
-    let (point, how) = armed.split_once(':').unwrap_or((armed, "kill"));
-    if point != name {
+    let mut words = armed.split(':');
+    if words.next() != Some(name) {
+        return Ok(());
+    }
+    let how = words.next().unwrap_or("kill");
+    let when = words.next().and_then(|n| n.parse().ok()).unwrap_or(1);
+    if REACHED.fetch_add(1, Ordering::SeqCst) + 1 != when {
         return Ok(());
     }
     match how {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::disk::{self, list};
 use crate::failpoint::failpoint;
 use crate::usage::share;
-use crate::{ActionRecord, Digest, RECORD_FORMAT, Store, StoreError};
+use crate::{ActionRecord, Digest, Store, StoreError};
 
 /// What to sweep. The default keeps everything that any record names, and only says what it would do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -199,10 +199,9 @@ impl Store {
     /// can say which blobs it needs.
     fn counted(&self, path: &Path, key: &Digest) -> Result<Option<ActionRecord>, StoreError> {
         match self.read_record(path, key)? {
-            None if path.exists() => Err(StoreError::Newer {
-                path: path.to_owned(),
-                found: RECORD_FORMAT + 1,
-                known: RECORD_FORMAT,
+            None if path.exists() => Err(StoreError::Invalid {
+                what: format!("or read {}", path.display()),
+                why: "it is of a newer format, or damaged and cannot be moved: update the program or remove it".to_owned(),
             }),
             other => Ok(other),
         }
@@ -384,4 +383,32 @@ fn old_below(path: &Path, grace: Duration, now: SystemTime) -> bool {
     };
     old(path, grace, now)
         && inside.is_ok_and(|paths| paths.iter().all(|p| old_below(p, grace, now)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_the_future_stops_the_sweep_and_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let out = store.put_bytes(b"needed by the future").unwrap();
+        let key = Digest::of(b"key");
+        let path = store.action_path(&key, 1);
+        disk::make_dir(path.parent().unwrap()).unwrap();
+        fs::write(
+            &path,
+            crate::sealed::seal(&serde_json::json!({"format": 2})).unwrap(),
+        )
+        .unwrap();
+        let plan = Gc {
+            grace: Duration::ZERO,
+            dry_run: false,
+            ..Gc::default()
+        };
+        assert!(matches!(store.gc(&plan), Err(StoreError::Invalid { .. })));
+        assert!(path.exists() && store.present(&out));
+        assert_eq!(store.action(&key).unwrap(), None);
+    }
 }

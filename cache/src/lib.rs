@@ -12,6 +12,8 @@ mod attempt;
 mod blob;
 mod checkpoint;
 mod clock;
+#[cfg(test)]
+mod crash;
 mod digest;
 mod disk;
 mod error;
