@@ -6,14 +6,19 @@
 
 mod diagnostic;
 mod near;
+mod params;
+mod ports;
 mod read;
+mod shape;
 mod show;
 mod spans;
+mod tree;
+mod vars;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Level, Span};
 pub use near::{hint, near};
 pub use show::colour_wanted;
-pub use spans::Spans;
+pub use spans::{Spans, StageSpans};
 
 use opdflow_stage::{Kind, Registry};
 use serde::{Deserialize, Serialize};

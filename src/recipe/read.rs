@@ -1,9 +1,280 @@
-//! The shape of a recipe.
+//! The recipe's own shape: which words stand where, and what they must be.
 
-use super::{Diagnostic, Overrides, Recipe};
-use opdflow_stage::Registry;
+use super::near::hint;
+use super::ports::{self, Need, plain_name};
+use super::shape::{any_map, map, missing, text, whole, wrong};
+use super::tree::{self, Data, Entry, Node, shown};
+use super::vars::Vars;
+use super::{Diagnostic, FORMAT, Numerics, Overrides, Recipe, Span, Spans, StageSpans, StageSpec, params};
+use opdflow_stage::{Kind, Registry};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
-pub(super) fn recipe(_path: &Path, _text: &str, _registry: &Registry, _overrides: &Overrides, _faults: &mut Vec<Diagnostic>) -> Option<Recipe> {
-    None
+/// Port types that somebody wants for their own sake: a stage that leaves one need not be read by another.
+const RESULTS: [&str; 8] = ["table", "report", "model", "lora", "adapter", "scores", "images", "grid"];
+
+/// A stage as far as it could be read.
+pub(super) struct Draft {
+    pub name: String,
+    pub name_span: Span,
+    pub kind: Option<Arc<dyn Kind>>,
+    pub uses_span: Span,
+    pub needs_span: Option<Span>,
+    with: Option<Entry>,
+    seed: Option<(u64, Span)>,
+    cpus: Option<usize>,
+}
+
+/// Reads a recipe; everything that is wrong goes to `faults`. `None` if no recipe came of it.
+pub(super) fn recipe(path: &Path, text: &str, registry: &Registry, overrides: &Overrides, faults: &mut Vec<Diagnostic>) -> Option<Recipe> {
+    let start = text.len() - text.trim_start().len();
+    let mut root = match tree::parse(text, faults) {
+        Some(root) if !root.is_null() => root,
+        parsed => {
+            if parsed.is_some() || faults.is_empty() {
+                let help = "begin with `opdflow: 1`, `name: ...` and `stages:`";
+                faults.push(Diagnostic::error("E007", "the recipe is empty", 0..0, "nothing here").help(help));
+            }
+            return None;
+        }
+    };
+    let known = ["opdflow", "name", "seed", "numerics", "vars", "defaults", "stages"];
+    map(&root, "a recipe", &known, faults)?;
+    let first = root.entries().first().map_or(start..start, |e| e.key_span.clone());
+    let vars = variables(&mut root, overrides, &first, faults);
+    format(&root, &first, faults);
+    let name = match root.get("name") {
+        Some(entry) => super::shape::text(entry, faults),
+        None => {
+            faults.push(missing("the recipe", "name", first.clone(), "add a line such as `name: multitask`"));
+            None
+        }
+    };
+    let seed = root.get("seed").and_then(|e| whole(e, 0, faults));
+    let numerics = root.get("numerics").map_or(Some(Numerics::default()), |e| numerics(e, faults));
+    let defaults = defaults(&root, registry, faults);
+    let drafts = drafts(&root, registry, &first, faults);
+    faults.extend(vars.unused());
+    let seed = overrides.seed.or(seed).unwrap_or(0);
+    let (stages, spans) = stages(&root, drafts, &defaults, seed, faults)?;
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+    Some(Recipe {
+        path: path.to_owned(),
+        folder,
+        text: text.to_owned(),
+        name: name?,
+        seed,
+        numerics: numerics?,
+        stages,
+        spans,
+        warnings: Vec::new(),
+    })
+}
+
+/// Puts the variables into everything but `vars` itself.
+fn variables(root: &mut Node, overrides: &Overrides, first: &Span, faults: &mut Vec<Diagnostic>) -> Vars {
+    let entry = root.get("vars").filter(|e| !e.value.is_null());
+    let node = entry.and_then(|e| any_map(&e.value, "`vars`", faults)).cloned();
+    let place = entry.map_or_else(|| first.clone(), |e| e.key_span.clone());
+    let mut vars = Vars::read(node.as_ref(), overrides, place, faults);
+    if let Data::Map(entries) = &mut root.data {
+        for entry in entries.iter_mut().filter(|e| e.key != "vars") {
+            vars.expand(&mut entry.value, faults);
+        }
+    }
+    vars
+}
+
+fn format(root: &Node, first: &Span, faults: &mut Vec<Diagnostic>) {
+    let Some(entry) = root.get("opdflow") else {
+        faults.push(missing("the recipe", "opdflow", first.clone(), format!("begin the recipe with `opdflow: {FORMAT}`, its format")));
+        return;
+    };
+    if let Some(found) = whole(entry, 0, faults).filter(|n| *n != FORMAT) {
+        let title = format!("recipe format {found} is not known");
+        let label = format!("this program reads format {FORMAT}");
+        let help = if found > FORMAT { "update the program" } else { "write `opdflow: 1`" };
+        faults.push(Diagnostic::error("E013", title, entry.value.span.clone(), label).help(help));
+    }
+}
+
+fn numerics(entry: &Entry, faults: &mut Vec<Diagnostic>) -> Option<Numerics> {
+    let found = match &entry.value.data {
+        Data::Scalar(Value::String(word)) => word.as_str(),
+        Data::Unknown => return None,
+        _ => "",
+    };
+    match found {
+        "portable" => Some(Numerics::Portable),
+        "strict" => Some(Numerics::Strict),
+        _ => {
+            let help = hint(found, ["portable", "strict"]);
+            faults.push(wrong(&entry.value, "`numerics`", "`portable` or `strict`").maybe_help(help));
+            None
+        }
+    }
+}
+
+/// `defaults`, by kind.
+fn defaults(root: &Node, registry: &Registry, faults: &mut Vec<Diagnostic>) -> BTreeMap<String, Entry> {
+    let mut found = BTreeMap::new();
+    let Some(entry) = root.get("defaults").filter(|e| !e.value.is_null()) else { return found };
+    for entry in any_map(&entry.value, "`defaults`", faults).map(Node::entries).unwrap_or_default() {
+        if registry.get(&entry.key).is_none() {
+            unknown_kind(&entry.key, entry.key_span.clone(), registry, faults);
+        } else if any_map(&entry.value, &format!("the defaults of `{}`", entry.key), faults).is_some() {
+            found.insert(entry.key.clone(), entry.clone());
+        }
+    }
+    found
+}
+
+fn unknown_kind(kind: &str, span: Span, registry: &Registry, faults: &mut Vec<Diagnostic>) {
+    let title = format!("there is no stage kind {}", shown(kind));
+    let none = "this build has no stage kinds; build it with its default features".to_owned();
+    let help = hint(kind, registry.names().collect::<Vec<_>>()).unwrap_or(none);
+    faults.push(Diagnostic::error("E031", title, span, "not known").help(help));
+}
+
+/// The stages, each as far as it can be read alone.
+fn drafts(root: &Node, registry: &Registry, first: &Span, faults: &mut Vec<Diagnostic>) -> Vec<Draft> {
+    let example = "add stages, such as `stages: {base: {uses: base_model}}`";
+    let Some(entry) = root.get("stages") else {
+        faults.push(missing("the recipe", "stages", first.clone(), example));
+        return Vec::new();
+    };
+    let empty = entry.value.is_null() || matches!(&entry.value.data, Data::Map(m) if m.is_empty());
+    if empty {
+        faults.push(Diagnostic::error("E030", "the recipe has no stages", entry.key_span.clone(), "nothing under it").help(example));
+        return Vec::new();
+    }
+    let stages = any_map(&entry.value, "`stages`", faults).map(Node::entries).unwrap_or_default();
+    stages.iter().filter(|e| e.key != "<<").filter_map(|e| draft(e, registry, faults)).collect()
+}
+
+fn draft(stage: &Entry, registry: &Registry, faults: &mut Vec<Diagnostic>) -> Option<Draft> {
+    if !plain_name(&stage.key) {
+        let title = format!("{} is no name for a stage", shown(&stage.key));
+        let help = "use lower-case letters, digits and `_`, at most 64";
+        faults.push(Diagnostic::error("E014", title, stage.key_span.clone(), "not a name").help(help));
+    }
+    let mut draft = Draft {
+        name: stage.key.clone(),
+        name_span: stage.key_span.clone(),
+        kind: None,
+        uses_span: stage.key_span.clone(),
+        needs_span: stage.value.get("needs").map(|e| e.key_span.clone()),
+        with: stage.value.get("with").filter(|e| !e.value.is_null()).cloned(),
+        seed: None,
+        cpus: None,
+    };
+    let what = format!("stage `{}`", stage.key);
+    if map(&stage.value, &what, &["uses", "needs", "with", "seed", "resources"], faults).is_none() {
+        return Some(draft);
+    }
+    match stage.value.get("uses") {
+        Some(uses) => {
+            draft.uses_span = uses.value.span.clone();
+            if let Some(kind) = text(uses, faults) {
+                draft.kind = registry.get(&kind).cloned();
+                if draft.kind.is_none() {
+                    unknown_kind(&kind, uses.value.span.clone(), registry, faults);
+                }
+            }
+        }
+        None => faults.push(missing(&what, "uses", stage.key_span.clone(), "say what the stage does: `uses: KIND`; `opdflow stages` lists the kinds")),
+    }
+    if let Some(with) = &draft.with {
+        any_map(&with.value, "`with`", faults);
+    }
+    if let Some(seed) = stage.value.get("seed") {
+        draft.seed = whole(seed, 0, faults).map(|n| (n, seed.value.span.clone()));
+    }
+    if let Some(resources) = stage.value.get("resources")
+        && let Some(found) = map(&resources.value, "`resources`", &["cpus"], faults)
+        && let Some(cpus) = found.get("cpus")
+    {
+        draft.cpus = whole(cpus, 1, faults).and_then(|n| usize::try_from(n).ok());
+    }
+    Some(draft)
+}
+
+/// Holds the drafts against their kinds and each other. `None` if one of them is not whole.
+fn stages(
+    root: &Node,
+    drafts: Vec<Draft>,
+    defaults: &BTreeMap<String, Entry>,
+    seed: u64,
+    faults: &mut Vec<Diagnostic>,
+) -> Option<(Vec<StageSpec>, Spans)> {
+    let written = root.get("stages").map(|e| &e.value);
+    let needs: Vec<BTreeMap<String, Need>> = drafts
+        .iter()
+        .map(|draft| {
+            let node = written.and_then(|s| s.get(&draft.name)).and_then(|s| s.value.get("needs"));
+            ports::needs(draft, node.map(|e| &e.value).filter(|n| !n.is_null()), &drafts, faults)
+        })
+        .collect();
+    ports::cycles(&drafts, &needs, faults);
+    unread(&drafts, &needs, faults);
+    idle_defaults(&drafts, defaults, faults);
+    let (mut specs, mut spans) = (Vec::new(), Spans::default());
+    let count = drafts.len();
+    for (draft, needs) in drafts.into_iter().zip(needs) {
+        let Some(kind) = draft.kind.clone() else { continue };
+        let own = draft.with.as_ref().map(|e| &e.value);
+        let params = match (defaults.get(kind.describe().kind).map(|e| &e.value), own) {
+            (Some(base), Some(own)) => Some(params::merge(base, own)),
+            (base, own) => own.or(base).cloned(),
+        };
+        let places = StageSpans {
+            name: draft.name_span,
+            uses: draft.uses_span,
+            with: draft.with.map(|e| e.key_span),
+            seed: draft.seed.as_ref().map(|(_, span)| span.clone()),
+            needs: needs.iter().map(|(port, need)| (port.clone(), need.span.clone())).collect(),
+            params: params.filter(|n| matches!(n.data, Data::Map(_))),
+        };
+        if let Some(params) = params::normalise(kind.as_ref(), &draft.name, &places, faults) {
+            specs.push(StageSpec {
+                name: draft.name.clone(),
+                kind,
+                params,
+                needs: needs.into_iter().map(|(port, need)| (port, need.from)).collect(),
+                seed: draft.seed.map_or(seed, |(own, _)| own),
+                cpus: draft.cpus,
+            });
+        }
+        spans.0.insert(draft.name, places);
+    }
+    (specs.len() == count && count > 0).then_some((specs, spans))
+}
+
+/// Warns of stages that lead to nothing, in a recipe that has results.
+fn unread(drafts: &[Draft], needs: &[BTreeMap<String, Need>], faults: &mut Vec<Diagnostic>) {
+    let read: BTreeSet<&str> = needs.iter().flat_map(|n| n.values()).map(|n| n.from.stage.as_str()).collect();
+    let (results, idle): (Vec<&Draft>, Vec<&Draft>) =
+        drafts.iter().filter(|d| d.kind.is_some() && !read.contains(d.name.as_str())).partition(|d| {
+            d.kind.as_ref().is_some_and(|k| k.describe().outputs.iter().any(|o| RESULTS.contains(&o.port_type)))
+        });
+    if results.is_empty() {
+        return;
+    }
+    for draft in idle {
+        let title = format!("nothing reads what `{}` leaves", draft.name);
+        let help = "connect one of its outputs, or take the stage out";
+        faults.push(Diagnostic::warning("W001", title, draft.name_span.clone(), "it leads to no table, report or model").help(help));
+    }
+}
+
+/// Warns of defaults for a kind that no stage uses.
+fn idle_defaults(drafts: &[Draft], defaults: &BTreeMap<String, Entry>, faults: &mut Vec<Diagnostic>) {
+    for (kind, entry) in defaults {
+        if !drafts.iter().any(|d| d.kind.as_ref().is_some_and(|k| k.describe().kind == kind)) {
+            let title = format!("no stage uses the defaults of `{kind}`");
+            faults.push(Diagnostic::warning("W002", title, entry.key_span.clone(), "used by no stage").help("take them out"));
+        }
+    }
 }

@@ -1,14 +1,84 @@
 //! Where things stand in a recipe.
 
-use super::{Diagnostic, Span};
+use super::tree::{Entry, Node};
+use super::{Diagnostic, Span, params};
 use opdflow_stage::ParamFault;
+use std::collections::BTreeMap;
 
-/// Where the parts of a recipe stand.
+/// Where the stages of a recipe stand, by name.
 #[derive(Clone, Debug, Default)]
-pub struct Spans {}
+pub struct Spans(pub(super) BTreeMap<String, StageSpans>);
+
+/// Where the parts of one stage stand.
+#[derive(Clone, Debug)]
+pub struct StageSpans {
+    /// Its name.
+    pub name: Span,
+    /// The name of its kind.
+    pub uses: Span,
+    /// The word `with`, if it is there.
+    pub with: Option<Span>,
+    /// Its own seed.
+    pub seed: Option<Span>,
+    /// The values of its `needs`, by port or `port.name`.
+    pub needs: BTreeMap<String, Span>,
+    /// Its parameters as written, those of `defaults` among them.
+    pub(super) params: Option<Node>,
+}
 
 impl Spans {
-    pub(crate) fn asset_fault(&self, _stage: &str, fault: &ParamFault) -> Diagnostic {
-        Diagnostic::error("E050", fault.message.clone(), 0..0, "")
+    /// The parts of the stage of this name.
+    #[must_use]
+    pub fn stage(&self, name: &str) -> Option<&StageSpans> {
+        self.0.get(name)
     }
+    /// The value of a parameter (`algorithm.plain.rate`) of a stage, if the recipe sets it: in the stage, in
+    /// `defaults`, or as a variable.
+    #[must_use]
+    pub fn param(&self, stage: &str, path: &str) -> Option<Span> {
+        let spot = find(self.stage(stage)?.params.as_ref()?, &steps(path));
+        spot.rest.is_empty().then(|| spot.node.span.clone())
+    }
+    /// A fault of a parameter that came to light after the recipe was read.
+    #[must_use]
+    pub fn asset_fault(&self, stage: &str, fault: &ParamFault) -> Diagnostic {
+        match self.stage(stage) {
+            Some(spans) => params::diagnostic("E050", stage, spans, fault),
+            None => Diagnostic::error("E050", fault.message.clone(), 0..0, ""),
+        }
+    }
+}
+
+/// How far a way leads into a value.
+pub(super) struct Spot<'n> {
+    /// The last value that is there.
+    pub node: &'n Node,
+    /// The entry that names it, if it is in a map.
+    pub entry: Option<&'n Entry>,
+    /// What of the way is left.
+    pub rest: Vec<String>,
+}
+
+/// The steps of `a.b[0].c`.
+pub(super) fn steps(path: &str) -> Vec<String> {
+    path.split(['.', '[']).map(|s| s.trim_end_matches(']').to_owned()).filter(|s| !s.is_empty()).collect()
+}
+
+/// Follows a way as far as it leads.
+pub(super) fn find<'n>(root: &'n Node, way: &[String]) -> Spot<'n> {
+    use super::tree::Data;
+    let mut spot = Spot { node: root, entry: None, rest: Vec::new() };
+    for (at, step) in way.iter().enumerate() {
+        let next = match &spot.node.data {
+            Data::Map(_) => spot.node.get(step).map(|e| (&e.value, Some(e))),
+            Data::List(items) => step.parse::<usize>().ok().and_then(|i| items.get(i)).map(|n| (n, None)),
+            _ => None,
+        };
+        let Some((node, entry)) = next else {
+            spot.rest = way[at..].to_vec();
+            break;
+        };
+        (spot.node, spot.entry) = (node, entry.or(spot.entry));
+    }
+    spot
 }

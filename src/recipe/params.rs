@@ -1,0 +1,213 @@
+//! Parameters: `defaults` under `with`, held against the stage kind, each fault at the value that causes it.
+
+use super::near::hint;
+use super::shape::with_origin;
+use super::spans::{StageSpans, find, steps};
+use super::tree::{Data, Entry, Node, shown};
+use super::Diagnostic;
+use opdflow_stage::{Kind, ParamFault};
+use serde_json::Value;
+
+/// `over` laid over `base`: maps name by name, everything else as a whole.
+pub(super) fn merge(base: &Node, over: &Node) -> Node {
+    let (Data::Map(below), Data::Map(above)) = (&base.data, &over.data) else { return over.clone() };
+    let mut entries: Vec<Entry> = above.clone();
+    for entry in below {
+        match entries.iter_mut().find(|e| e.key == entry.key) {
+            Some(own) => own.value = merge(&entry.value, &own.value),
+            None => entries.push(entry.clone()),
+        }
+    }
+    Node { span: over.span.clone(), data: Data::Map(entries), var: over.var.clone() }
+}
+
+/// What a type says of a value that it refuses. Taking the value out shows whether more is wrong.
+const BY_TYPE: [&str; 7] =
+    ["unknown field", "unknown variant", "invalid type", "invalid value", "invalid length", "missing field", "data did not match"];
+
+/// The parameters with defaults filled in, or `None` after everything that is wrong with them went to `faults`.
+pub(super) fn normalise(kind: &dyn Kind, stage: &str, spans: &StageSpans, faults: &mut Vec<Diagnostic>) -> Option<Value> {
+    let mut value = spans.params.as_ref().map_or(Value::Null, Node::json);
+    let whole = spans.params.as_ref().is_none_or(sound);
+    let mut taken: Vec<Vec<String>> = Vec::new();
+    for _ in 0..64 {
+        let found = match kind.normalise(&value) {
+            Ok(params) => return (whole && taken.is_empty()).then_some(params),
+            Err(found) => found,
+        };
+        let by_type = |f: &ParamFault| BY_TYPE.iter().any(|p| f.message.starts_with(p));
+        match found.as_slice() {
+            [fault] if by_type(fault) => {
+                let way = place(fault, &value);
+                // What we took out ourselves is missing through no fault of the user's.
+                let ours = taken.contains(&way) || !whole && fault.message.starts_with("missing field");
+                if !ours {
+                    faults.push(diagnostic("E042", stage, spans, fault));
+                }
+                if way.is_empty() || fault.message.starts_with("missing field") || !take_out(&mut value, &way) {
+                    return None;
+                }
+                taken.push(way);
+            }
+            // A default in the place of what was taken out may not fit in ways that nobody wrote.
+            _ if taken.is_empty() => {
+                faults.extend(found.iter().map(|f| diagnostic("E043", stage, spans, f)));
+                return None;
+            }
+            _ => return None,
+        }
+    }
+    None
+}
+
+fn sound(node: &Node) -> bool {
+    match &node.data {
+        Data::Unknown => false,
+        Data::Scalar(_) => true,
+        Data::List(items) => items.iter().all(sound),
+        Data::Map(entries) => entries.iter().all(|e| sound(&e.value)),
+    }
+}
+
+/// The way to the value that a fault is about. Of an unknown field some types name the map, others the field.
+fn place(fault: &ParamFault, value: &Value) -> Vec<String> {
+    let mut way = steps(&fault.path);
+    if let Some(name) = quoted(&fault.message).first()
+        && (fault.message.starts_with("unknown field") || fault.message.starts_with("missing field"))
+    {
+        if way.last() != Some(name) || lookup(value, &way).is_some_and(Value::is_object) {
+            way.push(name.clone());
+        }
+    }
+    way
+}
+
+fn lookup<'v>(value: &'v Value, way: &[String]) -> Option<&'v Value> {
+    way.iter().try_fold(value, |v, step| match v {
+        Value::Object(map) => map.get(step),
+        Value::Array(items) => items.get(step.parse::<usize>().ok()?),
+        _ => None,
+    })
+}
+
+fn take_out(value: &mut Value, way: &[String]) -> bool {
+    let Some((last, before)) = way.split_last() else { return false };
+    let Some(parent) = before.iter().try_fold(value, |v, step| match v {
+        Value::Object(map) => map.get_mut(step),
+        Value::Array(items) => items.get_mut(step.parse::<usize>().ok()?),
+        _ => None,
+    }) else {
+        return false;
+    };
+    match parent {
+        Value::Object(map) => map.remove(last).is_some(),
+        Value::Array(items) => match last.parse::<usize>() {
+            Ok(i) if i < items.len() => {
+                items.remove(i);
+                true
+            }
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// The words in backquotes.
+fn quoted(message: &str) -> Vec<String> {
+    message.split('`').skip(1).step_by(2).map(ToOwned::to_owned).collect()
+}
+
+/// A fault of a stage's parameters at the value that causes it. `code` stands for faults that no type finds.
+pub(super) fn diagnostic(code: &'static str, stage: &str, spans: &StageSpans, fault: &ParamFault) -> Diagnostic {
+    let value = spans.params.as_ref().map_or(Value::Null, Node::json);
+    let way = place(fault, &value);
+    let name = if way.is_empty() { "`with`".to_owned() } else { shown(&way.join(".")) };
+    let words = quoted(&fault.message);
+    let choices = || words.iter().skip(1).map(String::as_str);
+    let top = spans.with.clone().unwrap_or_else(|| spans.name.clone());
+    let Some(root) = &spans.params else {
+        if let Some(field) = missing(fault) {
+            return lacking(stage, field, fault, top);
+        }
+        return finish(Diagnostic::error(code, format!("{name} of stage `{stage}` does not fit"), top, &fault.message), fault);
+    };
+    let spot = find(root, &way);
+    let key = spot.entry.map_or(top, |e| e.key_span.clone());
+    if fault.message.starts_with("unknown field") {
+        let title = format!("stage `{stage}` has no parameter {name}");
+        let none = "the kind takes no parameters there".to_owned();
+        let help = hint(words.first().map_or("", String::as_str), choices()).unwrap_or(none);
+        return Diagnostic::error("E040", title, key, "not known here").help(help);
+    }
+    if let Some(field) = missing(fault) {
+        let parent = find(root, &way[..way.len() - 1]);
+        let key = parent.entry.map_or_else(|| spans.with.clone().unwrap_or_else(|| spans.name.clone()), |e| e.key_span.clone());
+        return lacking(stage, field, fault, key);
+    }
+    let title = format!("{name} of stage `{stage}` does not fit");
+    if fault.message.starts_with("unknown variant") {
+        let found = words.first().map_or("", String::as_str);
+        // The variant is the value itself, or the one name in it.
+        let span = spot.node.get(found).map_or_else(|| spot.node.span.clone(), |e| e.key_span.clone());
+        let label = format!("{} is no choice here", shown(found));
+        return with_origin(Diagnostic::error("E042", title, span, label).maybe_help(hint(found, choices())), spot.node);
+    }
+    let span = if spot.rest.is_empty() && spot.entry.is_some() { spot.node.span.clone() } else { key };
+    let found = Diagnostic::error(code, title, span, plain(&fault.message));
+    with_origin(finish(found, fault), spot.node)
+}
+
+fn missing(fault: &ParamFault) -> Option<String> {
+    fault.message.starts_with("missing field").then(|| quoted(&fault.message).first().cloned().unwrap_or_default())
+}
+
+fn lacking(stage: &str, field: String, fault: &ParamFault, span: super::Span) -> Diagnostic {
+    let title = format!("stage `{stage}` lacks the parameter {}", shown(&field));
+    let inside = if fault.path.is_empty() { "with".to_owned() } else { fault.path.clone() };
+    Diagnostic::error("E041", title, span, format!("`{field}` is missing")).help(format!("set `{field}` under `{inside}`"))
+}
+
+fn finish(found: Diagnostic, fault: &ParamFault) -> Diagnostic {
+    if fault.help.is_none() && fault.message.contains("map with a single key") {
+        return found.help("name one choice only; `defaults` and `with` are laid over each other name by name");
+    }
+    if fault.help.is_none() && fault.message.contains("expected a boolean") {
+        return found.help("write `true` or `false`");
+    }
+    found.maybe_help(fault.help.clone())
+}
+
+/// serde's words in ours: `invalid type: string "fast", expected f64` becomes `found the text "fast", expected a
+/// number`.
+fn plain(message: &str) -> String {
+    let Some((found, expected)) = BY_TYPE
+        .iter()
+        .find_map(|p| message.strip_prefix(p)?.strip_prefix(": "))
+        .and_then(|rest| rest.rsplit_once(", expected "))
+    else {
+        return message.to_owned();
+    };
+    let found = match found.split_once(' ') {
+        Some(("string", text)) => format!("the text {text}"),
+        Some(("integer" | "boolean" | "floating", value)) => value.trim_start_matches("point ").to_owned(),
+        Some(("newtype" | "unit" | "tuple" | "struct", _)) => "a name without a value".to_owned(),
+        _ if found == "null" || found == "unit" || found == "Option value" => "nothing".to_owned(),
+        _ if found == "sequence" => "a list".to_owned(),
+        _ if found == "map" => "a map".to_owned(),
+        _ => found.to_owned(),
+    };
+    let expected = match expected {
+        "f32" | "f64" => "a number",
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number from 0",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "a nonzero u64" | "a nonzero usize" | "a nonzero u32" => "a whole number from 1",
+        "a string" | "string" => "a text",
+        "a sequence" | "sequence" => "a list",
+        "string or map" => "a name, or a map with one name",
+        "map with a single key" => "a map with a single key",
+        "a map" | "map" => "a map",
+        other if other.starts_with("struct ") => "a map",
+        other => other,
+    };
+    format!("found {found}, expected {expected}")
+}

@@ -1,0 +1,96 @@
+//! Taking maps and plain values apart, with a word for everything that does not fit.
+
+use super::near::hint;
+use super::tree::{Data, Entry, Node, shown};
+use super::{Diagnostic, Span};
+use serde_json::Value;
+
+/// What recipes of other tools have and ours do not, with the way out.
+const ELSEWHERE: [(&str, &str); 6] = [
+    ("matrix", "write the stages out, and share what they have in common through `vars` and `defaults`"),
+    ("extends", "share what recipes have in common through `--set` and `vars`"),
+    ("include", "put all stages into one file"),
+    ("params", "parameters stand under `with`"),
+    ("inputs", "inputs stand under `needs`"),
+    ("kind", "the kind of a stage stands after `uses`"),
+];
+
+/// Checks that `node` is a map with no names but `known`. `what` says whose map it is.
+pub(super) fn map<'n>(node: &'n Node, what: &str, known: &[&str], faults: &mut Vec<Diagnostic>) -> Option<&'n Node> {
+    any_map(node, what, faults)?;
+    for entry in node.entries().iter().filter(|e| !known.contains(&e.key.as_str()) && e.key != "<<") {
+        let elsewhere = ELSEWHERE.iter().find(|(name, _)| *name == entry.key);
+        let (code, title) = match entry.key.as_str() {
+            name @ ("matrix" | "extends" | "include") => ("E015", format!("`{name}` is not supported")),
+            name => ("E010", format!("{what} has no {}", shown(name))),
+        };
+        let help = elsewhere.map(|(_, help)| (*help).to_owned()).or_else(|| hint(&entry.key, known.iter().copied()));
+        faults.push(Diagnostic::error(code, title, entry.key_span.clone(), "not known here").maybe_help(help));
+    }
+    Some(node)
+}
+
+/// Checks that `node` is a map, of whatever names.
+pub(super) fn any_map<'n>(node: &'n Node, what: &str, faults: &mut Vec<Diagnostic>) -> Option<&'n Node> {
+    match &node.data {
+        Data::Map(_) => Some(node),
+        Data::Unknown => None,
+        _ => {
+            faults.push(wrong(node, what, "a map"));
+            None
+        }
+    }
+}
+
+/// The value as text.
+pub(super) fn text(entry: &Entry, faults: &mut Vec<Diagnostic>) -> Option<String> {
+    match &entry.value.data {
+        Data::Scalar(Value::String(text)) if !text.is_empty() => Some(text.clone()),
+        // A name such as 2026 is meant as text.
+        Data::Scalar(value @ Value::Number(_)) => Some(value.to_string()),
+        Data::Unknown => None,
+        _ => {
+            faults.push(wrong(&entry.value, &shown(&entry.key), "a text"));
+            None
+        }
+    }
+}
+
+/// The value as a whole number from `least`.
+pub(super) fn whole(entry: &Entry, least: u64, faults: &mut Vec<Diagnostic>) -> Option<u64> {
+    match &entry.value.data {
+        Data::Scalar(value) if value.as_u64().is_some_and(|n| n >= least) => value.as_u64(),
+        Data::Unknown => None,
+        _ => {
+            faults.push(wrong(&entry.value, &shown(&entry.key), &format!("a whole number from {least}")));
+            None
+        }
+    }
+}
+
+/// The fault of a value that is of another type.
+pub(super) fn wrong(node: &Node, what: &str, expected: &str) -> Diagnostic {
+    let label = format!("found {}, expected {expected}", node.found());
+    with_origin(Diagnostic::error("E012", format!("{what} must be {expected}"), node.span.clone(), label), node)
+}
+
+/// Says where a value came from, if it came from a variable.
+pub(super) fn with_origin(found: Diagnostic, node: &Node) -> Diagnostic {
+    match &node.var {
+        Some(var) => match &var.span {
+            Some(span) if *span != node.span => found.also(span.clone(), format!("`{}` gets its value here", var.name)),
+            Some(_) => found,
+            None => {
+                let said = format!("the value comes from `--set {}=…`", var.name);
+                let help = found.help.as_ref().map_or(said.clone(), |help| format!("{help}; {said}"));
+                found.help(help)
+            }
+        },
+        None => found,
+    }
+}
+
+/// The fault of a name that is missing from a map.
+pub(super) fn missing(what: &str, name: &str, span: Span, help: impl Into<String>) -> Diagnostic {
+    Diagnostic::error("E011", format!("{what} lacks `{name}`"), span, format!("`{name}` is missing")).help(help)
+}

@@ -1,0 +1,278 @@
+//! YAML as values that know where they stand.
+//!
+//! The structure comes from `saphyr-parser`, which says where each thing begins and ends and lets us see a name that
+//! is given twice; what a plain word means (`1`, `1.0`, `true`, `null`) is `serde_yaml`'s to say. What YAML allows
+//! and a recipe does not (anchors, tags, merge keys) is refused here.
+
+use super::{Diagnostic, Span};
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError};
+use serde_json::Value;
+use std::collections::HashMap;
+
+/// How deep lists and maps may lie in each other.
+const DEPTH: usize = 48;
+
+/// A value and its place.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    pub span: Span,
+    pub data: Data,
+    /// The variable that it came from, if it is one as a whole.
+    pub var: Option<Origin>,
+}
+
+/// Where a variable's value came from.
+#[derive(Clone, Debug)]
+pub(super) struct Origin {
+    pub name: String,
+    /// Where it stands under `vars`, unless the command line set it.
+    pub span: Option<Span>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Data {
+    Scalar(Value),
+    List(Vec<Node>),
+    Map(Vec<Entry>),
+    /// Something was wrong with it and has been reported.
+    Unknown,
+}
+
+/// A name in a map, and what it names.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub key: String,
+    pub key_span: Span,
+    pub value: Node,
+}
+
+impl Node {
+    pub fn new(span: Span, data: Data) -> Self {
+        Self { span, data, var: None }
+    }
+    /// The entries, if it is a map.
+    pub fn entries(&self) -> &[Entry] {
+        if let Data::Map(entries) = &self.data { entries } else { &[] }
+    }
+    pub fn get(&self, key: &str) -> Option<&Entry> {
+        self.entries().iter().find(|e| e.key == key)
+    }
+    pub fn is_null(&self) -> bool {
+        matches!(self.data, Data::Scalar(Value::Null))
+    }
+    /// The value alone. What has been reported is left out of maps and lists.
+    pub fn json(&self) -> Value {
+        match &self.data {
+            Data::Scalar(value) => value.clone(),
+            Data::List(items) => items.iter().filter(|n| !matches!(n.data, Data::Unknown)).map(Self::json).collect(),
+            Data::Map(entries) => entries
+                .iter()
+                .filter(|e| !matches!(e.value.data, Data::Unknown))
+                .map(|e| (e.key.clone(), e.value.json()))
+                .collect::<serde_json::Map<_, _>>()
+                .into(),
+            Data::Unknown => Value::Null,
+        }
+    }
+    /// What it is, in words.
+    pub fn found(&self) -> String {
+        match &self.data {
+            Data::Scalar(Value::Null) => "nothing".into(),
+            Data::Scalar(Value::String(s)) => format!("the text {}", shown(s)),
+            Data::Scalar(value) => format!("`{value}`"),
+            Data::List(_) => "a list".into(),
+            Data::Map(_) => "a map".into(),
+            Data::Unknown => "something else".into(),
+        }
+    }
+}
+
+/// A user's text in backquotes: cut if it is long, and with nothing in it that could move the terminal's cursor.
+pub(super) fn shown(text: &str) -> String {
+    let mut out: String = text.chars().take(40).flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect();
+    if text.chars().count() > 40 {
+        out.push('…');
+    }
+    format!("`{out}`")
+}
+
+/// Reads the text. What is wrong goes to `faults`; `None` if there is no telling what it should be.
+pub(super) fn parse(text: &str, faults: &mut Vec<Diagnostic>) -> Option<Node> {
+    // Places come as counts of characters, spans are in bytes.
+    let bytes: Vec<usize> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
+    let at = |index: usize| bytes[index.min(bytes.len() - 1)];
+    let mut builder = Builder { text, open: Vec::new(), root: None, faults };
+    for event in Parser::new_from_str(text) {
+        let (event, span) = match event {
+            Ok(event) => event,
+            Err(error) => {
+                builder.syntax(&error, at(error.marker().index()));
+                return None;
+            }
+        };
+        let start = at(span.start.index());
+        let span = start..at(span.end.index()).max(start);
+        builder.take(event, span)?;
+    }
+    builder.root
+}
+
+/// What a plain word means.
+pub(super) fn scalar(text: &str) -> Value {
+    let typed = text.len() <= 64 && text.is_ascii() && !text.contains([' ', '\t', '\n', ':', '#', '{', '[', '&', '*', '!', '|', '>', '%', '@', '`', '"', '\'']) && !text.starts_with("--");
+    if text.is_empty() {
+        return Value::Null;
+    }
+    let word = || Value::String(text.to_owned());
+    if !typed || text == "..." || text == "-" || text == "?" {
+        return word();
+    }
+    match serde_yaml::from_str::<serde_yaml::Value>(text) {
+        Ok(serde_yaml::Value::Null) => Value::Null,
+        Ok(serde_yaml::Value::Bool(b)) => b.into(),
+        Ok(serde_yaml::Value::Number(n)) => {
+            if let Some(i) = n.as_i64() {
+                i.into()
+            } else if let Some(u) = n.as_u64() {
+                u.into()
+            } else {
+                n.as_f64().and_then(serde_json::Number::from_f64).map_or_else(word, Value::Number)
+            }
+        }
+        _ => word(),
+    }
+}
+
+/// A list or map whose end has not come yet.
+enum Open {
+    List { start: Span, items: Vec<Node> },
+    Map { start: Span, entries: Vec<Entry>, seen: HashMap<String, Span>, key: Option<(String, Span, bool)> },
+}
+
+struct Builder<'a> {
+    text: &'a str,
+    open: Vec<Open>,
+    root: Option<Node>,
+    faults: &'a mut Vec<Diagnostic>,
+}
+
+impl Builder<'_> {
+    fn take(&mut self, event: Event<'_>, span: Span) -> Option<()> {
+        match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                self.refuse(anchor != 0, tag.is_some(), &span);
+                let value = if style == ScalarStyle::Plain { scalar(&text) } else { Value::String(text.to_string()) };
+                if let Some(Open::Map { key: key @ None, seen, .. }) = self.open.last_mut() {
+                    let first = seen.insert(text.to_string(), span.clone());
+                    *key = Some((text.to_string(), span.clone(), first.is_none()));
+                    self.check_key(&text, &span, first);
+                } else {
+                    self.put(Node::new(span, Data::Scalar(value)));
+                }
+            }
+            Event::SequenceStart(anchor, tag) | Event::MappingStart(anchor, tag) if self.open.len() >= DEPTH => {
+                let _ = (anchor, tag);
+                let label = format!("more than {DEPTH} lists and maps lie in each other here");
+                self.faults.push(Diagnostic::error("E006", "the recipe is nested too deeply", span, label));
+                return None;
+            }
+            Event::SequenceStart(anchor, tag) => {
+                self.begin(anchor, tag.is_some(), &span)?;
+                self.open.push(Open::List { start: span, items: Vec::new() });
+            }
+            Event::MappingStart(anchor, tag) => {
+                self.begin(anchor, tag.is_some(), &span)?;
+                self.open.push(Open::Map { start: span, entries: Vec::new(), seen: HashMap::new(), key: None });
+            }
+            Event::SequenceEnd | Event::MappingEnd => self.end(span.end),
+            Event::Alias(_) => {
+                self.unsupported("an alias", "use `vars` or `defaults` for what several places share", &span);
+                self.put(Node::new(span, Data::Unknown));
+            }
+            Event::DocumentStart(_) if self.root.is_some() => {
+                self.unsupported("a second document", "put each recipe into a file of its own", &span);
+                return None;
+            }
+            _ => {}
+        }
+        Some(())
+    }
+
+    /// A list or map begins: not where a name is expected.
+    fn begin(&mut self, anchor: usize, tag: bool, span: &Span) -> Option<()> {
+        self.refuse(anchor != 0, tag, span);
+        if let Some(Open::Map { key: None, .. }) = self.open.last() {
+            let help = "write a plain word as the name; put quotes around text that begins with `{` or `[`";
+            self.unsupported("a list or map in the place of a name", help, span);
+            return None;
+        }
+        Some(())
+    }
+
+    fn end(&mut self, end: usize) {
+        let Some(open) = self.open.pop() else { return };
+        let whole = |start: &Span| {
+            let end = end.max(start.end);
+            let end = start.start + self.text.get(start.start..end).map_or(0, |t| t.trim_end().len());
+            start.start..end.max(start.end)
+        };
+        let node = match open {
+            Open::List { start, items } => Node::new(whole(&start), Data::List(items)),
+            Open::Map { start, entries, .. } => Node::new(whole(&start), Data::Map(entries)),
+        };
+        self.put(node);
+    }
+
+    fn put(&mut self, node: Node) {
+        match self.open.last_mut() {
+            None => self.root = Some(node),
+            Some(Open::List { items, .. }) => items.push(node),
+            Some(Open::Map { entries, key, .. }) => {
+                // Of a name that is given twice the first value stands, so that the rest can be checked.
+                if let Some((key, key_span, true)) = key.take() {
+                    entries.push(Entry { key, key_span, value: node });
+                }
+            }
+        }
+    }
+
+    fn check_key(&mut self, key: &str, span: &Span, first: Option<Span>) {
+        if key == "<<" {
+            self.unsupported("a merge key", "use `defaults` for what several stages share, or `vars`", span);
+        } else if let Some(first) = first {
+            let title = format!("{} is given twice", shown(key));
+            let found = Diagnostic::error("E004", title, span.clone(), "given again here").also(first, "first given here");
+            self.faults.push(found.help("keep one of the two"));
+        }
+    }
+
+    fn refuse(&mut self, anchor: bool, tag: bool, span: &Span) {
+        if anchor {
+            self.unsupported("an anchor", "use `vars` or `defaults` for what several places share", span);
+        }
+        if tag {
+            self.unsupported("a tag", "leave the tag out; put text in quotes", span);
+        }
+    }
+
+    fn unsupported(&mut self, what: &str, help: &str, span: &Span) {
+        let title = format!("{what} is not supported in a recipe");
+        self.faults.push(Diagnostic::error("E005", title, span.clone(), "found here").help(help));
+    }
+
+    fn syntax(&mut self, error: &ScanError, at: usize) {
+        let at = at.min(self.text.len());
+        let end = self.text[at..].chars().next().map_or(at, |c| at + c.len_utf8());
+        let begin = self.text[..at].rfind('\n').map_or(0, |n| n + 1);
+        let line = &self.text[begin..self.text[at..].find('\n').map_or(self.text.len(), |n| at + n)];
+        let help = if line.trim_start_matches(' ').starts_with('\t') || line.contains('\t') && error.info().contains("tab") {
+            Some("indent with spaces: YAML does not allow tabs there")
+        } else if line.contains("${") {
+            Some("put a variable in quotes: \"${name}\"")
+        } else {
+            None
+        };
+        let found = Diagnostic::error("E003", "the recipe is not valid YAML", at..end, error.info());
+        self.faults.push(found.maybe_help(help.map(Into::into)));
+    }
+}

@@ -1,0 +1,140 @@
+//! Variables: `"${iters}"` in any value. A value that is nothing else takes the variable's value, type and all; inside
+//! other text the variable is written out. `$${` stands for `${` itself.
+
+use super::near::hint;
+use super::tree::{Data, Node, Origin, scalar, shown};
+use super::{Diagnostic, Overrides, Span};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The variables of a recipe.
+#[derive(Default)]
+pub(super) struct Vars {
+    values: BTreeMap<String, Node>,
+    places: BTreeMap<String, Span>,
+    used: BTreeSet<String>,
+}
+
+impl Vars {
+    /// Takes the variables under `vars`, and what the command line sets in their place. `start` is where to show a
+    /// fault of the command line.
+    pub fn read(node: Option<&Node>, overrides: &Overrides, start: Span, faults: &mut Vec<Diagnostic>) -> Self {
+        let mut vars = Self::default();
+        for entry in node.map(Node::entries).unwrap_or_default() {
+            let mut value = entry.value.clone();
+            if holds_variable(&value) {
+                let label = "its value uses a variable";
+                let title = format!("the variable {} uses another variable", shown(&entry.key));
+                faults.push(Diagnostic::error("E024", title, value.span.clone(), label).help("write the value out"));
+                value.data = Data::Unknown;
+            }
+            value.var = Some(Origin { name: entry.key.clone(), span: Some(entry.value.span.clone()) });
+            vars.places.insert(entry.key.clone(), entry.key_span.clone());
+            vars.values.insert(entry.key.clone(), value);
+        }
+        for (name, text) in &overrides.vars {
+            if let Some(value) = vars.values.get_mut(name) {
+                *value = Node::new(value.span.clone(), Data::Scalar(scalar(text)));
+                value.var = Some(Origin { name: name.clone(), span: None });
+            } else {
+                let title = format!("`--set {name}={text}` sets a variable that the recipe does not have");
+                let label = if node.is_some() { "its variables are here" } else { "it has no `vars`" };
+                let found = Diagnostic::error("E020", title, start.clone(), label);
+                faults.push(found.maybe_help(hint(name, vars.values.keys().map(String::as_str))));
+            }
+        }
+        vars
+    }
+
+    /// Puts the variables into all values below `node`.
+    pub fn expand(&mut self, node: &mut Node, faults: &mut Vec<Diagnostic>) {
+        match &mut node.data {
+            Data::List(items) => items.iter_mut().for_each(|n| self.expand(n, faults)),
+            Data::Map(entries) => entries.iter_mut().for_each(|e| self.expand(&mut e.value, faults)),
+            Data::Scalar(Value::String(text)) if text.contains("${") => match self.text(text, &node.span) {
+                Ok(Put::Whole(name)) => {
+                    if let Some(value) = self.values.get(&name) {
+                        let span = std::mem::replace(&mut node.span, 0..0);
+                        *node = value.clone();
+                        node.span = span;
+                    }
+                }
+                Ok(Put::Text(text)) => node.data = Data::Scalar(Value::String(text)),
+                Err(found) => {
+                    faults.extend(found.map(|d| *d));
+                    node.data = Data::Unknown;
+                }
+            },
+            _ => {}
+        }
+    }
+
+    /// Those that nothing uses.
+    pub fn unused(&self) -> impl Iterator<Item = Diagnostic> + '_ {
+        self.places.iter().filter(|(name, _)| !self.used.contains(*name)).map(|(name, span)| {
+            let title = format!("the variable {} is never used", shown(name));
+            let help = format!("use it as \"${{{name}}}\" in a value, or take it out");
+            Diagnostic::error("E022", title, span.clone(), "no value uses it").help(help)
+        })
+    }
+
+    fn text(&mut self, text: &str, span: &Span) -> Result<Put, Option<Box<Diagnostic>>> {
+        let fail = |d: Diagnostic| Err(Some(Box::new(d)));
+        let mut out = String::new();
+        let mut rest = text;
+        while let Some(at) = rest.find("${") {
+            if rest[..at].ends_with('$') {
+                out.push_str(&rest[..at - 1]);
+                out.push_str("${");
+                rest = &rest[at + 2..];
+                continue;
+            }
+            out.push_str(&rest[..at]);
+            let Some((name, after)) = rest[at + 2..].split_once('}') else {
+                let found = Diagnostic::error("E023", "a variable is not closed", span.clone(), "`${` without `}`");
+                return fail(found.help("close it with `}`, or write `$${` for the text `${`"));
+            };
+            let Some(value) = self.values.get(name) else {
+                let title = format!("there is no variable {}", shown(name));
+                let found = Diagnostic::error("E020", title, span.clone(), "used here");
+                let none = "give it a value under `vars:` at the top of the recipe".to_owned();
+                return fail(found.help(hint(name, self.values.keys().map(String::as_str)).unwrap_or(none)));
+            };
+            self.used.insert(name.to_owned());
+            if matches!(value.data, Data::Unknown) {
+                return Err(None);
+            }
+            if at == 0 && after.is_empty() && rest.len() == text.len() {
+                return Ok(Put::Whole(name.to_owned()));
+            }
+            match &value.data {
+                Data::Scalar(Value::String(s)) => out.push_str(s),
+                Data::Scalar(Value::Null) => {}
+                Data::Scalar(other) => out.push_str(&other.to_string()),
+                _ => {
+                    let title = format!("the variable {} cannot be put into text", shown(name));
+                    let label = format!("it is {}", value.found());
+                    let found = Diagnostic::error("E021", title, span.clone(), label);
+                    return fail(found.help("use it alone, as the whole value"));
+                }
+            }
+            rest = after;
+        }
+        out.push_str(rest);
+        Ok(Put::Text(out))
+    }
+}
+
+enum Put {
+    Whole(String),
+    Text(String),
+}
+
+fn holds_variable(node: &Node) -> bool {
+    match &node.data {
+        Data::Scalar(Value::String(text)) => text.replace("$${", "").contains("${"),
+        Data::List(items) => items.iter().any(holds_variable),
+        Data::Map(entries) => entries.iter().any(|e| holds_variable(&e.value)),
+        _ => false,
+    }
+}
