@@ -171,9 +171,6 @@ fn finish(found: Diagnostic, fault: &ParamFault) -> Diagnostic {
     if fault.help.is_none() && fault.message.contains("map with a single key") {
         return found.help("name one choice only; `defaults` and `with` are laid over each other name by name");
     }
-    if fault.help.is_none() && fault.message.contains("expected a boolean") {
-        return found.help("write `true` or `false`");
-    }
     found.maybe_help(fault.help.clone())
 }
 
@@ -188,7 +185,7 @@ fn plain(message: &str) -> String {
         return message.to_owned();
     };
     let found = match found.split_once(' ') {
-        Some(("string", text)) => format!("the text {text}"),
+        Some(("string", text)) => format!("the text {}", shown(text.trim_matches('"'))),
         Some(("integer" | "boolean" | "floating", value)) => value.trim_start_matches("point ").to_owned(),
         Some(("newtype" | "unit" | "tuple" | "struct", _)) => "a name without a value".to_owned(),
         _ if found == "null" || found == "unit" || found == "Option value" => "nothing".to_owned(),
@@ -201,6 +198,7 @@ fn plain(message: &str) -> String {
         "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number from 0",
         "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
         "a nonzero u64" | "a nonzero usize" | "a nonzero u32" => "a whole number from 1",
+        "a boolean" => "`true` or `false`",
         "a string" | "string" => "a text",
         "a sequence" | "sequence" => "a list",
         "string or map" => "a name, or a map with one name",

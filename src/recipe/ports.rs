@@ -28,6 +28,7 @@ pub(super) fn needs(draft: &Draft, node: Option<&Node>, all: &[Draft], faults: &
             let names = about.inputs.iter().map(|p| p.name);
             let help = hint(&entry.key, names).unwrap_or_else(|| format!("`{}` takes no inputs", about.kind));
             faults.push(Diagnostic::error("E035", title, entry.key_span.clone(), "no such input").help(help));
+            continue;
         }
         connect(draft, entry, port, all, &mut found, faults);
     }
@@ -101,7 +102,7 @@ fn single(draft: &Draft, node: &Node, at: &str, port: Option<&Input>, all: &[Dra
         return faults.push(Diagnostic::error("E033", title, span, label).maybe_help(hint(output, names)));
     };
     if let Some(port) = port.filter(|p| !p.takes(output.port_type)) {
-        let title = format!("input `{at}` of `{}` does not take {text}", draft.name);
+        let title = format!("input `{at}` of `{}` does not take `{text}`", draft.name);
         let label = format!("its type is `{}`, expected {}", output.port_type, either(port.types));
         faults.push(Diagnostic::error("E034", title, span.clone(), label).maybe_help(fitting(draft, port, all)));
     }

@@ -259,7 +259,8 @@ fn unread(drafts: &[Draft], needs: &[BTreeMap<String, Need>], faults: &mut Vec<D
         drafts.iter().filter(|d| d.kind.is_some() && !read.contains(d.name.as_str())).partition(|d| {
             d.kind.as_ref().is_some_and(|k| k.describe().outputs.iter().any(|o| RESULTS.contains(&o.port_type)))
         });
-    if results.is_empty() {
+    // A connection that does not fit may be the very one that is missing here.
+    if results.is_empty() || faults.iter().any(|d| d.code.starts_with("E03")) {
         return;
     }
     for draft in idle {

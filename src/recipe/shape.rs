@@ -6,12 +6,15 @@ use super::{Diagnostic, Span};
 use serde_json::Value;
 
 /// What recipes of other tools have and ours do not, with the way out.
-const ELSEWHERE: [(&str, &str); 6] = [
+const ELSEWHERE: [(&str, &str); 9] = [
     ("matrix", "write the stages out, and share what they have in common through `vars` and `defaults`"),
     ("extends", "share what recipes have in common through `--set` and `vars`"),
     ("include", "put all stages into one file"),
     ("params", "parameters stand under `with`"),
     ("inputs", "inputs stand under `needs`"),
+    ("gpu", "leave it out: a kind that can use a GPU takes one when the machine has one"),
+    ("gpus", "leave it out: a kind that can use a GPU takes one when the machine has one"),
+    ("memory", "leave it out: a kind says itself what it needs"),
     ("kind", "the kind of a stage stands after `uses`"),
 ];
 

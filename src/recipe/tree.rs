@@ -230,6 +230,8 @@ impl Builder<'_> {
             Some(Open::Map { entries, key, .. }) => {
                 // Of a name that is given twice the first value stands, so that the rest can be checked.
                 if let Some((key, key_span, true)) = key.take() {
+                    // What a merge key would have brought is not known.
+                    let node = if key == "<<" { Node::new(node.span, Data::Unknown) } else { node };
                     entries.push(Entry { key, key_span, value: node });
                 }
             }

@@ -1,0 +1,248 @@
+//! Every mistake that a recipe can hold, as the user sees it.
+
+use opdflow::plan::{NumericFacts, Plan};
+use opdflow::recipe::{self, Diagnostics, Level, Overrides, Recipe};
+use opdflow_stage::{Registry, with_fakes};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+fn read_with(text: &str, overrides: &Overrides) -> Result<Recipe, Diagnostics> {
+    recipe::parse(Path::new("recipe.yaml"), text.to_owned(), &with_fakes(Registry::new()), overrides)
+}
+
+fn read(text: &str) -> Result<Recipe, Diagnostics> {
+    read_with(text, &Overrides::default())
+}
+
+fn set(name: &str, value: &str) -> Overrides {
+    Overrides { vars: [(name.to_owned(), value.to_owned())].into(), seed: None }
+}
+
+/// What the user sees of a recipe: its mistakes, or its warnings.
+fn shown(text: &str, overrides: &Overrides) -> String {
+    match read_with(text, overrides) {
+        Ok(recipe) => match Plan::new(recipe, NumericFacts::default()) {
+            Ok(plan) => plan.recipe.warnings().render(false),
+            Err(found) => found.render(false),
+        },
+        Err(found) => found.render(false),
+    }
+}
+
+/// A recipe with a head, and these stages.
+fn with_stages(stages: &str) -> String {
+    let stages: String = stages.lines().map(|l| format!("  {l}\n")).collect();
+    format!("opdflow: 1\nname: test\nstages:\n{stages}")
+}
+
+/// One recipe for each way to be wrong: the code it shows, what is special, the text.
+fn wrongs() -> Vec<(&'static str, &'static str, String)> {
+    let whole = |code, what, text: &str| (code, what, text.to_owned());
+    let stages = |code, what, text: &str| (code, what, with_stages(text));
+    let one = "  a: {uses: fake_source}\n";
+    vec![
+        whole("E003", "open_bracket", "opdflow: 1\nname: [x\nstages: {}\n"),
+        whole("E003", "tab", "opdflow: 1\nname: x\nstages:\n\ta: {uses: fake_source}\n"),
+        whole("E003", "unquoted_variable", "opdflow: 1\nname: x\nvars: {n: 1}\nstages:\n  a: {uses: fake_source, with: {value: ${n}}}\n"),
+        stages("E004", "stage", "a: {uses: fake_source}\nb: {uses: fake_source}\na: {uses: fake_sum}"),
+        stages("E004", "param", "a: {uses: fake_source, with: {value: 1, value: 2}}"),
+        stages("E005", "anchor", "a: &x {uses: fake_source}\nb: *x"),
+        stages("E005", "merge_key", "a:\n  uses: fake_source\n  with:\n    <<: {value: 1}"),
+        stages("E005", "tag", "a: {uses: fake_source, with: {value: !!int 3}}"),
+        whole("E005", "documents", &format!("opdflow: 1\nname: x\nstages:\n{one}---\nname: y\n")),
+        stages("E005", "map_as_name", "? {a: b}\n: {uses: fake_source}"),
+        whole("E006", "deep", &format!("opdflow: 1\nname: {}{}\n", "[".repeat(60), "]".repeat(60))),
+        whole("E007", "empty", ""),
+        whole("E007", "comment", "# nothing but a comment\n"),
+        whole("E010", "top", &format!("opdflow: 1\nname: x\nsede: 3\nstages:\n{one}")),
+        stages("E010", "stage", "a: {uses: fake_source, wiht: {value: 3}}"),
+        stages("E010", "elsewhere", "a: {kind: fake_source, uses: fake_source, resources: {gpus: 1}}"),
+        whole("E011", "head", &format!("stages:\n{one}")),
+        stages("E011", "uses", "a: {with: {value: 3}}"),
+        whole("E011", "stages", "opdflow: 1\nname: x\n"),
+        whole("E012", "types", "opdflow: one\nname: {a: b}\nseed: -1\nnumerics: 3\nvars: [1]\ndefaults: x\nstages: [a, b]\n"),
+        stages("E012", "stage", "a: fake_source\nb: {uses: [x], needs: 3, with: 4, seed: 1.5, resources: {cpus: 0}}"),
+        whole("E013", "newer", &format!("opdflow: 2\nname: x\nstages:\n{one}")),
+        stages("E014", "names", "A-b: {uses: fake_source}\ns: {uses: fake_sum, needs: {terms: {\"x y\": A-b.value}}}"),
+        stages("E015", "matrix", "a:\n  uses: fake_source\n  matrix: {value: [1, 2]}"),
+        whole("E020", "unknown", &format!("opdflow: 1\nname: \"${{itres}}\"\nvars: {{iters: 3}}\nseed: \"${{iters}}\"\nstages:\n{one}")),
+        whole("E021", "map", &format!("opdflow: 1\nname: \"x-${{m}}\"\nvars: {{m: {{a: 1}}}}\nstages:\n{one}")),
+        whole("E022", "unused", &format!("opdflow: 1\nname: x\nvars: {{iters: 3}}\nstages:\n{one}")),
+        whole("E023", "open", &format!("opdflow: 1\nname: \"x ${{y\"\nstages:\n{one}")),
+        whole("E024", "nested", &format!("opdflow: 1\nname: \"${{a}}\"\nvars: {{a: \"${{b}}\", b: x}}\nstages:\n{one}")),
+        whole("E030", "none", "opdflow: 1\nname: x\nstages: {}\n"),
+        stages("E031", "kind", "a: {uses: fake_sorce}\nb: {uses: wholly_other}"),
+        whole("E031", "defaults", &format!("opdflow: 1\nname: x\ndefaults: {{fake_tran: {{iterations: 3}}}}\nstages:\n{one}")),
+        stages("E032", "stage", "source: {uses: fake_source}\nsum:\n  uses: fake_sum\n  needs:\n    terms: {a: suorce.value}"),
+        stages("E033", "output", "a: {uses: fake_source}\nb: {uses: fake_sum, needs: {terms: {a: a.valeu}}}"),
+        stages("E034", "type", "t: {uses: fake_train, with: {iterations: 3}}\nb: {uses: fake_sum, needs: {terms: {a: t.model}}}\nc: {uses: fake_source}"),
+        stages("E035", "input", "a: {uses: fake_source, needs: {base: a.value}}\nb: {uses: fake_sum, needs: {term: {a: a.value}, terms: {a: a.value}}}"),
+        stages("E036", "missing", "a: {uses: fake_source}\nb: {uses: fake_sum}\nc: {uses: fake_sum, needs: {terms: {}}}"),
+        stages("E037", "no_output", "a: {uses: fake_source}\nb: {uses: fake_sum, needs: {terms: {a: a}}}"),
+        stages("E038", "arity", "a: {uses: fake_source}\nb: {uses: fake_sum, needs: {terms: a.value}}\nc: {uses: fake_train, needs: {base: {x: a.value}}, with: {iterations: 1}}"),
+        stages("E039", "cycle", "a: {uses: fake_sum, needs: {terms: {x: c.value}}}\nb: {uses: fake_sum, needs: {terms: {x: a.value}}}\nc: {uses: fake_sum, needs: {terms: {x: b.value}}}"),
+        stages("E039", "itself", "a: {uses: fake_sum, needs: {terms: {x: a.value}}}"),
+        stages("E040", "param", "a: {uses: fake_source, with: {vlaue: 3, secnods: 1}}\nb: {uses: fake_train, with: {iterations: 3, algorithm: {plain: {rte: 0.5, rate: 0.5}}}}"),
+        stages("E041", "param", "a: {uses: fake_train}\nb: {uses: fake_train, with: {step_seconds: 0}}\nc:\n  uses: fake_train\n  with:\n    iterations: 3\n    algorithm: {noisy: {rate: 1}}"),
+        stages("E042", "types", "a:\n  uses: fake_train\n  with:\n    iterations: many\n    step_seconds: {a: b}\n    algorithm: {plian: {rate: 1}}\n    fail_at: -2"),
+        stages("E042", "boolean", "a: {uses: fake_fail, with: {panic: yes, class: usr, message: [1]}}"),
+        stages("E043", "range", "t: {uses: fake_train, with: {iterations: 0, algorithm: {noisy: {rate: 1, noise: 2.5}}}}\na: {uses: fake_source}\nb: {uses: fake_sum, needs: {terms: {a: a.value}}, with: {modulo: -3}}"),
+        whole("E043", "default", "opdflow: 1\nname: x\ndefaults: {fake_sum: {modulo: -3}}\nstages:\n  a: {uses: fake_source}\n  b: {uses: fake_sum, needs: {terms: {a: a.value}}}\n  c: {uses: fake_sum, needs: {terms: {a: a.value}}}\n"),
+        whole("E042", "variable", "opdflow: 1\nname: x\nvars: {n: few}\nstages:\n  a: {uses: fake_train, with: {iterations: \"${n}\"}}\n"),
+        stages("E050", "asset", "a: {uses: fake_source, with: {file: no/such/file}}"),
+        stages("W001", "unread", "a: {uses: fake_source}\nt: {uses: fake_train, with: {iterations: 1}}"),
+        whole("W002", "idle", &format!("opdflow: 1\nname: x\ndefaults: {{fake_sum: {{plus: 1}}}}\nstages:\n{one}")),
+    ]
+}
+
+#[test]
+fn each_mistake_has_its_words() {
+    for (code, what, text) in wrongs() {
+        let shown = shown(&text, &Overrides::default());
+        assert!(shown.contains(&format!("[{code}]")), "{code} {what}:\n{shown}");
+        insta::with_settings!({description => text, omit_expression => true, filters => vec![(r"cannot \w+ .*no/such/file", "cannot read no/such/file")]}, {
+            insta::assert_snapshot!(format!("{code}_{what}"), shown);
+        });
+    }
+}
+
+#[test]
+fn each_code_is_documented_and_shown() {
+    let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/errors.md")).unwrap();
+    let codes = |text: &str, mark: &str| -> BTreeSet<String> {
+        text.split(mark)
+            .filter_map(|t| t.get(..4))
+            .filter(|t| t.starts_with(['E', 'W']) && t[1..].bytes().all(|b| b.is_ascii_digit()))
+            .map(ToOwned::to_owned)
+            .collect()
+    };
+    let mut sources = BTreeSet::new();
+    for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/recipe")).unwrap() {
+        sources.extend(codes(&std::fs::read_to_string(file.unwrap().path()).unwrap(), "\""));
+    }
+    assert_eq!(codes(&docs, "`"), sources, "docs/errors.md on the left, the sources on the right");
+    let mut tested: BTreeSet<String> = wrongs().into_iter().map(|(code, ..)| code.to_owned()).collect();
+    // The program cannot read such a file at all: tests of their own.
+    tested.extend(["E000", "E001", "E002"].map(ToOwned::to_owned));
+    assert_eq!(tested, sources, "tested on the left, the sources on the right");
+}
+
+#[test]
+fn several_mistakes_at_once_in_the_order_of_the_file() {
+    let text = "opdflow: 1\nname: x\nsede: 4\nvars: {unused: 1}\nstages:\n  one: {uses: fake_sourc}\n  two: {uses: fake_train, with: {iterations: x, step_second: 1}}\n  \
+                three: {uses: fake_sum, needs: {terms: {a: tow.model, b: two.model}}}\n";
+    let found = read(text).err().unwrap();
+    let codes: Vec<&str> = found.list.iter().map(|d| d.code).collect();
+    assert_eq!(codes, ["E010", "E022", "E031", "E042", "E040", "E032", "E034"]);
+    assert!(found.list.windows(2).all(|w| w[0].span.start <= w[1].span.start));
+    insta::assert_snapshot!("several", found.render(false));
+    insta::assert_snapshot!("several_json", serde_json::to_string_pretty(&found.to_json()).unwrap());
+}
+
+#[test]
+fn unicode_is_counted_in_characters() {
+    let text = "opdflow: 1\nname: \"größer als 漢字 🎨\"\nstages:\n  a: {uses: fake_source, with: {värde: 3}} # 漢字\n  größe: {uses: fake_source}\n";
+    let found = read(text).err().unwrap();
+    assert_eq!(&text[found.list[0].span.clone()], "värde");
+    assert_eq!(found.place(found.list[0].span.start), (4, 33));
+    assert_eq!(&text[found.list[1].span.clone()], "größe");
+    insta::assert_snapshot!("unicode", found.render(false));
+}
+
+#[test]
+fn other_line_ends_and_a_byte_order_mark_keep_places() {
+    let text = "\u{feff}opdflow: 1\r\nname: x\r\nstages:\r\n  a: {uses: fake_sourc}\r\n";
+    let found = read(text).err().unwrap();
+    assert_eq!(found.list.len(), 1, "{found}");
+    assert_eq!(&text[found.list[0].span.clone()], "fake_sourc");
+    assert_eq!(found.place(found.list[0].span.start), (4, 13));
+}
+
+#[test]
+fn a_good_recipe_is_read_whole() {
+    let text = "opdflow: 1\nname: good\nseed: 7\nnumerics: strict\nvars: {iters: 120, who: world, rate: 0.25}\ndefaults: {fake_train: {step_seconds: 0.5, iterations: 3}}\n\
+                stages:\n  a: {uses: fake_source, seed: 9}\n  t:\n    uses: fake_train\n    needs: {base: a.value}\n    with: {iterations: \"${iters}\", algorithm: {plain: {rate: \"${rate}\"}}}\n    \
+                resources: {cpus: 2}\n  r: {uses: fake_report, needs: {parts: {t: t.model, m: t.metrics}}, with: {title: \"hello ${who} of ${iters}, $${iters}\"}}\n";
+    let recipe = read(text).unwrap();
+    assert!(recipe.warnings.is_empty());
+    assert_eq!((recipe.name.as_str(), recipe.seed, recipe.stages.len()), ("good", 7, 3));
+    let train = recipe.stage("t").unwrap().1;
+    assert_eq!(train.params["iterations"], serde_json::json!(120));
+    assert_eq!(train.params["step_seconds"], serde_json::json!(0.5));
+    assert_eq!(train.params["algorithm"], serde_json::json!({"plain": {"rate": 0.25}}));
+    assert_eq!((train.cpus, train.seed, recipe.stages[0].seed), (Some(2), 7, 9));
+    assert_eq!(recipe.stage("r").unwrap().1.params["title"], "hello world of 120, ${iters}");
+    assert_eq!(recipe.stages[2].needs["parts.m"].to_string(), "t.metrics");
+    assert_eq!(&recipe.text[recipe.spans.param("t", "iterations").unwrap()], "\"${iters}\"");
+    assert_eq!(&recipe.text[recipe.spans.param("t", "step_seconds").unwrap()], "0.5");
+    assert_eq!(recipe.spans.param("t", "fail_at"), None);
+}
+
+#[test]
+fn the_command_line_changes_variables_and_seed() {
+    let text = "opdflow: 1\nname: x\nseed: 7\nvars: {iters: 120}\nstages:\n  t: {uses: fake_train, with: {iterations: \"${iters}\"}}\n  s: {uses: fake_train, seed: 3, with: {iterations: 1}}\n";
+    let recipe = read_with(text, &Overrides { seed: Some(11), ..set("iters", "5") }).unwrap();
+    assert_eq!(recipe.stages[0].params["iterations"], 5);
+    assert_eq!((recipe.stages[0].seed, recipe.stages[1].seed), (11, 3));
+    insta::assert_snapshot!("set_unknown", shown(text, &set("itres", "5")));
+    insta::assert_snapshot!("set_wrong", shown(text, &set("iters", "few")));
+}
+
+#[test]
+fn what_is_no_recipe_at_all_is_refused_in_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = with_fakes(Registry::new());
+    let load = |path: &Path| recipe::load(path, &registry, &Overrides::default()).err().unwrap();
+    let binary = dir.path().join("binary.yaml");
+    std::fs::write(&binary, [0x89, b'P', b'N', b'G', 0, 255, 254]).unwrap();
+    assert_eq!(load(&binary).list[0].code, "E002");
+    assert_eq!(load(&dir.path().join("none.yaml")).list[0].code, "E001");
+    assert_eq!(load(dir.path()).list[0].code, "E001");
+    for text in ["\0\0\0\0", "\u{1b}[2J", "%YAML 9.9\n", "{", "}", "- a\n- b\n", "just words", "42", "\"", "? :", "a: b: c", "&a *a", "!", "|", "\u{2028}", "...", "---", "- - - -", ":"] {
+        let found = read(text).err().unwrap_or_else(|| panic!("{text:?} was read"));
+        assert!(found.counts().0 > 0 && !found.render(false).contains('\u{1b}'), "{text:?}: {found}");
+    }
+}
+
+#[test]
+fn depth_and_size_are_no_danger() {
+    for text in ["[".repeat(100_000), "{a: ".repeat(100_000), "- ".repeat(100_000), (0..200).map(|i| format!("{}a:\n", " ".repeat(i))).collect(), "? ".repeat(50_000)] {
+        let found = read(&text).err().unwrap();
+        assert!(matches!(found.list[0].code, "E003" | "E005" | "E006"), "{}", found.list[0].code);
+        let _ = found.render(false);
+    }
+    let long = with_stages(&format!("a: {{uses: fake_source, with: {{value: \"{}\"}}}}", "x".repeat(1 << 20)));
+    assert!(read(&long).is_err());
+    let many: String = (0..2_000).map(|i| format!("  s{i}: {{uses: fake_sum, needs: {{terms: {{a: s{}.value}}}}}}\n", i + 1)).collect();
+    let found = read(&format!("opdflow: 1\nname: x\nstages:\n{many}")).err().unwrap();
+    assert_eq!(found.list.len(), 1);
+}
+
+/// Cut, doubled and garbled recipes: an answer, never a panic.
+#[test]
+fn garbled_recipes_get_an_answer() {
+    let good = with_stages("a: {uses: fake_source, with: {value: 3}}\nb: {uses: fake_sum, needs: {terms: {x: a.value}}}\nt:\n  uses: fake_train\n  needs: {base: b.value}\n  with:\n    iterations: 3\n    algorithm: {noisy: {rate: 1, noise: 0.5}}");
+    assert!(read(&good).is_ok());
+    let mut random = 1u64;
+    let mut next = |n: usize| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(random >> 33).unwrap() % n
+    };
+    let pieces = ["{", "}", "[", "]", ":", ",", "\n", "  ", "\t", "\"", "'", "&", "*", "!", "|", ">", "${", "}", "ß", "漢", "🎨", "\0", "\u{feff}", "-1e999", "0x", "~", "<<", "null", "---\n"];
+    for _ in 0..1_500 {
+        let mut text: Vec<char> = good.chars().collect();
+        for _ in 0..=next(3) {
+            let at = next(text.len().max(1)).min(text.len());
+            match next(3) {
+                0 => drop(text.drain(at..(at + next(9)).min(text.len()))),
+                1 => drop(text.splice(at..at, pieces[next(pieces.len())].chars())),
+                _ => text.truncate(at.max(1)),
+            }
+        }
+        let text: String = text.into_iter().collect();
+        if let Err(found) = read(&text) {
+            assert!(found.list.iter().any(|d| d.level == Level::Error), "{text}");
+            let _ = (found.render(false), found.render(true), found.to_json());
+        }
+    }
+}
