@@ -84,6 +84,20 @@ fn positions_are_recomputed_when_absent() {
     close("velocity", &velocity(&again, &f, None), &velocity(&model, &f, None), 1e-6);
 }
 
+#[test]
+fn mmdit_in_bfloat16_stays_near() {
+    let f = fixture("mmdit_dual.safetensors");
+    let at = at("pipeline/transformer");
+    let w = Weights::load(&at, CPU, Kind::BFloat16).unwrap();
+    let model = Mmdit::new(&w.root(), &read_json(&at.join("config.json")).unwrap()).unwrap();
+    let lora = Lora::load(self::at("lora_r2"), &model.linears(), CPU).unwrap();
+    let out = velocity(&model, &f, None);
+    assert_eq!(out.kind(), Kind::Float);
+    close("velocity", &out, &f["out"], 0.2);
+    let with = fixture("lora_r2_out.safetensors");
+    close("velocity, LoRA", &velocity(&model, &f, Some(&lora)), &with["out"], 0.2);
+}
+
 fn adapter(rank: i64) {
     let f = fixture("mmdit_dual.safetensors");
     let expected = fixture(&format!("lora_r{rank}_out.safetensors"));

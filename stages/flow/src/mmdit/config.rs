@@ -92,7 +92,8 @@ impl MmditConfig {
         ] {
             supported(WHAT, key, value, value > 0, "1 or more")?;
         }
-        let width = self.width();
+        let (width, p) = (self.width(), self.patch_size);
+        supported(WHAT, "sample_size", self.sample_size, self.sample_size >= p, "`patch_size` or more")?;
         ensure!(
             self.caption_projection_dim == width,
             "{WHAT}: `caption_projection_dim` is {}, it must be num_attention_heads x attention_head_dim = {width}",

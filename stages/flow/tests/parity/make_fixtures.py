@@ -5,6 +5,7 @@ inputs and outputs. Run it beside its outputs (python make_fixtures.py); everyth
 Made with torch 2.11.0, diffusers 0.42.1, transformers 5.23.0, peft 0.21.0, on the CPU with one thread, f32.
 """
 import json
+import math
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -14,7 +15,6 @@ from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transfo
 from peft import LoraConfig, get_peft_model
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer, T5Config, T5EncoderModel, T5TokenizerFast
 
 HERE = Path(__file__).resolve().parent
@@ -124,12 +124,15 @@ def clip_tokenizer(folder, pad, as_json):
 
 
 def t5_tokenizer(folder):
-    raw = Tokenizer(models.Unigram())
-    raw.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(replacement="\u2581", prepend_scheme="always")])
-    raw.train_from_iterator(CORPUS * 4, trainers.UnigramTrainer(
-        vocab_size=120, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False))
-    vocab = [tuple(v) for v in json.loads(raw.to_str())["model"]["vocab"]]
+    # Frequent pieces with log frequencies; the trainer of the library gives other pieces on each run.
+    pieces = Counter()
+    for line in CORPUS:
+        for word in line.split():
+            word = "\u2581" + word
+            pieces.update(word[i:j] for i in range(len(word)) for j in range(i + 1, min(i + 7, len(word)) + 1))
+    keep = sorted(pieces, key=lambda p: (len(p) > 1, -pieces[p] * len(p), p))[:120]
+    total = sum(pieces[p] for p in keep)
+    vocab = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)] + [(p, math.log(pieces[p] / total)) for p in keep]
     tok = T5TokenizerFast(vocab=vocab, extra_ids=0, model_max_length=32)
     tok.save_pretrained(folder)
     return T5TokenizerFast.from_pretrained(folder), len(vocab)
@@ -186,13 +189,17 @@ def lora_fixtures(pipe):
                  for n, p in wrapped.named_parameters() if p.requires_grad}
         wrapped.save_pretrained(HERE / f"lora_r{rank}")
         (HERE / f"lora_r{rank}" / "README.md").unlink(missing_ok=True)
+        # peft keeps the targets as a set and writes them in any order.
+        path = HERE / f"lora_r{rank}" / "adapter_config.json"
+        config = json.loads(path.read_text())
+        path.write_text(json.dumps(config | {"target_modules": sorted(targets)}, indent=2) + "\n")
         save(f"lora_r{rank}_out", out=out, target=target, **{f"grad.{n}": t for n, t in grads.items()})
         if rank == 2:
             state = get_peft_model_state_dict(wrapped)
             state = {k.removeprefix("base_model.model."): v for k, v in state.items()}
             StableDiffusion3Pipeline.save_lora_weights(
                 HERE, transformer_lora_layers=state, weight_name="lora_single.safetensors",
-                transformer_lora_adapter_metadata=wrapped.peft_config["default"].to_dict())
+                transformer_lora_adapter_metadata=wrapped.peft_config["default"].to_dict() | {"target_modules": sorted(targets)})
         wrapped.unload()
 
 
@@ -235,6 +242,25 @@ def prompt_fixture(pipe):
     without, _, _, _ = encode(max_sequence_length=16)
     pipe.text_encoder_3 = t5
     save("prompts", context=context, pooled=pooled, context_without_t5=without[:, :, :])
+
+
+def published():
+    """A hash of the ids of the published vocabularies on published prompts, where they lie beside the checkout."""
+    shared = HERE.parents[4] / "shared"
+    if not (shared / "tokenizers").is_dir() or not (shared / "prompts").is_dir():
+        print("published vocabularies: not beside the checkout, left as they are")
+        return
+    prompts = []
+    for name in ("ocr_test.txt", "drawbench.txt", "pickapic_sfw_test.txt"):
+        text = open(shared / "prompts" / name, encoding="utf-8", newline="").read()
+        prompts += [line for line in text.split("\n") if line]
+    for name, tok, length in (("clip", CLIPTokenizer.from_pretrained(shared / "tokenizers/clip"), 77),
+                              ("t5", T5TokenizerFast.from_pretrained(shared / "tokenizers/t5"), 256)):
+        hashed = 0xCBF29CE484222325
+        for row in tok(prompts, padding="max_length", max_length=length, truncation=True).input_ids:
+            for i in row:
+                hashed = ((hashed ^ i) * 0x100000001B3) % 2**64
+        (HERE / f"published_{name}.txt").write_text(f"{len(prompts)} {hashed:016x}\n")
 
 
 def end_to_end(pipe):
@@ -280,6 +306,7 @@ def main():
         text_fixture(pipe)
         prompt_fixture(pipe)
         end_to_end(pipe)
+    published()
     plain_fixture()
     lora_fixtures(pipe)
 
