@@ -337,7 +337,9 @@ impl Stage for FakeReport {
             semantics: 1,
             about: "Says what it was given.",
             inputs: const { &[Input::any("parts", &[], "anything")] },
-            outputs: const { &[Output::new("report", "report", "a line for each part")] },
+            outputs: const {
+                &[Output::new("report", "report", "a line for each part"), Output::new("markdown", "markdown", "the same, for the terminal")]
+            },
             params: &[ParamDoc { name: "title", about: "The first line." }],
             outside_key: &[],
             seeded: false,
@@ -350,7 +352,8 @@ impl Stage for FakeReport {
             let digest = context.object(&format!("parts.{name}")).map(|o| o.digest.short()).unwrap_or_default();
             text.push_str(&format!("{name} {digest}\n"));
         }
-        std::fs::write(context.output("report"), text)?;
+        std::fs::write(context.output("report"), &text)?;
+        std::fs::write(context.output("markdown"), text)?;
         Ok(())
     }
 }
