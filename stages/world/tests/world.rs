@@ -135,6 +135,8 @@ fn check(p: &Prompt) {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(128) })]
+
     #[test]
     fn every_prompt_is_sound_and_can_be_drawn(seed: u64, which in 0..3usize) {
         let mut rng = stream(seed, 0);

@@ -1,0 +1,37 @@
+//! What finds the objects in a picture.
+
+mod shapes;
+
+use crate::{Picture, RewardError};
+
+pub use shapes::Shapes;
+
+/// An object in a picture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Object {
+    /// Class name, as the metadata write it.
+    pub class: String,
+    /// Left, top, right, bottom in pixels; right and bottom are outside.
+    pub bounds: [f64; 4],
+    /// How sure the detector is, 0 to 1.
+    pub confidence: f64,
+}
+
+/// Finds objects and names their colours. GenEval's own uses Mask2Former and CLIP.
+pub trait Detector: Send + Sync {
+    /// Its short name.
+    fn name(&self) -> &str;
+
+    /// The objects in a picture, in any order.
+    ///
+    /// # Errors
+    /// When the detector's model fails.
+    fn detect(&self, picture: &Picture) -> Result<Vec<Object>, RewardError>;
+
+    /// The colour of an object that [`Detector::detect`] found in the same picture, one of GenEval's ten names; `None` when
+    /// it has none of them.
+    ///
+    /// # Errors
+    /// When the detector's model fails.
+    fn colour(&self, picture: &Picture, object: &Object) -> Result<Option<String>, RewardError>;
+}

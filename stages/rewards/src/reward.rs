@@ -1,0 +1,178 @@
+//! The trait that all rewards share.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use opdflow_world::Prompt;
+use opdflow_world::geneval::Metadata;
+use serde::{Deserialize, Serialize};
+
+use crate::Picture;
+
+/// What a reward may read of a prompt.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Subject<'a> {
+    /// The words given to the model.
+    pub text: &'a str,
+    /// The text that the picture must contain.
+    pub target: Option<&'a str>,
+    /// What the picture must show.
+    pub geneval: Option<&'a Metadata>,
+}
+
+impl<'a> Subject<'a> {
+    /// The text that the picture must contain: `target`, or else what stands between the first pair of double quotes.
+    pub fn target(&self) -> Option<&'a str> {
+        self.target.or_else(|| {
+            self.text
+                .split('"')
+                .nth(1)
+                .filter(|_| self.text.matches('"').count() >= 2)
+        })
+    }
+}
+
+impl<'a> From<&'a Prompt> for Subject<'a> {
+    fn from(prompt: &'a Prompt) -> Subject<'a> {
+        Subject {
+            text: &prompt.text,
+            target: prompt.target.as_deref(),
+            geneval: prompt.geneval.as_ref(),
+        }
+    }
+}
+
+/// What one picture earned.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// The training reward.
+    pub value: f64,
+    /// Named measures besides it, for reports: `strict`, `exact`, `contrast`...
+    pub parts: BTreeMap<String, f64>,
+}
+
+impl Score {
+    /// A score with its parts.
+    pub fn new<const N: usize>(value: f64, parts: [(&str, f64); N]) -> Score {
+        Score {
+            value,
+            parts: parts.map(|(name, v)| (name.to_owned(), v)).into(),
+        }
+    }
+}
+
+/// A judge of pictures.
+pub trait Reward: Send + Sync {
+    /// Its short name, as recipes write it.
+    fn name(&self) -> &str;
+
+    /// Whether the subject carries what this reward needs.
+    fn applies(&self, subject: &Subject) -> bool;
+
+    /// One score for each picture, in order. The score of a picture does not depend on its neighbours.
+    ///
+    /// # Errors
+    /// [`RewardError`] when the lists differ in length, a picture is malformed, or a subject lacks what is needed.
+    fn score(&self, pictures: &[Picture], subjects: &[Subject]) -> Result<Vec<Score>, RewardError>;
+}
+
+/// Why pictures could not be scored, or a reward not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum RewardError {
+    /// Lists of different lengths.
+    #[error("{pictures} pictures but {subjects} subjects")]
+    Lengths {
+        /// Number of pictures.
+        pictures: usize,
+        /// Number of subjects.
+        subjects: usize,
+    },
+    /// A picture that is empty or whose bytes do not fit its size.
+    #[error(
+        "picture {index} is malformed: {width}x{height} with {bytes} bytes; it needs width x height x 3, not 0"
+    )]
+    Picture {
+        /// Its place in the list.
+        index: usize,
+        /// Its width in pixels.
+        width: usize,
+        /// Its height in pixels.
+        height: usize,
+        /// Its number of bytes.
+        bytes: usize,
+    },
+    /// A subject without what the reward reads.
+    #[error("the reward `{reward}` cannot score {text:?}: the prompt has no {needs}")]
+    Missing {
+        /// The reward.
+        reward: String,
+        /// The prompt's words.
+        text: String,
+        /// What is missing.
+        needs: &'static str,
+    },
+    /// Metadata that ask for something impossible.
+    #[error("bad GenEval metadata of {prompt:?}: {why}")]
+    Metadata {
+        /// The prompt's words.
+        prompt: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// A file that a reward needs is not there.
+    #[error("cannot read {path}: {source}; run scripts/setup.sh to fetch it", path = path.display())]
+    Asset {
+        /// Where it should be.
+        path: PathBuf,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// A file of other contents than the scores are known for.
+    #[error("{path} has sha256 {found}, not {wanted}; delete it and run scripts/setup.sh", path = path.display())]
+    Digest {
+        /// The file.
+        path: PathBuf,
+        /// The digest it must have.
+        wanted: &'static str,
+        /// The digest it has.
+        found: String,
+    },
+    /// ONNX Runtime did not load, or failed at work.
+    #[error("ONNX Runtime: {0}")]
+    Runtime(String),
+    /// A model whose inputs, outputs or tables are not those expected.
+    #[error("unexpected model: {0}")]
+    Model(String),
+    /// A weight that is not a finite number, or no rewards at all.
+    #[error("bad weights: {0}")]
+    Weights(String),
+}
+
+/// Checks what every reward must check first.
+pub(crate) fn check(pictures: &[Picture], subjects: &[Subject]) -> Result<(), RewardError> {
+    if pictures.len() != subjects.len() {
+        return Err(RewardError::Lengths {
+            pictures: pictures.len(),
+            subjects: subjects.len(),
+        });
+    }
+    match pictures
+        .iter()
+        .position(|p| p.rgb.is_empty() || !p.is_whole())
+    {
+        Some(index) => {
+            let Picture {
+                width,
+                height,
+                ref rgb,
+            } = pictures[index];
+            Err(RewardError::Picture {
+                index,
+                width,
+                height,
+                bytes: rgb.len(),
+            })
+        }
+        None => Ok(()),
+    }
+}
