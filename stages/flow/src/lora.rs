@@ -92,7 +92,8 @@ impl Lora {
             Some(c) => {
                 ensure!(c.r == rank, "{name}: rank {rank} by its tensors, {} by adapter_config.json", c.r);
                 let config = c.config(&pairs);
-                for l in linears.iter().filter(|l| config.matches(&l.name) && !pairs.contains_key(&l.name)) {
+                let without = |l: &&LinearShape| config.matches(&l.name) && !pairs.contains_key(&l.name);
+                if let Some(l) = linears.iter().find(without) {
                     let (tensor, expected) = (format!("{}.lora_A.weight", l.name), vec![rank, l.d_in]);
                     return Err(WeightsError::Missing { file: name, tensor, expected, hint: String::new() }.into());
                 }

@@ -115,7 +115,7 @@ impl Settings {
 
     fn max_length(&self) -> Option<usize> {
         let n = self.config.get("model_max_length")?.as_f64()?;
-        (n >= 1.0 && n < UNLIMITED).then_some(n as usize)
+        (1.0..UNLIMITED).contains(&n).then_some(n as usize)
     }
 
     /// The tokens that are cut out of a prompt whole: those listed with their flags, then the named ones.
