@@ -321,3 +321,27 @@ fn cpu_seconds_of_children() -> f64 {
     let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 / 1e6;
     seconds(usage.ru_utime) + seconds(usage.ru_stime)
 }
+
+#[test]
+fn fail_fast_stops_the_others() {
+    let space = TestSpace::new();
+    space.recipe(
+        "r.yaml",
+        "bad: {uses: fake_fail}
+        slow: {uses: fake_train, with: {iterations: 2000, step_seconds: 0.02}}
+        end: {uses: fake_report, needs: {parts: {a: bad.value, b: slow.model}}}",
+    );
+    let ran = space.run(&["run", "r.yaml", "--json", "--fail-fast", "-j", "2"]).expect(1);
+    let expected = [("bad", "failed"), ("end", "blocked"), ("slow", "stopped")];
+    assert_eq!(ran.verdicts(), expected.map(|(a, b)| (a.to_owned(), b.to_owned())).into());
+}
+
+#[test]
+fn runs_are_recorded_where_one_likes() {
+    let space = chain();
+    space.run(&["run", "r.yaml", "--run-dir", "records"]).expect(0);
+    assert!(space.path("records/runs/latest/events.jsonl").is_file());
+    assert!(!space.path(".opdflow").exists());
+    let status = space.run(&["status", "--run-dir", "records"]).expect(0);
+    assert!(status.stdout.contains("complete"), "{}", status.stdout);
+}

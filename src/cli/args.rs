@@ -71,9 +71,15 @@ pub struct Run {
     /// Run only what this stage needs, and it; may be given again
     #[arg(long, value_name = "STAGE")]
     pub until: Vec<String>,
+    /// Stop all other stages when one fails [default: those that do not need it go on]
+    #[arg(long)]
+    pub fail_fast: bool,
     /// Plain lines instead of progress bars
     #[arg(long)]
     pub plain: bool,
+    /// Where runs are recorded
+    #[arg(long, value_name = "DIR", default_value = ".opdflow")]
+    pub run_dir: PathBuf,
 }
 
 /// Arguments of `check`.
@@ -120,6 +126,9 @@ pub struct Get {
 pub struct Status {
     /// The run [default: the newest]
     pub run: Option<String>,
+    /// Where runs are recorded
+    #[arg(long, value_name = "DIR", default_value = ".opdflow")]
+    pub run_dir: PathBuf,
 }
 
 /// Arguments of `stages`.

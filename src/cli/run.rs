@@ -9,6 +9,7 @@ use crate::report::{Copied, Standing, Summary, copy_finals};
 use crate::runlog::{FORMAT, RunEvent, RunFolder, RunLog, RunStarted, StageLine};
 use crate::sched::{self, Ended, Ending, Order, Slots};
 use opdflow_stage::cache::{Digest, Store};
+use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -18,20 +19,21 @@ const CHECKPOINT_SECONDS: f64 = 60.0;
 pub(super) fn run(session: &Session, args: &args::Run) -> Result<Exit, Failure> {
     let began = Instant::now();
     let plan = session.plan(&args.recipe)?;
-    let (wanted, forced) = choice(session, &plan, args)?;
+    let choice = choice(session, &plan, args)?;
+    let wanted = choice.wanted.clone();
     let store = session.open()?;
     // As long as this lives, nobody sweeps up what this run counts on.
     let _in_use = store.shared()?;
     let slots = Slots::of_machine(args.slots);
 
-    let (folder, trouble) = open_folder(&plan)?;
+    let (folder, trouble) = open_folder(&plan, &args.run_dir)?;
     let mut view = View::new(session, args, &folder);
     view.tell(&first_event(&plan, &wanted, &slots, &store));
     for text in trouble {
         view.tell(&RunEvent::Warned { text });
     }
 
-    let ended = dispatch(&plan, &store, &folder, slots, (&wanted, forced), &mut view)
+    let ended = dispatch(&plan, &store, &folder, slots, choice, &mut view)
         .map_err(|e| Failure::Bug(format!("{e:#}\nhelp: what happened is in {}", folder.path().display())))?;
     let copies = copies(&plan, &wanted, &store, &folder, &ended, &mut view);
     let seconds = began.elapsed().as_secs_f64();
@@ -46,25 +48,31 @@ pub(super) fn run(session: &Session, args: &args::Run) -> Result<Exit, Failure> 
     })
 }
 
-/// Which stages are asked for, and which of them are computed in any case.
-fn choice(session: &Session, plan: &Plan, args: &args::Run) -> Result<(Vec<bool>, Vec<bool>), Failure> {
+/// What of the plan is to be run, and how.
+struct Choice {
+    wanted: Vec<bool>,
+    forced: Vec<bool>,
+    keep_going: bool,
+}
+
+fn choice(session: &Session, plan: &Plan, args: &args::Run) -> Result<Choice, Failure> {
     let find = |names: &[String]| names.iter().map(|n| session.stage(plan, n)).collect::<Result<Vec<_>, _>>();
-    let until = find(&args.until)?;
-    let forced = find(&args.force)?;
-    let targets = if until.is_empty() { (0..plan.stages.len()).collect() } else { until };
+    let (until, forced) = (find(&args.until)?, find(&args.force)?);
+    let all = 0..plan.stages.len();
+    let targets = if until.is_empty() { all.clone().collect() } else { until };
     let needed = plan.needed(&targets);
-    let wanted = (0..plan.stages.len()).map(|i| needed.binary_search(&i).is_ok()).collect::<Vec<_>>();
+    let wanted = all.clone().map(|i| needed.contains(&i)).collect::<Vec<_>>();
     if let Some(idle) = forced.iter().find(|i| !wanted[**i]) {
         let name = &plan.stages[*idle].spec.name;
         return Err(Failure::Usage(format!("`--force {name}`, but `--until` leaves `{name}` out\nhelp: add `--until {name}`")));
     }
-    Ok((wanted, (0..plan.stages.len()).map(|i| forced.contains(&i)).collect()))
+    Ok(Choice { wanted, forced: all.map(|i| forced.contains(&i)).collect(), keep_going: !args.fail_fast })
 }
 
 /// The folder of the run, and what the user should know of it. Records that cannot be kept are no reason not to run.
-fn open_folder(plan: &Plan) -> Result<(RunFolder, Vec<String>), Failure> {
+fn open_folder(plan: &Plan, run_dir: &Path) -> Result<(RunFolder, Vec<String>), Failure> {
     let mut trouble = Vec::new();
-    let folder = match RunFolder::create(&RunFolder::home(), &plan.recipe.name) {
+    let folder = match RunFolder::create(&RunFolder::home(run_dir), &plan.recipe.name) {
         Ok(folder) => folder,
         Err(error) => {
             let folder = RunFolder::temporary(&plan.recipe.name)?;
@@ -105,7 +113,7 @@ fn dispatch(
     store: &Store,
     folder: &RunFolder,
     slots: Slots,
-    (wanted, forced): (&[bool], Vec<bool>),
+    choice: Choice,
     view: &mut View,
 ) -> anyhow::Result<Ended> {
     let (inbox, messages) = mpsc::channel();
@@ -118,10 +126,10 @@ fn dispatch(
     };
     let order = Order {
         plan,
-        wanted: wanted.to_vec(),
-        forced,
+        wanted: choice.wanted,
+        forced: choice.forced,
         urgency: &urgency,
-        keep_going: true,
+        keep_going: choice.keep_going,
         checkpoint_seconds: CHECKPOINT_SECONDS,
         store,
         executor: &executor,

@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 pub struct RunFolder(PathBuf);
 
 impl RunFolder {
-    /// Where the runs of a working folder are.
+    /// Where runs are kept below the folder `run_dir`.
     #[must_use]
-    pub fn home() -> PathBuf {
-        PathBuf::from(".opdflow").join("runs")
+    pub fn home(run_dir: &Path) -> PathBuf {
+        run_dir.join("runs")
     }
 
     /// A fresh folder below `home` for a run of `recipe`, with its subfolders; `home/latest` points to it.
@@ -45,6 +45,7 @@ impl RunFolder {
     /// # Errors
     /// Not even that can be written to.
     pub fn temporary(recipe: &str) -> Result<Self> {
+        // SAFETY: it takes nothing and cannot fail.
         let uid = unsafe { libc::getuid() };
         Self::create(&std::env::temp_dir().join(format!("opdflow-{uid}")), recipe)
     }

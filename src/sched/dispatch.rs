@@ -11,7 +11,7 @@ use crate::exec::{End, Executor, Message, Process};
 use crate::plan::{Keys, Plan};
 use crate::runlog::RunEvent;
 use anyhow::{Result, bail};
-use opdflow_stage::cache::{ActionRecord, Digest, Store};
+use opdflow_stage::cache::{ActionRecord, Digest, Store, utc_now};
 use opdflow_stage::{Arity, Event, FaultClass, Job, JobInput};
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender};
@@ -75,6 +75,8 @@ struct Run {
     process: Box<dyn Process>,
     share: Share,
     started: Instant,
+    /// The same moment as action records write it.
+    began: String,
     published: Option<bool>,
     failure: Option<(FaultClass, String)>,
     stopped_at: Option<u64>,
@@ -219,6 +221,9 @@ impl Dispatch<'_, '_> {
         }
         let urgency = self.urgency.get_or_insert_with(self.order.urgency);
         ready.sort_by(|a, b| urgency[*b].total_cmp(&urgency[*a]).then(a.cmp(b)));
+        // What another run computes right now comes last: its process would only hold slots and wait.
+        let elsewhere = |s: &usize| self.lineage(*s).is_some_and(|l| self.order.store.lease_holder(&l).is_some());
+        ready.sort_by_cached_key(elsewhere);
         for stage in ready {
             // The same work under another name: wait for it here rather than in a process that holds slots.
             let taken = self.running.keys().any(|r| self.lineage(*r) == self.lineage(stage));
@@ -257,7 +262,7 @@ impl Dispatch<'_, '_> {
             threads: share.cpus,
             device: share.gpu.as_ref().map_or_else(|| "cpu".to_owned(), |id| format!("cuda:{id}")),
         });
-        let run = Run { process, share, started: Instant::now(), published: None, failure: None, stopped_at: None };
+        let run = Run { process, share, started: Instant::now(), began: utc_now(), published: None, failure: None, stopped_at: None };
         self.running.insert(stage, run);
         Ok(())
     }
@@ -312,7 +317,11 @@ impl Dispatch<'_, '_> {
         self.forget_lookups(stage);
         let fate = fate::of(end, run.published.is_some(), run.failure, self.stopping != Stopping::No);
         match fate {
-            Fate::Published => self.finish(stage, run.published.unwrap_or(false), run.started.elapsed().as_secs_f64()),
+            Fate::Published => {
+                self.finish(stage, run.published.unwrap_or(false), run.started.elapsed().as_secs_f64())?;
+                self.compare(stage, &run.began);
+                Ok(())
+            }
             Fate::Stopped => {
                 self.say(RunEvent::Stopped { stage: self.name(stage), step: run.stopped_at.filter(|s| *s > 0) });
                 self.apply(stage, Move::Stop)
@@ -340,6 +349,17 @@ impl Dispatch<'_, '_> {
             }
             Ok(None) => self.lost(stage, "its process ended well, but the store has no record of its result".to_owned()),
             Err(error) => self.lost(stage, error.to_string()),
+        }
+    }
+
+    /// Says so if a stage that was computed once more gave something else than the first time.
+    fn compare(&mut self, stage: usize, began: &str) {
+        let Some(key) = self.facts[stage].keys.as_ref().map(|k| k.key).filter(|_| self.order.forced[stage]) else { return };
+        let attempts = self.order.store.attempts(&key).unwrap_or_default();
+        if let Some((n, _)) = attempts.iter().find(|(_, record)| record.finished.as_str() >= began) {
+            let name = self.name(stage);
+            let text = format!("`{name}` gave another result than the first time. The first stays in use; the new one is kept as attempt {n}");
+            self.say(RunEvent::Warned { text });
         }
     }
 
