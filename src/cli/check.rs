@@ -1,7 +1,17 @@
-//! `opdflow check`.
+//! `opdflow check`: every mistake in a recipe, without running anything.
 
 use super::{Exit, Failure, Session, args};
 
-pub(super) fn run(_session: &Session, _args: &args::Check) -> Result<Exit, Failure> {
-    Err(Failure::Bug("not written yet".into()))
+pub(super) fn run(session: &Session, args: &args::Check) -> Result<Exit, Failure> {
+    let plan = session.plan(&args.recipe)?;
+    let recipe = &plan.recipe;
+    if session.json {
+        session.print(&recipe.warnings().to_json().to_string());
+    } else if !session.quiet {
+        let count = recipe.stages.len();
+        let stages = if count == 1 { "stage" } else { "stages" };
+        let warned = if recipe.warnings.is_empty() { "no mistakes" } else { "no errors" };
+        session.print(&format!("{}: {count} {stages}, {warned}", recipe.path.display()));
+    }
+    Ok(Exit::Done)
 }

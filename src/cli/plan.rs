@@ -1,7 +1,118 @@
-//! `opdflow plan`.
+//! `opdflow plan`: what would run, and what the store already has.
 
 use super::{Exit, Failure, Session, args};
+use crate::plan::history::History;
+use crate::plan::{Keys, Plan, Verdict, verdicts};
+use serde_json::{Value, json};
 
-pub(super) fn run(_session: &Session, _args: &args::Plan) -> Result<Exit, Failure> {
-    Err(Failure::Bug("not written yet".into()))
+/// A stage of the plan, for the table.
+struct Row {
+    verdict: Verdict,
+    keys: Option<Keys>,
+    /// Seconds still to be worked, if anything like it was ever run.
+    seconds: Option<f64>,
+}
+
+pub(super) fn run(session: &Session, args: &args::Plan) -> Result<Exit, Failure> {
+    let plan = session.plan(&args.recipe)?;
+    let store = session.open()?;
+    let history = History::of(&store);
+    let rows: Vec<Row> = verdicts(&plan, &store)
+        .into_iter()
+        .enumerate()
+        .map(|(i, (verdict, keys))| {
+            let whole = history.estimate(&plan.stages[i]);
+            Row { seconds: left(&verdict, whole), verdict, keys }
+        })
+        .collect();
+    let text = if session.json { as_json(&plan, &rows).to_string() } else { table(&plan, &rows) };
+    session.print(text.trim_end());
+    Ok(Exit::Done)
+}
+
+/// What is left to do of a stage that takes `whole` seconds from its start.
+#[expect(clippy::cast_precision_loss, reason = "an estimate")]
+fn left(verdict: &Verdict, whole: Option<f64>) -> Option<f64> {
+    match verdict {
+        Verdict::Hit { .. } => Some(0.0),
+        Verdict::Resume { step, total } if *total > 0 => whole.map(|s| s * (1.0 - *step as f64 / *total as f64)),
+        _ => whole,
+    }
+}
+
+fn table(plan: &Plan, rows: &[Row]) -> String {
+    let head = ["stage", "kind", "verdict", "key", "seconds"].map(ToOwned::to_owned);
+    let lines: Vec<[String; 5]> = std::iter::once(head)
+        .chain(plan.stages.iter().zip(rows).map(|(stage, row)| {
+            let key = row.keys.as_ref().map_or_else(|| "-".into(), |k| k.key.short());
+            let seconds = match (&row.verdict, row.seconds) {
+                (Verdict::Hit { .. }, _) => "-".into(),
+                (_, Some(s)) => format!("{s:.1}"),
+                (_, None) => "?".into(),
+            };
+            [stage.spec.name.clone(), stage.spec.kind.describe().kind.to_owned(), row.verdict.words(), key, seconds]
+        }))
+        .collect();
+    let width = |c: usize| lines.iter().map(|l| l[c].chars().count()).max().unwrap_or(0);
+    let widths = [width(0), width(1), width(2), width(3)];
+    let mut out = String::new();
+    for line in &lines {
+        for (cell, width) in line.iter().zip(widths) {
+            out.push_str(&format!("{cell:width$}  "));
+        }
+        out.push_str(&line[4]);
+        out.push('\n');
+    }
+    out.push_str(&format!("\n{}\n", summary(plan, rows)));
+    out
+}
+
+fn summary(plan: &Plan, rows: &[Row]) -> String {
+    let hits = rows.iter().filter(|r| matches!(r.verdict, Verdict::Hit { .. })).count();
+    let work = rows.len() - hits;
+    if work == 0 {
+        return format!("{hits} of {} stages are in the store: nothing to do", rows.len());
+    }
+    let known: f64 = rows.iter().filter_map(|r| r.seconds).sum();
+    let unknown = rows.iter().filter(|r| r.seconds.is_none()).count();
+    let longest = plan.critical(|i| rows[i].seconds.unwrap_or(0.0)).into_iter().fold(0.0, f64::max);
+    let mut text = format!("{hits} of {} stages are in the store, {work} to run", rows.len());
+    if unknown < work {
+        text.push_str(&format!("; about {known:.0} s of work, {longest:.0} s on the longest way"));
+    }
+    if unknown > 0 {
+        text.push_str(&format!("; nothing is known of the time of {unknown}"));
+    }
+    text
+}
+
+fn as_json(plan: &Plan, rows: &[Row]) -> Value {
+    let stages: Vec<Value> = plan
+        .stages
+        .iter()
+        .zip(rows)
+        .map(|(stage, row)| {
+            let (word, step) = match &row.verdict {
+                Verdict::Hit { .. } => ("hit", None),
+                Verdict::Run => ("run", None),
+                Verdict::Resume { step, .. } => ("resume", Some(*step)),
+                Verdict::Maybe => ("maybe", None),
+            };
+            let needs: serde_json::Map<String, Value> =
+                stage.spec.needs.iter().map(|(port, from)| (port.clone(), from.to_string().into())).collect();
+            json!({
+                "stage": stage.spec.name,
+                "kind": stage.spec.kind.describe().kind,
+                "verdict": word,
+                "step": step,
+                "steps": stage.horizon.as_ref().map(|h| h.steps),
+                "key": row.keys.as_ref().map(|k| k.key),
+                "lineage": row.keys.as_ref().map(|k| k.lineage),
+                "seconds": row.seconds,
+                "cpus": stage.resources.cpus,
+                "needs": needs,
+            })
+        })
+        .collect();
+    json!({"recipe": plan.recipe.name, "path": plan.recipe.path.display().to_string(), "stages": stages})
 }

@@ -1,22 +1,30 @@
 //! What earlier records in the store say: how long a kind of stage takes, and which record is nearest to a manifest.
 
+use super::Planned;
 use super::manifest::{Fields, Leaf, replay};
 use opdflow_cache::{ActionRecord, Store};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Seconds that each kind of stage took, from the records of a store.
+/// What stages took, from the records of a store.
 #[derive(Clone, Debug, Default)]
-pub struct History(BTreeMap<String, Vec<f64>>);
+pub struct History(BTreeMap<String, Vec<Past>>);
+
+#[derive(Clone, Debug)]
+struct Past {
+    seconds: f64,
+    params: Value,
+}
 
 impl History {
     /// Reads all records.
     #[must_use]
     pub fn of(store: &Store) -> Self {
-        let mut by_kind: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-        for record in store.actions() {
-            if let Some(kind) = kind_of(&record) {
-                by_kind.entry(kind.to_owned()).or_default().push(record.seconds);
+        let mut by_kind: BTreeMap<String, Vec<Past>> = BTreeMap::new();
+        for mut record in store.actions() {
+            if let Some(kind) = kind_of(&record).map(ToOwned::to_owned) {
+                let params = record.manifest.get_mut("params").map(Value::take).unwrap_or_default();
+                by_kind.entry(kind).or_default().push(Past { seconds: record.seconds, params });
             }
         }
         Self(by_kind)
@@ -24,10 +32,23 @@ impl History {
     /// The middle of what stages of this kind took, if there were any.
     #[must_use]
     pub fn seconds(&self, kind: &str) -> Option<f64> {
-        let mut all = self.0.get(kind)?.clone();
-        all.sort_by(f64::total_cmp);
-        all.get(all.len() / 2).copied()
+        middle(self.0.get(kind)?.iter().map(|p| p.seconds).collect())
     }
+    /// What a stage would take from its start: the middle of its kind, by the step where the kind counts steps.
+    #[must_use]
+    pub fn estimate(&self, planned: &Planned) -> Option<f64> {
+        let kind = planned.spec.kind.describe().kind;
+        let Some(horizon) = &planned.horizon else { return self.seconds(kind) };
+        let steps = |p: &Past| p.params.get(horizon.param)?.as_f64().filter(|n| *n > 0.0);
+        let each = middle(self.0.get(kind)?.iter().filter_map(|p| Some(p.seconds / steps(p)?)).collect());
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        each.map(|s| s * horizon.steps as f64).or_else(|| self.seconds(kind))
+    }
+}
+
+fn middle(mut all: Vec<f64>) -> Option<f64> {
+    all.sort_by(f64::total_cmp);
+    all.get(all.len() / 2).copied()
 }
 
 /// The stage kind that made a record.

@@ -15,7 +15,7 @@ mod spans;
 mod tree;
 mod vars;
 
-pub use diagnostic::{Diagnostic, Diagnostics, Level, Span};
+pub use diagnostic::{Diagnostic, Diagnostics, Level, Span, place};
 pub use near::{hint, near};
 pub use show::colour_wanted;
 pub use spans::{Spans, StageSpans};
