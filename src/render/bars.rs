@@ -13,13 +13,15 @@ pub struct Bars {
     paint: Paint,
     all: MultiProgress,
     bars: BTreeMap<String, ProgressBar>,
+    /// What each stage said last of what it is doing.
+    notes: BTreeMap<String, String>,
 }
 
 impl Bars {
     /// An empty screen.
     #[must_use]
     pub fn new(paint: Paint) -> Self {
-        Self { paint, all: MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)), bars: BTreeMap::new() }
+        Self { paint, all: MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)), bars: BTreeMap::new(), notes: BTreeMap::new() }
     }
 
     fn begin(&mut self, stage: &str, summary: &Summary) {
@@ -33,7 +35,7 @@ impl Bars {
         self.bars.insert(stage.to_owned(), bar);
     }
 
-    fn update(&self, stage: &str, note: Option<&str>, summary: &Summary) {
+    fn update(&self, stage: &str, summary: &Summary) {
         let (Some(bar), Some(known)) = (self.bars.get(stage), summary.stage(stage)) else { return };
         if known.total > 0 && bar.length() != Some(known.total) {
             let width = summary.stages.iter().map(|s| s.name.chars().count()).max().unwrap_or(0).min(32);
@@ -41,7 +43,7 @@ impl Bars {
             bar.set_length(known.total);
         }
         bar.set_position(known.step);
-        bar.set_message(message(known, note, summary.last));
+        bar.set_message(message(known, self.notes.get(stage), summary.last));
     }
 
     fn end(&mut self, stage: &str) {
@@ -65,7 +67,7 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner()).progress_chars("=> ")
 }
 
-fn message(stage: &StageSummary, note: Option<&str>, now: f64) -> String {
+fn message(stage: &StageSummary, note: Option<&String>, now: f64) -> String {
     let elapsed = now - stage.began.unwrap_or(now);
     let left = remaining(stage.resumed_at, stage.step, stage.total, elapsed).filter(|_| stage.step < stage.total);
     let left = left.map_or_else(String::new, |s| format!("  {} left", duration(s)));
@@ -82,8 +84,11 @@ impl Render for Bars {
         }
         match event {
             RunEvent::Started { stage, .. } => self.begin(stage, summary),
-            RunEvent::Progress { stage, note, .. } => self.update(stage, Some(note), summary),
-            RunEvent::Metric { stage, .. } => self.update(stage, None, summary),
+            RunEvent::Progress { stage, note, .. } => {
+                self.notes.insert(stage.clone(), note.clone());
+                self.update(stage, summary);
+            }
+            RunEvent::Metric { stage, .. } => self.update(stage, summary),
             RunEvent::Waits { stage, pid, note } => {
                 if let Some(bar) = self.bars.get(stage) {
                     bar.set_message(format!("another run (process {pid}) computes it: {note}"));

@@ -7,6 +7,8 @@ mod lookup;
 mod signals;
 mod slots;
 mod state;
+#[cfg(test)]
+mod trial;
 
 pub use board::{Board, Change};
 pub use dispatch::{Ended, Ending, Order, run};
