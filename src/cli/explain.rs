@@ -115,7 +115,11 @@ fn reason(plan: &Plan, i: usize, change: Change) -> Reason {
     let span: Option<Span> = match change.way[0].as_str() {
         "params" => {
             let span = recipe.spans.param(&stage.name, &rest);
-            note = span.is_none().then(|| "a default of the kind".to_owned());
+            note = match recipe.spans.variable(&stage.name, &rest) {
+                Some((name, None)) => Some(format!("`{name}` is set on the command line")),
+                Some((name, Some(span))) => Some(format!("`{name}` is set at {}", place(plan, span.start))),
+                None => span.is_none().then(|| "a default of the kind".to_owned()),
+            };
             span
         }
         "inputs" => {
@@ -126,18 +130,23 @@ fn reason(plan: &Plan, i: usize, change: Change) -> Reason {
             note = Some("the content of a file".into());
             None
         }
-        "seed" => spans.and_then(|s| s.seed.clone()),
+        "seed" => {
+            let own = spans.and_then(|s| s.seed.clone());
+            note = own.is_none().then(|| "the recipe's seed, or `--seed`".to_owned());
+            own.or_else(|| recipe.spans.seed.clone())
+        }
         "semantics" => {
             note = Some("the kind computes in another way since".into());
             None
         }
         _ => None,
     };
-    let place = span.map(|span| {
-        let (line, column) = crate::recipe::place(&recipe.text, span.start);
-        format!("{}:{line}:{column}", recipe.path.display())
-    });
-    Reason { change, place, note }
+    Reason { change, place: span.map(|span| place(plan, span.start)), note }
+}
+
+fn place(plan: &Plan, byte: usize) -> String {
+    let (line, column) = crate::recipe::place(&plan.recipe.text, byte);
+    format!("{}:{line}:{column}", plan.recipe.path.display())
 }
 
 fn about(record: &ActionRecord) -> Value {

@@ -221,6 +221,7 @@ fn stages(
     unread(&drafts, &needs, faults);
     idle_defaults(&drafts, defaults, faults);
     let (mut specs, mut spans) = (Vec::new(), Spans::default());
+    spans.seed = root.get("seed").map(|e| e.value.span.clone());
     let count = drafts.len();
     for (draft, needs) in drafts.into_iter().zip(needs) {
         let Some(kind) = draft.kind.clone() else { continue };
@@ -247,7 +248,7 @@ fn stages(
                 cpus: draft.cpus,
             });
         }
-        spans.0.insert(draft.name, places);
+        spans.stages.insert(draft.name, places);
     }
     (specs.len() == count && count > 0).then_some((specs, spans))
 }

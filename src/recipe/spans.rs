@@ -7,7 +7,11 @@ use std::collections::BTreeMap;
 
 /// Where the stages of a recipe stand, by name.
 #[derive(Clone, Debug, Default)]
-pub struct Spans(pub(super) BTreeMap<String, StageSpans>);
+pub struct Spans {
+    pub(super) stages: BTreeMap<String, StageSpans>,
+    /// The recipe's seed, if it sets one.
+    pub seed: Option<Span>,
+}
 
 /// Where the parts of one stage stand.
 #[derive(Clone, Debug)]
@@ -30,7 +34,7 @@ impl Spans {
     /// The parts of the stage of this name.
     #[must_use]
     pub fn stage(&self, name: &str) -> Option<&StageSpans> {
-        self.0.get(name)
+        self.stages.get(name)
     }
     /// The value of a parameter (`algorithm.plain.rate`) of a stage, if the recipe sets it: in the stage, in
     /// `defaults`, or as a variable.
@@ -38,6 +42,13 @@ impl Spans {
     pub fn param(&self, stage: &str, path: &str) -> Option<Span> {
         let spot = find(self.stage(stage)?.params.as_ref()?, &steps(path));
         spot.rest.is_empty().then(|| spot.node.span.clone())
+    }
+    /// The variable that a parameter gets its value from, and where that stands unless the command line set it.
+    #[must_use]
+    pub fn variable(&self, stage: &str, path: &str) -> Option<(&str, Option<Span>)> {
+        let spot = find(self.stage(stage)?.params.as_ref()?, &steps(path));
+        let var = spot.node.var.as_ref()?;
+        Some((&var.name, var.span.clone()))
     }
     /// A fault of a parameter that came to light after the recipe was read.
     #[must_use]

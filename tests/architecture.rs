@@ -1,0 +1,154 @@
+//! Who may use whom: the crates by their manifests, the modules of the engine by their sources.
+
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What each crate may name of ours, and of libtorch. Tests may name more.
+const CRATES: [(&str, &[&str]); 7] = [
+    ("opdflow-cache", &[]),
+    ("opdflow-world", &[]),
+    ("opdflow-stage", &["opdflow-cache"]),
+    ("opdflow-rewards", &["opdflow-world", "tch", "torch-sys"]),
+    ("opdflow-flow", &["tch", "torch-sys"]),
+    ("opdflow-stages", &["opdflow-stage", "opdflow-flow", "opdflow-rewards", "opdflow-world", "tch", "torch-sys"]),
+    // `main.rs` alone may name the stages: see below.
+    ("opdflow", &["opdflow-cache", "opdflow-stage", "opdflow-stages", "torch-sys"]),
+];
+
+/// What each module of the engine may name of the others. `cli` stands above all of them.
+const MODULES: [(&str, &[&str]); 7] = [
+    ("recipe", &[]),
+    ("plan", &["recipe"]),
+    ("runlog", &[]),
+    ("report", &["recipe", "plan", "runlog"]),
+    ("render", &["runlog", "report"]),
+    ("exec", &["runlog"]),
+    ("sched", &["recipe", "plan", "exec", "runlog"]),
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn metadata() -> Value {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let ran = Command::new(cargo)
+        .args(["metadata", "--offline", "--no-deps", "--format-version", "1"])
+        .current_dir(root())
+        .output()
+        .expect("cargo metadata starts");
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    serde_json::from_slice(&ran.stdout).expect("cargo metadata gives JSON")
+}
+
+/// The Rust files below a folder, without their tests' folders.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// The names that stand before `::` or after `use` in a file, comments aside; `crate::x` as `crate::x`.
+fn names(path: &Path) -> BTreeSet<String> {
+    let text = std::fs::read_to_string(path).expect("a source file");
+    let mut found = BTreeSet::new();
+    for line in text.lines() {
+        let line = line.split("//").next().unwrap_or_default();
+        let words: Vec<&str> = line.split(|c: char| !c.is_alphanumeric() && c != '_' && c != ':').filter(|w| !w.is_empty()).collect();
+        for (i, word) in words.iter().enumerate() {
+            let parts: Vec<&str> = word.split("::").collect();
+            if parts.len() > 1 && !parts[0].is_empty() {
+                found.insert(parts[0].to_owned());
+                if parts[0] == "crate" {
+                    found.insert(format!("crate::{}", parts[1]));
+                }
+            } else if i > 0 && words[i - 1] == "use" {
+                found.insert(word.trim_end_matches(':').to_owned());
+            }
+        }
+        // `use crate::{plan::Plan, recipe}`: each name that opens a branch.
+        if let Some((_, list)) = line.split_once("crate::{") {
+            for branch in list.split(['{', '}', ',']).map(str::trim) {
+                let head = branch.split("::").next().unwrap_or_default();
+                found.insert(format!("crate::{head}"));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn crates_depend_only_downwards() {
+    let metadata = metadata();
+    let allowed: BTreeMap<&str, &[&str]> = CRATES.into_iter().collect();
+    let packages = metadata["packages"].as_array().expect("packages");
+    assert_eq!(packages.len(), CRATES.len(), "a crate is missing in the list above");
+    for package in packages {
+        let name = package["name"].as_str().expect("a name");
+        let allowed = allowed.get(name).unwrap_or_else(|| panic!("{name} is missing in the list above"));
+        for dependency in package["dependencies"].as_array().expect("dependencies") {
+            let on = dependency["name"].as_str().expect("a name");
+            let ours = on.starts_with("opdflow") || on == "tch" || on == "torch-sys";
+            if ours && dependency["kind"].is_null() {
+                assert!(allowed.contains(&on), "{name} must not depend on {on}");
+            }
+        }
+        // Sources of the crate, not of its tests.
+        let folder = Path::new(package["manifest_path"].as_str().expect("a path")).parent().expect("a folder").join("src");
+        for file in sources(&folder) {
+            for name in names(&file) {
+                let on = name.replace('_', "-");
+                let own = package["name"] == on.as_str();
+                if (CRATES.iter().any(|(c, _)| *c == on) || on == "tch") && !own {
+                    assert!(allowed.contains(&on.as_str()), "{} must not name {name}", file.display());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_engine_knows_no_stage_and_no_tensor() {
+    for file in sources(&root().join("src")) {
+        if file == root().join("src/main.rs") {
+            continue;
+        }
+        let names = names(&file);
+        for forbidden in ["opdflow_flow", "opdflow_rewards", "opdflow_stages", "opdflow_world", "tch", "torch_sys"] {
+            assert!(!names.contains(forbidden), "{} must not name {forbidden}", file.display());
+        }
+    }
+}
+
+#[test]
+fn the_engine_s_modules_look_only_downwards() {
+    for (module, allowed) in MODULES {
+        for file in sources(&root().join("src").join(module)) {
+            for other in names(&file).iter().filter_map(|n| n.strip_prefix("crate::")) {
+                let ours = other == "cli" || MODULES.iter().any(|(m, _)| *m == other);
+                assert!(!ours || other == module || allowed.contains(&other), "{} must not name crate::{other}", file.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_test_sees_what_it_should() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x.rs");
+    std::fs::write(&file, "use tch::Tensor;\nuse opdflow_flow;\n// opdflow_world::x\nfn f() { crate::cli::x(); opdflow_rewards::y() }\nuse crate::{plan::Plan, recipe};\nlet dispatch::a = 1;\n").unwrap();
+    let names = names(&file);
+    for there in ["tch", "opdflow_flow", "opdflow_rewards", "crate::cli", "crate::plan", "crate::recipe"] {
+        assert!(names.contains(there), "{there}: {names:?}");
+    }
+    assert!(!names.contains("opdflow_world"));
+}
