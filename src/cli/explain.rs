@@ -118,7 +118,7 @@ fn reason(plan: &Plan, i: usize, change: Change) -> Reason {
             note = match recipe.spans.variable(&stage.name, &rest) {
                 Some((name, None)) => Some(format!("`{name}` is set on the command line")),
                 Some((name, Some(span))) => Some(format!("`{name}` is set at {}", place(plan, span.start))),
-                None => span.is_none().then(|| "a default of the kind".to_owned()),
+                None => (span.is_none() && change.new.is_some()).then(|| "a default of the kind".to_owned()),
             };
             span
         }
