@@ -3,7 +3,7 @@
 use crate::job::StoppedAt;
 use crate::{Event, EventSink, Job, StopFlag};
 use anyhow::{Context as _, Result};
-use opdflow_cache::{Checkpoint, Lease, Object, Store};
+use opdflow_cache::{Checkpoint, Lease, Object, SaveError, Store};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -102,10 +102,8 @@ impl StageContext {
     /// # Errors
     /// The store cannot be read. A damaged checkpoint is no error: the one before it is taken.
     pub fn resume(&mut self, horizon: u64) -> Result<Option<Checkpoint>> {
-        if self.job.force {
-            self.store.checkpoints(&self.job.lineage).clear()?;
-        }
-        let found = self.store.checkpoints(&self.job.lineage).at_most(horizon)?;
+        // A forced run is there to be compared with the first: it goes all the way by itself.
+        let found = if self.job.force { None } else { self.store.checkpoints(&self.job.lineage).at_most(horizon)? };
         self.step = found.as_ref().map_or(0, |c| c.step);
         self.before = found.as_ref().map_or(0.0, |c| c.elapsed_seconds);
         self.started = Instant::now();
@@ -119,15 +117,23 @@ impl StageContext {
     /// # Errors
     /// What `write` says; a full disk.
     pub fn checkpoint(&mut self, step: u64, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        if self.job.force {
+            return Ok(());
+        }
         let metrics = self.metrics_path();
         let seconds = self.seconds();
-        self.store.checkpoints(&self.job.lineage).save(step, 2, seconds, |folder| -> Result<()> {
+        let saved = self.store.checkpoints(&self.job.lineage).save(step, seconds, 2, |folder| -> Result<()> {
             write(folder)?;
             if metrics.exists() {
                 std::fs::copy(&metrics, folder.join("metrics.jsonl")).context("keeping the metrics")?;
             }
             Ok(())
-        })?;
+        });
+        match saved {
+            Ok(_) => {}
+            Err(SaveError::Write(error)) => return Err(error),
+            Err(SaveError::Store(error)) => return Err(error).context("keeping a checkpoint"),
+        }
         self.last_checkpoint = Instant::now();
         self.events.send(&Event::Checkpointed { step });
         Ok(())

@@ -117,7 +117,7 @@ fn attempt(kind: &dyn Kind, job: &Job, events: &EventSink, stop: &StopFlag) -> R
         if let Some(lease) = store.try_lease(&job.lineage)? {
             break lease;
         }
-        let holder = store.lease_holder(&job.lineage)?;
+        let holder = store.lease_holder(&job.lineage);
         let (pid, note) = holder.map_or((0, String::new()), |h| (h.pid, h.note));
         events.send(&Event::Waiting { pid, note });
         if stop.raised() {
@@ -153,43 +153,17 @@ fn attempt(kind: &dyn Kind, job: &Job, events: &EventSink, stop: &StopFlag) -> R
         outputs.insert(port.name.to_owned(), Output { object, port_type: port.port_type.to_owned(), semantic: port.semantic });
     }
     let record = ActionRecord {
-        format: 1,
+        format: opdflow_cache::RECORD_FORMAT,
         key: job.key,
         lineage: job.lineage,
         manifest: job.manifest.clone(),
         outputs,
         seconds,
-        finished: now(),
+        finished: opdflow_cache::utc_now(),
         note: BTreeMap::from([("stage".to_owned(), job.name.clone()), ("device".to_owned(), job.device.clone())]),
     };
     store.publish(&record)?;
     store.clear_work(&lease)?;
     events.send(&Event::Published { seconds, found: false });
     Ok(Outcome::Published { found: false })
-}
-
-/// RFC 3339, UTC, whole seconds.
-fn now() -> String {
-    let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    // Civil date from days since 1970-01-01, by eras of 400 years counted from 0000-03-01.
-    let z = days + 719_468;
-    let (era, day_of_era) = (z / 146_097, z % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn now_is_rfc_3339() {
-        let now = super::now();
-        assert_eq!(now.len(), 20, "{now}");
-        assert!(now.starts_with("20") && now.ends_with('Z'), "{now}");
-    }
 }

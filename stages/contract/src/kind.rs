@@ -3,7 +3,7 @@
 use crate::StageContext;
 use crate::port::{Arity, Input, Output};
 use opdflow_cache::Digest;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize as _, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use std::path::Path;
 

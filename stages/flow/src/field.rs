@@ -3,44 +3,8 @@
 use crate::schedule::TRAIN_STEPS;
 use crate::lora::Lora;
 use crate::mmdit::Mmdit;
+use crate::text::embed::Embedded;
 use tch::{Kind, Tensor};
-
-/// What the text encoders give for a batch of prompts.
-pub struct Condition {
-    /// `[B, L, D]`: states of all tokens.
-    pub context: Tensor,
-    /// `[B, P]`: pooled states.
-    pub pooled: Tensor,
-}
-
-impl Condition {
-    /// The rows of `index`, repeats allowed.
-    #[must_use]
-    pub fn rows(&self, index: &[i64]) -> Self {
-        let index = Tensor::from_slice(index).to_device(self.context.device());
-        Self { context: self.context.index_select(0, &index), pooled: self.pooled.index_select(0, &index) }
-    }
-    /// `count` rows from `start`.
-    #[must_use]
-    pub fn narrow(&self, start: i64, count: i64) -> Self {
-        Self { context: self.context.narrow(0, start, count), pooled: self.pooled.narrow(0, start, count) }
-    }
-    /// Number of rows.
-    #[must_use]
-    pub fn len(&self) -> i64 {
-        self.context.size()[0]
-    }
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-    /// The same tensors again.
-    #[must_use]
-    pub fn share(&self) -> Self {
-        Self { context: self.context.shallow_clone(), pooled: self.pooled.shallow_clone() }
-    }
-}
 
 /// Classifier-free guidance: `v = v_empty + scale (v_prompt - v_empty)`. With scale 1 the empty prompt is not run.
 #[derive(Clone, Copy)]
@@ -48,7 +12,7 @@ pub struct Guidance<'a> {
     /// The scale.
     pub scale: f64,
     /// The encoded empty prompt, one row. It is not zeros.
-    pub empty: &'a Condition,
+    pub empty: &'a Embedded,
 }
 
 /// A network with the adapter and the guidance that it is run with.
@@ -66,7 +30,7 @@ impl Field<'_> {
     /// Velocity at `x`, `[B, C, H, W]`, at noise levels `sigma`, `[B]`; same shape as `x`, f32. With guidance both
     /// branches run as one batch, and a gradient flows through both.
     #[must_use]
-    pub fn velocity(&self, x: &Tensor, sigma: &Tensor, condition: &Condition) -> Tensor {
+    pub fn velocity(&self, x: &Tensor, sigma: &Tensor, condition: &Embedded) -> Tensor {
         let time = sigma * TRAIN_STEPS;
         if self.guidance.scale == 1.0 {
             return self.model.forward(x, &time, &condition.context, &condition.pooled, self.lora).to_kind(Kind::Float);
@@ -93,7 +57,7 @@ impl Field<'_> {
 
     /// [`Self::velocity`] at one noise level for the whole batch.
     #[must_use]
-    pub fn velocity_at(&self, x: &Tensor, sigma: f64, condition: &Condition) -> Tensor {
+    pub fn velocity_at(&self, x: &Tensor, sigma: f64, condition: &Embedded) -> Tensor {
         let sigma = Tensor::full([x.size()[0]], sigma, (Kind::Float, x.device()));
         self.velocity(x, &sigma, condition)
     }

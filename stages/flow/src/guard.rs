@@ -1,8 +1,9 @@
 //! GRPO-Guard: clipped policy gradients over SDE rollouts with a ratio that is centred and equally scaled at every step.
 
 use crate::advantage::Spread;
-use crate::field::{Condition, Field, Guidance};
+use crate::field::{Field, Guidance};
 use crate::lora::Lora;
+use crate::text::embed::Embedded;
 use crate::mmdit::Mmdit;
 use crate::objective::{Objective, Report};
 use crate::rollout::Keep;
@@ -65,7 +66,7 @@ pub struct Guard<'a> {
     /// The network.
     pub model: &'a Mmdit,
     /// The encoded empty prompt.
-    pub empty: &'a Condition,
+    pub empty: &'a Embedded,
     /// The trained adapter, which also samples.
     pub lora: &'a Lora,
     /// Prompts and reward.

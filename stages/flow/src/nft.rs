@@ -9,7 +9,7 @@ use crate::rollout::Keep;
 use crate::task::Task;
 use crate::teacher::{Canvas, Sampling, explore, per_sample};
 use crate::rng::{Choices, derive, normal};
-use crate::{Schedule, Solver, State, field::Condition, state::numbered};
+use crate::{Schedule, Solver, State, text::embed::Embedded, state::numbered};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
@@ -115,7 +115,7 @@ pub struct Nft<'a> {
     /// The network.
     pub model: &'a Mmdit,
     /// The encoded empty prompt.
-    pub empty: &'a Condition,
+    pub empty: &'a Embedded,
     /// The trained adapter.
     pub lora: &'a Lora,
     /// The sampling adapter.

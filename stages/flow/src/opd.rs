@@ -5,8 +5,9 @@
 //! the forward that is trained: it runs once, with its graph, the step's loss is back-propagated at once, and the
 //! state moves on detached. One student forward and the memory of one step, with the gradient of rollout-then-train.
 
-use crate::field::{Condition, Field, Guidance};
+use crate::field::{Field, Guidance};
 use crate::lora::Lora;
+use crate::text::embed::Embedded;
 use crate::mmdit::Mmdit;
 use crate::objective::{Objective, Report};
 use crate::task::{Task, prompts_of_round};
@@ -78,7 +79,7 @@ pub struct Opd<'a> {
     /// The network that student and teachers share.
     pub model: &'a Mmdit,
     /// The encoded empty prompt.
-    pub empty: &'a Condition,
+    pub empty: &'a Embedded,
     /// The student's adapter.
     pub lora: &'a Lora,
     /// Teachers, visited in this order.

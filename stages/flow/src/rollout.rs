@@ -1,6 +1,7 @@
 //! Sampling along a schedule, with or without keeping the way.
 
-use crate::field::{Condition, Field};
+use crate::field::Field;
+use crate::text::embed::Embedded;
 use crate::{Schedule, Solver, rng};
 use tch::Tensor;
 
@@ -33,7 +34,7 @@ pub enum Keep {
 
 /// Samples from `start` (noise, `[B, C, H, W]`) without gradients. The noise of step `j` depends on `seed` and `j` alone.
 #[must_use]
-pub fn rollout(field: &Field, condition: &Condition, start: &Tensor, schedule: &Schedule, solver: &Solver, seed: u64, keep: Keep) -> Rollout {
+pub fn rollout(field: &Field, condition: &Embedded, start: &Tensor, schedule: &Schedule, solver: &Solver, seed: u64, keep: Keep) -> Rollout {
     // The guard, not the closure: a panic that unwinds through the closure leaves gradients off.
     let _off = tch::no_grad_guard();
     let mut x = start.shallow_clone();

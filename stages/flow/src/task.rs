@@ -1,6 +1,6 @@
 //! A task: prompts, what the text encoders make of them, and a reward for pictures.
 
-use crate::field::Condition;
+use crate::text::embed::Embedded;
 use crate::rng::{Choices, derive};
 use anyhow::Result;
 use tch::Tensor;
@@ -15,7 +15,7 @@ pub trait Task {
     ///
     /// # Errors
     /// A prompt that cannot be tokenised.
-    fn condition(&self, prompts: &[usize]) -> Result<Condition>;
+    fn condition(&self, prompts: &[usize]) -> Result<Embedded>;
     /// Decodes `latents`, `[B, C, H, W]`, and scores them against the prompts of these indices, `B` of them.
     ///
     /// # Errors

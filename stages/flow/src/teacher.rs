@@ -1,7 +1,8 @@
 //! Reinforcement learning of a teacher: what DiffusionNFT and GRPO-Guard share.
 
 use crate::advantage::{self, Spread};
-use crate::field::{Condition, Field};
+use crate::field::Field;
+use crate::text::embed::Embedded;
 use crate::objective::Report;
 use crate::rollout::{Keep, Rollout, rollout};
 use crate::task::{Task, prompts_of_round};
@@ -62,7 +63,7 @@ impl Canvas {
 /// The pictures of one round with what was thought of them.
 pub struct Experience {
     /// One row a picture.
-    pub condition: Condition,
+    pub condition: Embedded,
     /// How they came about.
     pub rollout: Rollout,
     /// Advantage of each picture, `[B]` f32.

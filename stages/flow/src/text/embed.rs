@@ -41,10 +41,38 @@ impl Embedded {
         Embedded { context: of(|e| &e.context), pooled: of(|e| &e.pooled) }
     }
 
+    /// The rows of `index`, repeats allowed.
+    pub fn rows(&self, index: &[i64]) -> Embedded {
+        self.select(&Tensor::from_slice(index))
+    }
+
+    /// `count` rows from `start`.
+    pub fn narrow(&self, start: i64, count: i64) -> Embedded {
+        Embedded { context: self.context.narrow(0, start, count), pooled: self.pooled.narrow(0, start, count) }
+    }
+
     /// The same rows on another device and in another kind.
     pub fn to(&self, device: Device, kind: Kind) -> Embedded {
         let to = |t: &Tensor| t.to_device(device).to_kind(kind);
         Embedded { context: to(&self.context), pooled: to(&self.pooled) }
+    }
+}
+
+/// Prompts as ids of the three tokenizers.
+pub struct Tokens {
+    /// `[B, clip length]` (Int64) for each CLIP encoder.
+    pub clip: [Tensor; 2],
+    /// `[B, T5 length]` (Int64); none where the encoder was left out.
+    pub t5: Option<Tensor>,
+    /// Length of the T5 part, with or without encoder.
+    pub t5_length: i64,
+}
+
+impl Tokens {
+    /// The rows named by `index` `[n]` (Int64).
+    pub fn select(&self, index: &Tensor) -> Tokens {
+        let of = |t: &Tensor| t.index_select(0, index);
+        Tokens { clip: [of(&self.clip[0]), of(&self.clip[1])], t5: self.t5.as_ref().map(of), t5_length: self.t5_length }
     }
 }
 
@@ -93,30 +121,47 @@ impl TextEncoders {
         self.t5_tokenizer.as_ref().and_then(Tokenizer::max_length).map_or(wanted, |max| max.min(wanted))
     }
 
-    /// Embeds prompts, without gradients, in the encoders' kind. `max_sequence_length` is that of the T5 part alone
-    /// ([`MAX_SEQUENCE_LENGTH`] by default). All prompts go through in one batch.
-    pub fn embed<S: AsRef<str>>(&self, prompts: &[S], max_sequence_length: usize) -> Result<Embedded> {
-        let _guard = tch::no_grad_guard();
-        let (mut hidden, mut pooled) = (Vec::new(), Vec::new());
-        for (tokenizer, clip) in &self.clip {
+    /// Tokenises prompts. `max_sequence_length` is that of the T5 part alone ([`MAX_SEQUENCE_LENGTH`] by default).
+    pub fn tokens<S: AsRef<str>>(&self, prompts: &[S], max_sequence_length: usize) -> Result<Tokens> {
+        let clip = |which: usize| -> Result<Tensor> {
+            let (tokenizer, clip) = &self.clip[which];
             let ids = tokenizer.ids(prompts, self.clip_length())?;
             in_vocabulary(&ids, clip.config().vocab_size, "CLIP")?;
-            let out = clip.forward(&ids)?;
-            hidden.push(out.hidden);
-            pooled.push(out.pooled);
-        }
-        let clip = Tensor::cat(&hidden, -1);
-        let clip = clip.constant_pad_nd([0, self.width - clip.size()[2]]);
+            Ok(ids)
+        };
         let length = self.t5_length(max_sequence_length);
         let t5 = match (&self.t5, &self.t5_tokenizer) {
             (Some(t5), Some(tokenizer)) => {
                 let ids = tokenizer.ids(prompts, length)?;
                 in_vocabulary(&ids, t5.config().vocab_size, "T5")?;
-                t5.forward(&ids)?.to_kind(clip.kind())
+                Some(ids)
             }
-            _ => Tensor::zeros([prompts.len() as i64, length as i64, self.width], (clip.kind(), clip.device())),
+            _ => None,
+        };
+        Ok(Tokens { clip: [clip(0)?, clip(1)?], t5, t5_length: length as i64 })
+    }
+
+    /// Encodes tokens in one batch, with gradients where the caller has them on.
+    pub fn encode(&self, tokens: &Tokens) -> Result<Embedded> {
+        let (mut hidden, mut pooled) = (Vec::new(), Vec::new());
+        for ((_, clip), ids) in self.clip.iter().zip(&tokens.clip) {
+            let out = clip.forward(ids)?;
+            hidden.push(out.hidden);
+            pooled.push(out.pooled);
+        }
+        let clip = Tensor::cat(&hidden, -1);
+        let clip = clip.constant_pad_nd([0, self.width - clip.size()[2]]);
+        let t5 = match (&self.t5, &tokens.t5) {
+            (Some(t5), Some(ids)) => t5.forward(ids)?.to_kind(clip.kind()),
+            _ => Tensor::zeros([clip.size()[0], tokens.t5_length, self.width], (clip.kind(), clip.device())),
         };
         Ok(Embedded { context: Tensor::cat(&[clip, t5], 1), pooled: Tensor::cat(&pooled, -1) })
+    }
+
+    /// Embeds prompts, without gradients, in the encoders' kind.
+    pub fn embed<S: AsRef<str>>(&self, prompts: &[S], max_sequence_length: usize) -> Result<Embedded> {
+        let _guard = tch::no_grad_guard();
+        self.encode(&self.tokens(prompts, max_sequence_length)?)
     }
 }
 

@@ -1,0 +1,88 @@
+//! Adapters as artefacts: a peft folder, and beside it the digest of the base that it belongs to.
+
+use crate::studio::Studio;
+use anyhow::{Context as _, Result};
+use opdflow_flow::lora::{Lora, LoraConfig};
+use opdflow_stage::cache::Digest;
+use opdflow_stage::{Fault, StageContext};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use tch::{Tensor, no_grad};
+
+/// The file beside the peft files.
+const ORIGIN: &str = "opdflow.json";
+
+#[derive(Serialize, Deserialize)]
+struct Origin {
+    base: Digest,
+}
+
+/// Rank, scale and place of an adapter, as recipes write it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Shape {
+    /// Inner dimension.
+    pub rank: i64,
+    /// The adapter's output is multiplied by `alpha / rank`.
+    pub alpha: f64,
+    /// Module names, matched by their last components as in peft.
+    pub targets: Vec<String>,
+}
+
+impl Default for Shape {
+    /// The papers': rank 32, alpha 64, the eight projections of the joint attention.
+    fn default() -> Self {
+        let LoraConfig { rank, alpha, targets } = LoraConfig::joint_attention(32, 64.0);
+        Self { rank, alpha, targets }
+    }
+}
+
+impl Shape {
+    /// A fresh adapter of this shape for the model.
+    ///
+    /// # Errors
+    /// No module of the model is a target.
+    pub fn fresh(&self, studio: &Studio, seed: u64) -> Result<Lora> {
+        let config = LoraConfig { rank: self.rank, alpha: self.alpha, targets: self.targets.clone() };
+        let model = &studio.pipeline.transformer;
+        Lora::init(&config, &model.linears(), seed, studio.canvas.device).map_err(|e| Fault::user(format!("{e:#}")).into())
+    }
+}
+
+/// Writes `lora` with `values` in place of its own parameters, in their order.
+///
+/// # Errors
+/// The disk is full.
+pub fn save(lora: &Lora, values: &[Tensor], base: Digest, folder: &Path) -> Result<()> {
+    let copy = lora.detached();
+    no_grad(|| copy.parameters().iter_mut().zip(values).for_each(|(mine, value)| mine.copy_(value)));
+    copy.save(folder)?;
+    let origin = serde_json::to_string_pretty(&Origin { base })? + "\n";
+    std::fs::write(folder.join(ORIGIN), origin).with_context(|| format!("writing {}", folder.join(ORIGIN).display()))
+}
+
+/// Reads an adapter for the model in `studio`.
+///
+/// # Errors
+/// It belongs to another base, lacks tensors, or is damaged.
+pub fn load(folder: &Path, studio: &Studio, port: &str) -> Result<Lora> {
+    if let Ok(text) = std::fs::read_to_string(folder.join(ORIGIN)) {
+        let origin: Origin = serde_json::from_str(&text).with_context(|| folder.join(ORIGIN).display().to_string())?;
+        if origin.base != studio.base {
+            let fault = Fault::user(format!(
+                "the adapter on `{port}` was trained on base {}, but the base here is {}", origin.base.short(), studio.base.short()
+            ));
+            return Err(fault.help("give the stage the base that the adapter was trained on").into());
+        }
+    }
+    let model = &studio.pipeline.transformer;
+    Lora::load(folder, &model.linears(), studio.canvas.device).map_err(|e| Fault::user(format!("the adapter on `{port}`: {e:#}")).into())
+}
+
+/// Reads the adapter on an input port.
+///
+/// # Errors
+/// As for [`load`]; nothing on the port.
+pub fn input(context: &StageContext, port: &str, studio: &Studio) -> Result<Lora> {
+    load(&context.input(port)?, studio, port)
+}

@@ -1,0 +1,123 @@
+//! The miniature inside the program: a model folder, its weights included.
+
+use anyhow::{Context as _, Result};
+use opdflow_stage::cache::Digest;
+use std::path::{Path, PathBuf};
+
+include!(concat!(env!("OUT_DIR"), "/mini.rs"));
+
+/// A model folder that is part of the program.
+#[derive(Clone, Copy)]
+pub struct Bundle(&'static [(&'static str, &'static [u8])]);
+
+/// The bundle that a source such as `bundled:mini` names.
+#[must_use]
+pub fn named(source: &str) -> Option<Bundle> {
+    (source == "bundled:mini").then_some(Bundle(MINI))
+}
+
+/// Whether a file of a model folder is layout (configuration, tokenizer) and not weights.
+#[must_use]
+pub fn is_layout(relative: &Path) -> bool {
+    relative.extension().is_none_or(|e| e != "safetensors")
+}
+
+impl Bundle {
+    /// Digest of everything.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.digest_of(|_| true)
+    }
+
+    /// Digest of configuration and tokenizers alone.
+    #[must_use]
+    pub fn layout_digest(&self) -> Digest {
+        self.digest_of(is_layout)
+    }
+
+    fn digest_of(&self, keep: impl Fn(&Path) -> bool) -> Digest {
+        listing_digest(self.0.iter().map(|(p, b)| (Path::new(*p), Digest::of(b))).filter(|(p, _)| keep(p)))
+    }
+
+    /// Whether there are weights.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.0.iter().any(|(p, _)| !is_layout(Path::new(p)))
+    }
+
+    /// Writes the files that `keep` accepts below `to`.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub fn place(&self, to: &Path, keep: impl Fn(&Path) -> bool) -> Result<()> {
+        for (relative, bytes) in self.0 {
+            if keep(Path::new(relative)) {
+                let path = to.join(relative);
+                if let Some(folder) = path.parent() {
+                    std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+                }
+                std::fs::write(&path, bytes).with_context(|| path.display().to_string())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Digest of a list of files: names and contents, each with its length, in the order of names.
+pub fn listing_digest<'a>(files: impl Iterator<Item = (&'a Path, Digest)>) -> Digest {
+    let mut lines: Vec<(String, Digest)> = files.map(|(p, d)| (p.to_string_lossy().replace('\\', "/"), d)).collect();
+    lines.sort();
+    let mut bytes = Vec::new();
+    for (name, digest) in lines {
+        bytes.extend((name.len() as u64).to_le_bytes());
+        bytes.extend(name.as_bytes());
+        bytes.extend(digest.to_string().as_bytes());
+    }
+    Digest::of(&bytes)
+}
+
+/// All files below `folder`, relative to it, sorted.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
+    fn walk(folder: &Path, relative: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+        let here = folder.join(relative);
+        for entry in std::fs::read_dir(&here).with_context(|| format!("reading the folder {}", here.display()))? {
+            let entry = entry?;
+            let below = relative.join(entry.file_name());
+            if entry.path().is_dir() { walk(folder, &below, found)? } else { found.push(below) }
+        }
+        Ok(())
+    }
+    let mut found = Vec::new();
+    walk(folder, Path::new(""), &mut found)?;
+    found.sort();
+    Ok(found)
+}
+
+/// Copies the files below `from` that `keep` accepts.
+///
+/// # Errors
+/// A file cannot be read or written.
+pub fn copy_folder(from: &Path, to: &Path, keep: impl Fn(&Path) -> bool) -> Result<()> {
+    for relative in files_below(from)?.iter().filter(|p| keep(p)) {
+        let path = to.join(relative);
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        }
+        std::fs::copy(from.join(relative), &path).with_context(|| format!("copying {}", relative.display()))?;
+    }
+    Ok(())
+}
+
+/// Puts a copy of `from` where `to` was.
+///
+/// # Errors
+/// A file cannot be read or written.
+pub fn replace_folder(from: &Path, to: &Path) -> Result<()> {
+    if to.exists() {
+        std::fs::remove_dir_all(to).with_context(|| to.display().to_string())?;
+    }
+    copy_folder(from, to, |_| true)
+}

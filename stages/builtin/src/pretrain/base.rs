@@ -1,0 +1,217 @@
+//! `pretrain_base`: text encoders and transformer of the miniature by flow matching.
+
+use super::{Schooling, captions, layout_asset, place_layout, samples};
+use crate::learn::{Plain, learn};
+use crate::pictures::to_tensor;
+use anyhow::{Context as _, Result};
+use opdflow_flow::config::read_json;
+use opdflow_flow::mmdit::{Mmdit, MmditConfig};
+use opdflow_flow::muon::Muon;
+use opdflow_flow::objective::{Objective, Report};
+use opdflow_flow::pipeline::{Folder, SchedulerConfig};
+use opdflow_flow::rng::{self, Choices, derive};
+use opdflow_flow::schedule::{TRAIN_STEPS, shifted};
+use opdflow_flow::task::prompts_of_round;
+use opdflow_flow::text::clip::ClipText;
+use opdflow_flow::text::embed::{MAX_SEQUENCE_LENGTH, TextEncoders, Tokens};
+use opdflow_flow::text::t5::T5Encoder;
+use opdflow_flow::text::tokenizer::Tokenizer;
+use opdflow_flow::train::Learner;
+use opdflow_flow::vae::Vae;
+use opdflow_flow::weights::{Weights, save_tensors};
+use opdflow_stage::port::{Input, Output};
+use opdflow_stage::{Asset, Description, ParamDoc, ParamFault, Resources, Stage, StageContext};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+/// The stage kind.
+pub struct PretrainBase;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Params {
+    layout: String,
+    training: Schooling,
+    wrong: f64,
+    drop_caption: f64,
+    threads: usize,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Self { layout: "bundled:mini".to_owned(), training: Schooling::default(), wrong: 0.25, drop_caption: 0.1, threads: 1 }
+    }
+}
+
+/// The parts that are trained, with the folder each is saved to.
+const PARTS: [&str; 4] = ["transformer", "text_encoder", "text_encoder_2", "text_encoder_3"];
+
+impl Stage for PretrainBase {
+    type Params = Params;
+
+    fn describe(&self) -> Description {
+        Description {
+            kind: "pretrain_base",
+            semantics: 1,
+            about: "Trains text encoders and transformer together by flow matching on the miniature world, with a share of captions wrong, so that the model knows everything and does nothing reliably.",
+            inputs: const { &[Input::one("vae", &["vae"], "the autoencoder")] },
+            outputs: const { &[Output::new("model", "model", "a model folder in diffusers layout, f16")] },
+            params: &[
+                ParamDoc { name: "layout", about: "configuration files and tokenizers: `bundled:mini` or a folder in diffusers layout" },
+                ParamDoc { name: "training", about: "steps, batch, pictures, optimiser, pace, ema" },
+                ParamDoc { name: "wrong", about: "share of pictures that show something other than their caption says, 0 to 1" },
+                ParamDoc { name: "drop_caption", about: "share of captions replaced by the empty one, for guidance, 0 to 1" },
+                ParamDoc { name: "threads", about: "threads; outside the key" },
+            ],
+            outside_key: &["layout", "threads"],
+            seeded: true,
+            numeric: true,
+        }
+    }
+
+    fn check(&self, params: &Params) -> Vec<ParamFault> {
+        let share = |name: &str, value: f64| (!(0.0..=1.0).contains(&value)).then(|| ParamFault::new(name, format!("`{name}` is {value}, expected a share from 0 to 1")));
+        share("wrong", params.wrong).into_iter().chain(share("drop_caption", params.drop_caption)).collect()
+    }
+
+    fn assets(&self, params: &Params, folder: &Path) -> Result<Vec<Asset>, ParamFault> {
+        Ok(vec![layout_asset(&params.layout, folder)?])
+    }
+
+    fn resources(&self, params: &Params) -> Resources {
+        Resources { cpus: params.threads, memory: 3 << 30, gpu: true }
+    }
+
+    fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
+        let device = crate::studio::device(context)?;
+        let out = context.output("model");
+        place_layout(&params.layout, &context.job().folder.clone(), &out)?;
+        crate::bundle::replace_folder(&context.input("vae")?, &out.join("vae"))?;
+        let vae = Folder::open(&out)?.vae(device)?;
+        let seed = context.job().seed;
+        let parts: Vec<Weights> = (0..PARTS.len()).map(|i| Weights::new_random(derive(seed, "part", i as u64), device)).collect();
+        let config: MmditConfig = read_json(&out.join("transformer/config.json"))?;
+        let model = Mmdit::new(&parts[0].root(), &config)?;
+        let text = fresh_text(&out, &parts, &config)?;
+        let scheduler: SchedulerConfig = read_json(&out.join("scheduler/scheduler_config.json"))?;
+
+        let named: Vec<(String, Tensor)> = PARTS.iter().zip(&parts).flat_map(|(part, w)| w.trainable().into_iter().map(move |(n, t)| (format!("{part}/{n}"), t))).collect();
+        let training = &params.training;
+        let lesson = Lesson::draw(training.pictures, seed, params.wrong, &vae, &text, device, context)?;
+        let mut objective = FlowMatching { model: &model, text: &text, lesson, batch: training.batch, shift: scheduler.shift, drop: params.drop_caption, seed, device };
+        let leaves = named.iter().map(|(_, t)| t.shallow_clone()).collect();
+        let optimiser = Muon::new(training.optimiser.clone(), &named, is_table);
+        let mut learner = Learner::new(leaves, optimiser, training.ema.clone(), training.pace);
+        learn(context, &mut learner, &mut objective, &mut Plain, training.steps, 50)?;
+
+        for (part, weights) in PARTS.iter().zip(&parts) {
+            let prefix = format!("{part}/");
+            let mut tensors: Vec<(String, Tensor)> = named.iter().zip(learner.average())
+                .filter_map(|((n, _), a)| n.strip_prefix(&prefix).map(|n| (n.to_owned(), a.shallow_clone()))).collect();
+            // Buffers, such as the positional table, are saved with the parameters, as upstream does.
+            tensors.extend(weights.tensors().into_iter().filter(|(_, t)| !t.requires_grad()));
+            let file = if *part == "transformer" { "diffusion_pytorch_model.safetensors" } else { "model.safetensors" };
+            save_tensors(out.join(part).join(file), &tensors, Kind::Half)?;
+        }
+        Ok(())
+    }
+}
+
+/// Embedding tables and the positional ones, which Muon must not touch; nor the first and the last layer.
+fn is_table(name: &str) -> bool {
+    ["embedding", "embed_tokens", "shared", "relative_attention_bias", "proj_out", "pos_embed"].iter().any(|t| name.contains(t))
+}
+
+fn fresh_text(folder: &Path, parts: &[Weights], config: &MmditConfig) -> Result<TextEncoders> {
+    let clip = |i: usize, suffix: &str| -> Result<(Tokenizer, ClipText)> {
+        let tokenizer = Tokenizer::clip(folder.join(format!("tokenizer{suffix}")))?;
+        let config = read_json(&folder.join(format!("text_encoder{suffix}/config.json")))?;
+        Ok((tokenizer, ClipText::new(&parts[i].root(), &config)?))
+    };
+    let t5 = T5Encoder::new(&parts[3].root(), &read_json(&folder.join("text_encoder_3/config.json"))?)?;
+    let text = TextEncoders {
+        clip: [clip(1, "")?, clip(2, "_2")?],
+        t5: Some(t5),
+        t5_tokenizer: Some(Tokenizer::t5(folder.join("tokenizer_3"))?),
+        width: config.joint_attention_dim,
+    };
+    text.check(config.pooled_projection_dim)?;
+    Ok(text)
+}
+
+/// Latents with the tokens of their captions, drawn once.
+struct Lesson {
+    /// `[N, C, h, w]`, scaled as the transformer sees them.
+    latents: Tensor,
+    tokens: Tokens,
+    empty: Tokens,
+}
+
+impl Lesson {
+    fn draw(count: usize, seed: u64, wrong: f64, vae: &Vae, text: &TextEncoders, device: Device, context: &mut StageContext) -> Result<Self> {
+        let _off = tch::no_grad_guard();
+        let prompts = captions(count, seed);
+        let (mut latents, mut words) = (Vec::new(), Vec::new());
+        for start in (0..count).step_by(256) {
+            let end = (start + 256).min(count);
+            let (pictures, captions): (Vec<_>, Vec<_>) = samples(&prompts, seed, start..end, wrong)?.into_iter().map(|s| (s.picture, s.caption)).unzip();
+            latents.push(vae.scale(&vae.encode(&to_tensor(&pictures).to_device(device)).mode()));
+            words.extend(captions);
+            if context.should_stop() {
+                return Err(context.stopped(0));
+            }
+        }
+        let tokens = text.tokens(&words, MAX_SEQUENCE_LENGTH).context("tokenising the captions")?;
+        Ok(Self { latents: Tensor::cat(&latents, 0), tokens, empty: text.tokens(&[""], MAX_SEQUENCE_LENGTH)? })
+    }
+}
+
+/// Flow matching: the network learns `noise - picture` at `x_t = (1 - t) picture + t noise`, with logit-normal times
+/// pushed through the schedule's own shift, so that training sees the levels that sampling visits.
+struct FlowMatching<'a> {
+    model: &'a Mmdit,
+    text: &'a TextEncoders,
+    lesson: Lesson,
+    batch: usize,
+    shift: f64,
+    drop: f64,
+    seed: u64,
+    device: Device,
+}
+
+impl FlowMatching<'_> {
+    fn condition(&self, index: &Tensor, round: u64) -> Result<opdflow_flow::text::embed::Embedded> {
+        let mut choices = Choices::new(derive(self.seed, "drop", round));
+        let kept: Vec<f32> = (0..self.batch).map(|_| if choices.unit() < self.drop { 0.0 } else { 1.0 }).collect();
+        let kept = Tensor::from_slice(&kept).to_kind(Kind::Int64);
+        let mix = |own: &Tensor, empty: &Tensor| own * kept.unsqueeze(1) + empty * (1i64 - kept.unsqueeze(1));
+        let (own, empty) = (self.lesson.tokens.select(index), &self.lesson.empty);
+        let tokens = Tokens {
+            clip: [mix(&own.clip[0], &empty.clip[0]), mix(&own.clip[1], &empty.clip[1])],
+            t5: own.t5.as_ref().zip(empty.t5.as_ref()).map(|(o, e)| mix(o, e)),
+            t5_length: own.t5_length,
+        };
+        self.text.encode(&tokens)
+    }
+}
+
+impl Objective for FlowMatching<'_> {
+    fn accumulate(&mut self, round: u64, _update: usize) -> Result<Report> {
+        let total = self.lesson.latents.size()[0] as usize;
+        let chosen: Vec<i64> = prompts_of_round(total, self.batch, self.seed, round).into_iter().map(|i| i as i64).collect();
+        let index = Tensor::from_slice(&chosen);
+        let x0 = self.lesson.latents.index_select(0, &index);
+        let condition = self.condition(&index, round)?;
+        let noise = rng::normal(&x0.size(), derive(self.seed, "noise", round), self.device);
+        let u = rng::normal(&[self.batch as i64], derive(self.seed, "times", round), self.device).sigmoid();
+        let t = &u * self.shift / (&u * (self.shift - 1.0) + 1.0);
+        debug_assert!((shifted(0.5, self.shift) - self.shift / (1.0 + self.shift)).abs() < 1e-9);
+        let at = t.view([-1, 1, 1, 1]);
+        let xt = &x0 + &at * (&noise - &x0);
+        let v = self.model.forward(&xt, &(&t * TRAIN_STEPS), &condition.context, &condition.pooled, None);
+        let loss = (v - (&noise - &x0)).square().mean(Kind::Float);
+        loss.backward();
+        Ok(vec![("loss".into(), loss.double_value(&[]))])
+    }
+}

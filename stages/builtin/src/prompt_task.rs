@@ -1,0 +1,43 @@
+//! Prompts with a reward, as the training objectives want them.
+
+use crate::record::Record;
+use crate::studio::Studio;
+use anyhow::{Context as _, Result};
+use opdflow_flow::task::Task;
+use opdflow_flow::text::embed::Embedded;
+use opdflow_rewards::{Reward, Subject, Weighted};
+use tch::Tensor;
+
+/// A task over a list of prompts.
+pub struct PromptTask<'a> {
+    /// Its name, for metrics.
+    pub name: String,
+    /// Encoders and decoder.
+    pub studio: &'a Studio,
+    /// The prompts.
+    pub records: Vec<Record>,
+    /// The reward; a distilled task has none.
+    pub reward: Option<Weighted>,
+}
+
+impl Task for PromptTask<'_> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn prompts(&self) -> usize {
+        self.records.len()
+    }
+
+    fn condition(&self, prompts: &[usize]) -> Result<Embedded> {
+        let words: Vec<&str> = prompts.iter().map(|&i| self.records[i].text.as_str()).collect();
+        self.studio.embed(&words)
+    }
+
+    fn score(&mut self, latents: &Tensor, prompts: &[usize]) -> Result<Vec<f64>> {
+        let reward = self.reward.as_ref().context("a task without a reward cannot be scored")?;
+        let pictures = self.studio.decode(latents);
+        let subjects: Vec<Subject> = prompts.iter().map(|&i| self.records[i].subject()).collect();
+        Ok(reward.score(&pictures, &subjects).map_err(|e| opdflow_stage::Fault::user(e.to_string()))?.into_iter().map(|s| s.value).collect())
+    }
+}

@@ -1,0 +1,84 @@
+//! Rewards by name, as recipes spell them: `reward: {ocr: 1.0, looks: 0.5}`.
+
+use anyhow::Result;
+use opdflow_rewards::{Geneval, Looks, Ocr, Reward, Weighted, ocr};
+use opdflow_stage::cache::Digest;
+use opdflow_stage::{Asset, Fault, ParamFault};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Rewards with their weights.
+pub type Weights = BTreeMap<String, f64>;
+
+/// The names that a recipe may use.
+pub const NAMES: [&str; 3] = ["geneval", "looks", "ocr"];
+
+/// What is wrong with the names or weights below the parameter `param`.
+#[must_use]
+pub fn check(param: &str, weights: &Weights) -> Vec<ParamFault> {
+    if weights.is_empty() {
+        return vec![ParamFault::new(param, "no reward is given").help(format!("name one or more of {}", NAMES.join(", ")))];
+    }
+    let mut faults = Vec::new();
+    for (name, weight) in weights {
+        if !NAMES.contains(&name.as_str()) {
+            faults.push(ParamFault::new(format!("{param}.{name}"), format!("no reward is named `{name}`")).help(format!("there are {}", NAMES.join(", "))));
+        }
+        if !weight.is_finite() {
+            faults.push(ParamFault::new(format!("{param}.{name}"), format!("the weight is {weight}, expected a number")));
+        }
+    }
+    faults
+}
+
+/// Where the recogniser's files lie: `$OPDFLOW_DEPS`, or `.deps` beside the build folder of this program.
+#[must_use]
+pub fn deps() -> PathBuf {
+    if let Some(folder) = std::env::var_os("OPDFLOW_DEPS") {
+        return folder.into();
+    }
+    let exe = std::env::current_exe().unwrap_or_default();
+    let beside = exe.ancestors().skip(1).map(|a| a.join(".deps")).find(|d| d.is_dir());
+    beside.unwrap_or_else(|| PathBuf::from(".deps"))
+}
+
+/// Files from outside the store that these rewards read. Their content is pinned, so the digest is that of the pin.
+#[must_use]
+pub fn assets<'a>(names: impl Iterator<Item = &'a String>) -> Vec<Asset> {
+    if names.into_iter().any(|n| n == "ocr") {
+        let pin = |name: &str, sha256: &str| Asset { name: name.to_owned(), digest: Digest::of(sha256.as_bytes()) };
+        vec![pin("ppocr.det", ocr::DET_SHA256), pin("ppocr.rec", ocr::REC_SHA256)]
+    } else {
+        Vec::new()
+    }
+}
+
+/// One reward.
+///
+/// # Errors
+/// Its files are missing.
+pub fn one(name: &str) -> Result<Box<dyn Reward>> {
+    Ok(match name {
+        "geneval" => Box::new(Geneval::new(opdflow_rewards::detector::Shapes, opdflow_rewards::geneval::Quirks::default())),
+        "looks" => Box::new(Looks),
+        "ocr" => {
+            let deps = deps();
+            let assets = ocr::Assets {
+                onnxruntime: deps.join("onnxruntime/libonnxruntime.so"),
+                det: deps.join("ppocr/det.onnx"),
+                rec: deps.join("ppocr/rec.onnx"),
+            };
+            Box::new(Ocr::load(&assets).map_err(|e| Fault::user(e.to_string()))?)
+        }
+        other => return Err(Fault::user(format!("no reward is named `{other}`")).into()),
+    })
+}
+
+/// The weighted sum of several.
+///
+/// # Errors
+/// As for [`one`].
+pub fn weighted(weights: &Weights) -> Result<Weighted> {
+    let parts = weights.iter().map(|(name, weight)| Ok((*weight, one(name)?))).collect::<Result<Vec<_>>>()?;
+    Weighted::new(parts).map_err(|e| Fault::user(e.to_string()).into())
+}

@@ -1,0 +1,115 @@
+//! Scores as artefacts, and how a set of pictures gets them.
+
+use crate::record::Record;
+use anyhow::{Context as _, Result};
+use opdflow_rewards::{Picture, Reward, Subject};
+use opdflow_stage::Fault;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The mean of one number over the prompts of a set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Mean {
+    /// The mean.
+    pub mean: f64,
+    /// Its standard error.
+    pub error: f64,
+    /// Number of prompts.
+    pub n: usize,
+}
+
+impl Mean {
+    fn of(values: &[f64]) -> Self {
+        let n = values.len();
+        let mean = values.iter().sum::<f64>() / n.max(1) as f64;
+        let spread = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n.saturating_sub(1).max(1) as f64;
+        Self { mean, error: (spread / n.max(1) as f64).sqrt(), n }
+    }
+}
+
+/// Mean scores of a model: set of prompts, then column. A column is a reward's name (its headline: GenEval's official
+/// accuracy, the value of any other) or `reward.part`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Scores {
+    /// Columns by set.
+    pub sets: BTreeMap<String, BTreeMap<String, Mean>>,
+}
+
+impl Scores {
+    /// The mean of `column`, on the set of the reward's own name if it has it, else on the first set that has it.
+    #[must_use]
+    pub fn mean(&self, column: &str) -> Option<&Mean> {
+        let own = column.split('.').next().unwrap_or(column);
+        self.sets.get(own).and_then(|s| s.get(column)).or_else(|| self.sets.values().find_map(|s| s.get(column)))
+    }
+
+    /// Reads scores.
+    ///
+    /// # Errors
+    /// The file is not one that [`Scores::write`] wrote.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+        serde_json::from_str(&text).with_context(|| format!("{} holds no scores", path.display()))
+    }
+
+    /// Writes them.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        std::fs::write(path, serde_json::to_string_pretty(self)? + "\n").with_context(|| path.display().to_string())
+    }
+}
+
+/// Which part of a reward is reported under its name; its value where none is.
+fn headline(reward: &str) -> Option<&'static str> {
+    // Training uses GenEval's partial score, the benchmark its accuracy.
+    (reward == "geneval").then_some("correct")
+}
+
+/// Every column of `reward` for every picture.
+///
+/// # Errors
+/// A prompt lacks what the reward needs.
+pub fn columns(reward: &dyn Reward, pictures: &[Picture], records: &[Record]) -> Result<BTreeMap<String, Vec<f64>>> {
+    let subjects: Vec<Subject> = records.iter().map(Record::subject).collect();
+    let scores = reward.score(pictures, &subjects).map_err(|e| Fault::user(e.to_string()))?;
+    let name = reward.name();
+    let mut columns: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for score in &scores {
+        let head = headline(name).and_then(|part| score.parts.get(part)).copied().unwrap_or(score.value);
+        columns.entry(name.to_owned()).or_default().push(head);
+        columns.entry(format!("{name}.reward")).or_default().push(score.value);
+        for (part, value) in &score.parts {
+            columns.entry(format!("{name}.{part}")).or_default().push(*value);
+        }
+    }
+    Ok(columns)
+}
+
+/// The means of columns.
+#[must_use]
+pub fn means(columns: &BTreeMap<String, Vec<f64>>) -> BTreeMap<String, Mean> {
+    columns.iter().map(|(name, values)| (name.clone(), Mean::of(values))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mean_and_its_error() {
+        let m = Mean::of(&[1.0, 2.0, 3.0, 4.0]);
+        assert!((m.mean - 2.5).abs() < 1e-12);
+        assert!((m.error - (5.0_f64 / 3.0 / 4.0).sqrt()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_column_comes_from_its_own_set_first() {
+        let set = |v: f64| BTreeMap::from([("ocr".to_owned(), Mean { mean: v, error: 0.0, n: 1 })]);
+        let scores = Scores { sets: BTreeMap::from([("geneval".into(), set(0.1)), ("ocr".into(), set(0.9))]) };
+        assert!((scores.mean("ocr").unwrap().mean - 0.9).abs() < 1e-12);
+        assert!(scores.mean("looks").is_none());
+    }
+}

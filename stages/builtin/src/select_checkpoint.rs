@@ -1,0 +1,290 @@
+//! `select_checkpoint`: the best candidate of a run, by a stated rule.
+
+use crate::record::{self, Record};
+use crate::score::{self, Mean};
+use crate::studio::{Shot, Studio};
+use crate::train_teacher::{micro, one};
+use crate::{adapter, bundle, reward};
+use anyhow::{Context as _, Result};
+use opdflow_flow::lora::Lora;
+use opdflow_stage::port::{Input, Output};
+use opdflow_stage::{Asset, Description, Fault, ParamDoc, ParamFault, Resources, Stage, StageContext};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+/// The stage kind.
+pub struct SelectCheckpoint;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Params {
+    maximise: String,
+    #[serde(default)]
+    guard: BTreeMap<String, f64>,
+    #[serde(default)]
+    last: Option<usize>,
+    #[serde(default = "twenty_steps")]
+    shot: Shot,
+    #[serde(default)]
+    size: Option<i64>,
+    #[serde(default = "micro")]
+    micro_batch: usize,
+    #[serde(default = "one")]
+    threads: usize,
+}
+
+fn twenty_steps() -> Shot {
+    Shot { steps: 20, ..Shot::default() }
+}
+
+impl Params {
+    fn columns(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.maximise).chain(self.guard.keys())
+    }
+}
+
+/// The reward that a column belongs to: `geneval.strict` is one of `geneval`'s.
+fn reward_of(column: &str) -> &str {
+    column.split('.').next().unwrap_or(column)
+}
+
+/// A candidate with its scores.
+#[derive(Clone, Debug, Serialize)]
+struct Candidate {
+    step: String,
+    scores: BTreeMap<String, Mean>,
+    /// The first guard that it breaks, if it breaks one.
+    breaks: Option<String>,
+}
+
+impl Stage for SelectCheckpoint {
+    type Params = Params;
+
+    fn describe(&self) -> Description {
+        Description {
+            kind: "select_checkpoint",
+            semantics: 1,
+            about: "Scores every candidate on validation prompts and takes the one with the highest `maximise` among those that keep every guard; of equals, the earliest. If none keeps the guards, it fails and shows the table.",
+            inputs: const { &[
+                Input::one("base", &["model"], "the base model; guards are measured against it"),
+                Input::one("candidates", &["candidates"], "a teacher's candidates"),
+                Input::many("prompts", &["prompts"], "validation prompts, under the name of the reward that they are for"),
+            ] },
+            outputs: const { &[
+                Output::new("lora", "lora", "the chosen adapter"),
+                Output::new("candidates", "markdown", "the table of candidates with the choice"),
+                Output::new("choice", "json", "the same as data"),
+            ] },
+            params: &[
+                ParamDoc { name: "maximise", about: "column to be highest: a reward's name, or one of its parts such as `geneval.strict`" },
+                ParamDoc { name: "guard", about: "columns that must not fall below the base's by more than this: `{looks: 0.05}`" },
+                ParamDoc { name: "last", about: "only this many of the last candidates are scored; all if absent" },
+                ParamDoc { name: "shot", about: "`{steps, guidance, solver, seed}`; 20 Euler steps if absent" },
+                ParamDoc { name: "size", about: "side of a picture in pixels; the model's own if absent" },
+                ParamDoc { name: "micro_batch", about: "largest batch of one forward; outside the key" },
+                ParamDoc { name: "threads", about: "threads; outside the key" },
+            ],
+            outside_key: &["micro_batch", "threads"],
+            seeded: false,
+            numeric: true,
+        }
+    }
+
+    fn check(&self, params: &Params) -> Vec<ParamFault> {
+        let mut faults = Vec::new();
+        let known = |column: &str| reward::NAMES.contains(&reward_of(column));
+        let help = || format!("there are {} and their parts, such as `geneval.strict`", reward::NAMES.join(", "));
+        if !known(&params.maximise) {
+            faults.push(ParamFault::new("maximise", format!("no reward is named `{}`", params.maximise)).help(help()));
+        }
+        for name in params.guard.keys().filter(|n| !known(n)) {
+            faults.push(ParamFault::new(format!("guard.{name}"), format!("no reward is named `{name}`")).help(help()));
+        }
+        if params.last == Some(0) {
+            faults.push(ParamFault::new("last", "`last` is 0, expected at least 1"));
+        }
+        faults
+    }
+
+    fn assets(&self, params: &Params, _folder: &Path) -> Result<Vec<Asset>, ParamFault> {
+        let names: Vec<String> = params.columns().map(|c| reward_of(c).to_owned()).collect();
+        Ok(reward::assets(names.iter()))
+    }
+
+    fn resources(&self, params: &Params) -> Resources {
+        Resources { cpus: params.threads, memory: 1 << 30, gpu: true }
+    }
+
+    fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
+        let studio = Studio::open(context, "base", params.micro_batch, params.size)?;
+        let folder = context.input("candidates")?;
+        let mut steps: Vec<String> = std::fs::read_dir(&folder)
+            .with_context(|| folder.display().to_string())?
+            .map(|e| Ok(e?.file_name().to_string_lossy().into_owned()))
+            .collect::<Result<Vec<_>>>()?;
+        steps.sort();
+        if let Some(last) = params.last {
+            steps.drain(..steps.len().saturating_sub(last));
+        }
+        if steps.is_empty() {
+            return Err(Fault::user("there is no candidate to choose from").into());
+        }
+        let judge = Judge::new(&params, &studio, context)?;
+        let total = (steps.len() + usize::from(!params.guard.is_empty())) as u64;
+        let base = if params.guard.is_empty() { BTreeMap::new() } else { judge.score(None, context)? };
+        let mut candidates = Vec::new();
+        for (i, step) in steps.iter().enumerate() {
+            if context.should_stop() {
+                return Err(context.stopped(0));
+            }
+            context.progress(i as u64, total, step);
+            let lora = adapter::load(&folder.join(step), &studio, "candidates")?;
+            let scores = judge.score(Some(&lora), context)?;
+            let breaks = broken(&params.guard, &base, &scores);
+            candidates.push(Candidate { step: step.clone(), scores, breaks });
+        }
+        context.progress(total, total, "choosing");
+        let best = choose(&candidates, &params.maximise);
+        let text = table(&params, &base, &candidates, best);
+        let Some(best) = best else {
+            let fault = Fault::user(format!("no candidate keeps the guards\n{text}"));
+            return Err(fault.help("widen the guard, or train with a smaller learning rate or a larger `kl`").into());
+        };
+        bundle::copy_folder(&folder.join(&candidates[best].step), &context.output("lora"), |_| true)?;
+        std::fs::write(context.output("candidates"), text).context("writing the table")?;
+        let choice = serde_json::json!({"chosen": candidates[best].step, "base": base, "candidates": candidates});
+        std::fs::write(context.output("choice"), serde_json::to_string_pretty(&choice)? + "\n").context("writing the choice")
+    }
+}
+
+/// Scores adapters on the validation prompts.
+struct Judge<'a> {
+    params: &'a Params,
+    studio: &'a Studio,
+    /// Reward, its prompts.
+    sets: Vec<(Box<dyn opdflow_rewards::Reward>, Vec<Record>)>,
+}
+
+impl<'a> Judge<'a> {
+    fn new(params: &'a Params, studio: &'a Studio, context: &StageContext) -> Result<Self> {
+        let mut names: Vec<&str> = params.columns().map(|c| reward_of(c)).collect();
+        names.sort_unstable();
+        names.dedup();
+        let sets = names
+            .into_iter()
+            .map(|name| {
+                let port = format!("prompts.{name}");
+                let path = context.maybe_input(&port)?.ok_or_else(|| {
+                    Fault::user(format!("the rule names `{name}`, but no validation prompts are connected as `{port}`")).help(format!("add `{name}` below `needs.prompts`"))
+                })?;
+                Ok((reward::one(name)?, record::read(&path)?))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Self { params, studio, sets })
+    }
+
+    fn score(&self, lora: Option<&Lora>, context: &StageContext) -> Result<BTreeMap<String, Mean>> {
+        let mut all = BTreeMap::new();
+        for (reward, records) in &self.sets {
+            let shot = self.studio.shoot(records, lora, &self.params.shot, |_| if context.should_stop() { Err(context.stopped(0)) } else { Ok(()) })?;
+            all.extend(score::means(&score::columns(&**reward, &shot, records)?));
+        }
+        let wanted: Vec<&String> = self.params.columns().collect();
+        all.retain(|name, _| wanted.contains(&name));
+        for column in wanted {
+            if !all.contains_key(column) {
+                return Err(Fault::user(format!("`{column}` is no column of its reward")).into());
+            }
+        }
+        Ok(all)
+    }
+}
+
+fn broken(guard: &BTreeMap<String, f64>, base: &BTreeMap<String, Mean>, scores: &BTreeMap<String, Mean>) -> Option<String> {
+    let falls = |(column, by): (&String, &f64)| {
+        let (before, now) = (base.get(column)?.mean, scores.get(column)?.mean);
+        (now < before - by).then(|| column.clone())
+    };
+    guard.iter().find_map(falls)
+}
+
+/// The index of the best candidate that breaks no guard; of equals, the first.
+fn choose(candidates: &[Candidate], maximise: &str) -> Option<usize> {
+    let value = |c: &Candidate| c.scores.get(maximise).map_or(f64::NEG_INFINITY, |m| m.mean);
+    let mut best: Option<usize> = None;
+    for (i, candidate) in candidates.iter().enumerate().filter(|(_, c)| c.breaks.is_none()) {
+        if best.is_none_or(|b| value(candidate) > value(&candidates[b])) {
+            best = Some(i);
+        }
+    }
+    best
+}
+
+fn table(params: &Params, base: &BTreeMap<String, Mean>, candidates: &[Candidate], best: Option<usize>) -> String {
+    let columns: Vec<&String> = params.columns().collect();
+    let mut text = format!("Rule: highest `{}`", params.maximise);
+    for (column, by) in &params.guard {
+        let _ = write!(text, ", `{column}` at most {by} below the base's");
+    }
+    text += ".\n\n| candidate |";
+    for column in &columns {
+        let _ = write!(text, " {column} |");
+    }
+    text += " |\n|---|";
+    text += &"---:|".repeat(columns.len());
+    text += "---|\n";
+    let mut row = |name: &str, scores: &BTreeMap<String, Mean>, remark: &str| {
+        let _ = write!(text, "| {name} |");
+        for column in &columns {
+            let _ = match scores.get(*column) {
+                Some(m) => write!(text, " {:.3} ± {:.3} |", m.mean, m.error),
+                None => write!(text, " |"),
+            };
+        }
+        let _ = writeln!(text, " {remark} |");
+    };
+    if !base.is_empty() {
+        row("base", base, "");
+    }
+    for (i, c) in candidates.iter().enumerate() {
+        let remark = match &c.breaks {
+            Some(column) => format!("breaks the guard on {column}"),
+            None if Some(i) == best => "**chosen**".to_owned(),
+            None => String::new(),
+        };
+        row(&c.step, &c.scores, &remark);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scores(pairs: &[(&str, f64)]) -> BTreeMap<String, Mean> {
+        pairs.iter().map(|(n, m)| ((*n).to_owned(), Mean { mean: *m, error: 0.0, n: 10 })).collect()
+    }
+
+    #[test]
+    fn the_rule_is_kept() {
+        let base = scores(&[("ocr", 0.5), ("looks", 0.4)]);
+        let guard = BTreeMap::from([("looks".to_owned(), 0.05)]);
+        let candidates: Vec<Candidate> = [(0.6, 0.40), (0.9, 0.30), (0.8, 0.36), (0.8, 0.42)]
+            .iter()
+            .enumerate()
+            .map(|(i, (ocr, looks))| {
+                let own = scores(&[("ocr", *ocr), ("looks", *looks)]);
+                Candidate { step: format!("step-{i}"), breaks: broken(&guard, &base, &own), scores: own }
+            })
+            .collect();
+        assert_eq!(candidates[1].breaks.as_deref(), Some("looks"));
+        assert_eq!(choose(&candidates, "ocr"), Some(2), "of equals the first");
+        assert_eq!(choose(&candidates[1..2], "ocr"), None);
+        let params: Params = serde_json::from_value(serde_json::json!({"maximise": "ocr", "guard": {"looks": 0.05}})).unwrap();
+        let text = table(&params, &base, &candidates, Some(2));
+        assert!(text.contains("| step-2 | 0.800 ± 0.000 | 0.360 ± 0.000 | **chosen** |"), "{text}");
+        assert!(text.contains("| step-1 | 0.900 ± 0.000 | 0.300 ± 0.000 | breaks the guard on looks |"), "{text}");
+    }
+}

@@ -1,0 +1,140 @@
+//! A loaded model folder with everything that makes pictures of prompts.
+
+use crate::pictures::from_tensor;
+use crate::record::Record;
+use anyhow::{Context as _, Result};
+use opdflow_flow::field::{Field, Guidance};
+use opdflow_flow::lora::Lora;
+use opdflow_flow::pipeline::{Options, Pipeline};
+use opdflow_flow::rng::{derive, normal};
+use opdflow_flow::rollout::{Keep, rollout};
+use opdflow_flow::teacher::Canvas;
+use opdflow_flow::text::embed::{Embedded, MAX_SEQUENCE_LENGTH, TextEncoders};
+use opdflow_flow::{Schedule, Solver};
+use opdflow_stage::cache::Digest;
+use opdflow_stage::{Fault, StageContext};
+use opdflow_world::Picture;
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+/// How pictures are made of prompts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Shot {
+    /// Denoising steps.
+    pub steps: usize,
+    /// Guidance scale; 1 is none.
+    pub guidance: f64,
+    /// Solver.
+    pub solver: Solver,
+    /// Seed of the starting noise. Picture `i` starts from noise that depends on this seed and `i` alone.
+    pub seed: u64,
+}
+
+impl Default for Shot {
+    /// The evaluation of the papers: 40 Euler steps.
+    fn default() -> Self {
+        Self { steps: 40, guidance: 1.0, solver: Solver::default(), seed: 0 }
+    }
+}
+
+/// A base model, ready.
+pub struct Studio {
+    /// Transformer, VAE and scheduler.
+    pub pipeline: Pipeline,
+    text: TextEncoders,
+    /// The encoded empty prompt.
+    pub empty: Embedded,
+    /// Latents and device.
+    pub canvas: Canvas,
+    /// Digest of the model folder: adapters name the base that they belong to by it.
+    pub base: Digest,
+}
+
+/// The device of the job, with as many threads as the job may use.
+///
+/// # Errors
+/// A GPU is asked for that is not there.
+pub fn device(context: &StageContext) -> Result<Device> {
+    let job = context.job();
+    tch::set_num_threads(job.threads.max(1) as i32);
+    match job.device.strip_prefix("cuda") {
+        None => Ok(Device::Cpu),
+        Some(index) => {
+            if !tch::Cuda::is_available() {
+                let fault = Fault::machine(format!("the job is to run on `{}`, but libtorch finds no CUDA device", job.device));
+                return Err(fault.help("put the folder of a CUDA build of libtorch in front of LD_LIBRARY_PATH, or set OPDFLOW_GPUS=0").into());
+            }
+            Ok(Device::Cuda(index.trim_start_matches(':').parse().unwrap_or(0)))
+        }
+    }
+}
+
+impl Studio {
+    /// Loads the model on input `port`. `micro` bounds the batch of one forward; `size` is the side of a picture in
+    /// pixels, by default the model's own.
+    ///
+    /// # Errors
+    /// The folder is incomplete or damaged; the size does not fit the model.
+    pub fn open(context: &StageContext, port: &str, micro: usize, size: Option<i64>) -> Result<Self> {
+        let device = device(context)?;
+        let folder = context.input(port)?;
+        let base = context.object(port).context("a model on no port")?.digest;
+        let mut pipeline = Pipeline::load(&folder, Options { device, kind: Kind::Float, drop_t5: false }).map_err(|e| Fault::user(format!("{e:#}")))?;
+        let text = pipeline.text.take().context("a pipeline without text encoders")?;
+        let config = pipeline.transformer.config();
+        let side = match size {
+            Some(pixels) => {
+                pipeline.vae.check_picture(pixels, pixels).map_err(|e| Fault::user(format!("{e:#}")))?;
+                pixels / pipeline.vae.config().factor()
+            }
+            None => config.sample_size,
+        };
+        pipeline.transformer.check_latent(config.in_channels, side, side).map_err(|e| Fault::user(format!("{e:#}")))?;
+        let canvas = Canvas { shape: [config.in_channels, side, side], shift: pipeline.scheduler.shift, device, micro: micro.max(1) as i64 };
+        let empty = text.embed(&[""], MAX_SEQUENCE_LENGTH)?;
+        Ok(Self { pipeline, text, empty, canvas, base })
+    }
+
+    /// Encodes prompts, a row each.
+    ///
+    /// # Errors
+    /// A tokenizer that does not belong to its encoder.
+    pub fn embed(&self, prompts: &[&str]) -> Result<Embedded> {
+        self.text.embed(prompts, MAX_SEQUENCE_LENGTH)
+    }
+
+    /// The velocity field with an adapter (or none) and a guidance scale.
+    #[must_use]
+    pub fn field<'a>(&'a self, lora: Option<&'a Lora>, guidance: f64) -> Field<'a> {
+        Field { model: &self.pipeline.transformer, lora, guidance: Guidance { scale: guidance, empty: &self.empty } }
+    }
+
+    /// Decodes latents, `[B, C, h, w]`.
+    #[must_use]
+    pub fn decode(&self, latents: &Tensor) -> Vec<Picture> {
+        let _off = tch::no_grad_guard();
+        let vae = &self.pipeline.vae;
+        self.canvas.micros(latents.size()[0]).flat_map(|(start, count)| from_tensor(&vae.decode(&vae.unscale(&latents.narrow(0, start, count))))).collect()
+    }
+
+    /// One picture of each prompt. `watch` is told how many are done.
+    ///
+    /// # Errors
+    /// A prompt that cannot be encoded, or what `watch` says.
+    pub fn shoot(&self, records: &[Record], lora: Option<&Lora>, shot: &Shot, mut watch: impl FnMut(usize) -> Result<()>) -> Result<Vec<Picture>> {
+        let schedule = Schedule::new(shot.steps, self.canvas.shift);
+        let [c, h, w] = self.canvas.shape;
+        let mut pictures = Vec::with_capacity(records.len());
+        for chunk in records.chunks(self.canvas.micro as usize) {
+            let prompts: Vec<&str> = chunk.iter().map(|r| r.text.as_str()).collect();
+            let condition = self.embed(&prompts)?;
+            let first = pictures.len() as u64;
+            let noise: Vec<Tensor> = (0..chunk.len() as u64).map(|i| normal(&[c, h, w], derive(shot.seed, "shot", first + i), self.canvas.device)).collect();
+            let way = rollout(&self.field(lora, shot.guidance), &condition, &Tensor::stack(&noise, 0), &schedule, &shot.solver, derive(shot.seed, "way", first), Keep::Last);
+            pictures.extend(self.decode(way.last()));
+            watch(pictures.len())?;
+        }
+        Ok(pictures)
+    }
+}

@@ -1,0 +1,89 @@
+//! The numbers of a table, before anything is printed.
+
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// A whole table.
+#[derive(Clone, Debug, Serialize)]
+pub struct Form {
+    pub title: String,
+    pub columns: Vec<String>,
+    /// Columns that enter the average.
+    pub averaged: Vec<String>,
+    pub rows: Vec<Row>,
+    /// Share of a teacher's gain over the base that the student keeps, by column.
+    pub kept: BTreeMap<String, f64>,
+}
+
+/// One model.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    pub title: String,
+    /// Seconds of training, if it was trained.
+    pub seconds: Option<f64>,
+    pub cells: Vec<Option<Cell>>,
+    /// Mean of the min-max normalised columns, 0 to 1.
+    pub average: Option<f64>,
+}
+
+/// One number.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Cell {
+    pub mean: f64,
+    pub error: f64,
+    pub n: usize,
+}
+
+/// Fills in the averages: each of `columns` is mapped so that its lowest row is 0 and its highest 1 (0.5 where all are
+/// equal), and the row's average is the mean of these. A row that lacks a column has none.
+pub fn average(rows: &mut [Row], columns: &[usize]) {
+    if columns.is_empty() {
+        return;
+    }
+    let range = |c: usize| {
+        let values = rows.iter().filter_map(|r| r.cells[c].map(|x| x.mean));
+        values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)))
+    };
+    let ranges: Vec<(f64, f64)> = columns.iter().map(|&c| range(c)).collect();
+    for row in rows {
+        let normalised: Option<Vec<f64>> = columns
+            .iter()
+            .zip(&ranges)
+            .map(|(&c, (low, high))| row.cells[c].map(|x| if high > low { (x.mean - low) / (high - low) } else { 0.5 }))
+            .collect();
+        row.average = normalised.map(|n| n.iter().sum::<f64>() / n.len() as f64);
+    }
+}
+
+/// `(student - base) / (teacher - base)`; not a number where the teacher gained nothing.
+#[must_use]
+pub fn kept(base: f64, teacher: f64, student: f64) -> f64 {
+    if teacher > base { (student - base) / (teacher - base) } else { f64::NAN }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub fn form() -> Form {
+        let cell = |mean| Some(Cell { mean, error: 0.01, n: 100 });
+        let row = |title: &str, seconds, cells| Row { title: title.to_owned(), seconds, cells, average: None };
+        let mut rows = vec![
+            row("base", None, vec![cell(0.4), cell(0.5)]),
+            row("ocr_teacher", Some(61.4), vec![cell(0.4), cell(0.9)]),
+            row("student", Some(100.0), vec![cell(0.6), cell(0.8)]),
+        ];
+        average(&mut rows, &[0, 1]);
+        Form { title: "A title".into(), columns: vec!["geneval".into(), "ocr".into()], averaged: vec!["geneval".into(), "ocr".into()], rows, kept: BTreeMap::from([("ocr".to_owned(), kept(0.5, 0.9, 0.8))]) }
+    }
+
+    #[test]
+    fn averages_by_hand() {
+        let got: Vec<f64> = form().rows.iter().map(|r| r.average.unwrap()).collect();
+        for (a, e) in got.iter().zip([0.0, 0.5, 0.875]) {
+            assert!((a - e).abs() < 1e-12, "{got:?}");
+        }
+        assert!((form().kept["ocr"] - 0.75).abs() < 1e-12);
+        assert!(kept(0.5, 0.4, 0.6).is_nan());
+    }
+}
