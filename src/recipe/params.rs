@@ -74,10 +74,9 @@ fn place(fault: &ParamFault, value: &Value) -> Vec<String> {
     let mut way = steps(&fault.path);
     if let Some(name) = quoted(&fault.message).first()
         && (fault.message.starts_with("unknown field") || fault.message.starts_with("missing field"))
+        && (way.last() != Some(name) || lookup(value, &way).is_some_and(Value::is_object))
     {
-        if way.last() != Some(name) || lookup(value, &way).is_some_and(Value::is_object) {
-            way.push(name.clone());
-        }
+        way.push(name.clone());
     }
     way
 }

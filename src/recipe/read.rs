@@ -13,7 +13,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Port types that somebody wants for their own sake: a stage that leaves one need not be read by another.
-const RESULTS: [&str; 8] = ["table", "report", "model", "lora", "adapter", "scores", "images", "grid"];
+const RESULTS: [&str; 13] =
+    ["table", "report", "markdown", "latex", "csv", "html", "png", "pictures", "samples", "scores", "model", "lora", "vae"];
 
 /// A stage as far as it could be read.
 pub(super) struct Draft {

@@ -278,3 +278,44 @@ impl Builder<'_> {
         self.faults.push(found.maybe_help(help.map(Into::into)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::scalar;
+    use serde_json::json;
+
+    #[test]
+    fn plain_words_mean_what_yaml_1_2_says() {
+        for (word, value) in [
+            ("", json!(null)),
+            ("~", json!(null)),
+            ("null", json!(null)),
+            ("true", json!(true)),
+            ("False", json!(false)),
+            ("yes", json!("yes")),
+            ("12", json!(12)),
+            ("-12", json!(-12)),
+            ("+7", json!(7)),
+            ("18446744073709551615", json!(u64::MAX)),
+            ("1.0", json!(1.0)),
+            ("3e-4", json!(3e-4)),
+            (".5", json!(0.5)),
+            ("0x1F", json!(31)),
+            ("010", json!("010")),
+            ("1_000", json!("1_000")),
+            ("1.2.3", json!("1.2.3")),
+            ("2026-11-23", json!("2026-11-23")),
+            (".inf", json!(".inf")),
+            (".nan", json!(".nan")),
+            ("bundled:mini", json!("bundled:mini")),
+            ("-", json!("-")),
+            ("---", json!("---")),
+            ("...", json!("...")),
+            ("größe", json!("größe")),
+        ] {
+            assert_eq!(scalar(word), value, "{word}");
+            assert_eq!(scalar(word).is_f64(), value.is_f64(), "{word}");
+        }
+        assert!(scalar(&"9".repeat(60)).is_number() || scalar(&"9".repeat(60)).is_string());
+    }
+}
