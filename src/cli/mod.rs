@@ -12,6 +12,7 @@ mod status;
 
 use crate::plan::{NumericFacts, Plan};
 use crate::recipe::{self, Diagnostics, Overrides, Recipe, colour_wanted};
+use crate::sched::Slots;
 use clap::Parser as _;
 use opdflow_cache::{Store, StoreError};
 use opdflow_stage::{Fault, FaultClass, Registry};
@@ -177,7 +178,7 @@ impl Session {
 
 /// The whole program: arguments in, exit code out.
 #[must_use]
-pub fn main(registry: Registry, facts: NumericFacts) -> ExitCode {
+pub fn main(registry: Registry, mut facts: NumericFacts) -> ExitCode {
     let args = match args::Opdflow::try_parse() {
         Ok(args) => args,
         Err(e) => {
@@ -185,6 +186,9 @@ pub fn main(registry: Registry, facts: NumericFacts) -> ExitCode {
             return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2));
         }
     };
+    if Slots::of_machine(None).gpus() > 0 {
+        facts.device = "cuda".into();
+    }
     let session = Session {
         registry,
         facts,

@@ -26,7 +26,7 @@ pub struct Keys {
 /// What `numerics: strict` adds to the key of a stage that computes with tensors.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NumericFacts {
-    /// `cpu` or `cuda`; not which one.
+    /// `cpu` or `cuda`, whatever stages that can use a GPU would get here; not which one.
     pub device: String,
     /// The number type of the arithmetic, such as `f32`.
     pub dtype: String,
@@ -53,7 +53,7 @@ pub fn keys(planned: &Planned, recipe: &Recipe, facts: &NumericFacts, inputs: &B
         remove(&mut course, horizon.param);
     }
     let assets: BTreeMap<String, Digest> = planned.assets.iter().map(|a| (a.name.clone(), a.digest)).collect();
-    let numerics = about.numeric.then(|| profile(recipe.numerics, facts));
+    let numerics = about.numeric.then(|| profile(recipe.numerics, facts, planned.resources.gpu));
     let whole = Facts {
         kind: about.kind,
         semantics: about.semantics,
@@ -78,11 +78,13 @@ pub fn of_manifest(kept: &Value) -> Option<Digest> {
     Some(bytes.key(KEY))
 }
 
-fn profile(numerics: Numerics, facts: &NumericFacts) -> Value {
+fn profile(numerics: Numerics, facts: &NumericFacts, gpu: bool) -> Value {
+    // A stage that never takes a GPU computes the same beside one.
+    let device = if gpu { facts.device.as_str() } else { "cpu" };
     match numerics {
         Numerics::Portable => json!({"profile": "portable"}),
         Numerics::Strict => {
-            json!({"profile": "strict", "device": facts.device, "dtype": facts.dtype, "libtorch": facts.libtorch})
+            json!({"profile": "strict", "device": device, "dtype": facts.dtype, "libtorch": facts.libtorch})
         }
     }
 }
