@@ -4,7 +4,11 @@
 //! that continues at round 40 draws what an undisturbed run draws there. Noise is always drawn on the CPU and then
 //! moved, so that one seed means one picture on every device.
 
+use std::sync::{Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
+
+/// libtorch has one generator for the whole process: seeding and drawing must not come apart between threads.
+static DRAWING: Mutex<()> = Mutex::new(());
 
 /// A seed for one purpose at one step.
 #[must_use]
@@ -25,6 +29,7 @@ const fn mix(seed: u64) -> u64 {
 /// Standard normal noise of `shape`, f32, on `device`.
 #[must_use]
 pub fn normal(shape: &[i64], seed: u64, device: Device) -> Tensor {
+    let _alone = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
     tch::manual_seed(seed.cast_signed());
     Tensor::randn(shape, (Kind::Float, Device::Cpu)).to_device(device)
 }
@@ -82,6 +87,16 @@ mod tests {
         let mut order = Choices::new(3).permutation(17);
         order.sort_unstable();
         assert_eq!(order, (0..17).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn threads_draw_apart() {
+        let alone: Vec<Tensor> = (0..4).map(|seed| normal(&[4096], seed, Device::Cpu)).collect();
+        std::thread::scope(|scope| {
+            for (seed, alone) in alone.iter().map(Tensor::shallow_clone).enumerate() {
+                scope.spawn(move || (0..100).for_each(|_| assert_eq!(normal(&[4096], seed as u64, Device::Cpu), alone)));
+            }
+        });
     }
 
     #[test]
