@@ -160,7 +160,8 @@ fn the_second_ctrl_c_ends_a_stage_that_does_not_listen() {
     let space = TestSpace::new();
     space.recipe("r.yaml", "s: {uses: fake_source, with: {value: 1, seconds: 120}}");
     let run = space.start(&["run", "r.yaml"]);
-    space.wait_for("started", |_| true);
+    let stage = space.wait_for("started", |_| true)["pid"].as_i64().and_then(|p| i32::try_from(p).ok()).expect("a process number");
+    common::wait_until("the stage listens to signals", || common::catches(stage, libc::SIGTERM));
     let interrupt = |stopping: usize| {
         signal(pid(&run), libc::SIGINT);
         space.wait_for("stopping", |_| space.events_of("stopping").len() == stopping);
@@ -344,4 +345,25 @@ fn runs_are_recorded_where_one_likes() {
     assert!(!space.path(".opdflow").exists());
     let status = space.run(&["status", "--run-dir", "records"]).expect(0);
     assert!(status.stdout.contains("complete"), "{}", status.stdout);
+}
+
+#[test]
+fn how_often_stages_checkpoint_is_the_user_s_choice_and_not_in_the_key() {
+    let space = chain();
+    let seconds = |space: &TestSpace| {
+        let text = std::fs::read_to_string(space.path(".opdflow/runs/latest/jobs/train.json")).expect("a job");
+        serde_json::from_str::<Value>(&text).expect("JSON")["checkpoint_seconds"].clone()
+    };
+    let first = space.run(&["run", "r.yaml", "--json"]).expect(0);
+    assert_eq!(seconds(&space), json!(60.0));
+    let mut command = space.command(&["run", "r.yaml", "--force", "train"]);
+    assert!(command.env("OPDFLOW_CHECKPOINT_SECONDS", "0.5").output().expect("runs").status.success());
+    assert_eq!(seconds(&space), json!(0.5));
+    let mut command = space.command(&["run", "r.yaml", "--force", "train", "--checkpoint-seconds", "2"]);
+    assert!(command.env("OPDFLOW_CHECKPOINT_SECONDS", "0.5").output().expect("runs").status.success());
+    assert_eq!(seconds(&space), json!(2.0));
+    let again = space.run(&["run", "r.yaml", "--json", "--checkpoint-seconds", "3"]).expect(0);
+    assert!(again.verdicts().values().all(|v| v == "hit"));
+    assert_eq!(first.outputs(), again.outputs());
+    assert!(space.run(&["run", "r.yaml", "--checkpoint-seconds=-1"]).expect(2).stderr.contains("expected seconds"));
 }

@@ -74,6 +74,9 @@ pub struct Run {
     /// Stop all other stages when one fails [default: those that do not need it go on]
     #[arg(long)]
     pub fail_fast: bool,
+    /// Seconds between the checkpoints that stages make of their own accord; results are the same with any number
+    #[arg(long, value_name = "N", default_value_t = 60.0, env = "OPDFLOW_CHECKPOINT_SECONDS", value_parser = seconds)]
+    pub checkpoint_seconds: f64,
     /// Plain lines instead of progress bars
     #[arg(long)]
     pub plain: bool,
@@ -149,6 +152,13 @@ fn assignment(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("expected NAME=VALUE, such as `iters=5`".into()),
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(n) if n >= 0.0 && f64::is_finite(n) => Ok(n),
+        _ => Err("expected seconds, from 0, which is a checkpoint after each step".into()),
     }
 }
 

@@ -13,9 +13,6 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// Seconds between checkpoints that stages make of their own accord.
-const CHECKPOINT_SECONDS: f64 = 60.0;
-
 pub(super) fn run(session: &Session, args: &args::Run) -> Result<Exit, Failure> {
     let began = Instant::now();
     let plan = session.plan(&args.recipe)?;
@@ -53,6 +50,7 @@ struct Choice {
     wanted: Vec<bool>,
     forced: Vec<bool>,
     keep_going: bool,
+    checkpoint_seconds: f64,
 }
 
 fn choice(session: &Session, plan: &Plan, args: &args::Run) -> Result<Choice, Failure> {
@@ -66,7 +64,8 @@ fn choice(session: &Session, plan: &Plan, args: &args::Run) -> Result<Choice, Fa
         let name = &plan.stages[*idle].spec.name;
         return Err(Failure::Usage(format!("`--force {name}`, but `--until` leaves `{name}` out\nhelp: add `--until {name}`")));
     }
-    Ok(Choice { wanted, forced: all.map(|i| forced.contains(&i)).collect(), keep_going: !args.fail_fast })
+    let forced = all.map(|i| forced.contains(&i)).collect();
+    Ok(Choice { wanted, forced, keep_going: !args.fail_fast, checkpoint_seconds: args.checkpoint_seconds })
 }
 
 /// The folder of the run, and what the user should know of it. Records that cannot be kept are no reason not to run.
@@ -130,7 +129,7 @@ fn dispatch(
         forced: choice.forced,
         urgency: &urgency,
         keep_going: choice.keep_going,
-        checkpoint_seconds: CHECKPOINT_SECONDS,
+        checkpoint_seconds: choice.checkpoint_seconds,
         store,
         executor: &executor,
         slots,

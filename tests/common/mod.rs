@@ -82,7 +82,7 @@ impl TestSpace {
         let mut command = Command::new(env!("CARGO_BIN_EXE_opdflow"));
         command.args(args).current_dir(self.dir.path());
         command.env("OPDFLOW_STORE", self.store()).env("OPDFLOW_FAKE_STAGES", "1").env("OPDFLOW_GPUS", "0").env("NO_COLOR", "1");
-        command.env_remove("CUDA_VISIBLE_DEVICES").stdin(Stdio::null());
+        command.env_remove("CUDA_VISIBLE_DEVICES").env_remove("OPDFLOW_CHECKPOINT_SECONDS").stdin(Stdio::null());
         command
     }
 
@@ -169,4 +169,20 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
         if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
     }
     found
+}
+
+#[track_caller]
+pub fn wait_until(what: &str, there: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !there() {
+        assert!(began.elapsed() < Duration::from_secs(60), "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Whether a process has said what it does on a signal. One that has just started would only die of it.
+pub fn catches(pid: i32, signal: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let mask = status.lines().find_map(|l| l.strip_prefix("SigCgt:")).and_then(|m| u64::from_str_radix(m.trim(), 16).ok());
+    mask.is_some_and(|m| m >> (signal - 1) & 1 == 1)
 }
