@@ -1,0 +1,349 @@
+//! The objectives on a small random network: gradients, identities, learning, and continuing from a checkpoint.
+//! Equations by hand are tested beside their code; here everything goes through the network.
+
+#[path = "training/rig.rs"]
+mod rig;
+
+use opdflow_flow::opd::{Lesson, Match, Opd, divergence};
+use opdflow_flow::optim::{AdamW, AdamWConfig, EmaConfig};
+use opdflow_flow::rng::derive;
+use opdflow_flow::rollout::{Keep, rollout};
+use opdflow_flow::task::{Task, prompts_of_round};
+use opdflow_flow::train::{Learner, Pace};
+use opdflow_flow::{Schedule, Solver, State};
+use tch::{Kind, Tensor, no_grad};
+use rig::{BESIDE, CPU, MERGED, Method, Rig, close, cosine, gradient, largest, of, opd, wear};
+
+const SDE: Solver = Solver::Flow { noise_level: 0.7 };
+/// What a batch of another size may do to a log-ratio: less than half of the smallest clip in use, 2e-6.
+const ROUNDING: f64 = 1e-6;
+const ODE: Solver = Solver::Flow { noise_level: 0.0 };
+
+#[test]
+fn a_fresh_adapter_changes_nothing() {
+    let rig = Rig::new();
+    let (x, condition) = (rig.canvas.noise(5, 1), rig.prompts(5, 2));
+    for rank in [BESIDE, MERGED] {
+        let lora = rig.lora(rank, 3);
+        for guidance in [1.0, 3.0] {
+            let at = |lora| rig.field(lora, guidance).velocity_at(&x, 0.7, &condition);
+            let (base, own) = (at(None), at(Some(&lora)));
+            assert_eq!(base, own, "rank {rank}, guidance {guidance}");
+            let step = SDE.step(&Schedule::new(4, 3.0), 1);
+            let kl = divergence(&step.mean(&x, &own, None), &step.mean(&x, &base, None), step.std);
+            assert_eq!(largest(&kl), 0.0);
+        }
+        // And so its pull back to the base, however heavy, is nothing.
+        let mut toy = rig.toy("a", 4);
+        let mut nft = rig::nft(&rig, &lora, &mut toy);
+        nft.config.kl = 1e6;
+        let (heavy, report) = gradient(&lora, &mut nft, 0);
+        assert_eq!(of(&report, "distance_to_base"), 0.0);
+        nft.config.kl = 0.0;
+        assert_eq!(heavy, gradient(&lora, &mut nft, 0).0);
+        let mut guard = rig::guard(&rig, &lora, &mut toy);
+        guard.config.kl = 1e6;
+        let (heavy, _) = gradient(&lora, &mut guard, 0);
+        guard.config.kl = 0.0;
+        assert_eq!(heavy, gradient(&lora, &mut guard, 0).0);
+    }
+}
+
+#[test]
+fn the_ratio_of_a_first_update_is_one() {
+    let rig = Rig::new();
+    for rank in [BESIDE, MERGED] {
+        for guidance in [1.0, 2.5] {
+            let lora = wear(rig.lora(rank, 3), 0.2, 4);
+            let mut toy = rig.toy("a", 5);
+            let mut guard = rig::guard(&rig, &lora, &mut toy);
+            guard.sampling.guidance = guidance;
+            // The same batch as the rollout's: the same kernels, the same bits.
+            guard.config.updates = 1;
+            let (_, report) = gradient(&lora, &mut guard, 0);
+            assert_eq!(of(&report, "log_ratio_first"), 0.0, "rank {rank}, guidance {guidance}");
+            // Other batches may round otherwise.
+            for micro in [3, 100] {
+                guard.config.updates = 2;
+                guard.canvas.micro = micro;
+                let (_, report) = gradient(&lora, &mut guard, 0);
+                assert!(of(&report, "log_ratio_first") <= ROUNDING, "rank {rank}, guidance {guidance}, micro {micro}: {report:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_second_update_of_a_round_is_off_policy() {
+    let rig = Rig::new();
+    for rank in [BESIDE, MERGED] {
+        let lora = wear(rig.lora(rank, 3), 0.2, 4);
+        let mut toy = rig.toy("a", 5);
+        let mut guard = rig::guard(&rig, &lora, &mut toy);
+        guard.config.clip = 1e-5;
+        let mut learner = learner(&lora, 0.01);
+        for round in 0..2 {
+            let report = learner.round(&mut guard).unwrap();
+            assert!(of(&report, "log_ratio_first") <= ROUNDING, "round {round}: {report:?}");
+            assert!(of(&report, "log_ratio_later") > 1e-4, "round {round}: {report:?}");
+        }
+    }
+}
+
+#[test]
+fn micro_batches_change_nothing() {
+    let rig = Rig::new();
+    for method in Method::ALL {
+        let lora = wear(rig.lora(MERGED, 3), 0.2, 4);
+        let at = |micro| method.with(&rig, &lora, micro, |objective| gradient(&lora, objective, 1));
+        let ((small, a), (large, b)) = (at(3), at(100));
+        assert!(cosine(&small, &large) > 0.99999, "{method:?}: {}", cosine(&small, &large));
+        let diff = largest(&(&small - &large));
+        assert!(diff <= 1e-5 * largest(&large), "{method:?}: {diff:e} of {:e}", largest(&large));
+        for ((name, x), (_, y)) in a.iter().zip(&b).filter(|((n, _), _)| !n.starts_with("log_ratio") && n != "clipped") {
+            close(&format!("{method:?} {name}"), *x, *y, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn a_student_that_is_its_teacher_has_nothing_to_learn() {
+    let rig = Rig::new();
+    let toy = rig.toy("a", 5);
+    for rank in [BESIDE, MERGED] {
+        let student = wear(rig.lora(rank, 3), 0.2, 4);
+        let teacher = student.detached();
+        for solver in [ODE, SDE] {
+            for matching in [Match::Mean, Match::Velocity] {
+                let mut opd = opd(&rig, &student, vec![Lesson { teacher: &teacher, guidance: 2.5, task: &toy }]);
+                (opd.config.solver, opd.config.matching, opd.config.guidance) = (solver, matching, 2.5);
+                let (g, report) = gradient(&student, &mut opd, 0);
+                assert_eq!((of(&report, "loss"), largest(&g)), (0.0, 0.0), "{solver:?} {matching:?} rank {rank}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_teacher_s_guidance_is_its_own() {
+    let rig = Rig::new();
+    let toy = rig.toy("a", 5);
+    let student = wear(rig.lora(MERGED, 3), 0.2, 4);
+    let teacher = student.detached();
+    let mut opd = opd(&rig, &student, vec![Lesson { teacher: &teacher, guidance: 3.0, task: &toy }]);
+    (opd.config.guidance, opd.config.steps) = (1.5, 1);
+    let (_, report) = gradient(&student, &mut opd, 2);
+    // One Euler step of length 1: half the squared distance of two velocities at the starting noise.
+    let stream = derive(opd.seed, "lesson", 0);
+    let chosen = prompts_of_round(toy.prompts(), opd.config.prompts, stream, 2);
+    let condition = toy.condition(&chosen).unwrap();
+    let x = rig.canvas.noise(chosen.len(), derive(stream, "start", 2));
+    let at = |guidance| rig.field(Some(&student), guidance).velocity_at(&x, 1.0, &condition);
+    let by_hand = (at(1.5) - at(3.0)).square().mean(Kind::Float).double_value(&[]) / 2.0;
+    assert!(by_hand > 1e-4);
+    close("loss", of(&report, "loss"), by_hand, 1e-5);
+}
+
+/// The textbook way to a round of distillation: roll the student out, keep every state, then go over the states
+/// again with gradients. Gives the mean loss at `values` of the parameters, on states sampled at the present ones.
+fn rollout_then_train(rig: &Rig, opd: &Opd, round: u64, change: &dyn Fn()) -> Tensor {
+    let schedule = Schedule::new(opd.config.steps, rig.canvas.shift);
+    let mut ways = Vec::new();
+    for (i, lesson) in opd.lessons.iter().enumerate() {
+        let stream = derive(opd.seed, "lesson", i as u64);
+        let chosen = prompts_of_round(lesson.task.prompts(), opd.config.prompts, stream, round);
+        let condition = lesson.task.condition(&chosen).unwrap();
+        let start = rig.canvas.noise(chosen.len(), derive(stream, "start", round));
+        let student = rig.field(Some(opd.lora), opd.config.guidance);
+        let way = rollout(&student, &condition, &start, &schedule, &opd.config.solver, derive(stream, "rollout", round), Keep::All);
+        ways.push((way, condition));
+    }
+    change();
+    let mut sum = Tensor::zeros([], (Kind::Float, CPU));
+    for (lesson, (way, condition)) in opd.lessons.iter().zip(&ways) {
+        for j in 0..schedule.trained() {
+            let (x, step) = (&way.states[j], opd.config.solver.step(&schedule, j));
+            let goal = no_grad(|| rig.field(Some(lesson.teacher), lesson.guidance).velocity_at(x, step.sigma, condition));
+            let v = rig.field(Some(opd.lora), opd.config.guidance).velocity_at(x, step.sigma, condition);
+            // Written out: (mu_S - mu_T)^2 / (2 std^2), or half the square without noise.
+            let apart = (step.mean(x, &v, None) - step.mean(x, &goal, None)).square();
+            let variance = if step.std > 0.0 { step.std * step.std } else { 1.0 };
+            sum += apart.mean(Kind::Float) / (2.0 * variance * schedule.trained() as f64 * opd.lessons.len() as f64);
+        }
+    }
+    sum
+}
+
+#[test]
+fn one_pass_is_rollout_then_train() {
+    let rig = Rig::new();
+    let (a, b) = (rig.toy("a", 5), rig.toy("b", 6));
+    let student = wear(rig.lora(MERGED, 3), 0.2, 4);
+    let (one, two) = (wear(rig.lora(MERGED, 7), 0.3, 8).detached(), wear(rig.lora(BESIDE, 9), 0.3, 10).detached());
+    for solver in [ODE, SDE] {
+        for guidance in [1.0, 2.0] {
+            let lessons = vec![Lesson { teacher: &one, guidance: 1.0, task: &a }, Lesson { teacher: &two, guidance: 3.0, task: &b }];
+            let mut opd = opd(&rig, &student, lessons);
+            (opd.config.solver, opd.config.guidance, opd.canvas.micro) = (solver, guidance, 4);
+            let (ours, report) = gradient(&student, &mut opd, 3);
+            student.parameters().iter_mut().for_each(Tensor::zero_grad);
+            let loss = rollout_then_train(&rig, &opd, 3, &|| ());
+            loss.backward();
+            let theirs = rig::grads(&student);
+            assert!(cosine(&ours, &theirs) > 0.9999, "{solver:?} {guidance}: {}", cosine(&ours, &theirs));
+            close("norm", ours.norm().double_value(&[]), theirs.norm().double_value(&[]), 1e-4);
+            close("loss", of(&report, "loss"), loss.double_value(&[]), 1e-5);
+        }
+    }
+}
+
+#[test]
+fn only_the_student_s_mean_carries_a_gradient() {
+    let rig = Rig::new();
+    let toy = rig.toy("a", 5);
+    let student = wear(rig.lora(MERGED, 3), 0.2, 4);
+    let teacher = wear(rig.lora(MERGED, 7), 0.3, 8).detached();
+    for solver in [ODE, SDE] {
+        let mut opd = opd(&rig, &student, vec![Lesson { teacher: &teacher, guidance: 1.0, task: &toy }]);
+        opd.config.solver = solver;
+        let (g, _) = gradient(&student, &mut opd, 0);
+        // The parameter that matters most, moved a little either way, with states and teacher where they were.
+        let at = g.abs().argmax(None, false).int64_value(&[]);
+        let nudge = |by: f64| {
+            let mut left = at;
+            for p in student.parameters() {
+                if left < p.numel() as i64 {
+                    return no_grad(|| drop(p.view([-1]).narrow(0, left, 1).g_add_scalar_(by)));
+                }
+                left -= p.numel() as i64;
+            }
+        };
+        let loss = |by: f64, held: bool| {
+            if !held {
+                nudge(by);
+            }
+            let loss = no_grad(|| rollout_then_train(&rig, &opd, 0, &|| if held { nudge(by) })).double_value(&[]);
+            nudge(-by);
+            loss
+        };
+        let slope = |held: bool| (loss(0.01, held) - loss(-0.01, held)) / 0.02;
+        let (ours, held, free) = (g.double_value(&[at]), slope(true), slope(false));
+        close(&format!("{solver:?}"), ours, held, 0.01);
+        // Had a gradient flowed through the states too, it would be this one.
+        assert!((free - held).abs() > 0.02 * held.abs(), "{solver:?}: {free} {held}: the test cannot tell them apart");
+    }
+}
+
+fn learner(lora: &opdflow_flow::lora::Lora, lr: f64) -> Learner {
+    let optimiser = AdamW::new(AdamWConfig { lr, ..Default::default() }, lora.parameters());
+    Learner::new(lora.parameters(), optimiser, EmaConfig { decay: 0.8, every: 1 }, Pace { warmup: 2, ..Default::default() })
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+#[test]
+fn teachers_raise_their_reward() {
+    let rig = Rig::new();
+    for method in [Method::Nft, Method::Guard] {
+        let lora = rig.lora(MERGED, 3);
+        let mut learner = learner(&lora, 0.03);
+        let rewards: Vec<f64> = method.with(&rig, &lora, 100, |objective| {
+            (0..40).map(|_| of(&learner.round(objective).unwrap(), "reward")).collect()
+        });
+        let (before, after) = (mean(&rewards[..5]), mean(&rewards[35..]));
+        println!("{method:?}: reward {before:.3} to {after:.3}");
+        assert!(after > before + 0.12, "{method:?}: {rewards:?}");
+    }
+}
+
+#[test]
+fn a_student_comes_near_all_its_teachers() {
+    let rig = Rig::new();
+    let (a, b) = (rig.toy("a", 5), rig.toy("b", 6));
+    let (one, two) = (wear(rig.lora(MERGED, 7), 0.3, 8).detached(), wear(rig.lora(MERGED, 9), 0.3, 10).detached());
+    for solver in [ODE, SDE] {
+        let student = rig.lora(MERGED * 2, 3);
+        let lessons = vec![Lesson { teacher: &one, guidance: 1.0, task: &a }, Lesson { teacher: &two, guidance: 1.0, task: &b }];
+        let mut opd = opd(&rig, &student, lessons);
+        (opd.config.solver, opd.config.prompts) = (solver, 8);
+        // Distance to each teacher along the student's own ways, on rounds that it was not trained on.
+        let apart = |opd: &mut Opd| {
+            let report = gradient(&student, opd, 1000).1;
+            [of(&report, "loss_a"), of(&report, "loss_b")]
+        };
+        let before = apart(&mut opd);
+        let mut learner = learner(&student, 0.02);
+        (0..40).for_each(|_| drop(learner.round(&mut opd).unwrap()));
+        let after = apart(&mut opd);
+        println!("{solver:?}: {before:?} to {after:?}");
+        for (b, a) in before.iter().zip(after) {
+            assert!(a < 0.35 * b, "{solver:?}: {before:?} {after:?}");
+        }
+    }
+}
+
+#[test]
+fn a_run_that_was_interrupted_is_the_straight_run() {
+    let rig = Rig::new();
+    let folder = tempfile::tempdir().unwrap();
+    for method in Method::ALL {
+        let path = folder.path().join(format!("{method:?}.safetensors"));
+        // What is left of a run: its parameters, their averages, and all that a checkpoint would hold.
+        let run = |rounds: u64, from: bool, save: bool| {
+            let lora = rig.lora(MERGED, 3);
+            let mut learner = learner(&lora, 0.01);
+            method.with(&rig, &lora, 5, |objective| {
+                if from {
+                    learner.restore(&State::read(&path).unwrap(), objective).unwrap();
+                }
+                while learner.rounds() < rounds {
+                    learner.round(objective).unwrap();
+                }
+                let state: Vec<(String, Tensor)> = learner.state(objective).into_iter().map(|(n, t)| (n, t.detach().copy())).collect();
+                if save {
+                    State::write(&path, learner.state(objective)).unwrap();
+                }
+                state
+            })
+        };
+        let straight = run(7, false, false);
+        let first = run(3, false, true);
+        let second = run(7, true, false);
+        assert_eq!(straight.len(), second.len());
+        for ((name, a), (other, b)) in straight.iter().zip(&second) {
+            assert_eq!((name, bits(a)), (other, bits(b)), "{method:?}");
+        }
+        assert!(straight.iter().zip(&first).any(|((_, a), (_, b))| bits(a) != bits(b)), "{method:?}: nothing moved");
+        let kinds = |prefix: &str| straight.iter().filter(|(n, _)| n.starts_with(prefix)).count();
+        assert!(kinds("adamw.mean") > 0 && kinds("adamw.square") > 0 && kinds("ema") > 0 && kinds("param") > 0);
+        assert_eq!(kinds("old") > 0, matches!(method, Method::Nft), "{method:?}: the old policy");
+    }
+}
+
+fn bits(t: &Tensor) -> Vec<u64> {
+    let flat = t.detach().view([-1]).to_kind(Kind::Double);
+    Vec::<f64>::try_from(flat).unwrap().into_iter().map(f64::to_bits).collect()
+}
+
+#[test]
+fn a_checkpoint_of_something_else_is_refused() {
+    let rig = Rig::new();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.safetensors");
+    let save = |rank: i64, method: Method| {
+        let lora = rig.lora(rank, 3);
+        method.with(&rig, &lora, 5, |objective| State::write(&path, learner(&lora, 0.01).state(objective)).unwrap());
+    };
+    let load = |rank: i64, method: Method| {
+        let lora = rig.lora(rank, 3);
+        let restored = method.with(&rig, &lora, 5, |objective| learner(&lora, 0.01).restore(&State::read(&path).unwrap(), objective));
+        format!("{:#}", restored.unwrap_err())
+    };
+    save(MERGED, Method::Nft);
+    let error = load(BESIDE, Method::Nft);
+    assert!(error.contains("param.0000") && error.contains("expected [1, 16]"), "{error}");
+    save(MERGED, Method::Guard);
+    assert!(load(MERGED, Method::Nft).contains("no tensor `old.0000`"));
+}
