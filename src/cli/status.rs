@@ -1,7 +1,7 @@
 //! `opdflow status`: how a run is doing, or how it ended, from its log.
 
 use super::{Exit, Failure, Session, args};
-use crate::render::{duration, metric};
+use crate::render::{beside, duration, left};
 use crate::report::{StageSummary, Standing, Summary};
 use crate::runlog::{self, RunFolder};
 use serde_json::{Value, json};
@@ -50,7 +50,7 @@ fn to_json(summary: &Summary, folder: &RunFolder, alive: bool) -> Value {
     let stage = |s: &StageSummary| {
         let metrics: serde_json::Map<_, _> = s.metrics.iter().map(|(n, (step, v))| (n.clone(), json!({"step": step, "value": v}))).collect();
         json!({"state": s.state.word(), "key": s.key, "step": s.step, "total": s.total, "resumed_at": s.resumed_at,
-            "seconds": stage_seconds(s, summary), "metrics": metrics, "outputs": s.outputs, "message": s.message})
+            "seconds": stage_seconds(s, summary), "seconds_left": s.left(summary.last), "note": s.note, "metrics": metrics, "outputs": s.outputs, "message": s.message})
     };
     let stages: serde_json::Map<_, _> = summary.stages.iter().map(|s| (s.name.clone(), stage(s))).collect();
     json!({"run": folder.name(), "folder": folder.path().display().to_string(), "recipe": summary.started.recipe,
@@ -82,7 +82,7 @@ fn line(stage: &StageSummary, summary: &Summary) -> String {
     if stage.began.is_some() {
         parts.push(duration(stage_seconds(stage, summary)));
     }
-    parts.extend(stage.metrics.iter().take(3).map(|(name, (_, value))| format!("{name} {}", metric(*value))));
+    parts.extend([left(stage, summary.last), beside(stage)].map(|s| s.trim_start().to_owned()).into_iter().filter(|s| !s.is_empty()));
     if let Some(message) = &stage.message {
         parts.push(message.lines().next().unwrap_or_default().to_owned());
     }

@@ -1,9 +1,8 @@
 //! A terminal: one moving line for each stage that runs, and lines that stay for what is over.
 
-use super::numbers::{duration, remaining};
 use super::words;
 use super::{Paint, Render};
-use crate::report::{StageSummary, Standing, Summary};
+use crate::report::{Standing, Summary};
 use crate::runlog::RunEvent;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::BTreeMap;
@@ -13,15 +12,13 @@ pub struct Bars {
     paint: Paint,
     all: MultiProgress,
     bars: BTreeMap<String, ProgressBar>,
-    /// What each stage said last of what it is doing.
-    notes: BTreeMap<String, String>,
 }
 
 impl Bars {
     /// An empty screen.
     #[must_use]
     pub fn new(paint: Paint) -> Self {
-        Self { paint, all: MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)), bars: BTreeMap::new(), notes: BTreeMap::new() }
+        Self { paint, all: MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)), bars: BTreeMap::new() }
     }
 
     fn begin(&mut self, stage: &str, summary: &Summary) {
@@ -43,7 +40,8 @@ impl Bars {
             bar.set_length(known.total);
         }
         bar.set_position(known.step);
-        bar.set_message(message(known, self.notes.get(stage), summary.last));
+        // The time first: it keeps its place while the words behind it change their length.
+        bar.set_message(format!("{}{}", words::left(known, summary.last), words::beside(known)).trim_start().to_owned());
     }
 
     fn end(&mut self, stage: &str) {
@@ -67,14 +65,6 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner()).progress_chars("=> ")
 }
 
-fn message(stage: &StageSummary, note: Option<&String>, now: f64) -> String {
-    let elapsed = now - stage.began.unwrap_or(now);
-    let left = remaining(stage.resumed_at, stage.step, stage.total, elapsed).filter(|_| stage.step < stage.total);
-    let left = left.map_or_else(String::new, |s| format!("  {} left", duration(s)));
-    let note = note.filter(|n| !n.is_empty()).map_or_else(String::new, |n| format!(" {n}"));
-    format!("{}{left}{note}", words::metrics(stage.metrics.iter()))
-}
-
 impl Render for Bars {
     fn show(&mut self, event: &RunEvent, summary: &Summary) {
         if let Some(stage) = event.stage()
@@ -84,11 +74,7 @@ impl Render for Bars {
         }
         match event {
             RunEvent::Started { stage, .. } => self.begin(stage, summary),
-            RunEvent::Progress { stage, note, .. } => {
-                self.notes.insert(stage.clone(), note.clone());
-                self.update(stage, summary);
-            }
-            RunEvent::Metric { stage, .. } => self.update(stage, summary),
+            RunEvent::Progress { stage, .. } | RunEvent::Metric { stage, .. } => self.update(stage, summary),
             RunEvent::Waits { stage, pid, note } => {
                 if let Some(bar) = self.bars.get(stage) {
                     bar.set_message(format!("another run (process {pid}) computes it: {note}"));

@@ -9,6 +9,7 @@ mod words;
 
 pub use numbers::{duration, metric};
 pub use paint::{Paint, Tone};
+pub use words::{beside, left};
 
 use crate::report::Summary;
 use crate::runlog::RunEvent;

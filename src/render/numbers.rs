@@ -27,16 +27,6 @@ pub fn metric(value: Option<f64>) -> String {
     }
 }
 
-/// Seconds until `total`, at the rate of the steps since `from`, which took `elapsed` seconds. `None` if nothing can
-/// be said yet.
-#[must_use]
-#[expect(clippy::cast_precision_loss, reason = "steps are far below 2^52")]
-pub fn remaining(from: u64, step: u64, total: u64, elapsed: f64) -> Option<f64> {
-    let done = step.checked_sub(from).filter(|d| *d > 0)?;
-    let left = total.checked_sub(step)?;
-    Some(elapsed / done as f64 * left as f64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,13 +46,6 @@ mod tests {
         ] {
             assert_eq!(duration(seconds), text, "{seconds}");
         }
-    }
-
-    #[test]
-    fn the_rate_counts_from_where_this_attempt_began() {
-        assert_eq!(remaining(100, 110, 120, 5.0), Some(5.0));
-        assert_eq!(remaining(100, 100, 120, 5.0), None);
-        assert_eq!(remaining(0, 130, 120, 5.0), None);
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! Plain lines, for logs and pipes: one for each change, and now and then one for progress.
 
-use super::numbers::{duration, remaining};
 use super::words;
 use super::{Paint, Render};
 use crate::report::{StageSummary, Summary};
@@ -56,9 +55,5 @@ impl Render for Plain {
 }
 
 fn progress(stage: &StageSummary, now: f64) -> String {
-    let elapsed = now - stage.began.unwrap_or(now);
-    let left = remaining(stage.resumed_at, stage.step, stage.total, elapsed);
-    let left = left.map_or_else(String::new, |s| format!("  {} left", duration(s)));
-    let metrics = words::metrics(stage.metrics.iter());
-    format!("{:>8} {}  {} of {}{metrics}{left}", "", stage.name, stage.step, stage.total)
+    format!("{:>8} {}  {} of {}{}{}", "", stage.name, stage.step, stage.total, words::beside(stage), words::left(stage, now))
 }

@@ -2,7 +2,7 @@
 
 use super::numbers::{duration, metric};
 use super::paint::{Paint, Tone};
-use crate::report::{Standing, Summary};
+use crate::report::{StageSummary, Standing, Summary};
 use crate::runlog::RunEvent;
 
 /// The line for an event, if it is worth one. `summary` has taken the event in already.
@@ -42,13 +42,24 @@ fn done(head: &dyn Fn(Tone, &str, &str) -> String, summary: &Summary, stage: &st
     let known = summary.stage(stage);
     let from = known.map_or(0, |s| s.resumed_at);
     let from = if from > 0 { format!(", from step {from} on") } else { String::new() };
-    let metrics = known.map_or_else(String::new, |s| metrics(s.metrics.iter()));
-    format!("{}  {took}{from}{metrics}", head(Tone::Good, "done", stage))
+    format!("{}  {took}{from}{}", head(Tone::Good, "done", stage), known.map_or_else(String::new, beside))
 }
 
-/// The first two metrics by name.
-pub(super) fn metrics<'a>(all: impl Iterator<Item = (&'a String, &'a (u64, Option<f64>))>) -> String {
-    all.take(2).map(|(name, (_, value))| format!("  {name} {}", metric(*value))).collect()
+/// What stands beside a stage's progress: its own words, which it chose as the ones that tell most, or else its first
+/// two metrics by name.
+#[must_use]
+pub fn beside(stage: &StageSummary) -> String {
+    if stage.note.is_empty() {
+        stage.metrics.iter().take(2).map(|(name, (_, value))| format!("  {name} {}", metric(*value))).collect()
+    } else {
+        format!("  {}", stage.note)
+    }
+}
+
+/// How long a stage still needs, as far as that can be told.
+#[must_use]
+pub fn left(stage: &StageSummary, now: f64) -> String {
+    stage.left(now).map_or_else(String::new, |s| format!("  {} left", duration(s)))
 }
 
 /// Everything after the first line stands below it.

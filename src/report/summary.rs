@@ -1,6 +1,7 @@
 //! What a run came to, stage by stage: its events folded into one view. `run --json` prints it from the events as
 //! they come, `status` from the run log.
 
+use super::Pace;
 use crate::runlog::{Line, RunEvent, RunStarted};
 use opdflow_stage::cache::Digest;
 use serde_json::{Value, json};
@@ -42,6 +43,10 @@ pub struct StageSummary {
     pub total: u64,
     /// The step of the checkpoint that it went on from.
     pub resumed_at: u64,
+    /// What it last said beside its progress, such as `reward 0.43`.
+    pub note: String,
+    /// How fast it goes.
+    pub pace: Pace,
     /// The newest value of each metric, and its step.
     pub metrics: BTreeMap<String, (u64, Option<f64>)>,
     /// Digests of its outputs by port.
@@ -142,6 +147,12 @@ impl Summary {
 }
 
 impl StageSummary {
+    /// Seconds that it still needs, counted from `now`; nothing if that cannot be told, or if it does not run.
+    #[must_use]
+    pub fn left(&self, now: f64) -> Option<f64> {
+        self.pace.left(self.total, now).filter(|_| self.state == Standing::Running && self.step < self.total)
+    }
+
     fn take(&mut self, at: f64, event: &RunEvent) {
         match event {
             RunEvent::Keyed { key, .. } => self.key = Some(*key),
@@ -150,10 +161,17 @@ impl StageSummary {
             }
             RunEvent::Started { .. } => {
                 (self.state, self.began, self.resumed_at) = (Standing::Running, Some(at), 0);
+                self.pace.begin(at, 0);
             }
             RunEvent::Waits { pid, note, .. } => self.message = Some(format!("another run (process {pid}) computes it: {note}")),
-            RunEvent::Begun { step, .. } => (self.resumed_at, self.step, self.message) = (*step, *step, None),
-            RunEvent::Progress { step, total, .. } => (self.step, self.total) = (*step, *total),
+            RunEvent::Begun { step, .. } => {
+                (self.resumed_at, self.step, self.message) = (*step, *step, None);
+                self.pace.begin(at, *step);
+            }
+            RunEvent::Progress { step, total, note, .. } => {
+                (self.step, self.total, self.note) = (*step, *total, note.clone());
+                self.pace.reach(at, *step);
+            }
             RunEvent::Metric { step, name, value, .. } => drop(self.metrics.insert(name.clone(), (*step, *value))),
             RunEvent::Done { seconds, found, outputs, .. } => {
                 (self.seconds, self.outputs, self.message) = (*seconds, outputs.clone(), None);

@@ -249,8 +249,9 @@ impl Stage for FakeTrain {
             done += 1;
             state = params.step(state, context.job().seed, done)?;
             #[expect(clippy::cast_precision_loss, reason = "only a number to look at")]
-            context.metric(done, "loss", (state % 1000) as f64 / 1000.0)?;
-            context.progress(done, total, "stepping");
+            let loss = (state % 1000) as f64 / 1000.0;
+            context.metric(done, "loss", loss)?;
+            context.progress(done, total, &format!("loss {loss:.3}"));
             if done % params.checkpoint_every.max(1) == 0 && done < total {
                 save(context, done, state)?;
             }
