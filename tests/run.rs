@@ -33,6 +33,16 @@ fn the_second_run_computes_nothing() {
 }
 
 #[test]
+fn what_a_stage_says_of_itself_stands_on_its_lines() {
+    let space = chain();
+    let ran = space.run(&["run", "r.yaml"]).expect(0);
+    let line = ran.stderr.lines().find(|l| l.contains("done train")).expect("a line");
+    assert!(line.contains("loss 0."), "{line}");
+    let status = space.run(&["status", "--json"]).expect(0).json();
+    assert!(status["stages"]["train"]["note"].as_str().is_some_and(|n| n.starts_with("loss 0.")), "{status}");
+}
+
+#[test]
 fn json_is_one_object_at_the_end() {
     let space = chain();
     let ran = space.run(&["run", "r.yaml", "--json"]).expect(0);
@@ -54,9 +64,9 @@ fn markdown_goes_to_stdout_and_files_to_the_run_folder() {
     for _ in 0..2 {
         let ran = space.run(&["run", "r.yaml"]).expect(0);
         assert!(ran.stdout.starts_with("the end\n"), "{}", ran.stdout);
-        let copy = std::fs::read_to_string(space.path(".opdflow/runs/latest/outputs/report.markdown.md")).unwrap();
+        let copy = std::fs::read_to_string(space.path(".opdflow/runs/latest/outputs/report.md")).unwrap();
         assert_eq!(ran.stdout, copy);
-        assert!(ran.stderr.contains("report.markdown.md"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("outputs/report.md\n"), "{}", ran.stderr);
     }
     let quiet = space.run(&["run", "r.yaml", "--quiet"]).expect(0);
     assert!(quiet.stdout.starts_with("the end\n"));

@@ -57,8 +57,16 @@ pub fn copy_finals(
 fn copy(stage: &str, port: &str, output: &Output, store: &Store, folder: &RunFolder) -> Result<Option<Copied>, StoreError> {
     let Some((_, extension)) = READABLE.iter().find(|(port_type, _)| *port_type == output.port_type) else { return Ok(None) };
     let is_file = output.object.kind == ObjectKind::Blob;
-    let path = folder.output(stage, port, extension.filter(|_| is_file));
+    let path = place(folder, stage, port, output, extension.filter(|_| is_file));
     store.place(&output.object, &path)?;
     let markdown = (output.port_type == "markdown" && is_file).then(|| std::fs::read_to_string(&path).ok()).flatten();
     Ok(Some(Copied { stage: stage.to_owned(), port: port.to_owned(), path, markdown }))
+}
+
+/// `table1.csv` for a port that is called as its type or as its files' ending; `table1.candidates.md` for any other, and
+/// where the short name is taken by a port of the same stage.
+fn place(folder: &RunFolder, stage: &str, port: &str, output: &Output, extension: Option<&str>) -> PathBuf {
+    let says_it_all = extension == Some(port) || (extension.is_some() && output.port_type == port);
+    let short = folder.output(stage, None, extension);
+    if says_it_all && !short.exists() { short } else { folder.output(stage, Some(port), extension) }
 }

@@ -95,11 +95,11 @@ impl RunFolder {
         self.0.join("jobs").join(format!("{}.json", file_name(stage)))
     }
 
-    /// A copy of an output for the user.
+    /// A copy of an output for the user: `stage.port.extension`, without what is left out.
     #[must_use]
-    pub fn output(&self, stage: &str, port: &str, extension: Option<&str>) -> PathBuf {
-        let extension = extension.map_or_else(String::new, |e| format!(".{e}"));
-        self.0.join("outputs").join(format!("{}.{}{extension}", file_name(stage), file_name(port)))
+    pub fn output(&self, stage: &str, port: Option<&str>, extension: Option<&str>) -> PathBuf {
+        let parts = [Some(stage), port].into_iter().flatten().map(file_name).chain(extension.map(ToOwned::to_owned));
+        self.0.join("outputs").join(parts.collect::<Vec<_>>().join("."))
     }
 }
 
