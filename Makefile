@@ -1,0 +1,50 @@
+# What a user needs: `make run` and `make test`. Each brings what is missing first, and nothing that is there.
+
+RECIPE ?= recipes/multitask.yaml
+ARGS ?=
+
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+# Parts brought into another folder than .deps: libtorch is there too, unless it is the user's own.
+ifdef OPDFLOW_DEPS
+export OPDFLOW_DEPS := $(abspath $(OPDFLOW_DEPS))
+export LIBTORCH ?= $(OPDFLOW_DEPS)/libtorch
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint fmt build setup
+
+help:
+	@echo 'make run    build opdflow and run a recipe [RECIPE=$(RECIPE)] [ARGS="--set name=value ..."]'
+	@echo 'make test   all tests'
+	@echo 'make lint   formatting, clippy, documentation; warnings are errors'
+	@echo 'make fmt    format the sources'
+	@echo 'make build  target/release/opdflow'
+	@echo 'make setup  libtorch, ONNX Runtime and PP-OCR into .deps/; the others do this by themselves'
+
+run: build
+	$(TARGET)/release/opdflow run $(RECIPE) $(ARGS)
+
+build: setup
+	$(CARGO) build --release --locked
+
+# The engine alone first: it is quick to build, and it must do without libtorch. It shares most of its crates with the rest.
+# One thread for libtorch in each test: several are slower than one when tests run side by side.
+test: export OMP_NUM_THREADS = 1
+test: setup
+	$(CARGO) test --locked --package opdflow --no-default-features
+	$(CARGO) test --locked --workspace
+
+lint: export RUSTDOCFLAGS = -D warnings
+lint: setup
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --package opdflow --no-default-features --all-targets -- -D warnings
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) doc --locked --workspace --no-deps --document-private-items
+
+fmt:
+	$(CARGO) fmt --all
+
+setup:
+	@scripts/setup.sh
