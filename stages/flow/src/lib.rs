@@ -2,6 +2,7 @@
 
 pub mod advantage;
 pub mod config;
+pub mod device;
 pub mod field;
 pub mod guard;
 pub mod init;
