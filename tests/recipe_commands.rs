@@ -82,6 +82,50 @@ fn plan_tells_run_hit_resume_and_maybe() {
 }
 
 #[test]
+fn plan_has_an_exit_code_for_scripts() {
+    let space = space();
+    space.run(&["plan", "r.yaml"]).expect(0);
+    space.run(&["plan", "r.yaml", "--exit-code"]).expect(10);
+    space.run(&["run", "r.yaml"]).expect(0);
+    space.run(&["plan", "r.yaml", "--exit-code"]).expect(0);
+    space.run(&["plan", "r.yaml", "--exit-code", "--set", "iters=20"]).expect(10);
+    space.run(&["plan", "none.yaml", "--exit-code"]).expect(2);
+}
+
+#[test]
+fn graph_draws_lines_dot_and_json() {
+    let space = space();
+    insta::assert_snapshot!("graph", space.run(&["graph", "r.yaml"]).expect(0).stdout);
+    insta::assert_snapshot!("graph_dot", space.run(&["graph", "r.yaml", "--format", "dot"]).expect(0).stdout);
+    let data = space.run(&["graph", "r.yaml", "--json"]).expect(0).json();
+    assert_eq!(data["edges"][0], json!({"from": "a", "to": "sum", "outputs": ["value"]}));
+    assert_eq!(data["stages"][3]["depth"], json!(3));
+    assert!(!space.store().exists(), "a drawing looks into no store");
+}
+
+#[test]
+fn help_knows_codes_and_commands() {
+    let space = space();
+    assert_eq!(space.run(&["help", "e012"]).expect(0).stdout, "E012 (the shape): a value of another type\nway out: found and expected are named\n");
+    assert!(space.run(&["help", "75"]).expect(0).stdout.contains("run again to go on"));
+    assert!(space.run(&["help", "explain"]).expect(0).stdout.contains("opdflow explain"));
+    assert!(space.run(&["help"]).expect(0).stdout.contains("completions"));
+    assert_eq!(space.run(&["help", "E020", "--json"]).expect(0).json()["section"], "Variables");
+    assert!(space.run(&["help", "E0122"]).expect(2).stderr.contains("did you mean"));
+    assert!(space.run(&["help", "nonsense"]).expect(2).stderr.contains("commands are"));
+}
+
+#[test]
+fn shells_can_complete_our_commands() {
+    let space = space();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = space.run(&["completions", shell]).expect(0).stdout;
+        assert!(script.contains("opdflow") && script.contains("checkpoint-seconds") && !script.contains("____stage"), "{shell}");
+    }
+    space.run(&["completions", "cmd"]).expect(2);
+}
+
+#[test]
 fn plan_sees_outputs_that_are_gone() {
     let space = space();
     space.run(&["run", "r.yaml"]).expect(0);

@@ -1,7 +1,8 @@
 //! What the command line accepts. Types only: nothing here does anything.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Train one teacher per reward and distil them into one student, from a recipe.
 #[derive(Debug, Parser)]
@@ -50,8 +51,30 @@ pub enum Command {
     Get(Get),
     /// Show how a run is doing, or how it ended
     Status(Status),
+    /// Follow a run from another terminal; ends with the run, and with its exit code
+    Watch(Watch),
+    /// Ask a run to stop: its stages checkpoint, and the same command goes on later
+    Stop(Stop),
+    /// Print what a stage said, in the newest run in which it was at work
+    Logs(Logs),
+    /// Draw which stage reads from which
+    Graph(Graph),
     /// List the kinds of stage, their ports and parameters
     Stages(Stages),
+    /// Show what the store takes, and for what
+    Du,
+    /// Make room in the store; only says what it would do, unless told otherwise
+    Gc(Gc),
+    /// Look the store over, and move what is damaged aside so that it is computed again
+    Verify(Verify),
+    /// Keep stages, and all they stand on, from `gc`; without a recipe: list what is kept
+    Pin(Pin),
+    /// Take a pin away
+    Unpin(Unpin),
+    /// Explain an error code, an exit code or a command
+    Help(Help),
+    /// Print what a shell needs to complete our commands
+    Completions(Completions),
     /// One stage in a process of its own; the scheduler starts it
     #[command(name = "__stage", hide = true)]
     Stage(Stage),
@@ -97,6 +120,9 @@ pub struct Check {
 pub struct Plan {
     /// The recipe
     pub recipe: PathBuf,
+    /// End with code 10 if anything would run, and 0 if all is in the store
+    #[arg(long)]
+    pub exit_code: bool,
 }
 
 /// Arguments of `explain`.
@@ -127,11 +153,140 @@ pub struct Get {
 /// Arguments of `status`.
 #[derive(Clone, Debug, Args)]
 pub struct Status {
-    /// The run [default: the newest]
+    /// The run: its name, the beginning of one, or its folder [default: the newest]
     pub run: Option<String>,
     /// Where runs are recorded
     #[arg(long, value_name = "DIR", default_value = ".opdflow")]
     pub run_dir: PathBuf,
+}
+
+/// Arguments of `watch`.
+#[derive(Clone, Debug, Args)]
+pub struct Watch {
+    /// The run: its name, the beginning of one, or its folder [default: the newest]
+    pub run: Option<String>,
+    /// Where runs are recorded
+    #[arg(long, value_name = "DIR", default_value = ".opdflow")]
+    pub run_dir: PathBuf,
+    /// Plain lines instead of progress bars
+    #[arg(long)]
+    pub plain: bool,
+}
+
+/// Arguments of `stop`.
+#[derive(Clone, Debug, Args)]
+pub struct Stop {
+    /// The run: its name, the beginning of one, or its folder [default: the newest]
+    pub run: Option<String>,
+    /// Where runs are recorded
+    #[arg(long, value_name = "DIR", default_value = ".opdflow")]
+    pub run_dir: PathBuf,
+    /// End running stages at once: what they did since their last checkpoints is lost
+    #[arg(long)]
+    pub now: bool,
+    /// Come back when the run has ended
+    #[arg(long)]
+    pub wait: bool,
+}
+
+/// Arguments of `logs`.
+#[derive(Clone, Debug, Args)]
+pub struct Logs {
+    /// The stage
+    pub stage: String,
+    /// The run: its name, the beginning of one, or its folder [default: the newest in which the stage was at work]
+    #[arg(long, value_name = "RUN")]
+    pub run: Option<String>,
+    /// Where runs are recorded
+    #[arg(long, value_name = "DIR", default_value = ".opdflow")]
+    pub run_dir: PathBuf,
+    /// Go on printing until the run ends
+    #[arg(short, long)]
+    pub follow: bool,
+}
+
+/// Arguments of `graph`.
+#[derive(Clone, Debug, Args)]
+pub struct Graph {
+    /// The recipe
+    pub recipe: PathBuf,
+    /// Lines for the terminal, or the language of Graphviz
+    #[arg(long, value_enum, default_value_t = Drawing::Text)]
+    pub format: Drawing,
+}
+
+/// How `graph` draws.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Drawing {
+    /// Lines, each stage indented by how many others it waits for in a row.
+    Text,
+    /// For `dot -Tsvg`.
+    Dot,
+}
+
+/// Arguments of `gc`.
+#[derive(Clone, Debug, Args)]
+pub struct Gc {
+    /// Do it; without this, only say what would be done
+    #[arg(long)]
+    pub delete: bool,
+    /// Evict results and checkpoints, the cheapest to compute again first, until the store takes at most this: `20G`
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub budget: Option<u64>,
+    /// Evict every result and checkpoint that no pin and no recorded run names
+    #[arg(long, conflicts_with = "budget")]
+    pub unused: bool,
+    /// Keep whatever is younger: `36h`, `7d`
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = time)]
+    pub grace: Duration,
+    /// Where runs are recorded whose results are kept; may be given again, for projects that share the store
+    #[arg(long, value_name = "DIR", default_value = ".opdflow")]
+    pub run_dir: Vec<PathBuf>,
+}
+
+/// Arguments of `verify`.
+#[derive(Clone, Debug, Args)]
+pub struct Verify {
+    /// Read every byte, not only names and sizes
+    #[arg(long)]
+    pub deep: bool,
+}
+
+/// Arguments of `pin`.
+#[derive(Clone, Debug, Args)]
+pub struct Pin {
+    /// The recipe
+    pub recipe: Option<PathBuf>,
+    /// Stages to keep, with all they stand on [default: all]
+    #[arg(value_name = "STAGE")]
+    pub stages: Vec<String>,
+    /// What to call it [default: the recipe's name]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Of the one STAGE, use this differing result (see `run --force`) from now on, instead of the first
+    #[arg(long, value_name = "N")]
+    pub attempt: Option<u32>,
+}
+
+/// Arguments of `unpin`.
+#[derive(Clone, Debug, Args)]
+pub struct Unpin {
+    /// The pin, or the name that several of them begin with
+    pub name: String,
+}
+
+/// Arguments of `help`.
+#[derive(Clone, Debug, Args)]
+pub struct Help {
+    /// A code such as `E012` or `75`, or a command
+    pub about: Option<String>,
+}
+
+/// Arguments of `completions`.
+#[derive(Clone, Debug, Args)]
+pub struct Completions {
+    /// The shell
+    pub shell: clap_complete::Shell,
 }
 
 /// Arguments of `stages`.
@@ -166,5 +321,55 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(n) if n > 0 => Ok(n),
         _ => Err("expected a whole number from 1".into()),
+    }
+}
+
+/// `500`, `20k`, `1.5G`: bytes, in steps of a thousand.
+fn size(text: &str) -> Result<u64, String> {
+    let units = [("", 1.0), ("k", 1e3), ("m", 1e6), ("g", 1e9), ("t", 1e12)];
+    let lower = text.to_lowercase();
+    let (number, unit) = split(lower.trim_end_matches('b'));
+    let factor = units.iter().find(|(name, _)| *name == unit).map(|(_, factor)| factor);
+    match (number, factor) {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative, and `as` saturates")]
+        (Some(n), Some(factor)) => Ok((n * factor) as u64),
+        _ => Err("expected a size, such as `500M` or `20G`".into()),
+    }
+}
+
+/// `90s`, `36h`, `7d`.
+fn time(text: &str) -> Result<Duration, String> {
+    let units = [("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", 86_400.0)];
+    let (number, unit) = split(text);
+    let factor = units.iter().find(|(name, _)| *name == unit).map(|(_, factor)| factor);
+    let seconds = number.filter(|n| *n == 0.0 || factor.is_some()).map(|n| n * factor.unwrap_or(&1.0));
+    seconds.and_then(|s| Duration::try_from_secs_f64(s).ok()).ok_or_else(|| "expected a time, such as `90s`, `36h` or `7d`".into())
+}
+
+/// A number from 0, and the letters behind it.
+fn split(text: &str) -> (Option<f64>, &str) {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    (text[..end].parse().ok(), text[end..].trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        <Opdflow as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_and_times() {
+        for (text, bytes) in [("0", 0), ("500", 500), ("20k", 20_000), ("1.5G", 1_500_000_000), ("2 TB", 2_000_000_000_000)] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for (text, seconds) in [("0", 0), ("90s", 90), ("36h", 129_600), ("7d", 604_800), ("1.5m", 90)] {
+            assert_eq!(time(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        assert!(["", "-1", "x", "5q", "1.2.3G"].iter().all(|t| size(t).is_err() && time(t).is_err()));
+        assert!(time("5").is_err());
     }
 }

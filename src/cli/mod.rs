@@ -2,16 +2,26 @@
 
 pub mod args;
 mod check;
+mod du;
 mod explain;
+mod gc;
 mod get;
+mod graph;
+mod help;
+mod logs;
+mod pin;
 mod plan;
 mod run;
 mod stage;
 mod stages;
 mod status;
+mod stop;
+mod verify;
+mod watch;
 
 use crate::plan::{NumericFacts, Plan};
 use crate::recipe::{self, Diagnostics, Overrides, Recipe, colour_wanted};
+use crate::runlog::{self, RunFolder};
 use crate::sched::Slots;
 use clap::Parser as _;
 use opdflow_cache::{Store, StoreError};
@@ -45,6 +55,10 @@ pub enum Exit {
     Done,
     /// A stage failed: 1.
     StageFailed,
+    /// Something in the store was damaged: 3.
+    Damaged,
+    /// There is work to do, and the user asked for a code that says so: 10.
+    WorkToDo,
     /// Stopped at checkpoints as asked; running again goes on from there: 75.
     Stopped,
     /// Interrupted by the user: 130.
@@ -60,6 +74,8 @@ impl Exit {
         match self {
             Self::Done => 0,
             Self::StageFailed => 1,
+            Self::Damaged => 3,
+            Self::WorkToDo => 10,
             Self::Stopped => 75,
             Self::Interrupted => 130,
             Self::Stage(code) => code,
@@ -198,18 +214,37 @@ pub fn main(registry: Registry, mut facts: NumericFacts) -> ExitCode {
         overrides: Overrides { vars: args.global.set.iter().cloned().collect(), seed: args.global.seed },
         colour: colour_wanted(),
     };
-    let end = match &args.command {
-        args::Command::Run(args) => run::run(&session, args),
-        args::Command::Check(args) => check::run(&session, args),
-        args::Command::Plan(args) => plan::run(&session, args),
-        args::Command::Explain(args) => explain::run(&session, args),
-        args::Command::Get(args) => get::run(&session, args),
-        args::Command::Status(args) => status::run(&session, args),
-        args::Command::Stages(args) => stages::run(&session, args),
-        args::Command::Stage(args) => Ok(Exit::Stage(u8::try_from(stage::run(&args.job, &session.registry)).unwrap_or(70))),
-    };
-    ExitCode::from(match end {
+    ExitCode::from(match command(&session, &args.command) {
         Ok(exit) => exit.code(),
         Err(failure) => session.explain_failure(&failure),
     })
+}
+
+fn command(session: &Session, command: &args::Command) -> Result<Exit, Failure> {
+    match command {
+        args::Command::Run(args) => run::run(session, args),
+        args::Command::Check(args) => check::run(session, args),
+        args::Command::Plan(args) => plan::run(session, args),
+        args::Command::Explain(args) => explain::run(session, args),
+        args::Command::Get(args) => get::run(session, args),
+        args::Command::Status(args) => status::run(session, args),
+        args::Command::Watch(args) => watch::run(session, args),
+        args::Command::Stop(args) => stop::run(session, args),
+        args::Command::Logs(args) => logs::run(session, args),
+        args::Command::Graph(args) => graph::run(session, args),
+        args::Command::Stages(args) => stages::run(session, args),
+        args::Command::Du => du::run(session),
+        args::Command::Gc(args) => gc::run(session, args),
+        args::Command::Verify(args) => verify::run(session, args),
+        args::Command::Pin(args) => pin::run(session, args),
+        args::Command::Unpin(args) => pin::take_away(session, args),
+        args::Command::Help(args) => help::run(session, args),
+        args::Command::Completions(args) => Ok(help::completions(session, args)),
+        args::Command::Stage(args) => Ok(Exit::Stage(u8::try_from(stage::run(&args.job, &session.registry)).unwrap_or(70))),
+    }
+}
+
+/// The run of this name, or the newest one.
+fn find_run(run_dir: &Path, name: Option<&str>) -> Result<RunFolder, Failure> {
+    runlog::find(&RunFolder::home(run_dir), name).map_err(|e| Failure::Usage(format!("{e:#}")))
 }

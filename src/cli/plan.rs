@@ -27,7 +27,8 @@ pub(super) fn run(session: &Session, args: &args::Plan) -> Result<Exit, Failure>
         .collect();
     let text = if session.json { as_json(&plan, &rows).to_string() } else { table(&plan, &rows) };
     session.print(text.trim_end());
-    Ok(Exit::Done)
+    let nothing_to_do = rows.iter().all(|r| matches!(r.verdict, Verdict::Hit { .. }));
+    Ok(if args.exit_code && !nothing_to_do { Exit::WorkToDo } else { Exit::Done })
 }
 
 /// What is left to do of a stage that takes `whole` seconds from its start.

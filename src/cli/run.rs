@@ -180,11 +180,7 @@ struct View {
 
 impl View {
     fn new(session: &Session, args: &args::Run, folder: &RunFolder) -> Self {
-        let mode = match (session.quiet, args.plain) {
-            (true, _) => Mode::Quiet,
-            (false, true) => Mode::Plain,
-            (false, false) => Mode::Auto,
-        };
+        let mode = Mode::of(session.quiet, args.plain);
         let mut view = Self { log: None, screen: render::screen(mode, session.colour), summary: Summary::default() };
         match RunLog::create(folder) {
             Ok(log) => view.log = Some(log),

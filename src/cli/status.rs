@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 pub(super) fn run(session: &Session, args: &args::Status) -> Result<Exit, Failure> {
     let usage = |e: anyhow::Error| Failure::Usage(format!("{e:#}"));
-    let folder = runlog::find(&RunFolder::home(&args.run_dir), args.run.as_deref()).map_err(usage)?;
+    let folder = super::find_run(&args.run_dir, args.run.as_deref())?;
     // Asked before the log is read: a run that ends in between is then shown as ended, never as dead.
     let alive = runlog::is_alive(&folder);
     let record = runlog::read(&folder).map_err(usage)?;

@@ -7,7 +7,7 @@ mod paint;
 mod plain;
 mod words;
 
-pub use numbers::{duration, metric};
+pub use numbers::{bytes, duration, metric};
 pub use paint::{Paint, Tone};
 pub use words::{beside, left};
 
@@ -32,6 +32,18 @@ pub enum Mode {
     Plain,
     /// Moving lines on a terminal, else lines.
     Auto,
+}
+
+impl Mode {
+    /// As the user asked for it.
+    #[must_use]
+    pub const fn of(quiet: bool, plain: bool) -> Self {
+        match (quiet, plain) {
+            (true, _) => Self::Quiet,
+            (false, true) => Self::Plain,
+            (false, false) => Self::Auto,
+        }
+    }
 }
 
 /// The screen for `mode`, in colour if `colour`.

@@ -27,6 +27,24 @@ pub fn metric(value: Option<f64>) -> String {
     }
 }
 
+/// A size: `512 B`, `1.2 kB`, `3.4 GB`, in steps of a thousand.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+pub fn bytes(size: u64) -> String {
+    if size < 1000 {
+        return format!("{size} B");
+    }
+    let mut rest = size as f64 / 1000.0;
+    let mut units = ["kB", "MB", "GB", "TB"].into_iter().peekable();
+    while let Some(unit) = units.next() {
+        if rest < 999.95 || units.peek().is_none() {
+            return format!("{rest:.1} {unit}");
+        }
+        rest /= 1000.0;
+    }
+    String::new()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,6 +63,13 @@ mod tests {
             (f64::NAN, "?"),
         ] {
             assert_eq!(duration(seconds), text, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn sizes_keep_one_digit_behind_the_point() {
+        for (size, text) in [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_960, "1.0 MB"), (3_400_000_000, "3.4 GB"), (u64::MAX, "18446744.1 TB")] {
+            assert_eq!(bytes(size), text);
         }
     }
 

@@ -3,9 +3,11 @@
 mod event;
 mod folder;
 mod reader;
+mod tail;
 mod writer;
 
 pub use event::{FORMAT, Line, RunEvent, RunStarted, StageLine};
 pub use folder::RunFolder;
-pub use reader::{Record, find, is_alive, read};
+pub use reader::{Record, all, find, is_alive, read};
+pub use tail::Tail;
 pub use writer::RunLog;

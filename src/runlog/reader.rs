@@ -100,6 +100,12 @@ pub fn find(home: &Path, name: Option<&str>) -> Result<RunFolder> {
     }
 }
 
+/// All runs below `home`, oldest first.
+#[must_use]
+pub fn all(home: &Path) -> Vec<RunFolder> {
+    names(home).into_iter().map(|name| RunFolder::of(home.join(name))).collect()
+}
+
 /// The names of the runs below `home`, oldest first.
 fn names(home: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(home).into_iter().flatten().flatten();

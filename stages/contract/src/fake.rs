@@ -11,7 +11,7 @@ use std::time::Duration;
 /// Adds all fake kinds.
 #[must_use]
 pub fn with_fakes(registry: Registry) -> Registry {
-    registry.with(FakeSource).with(FakeSum).with(FakeTrain).with(FakeFail).with(FakeReport)
+    registry.with(FakeSource).with(FakeSum).with(FakeTrain).with(FakeFail).with(FakeClock).with(FakeReport)
 }
 
 const SECONDS: ParamDoc = ParamDoc { name: "seconds", about: "How long it sleeps." };
@@ -317,6 +317,35 @@ impl Stage for FakeFail {
         sleep(params.seconds);
         assert!(!params.panic, "{}", params.message);
         Err(Fault { class: params.class, message: params.message, help: None }.into())
+    }
+}
+
+/// What no real kind may be: its result hangs on something outside its key.
+pub struct FakeClock;
+
+/// Parameters of [`FakeClock`]: none.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClockParams {}
+
+impl Stage for FakeClock {
+    type Params = ClockParams;
+    fn describe(&self) -> Description {
+        Description {
+            kind: "fake_clock",
+            semantics: 1,
+            about: "Leaves what stands in the file `clock` beside the recipe, which its key knows nothing of.",
+            inputs: &[],
+            outputs: const { &[Output::new("value", "value", "the number")] },
+            params: &[],
+            outside_key: &[],
+            seeded: false,
+            numeric: false,
+        }
+    }
+    fn run(&self, _params: ClockParams, context: &mut StageContext) -> Result<()> {
+        let now = read(&context.job().folder.join("clock"))?;
+        Ok(std::fs::write(context.output("value"), now.to_string())?)
     }
 }
 

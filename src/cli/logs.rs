@@ -1,0 +1,64 @@
+//! `opdflow logs`: what a stage's process wrote.
+
+use super::{Exit, Failure, Session, args, find_run};
+use crate::recipe::near;
+use crate::report::Summary;
+use crate::runlog::{self, RunFolder};
+use serde_json::json;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::time::Duration;
+
+pub(super) fn run(session: &Session, args: &args::Logs) -> Result<Exit, Failure> {
+    let folder = match &args.run {
+        Some(run) => find_run(&args.run_dir, Some(run))?,
+        None => newest(args)?,
+    };
+    let path = folder.log(&args.stage);
+    let Ok(mut file) = File::open(&path) else {
+        return Err(Failure::Usage(missing(&folder, &args.stage)));
+    };
+    if session.json {
+        let mut text = Vec::new();
+        file.read_to_end(&mut text).map_err(|e| Failure::Store(format!("cannot read {}: {e}", path.display())))?;
+        let text = String::from_utf8_lossy(&text);
+        session.print(&json!({"run": folder.name(), "stage": args.stage, "path": path.display().to_string(), "text": text}).to_string());
+        return Ok(Exit::Done);
+    }
+    if !session.quiet {
+        session.note(&format!("{} in {}: {}", args.stage, folder.name(), path.display()));
+    }
+    loop {
+        // Asked first: what is written before the end is then read below.
+        let more = args.follow && runlog::is_alive(&folder);
+        let mut text = Vec::new();
+        file.read_to_end(&mut text).map_err(|e| Failure::Store(format!("cannot read {}: {e}", path.display())))?;
+        let mut out = std::io::stdout().lock();
+        if out.write_all(&text).and_then(|()| out.flush()).is_err() || !more {
+            return Ok(Exit::Done);
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// The newest run in which the stage had a process.
+fn newest(args: &args::Logs) -> Result<RunFolder, Failure> {
+    let runs = runlog::all(&RunFolder::home(&args.run_dir));
+    match runs.into_iter().rev().find(|r| r.log(&args.stage).is_file()) {
+        Some(folder) => Ok(folder),
+        // The newest one then says what stages there are.
+        None => find_run(&args.run_dir, None),
+    }
+}
+
+fn missing(folder: &RunFolder, stage: &str) -> String {
+    let summary = runlog::read(folder).map(|r| Summary::of(&r.lines)).unwrap_or_default();
+    let names = summary.stages.iter().map(|s| s.name.as_str());
+    let run = folder.name();
+    if let Some(found) = summary.stage(stage) {
+        return format!("`{stage}` wrote nothing in {run}: it is {}\nhelp: a stage that is found in the store has no process", found.state.word());
+    }
+    let help = near(stage, names.clone())
+        .map_or_else(|| format!("its stages are {}", names.map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")), |n| format!("did you mean `{n}`?"));
+    format!("{run} has no stage `{stage}`\nhelp: {help}")
+}
