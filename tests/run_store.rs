@@ -56,7 +56,7 @@ fn gc_keeps_what_a_recorded_run_names_and_what_is_young() {
 
 #[test]
 fn gc_waits_for_nobody_and_takes_nothing_from_under_a_run() {
-    let space = ran();
+    let space = TestSpace::new();
     space.recipe("long.yaml", "t: {uses: fake_train, with: {iterations: 4000, step_seconds: 0.01}}");
     let run = space.start(&["run", "long.yaml"]);
     space.wait_for("checkpointed", |_| true);

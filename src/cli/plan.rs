@@ -3,6 +3,7 @@
 use super::{Exit, Failure, Session, args};
 use crate::plan::history::History;
 use crate::plan::{Keys, Plan, Verdict, verdicts};
+use crate::render::duration;
 use serde_json::{Value, json};
 
 /// A stage of the plan, for the table.
@@ -42,13 +43,13 @@ fn left(verdict: &Verdict, whole: Option<f64>) -> Option<f64> {
 }
 
 fn table(plan: &Plan, rows: &[Row]) -> String {
-    let head = ["stage", "kind", "verdict", "key", "seconds"].map(ToOwned::to_owned);
+    let head = ["stage", "kind", "verdict", "key", "time"].map(ToOwned::to_owned);
     let lines: Vec<[String; 5]> = std::iter::once(head)
         .chain(plan.stages.iter().zip(rows).map(|(stage, row)| {
             let key = row.keys.as_ref().map_or_else(|| "-".into(), |k| k.key.short());
             let seconds = match (&row.verdict, row.seconds) {
                 (Verdict::Hit { .. }, _) => "-".into(),
-                (_, Some(s)) => format!("{s:.1}"),
+                (_, Some(s)) => duration(s),
                 (_, None) => "?".into(),
             };
             [stage.spec.name.clone(), stage.spec.kind.describe().kind.to_owned(), row.verdict.words(), key, seconds]
@@ -79,7 +80,7 @@ fn summary(plan: &Plan, rows: &[Row]) -> String {
     let longest = plan.critical(|i| rows[i].seconds.unwrap_or(0.0)).into_iter().fold(0.0, f64::max);
     let mut text = format!("{hits} of {} stages are in the store, {work} to run", rows.len());
     if unknown < work {
-        text.push_str(&format!("; about {known:.0} s of work, {longest:.0} s on the longest way"));
+        text.push_str(&format!("; about {} of work, {} on the longest way", duration(known), duration(longest)));
     }
     if unknown > 0 {
         text.push_str(&format!("; nothing is known of the time of {unknown}"));

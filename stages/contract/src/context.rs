@@ -182,7 +182,7 @@ impl StageContext {
         let due = self.last_progress.is_none_or(|t| t.elapsed().as_millis() >= 100);
         if due || step == total {
             self.last_progress = Some(Instant::now());
-            let _ = self.lease.note(&format!("step {step} of {total}"));
+            let _ = self.lease.note(format!("step {step} of {total}"));
             self.events.send(&Event::Progress { step, total, note: note.to_owned() });
         }
     }
