@@ -52,8 +52,12 @@ impl Shape {
 /// Writes `lora` with `values` in place of its own parameters, in their order.
 ///
 /// # Errors
-/// The disk is full.
+/// A value that is not finite; the disk is full.
 pub fn save(lora: &Lora, values: &[Tensor], base: Digest, folder: &Path) -> Result<()> {
+    // Gradients are watched on the way; the last step of all can still overflow.
+    if let Some(((name, _), _)) = lora.named().iter().zip(values).find(|(_, v)| !bool::try_from(v.isfinite().all()).unwrap_or(false)) {
+        return Err(Fault::not_finite(format!("the adapter's tensor `{name}` is not finite")).help("lower the learning rate, or clip harder").into());
+    }
     let copy = lora.detached();
     no_grad(|| copy.parameters().iter_mut().zip(values).for_each(|(mine, value)| mine.copy_(value)));
     copy.save(folder)?;

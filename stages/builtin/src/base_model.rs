@@ -3,12 +3,14 @@
 use crate::bundle;
 use anyhow::{Context as _, Result};
 use opdflow_flow::pipeline::Folder;
+use opdflow_flow::weights::Weights;
 use opdflow_stage::cache::Digest;
 use opdflow_stage::port::Output;
 use opdflow_stage::{Asset, Description, Fault, ParamDoc, ParamFault, Stage, StageContext};
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+use tch::{Device, Kind};
 
 /// The stage kind.
 pub struct BaseModel;
@@ -55,11 +57,28 @@ impl Stage for BaseModel {
         let out = context.output("model");
         match bundle::named(&params.source) {
             Some(bundle) => bundle.place(&out, |_| true)?,
-            None => bundle::copy_folder(&context.job().folder.join(&params.source), &out, |_| true)?,
+            None => {
+                // Checked where it lies, so that a fault is named by the user's own path and no broken copy is kept.
+                let folder = context.job().folder.join(&params.source);
+                check(&folder).map_err(|e| Fault::user(format!("{e:#}")).help("download or export the model again"))?;
+                bundle::copy_folder(&folder, &out, |_| true)?;
+            }
         }
         Folder::open(&out).map_err(|e| Fault::user(format!("{e:#}")))?;
         Ok(())
     }
+}
+
+/// Whether the layout is there and every file of weights is as long as its header says. Which tensors a model needs
+/// is known only once it is built.
+fn check(folder: &Path) -> Result<()> {
+    Folder::open(folder)?;
+    for relative in bundle::files_below(folder)? {
+        if !bundle::is_layout(&relative) {
+            Weights::load(folder.join(relative), Device::Cpu, Kind::Float)?;
+        }
+    }
+    Ok(())
 }
 
 /// Digest of a folder by content.

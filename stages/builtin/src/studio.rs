@@ -61,6 +61,8 @@ pub fn device(context: &StageContext) -> Result<Device> {
     match job.device.strip_prefix("cuda") {
         None => Ok(Device::Cpu),
         Some(index) => {
+            // Before libtorch is asked anything: it looks for CUDA once in the life of a process.
+            opdflow_flow::device::load().map_err(|e| Fault::machine(e.to_string()))?;
             if !tch::Cuda::is_available() {
                 let fault = Fault::machine(format!("the job is to run on `{}`, but libtorch finds no CUDA device", job.device));
                 return Err(fault.help("put the folder of a CUDA build of libtorch in front of LD_LIBRARY_PATH, or set OPDFLOW_GPUS=0").into());

@@ -19,13 +19,16 @@ pub struct MuonConfig {
     pub momentum: f64,
     /// Weight decay of matrices per step, times `lr`.
     pub weight_decay: f64,
-    /// For vectors, norms and embeddings; also the clipping of the whole gradient.
+    /// Largest norm of the whole gradient; a longer one enters the running sum of matrices scaled down to it. The
+    /// step itself has a size of its own, but a burst must not fill the sum.
+    pub clip: f64,
+    /// For vectors, norms and embeddings, with a clip of its own.
     pub rest: AdamWConfig,
 }
 
 impl Default for MuonConfig {
     fn default() -> Self {
-        Self { lr: 0.02, momentum: 0.9, weight_decay: 0.0, rest: AdamWConfig { lr: 1e-3, weight_decay: 0.0, clip: 1e9, ..AdamWConfig::default() } }
+        Self { lr: 0.02, momentum: 0.9, weight_decay: 0.0, clip: 1.0, rest: AdamWConfig { lr: 1e-3, weight_decay: 0.0, ..AdamWConfig::default() } }
     }
 }
 
@@ -84,12 +87,14 @@ impl Optimiser for Muon {
             return whole;
         }
         let lr = self.config.lr * factor;
+        let scale = (self.config.clip / (whole + 1e-6)).min(1.0);
         no_grad(|| {
             for (p, m) in self.matrices.iter_mut().zip(&mut self.momentum) {
                 let g = p.grad();
                 if !g.defined() {
                     continue;
                 }
+                let g = g * scale;
                 let _ = m.g_mul_scalar_(self.config.momentum).g_add_(&g);
                 // Nesterov: look one step ahead.
                 let ahead = (&g + &*m * self.config.momentum).flatten(1, -1);

@@ -1,6 +1,6 @@
 //! `pretrain_base`: text encoders and transformer of the miniature by flow matching.
 
-use super::{Schooling, captions, layout_asset, place_layout, samples};
+use super::{Schooling, Wrong, captions, layout_asset, pictures, place_layout};
 use crate::learn::{Plain, learn};
 use crate::pictures::to_tensor;
 use anyhow::{Context as _, Result};
@@ -21,6 +21,7 @@ use opdflow_flow::vae::Vae;
 use opdflow_flow::weights::{Weights, save_tensors};
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::{Asset, Description, ParamDoc, ParamFault, Resources, Stage, StageContext};
+use opdflow_world::Mix;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
@@ -33,14 +34,15 @@ pub struct PretrainBase;
 pub struct Params {
     layout: String,
     training: Schooling,
-    wrong: f64,
+    mix: String,
+    wrong: Wrong,
     drop_caption: f64,
     threads: usize,
 }
 
 impl Default for Params {
     fn default() -> Self {
-        Self { layout: "bundled:mini".to_owned(), training: Schooling::default(), wrong: 0.25, drop_caption: 0.1, threads: 1 }
+        Self { layout: "bundled:mini".to_owned(), training: Schooling::default(), mix: "geneval,ocr,scene".to_owned(), wrong: Wrong::default(), drop_caption: 0.1, threads: 1 }
     }
 }
 
@@ -60,7 +62,8 @@ impl Stage for PretrainBase {
             params: &[
                 ParamDoc { name: "layout", about: "configuration files and tokenizers: `bundled:mini` or a folder in diffusers layout" },
                 ParamDoc { name: "training", about: "steps, batch, pictures, optimiser, pace, ema" },
-                ParamDoc { name: "wrong", about: "share of pictures that show something other than their caption says, 0 to 1" },
+                ParamDoc { name: "mix", about: "families of the world with weights, such as `geneval:2,ocr:2,scene:1`" },
+                ParamDoc { name: "wrong", about: "`{geneval, ocr, letters, scene}`: shares of pictures that show something other than their caption says, 0 to 1, and how many letters of a wrong word are changed" },
                 ParamDoc { name: "drop_caption", about: "share of captions replaced by the empty one, for guidance, 0 to 1" },
                 ParamDoc { name: "threads", about: "threads; outside the key" },
             ],
@@ -71,8 +74,9 @@ impl Stage for PretrainBase {
     }
 
     fn check(&self, params: &Params) -> Vec<ParamFault> {
-        let share = |name: &str, value: f64| (!(0.0..=1.0).contains(&value)).then(|| ParamFault::new(name, format!("`{name}` is {value}, expected a share from 0 to 1")));
-        share("wrong", params.wrong).into_iter().chain(share("drop_caption", params.drop_caption)).collect()
+        let shares = [("wrong.geneval", params.wrong.geneval), ("wrong.ocr", params.wrong.ocr), ("wrong.scene", params.wrong.scene), ("drop_caption", params.drop_caption)];
+        let off = |(name, value): (&str, f64)| (!(0.0..=1.0).contains(&value)).then(|| ParamFault::new(name, format!("`{name}` is {value}, expected a share from 0 to 1")));
+        shares.into_iter().filter_map(off).chain(params.mix.parse::<Mix>().err().map(|e| ParamFault::new("mix", e.to_string()))).collect()
     }
 
     fn assets(&self, params: &Params, folder: &Path) -> Result<Vec<Asset>, ParamFault> {
@@ -98,10 +102,10 @@ impl Stage for PretrainBase {
 
         let named: Vec<(String, Tensor)> = PARTS.iter().zip(&parts).flat_map(|(part, w)| w.trainable().into_iter().map(move |(n, t)| (format!("{part}/{n}"), t))).collect();
         let training = &params.training;
-        let lesson = Lesson::draw(training.pictures, seed, params.wrong, &vae, &text, device, context)?;
+        let lesson = Lesson::draw(&params, seed, &vae, &text, device, context)?;
         let mut objective = FlowMatching { model: &model, text: &text, lesson, batch: training.batch, shift: scheduler.shift, drop: params.drop_caption, seed, device };
         let leaves = named.iter().map(|(_, t)| t.shallow_clone()).collect();
-        let optimiser = Muon::new(training.optimiser.clone(), &named, is_table);
+        let optimiser = Muon::new(training.optimiser.clone(), &named, is_plain);
         let mut learner = Learner::new(leaves, optimiser, training.ema.clone(), training.pace);
         learn(context, &mut learner, &mut objective, &mut Plain, training.steps, 50)?;
 
@@ -118,9 +122,10 @@ impl Stage for PretrainBase {
     }
 }
 
-/// Embedding tables and the positional ones, which Muon must not touch; nor the first and the last layer.
-fn is_table(name: &str) -> bool {
-    ["embedding", "embed_tokens", "shared", "relative_attention_bias", "proj_out", "pos_embed"].iter().any(|t| name.contains(t))
+/// What AdamW moves and Muon does not: everything outside the blocks of the transformer, and their modulation layers,
+/// which start at zero.
+fn is_plain(name: &str) -> bool {
+    !name.contains("transformer_blocks") || name.contains("norm1")
 }
 
 fn fresh_text(folder: &Path, parts: &[Weights], config: &MmditConfig) -> Result<TextEncoders> {
@@ -149,19 +154,18 @@ struct Lesson {
 }
 
 impl Lesson {
-    fn draw(count: usize, seed: u64, wrong: f64, vae: &Vae, text: &TextEncoders, device: Device, context: &mut StageContext) -> Result<Self> {
+    fn draw(params: &Params, seed: u64, vae: &Vae, text: &TextEncoders, device: Device, context: &StageContext) -> Result<Self> {
         let _off = tch::no_grad_guard();
-        let prompts = captions(count, seed);
-        let (mut latents, mut words) = (Vec::new(), Vec::new());
-        for start in (0..count).step_by(256) {
-            let end = (start + 256).min(count);
-            let (pictures, captions): (Vec<_>, Vec<_>) = samples(&prompts, seed, start..end, wrong)?.into_iter().map(|s| (s.picture, s.caption)).unzip();
-            latents.push(vae.scale(&vae.encode(&to_tensor(&pictures).to_device(device)).mode()));
-            words.extend(captions);
+        let prompts = captions(&params.mix.parse()?, params.training.pictures, seed);
+        let mut latents = Vec::new();
+        for start in (0..prompts.len()).step_by(256) {
+            let drawn = pictures(&prompts, seed, start..(start + 256).min(prompts.len()), &params.wrong)?;
+            latents.push(vae.scale(&vae.encode(&to_tensor(&drawn).to_device(device)).mode()));
             if context.should_stop() {
                 return Err(context.stopped(0));
             }
         }
+        let words: Vec<&str> = prompts.iter().map(|p| p.text.as_str()).collect();
         let tokens = text.tokens(&words, MAX_SEQUENCE_LENGTH).context("tokenising the captions")?;
         Ok(Self { latents: Tensor::cat(&latents, 0), tokens, empty: text.tokens(&[""], MAX_SEQUENCE_LENGTH)? })
     }

@@ -13,7 +13,8 @@ use opdflow_flow::optim::EmaConfig;
 use opdflow_flow::train::Pace;
 use opdflow_stage::cache::Digest;
 use opdflow_stage::{Asset, ParamFault};
-use opdflow_world::{Mix, Picture, Prompt, Split};
+use opdflow_flow::rng::{Choices, derive};
+use opdflow_world::{Family, Mix, Picture, Prompt, Split};
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -73,27 +74,59 @@ fn tree_digest(folder: &Path) -> Result<Digest> {
     Ok(crate::bundle::listing_digest(files.iter().map(|(p, d)| (p.as_path(), *d))))
 }
 
-/// A picture of the world with the caption that goes with it, right or wrong.
-pub(crate) struct Sample {
-    pub caption: String,
-    pub picture: Picture,
+/// How often a picture shows something other than its caption says, by family.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Wrong {
+    /// Share of scenes of shapes with one attribute changed.
+    pub geneval: f64,
+    /// Share of words with letters changed.
+    pub ocr: f64,
+    /// How many letters, drawn with replacement.
+    pub letters: usize,
+    /// Share of landscapes with one attribute changed.
+    pub scene: f64,
 }
 
-/// Sample number `index` of `seed`: its caption is drawn from the training split; with probability `wrong` the
-/// picture shows something else.
-pub(crate) fn sample(prompt: &Prompt, seed: u64, index: u64, wrong: f64) -> Result<Sample> {
+impl Default for Wrong {
+    fn default() -> Self {
+        Self { geneval: 0.25, ocr: 0.25, letters: 1, scene: 0.25 }
+    }
+}
+
+impl Wrong {
+    /// Never.
+    pub(crate) const NONE: Self = Self { geneval: 0.0, ocr: 0.0, letters: 1, scene: 0.0 };
+
+    /// The share and how often the change is made.
+    fn of(&self, family: Family) -> (f64, usize) {
+        match family {
+            Family::Geneval => (self.geneval, 1),
+            Family::Ocr => (self.ocr, self.letters),
+            Family::Scene => (self.scene, 1),
+        }
+    }
+}
+
+/// The picture of training prompt number `index`; with the family's probability it shows something else.
+pub(crate) fn picture(prompt: &Prompt, seed: u64, index: u64, wrong: &Wrong) -> Result<Picture> {
     let mut rng = opdflow_world::stream(seed, index);
-    let lies = opdflow_flow::rng::Choices::new(opdflow_flow::rng::derive(seed, "wrong", index)).unit() < wrong;
-    let shown = if lies { opdflow_world::corrupt(prompt, &mut rng)? } else { prompt.clone() };
-    Ok(Sample { caption: prompt.text.clone(), picture: opdflow_world::render(&shown, &mut rng)? })
+    let (share, times) = wrong.of(prompt.family);
+    let mut shown = prompt.clone();
+    if Choices::new(derive(seed, "wrong", index)).unit() < share {
+        for _ in 0..times {
+            shown = opdflow_world::corrupt(&shown, &mut rng)?;
+        }
+    }
+    Ok(opdflow_world::render(&shown, &mut rng)?)
 }
 
-/// Samples `range` of the training prompts, drawn in parallel.
-pub(crate) fn samples(prompts: &[Prompt], seed: u64, range: std::ops::Range<usize>, wrong: f64) -> Result<Vec<Sample>> {
-    range.into_par_iter().map(|i| sample(&prompts[i], seed, i as u64, wrong)).collect()
+/// Pictures of the training prompts in `range`, drawn in parallel.
+pub(crate) fn pictures(prompts: &[Prompt], seed: u64, range: std::ops::Range<usize>, wrong: &Wrong) -> Result<Vec<Picture>> {
+    range.into_par_iter().map(|i| picture(&prompts[i], seed, i as u64, wrong)).collect()
 }
 
 /// The training prompts of a pretraining stage.
-pub(crate) fn captions(count: usize, seed: u64) -> Vec<Prompt> {
-    opdflow_world::prompts(&Mix::all(), count, seed, Split::Train)
+pub(crate) fn captions(mix: &Mix, count: usize, seed: u64) -> Vec<Prompt> {
+    opdflow_world::prompts(mix, count, seed, Split::Train)
 }

@@ -1,6 +1,6 @@
 //! `pretrain_vae`: an autoencoder of the miniature world.
 
-use super::{Schooling, captions, layout_asset, place_layout};
+use super::{Schooling, Wrong, captions, layout_asset, picture, place_layout};
 use crate::learn::{Plain, learn};
 use crate::pictures::to_tensor;
 use anyhow::{Context as _, Result};
@@ -14,6 +14,7 @@ use opdflow_flow::vae::{Vae, VaeConfig};
 use opdflow_flow::weights::{Weights, save_tensors};
 use opdflow_stage::port::Output;
 use opdflow_stage::{Asset, Description, ParamDoc, ParamFault, Resources, Stage, StageContext};
+use opdflow_world::Mix;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use tch::{Device, Kind, Tensor, no_grad};
@@ -77,7 +78,7 @@ impl Stage for PretrainVae {
         let weights = Weights::new_random(seed, device);
         let vae = Vae::new(&weights.root(), &config)?;
         start_linear(&weights.tensors());
-        let prompts = captions(training.pictures, seed);
+        let prompts = captions(&Mix::all(), training.pictures, seed);
         let mut objective = Autoencode { vae: &vae, prompts: &prompts, batch: training.batch, l1: params.l1, kl: params.kl, seed, device };
         let named = weights.trainable();
         let leaves: Vec<Tensor> = named.iter().map(|(_, t)| t.shallow_clone()).collect();
@@ -144,7 +145,7 @@ struct Autoencode<'a> {
 
 impl Autoencode<'_> {
     fn pictures(&self, chosen: &[usize]) -> Result<Tensor> {
-        let drawn = chosen.iter().map(|&i| Ok(super::sample(&self.prompts[i], self.seed, i as u64, 0.0)?.picture)).collect::<Result<Vec<_>>>()?;
+        let drawn = chosen.iter().map(|&i| picture(&self.prompts[i], self.seed, i as u64, &Wrong::NONE)).collect::<Result<Vec<_>>>()?;
         Ok(to_tensor(&drawn).to_device(self.device))
     }
 
@@ -192,7 +193,7 @@ mod tests {
         let weights = Weights::new_random(1, Device::Cpu);
         let vae = Vae::new(&weights.root(), &config).unwrap();
         start_linear(&weights.tensors());
-        let prompts = captions(32, 1);
+        let prompts = captions(&Mix::all(), 32, 1);
         let mut objective = Autoencode { vae: &vae, prompts: &prompts, batch: 4, l1: 0.1, kl: 1e-6, seed: 1, device: Device::Cpu };
         let named = weights.trainable();
         let leaves = named.iter().map(|(_, t)| t.shallow_clone()).collect();
