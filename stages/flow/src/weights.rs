@@ -177,6 +177,8 @@ impl Weights {
 
     fn what(&self) -> String {
         match &self.source {
+            // A file where there is one to name; of several shards none is to blame for what they all lack.
+            Source::Files { shards, .. } if shards.len() == 1 => shards[0].path.display().to_string(),
             Source::Files { what, .. } => what.display().to_string(),
             Source::Fresh { .. } => "fresh weights".into(),
         }
