@@ -150,14 +150,30 @@ impl Session {
     /// # Errors
     /// There is none; the message names those there are, or one that is near.
     pub fn stage(&self, plan: &Plan, name: &str) -> Result<usize, Failure> {
-        plan.index(name).ok_or_else(|| {
-            let names = plan.stages.iter().map(|s| s.spec.name.as_str());
+        let names = plan.stages.iter().map(|s| s.spec.name.as_str());
+        let found = match recipe::select(name, names.clone())[..] {
+            [one] => plan.index(one),
+            [first, _, ..] => return Err(Failure::Usage(format!("`{name}` has more than one cell\nhelp: name one of them, such as `{first}`"))),
+            [] => None,
+        };
+        found.ok_or_else(|| {
             let help = recipe::near(name, names.clone()).map_or_else(
                 || format!("its stages are {}", names.map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")),
                 |near| format!("did you mean `{near}`?"),
             );
             Failure::Usage(format!("{} has no stage `{name}`\nhelp: {help}", plan.recipe.path.display()))
         })
+    }
+    /// The stages that a name on the command line means: one, or all cells of a matrix, or some of them.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn stages(&self, plan: &Plan, name: &str) -> Result<Vec<usize>, Failure> {
+        let meant = recipe::select(name, plan.stages.iter().map(|s| s.spec.name.as_str()));
+        if meant.is_empty() {
+            return self.stage(plan, name).map(|i| vec![i]);
+        }
+        Ok(meant.into_iter().filter_map(|name| plan.index(name)).collect())
     }
     /// A line for the user, on standard error.
     pub fn note(&self, text: &str) {

@@ -53,7 +53,7 @@ fn list(session: &Session, store: &Store) -> Result<Exit, Failure> {
 fn keep(session: &Session, store: &Store, recipe: &Path, args: &args::Pin) -> Result<Exit, Failure> {
     let plan = session.plan(recipe)?;
     let all = verdicts(&plan, store);
-    let mut targets = args.stages.iter().map(|n| session.stage(&plan, n)).collect::<Result<Vec<_>, _>>()?;
+    let mut targets = args.stages.iter().map(|n| session.stages(&plan, n)).collect::<Result<Vec<_>, _>>()?.concat();
     if targets.is_empty() {
         targets = (0..plan.stages.len()).collect();
     }
@@ -113,5 +113,5 @@ fn there<'a>(plan: &Plan, all: &'a [(Verdict, Option<Keys>)], i: usize) -> Resul
 
 /// `name` in the letters that pins are made of.
 fn plain(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '_' }).collect()
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' }).collect()
 }

@@ -54,7 +54,7 @@ struct Choice {
 }
 
 fn choice(session: &Session, plan: &Plan, args: &args::Run) -> Result<Choice, Failure> {
-    let find = |names: &[String]| names.iter().map(|n| session.stage(plan, n)).collect::<Result<Vec<_>, _>>();
+    let find = |names: &[String]| names.iter().map(|n| session.stages(plan, n)).collect::<Result<Vec<_>, _>>().map(|all| all.concat());
     let (until, forced) = (find(&args.until)?, find(&args.force)?);
     let all = 0..plan.stages.len();
     let targets = if until.is_empty() { all.clone().collect() } else { until };

@@ -1,10 +1,12 @@
 //! From the text of a recipe to a checked [`Recipe`], or to every mistake in it with its place.
 //!
 //! The steps, one file each: [`tree`] reads YAML into values that know where they stand, [`vars`] puts the variables
-//! in, [`read`] takes the shape apart, [`params`] and [`ports`] hold it against the stage kinds. Each step reports
+//! in, [`matrix`] makes cells of stages, [`read`] takes the shape apart, [`params`] and [`ports`] hold it against the stage kinds. Each step reports
 //! all it finds into one list and goes on with what is sound, so that one look shows everything.
 
+mod cell;
 mod diagnostic;
+mod matrix;
 mod near;
 mod params;
 mod ports;
@@ -15,6 +17,7 @@ mod spans;
 mod tree;
 mod vars;
 
+pub use cell::{Cell, select};
 pub use diagnostic::{Diagnostic, Diagnostics, Level, Span, place};
 pub use near::{hint, near};
 pub use show::colour_wanted;

@@ -1,7 +1,8 @@
 //! Inputs: every port known, of the right type and number, and no stage waiting for itself.
 
+use super::cell::{self, Cell};
 use super::near::hint;
-use super::read::Draft;
+use super::read::{Draft, Drafts};
 use super::shape::{any_map, wrong};
 use super::tree::{Data, Entry, Node, shown};
 use super::{Diagnostic, PortRef, Span};
@@ -17,7 +18,7 @@ pub(super) struct Need {
 }
 
 /// Reads `needs` of one stage and holds it against the kinds on both ends.
-pub(super) fn needs(draft: &Draft, node: Option<&Node>, all: &[Draft], faults: &mut Vec<Diagnostic>) -> BTreeMap<String, Need> {
+pub(super) fn needs(draft: &Draft, node: Option<&Node>, all: &Drafts, faults: &mut Vec<Diagnostic>) -> BTreeMap<String, Need> {
     let mut found = BTreeMap::new();
     let about = draft.kind.as_ref().map(|k| k.describe());
     let entries = node.and_then(|n| any_map(n, "`needs`", faults)).map(Node::entries).unwrap_or_default();
@@ -39,7 +40,7 @@ pub(super) fn needs(draft: &Draft, node: Option<&Node>, all: &[Draft], faults: &
 }
 
 /// Reads what one input is connected to: `stage.port`, or a map of such.
-fn connect(draft: &Draft, entry: &Entry, port: Option<&Input>, all: &[Draft], found: &mut BTreeMap<String, Need>, faults: &mut Vec<Diagnostic>) {
+fn connect(draft: &Draft, entry: &Entry, port: Option<&Input>, all: &Drafts, found: &mut BTreeMap<String, Need>, faults: &mut Vec<Diagnostic>) {
     let many = port.map(|p| matches!(p.arity, Arity::Many | Arity::Any));
     match &entry.value.data {
         Data::Unknown => {}
@@ -63,7 +64,7 @@ fn connect(draft: &Draft, entry: &Entry, port: Option<&Input>, all: &[Draft], fo
                 single(draft, &one.value, &format!("{}.{}", entry.key, one.key), port, all, found, faults);
             }
         }
-        Data::Scalar(Value::String(text)) if many == Some(true) => {
+        Data::Scalar(Value::String(text)) if many == Some(true) && !collects(text, all) => {
             let title = format!("input `{}` of `{}` takes a map of outputs", entry.key, draft.name);
             let name = text.split('.').next().unwrap_or("name");
             let help = format!("give it a name: `{}: {{{name}: {text}}}`", entry.key);
@@ -73,44 +74,91 @@ fn connect(draft: &Draft, entry: &Entry, port: Option<&Input>, all: &[Draft], fo
     }
 }
 
+/// Whether `stage.port` names a matrix, or a part of one, rather than a single stage.
+fn collects(text: &str, all: &Drafts) -> bool {
+    let stage = cell::reference(text).0;
+    let open = |d: &&Draft| Some(!Cell::parse(stage)?.label(&Cell::parse(&d.name)?).is_empty());
+    all.select(stage).first().and_then(open).unwrap_or(false)
+}
+
 /// Reads one `stage.port`.
-fn single(draft: &Draft, node: &Node, at: &str, port: Option<&Input>, all: &[Draft], found: &mut BTreeMap<String, Need>, faults: &mut Vec<Diagnostic>) {
+fn single(draft: &Draft, node: &Node, at: &str, port: Option<&Input>, all: &Drafts, found: &mut BTreeMap<String, Need>, faults: &mut Vec<Diagnostic>) {
     let span = node.span.clone();
     let text = match &node.data {
         Data::Scalar(Value::String(text)) => text,
         Data::Unknown => return,
         _ => return faults.push(wrong(node, &format!("what `{}` needs", draft.name), "an output, as `stage.port`")),
     };
-    let (stage, output) = text.split_once('.').map_or((text.as_str(), None), |(s, p)| (s, Some(p)));
-    let Some(upstream) = all.iter().find(|d| d.name == stage) else {
+    let (stage, output) = cell::reference(text);
+    let meant = all.select(stage);
+    let (Some(wanted), false) = (Cell::parse(stage), meant.is_empty()) else {
         let title = format!("`{}` needs an unknown stage", draft.name);
         let names = all.iter().map(|d| d.name.as_str()).filter(|n| *n != draft.name);
         let label = format!("no stage is named {}", shown(stage));
         return faults.push(Diagnostic::error("E032", title, span, label).maybe_help(hint(stage, names.collect::<Vec<_>>())));
     };
-    let Some(kind) = &upstream.kind else { return };
+    // A matrix, or a part of one, gives each of its cells a place of its own in a map.
+    let labels: Vec<String> = meant.iter().map(|d| Cell::parse(&d.name).map_or_else(String::new, |c| wanted.label(&c))).collect();
+    let in_map = at.contains('.');
+    let one_only = !in_map && port.is_some_and(|p| matches!(p.arity, Arity::One | Arity::Optional));
+    if one_only && labels.iter().any(|l| !l.is_empty()) {
+        let title = format!("input `{at}` of `{}` takes one output, and `{stage}` has {} cells", draft.name, meant.len());
+        let help = format!("name the cell: `{at}: \"{}{}\"`", meant[0].name, output.map_or_else(String::new, |o| format!(".{o}")));
+        return faults.push(Diagnostic::error("E038", title, span, "more than one").help(help));
+    }
+    for (upstream, label) in meant.into_iter().zip(labels) {
+        let place = match (label.is_empty(), in_map) {
+            (true, _) => at.to_owned(),
+            (false, true) => format!("{at}_{label}"),
+            (false, false) => format!("{at}.{label}"),
+        };
+        let Some(from) = join(draft, upstream, output, (&place, &span), port, all, faults) else { return };
+        let fits = label.is_empty() || place.rsplit('.').next().is_some_and(plain_name);
+        if !fits || found.contains_key(&place) {
+            let title = format!("the cells of `{stage}` have no names of their own on input `{at}`");
+            let help = "give each cell a name: `name: \"stage[axis=value].port\"`";
+            return faults.push(Diagnostic::error("E014", title, span, format!("`{place}` is too long, or there twice")).help(help));
+        }
+        found.insert(place, Need { from, span: span.clone() });
+    }
+}
+
+/// Holds an output of `upstream` against the input that is to read it. Nothing if it does not fit.
+fn join(
+    draft: &Draft,
+    upstream: &Draft,
+    output: Option<&str>,
+    (at, span): (&str, &Span),
+    port: Option<&Input>,
+    all: &Drafts,
+    faults: &mut Vec<Diagnostic>,
+) -> Option<PortRef> {
+    let stage = &upstream.name;
+    let kind = upstream.kind.as_ref()?;
     let names: Vec<&str> = outputs(kind.as_ref());
     let Some(output) = output else {
         let title = format!("`{}` needs an output of `{stage}`, not the stage", draft.name);
         let choices: Vec<String> = names.iter().filter(|n| **n != "metrics").map(|n| format!("`{stage}.{n}`")).collect();
         let help = format!("name the output: {}", choices.join(", "));
-        return faults.push(Diagnostic::error("E037", title, span, "an output is missing").help(help));
+        faults.push(Diagnostic::error("E037", title, span.clone(), "an output is missing").help(help));
+        return None;
     };
     let Some(output) = kind.output(output) else {
         let title = format!("`{stage}` has no output {}", shown(output));
         let label = format!("`{stage}` is of kind `{}`", kind.describe().kind);
-        return faults.push(Diagnostic::error("E033", title, span, label).maybe_help(hint(output, names)));
+        faults.push(Diagnostic::error("E033", title, span.clone(), label).maybe_help(hint(output, names)));
+        return None;
     };
     if let Some(port) = port.filter(|p| !p.takes(output.port_type)) {
-        let title = format!("input `{at}` of `{}` does not take `{text}`", draft.name);
+        let title = format!("input `{at}` of `{}` does not take `{stage}.{}`", draft.name, output.name);
         let label = format!("its type is `{}`, expected {}", output.port_type, either(port.types));
         faults.push(Diagnostic::error("E034", title, span.clone(), label).maybe_help(fitting(draft, port, all)));
     }
-    found.insert(at.to_owned(), Need { from: PortRef { stage: stage.to_owned(), port: output.name.to_owned() }, span });
+    Some(PortRef { stage: stage.clone(), port: output.name.to_owned() })
 }
 
 /// Reports the inputs that must be connected and are not.
-fn lacking(draft: &Draft, kind: &dyn Kind, entries: &[Entry], there: bool, all: &[Draft], faults: &mut Vec<Diagnostic>) {
+fn lacking(draft: &Draft, kind: &dyn Kind, entries: &[Entry], there: bool, all: &Drafts, faults: &mut Vec<Diagnostic>) {
     for port in kind.required() {
         if entries.iter().any(|e| e.key == port.name) {
             continue;
@@ -125,7 +173,7 @@ fn lacking(draft: &Draft, kind: &dyn Kind, entries: &[Entry], there: bool, all: 
 }
 
 /// Outputs of the recipe that a port would take, as help.
-fn fitting(draft: &Draft, port: &Input, all: &[Draft]) -> Option<String> {
+fn fitting(draft: &Draft, port: &Input, all: &Drafts) -> Option<String> {
     if port.types.is_empty() {
         return None;
     }

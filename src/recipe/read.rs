@@ -1,5 +1,7 @@
 //! The recipe's own shape: which words stand where, and what they must be.
 
+use super::cell::Cell;
+use super::matrix;
 use super::near::hint;
 use super::ports::{self, Need, plain_name};
 use super::shape::{any_map, map, missing, text, whole, wrong};
@@ -8,7 +10,7 @@ use super::vars::Vars;
 use super::{Diagnostic, FORMAT, Numerics, Overrides, Recipe, Span, Spans, StageSpans, StageSpec, params};
 use opdflow_stage::{Kind, Registry};
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -26,6 +28,34 @@ pub(super) struct Draft {
     with: Option<Entry>,
     seed: Option<(u64, Span)>,
     cpus: Option<usize>,
+}
+
+/// All stages, and which of them a name means.
+pub(super) struct Drafts {
+    list: Vec<Draft>,
+    /// Places in the list by the name as it is written: one, or that of each cell.
+    written: HashMap<String, Vec<usize>>,
+}
+
+impl Drafts {
+    fn new(list: Vec<Draft>) -> Self {
+        let mut written: HashMap<String, Vec<usize>> = HashMap::new();
+        for (i, draft) in list.iter().enumerate() {
+            let name = draft.name.split('[').next().unwrap_or_default();
+            written.entry(name.to_owned()).or_default().push(i);
+        }
+        Self { list, written }
+    }
+    pub fn iter(&self) -> std::slice::Iter<'_, Draft> {
+        self.list.iter()
+    }
+    /// The stages that a name means: one, or cells.
+    pub fn select(&self, name: &str) -> Vec<&Draft> {
+        let Some(wanted) = Cell::parse(name) else { return Vec::new() };
+        let places = self.written.get(wanted.stage).map(Vec::as_slice).unwrap_or_default();
+        let drafts = places.iter().map(|i| &self.list[*i]);
+        drafts.filter(|d| Cell::parse(&d.name).is_some_and(|cell| wanted.means(&cell))).collect()
+    }
 }
 
 /// Reads a recipe; everything that is wrong goes to `faults`. `None` if no recipe came of it.
@@ -82,7 +112,11 @@ fn variables(root: &mut Node, overrides: &Overrides, first: &Span, faults: &mut 
     let mut vars = Vars::read(node.as_ref(), overrides, place, faults);
     if let Data::Map(entries) = &mut root.data {
         for entry in entries.iter_mut().filter(|e| e.key != "vars") {
-            vars.expand(&mut entry.value, faults);
+            if entry.key == "stages" {
+                matrix::unfold(&mut entry.value, &mut vars, faults);
+            } else {
+                vars.expand(&mut entry.value, faults);
+            }
         }
     }
     vars
@@ -156,7 +190,7 @@ fn drafts(root: &Node, registry: &Registry, first: &Span, faults: &mut Vec<Diagn
 }
 
 fn draft(stage: &Entry, registry: &Registry, faults: &mut Vec<Diagnostic>) -> Option<Draft> {
-    if !plain_name(&stage.key) {
+    if !Cell::parse(&stage.key).is_some_and(|cell| plain_name(cell.stage)) {
         let title = format!("{} is no name for a stage", shown(&stage.key));
         let help = "use lower-case letters, digits and `_`, at most 64";
         faults.push(Diagnostic::error("E014", title, stage.key_span.clone(), "not a name").help(help));
@@ -172,7 +206,7 @@ fn draft(stage: &Entry, registry: &Registry, faults: &mut Vec<Diagnostic>) -> Op
         cpus: None,
     };
     let what = format!("stage `{}`", stage.key);
-    if map(&stage.value, &what, &["uses", "needs", "with", "seed", "resources"], faults).is_none() {
+    if map(&stage.value, &what, &["uses", "needs", "with", "seed", "resources", "matrix"], faults).is_none() {
         return Some(draft);
     }
     match stage.value.get("uses") {
@@ -211,6 +245,7 @@ fn stages(
     faults: &mut Vec<Diagnostic>,
 ) -> Option<(Vec<StageSpec>, Spans)> {
     let written = root.get("stages").map(|e| &e.value);
+    let drafts = Drafts::new(drafts);
     let needs: Vec<BTreeMap<String, Need>> = drafts
         .iter()
         .map(|draft| {
@@ -218,6 +253,7 @@ fn stages(
             ports::needs(draft, node.map(|e| &e.value).filter(|n| !n.is_null()), &drafts, faults)
         })
         .collect();
+    let drafts = drafts.list;
     ports::cycles(&drafts, &needs, faults);
     unread(&drafts, &needs, faults);
     idle_defaults(&drafts, defaults, faults);

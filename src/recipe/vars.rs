@@ -69,6 +69,18 @@ impl Vars {
         }
     }
 
+    /// Puts the variables and `more` of them into all values below `node`. Those of `more` that were used.
+    pub fn expand_with(&mut self, node: &mut Node, more: Vec<(String, Node)>, faults: &mut Vec<Diagnostic>) -> BTreeSet<String> {
+        let names: Vec<String> = more.iter().map(|(name, _)| name.clone()).collect();
+        for (name, mut value) in more {
+            value.var = Some(Origin { name: name.clone(), span: Some(value.span.clone()) });
+            self.values.insert(name, value);
+        }
+        self.expand(node, faults);
+        names.iter().for_each(|name| drop(self.values.remove(name)));
+        names.into_iter().filter(|name| self.used.remove(name)).collect()
+    }
+
     /// Those that nothing uses.
     pub fn unused(&self) -> impl Iterator<Item = Diagnostic> + '_ {
         self.places.iter().filter(|(name, _)| !self.used.contains(*name)).map(|(name, span)| {

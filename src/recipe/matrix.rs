@@ -1,0 +1,208 @@
+//! `matrix`: a stage that is written once and stands for one stage per cell, each with values of its own for
+//! `"${matrix.axis}"`. After this step only cells are left, which are stages like all others.
+
+use super::ports::plain_name;
+use super::shape::{any_map, wrong};
+use super::tree::{Data, Entry, Node, shown};
+use super::vars::Vars;
+use super::{Diagnostic, Span};
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+/// More cells than anybody means.
+const MOST: usize = 1000;
+
+/// One value for each axis, in the order of the axes.
+type Values = Vec<Node>;
+
+/// A matrix as it is written, sound in itself.
+struct Matrix {
+    axes: Vec<(String, Span)>,
+    cells: Vec<Values>,
+}
+
+/// Puts the variables into all stages, and cells in the place of each stage with a matrix.
+pub(super) fn unfold(stages: &mut Node, vars: &mut Vars, faults: &mut Vec<Diagnostic>) {
+    let Data::Map(entries) = &mut stages.data else { return vars.expand(stages, faults) };
+    let mut unfolded = Vec::with_capacity(entries.len());
+    for mut stage in std::mem::take(entries) {
+        if stage.key.contains('[') {
+            let help = "cells come from a `matrix` in the stage: write the name without brackets";
+            faults.push(Diagnostic::error("E014", format!("{} is no name for a stage", shown(&stage.key)), stage.key_span.clone(), "not a name").help(help));
+        }
+        let Some(mut matrix) = take_out(&mut stage.value, "matrix") else {
+            vars.expand(&mut stage.value, faults);
+            unfolded.push(stage);
+            continue;
+        };
+        vars.expand(&mut matrix.value, faults);
+        match read(&matrix, faults) {
+            Some(matrix) => unfolded.extend(cells(&stage, &matrix, vars, faults)),
+            None => {
+                // What it would say is not known; the variables in it are used all the same.
+                vars.expand(&mut stage.value, &mut Vec::new());
+                stage.value.data = Data::Unknown;
+                unfolded.push(stage);
+            }
+        }
+    }
+    *entries = unfolded;
+}
+
+fn take_out(node: &mut Node, key: &str) -> Option<Entry> {
+    let Data::Map(entries) = &mut node.data else { return None };
+    let at = entries.iter().position(|e| e.key == key)?;
+    Some(entries.remove(at))
+}
+
+/// A stage for each cell.
+fn cells(stage: &Entry, matrix: &Matrix, vars: &mut Vars, faults: &mut Vec<Diagnostic>) -> Vec<Entry> {
+    let mut made = Vec::with_capacity(matrix.cells.len());
+    let mut used = BTreeSet::new();
+    for values in &matrix.cells {
+        let pairs: Vec<(String, Node)> = matrix.axes.iter().map(|(axis, _)| format!("matrix.{axis}")).zip(values.iter().cloned()).collect();
+        let words: Vec<String> = matrix.axes.iter().zip(values).map(|((axis, _), value)| format!("{axis}={}", word(value))).collect();
+        let mut cell = stage.clone();
+        cell.key = format!("{}[{}]", stage.key, words.join(","));
+        used.extend(vars.expand_with(&mut cell.value, pairs, faults));
+        made.push(cell);
+    }
+    for (axis, span) in matrix.axes.iter().filter(|(axis, _)| !used.contains(&format!("matrix.{axis}"))) {
+        let title = format!("the axis {} of `{}` is never used", shown(axis), stage.key);
+        let help = format!("use it as \"${{matrix.{axis}}}\" in the stage, or take it out: all its cells would be the same");
+        faults.push(Diagnostic::error("E026", title, span.clone(), "no value of the stage uses it").help(help));
+    }
+    made
+}
+
+fn read(matrix: &Entry, faults: &mut Vec<Diagnostic>) -> Option<Matrix> {
+    let before = faults.len();
+    any_map(&matrix.value, "`matrix`", faults)?;
+    let mut axes: Vec<(String, Span)> = Vec::new();
+    let mut cells: Vec<Values> = vec![Vec::new()];
+    for axis in matrix.value.entries().iter().filter(|e| e.key != "include" && e.key != "exclude") {
+        let values = values(axis, faults)?;
+        axes.push((axis.key.clone(), axis.key_span.clone()));
+        cells = cells.iter().flat_map(|cell| values.iter().map(move |v| cell.iter().chain([v]).cloned().collect())).collect();
+        if cells.len() > MOST {
+            let title = format!("the matrix has more than {MOST} cells");
+            faults.push(Diagnostic::error("E025", title, axis.key_span.clone(), "too many with this axis").help("leave values out"));
+            return None;
+        }
+    }
+    if axes.is_empty() {
+        cells.clear();
+    }
+    for one in listed(matrix, "exclude", faults) {
+        let Some(wanted) = chosen(one, &axes, faults) else { continue };
+        let kept: Vec<Values> = cells.iter().filter(|cell| !wanted.iter().all(|(at, value)| word(&cell[*at]) == word(value))).cloned().collect();
+        if kept.len() == cells.len() && !wanted.is_empty() {
+            faults.push(Diagnostic::error("E025", "the matrix has no such cell to exclude", one.span.clone(), "it fits no cell").help("take it out"));
+        }
+        cells = kept;
+    }
+    for one in listed(matrix, "include", faults) {
+        if axes.is_empty() {
+            axes = one.entries().iter().map(|e| (e.key.clone(), e.key_span.clone())).collect();
+        }
+        let Some(mut wanted) = chosen(one, &axes, faults) else { continue };
+        wanted.sort_by_key(|(at, _)| *at);
+        let cell: Values = wanted.iter().map(|(_, value)| (*value).clone()).collect();
+        if cell.len() < axes.len() {
+            let names: Vec<String> = axes.iter().map(|(axis, _)| format!("`{axis}`")).collect();
+            let help = format!("give each of {}", names.join(", "));
+            faults.push(Diagnostic::error("E025", "an included cell lacks a value", one.span.clone(), "an axis is missing").help(help));
+        } else if cells.iter().any(|c| c.iter().map(word).eq(cell.iter().map(word))) {
+            faults.push(Diagnostic::error("E025", "the matrix has this cell already", one.span.clone(), "included again here").help("take it out"));
+        } else {
+            cells.push(cell);
+        }
+    }
+    if faults.len() == before && cells.is_empty() {
+        let help = "give an axis a list of values, as `matrix: {seed: [1, 2, 3]}`";
+        faults.push(Diagnostic::error("E025", "the matrix has no cells", matrix.key_span.clone(), "nothing is left").help(help));
+    }
+    (faults.len() == before).then_some(Matrix { axes, cells })
+}
+
+/// The values of an axis.
+fn values<'n>(axis: &'n Entry, faults: &mut Vec<Diagnostic>) -> Option<&'n [Node]> {
+    if !plain_name(&axis.key) {
+        let title = format!("{} is no name for an axis", shown(&axis.key));
+        faults.push(Diagnostic::error("E014", title, axis.key_span.clone(), "not a name").help("use lower-case letters, digits and `_`"));
+        return None;
+    }
+    let Data::List(values) = &axis.value.data else {
+        if !matches!(axis.value.data, Data::Unknown) {
+            faults.push(wrong(&axis.value, &format!("the axis `{}`", axis.key), "a list of values"));
+        }
+        return None;
+    };
+    let mut seen = BTreeSet::new();
+    for value in values {
+        if !is_word(value, faults) {
+            return None;
+        }
+        if !seen.insert(word(value)) {
+            let title = format!("the axis `{}` has a value twice", axis.key);
+            faults.push(Diagnostic::error("E025", title, value.span.clone(), "given again here").help("keep one of the two"));
+            return None;
+        }
+    }
+    Some(values)
+}
+
+/// The maps under `include` or `exclude`.
+fn listed<'n>(matrix: &'n Entry, key: &str, faults: &mut Vec<Diagnostic>) -> &'n [Node] {
+    match matrix.value.get(key).map(|e| &e.value) {
+        Some(Node { data: Data::List(maps), .. }) => maps,
+        None | Some(Node { data: Data::Unknown, .. }) => &[],
+        Some(other) => {
+            faults.push(wrong(other, &shown(key), "a list of cells, as `[{seed: 1}]`"));
+            &[]
+        }
+    }
+}
+
+/// The values that an included or excluded cell gives, each with the place of its axis.
+fn chosen<'n>(cell: &'n Node, axes: &[(String, Span)], faults: &mut Vec<Diagnostic>) -> Option<Vec<(usize, &'n Node)>> {
+    any_map(cell, "a cell", faults)?;
+    let mut found = Vec::new();
+    for entry in cell.entries() {
+        let Some(at) = axes.iter().position(|(axis, _)| *axis == entry.key) else {
+            let title = format!("the matrix has no axis {}", shown(&entry.key));
+            let help = super::near::hint(&entry.key, axes.iter().map(|(axis, _)| axis.as_str()).collect::<Vec<_>>());
+            faults.push(Diagnostic::error("E025", title, entry.key_span.clone(), "not known here").maybe_help(help));
+            return None;
+        };
+        if !is_word(&entry.value, faults) {
+            return None;
+        }
+        found.push((at, &entry.value));
+    }
+    Some(found)
+}
+
+/// Whether a value can stand in the name of a cell.
+fn is_word(value: &Node, faults: &mut Vec<Diagnostic>) -> bool {
+    let fits = match &value.data {
+        Data::Scalar(Value::String(text)) => !text.trim().is_empty() && text.trim() == text && !text.contains(['[', ']', ',', '=', '\n']),
+        Data::Scalar(Value::Null) => false,
+        Data::Scalar(_) => true,
+        Data::Unknown => return false,
+        _ => false,
+    };
+    if !fits {
+        faults.push(wrong(value, "a value of a matrix", "a number, a truth value, or a text without `[`, `]`, `,` and `=`"));
+    }
+    fits
+}
+
+/// A value as it stands in the name of its cell.
+fn word(value: &Node) -> String {
+    match &value.data {
+        Data::Scalar(Value::String(text)) => text.clone(),
+        Data::Scalar(value) => value.to_string(),
+        _ => String::new(),
+    }
+}
