@@ -36,7 +36,7 @@ test: setup
 	$(CARGO) test --locked --package opdflow --no-default-features
 	$(CARGO) test --locked --workspace
 
-lint: export RUSTDOCFLAGS = -D warnings
+lint: export RUSTDOCFLAGS = -D warnings -A rustdoc::private_intra_doc_links
 lint: setup
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --package opdflow --no-default-features --all-targets -- -D warnings
