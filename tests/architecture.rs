@@ -63,7 +63,8 @@ fn names(path: &Path) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for line in text.lines() {
         let line = line.split("//").next().unwrap_or_default();
-        let words: Vec<&str> = line.split(|c: char| !c.is_alphanumeric() && c != '_' && c != ':').filter(|w| !w.is_empty()).collect();
+        let words: Vec<&str> =
+            line.split(|c: char| !c.is_alphanumeric() && c != '_' && c != ':').filter(|w| !w.is_empty()).collect();
         for (i, word) in words.iter().enumerate() {
             let parts: Vec<&str> = word.split("::").collect();
             if parts.len() > 1 && !parts[0].is_empty() {
@@ -103,7 +104,8 @@ fn crates_depend_only_downwards() {
             }
         }
         // Sources of the crate, not of its tests.
-        let folder = Path::new(package["manifest_path"].as_str().expect("a path")).parent().expect("a folder").join("src");
+        let folder =
+            Path::new(package["manifest_path"].as_str().expect("a path")).parent().expect("a folder").join("src");
         for file in sources(&folder) {
             for name in names(&file) {
                 let on = name.replace('_', "-");
@@ -135,7 +137,11 @@ fn the_engine_s_modules_look_only_downwards() {
         for file in sources(&root().join("src").join(module)) {
             for other in names(&file).iter().filter_map(|n| n.strip_prefix("crate::")) {
                 let ours = other == "cli" || MODULES.iter().any(|(m, _)| *m == other);
-                assert!(!ours || other == module || allowed.contains(&other), "{} must not name crate::{other}", file.display());
+                assert!(
+                    !ours || other == module || allowed.contains(&other),
+                    "{} must not name crate::{other}",
+                    file.display()
+                );
             }
         }
     }

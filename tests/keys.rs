@@ -11,7 +11,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 fn plan_at(folder: &Path, stages: &str, head: &str) -> Plan {
-    let text = format!("opdflow: 1\nname: x\n{head}\nstages:\n  a: {{uses: fake_source}}\n  b: {{uses: fake_source, with: {{value: 2}}}}\n{stages}\n");
+    let text = format!(
+        "opdflow: 1\nname: x\n{head}\nstages:\n  a: {{uses: fake_source}}\n  b: {{uses: fake_source, with: {{value: 2}}}}\n{stages}\n"
+    );
     let recipe = recipe::parse(&folder.join("recipe.yaml"), text, &with_fakes(Registry::new()), &Overrides::default());
     Plan::new(recipe.unwrap_or_else(|e| panic!("{e}")), NumericFacts::default()).unwrap_or_else(|e| panic!("{e}"))
 }
@@ -22,7 +24,8 @@ fn plan(stages: &str, head: &str) -> Plan {
 
 /// The keys of the stage `x`, with the same content on each input port whatever its name.
 fn keys_of(plan: &Plan, inputs: &[(&str, &str)]) -> Keys {
-    let inputs: BTreeMap<String, Digest> = inputs.iter().map(|(port, what)| ((*port).to_owned(), Digest::of(what.as_bytes()))).collect();
+    let inputs: BTreeMap<String, Digest> =
+        inputs.iter().map(|(port, what)| ((*port).to_owned(), Digest::of(what.as_bytes()))).collect();
     plan.keys(plan.index("x").unwrap(), &inputs)
 }
 
@@ -37,7 +40,11 @@ fn train(with: &str) -> Keys {
 #[test]
 fn what_changes_nothing_is_not_in_the_key() {
     let base = train("iterations: 3");
-    assert_eq!(base, train("algorithm: {plain: {rate: 0.5}}, iterations: 3"), "a default that is written out, another order");
+    assert_eq!(
+        base,
+        train("algorithm: {plain: {rate: 0.5}}, iterations: 3"),
+        "a default that is written out, another order"
+    );
     assert_eq!(base, train("iterations: 3, fail_at: null"), "an option that is written out as nothing");
     assert_eq!(base, train("iterations: 3, step_seconds: 9, checkpoint_every: 7"), "parameters outside the key");
     assert_eq!(base, keys("{uses: fake_train, with: {iterations: 3}, resources: {cpus: 2}}"), "threads");
@@ -46,7 +53,11 @@ fn what_changes_nothing_is_not_in_the_key() {
     let defaults = plan("  x: {uses: fake_train}", "defaults: {fake_train: {iterations: 3}}");
     assert_eq!(base, keys_of(&defaults, &[]), "where a value comes from");
     let numbers = train("iterations: 3, algorithm: {plain: {rate: 1}}");
-    assert_eq!(numbers, train("iterations: 3, algorithm: {plain: {rate: 1.0}}"), "a number is a number where the type says so");
+    assert_eq!(
+        numbers,
+        train("iterations: 3, algorithm: {plain: {rate: 1.0}}"),
+        "a number is a number where the type says so"
+    );
 }
 
 #[test]
@@ -71,7 +82,8 @@ fn what_changes_the_result_is_in_the_key() {
 
 #[test]
 fn only_stages_that_draw_know_the_seed_and_only_numeric_ones_the_profile() {
-    let (one, two) = (plan("  x: {uses: fake_source}", "seed: 1"), plan("  x: {uses: fake_source}", "seed: 2\nnumerics: strict"));
+    let (one, two) =
+        (plan("  x: {uses: fake_source}", "seed: 1"), plan("  x: {uses: fake_source}", "seed: 2\nnumerics: strict"));
     assert_eq!(keys_of(&one, &[]), keys_of(&two, &[]));
 }
 
@@ -108,7 +120,9 @@ fn assets_count_by_content_not_by_path() {
     for (name, text) in [("one", "7"), ("same", "7"), ("other", "8")] {
         std::fs::write(dir.path().join(name), text).unwrap();
     }
-    let of = |file: &str| keys_of(&plan_at(dir.path(), &format!("  x: {{uses: fake_source, with: {{file: {file}}}}}"), ""), &[]);
+    let of = |file: &str| {
+        keys_of(&plan_at(dir.path(), &format!("  x: {{uses: fake_source, with: {{file: {file}}}}}"), ""), &[])
+    };
     assert_eq!(of("one"), of("same"));
     assert_ne!(of("one").key, of("other").key);
     assert!(!of("one").manifest.to_string().contains("one\""));
@@ -126,15 +140,32 @@ fn names_are_not_in_the_key() {
 fn the_encoding_stands_still() {
     let inputs = BTreeMap::from([("base".to_owned(), Digest::of(b"base"))]);
     let params = json!({"text": "ü", "whole": -3, "float": 0.1, "list": [null, true, false], "map": {}});
-    let facts = Facts { kind: "k", semantics: 2, params: &params, inputs: &inputs, assets: &BTreeMap::new(), seed: Some(u64::MAX), numerics: None };
+    let facts = Facts {
+        kind: "k",
+        semantics: 2,
+        params: &params,
+        inputs: &inputs,
+        assets: &BTreeMap::new(),
+        seed: Some(u64::MAX),
+        numerics: None,
+    };
     let mut bytes = Bytes::default();
     write(&facts, &mut bytes);
     insta::assert_snapshot!(bytes.key("opdflow stage key v1"), @"8296dfb0e7fa1e67f34495d4ec116b624004e5e325f9f66e45e759ed9155bb7e");
-    let hex: String = bytes.as_slice().iter().map(|b| if b.is_ascii_graphic() { char::from(*b).to_string() } else { format!("\\{b:02x}") }).collect();
+    let hex: String = bytes
+        .as_slice()
+        .iter()
+        .map(|b| if b.is_ascii_graphic() { char::from(*b).to_string() } else { format!("\\{b:02x}") })
+        .collect();
     assert!(hex.starts_with("F\\06\\00\\00\\00\\00\\00\\00\\00formati\\01"), "{hex}");
 }
 
-fn bytes_of(params: &Value, inputs: &BTreeMap<String, Digest>, assets: &BTreeMap<String, Digest>, seed: Option<u64>) -> (Digest, Value, Fields) {
+fn bytes_of(
+    params: &Value,
+    inputs: &BTreeMap<String, Digest>,
+    assets: &BTreeMap<String, Digest>,
+    seed: Option<u64>,
+) -> (Digest, Value, Fields) {
     let facts = Facts { kind: "k", semantics: 1, params, inputs, assets, seed, numerics: None };
     let (mut bytes, mut json, mut fields) = (Bytes::default(), Json::default(), Fields::default());
     write(&facts, &mut bytes);
@@ -156,7 +187,8 @@ fn any_json() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(3, 24, 4, |inner| {
         prop_oneof![
             proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            proptest::collection::btree_map("[a-c]{0,2}", inner, 0..4).prop_map(|m| m.into_iter().collect::<serde_json::Map<_, _>>().into()),
+            proptest::collection::btree_map("[a-c]{0,2}", inner, 0..4)
+                .prop_map(|m| m.into_iter().collect::<serde_json::Map<_, _>>().into()),
         ]
     })
 }
@@ -216,7 +248,10 @@ proptest! {
 
 #[test]
 fn the_order_of_work_follows_the_file_where_it_may() {
-    let plan = plan("  z: {uses: fake_sum, needs: {terms: {p: y.value, q: a.value}}}\n  y: {uses: fake_sum, needs: {terms: {p: b.value}}}\n  c: {uses: fake_source}", "");
+    let plan = plan(
+        "  z: {uses: fake_sum, needs: {terms: {p: y.value, q: a.value}}}\n  y: {uses: fake_sum, needs: {terms: {p: b.value}}}\n  c: {uses: fake_source}",
+        "",
+    );
     let names: Vec<&str> = plan.stages.iter().map(|s| s.spec.name.as_str()).collect();
     assert_eq!(names, ["a", "b", "y", "z", "c"]);
     let at = |name| plan.index(name).unwrap();

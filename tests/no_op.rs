@@ -53,7 +53,8 @@ fn a_run_of_hits_reads_no_blob_between_stages() {
 fn a_run_of_hits_writes_nothing_into_the_store() {
     let space = chain(20);
     let look = |space: &TestSpace| {
-        let mut all: Vec<_> = files(&space.store()).into_iter().map(|f| (f.metadata().and_then(|m| m.modified()).unwrap(), f)).collect();
+        let mut all: Vec<_> =
+            files(&space.store()).into_iter().map(|f| (f.metadata().and_then(|m| m.modified()).unwrap(), f)).collect();
         all.sort();
         all
     };

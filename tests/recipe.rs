@@ -43,7 +43,11 @@ fn wrongs() -> Vec<(&'static str, &'static str, String)> {
     vec![
         whole("E003", "open_bracket", "opdflow: 1\nname: [x\nstages: {}\n"),
         whole("E003", "tab", "opdflow: 1\nname: x\nstages:\n\ta: {uses: fake_source}\n"),
-        whole("E003", "unquoted_variable", "opdflow: 1\nname: x\nvars: {n: 1}\nstages:\n  a: {uses: fake_source, with: {value: ${n}}}\n"),
+        whole(
+            "E003",
+            "unquoted_variable",
+            "opdflow: 1\nname: x\nvars: {n: 1}\nstages:\n  a: {uses: fake_source, with: {value: ${n}}}\n",
+        ),
         stages("E004", "stage", "a: {uses: fake_source}\nb: {uses: fake_source}\na: {uses: fake_sum}"),
         stages("E004", "param", "a: {uses: fake_source, with: {value: 1, value: 2}}"),
         stages("E005", "anchor", "a: &x {uses: fake_source}\nb: *x"),
@@ -60,46 +64,146 @@ fn wrongs() -> Vec<(&'static str, &'static str, String)> {
         whole("E011", "head", &format!("stages:\n{one}")),
         stages("E011", "uses", "a: {with: {value: 3}}"),
         whole("E011", "stages", "opdflow: 1\nname: x\n"),
-        whole("E012", "types", "opdflow: one\nname: {a: b}\nseed: -1\nnumerics: 3\nvars: [1]\ndefaults: x\nstages: [a, b]\n"),
+        whole(
+            "E012",
+            "types",
+            "opdflow: one\nname: {a: b}\nseed: -1\nnumerics: 3\nvars: [1]\ndefaults: x\nstages: [a, b]\n",
+        ),
         stages("E012", "stage", "a: fake_source\nb: {uses: [x], needs: 3, with: 4, seed: 1.5, resources: {cpus: 0}}"),
         whole("E013", "newer", &format!("opdflow: 2\nname: x\nstages:\n{one}")),
         stages("E014", "names", "A-b: {uses: fake_source}\ns: {uses: fake_sum, needs: {terms: {\"x y\": A-b.value}}}"),
         stages("E014", "brackets", "\"a[x=1]\": {uses: fake_source}"),
-        stages("E014", "cells_alike", "a: {uses: fake_source, matrix: {x: [\"A\", \"a\"]}, with: {file: \"${matrix.x}\"}}\ns: {uses: fake_sum, needs: {terms: a.value}}"),
+        stages(
+            "E014",
+            "cells_alike",
+            "a: {uses: fake_source, matrix: {x: [\"A\", \"a\"]}, with: {file: \"${matrix.x}\"}}\ns: {uses: fake_sum, needs: {terms: a.value}}",
+        ),
         whole("E015", "matrix", &format!("opdflow: 1\nname: x\nextends: y\nmatrix: {{value: [1, 2]}}\nstages:\n{one}")),
-        whole("E020", "unknown", &format!("opdflow: 1\nname: \"${{itres}}\"\nvars: {{iters: 3}}\nseed: \"${{iters}}\"\nstages:\n{one}")),
+        whole(
+            "E020",
+            "unknown",
+            &format!("opdflow: 1\nname: \"${{itres}}\"\nvars: {{iters: 3}}\nseed: \"${{iters}}\"\nstages:\n{one}"),
+        ),
         whole("E021", "map", &format!("opdflow: 1\nname: \"x-${{m}}\"\nvars: {{m: {{a: 1}}}}\nstages:\n{one}")),
         whole("E022", "unused", &format!("opdflow: 1\nname: x\nvars: {{iters: 3}}\nstages:\n{one}")),
         whole("E023", "open", &format!("opdflow: 1\nname: \"x ${{y\"\nstages:\n{one}")),
-        whole("E024", "nested", &format!("opdflow: 1\nname: \"${{a}}\"\nvars: {{a: \"${{b}}\", b: x}}\nstages:\n{one}")),
+        whole(
+            "E024",
+            "nested",
+            &format!("opdflow: 1\nname: \"${{a}}\"\nvars: {{a: \"${{b}}\", b: x}}\nstages:\n{one}"),
+        ),
         whole("E030", "none", "opdflow: 1\nname: x\nstages: {}\n"),
         stages("E031", "kind", "a: {uses: fake_sorce}\nb: {uses: wholly_other}"),
-        whole("E031", "defaults", &format!("opdflow: 1\nname: x\ndefaults: {{fake_tran: {{iterations: 3}}}}\nstages:\n{one}")),
-        stages("E032", "stage", "source: {uses: fake_source}\nsum:\n  uses: fake_sum\n  needs:\n    terms: {a: suorce.value}"),
+        whole(
+            "E031",
+            "defaults",
+            &format!("opdflow: 1\nname: x\ndefaults: {{fake_tran: {{iterations: 3}}}}\nstages:\n{one}"),
+        ),
+        stages(
+            "E032",
+            "stage",
+            "source: {uses: fake_source}\nsum:\n  uses: fake_sum\n  needs:\n    terms: {a: suorce.value}",
+        ),
         stages("E033", "output", "a: {uses: fake_source}\nb: {uses: fake_sum, needs: {terms: {a: a.valeu}}}"),
-        stages("E034", "type", "t: {uses: fake_train, with: {iterations: 3}}\nb: {uses: fake_sum, needs: {terms: {a: t.model}}}\nc: {uses: fake_source}"),
-        stages("E035", "input", "a: {uses: fake_source, needs: {base: a.value}}\nb: {uses: fake_sum, needs: {term: {a: a.value}, terms: {a: a.value}}}"),
-        stages("E036", "missing", "a: {uses: fake_source}\nb: {uses: fake_sum}\nc: {uses: fake_sum, needs: {terms: {}}}"),
+        stages(
+            "E034",
+            "type",
+            "t: {uses: fake_train, with: {iterations: 3}}\nb: {uses: fake_sum, needs: {terms: {a: t.model}}}\nc: {uses: fake_source}",
+        ),
+        stages(
+            "E035",
+            "input",
+            "a: {uses: fake_source, needs: {base: a.value}}\nb: {uses: fake_sum, needs: {term: {a: a.value}, terms: {a: a.value}}}",
+        ),
+        stages(
+            "E036",
+            "missing",
+            "a: {uses: fake_source}\nb: {uses: fake_sum}\nc: {uses: fake_sum, needs: {terms: {}}}",
+        ),
         stages("E037", "no_output", "a: {uses: fake_source}\nb: {uses: fake_sum, needs: {terms: {a: a}}}"),
-        stages("E012", "matrix", "a: {uses: fake_source, matrix: 3}\nb: {uses: fake_source, matrix: {x: 3}}\nc: {uses: fake_source, matrix: {x: [[1]]}}\nd: {uses: fake_source, matrix: {x: [\"a,b\"]}}"),
-        stages("E025", "none", "a: {uses: fake_source, matrix: {}}\nb: {uses: fake_source, matrix: {x: [1], exclude: [{x: 1}]}}\nc: {uses: fake_source, matrix: {x: [1, 1]}}"),
-        stages("E025", "cells", "a: {uses: fake_source, matrix: {x: [1, 2], y: [3], exclude: [{x: 7}, {z: 1}], include: [{x: 5}, {x: 1, y: 3}]}, with: {value: \"${matrix.x}\"}}"),
-        stages("E025", "many", "a: {uses: fake_source, matrix: {a: [1,2,3,4,5,6,7,8,9], b: [1,2,3,4,5,6,7,8,9], c: [1,2,3,4,5,6,7,8,9], d: [1,2,3]}}"),
-        stages("E026", "idle_axis", "a:\n  uses: fake_source\n  matrix: {value: [1, 2], seed: [1, 2]}\n  with: {value: \"${matrix.value}\"}"),
-        stages("E020", "axis", "a:\n  uses: fake_source\n  matrix: {value: [1, 2]}\n  with: {value: \"${matrix.valeu}\", seconds: \"${matrix.value}\"}\nb: {uses: fake_source, with: {value: \"${matrix.value}\"}}"),
-        stages("E032", "cell", "a: {uses: fake_source, matrix: {x: [1, 2]}, with: {value: \"${matrix.x}\"}}\nb: {uses: fake_train, needs: {base: \"a[x=3].value\"}, with: {iterations: 1}}"),
-        stages("E038", "cells", "a: {uses: fake_source, matrix: {x: [1, 2]}, with: {value: \"${matrix.x}\"}}\nb: {uses: fake_train, needs: {base: a.value}, with: {iterations: 1}}"),
+        stages(
+            "E012",
+            "matrix",
+            "a: {uses: fake_source, matrix: 3}\nb: {uses: fake_source, matrix: {x: 3}}\nc: {uses: fake_source, matrix: {x: [[1]]}}\nd: {uses: fake_source, matrix: {x: [\"a,b\"]}}",
+        ),
+        stages(
+            "E025",
+            "none",
+            "a: {uses: fake_source, matrix: {}}\nb: {uses: fake_source, matrix: {x: [1], exclude: [{x: 1}]}}\nc: {uses: fake_source, matrix: {x: [1, 1]}}",
+        ),
+        stages(
+            "E025",
+            "cells",
+            "a: {uses: fake_source, matrix: {x: [1, 2], y: [3], exclude: [{x: 7}, {z: 1}], include: [{x: 5}, {x: 1, y: 3}]}, with: {value: \"${matrix.x}\"}}",
+        ),
+        stages(
+            "E025",
+            "many",
+            "a: {uses: fake_source, matrix: {a: [1,2,3,4,5,6,7,8,9], b: [1,2,3,4,5,6,7,8,9], c: [1,2,3,4,5,6,7,8,9], d: [1,2,3]}}",
+        ),
+        stages(
+            "E026",
+            "idle_axis",
+            "a:\n  uses: fake_source\n  matrix: {value: [1, 2], seed: [1, 2]}\n  with: {value: \"${matrix.value}\"}",
+        ),
+        stages(
+            "E020",
+            "axis",
+            "a:\n  uses: fake_source\n  matrix: {value: [1, 2]}\n  with: {value: \"${matrix.valeu}\", seconds: \"${matrix.value}\"}\nb: {uses: fake_source, with: {value: \"${matrix.value}\"}}",
+        ),
+        stages(
+            "E032",
+            "cell",
+            "a: {uses: fake_source, matrix: {x: [1, 2]}, with: {value: \"${matrix.x}\"}}\nb: {uses: fake_train, needs: {base: \"a[x=3].value\"}, with: {iterations: 1}}",
+        ),
+        stages(
+            "E038",
+            "cells",
+            "a: {uses: fake_source, matrix: {x: [1, 2]}, with: {value: \"${matrix.x}\"}}\nb: {uses: fake_train, needs: {base: a.value}, with: {iterations: 1}}",
+        ),
         stages("E042", "axis_value", "a: {uses: fake_source, matrix: {x: [1, two]}, with: {value: \"${matrix.x}\"}}"),
-        stages("E038", "arity", "a: {uses: fake_source}\nb: {uses: fake_sum, needs: {terms: a.value}}\nc: {uses: fake_train, needs: {base: {x: a.value}}, with: {iterations: 1}}"),
-        stages("E039", "cycle", "a: {uses: fake_sum, needs: {terms: {x: c.value}}}\nb: {uses: fake_sum, needs: {terms: {x: a.value}}}\nc: {uses: fake_sum, needs: {terms: {x: b.value}}}"),
+        stages(
+            "E038",
+            "arity",
+            "a: {uses: fake_source}\nb: {uses: fake_sum, needs: {terms: a.value}}\nc: {uses: fake_train, needs: {base: {x: a.value}}, with: {iterations: 1}}",
+        ),
+        stages(
+            "E039",
+            "cycle",
+            "a: {uses: fake_sum, needs: {terms: {x: c.value}}}\nb: {uses: fake_sum, needs: {terms: {x: a.value}}}\nc: {uses: fake_sum, needs: {terms: {x: b.value}}}",
+        ),
         stages("E039", "itself", "a: {uses: fake_sum, needs: {terms: {x: a.value}}}"),
-        stages("E040", "param", "a: {uses: fake_source, with: {vlaue: 3, secnods: 1}}\nb: {uses: fake_train, with: {iterations: 3, algorithm: {plain: {rte: 0.5, rate: 0.5}}}}"),
-        stages("E041", "param", "a: {uses: fake_train}\nb: {uses: fake_train, with: {step_seconds: 0}}\nc:\n  uses: fake_train\n  with:\n    iterations: 3\n    algorithm: {noisy: {rate: 1}}"),
-        stages("E042", "types", "a:\n  uses: fake_train\n  with:\n    iterations: many\n    step_seconds: {a: b}\n    algorithm: {plian: {rate: 1}}\n    fail_at: -2"),
+        stages(
+            "E040",
+            "param",
+            "a: {uses: fake_source, with: {vlaue: 3, secnods: 1}}\nb: {uses: fake_train, with: {iterations: 3, algorithm: {plain: {rte: 0.5, rate: 0.5}}}}",
+        ),
+        stages(
+            "E041",
+            "param",
+            "a: {uses: fake_train}\nb: {uses: fake_train, with: {step_seconds: 0}}\nc:\n  uses: fake_train\n  with:\n    iterations: 3\n    algorithm: {noisy: {rate: 1}}",
+        ),
+        stages(
+            "E042",
+            "types",
+            "a:\n  uses: fake_train\n  with:\n    iterations: many\n    step_seconds: {a: b}\n    algorithm: {plian: {rate: 1}}\n    fail_at: -2",
+        ),
         stages("E042", "boolean", "a: {uses: fake_fail, with: {panic: yes, class: usr, message: [1]}}"),
-        stages("E043", "range", "t: {uses: fake_train, with: {iterations: 0, algorithm: {noisy: {rate: 1, noise: 2.5}}}}\na: {uses: fake_source}\nb: {uses: fake_sum, needs: {terms: {a: a.value}}, with: {modulo: -3}}"),
-        whole("E043", "default", "opdflow: 1\nname: x\ndefaults: {fake_sum: {modulo: -3}}\nstages:\n  a: {uses: fake_source}\n  b: {uses: fake_sum, needs: {terms: {a: a.value}}}\n  c: {uses: fake_sum, needs: {terms: {a: a.value}}}\n"),
-        whole("E042", "variable", "opdflow: 1\nname: x\nvars: {n: few}\nstages:\n  a: {uses: fake_train, with: {iterations: \"${n}\"}}\n"),
+        stages(
+            "E043",
+            "range",
+            "t: {uses: fake_train, with: {iterations: 0, algorithm: {noisy: {rate: 1, noise: 2.5}}}}\na: {uses: fake_source}\nb: {uses: fake_sum, needs: {terms: {a: a.value}}, with: {modulo: -3}}",
+        ),
+        whole(
+            "E043",
+            "default",
+            "opdflow: 1\nname: x\ndefaults: {fake_sum: {modulo: -3}}\nstages:\n  a: {uses: fake_source}\n  b: {uses: fake_sum, needs: {terms: {a: a.value}}}\n  c: {uses: fake_sum, needs: {terms: {a: a.value}}}\n",
+        ),
+        whole(
+            "E042",
+            "variable",
+            "opdflow: 1\nname: x\nvars: {n: few}\nstages:\n  a: {uses: fake_train, with: {iterations: \"${n}\"}}\n",
+        ),
         stages("E050", "asset", "a: {uses: fake_source, with: {file: no/such/file}}"),
         stages("W001", "unread", "a: {uses: fake_source}\nt: {uses: fake_train, with: {iterations: 1}}"),
         whole("W002", "idle", &format!("opdflow: 1\nname: x\ndefaults: {{fake_sum: {{plus: 1}}}}\nstages:\n{one}")),
@@ -209,7 +313,27 @@ fn what_is_no_recipe_at_all_is_refused_in_words() {
     assert_eq!(load(&binary).list[0].code, "E002");
     assert_eq!(load(&dir.path().join("none.yaml")).list[0].code, "E001");
     assert_eq!(load(dir.path()).list[0].code, "E001");
-    for text in ["\0\0\0\0", "\u{1b}[2J", "%YAML 9.9\n", "{", "}", "- a\n- b\n", "just words", "42", "\"", "? :", "a: b: c", "&a *a", "!", "|", "\u{2028}", "...", "---", "- - - -", ":"] {
+    for text in [
+        "\0\0\0\0",
+        "\u{1b}[2J",
+        "%YAML 9.9\n",
+        "{",
+        "}",
+        "- a\n- b\n",
+        "just words",
+        "42",
+        "\"",
+        "? :",
+        "a: b: c",
+        "&a *a",
+        "!",
+        "|",
+        "\u{2028}",
+        "...",
+        "---",
+        "- - - -",
+        ":",
+    ] {
         let found = read(text).err().unwrap_or_else(|| panic!("{text:?} was read"));
         assert!(found.counts().0 > 0 && !found.render(false).contains('\u{1b}'), "{text:?}: {found}");
     }
@@ -217,14 +341,22 @@ fn what_is_no_recipe_at_all_is_refused_in_words() {
 
 #[test]
 fn depth_and_size_are_no_danger() {
-    for text in ["[".repeat(100_000), "{a: ".repeat(100_000), "- ".repeat(100_000), (0..200).map(|i| format!("{}a:\n", " ".repeat(i))).collect(), "? ".repeat(50_000)] {
+    for text in [
+        "[".repeat(100_000),
+        "{a: ".repeat(100_000),
+        "- ".repeat(100_000),
+        (0..200).map(|i| format!("{}a:\n", " ".repeat(i))).collect(),
+        "? ".repeat(50_000),
+    ] {
         let found = read(&text).err().unwrap();
         assert!(matches!(found.list[0].code, "E003" | "E005" | "E006"), "{}", found.list[0].code);
         let _ = found.render(false);
     }
     let long = with_stages(&format!("a: {{uses: fake_source, with: {{value: \"{}\"}}}}", "x".repeat(1 << 20)));
     assert!(read(&long).is_err());
-    let many: String = (0..2_000).map(|i| format!("  s{i}: {{uses: fake_sum, needs: {{terms: {{a: s{}.value}}}}}}\n", i + 1)).collect();
+    let many: String = (0..2_000)
+        .map(|i| format!("  s{i}: {{uses: fake_sum, needs: {{terms: {{a: s{}.value}}}}}}\n", i + 1))
+        .collect();
     let found = read(&format!("opdflow: 1\nname: x\nstages:\n{many}")).err().unwrap();
     assert_eq!(found.list.len(), 1);
 }
@@ -232,14 +364,19 @@ fn depth_and_size_are_no_danger() {
 /// Cut, doubled and garbled recipes: an answer, never a panic.
 #[test]
 fn garbled_recipes_get_an_answer() {
-    let good = with_stages("a: {uses: fake_source, with: {value: 3}}\nb: {uses: fake_sum, needs: {terms: {x: a.value}}}\nt:\n  uses: fake_train\n  needs: {base: b.value}\n  with:\n    iterations: 3\n    algorithm: {noisy: {rate: 1, noise: 0.5}}");
+    let good = with_stages(
+        "a: {uses: fake_source, with: {value: 3}}\nb: {uses: fake_sum, needs: {terms: {x: a.value}}}\nt:\n  uses: fake_train\n  needs: {base: b.value}\n  with:\n    iterations: 3\n    algorithm: {noisy: {rate: 1, noise: 0.5}}",
+    );
     assert!(read(&good).is_ok());
     let mut random = 1u64;
     let mut next = |n: usize| {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(random >> 33).unwrap() % n
     };
-    let pieces = ["{", "}", "[", "]", ":", ",", "\n", "  ", "\t", "\"", "'", "&", "*", "!", "|", ">", "${", "}", "ß", "漢", "🎨", "\0", "\u{feff}", "-1e999", "0x", "~", "<<", "null", "---\n"];
+    let pieces = [
+        "{", "}", "[", "]", ":", ",", "\n", "  ", "\t", "\"", "'", "&", "*", "!", "|", ">", "${", "}", "ß", "漢", "🎨",
+        "\0", "\u{feff}", "-1e999", "0x", "~", "<<", "null", "---\n",
+    ];
     for _ in 0..1_500 {
         let mut text: Vec<char> = good.chars().collect();
         for _ in 0..=next(3) {

@@ -45,13 +45,19 @@ fn words(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 fn check_finds_nothing_or_everything() {
     let space = space();
     assert_eq!(space.run(&["check", "r.yaml"]).expect(0).stdout, "r.yaml: 4 stages, no mistakes\n");
-    assert_eq!(space.run(&["check", "r.yaml", "--json"]).expect(0).json(), json!({"path": "r.yaml", "errors": 0, "warnings": 0, "diagnostics": []}));
+    assert_eq!(
+        space.run(&["check", "r.yaml", "--json"]).expect(0).json(),
+        json!({"path": "r.yaml", "errors": 0, "warnings": 0, "diagnostics": []})
+    );
     space.write("bad.yaml", &RECIPE.replace("plus", "puls").replace("base: sum.value", "base: sun.value"));
     let ran = space.run(&["check", "bad.yaml"]).expect(2);
     assert!(ran.stdout.is_empty(), "{}", ran.stdout);
     insta::assert_snapshot!("check_bad", ran.stderr);
     let json = space.run(&["check", "bad.yaml", "--json"]).expect(2).json();
-    assert_eq!((&json["errors"], &json["diagnostics"][0]["code"], &json["diagnostics"][0]["line"]), (&json!(2), &json!("E040"), &json!(10)));
+    assert_eq!(
+        (&json["errors"], &json["diagnostics"][0]["code"], &json["diagnostics"][0]["line"]),
+        (&json!(2), &json!("E040"), &json!(10))
+    );
     assert!(space.run(&["check", "none.yaml"]).expect(2).stderr.contains("E001"));
     space.run(&["check"]).expect(2);
     space.run(&["check", "r.yaml", "--set", "iters"]).expect(2);
@@ -69,12 +75,24 @@ fn warnings_do_not_stop_a_recipe() {
 #[test]
 fn plan_tells_run_hit_resume_and_maybe() {
     let space = space();
-    assert_eq!(verdicts(&space, &["r.yaml"]), words(&[("a", "run"), ("sum", "maybe"), ("train", "maybe"), ("report", "maybe")]));
+    assert_eq!(
+        verdicts(&space, &["r.yaml"]),
+        words(&[("a", "run"), ("sum", "maybe"), ("train", "maybe"), ("report", "maybe")])
+    );
     space.run(&["run", "r.yaml"]).expect(0);
-    assert_eq!(verdicts(&space, &["r.yaml"]), words(&[("a", "hit"), ("sum", "hit"), ("train", "hit"), ("report", "hit")]));
+    assert_eq!(
+        verdicts(&space, &["r.yaml"]),
+        words(&[("a", "hit"), ("sum", "hit"), ("train", "hit"), ("report", "hit")])
+    );
     // Checkpoints of the shorter run serve the longer one; a shorter one still runs, from where it can.
-    assert_eq!(verdicts(&space, &["r.yaml", "--set", "iters=20"]), words(&[("a", "hit"), ("sum", "hit"), ("train", "resume"), ("report", "maybe")]));
-    assert_eq!(verdicts(&space, &["r.yaml", "--seed", "9"]), words(&[("a", "hit"), ("sum", "hit"), ("train", "run"), ("report", "maybe")]));
+    assert_eq!(
+        verdicts(&space, &["r.yaml", "--set", "iters=20"]),
+        words(&[("a", "hit"), ("sum", "hit"), ("train", "resume"), ("report", "maybe")])
+    );
+    assert_eq!(
+        verdicts(&space, &["r.yaml", "--seed", "9"]),
+        words(&[("a", "hit"), ("sum", "hit"), ("train", "run"), ("report", "maybe")])
+    );
     let text = space.run(&["plan", "r.yaml", "--set", "iters=20"]).expect(0).stdout;
     insta::with_settings!({filters => vec![(r"[0-9a-f]{12}", "[key]"), (r"\d+\.\d+ s", "[s]")]}, {
         insta::assert_snapshot!("plan", text);
@@ -106,7 +124,10 @@ fn graph_draws_lines_dot_and_json() {
 #[test]
 fn help_knows_codes_and_commands() {
     let space = space();
-    assert_eq!(space.run(&["help", "e012"]).expect(0).stdout, "E012 (the shape): a value of another type\nway out: found and expected are named\n");
+    assert_eq!(
+        space.run(&["help", "e012"]).expect(0).stdout,
+        "E012 (the shape): a value of another type\nway out: found and expected are named\n"
+    );
     assert!(space.run(&["help", "75"]).expect(0).stdout.contains("run again to go on"));
     assert!(space.run(&["help", "explain"]).expect(0).stdout.contains("opdflow explain"));
     assert!(space.run(&["help"]).expect(0).stdout.contains("completions"));
@@ -120,7 +141,10 @@ fn shells_can_complete_our_commands() {
     let space = space();
     for shell in ["bash", "zsh", "fish"] {
         let script = space.run(&["completions", shell]).expect(0).stdout;
-        assert!(script.contains("opdflow") && script.contains("checkpoint-seconds") && !script.contains("____stage"), "{shell}");
+        assert!(
+            script.contains("opdflow") && script.contains("checkpoint-seconds") && !script.contains("____stage"),
+            "{shell}"
+        );
     }
     space.run(&["completions", "cmd"]).expect(2);
 }
@@ -132,7 +156,10 @@ fn plan_sees_outputs_that_are_gone() {
     for blob in space.blobs("5") {
         std::fs::remove_file(blob).unwrap();
     }
-    assert_eq!(verdicts(&space, &["r.yaml"]), words(&[("a", "hit"), ("sum", "run"), ("train", "maybe"), ("report", "maybe")]));
+    assert_eq!(
+        verdicts(&space, &["r.yaml"]),
+        words(&[("a", "hit"), ("sum", "run"), ("train", "maybe"), ("report", "maybe")])
+    );
     assert!(space.run(&["explain", "r.yaml", "sum"]).expect(0).stdout.contains("damaged or gone"));
 }
 
@@ -142,7 +169,10 @@ fn work_stops_where_a_re_run_stage_gives_the_same_bytes() {
     space.run(&["run", "r.yaml"]).expect(0);
     space.write("r.yaml", &RECIPE.replace("value: 4", "value: 3").replace("plus: 1", "plus: 2"));
     space.run(&["run", "r.yaml", "--until", "sum"]).expect(0);
-    assert_eq!(verdicts(&space, &["r.yaml"]), words(&[("a", "hit"), ("sum", "hit"), ("train", "hit"), ("report", "hit")]));
+    assert_eq!(
+        verdicts(&space, &["r.yaml"]),
+        words(&[("a", "hit"), ("sum", "hit"), ("train", "hit"), ("report", "hit")])
+    );
 }
 
 #[test]

@@ -49,7 +49,12 @@ fn names(stages: &[Value]) -> Vec<&str> {
 
 fn needs(stages: &[Value], stage: &str) -> Vec<String> {
     let found = stages.iter().find(|s| s["stage"] == stage).unwrap_or_else(|| panic!("no {stage}"));
-    found["needs"].as_object().unwrap().iter().map(|(port, from)| format!("{port} {}", from.as_str().unwrap())).collect()
+    found["needs"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(port, from)| format!("{port} {}", from.as_str().unwrap()))
+        .collect()
 }
 
 #[test]
@@ -57,7 +62,10 @@ fn cells_are_stages_and_maps_collect_them() {
     let space = sweep();
     let stages = plan(&space, "r.yaml");
     let cells: Vec<&str> = names(&stages).into_iter().filter(|n| n.starts_with("train")).collect();
-    assert_eq!(cells, ["train[seed=1,rate=0.1]", "train[seed=1,rate=0.5]", "train[seed=2,rate=0.1]", "train[seed=9,rate=0.25]"]);
+    assert_eq!(
+        cells,
+        ["train[seed=1,rate=0.1]", "train[seed=1,rate=0.5]", "train[seed=2,rate=0.1]", "train[seed=9,rate=0.25]"]
+    );
     assert_eq!(needs(&stages, "again[seed=2]"), ["parts.one train[seed=2,rate=0.1].model"]);
     assert_eq!(
         needs(&stages, "report"),
@@ -71,7 +79,11 @@ fn cells_are_stages_and_maps_collect_them() {
     // Axes that are given are no part of the name.
     assert_eq!(
         needs(&stages, "few"),
-        ["parts.base base.value", "parts.low_seed_1 train[seed=1,rate=0.1].model", "parts.low_seed_2 train[seed=2,rate=0.1].model"]
+        [
+            "parts.base base.value",
+            "parts.low_seed_1 train[seed=1,rate=0.1].model",
+            "parts.low_seed_2 train[seed=2,rate=0.1].model"
+        ]
     );
     let ran = space.run(&["run", "r.yaml", "--json", "-j", "2"]).expect(0);
     assert_eq!(ran.verdicts().len(), 9);
@@ -116,7 +128,11 @@ fn the_command_line_names_all_cells_some_or_one() {
     assert_eq!(cells("train"), 4);
     space.run(&["explain", "r.yaml", "train[seed=9,rate=0.25]"]).expect(0);
     let many = space.run(&["explain", "r.yaml", "train"]).expect(2);
-    assert!(many.stderr.contains("more than one cell") && many.stderr.contains("`train[seed=1,rate=0.1]`"), "{}", many.stderr);
+    assert!(
+        many.stderr.contains("more than one cell") && many.stderr.contains("`train[seed=1,rate=0.1]`"),
+        "{}",
+        many.stderr
+    );
     assert!(space.run(&["logs", "train[seed=9,rate=0.25]"]).expect(0).stdout.contains("started"));
     space.run(&["run", "r.yaml", "--until", "train[seed=7]"]).expect(2);
 }
@@ -126,5 +142,9 @@ fn explain_says_which_axis_a_value_came_from() {
     let space = sweep();
     space.run(&["run", "r.yaml", "--until", "train[seed=1,rate=0.1]"]).expect(0);
     let text = space.run(&["explain", "r.yaml", "train[seed=1,rate=0.5]"]).expect(0).stdout;
-    assert!(text.contains("params.algorithm.plain.rate  0.1 -> 0.5") && text.contains("`matrix.rate` is set at r.yaml:9:40"), "{text}");
+    assert!(
+        text.contains("params.algorithm.plain.rate  0.1 -> 0.5")
+            && text.contains("`matrix.rate` is set at r.yaml:9:40"),
+        "{text}"
+    );
 }

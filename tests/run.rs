@@ -112,7 +112,14 @@ fn independent_branches_finish_when_one_fails() {
         end: {uses: fake_report, needs: {parts: {a: later.value, b: sum.value}}}",
     );
     let ran = space.run(&["run", "r.yaml", "--json"]).expect(1);
-    let expected = [("after", "blocked"), ("bad", "failed"), ("end", "blocked"), ("good", "run"), ("later", "blocked"), ("sum", "run")];
+    let expected = [
+        ("after", "blocked"),
+        ("bad", "failed"),
+        ("end", "blocked"),
+        ("good", "run"),
+        ("later", "blocked"),
+        ("sum", "run"),
+    ];
     assert_eq!(ran.verdicts(), expected.map(|(a, b)| (a.to_owned(), b.to_owned())).into());
     assert_eq!(ran.json()["ok"], json!(false));
     assert!(ran.stderr.contains("no such file") && ran.stderr.contains("help: make one"), "{}", ran.stderr);
@@ -122,7 +129,9 @@ fn independent_branches_finish_when_one_fails() {
 #[test]
 fn only_the_machine_s_faults_are_tried_again() {
     let space = TestSpace::new();
-    for (with, starts) in [("class: user", 1), ("class: not_finite", 1), ("class: bug", 1), ("panic: true", 1), ("class: machine", 2)] {
+    for (with, starts) in
+        [("class: user", 1), ("class: not_finite", 1), ("class: bug", 1), ("panic: true", 1), ("class: machine", 2)]
+    {
         space.recipe("r.yaml", &format!("f: {{uses: fake_fail, with: {{{with}}}}}"));
         space.run(&["run", "r.yaml"]).expect(1);
         assert_eq!(space.events_of("started").len(), starts, "{with}");
@@ -161,7 +170,10 @@ fn ctrl_c_stops_at_a_checkpoint_and_the_same_command_goes_on() {
     assert_eq!(again.verdicts()["t"], "resumed");
 
     let other = TestSpace::new();
-    other.recipe("r.yaml", "t: {uses: fake_train, with: {iterations: 60}}\nend: {uses: fake_report, needs: {parts: {t: t.model}}}");
+    other.recipe(
+        "r.yaml",
+        "t: {uses: fake_train, with: {iterations: 60}}\nend: {uses: fake_report, needs: {parts: {t: t.model}}}",
+    );
     assert_eq!(other.run(&["run", "r.yaml", "--json"]).expect(0).outputs(), again.outputs());
 }
 
@@ -170,7 +182,10 @@ fn the_second_ctrl_c_ends_a_stage_that_does_not_listen() {
     let space = TestSpace::new();
     space.recipe("r.yaml", "s: {uses: fake_source, with: {value: 1, seconds: 120}}");
     let run = space.start(&["run", "r.yaml"]);
-    let stage = space.wait_for("started", |_| true)["pid"].as_i64().and_then(|p| i32::try_from(p).ok()).expect("a process number");
+    let stage = space.wait_for("started", |_| true)["pid"]
+        .as_i64()
+        .and_then(|p| i32::try_from(p).ok())
+        .expect("a process number");
     common::wait_until("the stage listens to signals", || common::catches(stage, libc::SIGTERM));
     let interrupt = |stopping: usize| {
         signal(pid(&run), libc::SIGINT);
@@ -254,7 +269,10 @@ fn a_blob_that_rotted_in_place_is_found_by_its_reader() {
     assert!(ran.stderr.contains("damaged sum"), "{}", ran.stderr);
     let clean = TestSpace::new();
     clean.recipe("r.yaml", &CHAIN.replace("iterations: 6", "iterations: 7"));
-    assert_eq!(clean.run(&["run", "r.yaml", "--json"]).expect(0).outputs()["train.model"], ran.outputs()["train.model"]);
+    assert_eq!(
+        clean.run(&["run", "r.yaml", "--json"]).expect(0).outputs()["train.model"],
+        ran.outputs()["train.model"]
+    );
 }
 
 #[test]

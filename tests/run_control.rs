@@ -16,7 +16,10 @@ fn stop_lets_stages_checkpoint() {
     let run = space.start(&["run", "r.yaml", "--json"]);
     space.wait_for("checkpointed", |_| true);
     let stopped = space.run(&["stop", "--wait", "--json"]).expect(0).json();
-    assert_eq!((&stopped["asked"], &stopped["alive"], &stopped["pid"]), (&json!(true), &json!(false), &json!(run.id())));
+    assert_eq!(
+        (&stopped["asked"], &stopped["alive"], &stopped["pid"]),
+        (&json!(true), &json!(false), &json!(run.id()))
+    );
     let ran = finish(run).expect(75);
     assert_eq!(ran.verdicts()["t"], "stopped");
     assert!(space.events_of("stopped")[1]["step"].as_u64() > Some(0), "{:?}", space.events_of("stopped"));
@@ -31,7 +34,10 @@ fn stop_now_ends_a_stage_that_does_not_listen() {
     let space = TestSpace::new();
     space.recipe("r.yaml", "s: {uses: fake_source, with: {value: 1, seconds: 120}}");
     let run = space.start(&["run", "r.yaml"]);
-    let stage = space.wait_for("started", |_| true)["pid"].as_i64().and_then(|p| i32::try_from(p).ok()).expect("a process number");
+    let stage = space.wait_for("started", |_| true)["pid"]
+        .as_i64()
+        .and_then(|p| i32::try_from(p).ok())
+        .expect("a process number");
     common::wait_until("the stage listens to signals", || common::catches(stage, libc::SIGTERM));
     // Asking twice asks once: only `--now` ends a stage that still has something to save.
     space.run(&["stop"]).expect(0);
@@ -53,10 +59,18 @@ fn watch_shows_a_run_and_ends_with_it() {
     let run = finish(run).expect(0);
     let text = finish(text).expect(0);
     let (tail, own) = ("2 stages: 2 run", run.stderr.lines().filter(|l| l.contains("done")).collect::<Vec<_>>());
-    assert!(text.stderr.contains(tail) && own.iter().all(|l| text.stderr.contains(l)), "{}\n---\n{}", text.stderr, run.stderr);
+    assert!(
+        text.stderr.contains(tail) && own.iter().all(|l| text.stderr.contains(l)),
+        "{}\n---\n{}",
+        text.stderr,
+        run.stderr
+    );
     let lines = finish(lines).expect(0).stdout;
     let events: Vec<Value> = lines.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
-    assert!(events[0]["event"]["run_started"].is_object() && events.last().unwrap()["event"]["run_ended"]["ok"] == json!(true));
+    assert!(
+        events[0]["event"]["run_started"].is_object()
+            && events.last().unwrap()["event"]["run_ended"]["ok"] == json!(true)
+    );
     // Of a run that is over, at once.
     assert!(space.run(&["watch"]).expect(0).stderr.contains(tail));
 }

@@ -47,7 +47,8 @@ fn gc_keeps_what_a_recorded_run_names_and_what_is_young() {
     assert!(said.contains("would go: 4 results") && said.contains("--delete"), "{said}");
     assert!(said.contains("train (fake_train)"), "{said}");
     assert_eq!(hits(&space), 4);
-    let report = space.run(&["gc", "--unused", "--grace", "0", "--run-dir", "elsewhere", "--delete", "--json"]).expect(0).json();
+    let report =
+        space.run(&["gc", "--unused", "--grace", "0", "--run-dir", "elsewhere", "--delete", "--json"]).expect(0).json();
     assert_eq!((&report["dry_run"], &report["kept_actions"]), (&json!(false), &json!(0)));
     assert_eq!(hits(&space), 0);
     assert!(files(&space.store().join("blobs")).is_empty());
@@ -70,7 +71,11 @@ fn gc_waits_for_nobody_and_takes_nothing_from_under_a_run() {
 #[test]
 fn a_log_that_cannot_be_read_stops_a_sweep() {
     let space = ran();
-    std::fs::write(space.path(".opdflow/runs/latest/events.jsonl"), "{\"at\":1,\"event\":{\"run_started\":{\"format\":9}}}\n").unwrap();
+    std::fs::write(
+        space.path(".opdflow/runs/latest/events.jsonl"),
+        "{\"at\":1,\"event\":{\"run_started\":{\"format\":9}}}\n",
+    )
+    .unwrap();
     let ran = space.run(&["gc", "--unused", "--grace", "0", "--delete"]).expect(3);
     assert!(ran.stderr.contains("nothing was swept"), "{}", ran.stderr);
     assert_eq!(hits(&space), 4);

@@ -55,7 +55,9 @@ fn get_says_what_is_missing() {
     let ran = space.run(&["get", "r.yaml", "train.model", "-o", "x"]).expect(2);
     assert!(ran.stderr.contains("opdflow run r.yaml --until train"), "{}", ran.stderr);
     assert!(ran.stderr.contains("because `a` has none"), "{}", ran.stderr);
-    for (wrong, help) in [("trian.model", "`train`"), ("train.modle", "`model`"), ("train", "`train.candidates`"), ("nonsense", "`sum`")] {
+    for (wrong, help) in
+        [("trian.model", "`train`"), ("train.modle", "`model`"), ("train", "`train.candidates`"), ("nonsense", "`sum`")]
+    {
         let ran = space.run(&["get", "r.yaml", wrong, "-o", "x"]).expect(2);
         assert!(ran.stderr.contains(help), "{wrong}: {}", ran.stderr);
     }

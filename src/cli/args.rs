@@ -343,7 +343,9 @@ fn time(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text);
     let factor = units.iter().find(|(name, _)| *name == unit).map(|(_, factor)| factor);
     let seconds = number.filter(|n| *n == 0.0 || factor.is_some()).map(|n| n * factor.unwrap_or(&1.0));
-    seconds.and_then(|s| Duration::try_from_secs_f64(s).ok()).ok_or_else(|| "expected a time, such as `90s`, `36h` or `7d`".into())
+    seconds
+        .and_then(|s| Duration::try_from_secs_f64(s).ok())
+        .ok_or_else(|| "expected a time, such as `90s`, `36h` or `7d`".into())
 }
 
 /// A number from 0, and the letters behind it.
@@ -363,7 +365,9 @@ mod tests {
 
     #[test]
     fn sizes_and_times() {
-        for (text, bytes) in [("0", 0), ("500", 500), ("20k", 20_000), ("1.5G", 1_500_000_000), ("2 TB", 2_000_000_000_000)] {
+        for (text, bytes) in
+            [("0", 0), ("500", 500), ("20k", 20_000), ("1.5G", 1_500_000_000), ("2 TB", 2_000_000_000_000)]
+        {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
         for (text, seconds) in [("0", 0), ("90s", 90), ("36h", 129_600), ("7d", 604_800), ("1.5m", 90)] {

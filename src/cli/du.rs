@@ -22,7 +22,10 @@ pub(super) fn run(session: &Session) -> Result<Exit, Failure> {
     let usage = store.usage();
     let kinds = kinds(&store);
     if session.json {
-        let kinds: BTreeMap<_, _> = kinds.iter().map(|(k, t)| (k, json!({"results": t.results, "bytes": t.bytes, "seconds": t.seconds}))).collect();
+        let kinds: BTreeMap<_, _> = kinds
+            .iter()
+            .map(|(k, t)| (k, json!({"results": t.results, "bytes": t.bytes, "seconds": t.seconds})))
+            .collect();
         let all = json!({"store": store.root().display().to_string(), "bytes": usage.bytes(), "parts": usage, "kinds": kinds});
         session.print(&all.to_string());
     } else {
@@ -62,7 +65,12 @@ fn text(store: &Store, usage: &Usage, kinds: &BTreeMap<String, Tally>) -> String
     let mut sorted: Vec<_> = kinds.iter().collect();
     sorted.sort_by_key(|(_, t)| std::cmp::Reverse(t.bytes));
     for (kind, tally) in sorted {
-        out.push_str(&format!("  {kind:width$}  {:>4}  {:>10}  {} of work\n", tally.results, bytes(tally.bytes), duration(tally.seconds)));
+        out.push_str(&format!(
+            "  {kind:width$}  {:>4}  {:>10}  {} of work\n",
+            tally.results,
+            bytes(tally.bytes),
+            duration(tally.seconds)
+        ));
     }
     out
 }

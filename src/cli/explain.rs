@@ -61,13 +61,22 @@ pub(super) fn run(session: &Session, args: &args::Explain) -> Result<Exit, Failu
     Ok(Exit::Done)
 }
 
-fn story(verdict: &Verdict, earlier: Option<&ActionRecord>, reasons: &[Reason], open: &[(String, String)], kind: &str) -> String {
+fn story(
+    verdict: &Verdict,
+    earlier: Option<&ActionRecord>,
+    reasons: &[Reason],
+    open: &[(String, String)],
+    kind: &str,
+) -> String {
     let mut out = String::new();
     for (port, stage) in open {
         out.push_str(&format!("  input `{port}` waits for `{stage}`, which has no result yet\n"));
     }
     if let Verdict::Hit { record } = verdict {
-        out.push_str(&format!("  its result is in the store: finished {} in {:.1} s\n", record.finished, record.seconds));
+        out.push_str(&format!(
+            "  its result is in the store: finished {} in {:.1} s\n",
+            record.finished, record.seconds
+        ));
         return out;
     }
     let Some(earlier) = earlier else {
@@ -75,16 +84,31 @@ fn story(verdict: &Verdict, earlier: Option<&ActionRecord>, reasons: &[Reason], 
         return out;
     };
     let stage = earlier.note.get("stage").map_or(String::new(), |s| format!(", as stage `{s}`"));
-    out.push_str(&format!("  nearest earlier result: key {}, finished {}{stage}\n", earlier.key.short(), earlier.finished));
+    out.push_str(&format!(
+        "  nearest earlier result: key {}, finished {}{stage}\n",
+        earlier.key.short(),
+        earlier.finished
+    ));
     if reasons.is_empty() {
-        let why = if open.is_empty() { "nothing differs: outputs of that result are damaged or gone" } else { "nothing that is known differs" };
+        let why = if open.is_empty() {
+            "nothing differs: outputs of that result are damaged or gone"
+        } else {
+            "nothing that is known differs"
+        };
         out.push_str(&format!("  {why}\n"));
     }
     let name = |r: &Reason| r.change.way.join(".");
     let width = reasons.iter().map(|r| name(r).chars().count()).max().unwrap_or(0);
     for reason in reasons {
-        let side = |leaf: &Option<crate::plan::manifest::Leaf>| leaf.as_ref().map_or_else(|| "(not there)".into(), ToString::to_string);
-        out.push_str(&format!("    {:width$}  {} -> {}", name(reason), side(&reason.change.old), side(&reason.change.new)));
+        let side = |leaf: &Option<crate::plan::manifest::Leaf>| {
+            leaf.as_ref().map_or_else(|| "(not there)".into(), ToString::to_string)
+        };
+        out.push_str(&format!(
+            "    {:width$}  {} -> {}",
+            name(reason),
+            side(&reason.change.old),
+            side(&reason.change.new)
+        ));
         let more: Vec<&str> = reason.place.iter().chain(&reason.note).map(String::as_str).collect();
         if !more.is_empty() {
             out.push_str(&format!("  ({})", more.join(", ")));

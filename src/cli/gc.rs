@@ -67,12 +67,22 @@ fn text(report: &GcReport, names: &BTreeMap<Digest, String>, args: &args::Gc) ->
     let verb = if report.dry_run { "would go" } else { "gone" };
     let (results, checkpoints): (Vec<_>, Vec<_>) = report.evicted.iter().partition(|e| e.kind == EvictedKind::Action);
     let seconds: f64 = report.evicted.iter().map(|e| e.seconds).sum();
-    out.push_str(&format!("{verb}: {} results, checkpoints of {}, {} blobs", results.len(), checkpoints.len(), report.swept_blobs));
+    out.push_str(&format!(
+        "{verb}: {} results, checkpoints of {}, {} blobs",
+        results.len(),
+        checkpoints.len(),
+        report.swept_blobs
+    ));
     out.push_str(&format!(" ({}), {} leftovers\n", bytes(report.swept_bytes), report.swept_leftovers));
     if !report.evicted.is_empty() {
         out.push_str(&format!("to compute them again takes {}\n", duration(seconds)));
     }
-    out.push_str(&format!("the store: {} -> {}, {} results kept", bytes(report.before_bytes), bytes(report.after_bytes), report.kept_actions));
+    out.push_str(&format!(
+        "the store: {} -> {}, {} results kept",
+        bytes(report.before_bytes),
+        bytes(report.after_bytes),
+        report.kept_actions
+    ));
     if args.budget.is_some() && !report.within_budget {
         out.push_str("\nstill over the budget: the rest is pinned, named by a recorded run, or younger than the grace");
     }
@@ -88,5 +98,8 @@ fn line(gone: &Evicted, name: Option<&String>) -> String {
         EvictedKind::Checkpoints => "checkpoints",
     };
     let name = name.map_or("", String::as_str);
-    format!("  {what:11}  {}  {:>10}  {:>9}  {name}", gone.digest.short(), bytes(gone.bytes), duration(gone.seconds)).trim_end().to_owned() + "\n"
+    format!("  {what:11}  {}  {:>10}  {:>9}  {name}", gone.digest.short(), bytes(gone.bytes), duration(gone.seconds))
+        .trim_end()
+        .to_owned()
+        + "\n"
 }

@@ -23,7 +23,12 @@ pub(super) fn run(session: &Session, args: &args::Get) -> Result<Exit, Failure> 
             "size": output.object.size, "path": args.output.display().to_string()});
         session.print(&found.to_string());
     } else if !session.quiet {
-        session.note(&format!("{name} ({}, {} bytes): {}", output.port_type, output.object.size, args.output.display()));
+        session.note(&format!(
+            "{name} ({}, {} bytes): {}",
+            output.port_type,
+            output.object.size,
+            args.output.display()
+        ));
     }
     Ok(Exit::Done)
 }
@@ -32,14 +37,18 @@ pub(super) fn run(session: &Session, args: &args::Get) -> Result<Exit, Failure> 
 fn parse(session: &Session, plan: &Plan, text: &str) -> Result<(usize, String), Failure> {
     let Some((stage, port)) = text.rsplit_once('.') else {
         let stage = session.stage(plan, text)?;
-        return Err(Failure::Usage(format!("`{text}` names a stage and no output of it\nhelp: {}", ports(plan, stage))));
+        return Err(Failure::Usage(format!(
+            "`{text}` names a stage and no output of it\nhelp: {}",
+            ports(plan, stage)
+        )));
     };
     let stage = session.stage(plan, stage)?;
     if plan.stages[stage].spec.kind.output(port).is_some() {
         return Ok((stage, port.to_owned()));
     }
     let kind = plan.stages[stage].spec.kind.describe();
-    let help = near(port, kind.outputs.iter().map(|o| o.name)).map_or_else(|| ports(plan, stage), |n| format!("did you mean `{n}`?"));
+    let help = near(port, kind.outputs.iter().map(|o| o.name))
+        .map_or_else(|| ports(plan, stage), |n| format!("did you mean `{n}`?"));
     Err(Failure::Usage(format!("`{}` has no output `{port}`\nhelp: {help}", plan.stages[stage].spec.name)))
 }
 
@@ -63,12 +72,16 @@ fn find(plan: &Plan, store: &Store, stage: usize, port: &str) -> Result<Output, 
     let missing = missing.map_or(name, |i| &plan.stages[i].spec.name);
     let why = if missing == name { String::new() } else { format!(", because `{missing}` has none") };
     let recipe = plan.recipe.path.display();
-    Err(Failure::Usage(format!("`{name}` has no result in the store{why}\nhelp: run `opdflow run {recipe} --until {name}` first")))
+    Err(Failure::Usage(format!(
+        "`{name}` has no result in the store{why}\nhelp: run `opdflow run {recipe} --until {name}` first"
+    )))
 }
 
 fn print(store: &Store, object: &Object, name: &str) -> Result<Exit, Failure> {
     if object.kind == ObjectKind::Tree {
-        return Err(Failure::Usage(format!("`{name}` is a folder and cannot be printed\nhelp: give it a place: `-o FOLDER`")));
+        return Err(Failure::Usage(format!(
+            "`{name}` is a folder and cannot be printed\nhelp: give it a place: `-o FOLDER`"
+        )));
     }
     let bytes = store.read(&object.digest)?;
     let mut out = std::io::stdout().lock();
@@ -82,15 +95,21 @@ fn put(store: &Store, object: &Object, dest: &Path, overwrite: bool) -> Result<(
     let Ok(there) = dest.symlink_metadata() else { return Ok(store.place(object, dest)?) };
     let shown = dest.display();
     if !overwrite {
-        return Err(Failure::Usage(format!("{shown} exists already\nhelp: add `--overwrite`, or choose another place")));
+        return Err(Failure::Usage(format!(
+            "{shown} exists already\nhelp: add `--overwrite`, or choose another place"
+        )));
     }
     let folder = object.kind == ObjectKind::Tree;
     if there.is_dir() != folder {
         let (is, wants) = if folder { ("file", "folder") } else { ("folder", "file") };
-        return Err(Failure::Usage(format!("{shown} is a {is}, and the output is a {wants}\nhelp: choose another place")));
+        return Err(Failure::Usage(format!(
+            "{shown} is a {is}, and the output is a {wants}\nhelp: choose another place"
+        )));
     }
     if folder && holds_us(dest) {
-        return Err(Failure::Usage(format!("{shown} holds the current folder and is not replaced\nhelp: choose another place")));
+        return Err(Failure::Usage(format!(
+            "{shown} holds the current folder and is not replaced\nhelp: choose another place"
+        )));
     }
     let (fresh, old) = (beside(dest, "new"), beside(dest, "old"));
     store.place(object, &fresh)?;

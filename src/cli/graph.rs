@@ -66,7 +66,12 @@ fn dot(plan: &Plan) -> String {
         out.push_str(&format!("  {} [label={label}]\n", quoted(&stage.spec.name)));
     }
     for ((from, to), ports) in edges(plan) {
-        out.push_str(&format!("  {} -> {} [label={}]\n", quoted(name(from)), quoted(name(to)), quoted(&ports.join(", "))));
+        out.push_str(&format!(
+            "  {} -> {} [label={}]\n",
+            quoted(name(from)),
+            quoted(name(to)),
+            quoted(&ports.join(", "))
+        ));
     }
     out.push_str("}\n");
     out
@@ -74,8 +79,13 @@ fn dot(plan: &Plan) -> String {
 
 fn data(plan: &Plan) -> String {
     let depths = depths(plan);
-    let stages = plan.stages.iter().zip(depths).map(|(s, depth)| json!({"stage": s.spec.name, "kind": s.spec.kind.describe().kind, "depth": depth}));
+    let stages = plan
+        .stages
+        .iter()
+        .zip(depths)
+        .map(|(s, depth)| json!({"stage": s.spec.name, "kind": s.spec.kind.describe().kind, "depth": depth}));
     let edges = edges(plan);
     let edges = edges.iter().map(|((from, to), ports)| json!({"from": plan.stages[*from].spec.name, "to": plan.stages[*to].spec.name, "outputs": ports}));
-    json!({"recipe": plan.recipe.name, "stages": stages.collect::<Vec<_>>(), "edges": edges.collect::<Vec<_>>()}).to_string()
+    json!({"recipe": plan.recipe.name, "stages": stages.collect::<Vec<_>>(), "edges": edges.collect::<Vec<_>>()})
+        .to_string()
 }

@@ -28,21 +28,25 @@ pub(super) fn run(session: &Session, args: &args::Help) -> Result<Exit, Failure>
     if let Some(entry) = entries().into_iter().find(|e| e.code.eq_ignore_ascii_case(about)) {
         let Entry { code, section, meaning, way_out } = entry;
         if session.json {
-            session.print(&json!({"code": code, "section": section, "meaning": meaning, "way_out": way_out}).to_string());
+            session
+                .print(&json!({"code": code, "section": section, "meaning": meaning, "way_out": way_out}).to_string());
         } else {
             let way_out = if way_out.is_empty() { String::new() } else { format!("\nway out: {way_out}") };
             session.print(&format!("{code} ({}): {meaning}{way_out}", section.to_lowercase()));
         }
         return Ok(Exit::Done);
     }
-    let names: Vec<String> = program.get_subcommands().filter(|c| !c.is_hide_set()).map(|c| c.get_name().to_owned()).collect();
+    let names: Vec<String> =
+        program.get_subcommands().filter(|c| !c.is_hide_set()).map(|c| c.get_name().to_owned()).collect();
     if let Some(command) = program.find_subcommand_mut(about) {
         let _ = command.print_long_help();
         return Ok(Exit::Done);
     }
     let codes: Vec<String> = entries().into_iter().map(|e| e.code).collect();
     let near = near(about, names.iter().chain(&codes).map(String::as_str)).map(|n| format!("did you mean `{n}`?"));
-    let help = near.unwrap_or_else(|| format!("codes are those of error messages and exit codes; commands are {}", names.join(", ")));
+    let help = near.unwrap_or_else(|| {
+        format!("codes are those of error messages and exit codes; commands are {}", names.join(", "))
+    });
     Err(Failure::Usage(format!("there is no code and no command `{about}`\nhelp: {help}")))
 }
 
@@ -50,7 +54,11 @@ pub(super) fn completions(session: &Session, args: &args::Completions) -> Exit {
     let whole = args::Opdflow::command();
     // Not the commands that are none of people's business.
     let shown = whole.get_subcommands().filter(|c| !c.is_hide_set()).cloned();
-    let mut program = clap::Command::new("opdflow").version(env!("CARGO_PKG_VERSION")).disable_help_subcommand(true).args(whole.get_arguments().cloned()).subcommands(shown);
+    let mut program = clap::Command::new("opdflow")
+        .version(env!("CARGO_PKG_VERSION"))
+        .disable_help_subcommand(true)
+        .args(whole.get_arguments().cloned())
+        .subcommands(shown);
     let mut text = Vec::new();
     clap_complete::generate(args.shell, &mut program, "opdflow", &mut text);
     session.print(String::from_utf8_lossy(&text).trim_end());
@@ -71,7 +79,12 @@ fn entries() -> Vec<Entry> {
         let is_code = code.trim_start_matches(['E', 'W']).parse::<u16>().is_ok();
         if let Some(meaning) = cells.next().filter(|_| is_code) {
             let way_out = cells.next().unwrap_or_default();
-            found.push(Entry { code: code.to_owned(), section: section.to_owned(), meaning: meaning.to_owned(), way_out: way_out.to_owned() });
+            found.push(Entry {
+                code: code.to_owned(),
+                section: section.to_owned(),
+                meaning: meaning.to_owned(),
+                way_out: way_out.to_owned(),
+            });
         }
     }
     found
@@ -84,7 +97,10 @@ mod tests {
     #[test]
     fn the_tables_are_read_whole() {
         let all = entries();
-        let rows = ERRORS.lines().filter(|l| l.starts_with("| `E") || l.starts_with("| `W") || l.starts_with("| 0") || l.starts_with("| 1")).count();
+        let rows = ERRORS
+            .lines()
+            .filter(|l| l.starts_with("| `E") || l.starts_with("| `W") || l.starts_with("| 0") || l.starts_with("| 1"))
+            .count();
         assert!(all.len() >= rows, "{} of {rows}", all.len());
         let entry = all.iter().find(|e| e.code == "E012").unwrap();
         assert_eq!((entry.section.as_str(), entry.meaning.as_str()), ("The shape", "a value of another type"));

@@ -22,7 +22,10 @@ pub(super) fn run(session: &Session, args: &args::Logs) -> Result<Exit, Failure>
         let mut text = Vec::new();
         file.read_to_end(&mut text).map_err(|e| Failure::Store(format!("cannot read {}: {e}", path.display())))?;
         let text = String::from_utf8_lossy(&text);
-        session.print(&json!({"run": folder.name(), "stage": args.stage, "path": path.display().to_string(), "text": text}).to_string());
+        session.print(
+            &json!({"run": folder.name(), "stage": args.stage, "path": path.display().to_string(), "text": text})
+                .to_string(),
+        );
         return Ok(Exit::Done);
     }
     if !session.quiet {
@@ -56,9 +59,14 @@ fn missing(folder: &RunFolder, stage: &str) -> String {
     let names = summary.stages.iter().map(|s| s.name.as_str());
     let run = folder.name();
     if let Some(found) = summary.stage(stage) {
-        return format!("`{stage}` wrote nothing in {run}: it is {}\nhelp: a stage that is found in the store has no process", found.state.word());
+        return format!(
+            "`{stage}` wrote nothing in {run}: it is {}\nhelp: a stage that is found in the store has no process",
+            found.state.word()
+        );
     }
-    let help = near(stage, names.clone())
-        .map_or_else(|| format!("its stages are {}", names.map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")), |n| format!("did you mean `{n}`?"));
+    let help = near(stage, names.clone()).map_or_else(
+        || format!("its stages are {}", names.map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")),
+        |n| format!("did you mean `{n}`?"),
+    );
     format!("{run} has no stage `{stage}`\nhelp: {help}")
 }

@@ -153,7 +153,11 @@ impl Session {
         let names = plan.stages.iter().map(|s| s.spec.name.as_str());
         let found = match recipe::select(name, names.clone())[..] {
             [one] => plan.index(one),
-            [first, _, ..] => return Err(Failure::Usage(format!("`{name}` has more than one cell\nhelp: name one of them, such as `{first}`"))),
+            [first, _, ..] => {
+                return Err(Failure::Usage(format!(
+                    "`{name}` has more than one cell\nhelp: name one of them, such as `{first}`"
+                )));
+            }
             [] => None,
         };
         found.ok_or_else(|| {
@@ -256,7 +260,9 @@ fn command(session: &Session, command: &args::Command) -> Result<Exit, Failure> 
         args::Command::Unpin(args) => pin::take_away(session, args),
         args::Command::Help(args) => help::run(session, args),
         args::Command::Completions(args) => Ok(help::completions(session, args)),
-        args::Command::Stage(args) => Ok(Exit::Stage(u8::try_from(stage::run(&args.job, &session.registry)).unwrap_or(70))),
+        args::Command::Stage(args) => {
+            Ok(Exit::Stage(u8::try_from(stage::run(&args.job, &session.registry)).unwrap_or(70)))
+        }
     }
 }
 

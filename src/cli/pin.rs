@@ -43,7 +43,8 @@ fn list(session: &Session, store: &Store) -> Result<Exit, Failure> {
     } else if !pins.is_empty() {
         let width = pins.keys().map(String::len).max().unwrap_or(0);
         let there = |key| if store.action(key).ok().flatten().is_some() { "" } else { "  (its result is gone)" };
-        let lines: Vec<String> = pins.iter().map(|(name, key)| format!("{name:width$}  {}{}", key.short(), there(key))).collect();
+        let lines: Vec<String> =
+            pins.iter().map(|(name, key)| format!("{name:width$}  {}{}", key.short(), there(key))).collect();
         session.print(&lines.join("\n"));
     }
     Ok(Exit::Done)
@@ -78,7 +79,9 @@ fn keep(session: &Session, store: &Store, recipe: &Path, args: &args::Pin) -> Re
 fn choose(session: &Session, store: &Store, recipe: &Path, args: &args::Pin, n: u32) -> Result<Exit, Failure> {
     let plan = session.plan(recipe)?;
     let [name] = args.stages.as_slice() else {
-        return Err(Failure::Usage("`--attempt` chooses among the results of one stage\nhelp: name that stage after the recipe".into()));
+        return Err(Failure::Usage(
+            "`--attempt` chooses among the results of one stage\nhelp: name that stage after the recipe".into(),
+        ));
     };
     let i = session.stage(&plan, name)?;
     let key = there(&plan, &verdicts(&plan, store), i)?.key;
@@ -86,7 +89,9 @@ fn choose(session: &Session, store: &Store, recipe: &Path, args: &args::Pin, n: 
     if !attempts.iter().any(|(number, _)| *number == n) {
         let numbers: Vec<String> = attempts.iter().map(|(n, r)| format!("{n} ({})", r.finished)).collect();
         let help = match numbers.as_slice() {
-            [] => format!("`{name}` has one result only; `opdflow run --force {name}` computes it again and keeps what differs"),
+            [] => format!(
+                "`{name}` has one result only; `opdflow run --force {name}` computes it again and keeps what differs"
+            ),
             _ => format!("choose from {}", numbers.join(", ")),
         };
         return Err(Failure::Usage(format!("`{name}` has no result number {n}\nhelp: {help}")));
@@ -95,7 +100,8 @@ fn choose(session: &Session, store: &Store, recipe: &Path, args: &args::Pin, n: 
     if session.json {
         session.print(&json!({"stage": name, "key": key, "attempt": n}).to_string());
     } else if !session.quiet {
-        session.note(&format!("`{name}` now stands for its result number {n}; the one before is kept under that number"));
+        session
+            .note(&format!("`{name}` now stands for its result number {n}; the one before is kept under that number"));
     }
     Ok(Exit::Done)
 }
@@ -106,7 +112,9 @@ fn there<'a>(plan: &Plan, all: &'a [(Verdict, Option<Keys>)], i: usize) -> Resul
         (Verdict::Hit { .. }, Some(keys)) => Ok(keys),
         _ => {
             let (name, recipe) = (&plan.stages[i].spec.name, plan.recipe.path.display());
-            Err(Failure::Usage(format!("`{name}` has no result in the store\nhelp: run `opdflow run {recipe} --until {name}` first")))
+            Err(Failure::Usage(format!(
+                "`{name}` has no result in the store\nhelp: run `opdflow run {recipe} --until {name}` first"
+            )))
         }
     }
 }

@@ -54,7 +54,9 @@ struct Choice {
 }
 
 fn choice(session: &Session, plan: &Plan, args: &args::Run) -> Result<Choice, Failure> {
-    let find = |names: &[String]| names.iter().map(|n| session.stages(plan, n)).collect::<Result<Vec<_>, _>>().map(|all| all.concat());
+    let find = |names: &[String]| {
+        names.iter().map(|n| session.stages(plan, n)).collect::<Result<Vec<_>, _>>().map(|all| all.concat())
+    };
     let (until, forced) = (find(&args.until)?, find(&args.force)?);
     let all = 0..plan.stages.len();
     let targets = if until.is_empty() { all.clone().collect() } else { until };
@@ -62,7 +64,9 @@ fn choice(session: &Session, plan: &Plan, args: &args::Run) -> Result<Choice, Fa
     let wanted = all.clone().map(|i| needed.contains(&i)).collect::<Vec<_>>();
     if let Some(idle) = forced.iter().find(|i| !wanted[**i]) {
         let name = &plan.stages[*idle].spec.name;
-        return Err(Failure::Usage(format!("`--force {name}`, but `--until` leaves `{name}` out\nhelp: add `--until {name}`")));
+        return Err(Failure::Usage(format!(
+            "`--force {name}`, but `--until` leaves `{name}` out\nhelp: add `--until {name}`"
+        )));
     }
     let forced = all.map(|i| forced.contains(&i)).collect();
     Ok(Choice { wanted, forced, keep_going: !args.fail_fast, checkpoint_seconds: args.checkpoint_seconds })
@@ -137,7 +141,14 @@ fn dispatch(
     sched::run(order, (inbox, &messages), &mut |event| view.tell(event))
 }
 
-fn copies(plan: &Plan, wanted: &[bool], store: &Store, folder: &RunFolder, ended: &Ended, view: &mut View) -> Vec<Copied> {
+fn copies(
+    plan: &Plan,
+    wanted: &[bool],
+    store: &Store,
+    folder: &RunFolder,
+    ended: &Ended,
+    view: &mut View,
+) -> Vec<Copied> {
     let mut copies = Vec::new();
     for copy in copy_finals(plan, wanted, &ended.records, store, folder) {
         match copy {

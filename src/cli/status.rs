@@ -33,7 +33,8 @@ fn state(summary: &Summary, alive: bool) -> &'static str {
 }
 
 fn seconds(summary: &Summary, alive: bool) -> f64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(summary.last, |d| d.as_secs_f64());
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(summary.last, |d| d.as_secs_f64());
     let last = if alive { now } else { summary.last };
     summary.ended.map_or((last - summary.began).max(0.0), |(_, seconds)| seconds)
 }
@@ -48,7 +49,8 @@ fn stage_seconds(stage: &StageSummary, summary: &Summary) -> f64 {
 
 fn to_json(summary: &Summary, folder: &RunFolder, alive: bool) -> Value {
     let stage = |s: &StageSummary| {
-        let metrics: serde_json::Map<_, _> = s.metrics.iter().map(|(n, (step, v))| (n.clone(), json!({"step": step, "value": v}))).collect();
+        let metrics: serde_json::Map<_, _> =
+            s.metrics.iter().map(|(n, (step, v))| (n.clone(), json!({"step": step, "value": v}))).collect();
         json!({"state": s.state.word(), "key": s.key, "step": s.step, "total": s.total, "resumed_at": s.resumed_at,
             "seconds": stage_seconds(s, summary), "seconds_left": s.left(summary.last), "note": s.note, "metrics": metrics, "outputs": s.outputs, "message": s.message})
     };
@@ -82,7 +84,12 @@ fn line(stage: &StageSummary, summary: &Summary) -> String {
     if stage.began.is_some() {
         parts.push(duration(stage_seconds(stage, summary)));
     }
-    parts.extend([left(stage, summary.last), beside(stage)].map(|s| s.trim_start().to_owned()).into_iter().filter(|s| !s.is_empty()));
+    parts.extend(
+        [left(stage, summary.last), beside(stage)]
+            .map(|s| s.trim_start().to_owned())
+            .into_iter()
+            .filter(|s| !s.is_empty()),
+    );
     if let Some(message) = &stage.message {
         parts.push(message.lines().next().unwrap_or_default().to_owned());
     }

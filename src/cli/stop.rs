@@ -30,7 +30,8 @@ pub(super) fn run(session: &Session, args: &args::Stop) -> Result<Exit, Failure>
         std::thread::sleep(Duration::from_millis(50));
     }
     if session.json {
-        session.print(&json!({"run": name, "pid": pid, "asked": alive, "alive": runlog::is_alive(&folder)}).to_string());
+        session
+            .print(&json!({"run": name, "pid": pid, "asked": alive, "alive": runlog::is_alive(&folder)}).to_string());
     } else if !session.quiet {
         session.note(&said);
     }
@@ -56,7 +57,10 @@ fn ask(folder: &RunFolder, pid: i32, now: bool) -> Result<(), Failure> {
         }
         // SAFETY: no memory is involved.
         if unsafe { libc::kill(pid, libc::SIGTERM) } != 0 && runlog::is_alive(folder) {
-            return Err(Failure::Usage(format!("process {pid} cannot be signalled: {}", std::io::Error::last_os_error())));
+            return Err(Failure::Usage(format!(
+                "process {pid} cannot be signalled: {}",
+                std::io::Error::last_os_error()
+            )));
         }
         // Two signals in one moment would count as one.
         let began = Instant::now();

@@ -12,11 +12,19 @@ pub(super) fn run(session: &Session, args: &args::Verify) -> Result<Exit, Failur
         session.print(&serde_json::json!(report).to_string());
     } else {
         for damage in &report.damage {
-            let aside = damage.aside.as_ref().map_or_else(|| "left where it is".to_owned(), |p| format!("moved to {}", p.display()));
+            let aside = damage
+                .aside
+                .as_ref()
+                .map_or_else(|| "left where it is".to_owned(), |p| format!("moved to {}", p.display()));
             session.print(&format!("damaged: {}: {}; {aside}", damage.path.display(), damage.what));
         }
-        let read = if args.deep { format!(", {} read", bytes(report.bytes)) } else { " (sizes only; `--deep` reads every byte)".to_owned() };
-        let looked = format!("{} results, {} checkpoints, {} blobs{read}", report.actions, report.checkpoints, report.blobs);
+        let read = if args.deep {
+            format!(", {} read", bytes(report.bytes))
+        } else {
+            " (sizes only; `--deep` reads every byte)".to_owned()
+        };
+        let looked =
+            format!("{} results, {} checkpoints, {} blobs{read}", report.actions, report.checkpoints, report.blobs);
         let found = match report.damage.len() {
             0 => "the store is whole".to_owned(),
             n => format!("{n} damaged; the next run computes again what it needs of them"),

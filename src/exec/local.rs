@@ -72,7 +72,10 @@ impl Executor for Local {
             // The scheduler may be gone already; then nobody needs to know.
             let _ = inbox.send(Message::Ended(stage, reap(child, &shared)));
         };
-        std::thread::Builder::new().name(format!("stage {}", job.name)).spawn(listen).context("cannot start a thread")?;
+        std::thread::Builder::new()
+            .name(format!("stage {}", job.name))
+            .spawn(listen)
+            .context("cannot start a thread")?;
         Ok(Box::new(LocalProcess { id, alive }))
     }
 }

@@ -10,8 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 /// stands first in the file. A checked recipe has no cycle; what stood in one would be left out.
 pub(super) fn order(recipe: &Recipe) -> Vec<usize> {
     let number: BTreeMap<&str, usize> = recipe.stages.iter().enumerate().map(|(i, s)| (s.name.as_str(), i)).collect();
-    let mut open: Vec<BTreeSet<usize>> =
-        recipe.stages.iter().map(|s| s.needs.values().filter_map(|up| number.get(up.stage.as_str()).copied()).collect()).collect();
+    let mut open: Vec<BTreeSet<usize>> = recipe
+        .stages
+        .iter()
+        .map(|s| s.needs.values().filter_map(|up| number.get(up.stage.as_str()).copied()).collect())
+        .collect();
     let mut readers = vec![Vec::new(); open.len()];
     for (i, needs) in open.iter().enumerate() {
         for &up in needs {

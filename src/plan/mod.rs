@@ -49,7 +49,8 @@ impl Plan {
     /// Assets that are missing or unreadable, each at the parameter that names it.
     pub fn new(recipe: Recipe, facts: NumericFacts) -> Result<Self, Diagnostics> {
         let order = graph::order(&recipe);
-        let place: BTreeMap<&str, usize> = order.iter().enumerate().map(|(at, &i)| (recipe.stages[i].name.as_str(), at)).collect();
+        let place: BTreeMap<&str, usize> =
+            order.iter().enumerate().map(|(at, &i)| (recipe.stages[i].name.as_str(), at)).collect();
         let mut faults: Vec<Diagnostic> = Vec::new();
         let mut stages = Vec::with_capacity(order.len());
         for &i in &order {
@@ -60,7 +61,11 @@ impl Plan {
             });
             let mut resources = spec.kind.resources(&spec.params);
             resources.cpus = spec.cpus.unwrap_or(resources.cpus).max(1);
-            let needs = spec.needs.iter().filter_map(|(port, up)| Some((port.clone(), (*place.get(up.stage.as_str())?, up.port.clone())))).collect();
+            let needs = spec
+                .needs
+                .iter()
+                .filter_map(|(port, up)| Some((port.clone(), (*place.get(up.stage.as_str())?, up.port.clone()))))
+                .collect();
             stages.push(Planned { needs, assets, horizon: spec.kind.horizon(&spec.params), resources, spec });
         }
         if !faults.is_empty() {

@@ -30,7 +30,11 @@ impl<'a> Cell<'a> {
     /// Empty if this name means that one cell.
     #[must_use]
     pub fn label(&self, other: &Self) -> String {
-        let plain = |text: &str| text.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect::<String>();
+        let plain = |text: &str| {
+            text.chars()
+                .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' })
+                .collect::<String>()
+        };
         let open = other.axes.iter().filter(|(axis, _)| !self.axes.iter().any(|(own, _)| own == axis));
         open.map(|(axis, value)| format!("{axis}_{}", plain(value))).collect::<Vec<_>>().join("__")
     }

@@ -81,7 +81,9 @@ impl Diagnostics {
     /// wrong once, not once for each stage that takes it).
     #[must_use]
     pub fn new(path: &Path, text: &str, mut list: Vec<Diagnostic>) -> Self {
-        list.sort_by(|a, b| (a.span.start, a.span.end, a.code, &a.title).cmp(&(b.span.start, b.span.end, b.code, &b.title)));
+        list.sort_by(|a, b| {
+            (a.span.start, a.span.end, a.code, &a.title).cmp(&(b.span.start, b.span.end, b.code, &b.title))
+        });
         list.dedup_by(|b, a| a.span == b.span && a.code == b.code && a.label == b.label && !a.label.is_empty());
         Self { path: path.to_owned(), text: text.to_owned(), list }
     }

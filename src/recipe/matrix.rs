@@ -28,7 +28,15 @@ pub(super) fn unfold(stages: &mut Node, vars: &mut Vars, faults: &mut Vec<Diagno
     for mut stage in std::mem::take(entries) {
         if stage.key.contains('[') {
             let help = "cells come from a `matrix` in the stage: write the name without brackets";
-            faults.push(Diagnostic::error("E014", format!("{} is no name for a stage", shown(&stage.key)), stage.key_span.clone(), "not a name").help(help));
+            faults.push(
+                Diagnostic::error(
+                    "E014",
+                    format!("{} is no name for a stage", shown(&stage.key)),
+                    stage.key_span.clone(),
+                    "not a name",
+                )
+                .help(help),
+            );
         }
         let Some(mut matrix) = take_out(&mut stage.value, "matrix") else {
             vars.expand(&mut stage.value, faults);
@@ -60,8 +68,10 @@ fn cells(stage: &Entry, matrix: &Matrix, vars: &mut Vars, faults: &mut Vec<Diagn
     let mut made = Vec::with_capacity(matrix.cells.len());
     let mut used = BTreeSet::new();
     for values in &matrix.cells {
-        let pairs: Vec<(String, Node)> = matrix.axes.iter().map(|(axis, _)| format!("matrix.{axis}")).zip(values.iter().cloned()).collect();
-        let words: Vec<String> = matrix.axes.iter().zip(values).map(|((axis, _), value)| format!("{axis}={}", word(value))).collect();
+        let pairs: Vec<(String, Node)> =
+            matrix.axes.iter().map(|(axis, _)| format!("matrix.{axis}")).zip(values.iter().cloned()).collect();
+        let words: Vec<String> =
+            matrix.axes.iter().zip(values).map(|((axis, _), value)| format!("{axis}={}", word(value))).collect();
         let mut cell = stage.clone();
         cell.key = format!("{}[{}]", stage.key, words.join(","));
         used.extend(vars.expand_with(&mut cell.value, pairs, faults));
@@ -69,7 +79,8 @@ fn cells(stage: &Entry, matrix: &Matrix, vars: &mut Vars, faults: &mut Vec<Diagn
     }
     for (axis, span) in matrix.axes.iter().filter(|(axis, _)| !used.contains(&format!("matrix.{axis}"))) {
         let title = format!("the axis {} of `{}` is never used", shown(axis), stage.key);
-        let help = format!("use it as \"${{matrix.{axis}}}\" in the stage, or take it out: all its cells would be the same");
+        let help =
+            format!("use it as \"${{matrix.{axis}}}\" in the stage, or take it out: all its cells would be the same");
         faults.push(Diagnostic::error("E026", title, span.clone(), "no value of the stage uses it").help(help));
     }
     made
@@ -83,10 +94,16 @@ fn read(matrix: &Entry, faults: &mut Vec<Diagnostic>) -> Option<Matrix> {
     for axis in matrix.value.entries().iter().filter(|e| e.key != "include" && e.key != "exclude") {
         let values = values(axis, faults)?;
         axes.push((axis.key.clone(), axis.key_span.clone()));
-        cells = cells.iter().flat_map(|cell| values.iter().map(move |v| cell.iter().chain([v]).cloned().collect())).collect();
+        cells = cells
+            .iter()
+            .flat_map(|cell| values.iter().map(move |v| cell.iter().chain([v]).cloned().collect()))
+            .collect();
         if cells.len() > MOST {
             let title = format!("the matrix has more than {MOST} cells");
-            faults.push(Diagnostic::error("E025", title, axis.key_span.clone(), "too many with this axis").help("leave values out"));
+            faults.push(
+                Diagnostic::error("E025", title, axis.key_span.clone(), "too many with this axis")
+                    .help("leave values out"),
+            );
             return None;
         }
     }
@@ -95,9 +112,21 @@ fn read(matrix: &Entry, faults: &mut Vec<Diagnostic>) -> Option<Matrix> {
     }
     for one in listed(matrix, "exclude", faults) {
         let Some(wanted) = chosen(one, &axes, faults) else { continue };
-        let kept: Vec<Values> = cells.iter().filter(|cell| !wanted.iter().all(|(at, value)| word(&cell[*at]) == word(value))).cloned().collect();
+        let kept: Vec<Values> = cells
+            .iter()
+            .filter(|cell| !wanted.iter().all(|(at, value)| word(&cell[*at]) == word(value)))
+            .cloned()
+            .collect();
         if kept.len() == cells.len() && !wanted.is_empty() {
-            faults.push(Diagnostic::error("E025", "the matrix has no such cell to exclude", one.span.clone(), "it fits no cell").help("take it out"));
+            faults.push(
+                Diagnostic::error(
+                    "E025",
+                    "the matrix has no such cell to exclude",
+                    one.span.clone(),
+                    "it fits no cell",
+                )
+                .help("take it out"),
+            );
         }
         cells = kept;
     }
@@ -111,16 +140,24 @@ fn read(matrix: &Entry, faults: &mut Vec<Diagnostic>) -> Option<Matrix> {
         if cell.len() < axes.len() {
             let names: Vec<String> = axes.iter().map(|(axis, _)| format!("`{axis}`")).collect();
             let help = format!("give each of {}", names.join(", "));
-            faults.push(Diagnostic::error("E025", "an included cell lacks a value", one.span.clone(), "an axis is missing").help(help));
+            faults.push(
+                Diagnostic::error("E025", "an included cell lacks a value", one.span.clone(), "an axis is missing")
+                    .help(help),
+            );
         } else if cells.iter().any(|c| c.iter().map(word).eq(cell.iter().map(word))) {
-            faults.push(Diagnostic::error("E025", "the matrix has this cell already", one.span.clone(), "included again here").help("take it out"));
+            faults.push(
+                Diagnostic::error("E025", "the matrix has this cell already", one.span.clone(), "included again here")
+                    .help("take it out"),
+            );
         } else {
             cells.push(cell);
         }
     }
     if faults.len() == before && cells.is_empty() {
         let help = "give an axis a list of values, as `matrix: {seed: [1, 2, 3]}`";
-        faults.push(Diagnostic::error("E025", "the matrix has no cells", matrix.key_span.clone(), "nothing is left").help(help));
+        faults.push(
+            Diagnostic::error("E025", "the matrix has no cells", matrix.key_span.clone(), "nothing is left").help(help),
+        );
     }
     (faults.len() == before).then_some(Matrix { axes, cells })
 }
@@ -129,7 +166,10 @@ fn read(matrix: &Entry, faults: &mut Vec<Diagnostic>) -> Option<Matrix> {
 fn values<'n>(axis: &'n Entry, faults: &mut Vec<Diagnostic>) -> Option<&'n [Node]> {
     if !plain_name(&axis.key) {
         let title = format!("{} is no name for an axis", shown(&axis.key));
-        faults.push(Diagnostic::error("E014", title, axis.key_span.clone(), "not a name").help("use lower-case letters, digits and `_`"));
+        faults.push(
+            Diagnostic::error("E014", title, axis.key_span.clone(), "not a name")
+                .help("use lower-case letters, digits and `_`"),
+        );
         return None;
     }
     let Data::List(values) = &axis.value.data else {
@@ -145,7 +185,9 @@ fn values<'n>(axis: &'n Entry, faults: &mut Vec<Diagnostic>) -> Option<&'n [Node
         }
         if !seen.insert(word(value)) {
             let title = format!("the axis `{}` has a value twice", axis.key);
-            faults.push(Diagnostic::error("E025", title, value.span.clone(), "given again here").help("keep one of the two"));
+            faults.push(
+                Diagnostic::error("E025", title, value.span.clone(), "given again here").help("keep one of the two"),
+            );
             return None;
         }
     }
@@ -186,14 +228,20 @@ fn chosen<'n>(cell: &'n Node, axes: &[(String, Span)], faults: &mut Vec<Diagnost
 /// Whether a value can stand in the name of a cell.
 fn is_word(value: &Node, faults: &mut Vec<Diagnostic>) -> bool {
     let fits = match &value.data {
-        Data::Scalar(Value::String(text)) => !text.trim().is_empty() && text.trim() == text && !text.contains(['[', ']', ',', '=', '\n']),
+        Data::Scalar(Value::String(text)) => {
+            !text.trim().is_empty() && text.trim() == text && !text.contains(['[', ']', ',', '=', '\n'])
+        }
         Data::Scalar(Value::Null) => false,
         Data::Scalar(_) => true,
         Data::Unknown => return false,
         _ => false,
     };
     if !fits {
-        faults.push(wrong(value, "a value of a matrix", "a number, a truth value, or a text without `[`, `]`, `,` and `=`"));
+        faults.push(wrong(
+            value,
+            "a value of a matrix",
+            "a number, a truth value, or a text without `[`, `]`, `,` and `=`",
+        ));
     }
     fits
 }

@@ -143,7 +143,10 @@ pub fn load(path: &Path, registry: &Registry, overrides: &Overrides) -> Result<R
         Err(e) => {
             let at = e.utf8_error().valid_up_to();
             let label = format!("byte {at} is no part of UTF-8 text");
-            fail(Diagnostic::error("E002", "the recipe is not a text file", 0..0, label).help("save the recipe as UTF-8 text"))
+            fail(
+                Diagnostic::error("E002", "the recipe is not a text file", 0..0, label)
+                    .help("save the recipe as UTF-8 text"),
+            )
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Parameters: `defaults` under `with`, held against the stage kind, each fault at the value that causes it.
 
+use super::Diagnostic;
 use super::near::hint;
 use super::shape::with_origin;
 use super::spans::{StageSpans, find, steps};
 use super::tree::{Data, Entry, Node, shown};
-use super::Diagnostic;
 use opdflow_stage::{Kind, ParamFault};
 use serde_json::Value;
 
@@ -22,11 +22,23 @@ pub(super) fn merge(base: &Node, over: &Node) -> Node {
 }
 
 /// What a type says of a value that it refuses. Taking the value out shows whether more is wrong.
-const BY_TYPE: [&str; 7] =
-    ["unknown field", "unknown variant", "invalid type", "invalid value", "invalid length", "missing field", "data did not match"];
+const BY_TYPE: [&str; 7] = [
+    "unknown field",
+    "unknown variant",
+    "invalid type",
+    "invalid value",
+    "invalid length",
+    "missing field",
+    "data did not match",
+];
 
 /// The parameters with defaults filled in, or `None` after everything that is wrong with them went to `faults`.
-pub(super) fn normalise(kind: &dyn Kind, stage: &str, spans: &StageSpans, faults: &mut Vec<Diagnostic>) -> Option<Value> {
+pub(super) fn normalise(
+    kind: &dyn Kind,
+    stage: &str,
+    spans: &StageSpans,
+    faults: &mut Vec<Diagnostic>,
+) -> Option<Value> {
     let mut value = spans.params.as_ref().map_or(Value::Null, Node::json);
     let whole = spans.params.as_ref().is_none_or(sound);
     let mut taken: Vec<Vec<String>> = Vec::new();
@@ -128,7 +140,10 @@ pub(super) fn diagnostic(code: &'static str, stage: &str, spans: &StageSpans, fa
         if let Some(field) = missing(fault) {
             return lacking(stage, field, fault, top);
         }
-        return finish(Diagnostic::error(code, format!("{name} of stage `{stage}` does not fit"), top, &fault.message), fault);
+        return finish(
+            Diagnostic::error(code, format!("{name} of stage `{stage}` does not fit"), top, &fault.message),
+            fault,
+        );
     };
     let spot = find(root, &way);
     let key = spot.entry.map_or(top, |e| e.key_span.clone());
@@ -140,7 +155,9 @@ pub(super) fn diagnostic(code: &'static str, stage: &str, spans: &StageSpans, fa
     }
     if let Some(field) = missing(fault) {
         let parent = find(root, &way[..way.len() - 1]);
-        let key = parent.entry.map_or_else(|| spans.with.clone().unwrap_or_else(|| spans.name.clone()), |e| e.key_span.clone());
+        let key = parent
+            .entry
+            .map_or_else(|| spans.with.clone().unwrap_or_else(|| spans.name.clone()), |e| e.key_span.clone());
         return lacking(stage, field, fault, key);
     }
     let title = format!("{name} of stage `{stage}` does not fit");
@@ -149,7 +166,10 @@ pub(super) fn diagnostic(code: &'static str, stage: &str, spans: &StageSpans, fa
         // The variant is the value itself, or the one name in it.
         let span = spot.node.get(found).map_or_else(|| spot.node.span.clone(), |e| e.key_span.clone());
         let label = format!("{} is no choice here", shown(found));
-        return with_origin(Diagnostic::error("E042", title, span, label).maybe_help(hint(found, choices())), spot.node);
+        return with_origin(
+            Diagnostic::error("E042", title, span, label).maybe_help(hint(found, choices())),
+            spot.node,
+        );
     }
     let span = if spot.rest.is_empty() && spot.entry.is_some() { spot.node.span.clone() } else { key };
     let found = Diagnostic::error(code, title, span, plain(&fault.message));
@@ -163,7 +183,8 @@ fn missing(fault: &ParamFault) -> Option<String> {
 fn lacking(stage: &str, field: String, fault: &ParamFault, span: super::Span) -> Diagnostic {
     let title = format!("stage `{stage}` lacks the parameter {}", shown(&field));
     let inside = if fault.path.is_empty() { "with".to_owned() } else { fault.path.clone() };
-    Diagnostic::error("E041", title, span, format!("`{field}` is missing")).help(format!("set `{field}` under `{inside}`"))
+    Diagnostic::error("E041", title, span, format!("`{field}` is missing"))
+        .help(format!("set `{field}` under `{inside}`"))
 }
 
 fn finish(found: Diagnostic, fault: &ParamFault) -> Diagnostic {

@@ -18,7 +18,12 @@ pub(super) struct Need {
 }
 
 /// Reads `needs` of one stage and holds it against the kinds on both ends.
-pub(super) fn needs(draft: &Draft, node: Option<&Node>, all: &Drafts, faults: &mut Vec<Diagnostic>) -> BTreeMap<String, Need> {
+pub(super) fn needs(
+    draft: &Draft,
+    node: Option<&Node>,
+    all: &Drafts,
+    faults: &mut Vec<Diagnostic>,
+) -> BTreeMap<String, Need> {
     let mut found = BTreeMap::new();
     let about = draft.kind.as_ref().map(|k| k.describe());
     let entries = node.and_then(|n| any_map(n, "`needs`", faults)).map(Node::entries).unwrap_or_default();
@@ -40,7 +45,14 @@ pub(super) fn needs(draft: &Draft, node: Option<&Node>, all: &Drafts, faults: &m
 }
 
 /// Reads what one input is connected to: `stage.port`, or a map of such.
-fn connect(draft: &Draft, entry: &Entry, port: Option<&Input>, all: &Drafts, found: &mut BTreeMap<String, Need>, faults: &mut Vec<Diagnostic>) {
+fn connect(
+    draft: &Draft,
+    entry: &Entry,
+    port: Option<&Input>,
+    all: &Drafts,
+    found: &mut BTreeMap<String, Need>,
+    faults: &mut Vec<Diagnostic>,
+) {
     let many = port.map(|p| matches!(p.arity, Arity::Many | Arity::Any));
     match &entry.value.data {
         Data::Unknown => {}
@@ -68,7 +80,9 @@ fn connect(draft: &Draft, entry: &Entry, port: Option<&Input>, all: &Drafts, fou
             let title = format!("input `{}` of `{}` takes a map of outputs", entry.key, draft.name);
             let name = text.split('.').next().unwrap_or("name");
             let help = format!("give it a name: `{}: {{{name}: {text}}}`", entry.key);
-            faults.push(Diagnostic::error("E038", title, entry.value.span.clone(), "one output without a name").help(help));
+            faults.push(
+                Diagnostic::error("E038", title, entry.value.span.clone(), "one output without a name").help(help),
+            );
         }
         _ => single(draft, &entry.value, &entry.key, port, all, found, faults),
     }
@@ -82,7 +96,15 @@ fn collects(text: &str, all: &Drafts) -> bool {
 }
 
 /// Reads one `stage.port`.
-fn single(draft: &Draft, node: &Node, at: &str, port: Option<&Input>, all: &Drafts, found: &mut BTreeMap<String, Need>, faults: &mut Vec<Diagnostic>) {
+fn single(
+    draft: &Draft,
+    node: &Node,
+    at: &str,
+    port: Option<&Input>,
+    all: &Drafts,
+    found: &mut BTreeMap<String, Need>,
+    faults: &mut Vec<Diagnostic>,
+) {
     let span = node.span.clone();
     let text = match &node.data {
         Data::Scalar(Value::String(text)) => text,
@@ -95,15 +117,22 @@ fn single(draft: &Draft, node: &Node, at: &str, port: Option<&Input>, all: &Draf
         let title = format!("`{}` needs an unknown stage", draft.name);
         let names = all.iter().map(|d| d.name.as_str()).filter(|n| *n != draft.name);
         let label = format!("no stage is named {}", shown(stage));
-        return faults.push(Diagnostic::error("E032", title, span, label).maybe_help(hint(stage, names.collect::<Vec<_>>())));
+        return faults
+            .push(Diagnostic::error("E032", title, span, label).maybe_help(hint(stage, names.collect::<Vec<_>>())));
     };
     // A matrix, or a part of one, gives each of its cells a place of its own in a map.
-    let labels: Vec<String> = meant.iter().map(|d| Cell::parse(&d.name).map_or_else(String::new, |c| wanted.label(&c))).collect();
+    let labels: Vec<String> =
+        meant.iter().map(|d| Cell::parse(&d.name).map_or_else(String::new, |c| wanted.label(&c))).collect();
     let in_map = at.contains('.');
     let one_only = !in_map && port.is_some_and(|p| matches!(p.arity, Arity::One | Arity::Optional));
     if one_only && labels.iter().any(|l| !l.is_empty()) {
-        let title = format!("input `{at}` of `{}` takes one output, and `{stage}` has {} cells", draft.name, meant.len());
-        let help = format!("name the cell: `{at}: \"{}{}\"`", meant[0].name, output.map_or_else(String::new, |o| format!(".{o}")));
+        let title =
+            format!("input `{at}` of `{}` takes one output, and `{stage}` has {} cells", draft.name, meant.len());
+        let help = format!(
+            "name the cell: `{at}: \"{}{}\"`",
+            meant[0].name,
+            output.map_or_else(String::new, |o| format!(".{o}"))
+        );
         return faults.push(Diagnostic::error("E038", title, span, "more than one").help(help));
     }
     for (upstream, label) in meant.into_iter().zip(labels) {
@@ -117,7 +146,9 @@ fn single(draft: &Draft, node: &Node, at: &str, port: Option<&Input>, all: &Draf
         if !fits || found.contains_key(&place) {
             let title = format!("the cells of `{stage}` have no names of their own on input `{at}`");
             let help = "give each cell a name: `name: \"stage[axis=value].port\"`";
-            return faults.push(Diagnostic::error("E014", title, span, format!("`{place}` is too long, or there twice")).help(help));
+            return faults.push(
+                Diagnostic::error("E014", title, span, format!("`{place}` is too long, or there twice")).help(help),
+            );
         }
         found.insert(place, Need { from, span: span.clone() });
     }
@@ -138,7 +169,8 @@ fn join(
     let names: Vec<&str> = outputs(kind.as_ref());
     let Some(output) = output else {
         let title = format!("`{}` needs an output of `{stage}`, not the stage", draft.name);
-        let choices: Vec<String> = names.iter().filter(|n| **n != "metrics").map(|n| format!("`{stage}.{n}`")).collect();
+        let choices: Vec<String> =
+            names.iter().filter(|n| **n != "metrics").map(|n| format!("`{stage}.{n}`")).collect();
         let help = format!("name the output: {}", choices.join(", "));
         faults.push(Diagnostic::error("E037", title, span.clone(), "an output is missing").help(help));
         return None;
@@ -167,7 +199,8 @@ fn lacking(draft: &Draft, kind: &dyn Kind, entries: &[Entry], there: bool, all: 
         let span = draft.needs_span.clone().filter(|_| there).unwrap_or_else(|| draft.name_span.clone());
         let label = format!("`{}` is missing: {}", port.name, port.about);
         let shape = if port.arity == Arity::Many { "{name: stage.port}" } else { "stage.port" };
-        let help = fitting(draft, port, all).unwrap_or_else(|| format!("add `{}: {shape}` under `needs`, of type {}", port.name, either(port.types)));
+        let help = fitting(draft, port, all)
+            .unwrap_or_else(|| format!("add `{}: {shape}` under `needs`, of type {}", port.name, either(port.types)));
         faults.push(Diagnostic::error("E036", title, span, label).help(help));
     }
 }
@@ -180,7 +213,13 @@ fn fitting(draft: &Draft, port: &Input, all: &Drafts) -> Option<String> {
     let mut fits = Vec::new();
     for other in all.iter().filter(|d| d.name != draft.name) {
         let Some(kind) = &other.kind else { continue };
-        fits.extend(kind.describe().outputs.iter().filter(|o| port.takes(o.port_type)).map(|o| format!("`{}.{}`", other.name, o.name)));
+        fits.extend(
+            kind.describe()
+                .outputs
+                .iter()
+                .filter(|o| port.takes(o.port_type))
+                .map(|o| format!("`{}.{}`", other.name, o.name)),
+        );
     }
     fits.truncate(4);
     (!fits.is_empty()).then(|| format!("`{}` would take {}", port.name, fits.join(", ")))
@@ -196,7 +235,9 @@ fn either(types: &[&str]) -> String {
 
 /// Whether `name` is made of lower-case letters, digits and `_`.
 pub(super) fn plain_name(name: &str) -> bool {
-    !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    !name.is_empty()
+        && name.len() <= 64
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
 /// Reports each circle of stages that wait for each other, once, with its way.

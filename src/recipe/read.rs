@@ -15,8 +15,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Port types that somebody wants for their own sake: a stage that leaves one need not be read by another.
-const RESULTS: [&str; 13] =
-    ["table", "report", "markdown", "latex", "csv", "html", "png", "pictures", "samples", "scores", "model", "lora", "vae"];
+const RESULTS: [&str; 13] = [
+    "table", "report", "markdown", "latex", "csv", "html", "png", "pictures", "samples", "scores", "model", "lora",
+    "vae",
+];
 
 /// A stage as far as it could be read.
 pub(super) struct Draft {
@@ -59,7 +61,13 @@ impl Drafts {
 }
 
 /// Reads a recipe; everything that is wrong goes to `faults`. `None` if no recipe came of it.
-pub(super) fn recipe(path: &Path, text: &str, registry: &Registry, overrides: &Overrides, faults: &mut Vec<Diagnostic>) -> Option<Recipe> {
+pub(super) fn recipe(
+    path: &Path,
+    text: &str,
+    registry: &Registry,
+    overrides: &Overrides,
+    faults: &mut Vec<Diagnostic>,
+) -> Option<Recipe> {
     let start = text.len() - text.trim_start().len();
     let mut root = match tree::parse(text, faults) {
         Some(root) if !root.is_null() => root,
@@ -124,7 +132,12 @@ fn variables(root: &mut Node, overrides: &Overrides, first: &Span, faults: &mut 
 
 fn format(root: &Node, first: &Span, faults: &mut Vec<Diagnostic>) {
     let Some(entry) = root.get("opdflow") else {
-        faults.push(missing("the recipe", "opdflow", first.clone(), format!("begin the recipe with `opdflow: {FORMAT}`, its format")));
+        faults.push(missing(
+            "the recipe",
+            "opdflow",
+            first.clone(),
+            format!("begin the recipe with `opdflow: {FORMAT}`, its format"),
+        ));
         return;
     };
     if let Some(found) = whole(entry, 0, faults).filter(|n| *n != FORMAT) {
@@ -182,7 +195,10 @@ fn drafts(root: &Node, registry: &Registry, first: &Span, faults: &mut Vec<Diagn
     };
     let empty = entry.value.is_null() || matches!(&entry.value.data, Data::Map(m) if m.is_empty());
     if empty {
-        faults.push(Diagnostic::error("E030", "the recipe has no stages", entry.key_span.clone(), "nothing under it").help(example));
+        faults.push(
+            Diagnostic::error("E030", "the recipe has no stages", entry.key_span.clone(), "nothing under it")
+                .help(example),
+        );
         return Vec::new();
     }
     let stages = any_map(&entry.value, "`stages`", faults).map(Node::entries).unwrap_or_default();
@@ -219,7 +235,12 @@ fn draft(stage: &Entry, registry: &Registry, faults: &mut Vec<Diagnostic>) -> Op
                 }
             }
         }
-        None => faults.push(missing(&what, "uses", stage.key_span.clone(), "say what the stage does: `uses: KIND`; `opdflow stages` lists the kinds")),
+        None => faults.push(missing(
+            &what,
+            "uses",
+            stage.key_span.clone(),
+            "say what the stage does: `uses: KIND`; `opdflow stages` lists the kinds",
+        )),
     }
     if let Some(with) = &draft.with {
         any_map(&with.value, "`with`", faults);
@@ -304,7 +325,10 @@ fn unread(drafts: &[Draft], needs: &[BTreeMap<String, Need>], faults: &mut Vec<D
     for draft in idle {
         let title = format!("nothing reads what `{}` leaves", draft.name);
         let help = "connect one of its outputs, or take the stage out";
-        faults.push(Diagnostic::warning("W001", title, draft.name_span.clone(), "it leads to no table, report or model").help(help));
+        faults.push(
+            Diagnostic::warning("W001", title, draft.name_span.clone(), "it leads to no table, report or model")
+                .help(help),
+        );
     }
 }
 
@@ -313,7 +337,9 @@ fn idle_defaults(drafts: &[Draft], defaults: &BTreeMap<String, Entry>, faults: &
     for (kind, entry) in defaults {
         if !drafts.iter().any(|d| d.kind.as_ref().is_some_and(|k| k.describe().kind == kind)) {
             let title = format!("no stage uses the defaults of `{kind}`");
-            faults.push(Diagnostic::warning("W002", title, entry.key_span.clone(), "used by no stage").help("take them out"));
+            faults.push(
+                Diagnostic::warning("W002", title, entry.key_span.clone(), "used by no stage").help("take them out"),
+            );
         }
     }
 }

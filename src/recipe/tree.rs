@@ -89,7 +89,11 @@ impl Node {
 
 /// A user's text in backquotes: cut if it is long, and with nothing in it that could move the terminal's cursor.
 pub(super) fn shown(text: &str) -> String {
-    let mut out: String = text.chars().take(40).flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect();
+    let mut out: String = text
+        .chars()
+        .take(40)
+        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
+        .collect();
     if text.chars().count() > 40 {
         out.push('…');
     }
@@ -119,7 +123,10 @@ pub(super) fn parse(text: &str, faults: &mut Vec<Diagnostic>) -> Option<Node> {
 
 /// What a plain word means.
 pub(super) fn scalar(text: &str) -> Value {
-    let typed = text.len() <= 64 && text.is_ascii() && !text.contains([' ', '\t', '\n', ':', '#', '{', '[', '&', '*', '!', '|', '>', '%', '@', '`', '"', '\'']) && !text.starts_with("--");
+    let typed = text.len() <= 64
+        && text.is_ascii()
+        && !text.contains([' ', '\t', '\n', ':', '#', '{', '[', '&', '*', '!', '|', '>', '%', '@', '`', '"', '\''])
+        && !text.starts_with("--");
     if text.is_empty() {
         return Value::Null;
     }
@@ -243,7 +250,8 @@ impl Builder<'_> {
             self.unsupported("a merge key", "use `defaults` for what several stages share, or `vars`", span);
         } else if let Some(first) = first {
             let title = format!("{} is given twice", shown(key));
-            let found = Diagnostic::error("E004", title, span.clone(), "given again here").also(first, "first given here");
+            let found =
+                Diagnostic::error("E004", title, span.clone(), "given again here").also(first, "first given here");
             self.faults.push(found.help("keep one of the two"));
         }
     }
@@ -267,13 +275,14 @@ impl Builder<'_> {
         let end = self.text[at..].chars().next().map_or(at, |c| at + c.len_utf8());
         let begin = self.text[..at].rfind('\n').map_or(0, |n| n + 1);
         let line = &self.text[begin..self.text[at..].find('\n').map_or(self.text.len(), |n| at + n)];
-        let help = if line.trim_start_matches(' ').starts_with('\t') || line.contains('\t') && error.info().contains("tab") {
-            Some("indent with spaces: YAML does not allow tabs there")
-        } else if line.contains("${") {
-            Some("put a variable in quotes: \"${name}\"")
-        } else {
-            None
-        };
+        let help =
+            if line.trim_start_matches(' ').starts_with('\t') || line.contains('\t') && error.info().contains("tab") {
+                Some("indent with spaces: YAML does not allow tabs there")
+            } else if line.contains("${") {
+                Some("put a variable in quotes: \"${name}\"")
+            } else {
+                None
+            };
         let found = Diagnostic::error("E003", "the recipe is not valid YAML", at..end, error.info());
         self.faults.push(found.maybe_help(help.map(Into::into)));
     }

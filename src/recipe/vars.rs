@@ -70,7 +70,12 @@ impl Vars {
     }
 
     /// Puts the variables and `more` of them into all values below `node`. Those of `more` that were used.
-    pub fn expand_with(&mut self, node: &mut Node, more: Vec<(String, Node)>, faults: &mut Vec<Diagnostic>) -> BTreeSet<String> {
+    pub fn expand_with(
+        &mut self,
+        node: &mut Node,
+        more: Vec<(String, Node)>,
+        faults: &mut Vec<Diagnostic>,
+    ) -> BTreeSet<String> {
         let names: Vec<String> = more.iter().map(|(name, _)| name.clone()).collect();
         for (name, mut value) in more {
             value.var = Some(Origin { name: name.clone(), span: Some(value.span.clone()) });

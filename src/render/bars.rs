@@ -18,7 +18,11 @@ impl Bars {
     /// An empty screen.
     #[must_use]
     pub fn new(paint: Paint) -> Self {
-        Self { paint, all: MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)), bars: BTreeMap::new() }
+        Self {
+            paint,
+            all: MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)),
+            bars: BTreeMap::new(),
+        }
     }
 
     fn begin(&mut self, stage: &str, summary: &Summary) {
@@ -41,7 +45,9 @@ impl Bars {
         }
         bar.set_position(known.step);
         // The time first: it keeps its place while the words behind it change their length.
-        bar.set_message(format!("{}{}", words::left(known, summary.last), words::beside(known)).trim_start().to_owned());
+        bar.set_message(
+            format!("{}{}", words::left(known, summary.last), words::beside(known)).trim_start().to_owned(),
+        );
     }
 
     fn end(&mut self, stage: &str) {

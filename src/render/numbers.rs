@@ -6,7 +6,11 @@ pub fn duration(seconds: f64) -> String {
     if !seconds.is_finite() || seconds < 0.0 {
         return "?".to_owned();
     }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "finite, not negative, and `as` saturates")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "finite, not negative, and `as` saturates"
+    )]
     let whole = seconds.round() as u64;
     match whole {
         _ if seconds < 0.995 => format!("{seconds:.2} s"),
@@ -68,7 +72,14 @@ mod tests {
 
     #[test]
     fn sizes_keep_one_digit_behind_the_point() {
-        for (size, text) in [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_960, "1.0 MB"), (3_400_000_000, "3.4 GB"), (u64::MAX, "18446744.1 TB")] {
+        for (size, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (999_960, "1.0 MB"),
+            (3_400_000_000, "3.4 GB"),
+            (u64::MAX, "18446744.1 TB"),
+        ] {
             assert_eq!(bytes(size), text);
         }
     }

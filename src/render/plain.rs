@@ -43,7 +43,9 @@ impl Render for Plain {
                 let plural = if *threads == 1 { "" } else { "s" };
                 Some(format!("{:>8} {stage}  ({device}, {threads} thread{plural})", "start"))
             }
-            RunEvent::Progress { stage, .. } if is_due(&mut self.shown, stage) => summary.stage(stage).map(|s| progress(s, summary.last)),
+            RunEvent::Progress { stage, .. } if is_due(&mut self.shown, stage) => {
+                summary.stage(stage).map(|s| progress(s, summary.last))
+            }
             RunEvent::Waits { stage, .. } if !is_due(&mut self.waits, stage) => None,
             _ => words::line(event, summary, self.paint),
         };
@@ -55,5 +57,13 @@ impl Render for Plain {
 }
 
 fn progress(stage: &StageSummary, now: f64) -> String {
-    format!("{:>8} {}  {} of {}{}{}", "", stage.name, stage.step, stage.total, words::beside(stage), words::left(stage, now))
+    format!(
+        "{:>8} {}  {} of {}{}{}",
+        "",
+        stage.name,
+        stage.step,
+        stage.total,
+        words::beside(stage),
+        words::left(stage, now)
+    )
 }

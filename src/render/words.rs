@@ -11,7 +11,11 @@ pub fn line(event: &RunEvent, summary: &Summary, paint: Paint) -> Option<String>
     let head = |tone, word: &str, stage: &str| format!("{} {stage}", paint.tint(tone, &format!("{word:>8}")));
     Some(match event {
         RunEvent::Hit { stage, saved_seconds, .. } => {
-            let saved = if *saved_seconds >= 1.0 { format!("  (took {} when it was computed)", duration(*saved_seconds)) } else { String::new() };
+            let saved = if *saved_seconds >= 1.0 {
+                format!("  (took {} when it was computed)", duration(*saved_seconds))
+            } else {
+                String::new()
+            };
             format!("{}{saved}", head(Tone::Calm, "hit", stage))
         }
         RunEvent::Waits { stage, pid, note } => {
@@ -19,22 +23,38 @@ pub fn line(event: &RunEvent, summary: &Summary, paint: Paint) -> Option<String>
             format!("{}  another run (process {pid}) computes it{note}", head(Tone::Calm, "waits", stage))
         }
         RunEvent::Done { stage, seconds, found, .. } => done(&head, summary, stage, *seconds, *found),
-        RunEvent::Begun { stage, step } if *step > 0 => format!("{}  from the checkpoint of step {step}", head(Tone::Calm, "resumes", stage)),
-        RunEvent::Retried { stage, message } => format!("{}  {message}; trying once more", head(Tone::Warn, "lost", stage)),
-        RunEvent::Damaged { stage, message } => format!("{}  {message}; it is computed again", head(Tone::Warn, "damaged", stage)),
-        RunEvent::Stopped { stage, step: Some(step) } => format!("{}  at the checkpoint of step {step}", head(Tone::Warn, "stopped", stage)),
+        RunEvent::Begun { stage, step } if *step > 0 => {
+            format!("{}  from the checkpoint of step {step}", head(Tone::Calm, "resumes", stage))
+        }
+        RunEvent::Retried { stage, message } => {
+            format!("{}  {message}; trying once more", head(Tone::Warn, "lost", stage))
+        }
+        RunEvent::Damaged { stage, message } => {
+            format!("{}  {message}; it is computed again", head(Tone::Warn, "damaged", stage))
+        }
+        RunEvent::Stopped { stage, step: Some(step) } => {
+            format!("{}  at the checkpoint of step {step}", head(Tone::Warn, "stopped", stage))
+        }
         RunEvent::Stopped { stage, step: None } => head(Tone::Warn, "stopped", stage),
         RunEvent::Failed { stage, message, .. } => format!("{}  {}", head(Tone::Bad, "FAILED", stage), indent(message)),
         RunEvent::Blocked { stage, by } => format!("{}  it needs `{by}`", head(Tone::Warn, "blocked", stage)),
         RunEvent::Warned { text } => format!("{} {}", paint.tint(Tone::Warn, " warning"), indent(text)),
-        RunEvent::Stopping { kill: false } => "stopping: waiting for checkpoints (once more to stop at once)".to_owned(),
+        RunEvent::Stopping { kill: false } => {
+            "stopping: waiting for checkpoints (once more to stop at once)".to_owned()
+        }
         RunEvent::Stopping { kill: true } => "stopping at once".to_owned(),
         RunEvent::RunEnded { seconds, .. } => ending(summary, *seconds),
         _ => return None,
     })
 }
 
-fn done(head: &dyn Fn(Tone, &str, &str) -> String, summary: &Summary, stage: &str, seconds: f64, found: bool) -> String {
+fn done(
+    head: &dyn Fn(Tone, &str, &str) -> String,
+    summary: &Summary,
+    stage: &str,
+    seconds: f64,
+    found: bool,
+) -> String {
     let took = duration(seconds);
     if found {
         return format!("{}  another run computed it ({took})", head(Tone::Calm, "hit", stage));
@@ -98,7 +118,11 @@ mod tests {
         let events = [
             RunEvent::RunStarted(RunStarted { stages, ..Default::default() }),
             RunEvent::Hit { stage: "a".into(), saved_seconds: 134.2, outputs: Default::default() },
-            RunEvent::Failed { stage: "b".into(), class: opdflow_stage::FaultClass::User, message: "no file\nhelp: give one".into() },
+            RunEvent::Failed {
+                stage: "b".into(),
+                class: opdflow_stage::FaultClass::User,
+                message: "no file\nhelp: give one".into(),
+            },
             RunEvent::RunEnded { ok: false, seconds: 2.34 },
         ];
         let mut text = String::new();

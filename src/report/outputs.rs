@@ -54,8 +54,16 @@ pub fn copy_finals(
         .collect()
 }
 
-fn copy(stage: &str, port: &str, output: &Output, store: &Store, folder: &RunFolder) -> Result<Option<Copied>, StoreError> {
-    let Some((_, extension)) = READABLE.iter().find(|(port_type, _)| *port_type == output.port_type) else { return Ok(None) };
+fn copy(
+    stage: &str,
+    port: &str,
+    output: &Output,
+    store: &Store,
+    folder: &RunFolder,
+) -> Result<Option<Copied>, StoreError> {
+    let Some((_, extension)) = READABLE.iter().find(|(port_type, _)| *port_type == output.port_type) else {
+        return Ok(None);
+    };
     let is_file = output.object.kind == ObjectKind::Blob;
     let path = place(folder, stage, port, output, extension.filter(|_| is_file));
     store.place(&output.object, &path)?;

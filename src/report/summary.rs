@@ -137,9 +137,7 @@ impl Summary {
     /// The one object that `run --json` prints.
     #[must_use]
     pub fn to_json(&self, run: &str) -> Value {
-        let stage = |s: &StageSummary| {
-            json!({"key": s.key, "verdict": s.state.word(), "seconds": round(s.seconds), "outputs": s.outputs, "message": s.message})
-        };
+        let stage = |s: &StageSummary| json!({"key": s.key, "verdict": s.state.word(), "seconds": round(s.seconds), "outputs": s.outputs, "message": s.message});
         let stages: serde_json::Map<_, _> = self.stages.iter().map(|s| (s.name.clone(), stage(s))).collect();
         let (ok, seconds) = self.ended.unwrap_or((false, self.last - self.began));
         json!({"recipe": self.started.recipe, "run": run, "seconds": round(seconds), "ok": ok, "stages": stages})
@@ -163,7 +161,9 @@ impl StageSummary {
                 (self.state, self.began, self.resumed_at) = (Standing::Running, Some(at), 0);
                 self.pace.begin(at, 0);
             }
-            RunEvent::Waits { pid, note, .. } => self.message = Some(format!("another run (process {pid}) computes it: {note}")),
+            RunEvent::Waits { pid, note, .. } => {
+                self.message = Some(format!("another run (process {pid}) computes it: {note}"))
+            }
             RunEvent::Begun { step, .. } => {
                 (self.resumed_at, self.step, self.message) = (*step, *step, None);
                 self.pace.begin(at, *step);

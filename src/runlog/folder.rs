@@ -106,8 +106,11 @@ impl RunFolder {
 /// `name` as a file name. Names of stages and recipes nearly always are one already; what is not one gets a few
 /// digits of its digest, so that two names never meet in one file.
 fn file_name(name: &str) -> String {
-    let plain: String =
-        name.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' }).take(100).collect();
+    let plain: String = name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' })
+        .take(100)
+        .collect();
     if plain == name && !plain.starts_with('.') && !plain.is_empty() {
         plain
     } else {

@@ -154,7 +154,8 @@ mod tests {
     fn a_newer_log_is_refused_by_name() {
         let home = tempfile::tempdir().unwrap();
         let folder = RunFolder::create(home.path(), "r").unwrap();
-        std::fs::write(folder.events(), "{\"at\":1,\"event\":{\"run_started\":{\"format\":9,\"recipe\":7}}}\n").unwrap();
+        std::fs::write(folder.events(), "{\"at\":1,\"event\":{\"run_started\":{\"format\":9,\"recipe\":7}}}\n")
+            .unwrap();
         assert!(read(&folder).unwrap_err().to_string().contains("format 9"));
     }
 

@@ -32,11 +32,16 @@ impl Tail {
     pub fn news(&mut self) -> Result<Vec<Line>> {
         self.file.read_to_end(&mut self.rest).context("cannot read the run log")?;
         let whole = self.rest.iter().rposition(|b| *b == b'\n').map_or(0, |n| n + 1);
-        let lines: Vec<Line> = self.rest[..whole].split(|b| *b == b'\n').filter_map(|l| serde_json::from_slice(l).ok()).collect();
+        let lines: Vec<Line> =
+            self.rest[..whole].split(|b| *b == b'\n').filter_map(|l| serde_json::from_slice(l).ok()).collect();
         self.rest.drain(..whole);
         for line in &lines {
             if let RunEvent::RunStarted(started) = &line.event {
-                ensure!(started.format <= FORMAT, "the run log has format {}, this program knows up to {FORMAT}: update the program", started.format);
+                ensure!(
+                    started.format <= FORMAT,
+                    "the run log has format {}, this program knows up to {FORMAT}: update the program",
+                    started.format
+                );
             }
         }
         Ok(lines)

@@ -46,7 +46,10 @@ impl RunLog {
         let mut text = serde_json::to_vec(&line).context("cannot encode an event")?;
         text.push(b'\n');
         // One write a line: a reader, or a crash, sees at most one torn line, the last.
-        self.file.write_all(&text).inspect_err(|_| self.broken = true).context("cannot write the run log; the run goes on without it")
+        self.file
+            .write_all(&text)
+            .inspect_err(|_| self.broken = true)
+            .context("cannot write the run log; the run goes on without it")
     }
 
     fn is_due(&mut self, event: &RunEvent) -> bool {

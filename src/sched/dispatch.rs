@@ -3,10 +3,10 @@
 //! One thread owns all state. Children and the signal handler only send messages.
 
 use super::board::Board;
+use super::fate::{self, Fate};
 use super::lookup::{self, Care, Found};
 use super::slots::{Share, Slots};
 use super::state::{Move, State};
-use super::fate::{self, Fate};
 use crate::exec::{End, Executor, Message, Process};
 use crate::plan::{Keys, Plan};
 use crate::runlog::RunEvent;
@@ -110,7 +110,11 @@ struct Dispatch<'a, 't> {
 ///
 /// # Errors
 /// A bug of ours. Running children are left to finish.
-pub fn run(order: Order<'_>, channel: (Sender<Message>, &Receiver<Message>), tell: &mut dyn FnMut(&RunEvent)) -> Result<Ended> {
+pub fn run(
+    order: Order<'_>,
+    channel: (Sender<Message>, &Receiver<Message>),
+    tell: &mut dyn FnMut(&RunEvent),
+) -> Result<Ended> {
     let needs = (0..order.plan.stages.len()).map(|i| order.plan.upstream(i)).collect();
     let board = Board::new(needs, &order.wanted)?;
     let facts = order.plan.stages.iter().map(|_| Facts::default()).collect();
@@ -124,7 +128,10 @@ pub fn run(order: Order<'_>, channel: (Sender<Message>, &Receiver<Message>), tel
             return Ok(dispatch.ended());
         }
         if dispatch.running.is_empty() {
-            bail!("no stage can go on, and not all have ended: {:?}; this is a bug in opdflow", dispatch.board.states());
+            bail!(
+                "no stage can go on, and not all have ended: {:?}; this is a bug in opdflow",
+                dispatch.board.states()
+            );
         }
         match messages.recv()? {
             Message::Event(stage, event) => dispatch.hear(stage, event),
@@ -200,10 +207,13 @@ impl Dispatch<'_, '_> {
                 continue;
             }
             let base = port.split('.').next().unwrap_or(port);
-            let may_lack = planned.spec.kind.input(base).is_some_and(|i| matches!(i.arity, Arity::Optional | Arity::Any));
+            let may_lack =
+                planned.spec.kind.input(base).is_some_and(|i| matches!(i.arity, Arity::Optional | Arity::Any));
             if !may_lack {
                 let name = &self.order.plan.stages[*upstream].spec.name;
-                return Err(format!("input `{port}` reads `{name}.{from}`, which `{name}` left out\nhelp: its parameters decide whether it makes `{from}`"));
+                return Err(format!(
+                    "input `{port}` reads `{name}.{from}`, which `{name}` left out\nhelp: its parameters decide whether it makes `{from}`"
+                ));
             }
         }
         Ok(inputs)
@@ -262,7 +272,15 @@ impl Dispatch<'_, '_> {
             threads: share.cpus,
             device: share.gpu.as_ref().map_or_else(|| "cpu".to_owned(), |id| format!("cuda:{id}")),
         });
-        let run = Run { process, share, started: Instant::now(), began: utc_now(), published: None, failure: None, stopped_at: None };
+        let run = Run {
+            process,
+            share,
+            started: Instant::now(),
+            began: utc_now(),
+            published: None,
+            failure: None,
+            stopped_at: None,
+        };
         self.running.insert(stage, run);
         Ok(())
     }
@@ -298,7 +316,9 @@ impl Dispatch<'_, '_> {
             Event::Waiting { pid, note } => RunEvent::Waits { stage, pid, note },
             Event::Started { step } => RunEvent::Begun { stage, step },
             Event::Progress { step, total, note } => RunEvent::Progress { stage, step, total, note },
-            Event::Metric { step, name, value } => RunEvent::Metric { stage, step, name, value: Some(value).filter(|v| v.is_finite()) },
+            Event::Metric { step, name, value } => {
+                RunEvent::Metric { stage, step, name, value: Some(value).filter(|v| v.is_finite()) }
+            }
             Event::Checkpointed { step } => RunEvent::Checkpointed { stage, step },
             Event::Said { text } => RunEvent::Said { stage, text },
             // What an ending means is decided when the process has ended.
@@ -338,7 +358,9 @@ impl Dispatch<'_, '_> {
     }
 
     fn finish(&mut self, stage: usize, found: bool, seconds: f64) -> Result<()> {
-        let Some(key) = self.facts[stage].keys.as_ref().map(|k| k.key) else { bail!("stage {stage} ended without a key") };
+        let Some(key) = self.facts[stage].keys.as_ref().map(|k| k.key) else {
+            bail!("stage {stage} ended without a key")
+        };
         match self.order.store.action(&key) {
             Ok(Some(record)) => {
                 let outputs = digests_of(&record);
@@ -347,18 +369,24 @@ impl Dispatch<'_, '_> {
                 self.say(RunEvent::Done { stage: self.name(stage), seconds, found, outputs });
                 Ok(())
             }
-            Ok(None) => self.lost(stage, "its process ended well, but the store has no record of its result".to_owned()),
+            Ok(None) => {
+                self.lost(stage, "its process ended well, but the store has no record of its result".to_owned())
+            }
             Err(error) => self.lost(stage, error.to_string()),
         }
     }
 
     /// Says so if a stage that was computed once more gave something else than the first time.
     fn compare(&mut self, stage: usize, began: &str) {
-        let Some(key) = self.facts[stage].keys.as_ref().map(|k| k.key).filter(|_| self.order.forced[stage]) else { return };
+        let Some(key) = self.facts[stage].keys.as_ref().map(|k| k.key).filter(|_| self.order.forced[stage]) else {
+            return;
+        };
         let attempts = self.order.store.attempts(&key).unwrap_or_default();
         if let Some((n, _)) = attempts.iter().find(|(_, record)| record.finished.as_str() >= began) {
             let name = self.name(stage);
-            let text = format!("`{name}` gave another result than the first time. The first stays in use; the new one is kept as attempt {n}");
+            let text = format!(
+                "`{name}` gave another result than the first time. The first stays in use; the new one is kept as attempt {n}"
+            );
             self.say(RunEvent::Warned { text });
         }
     }
@@ -438,10 +466,14 @@ impl Dispatch<'_, '_> {
         let changes = self.board.apply(stage, m)?;
         for (changed, state) in changes {
             match state {
-                State::Ready | State::Waiting => self.facts[changed].missing = m == Move::Requeue && state == State::Ready,
+                State::Ready | State::Waiting => {
+                    self.facts[changed].missing = m == Move::Requeue && state == State::Ready
+                }
                 State::Blocked { by } => self.say(RunEvent::Blocked { stage: self.name(changed), by: self.name(by) }),
                 // The one that was asked to stop has been told of already.
-                State::Stopped if changed != stage => self.say(RunEvent::Stopped { stage: self.name(changed), step: None }),
+                State::Stopped if changed != stage => {
+                    self.say(RunEvent::Stopped { stage: self.name(changed), step: None })
+                }
                 _ => {}
             }
         }

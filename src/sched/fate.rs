@@ -27,7 +27,9 @@ pub(super) fn of(end: &End, published: bool, failure: Option<(FaultClass, String
         (End::Code(0), _) => Fate::Published,
         (End::Code(STOPPED), _) => Fate::Stopped,
         (End::Code(_), Some((class, message))) => Fate::Failed(class, message),
-        (End::Code(code), None) => Fate::Failed(class_of(*code), format!("its process ended with code {code} and said nothing")),
+        (End::Code(code), None) => {
+            Fate::Failed(class_of(*code), format!("its process ended with code {code} and said nothing"))
+        }
         // The process may be hit before it listens to signals.
         (End::Signal(libc::SIGTERM | libc::SIGINT | libc::SIGKILL), _) if stopping => Fate::Stopped,
         (End::Signal(signal), _) => signalled(*signal),
@@ -62,8 +64,12 @@ mod tests {
 
     #[test]
     fn every_class_has_its_own_code_back() {
-        for class in [FaultClass::User, FaultClass::NotFinite, FaultClass::OutOfMemory, FaultClass::Machine, FaultClass::Bug] {
-            let Fate::Failed(read, _) = of(&End::Code(class.exit_code()), false, None, false) else { panic!("{class:?}") };
+        for class in
+            [FaultClass::User, FaultClass::NotFinite, FaultClass::OutOfMemory, FaultClass::Machine, FaultClass::Bug]
+        {
+            let Fate::Failed(read, _) = of(&End::Code(class.exit_code()), false, None, false) else {
+                panic!("{class:?}")
+            };
             assert_eq!(read, class);
         }
     }

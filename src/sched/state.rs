@@ -131,12 +131,28 @@ mod tests {
     use super::*;
 
     const STATES: [State; 9] = [
-        State::Waiting, State::Ready, State::Running, State::Hit, State::Done, State::Stopped, State::Failed,
-        State::Blocked { by: 0 }, State::Skipped,
+        State::Waiting,
+        State::Ready,
+        State::Running,
+        State::Hit,
+        State::Done,
+        State::Stopped,
+        State::Failed,
+        State::Blocked { by: 0 },
+        State::Skipped,
     ];
     const MOVES: [Move; 11] = [
-        Move::Release, Move::Withdraw, Move::Hit, Move::Start, Move::Finish, Move::Requeue, Move::Stop, Move::Fail,
-        Move::Block { by: 0 }, Move::Skip, Move::Revoke,
+        Move::Release,
+        Move::Withdraw,
+        Move::Hit,
+        Move::Start,
+        Move::Finish,
+        Move::Requeue,
+        Move::Stop,
+        Move::Fail,
+        Move::Block { by: 0 },
+        Move::Skip,
+        Move::Revoke,
     ];
 
     #[test]

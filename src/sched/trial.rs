@@ -58,7 +58,9 @@ impl Executor for Threads {
                 _ => EventSink::silent(),
             };
             let end = match fortune {
-                Fortune::Good | Fortune::Mute => End::Code(run_job(kind.as_ref(), &job, &sink, &StopFlag::default()).exit_code()),
+                Fortune::Good | Fortune::Mute => {
+                    End::Code(run_job(kind.as_ref(), &job, &sink, &StopFlag::default()).exit_code())
+                }
                 Fortune::Lost => End::Signal(libc::SIGKILL),
                 Fortune::Crash => End::Signal(libc::SIGSEGV),
             };
@@ -78,7 +80,10 @@ fn recipe_of(bits: &[u8]) -> String {
         text += &if terms.is_empty() {
             format!("  s{i}: {{uses: fake_source, with: {{value: {b}}}, resources: {{cpus: {cpus}}}}}\n")
         } else {
-            format!("  s{i}: {{uses: fake_sum, needs: {{terms: {{{}}}}}, resources: {{cpus: {cpus}}}}}\n", terms.join(", "))
+            format!(
+                "  s{i}: {{uses: fake_sum, needs: {{terms: {{{}}}}}, resources: {{cpus: {cpus}}}}}\n",
+                terms.join(", ")
+            )
         };
     }
     text

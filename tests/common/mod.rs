@@ -30,7 +30,8 @@ impl Ran {
     #[track_caller]
     pub fn json(&self) -> Value {
         let last = self.stdout.lines().last().unwrap_or_default();
-        serde_json::from_str(last).unwrap_or_else(|e| panic!("{e}\n--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr))
+        serde_json::from_str(last)
+            .unwrap_or_else(|e| panic!("{e}\n--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr))
     }
 
     /// The verdict on each stage.
@@ -74,14 +75,19 @@ impl TestSpace {
 
     /// Writes a recipe whose stages are `stages`, each line below `stages:`.
     pub fn recipe(&self, name: &str, stages: &str) {
-        let stages: String = stages.lines().filter(|l| !l.trim().is_empty()).map(|l| format!("  {}\n", l.trim())).collect();
+        let stages: String =
+            stages.lines().filter(|l| !l.trim().is_empty()).map(|l| format!("  {}\n", l.trim())).collect();
         self.write(name, &format!("opdflow: 1\nname: test\nseed: 7\nstages:\n{stages}"));
     }
 
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_opdflow"));
         command.args(args).current_dir(self.dir.path());
-        command.env("OPDFLOW_STORE", self.store()).env("OPDFLOW_FAKE_STAGES", "1").env("OPDFLOW_GPUS", "0").env("NO_COLOR", "1");
+        command
+            .env("OPDFLOW_STORE", self.store())
+            .env("OPDFLOW_FAKE_STAGES", "1")
+            .env("OPDFLOW_GPUS", "0")
+            .env("NO_COLOR", "1");
         command.env_remove("CUDA_VISIBLE_DEVICES").env_remove("OPDFLOW_CHECKPOINT_SECONDS").stdin(Stdio::null());
         command
     }
@@ -98,7 +104,9 @@ impl TestSpace {
 
     /// The events of the newest run, as far as they are written; none if there is no run yet.
     pub fn events(&self) -> Vec<Value> {
-        let Ok(text) = std::fs::read_to_string(self.path(".opdflow/runs/latest/events.jsonl")) else { return Vec::new() };
+        let Ok(text) = std::fs::read_to_string(self.path(".opdflow/runs/latest/events.jsonl")) else {
+            return Vec::new();
+        };
         text.lines().filter_map(|l| serde_json::from_str::<Value>(l).ok()).map(|l| l["event"].clone()).collect()
     }
 
@@ -135,7 +143,10 @@ impl TestSpace {
 
     /// The store's blobs of this content.
     pub fn blobs(&self, content: &str) -> Vec<PathBuf> {
-        files(&self.store().join("blobs")).into_iter().filter(|p| std::fs::read(p).is_ok_and(|b| b == content.as_bytes())).collect()
+        files(&self.store().join("blobs"))
+            .into_iter()
+            .filter(|p| std::fs::read(p).is_ok_and(|b| b == content.as_bytes()))
+            .collect()
     }
 
     /// Replaces the bytes of a blob, which is read-only, by others.
@@ -149,7 +160,8 @@ pub fn finish(child: Child) -> Ran {
     let output = child.wait_with_output().expect("the program ends");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     // A program ended by a signal has no code; shells give it 128 and the signal.
-    let code = std::os::unix::process::ExitStatusExt::signal(&output.status).map_or_else(|| output.status.code().unwrap_or(-1), |s| 128 + s);
+    let code = std::os::unix::process::ExitStatusExt::signal(&output.status)
+        .map_or_else(|| output.status.code().unwrap_or(-1), |s| 128 + s);
     Ran { code, stdout: text(&output.stdout), stderr: text(&output.stderr) }
 }
 
@@ -183,6 +195,7 @@ pub fn wait_until(what: &str, there: impl Fn() -> bool) {
 /// Whether a process has said what it does on a signal. One that has just started would only die of it.
 pub fn catches(pid: i32, signal: i32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let mask = status.lines().find_map(|l| l.strip_prefix("SigCgt:")).and_then(|m| u64::from_str_radix(m.trim(), 16).ok());
+    let mask =
+        status.lines().find_map(|l| l.strip_prefix("SigCgt:")).and_then(|m| u64::from_str_radix(m.trim(), 16).ok());
     mask.is_some_and(|m| m >> (signal - 1) & 1 == 1)
 }
