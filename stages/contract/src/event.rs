@@ -80,10 +80,13 @@ mod finite {
     }
 }
 
+/// Who hears of an event.
+type Listener = Box<dyn FnMut(&Event) + Send>;
+
 /// Where events go. A scheduler that died must not take its stage with it: a sink whose other end is gone
 /// swallows what it is given.
 #[derive(Clone)]
-pub struct EventSink(Arc<Mutex<Box<dyn FnMut(&Event) + Send>>>);
+pub struct EventSink(Arc<Mutex<Listener>>);
 
 impl EventSink {
     /// A sink that calls `f`.
