@@ -1,6 +1,6 @@
 //! What a key is made of, written once and read by everything that must agree on it.
 //!
-//! [`write`] walks over the fields of a key. The same walk feeds the hasher ([`Bytes`]), the JSON that an action
+//! [`write()`] walks over the fields of a key. The same walk feeds the hasher ([`Bytes`]), the JSON that an action
 //! record keeps ([`Json`]) and the list that `explain` compares ([`Fields`]), so that none of them can drift from
 //! the others. [`replay`] walks over a kept JSON form again: it gives back the very bytes, and so the very key.
 
@@ -8,10 +8,10 @@ use opdflow_cache::Digest;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
-/// The format of the manifest. Raise it when [`write`] or the encoding of [`Bytes`] changes: every key changes too.
+/// The format of the manifest. Raise it when [`write()`] or the encoding of [`Bytes`] changes: every key changes too.
 pub const FORMAT: u64 = 1;
 
-/// Takes in the fields of a manifest, one by one, in the order of [`write`].
+/// Takes in the fields of a manifest, one by one, in the order of [`write()`].
 pub trait Manifest {
     /// A plain value: a number, a text, parameters.
     fn value(&mut self, field: &str, value: &Value);
