@@ -1,0 +1,159 @@
+//! The whole path with the real program and real stages, from pretraining to the table, on models of a few steps:
+//! nothing here is good at anything, but everything is computed.
+//!
+//! `OPDFLOW_KILL_ROUNDS` says how many times each part is killed (1 if it is not set).
+#![cfg(feature = "torch")]
+#![allow(missing_docs)]
+
+mod common;
+
+#[path = "mini/bad_input.rs"]
+mod bad_input;
+#[path = "mini/kills.rs"]
+mod kills;
+#[path = "mini/space.rs"]
+mod space;
+
+use serde_json::Value;
+use space::{Mini, TEACHERS, lasting};
+
+#[test]
+fn the_main_job_ends_in_a_table() {
+    let mini = Mini::new();
+    let first = mini.run(&["run", "multitask.yaml", "--json"]).expect(0);
+    let json = first.json();
+    assert_eq!((&json["recipe"], &json["ok"]), (&Value::from("mini"), &Value::from(true)));
+    let stages = json["stages"].as_object().unwrap();
+    assert_eq!(stages.len(), 18);
+    for (name, stage) in stages {
+        assert_eq!(stage["key"].as_str().map(str::len), Some(64), "{name}");
+        assert!(stage["seconds"].as_f64().is_some_and(|s| s >= 0.0), "{name}");
+        let outputs = stage["outputs"].as_object().unwrap();
+        assert!(
+            !outputs.is_empty() && outputs.values().all(|d| d.as_str().map(str::len) == Some(64)),
+            "{name}: {outputs:?}"
+        );
+        let made = ["vae", "base"].contains(&name.as_str()) || name.ends_with("_prompts");
+        assert_eq!(stage["verdict"], if made { "hit" } else { "run" }, "{name}");
+    }
+
+    mini.run(&["get", "multitask.yaml", "table1.csv", "-o", "t.csv"]).expect(0);
+    let text = std::fs::read_to_string(mini.path("t.csv")).unwrap();
+    let mut lines = text.lines().map(|l| l.split(',').collect::<Vec<_>>());
+    let head = lines.next().unwrap();
+    assert_eq!(head[0], "model");
+    let rows: Vec<_> = lines.collect();
+    assert_eq!(
+        rows.iter().map(|r| r[0]).collect::<Vec<_>>(),
+        ["base", "geneval teacher", "ocr teacher", "looks teacher", "opd student"]
+    );
+    for column in ["geneval", "ocr", "looks"] {
+        let at = head.iter().position(|h| *h == column).unwrap_or_else(|| panic!("no column {column} in {head:?}"));
+        for row in &rows {
+            assert!(row[at].parse::<f64>().is_ok_and(|v| (0.0..=1.0).contains(&v)), "{column}: {row:?}");
+        }
+    }
+    for port in ["markdown", "latex", "json", "png"] {
+        mini.run(&["get", "multitask.yaml", &format!("table1.{port}"), "-o", port]).expect(0);
+        assert!(std::fs::metadata(mini.path(port)).unwrap().len() > 100, "{port}");
+    }
+    // The pictures and scores that it was made of differ between the models.
+    let outputs = first.outputs();
+    let scores: std::collections::BTreeSet<_> =
+        ["base", "geneval", "ocr", "looks", "student"].map(|m| &outputs[&format!("{m}_scores.samples")]).into();
+    assert_eq!(scores.len(), 5, "each model is one of its own");
+
+    let second = mini.run(&["run", "multitask.yaml", "--json"]).expect(0);
+    assert!(second.verdicts().values().all(|v| v == "hit"), "{:?}", second.verdicts());
+    assert_eq!(second.outputs(), outputs);
+    assert!(mini.events_of("started").is_empty(), "a run of hits starts no process");
+
+    another_recipe_takes_the_same_teachers(&mini, &second);
+    a_damaged_adapter_is_made_again(&mini, &second);
+}
+
+fn another_recipe_takes_the_same_teachers(mini: &Mini, before: &common::Ran) {
+    let ran = mini.run(&["run", "noise.yaml", "--json"]).expect(0);
+    let verdicts = ran.verdicts();
+    for (stage, verdict) in &verdicts {
+        assert_eq!(verdict, if stage == "student" { "run" } else { "hit" }, "{stage}");
+    }
+    assert_eq!(ran.outputs()["words_teacher.lora"], before.outputs()["ocr_teacher.lora"]);
+    assert_ne!(ran.outputs()["student.lora"], before.outputs()["student.lora"]);
+}
+
+fn a_damaged_adapter_is_made_again(mini: &Mini, before: &common::Ran) {
+    mini.run(&["get", "multitask.yaml", "looks_teacher.candidates", "-o", "candidates"]).expect(0);
+    let adapter = std::fs::read(mini.path("candidates/step-000002/adapter_model.safetensors")).unwrap();
+    let blobs: Vec<_> = common::files(&mini.store().join("blobs"))
+        .into_iter()
+        .filter(|p| std::fs::read(p).is_ok_and(|b| b == adapter))
+        .collect();
+    assert_eq!(blobs.len(), 1);
+    mini.damage(&blobs[0], &adapter[..adapter.len() / 2]);
+    let ran = mini.run(&["run", "multitask.yaml", "--json"]).expect(0);
+    assert_eq!(ran.verdicts()["looks_teacher"], "resumed", "its checkpoint is whole: {}", ran.stderr);
+    assert_eq!(ran.verdicts()["ocr_teacher"], "hit");
+    assert!(ran.stderr.contains("damaged"), "{}", ran.stderr);
+    assert_eq!(lasting(&ran), lasting(before));
+}
+
+#[test]
+fn a_longer_run_goes_on_from_the_shorter_one() {
+    let until = TEACHERS.iter().flat_map(|t| ["--until", t]).collect::<Vec<_>>();
+    let teachers = |mini: &Mini, n: &str| {
+        mini.run(&[&["run", "multitask.yaml", "--json", "--set", &format!("iterations={n}")], &until[..]].concat())
+            .expect(0)
+    };
+    let student = |mini: &Mini, n: &str| {
+        mini.run(&["run", "multitask.yaml", "--json", "--until", "student", "--set", &format!("rounds={n}")]).expect(0)
+    };
+    let (short, long) = (Mini::new(), Mini::new());
+    // Three is no multiple of the two rounds between candidates: its last candidate must not stay on the way to four.
+    for (n, verdict) in [("2", "run"), ("3", "resumed"), ("4", "resumed")] {
+        let ran = teachers(&short, n);
+        for teacher in TEACHERS {
+            assert_eq!(ran.verdicts()[teacher], verdict, "{teacher} to {n}");
+        }
+    }
+    let (there, straight) = (teachers(&short, "4"), teachers(&long, "4"));
+    for teacher in TEACHERS {
+        assert_eq!(straight.verdicts()[teacher], "run");
+        for port in ["lora", "candidates", "metrics"] {
+            let name = format!("{teacher}.{port}");
+            assert_eq!(there.outputs()[&name], straight.outputs()[&name], "{name}");
+        }
+    }
+    let (_, there) = (student(&short, "1"), student(&short, "3"));
+    assert_eq!(there.verdicts()["student"], "resumed");
+    let straight = student(&long, "3");
+    // Two iterations were not computed in the long space: its teachers are run anew, the checkpoints at four are too far.
+    assert_eq!(straight.verdicts()["student"], "run");
+    assert_eq!(there.outputs()["student.lora"], straight.outputs()["student.lora"]);
+    let shorter = student(&short, "2");
+    assert_ne!(shorter.outputs()["student.lora"], there.outputs()["student.lora"]);
+}
+
+#[test]
+fn seeds_count_and_threads_do_not() {
+    let mini = Mini::new();
+    let args = ["run", "multitask.yaml", "--json", "--until", "geneval_teacher", "--until", "looks_teacher"];
+    let first = mini.run(&args).expect(0);
+    let other = mini.run(&[&args[..], &["--seed", "4"]].concat()).expect(0);
+    for stage in ["vae", "base", "geneval_teacher", "looks_teacher"] {
+        assert_ne!(first.json()["stages"][stage]["key"], other.json()["stages"][stage]["key"], "{stage}");
+    }
+    for output in ["vae.vae", "base.model", "geneval_teacher.lora", "looks_teacher.lora", "looks_teacher.candidates"] {
+        assert_ne!(first.outputs()[output], other.outputs()[output], "{output}");
+    }
+    assert_eq!(other.verdicts()["looks_prompts"], "hit", "prompts have a seed of their own");
+
+    mini.edit(
+        "multitask.yaml",
+        "optimiser: {lr: 0.01}",
+        "optimiser: {lr: 0.01}\n      threads: 2\n      micro_batch: 2",
+    );
+    let threads = mini.run(&args).expect(0);
+    assert!(threads.verdicts().values().all(|v| v == "hit"), "{:?}", threads.verdicts());
+    assert_eq!(first.json()["stages"]["looks_teacher"]["key"], threads.json()["stages"]["looks_teacher"]["key"]);
+}

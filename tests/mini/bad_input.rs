@@ -1,0 +1,173 @@
+//! What a user can get wrong: a message that names it, the documented exit code, and nothing lost.
+
+use crate::common;
+use crate::space::Mini;
+use opdflow_cache::{Digest, Store};
+use std::path::Path;
+
+#[test]
+fn an_adapter_of_another_base_is_refused() {
+    let mini = Mini::new();
+    let ran = mini.run(&["run", "two_bases.yaml", "--json"]).expect(1);
+    assert_eq!((ran.verdicts()["teacher"].as_str(), ran.verdicts()["student"].as_str()), ("run", "failed"));
+    let message = ran.json()["stages"]["student"]["message"].to_string();
+    assert!(message.contains("teachers.geneval") && message.contains("was trained on base"), "{message}");
+    assert!(ran.stderr.contains("help: give the stage the base that the adapter was trained on"), "{}", ran.stderr);
+    // The right base mends it, and the teacher was kept.
+    mini.edit("two_bases.yaml", "base: there.model", "base: here.model");
+    let ran = mini.run(&["run", "two_bases.yaml", "--json", "--until", "student"]).expect(0);
+    assert_eq!((ran.verdicts()["teacher"].as_str(), ran.verdicts()["student"].as_str()), ("hit", "run"));
+}
+
+/// A teacher's candidates as another program might have left them: whole files, but a tensor short.
+#[test]
+fn an_adapter_that_lacks_tensors_is_refused() {
+    let mini = Mini::new();
+    let run = ["run", "multitask.yaml", "--json", "--until", "looks_best"];
+    let ran = mini.run(&[&run[..3], &["--until", "looks_teacher"]].concat()).expect(0);
+    let key: Digest = ran.json()["stages"]["looks_teacher"]["key"].as_str().unwrap().parse().unwrap();
+    mini.run(&["get", "multitask.yaml", "looks_teacher.candidates", "-o", "candidates"]).expect(0);
+    change(&mini.path("candidates/step-000002/adapter_model.safetensors"), |mut bytes| {
+        // Another name of the same length leaves the rest of the header as it was.
+        let (from, to) = (b".0.attn.to_q.lora_A.weight", b".0.attn.to_x.lora_A.weight");
+        let at = bytes.windows(from.len()).position(|w| w == from).unwrap();
+        bytes[at..at + to.len()].copy_from_slice(to);
+        bytes
+    });
+    let store = Store::open(&mini.store()).unwrap();
+    let mut record = store.action(&key).unwrap().unwrap();
+    record.outputs.get_mut("candidates").unwrap().object = store.put_path(&mini.path("candidates")).unwrap();
+    let files = common::files(&mini.store().join("actions"));
+    let own = files.iter().find(|p| p.file_name().is_some_and(|n| n.to_string_lossy().contains(&key.to_string()[2..])));
+    std::fs::remove_file(own.expect("the teacher's record")).unwrap();
+    store.publish(&record).unwrap();
+
+    let ran = mini.run(&run).expect(1);
+    assert_eq!((ran.verdicts()["looks_teacher"].as_str(), ran.verdicts()["looks_best"].as_str()), ("hit", "failed"));
+    let message = ran.json()["stages"]["looks_best"]["message"].to_string();
+    for part in ["candidates", "step-000002/adapter_model.safetensors", "transformer_blocks.0.attn.to_"] {
+        assert!(message.contains(part), "no `{part}` in {message}");
+    }
+}
+
+/// Changes a file that `get` left read-only.
+fn change(path: &Path, change: impl FnOnce(Vec<u8>) -> Vec<u8>) {
+    let bytes = change(std::fs::read(path).unwrap());
+    std::fs::remove_file(path).unwrap();
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_damaged_folder_of_the_user_s_is_named_down_to_the_tensor() {
+    let mini = Mini::new();
+    mini.run(&["get", "multitask.yaml", "base.model", "-o", "folder"]).expect(0);
+    mini.write("prompts.txt", "a photo of a red square\nthe word \"cat\"\n");
+    let file = mini.path("folder/transformer/diffusion_pytorch_model.safetensors");
+    let whole = std::fs::read(&file).unwrap();
+
+    change(&file, |bytes| bytes[..bytes.len() - 1000].to_vec());
+    let ran = mini.run(&["run", "own.yaml", "--json"]).expect(1);
+    assert_eq!((ran.verdicts()["base"].as_str(), ran.verdicts()["teacher"].as_str()), ("failed", "blocked"));
+    let message = ran.json()["stages"]["base"]["message"].to_string();
+    for part in [
+        "folder/transformer/diffusion_pytorch_model.safetensors",
+        &whole.len().to_string(),
+        &(whole.len() - 1000).to_string(),
+        "cut off",
+    ] {
+        assert!(message.contains(part), "no `{part}` in {message}");
+    }
+
+    change(&file, |_| {
+        let at = whole.windows(17).position(|w| w == b"\"proj_out.weight\"").unwrap();
+        let mut bytes = whole.clone();
+        bytes[at..at + 17].copy_from_slice(b"\"proj_out.weighs\"");
+        bytes
+    });
+    let ran = mini.run(&["run", "own.yaml", "--json"]).expect(1);
+    let message = ran.json()["stages"]["teacher"]["message"].to_string();
+    for part in ["transformer/diffusion_pytorch_model.safetensors", "tensor `proj_out.weight` is missing", "[64, 96]"] {
+        assert!(message.contains(part), "no `{part}` in {message}");
+    }
+
+    std::fs::rename(mini.path("folder/text_encoder_2"), mini.path("elsewhere")).unwrap();
+    change(&file, |_| whole);
+    let ran = mini.run(&["run", "own.yaml", "--json"]).expect(1);
+    assert!(ran.json()["stages"]["teacher"]["message"].to_string().contains("text_encoder_2"), "{}", ran.stdout);
+
+    // Whole again, it is the base that it was copied from.
+    std::fs::rename(mini.path("elsewhere"), mini.path("folder/text_encoder_2")).unwrap();
+    let ran = mini.run(&["run", "own.yaml", "--json"]).expect(0);
+    assert_eq!(ran.verdicts()["own"], "hit");
+    let base = mini.run(&["run", "multitask.yaml", "--json", "--until", "base"]).expect(0);
+    assert_eq!(ran.outputs()["base.model"], base.outputs()["base.model"]);
+}
+
+#[test]
+fn files_that_are_not_there_are_found_before_anything_runs() {
+    let mini = Mini::new();
+    let ran = mini.run(&["run", "own.yaml"]).expect(2);
+    for part in ["E050", "own.yaml:6", "own.yaml:7", "prompts.txt", "folder"] {
+        assert!(ran.stderr.contains(part), "no `{part}` in {}", ran.stderr);
+    }
+    assert!(!mini.path(".opdflow").exists(), "nothing was run");
+}
+
+#[test]
+fn numbers_that_are_not_finite_stop_a_teacher() {
+    let mini = Mini::new();
+    mini.edit("multitask.yaml", "lr: 0.01", "lr: 1.0e30");
+    let run = ["run", "multitask.yaml", "--json", "--until", "looks_best", "--until", "student"];
+    let ran = mini.run(&run).expect(1);
+    for stage in ["geneval_teacher", "ocr_teacher", "looks_teacher"] {
+        assert_eq!(ran.verdicts()[stage], "failed", "{stage}");
+        let message = ran.json()["stages"][stage]["message"].to_string();
+        assert!(message.contains("is not finite") && message.contains("lower the learning rate"), "{stage}: {message}");
+    }
+    assert_eq!((ran.verdicts()["base"].as_str(), ran.verdicts()["student"].as_str()), ("hit", "blocked"));
+    assert_eq!(mini.events_of("started").len(), 3, "another try would give the same");
+    // A last step that overflows has no gradient after it to tell; the adapter is looked at before it is kept.
+    mini.edit("multitask.yaml", "lr: 1.0e30", "lr: 1.0e39");
+    let ran =
+        mini.run(&["run", "multitask.yaml", "--json", "--set", "iterations=1", "--until", "looks_teacher"]).expect(1);
+    let message = ran.json()["stages"]["looks_teacher"]["message"].to_string();
+    assert!(message.contains("not finite") && message.contains("lora_"), "{message}");
+}
+
+#[test]
+fn a_store_that_cannot_be_written_to_is_named() {
+    let mini = Mini::new();
+    mini.write("file", "");
+    let ran = mini.run(&["run", "multitask.yaml", "--store", "file/store"]).expect(3);
+    assert!(ran.stderr.contains("cannot write to file") && ran.stderr.contains("OPDFLOW_STORE"), "{}", ran.stderr);
+}
+
+/// A disk that takes no file above 64 KiB: small records fit, weights do not.
+#[test]
+fn a_disk_that_is_full_loses_nothing() {
+    use std::os::unix::process::CommandExt as _;
+    let mini = Mini::new();
+    let args = ["run", "multitask.yaml", "--json", "--until", "looks_teacher"];
+    let mut command = mini.command(&args);
+    command.env_remove("OPDFLOW_FAKE_STAGES").env("OMP_NUM_THREADS", "1");
+    // SAFETY: both calls are safe between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            let limit = libc::rlimit { rlim_cur: 1 << 16, rlim_max: libc::RLIM_INFINITY };
+            // Otherwise the process is ended instead of told.
+            libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+            if libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) == 0 {
+                Ok(())
+            } else {
+                Err(std::io::Error::last_os_error())
+            }
+        });
+    }
+    let output = command.output().unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{stdout}\n{stderr}");
+    assert!(stderr.contains("File too large"), "{stderr}");
+    let ran = mini.run(&args).expect(0);
+    assert_eq!((ran.verdicts()["base"].as_str(), ran.verdicts()["looks_teacher"].as_str()), ("hit", "run"));
+    assert!(common::files(&mini.store().join("tmp")).is_empty(), "nothing half written is left");
+}
