@@ -11,8 +11,8 @@ use opdflow_flow::rollout::{Keep, rollout};
 use opdflow_flow::task::{Task, prompts_of_round};
 use opdflow_flow::train::{Learner, Pace};
 use opdflow_flow::{Schedule, Solver, State};
-use tch::{Kind, Tensor, no_grad};
 use rig::{BESIDE, CPU, MERGED, Method, Rig, close, cosine, gradient, largest, of, opd, wear};
+use tch::{Kind, Tensor, no_grad};
 
 const SDE: Solver = Solver::Flow { noise_level: 0.7 };
 /// What a batch of another size may do to a log-ratio: less than half of the smallest clip in use, 2e-6.
@@ -67,7 +67,10 @@ fn the_ratio_of_a_first_update_is_one() {
                 guard.config.updates = 2;
                 guard.canvas.micro = micro;
                 let (_, report) = gradient(&lora, &mut guard, 0);
-                assert!(of(&report, "log_ratio_first") <= ROUNDING, "rank {rank}, guidance {guidance}, micro {micro}: {report:?}");
+                assert!(
+                    of(&report, "log_ratio_first") <= ROUNDING,
+                    "rank {rank}, guidance {guidance}, micro {micro}: {report:?}"
+                );
             }
         }
     }
@@ -100,7 +103,8 @@ fn micro_batches_change_nothing() {
         assert!(cosine(&small, &large) > 0.99999, "{method:?}: {}", cosine(&small, &large));
         let diff = largest(&(&small - &large));
         assert!(diff <= 1e-5 * largest(&large), "{method:?}: {diff:e} of {:e}", largest(&large));
-        for ((name, x), (_, y)) in a.iter().zip(&b).filter(|((n, _), _)| !n.starts_with("log_ratio") && n != "clipped") {
+        for ((name, x), (_, y)) in a.iter().zip(&b).filter(|((n, _), _)| !n.starts_with("log_ratio") && n != "clipped")
+        {
             close(&format!("{method:?} {name}"), *x, *y, 1e-5);
         }
     }
@@ -155,7 +159,15 @@ fn rollout_then_train(rig: &Rig, opd: &Opd, round: u64, change: &dyn Fn()) -> Te
         let condition = lesson.task.condition(&chosen).unwrap();
         let start = rig.canvas.noise(chosen.len(), derive(stream, "start", round));
         let student = rig.field(Some(opd.lora), opd.config.guidance);
-        let way = rollout(&student, &condition, &start, &schedule, &opd.config.solver, derive(stream, "rollout", round), Keep::All);
+        let way = rollout(
+            &student,
+            &condition,
+            &start,
+            &schedule,
+            &opd.config.solver,
+            derive(stream, "rollout", round),
+            Keep::All,
+        );
         ways.push((way, condition));
     }
     change();
@@ -163,7 +175,8 @@ fn rollout_then_train(rig: &Rig, opd: &Opd, round: u64, change: &dyn Fn()) -> Te
     for (lesson, (way, condition)) in opd.lessons.iter().zip(&ways) {
         for j in 0..schedule.trained() {
             let (x, step) = (&way.states[j], opd.config.solver.step(&schedule, j));
-            let goal = no_grad(|| rig.field(Some(lesson.teacher), lesson.guidance).velocity_at(x, step.sigma, condition));
+            let goal =
+                no_grad(|| rig.field(Some(lesson.teacher), lesson.guidance).velocity_at(x, step.sigma, condition));
             let v = rig.field(Some(opd.lora), opd.config.guidance).velocity_at(x, step.sigma, condition);
             // Written out: (mu_S - mu_T)^2 / (2 std^2), or half the square without noise.
             let apart = (step.mean(x, &v, None) - step.mean(x, &goal, None)).square();
@@ -182,7 +195,10 @@ fn one_pass_is_rollout_then_train() {
     let (one, two) = (wear(rig.lora(MERGED, 7), 0.3, 8).detached(), wear(rig.lora(BESIDE, 9), 0.3, 10).detached());
     for solver in [ODE, SDE] {
         for guidance in [1.0, 2.0] {
-            let lessons = vec![Lesson { teacher: &one, guidance: 1.0, task: &a }, Lesson { teacher: &two, guidance: 3.0, task: &b }];
+            let lessons = vec![
+                Lesson { teacher: &one, guidance: 1.0, task: &a },
+                Lesson { teacher: &two, guidance: 3.0, task: &b },
+            ];
             let mut opd = opd(&rig, &student, lessons);
             (opd.config.solver, opd.config.guidance, opd.canvas.micro) = (solver, guidance, 4);
             let (ours, report) = gradient(&student, &mut opd, 3);
@@ -222,7 +238,14 @@ fn only_the_student_s_mean_carries_a_gradient() {
             if !held {
                 nudge(by);
             }
-            let loss = no_grad(|| rollout_then_train(&rig, &opd, 0, &|| if held { nudge(by) })).double_value(&[]);
+            let loss = no_grad(|| {
+                rollout_then_train(&rig, &opd, 0, &|| {
+                    if held {
+                        nudge(by)
+                    }
+                })
+            })
+            .double_value(&[]);
             nudge(-by);
             loss
         };
@@ -236,7 +259,12 @@ fn only_the_student_s_mean_carries_a_gradient() {
 
 fn learner(lora: &opdflow_flow::lora::Lora, lr: f64) -> Learner {
     let optimiser = AdamW::new(AdamWConfig { lr, ..Default::default() }, lora.parameters());
-    Learner::new(lora.parameters(), optimiser, EmaConfig { decay: 0.8, every: 1 }, Pace { warmup: 2, ..Default::default() })
+    Learner::new(
+        lora.parameters(),
+        optimiser,
+        EmaConfig { decay: 0.8, every: 1 },
+        Pace { warmup: 2, ..Default::default() },
+    )
 }
 
 fn mean(values: &[f64]) -> f64 {
@@ -265,7 +293,8 @@ fn a_student_comes_near_all_its_teachers() {
     let (one, two) = (wear(rig.lora(MERGED, 7), 0.3, 8).detached(), wear(rig.lora(MERGED, 9), 0.3, 10).detached());
     for solver in [ODE, SDE] {
         let student = rig.lora(MERGED * 2, 3);
-        let lessons = vec![Lesson { teacher: &one, guidance: 1.0, task: &a }, Lesson { teacher: &two, guidance: 1.0, task: &b }];
+        let lessons =
+            vec![Lesson { teacher: &one, guidance: 1.0, task: &a }, Lesson { teacher: &two, guidance: 1.0, task: &b }];
         let mut opd = opd(&rig, &student, lessons);
         (opd.config.solver, opd.config.prompts) = (solver, 8);
         // Distance to each teacher along the student's own ways, on rounds that it was not trained on.
@@ -301,7 +330,8 @@ fn a_run_that_was_interrupted_is_the_straight_run() {
                 while learner.rounds() < rounds {
                     learner.round(objective).unwrap();
                 }
-                let state: Vec<(String, Tensor)> = learner.state(objective).into_iter().map(|(n, t)| (n, t.detach().copy())).collect();
+                let state: Vec<(String, Tensor)> =
+                    learner.state(objective).into_iter().map(|(n, t)| (n, t.detach().copy())).collect();
                 if save {
                     State::write(&path, learner.state(objective)).unwrap();
                 }
@@ -338,7 +368,8 @@ fn a_checkpoint_of_something_else_is_refused() {
     };
     let load = |rank: i64, method: Method| {
         let lora = rig.lora(rank, 3);
-        let restored = method.with(&rig, &lora, 5, |objective| learner(&lora, 0.01).restore(&State::read(&path).unwrap(), objective));
+        let restored = method
+            .with(&rig, &lora, 5, |objective| learner(&lora, 0.01).restore(&State::read(&path).unwrap(), objective));
         format!("{:#}", restored.unwrap_err())
     };
     save(MERGED, Method::Nft);

@@ -1,6 +1,7 @@
 //! A small random network with dual attention, tasks whose reward is a function of the latents, and the methods on them.
 
 use anyhow::Result;
+use opdflow_flow::Solver;
 use opdflow_flow::field::{Field, Guidance};
 use opdflow_flow::guard::{Guard, GuardConfig};
 use opdflow_flow::lora::{Lora, LoraConfig};
@@ -13,7 +14,6 @@ use opdflow_flow::task::Task;
 use opdflow_flow::teacher::{Canvas, Sampling, per_sample};
 use opdflow_flow::text::embed::Embedded;
 use opdflow_flow::weights::Weights;
-use opdflow_flow::Solver;
 use tch::{Device, Kind, Tensor, no_grad};
 
 pub const CPU: Device = Device::Cpu;
@@ -32,9 +32,19 @@ impl Rig {
     pub fn new() -> Self {
         tch::set_num_threads(1);
         let config = MmditConfig {
-            sample_size: 4, patch_size: 2, in_channels: 4, out_channels: Some(4), num_layers: 2, attention_head_dim: 8, num_attention_heads: 2,
-            joint_attention_dim: 8, caption_projection_dim: 16, pooled_projection_dim: 6, pos_embed_max_size: Some(4),
-            dual_attention_layers: vec![0], qk_norm: Some("rms_norm".into()),
+            sample_size: 4,
+            patch_size: 2,
+            in_channels: 4,
+            out_channels: Some(4),
+            num_layers: 2,
+            attention_head_dim: 8,
+            num_attention_heads: 2,
+            joint_attention_dim: 8,
+            caption_projection_dim: 16,
+            pooled_projection_dim: 6,
+            pos_embed_max_size: Some(4),
+            dual_attention_layers: vec![0],
+            qk_norm: Some("rms_norm".into()),
         };
         let weights = Weights::new_dense(1, CPU);
         let model = Mmdit::new(&weights.root(), &config).unwrap();
@@ -55,7 +65,8 @@ impl Rig {
 
     /// A fresh adapter.
     pub fn lora(&self, rank: i64, seed: u64) -> Lora {
-        let lora = Lora::init(&LoraConfig::joint_attention(rank, 2.0 * rank as f64), &self.model.linears(), seed, CPU).unwrap();
+        let lora = Lora::init(&LoraConfig::joint_attention(rank, 2.0 * rank as f64), &self.model.linears(), seed, CPU)
+            .unwrap();
         assert_eq!(lora.named().len(), 2 * 15, "eight projections in the first block, seven in the last");
         lora
     }
@@ -65,7 +76,11 @@ impl Rig {
     }
 
     pub fn toy(&self, name: &'static str, seed: u64) -> Toy {
-        Toy { name, prompts: embedded(6, derive(seed, "prompts", 0)), wish: normal(&[1, 4, 4, 4], derive(seed, "wish", 0), CPU) }
+        Toy {
+            name,
+            prompts: embedded(6, derive(seed, "prompts", 0)),
+            wish: normal(&[1, 4, 4, 4], derive(seed, "wish", 0), CPU),
+        }
     }
 }
 
@@ -112,12 +127,32 @@ fn sampling() -> Sampling {
 pub fn nft<'a>(rig: &'a Rig, lora: &'a Lora, task: &'a mut Toy) -> Nft<'a> {
     // A policy that lags: its state must be kept.
     let config = NftConfig { decay: Decay::Linear { rate: 0.1, top: 0.5 }, ..NftConfig::default() };
-    Nft { config, sampling: sampling(), canvas: rig.canvas, model: &rig.model, empty: &rig.empty, old: lora.detached(), lora, task, seed: 11 }
+    Nft {
+        config,
+        sampling: sampling(),
+        canvas: rig.canvas,
+        model: &rig.model,
+        empty: &rig.empty,
+        old: lora.detached(),
+        lora,
+        task,
+        seed: 11,
+    }
 }
 
 pub fn guard<'a>(rig: &'a Rig, lora: &'a Lora, task: &'a mut Toy) -> Guard<'a> {
     let config = GuardConfig { clip: 1e-3, ..GuardConfig::default() };
-    Guard { config, sampling: sampling(), canvas: rig.canvas, model: &rig.model, empty: &rig.empty, lora, task, seed: 12, seen: None }
+    Guard {
+        config,
+        sampling: sampling(),
+        canvas: rig.canvas,
+        model: &rig.model,
+        empty: &rig.empty,
+        lora,
+        task,
+        seed: 12,
+        seen: None,
+    }
 }
 
 pub fn opd<'a>(rig: &'a Rig, lora: &'a Lora, lessons: Vec<Lesson<'a>>) -> Opd<'a> {
@@ -152,7 +187,10 @@ impl Method {
             }
             Self::Opd => {
                 let teachers = [7, 9].map(|seed| wear(rig.lora(MERGED, seed), 0.3, seed + 1).detached());
-                let lessons = vec![Lesson { teacher: &teachers[0], guidance: 1.0, task: &toy }, Lesson { teacher: &teachers[1], guidance: 2.0, task: &other }];
+                let lessons = vec![
+                    Lesson { teacher: &teachers[0], guidance: 1.0, task: &toy },
+                    Lesson { teacher: &teachers[1], guidance: 2.0, task: &other },
+                ];
                 let mut objective = opd(rig, lora, lessons);
                 objective.config.solver = Solver::Flow { noise_level: 0.7 };
                 objective.canvas.micro = micro;
@@ -164,7 +202,8 @@ impl Method {
 
 /// All gradients of the adapter as one vector.
 pub fn grads(lora: &Lora) -> Tensor {
-    let flat = |p: &Tensor| if p.grad().defined() { p.grad().copy().view([-1]) } else { p.detach().zeros_like().view([-1]) };
+    let flat =
+        |p: &Tensor| if p.grad().defined() { p.grad().copy().view([-1]) } else { p.detach().zeros_like().view([-1]) };
     Tensor::cat(&lora.parameters().iter().map(flat).collect::<Vec<_>>(), 0)
 }
 
