@@ -38,7 +38,7 @@ test: setup
 
 lint: export RUSTDOCFLAGS = -D warnings -A rustdoc::private_intra_doc_links
 lint: setup
-	$(CARGO) fmt --all --check
+	$(CARGO) fmt --all --check -- -l
 	$(CARGO) clippy --locked --package opdflow --no-default-features --all-targets -- -D warnings
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) doc --locked --workspace --no-deps --document-private-items
