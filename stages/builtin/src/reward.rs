@@ -1,7 +1,7 @@
 //! Rewards by name, as recipes spell them: `reward: {ocr: 1.0, looks: 0.5}`.
 
 use anyhow::Result;
-use opdflow_rewards::{Geneval, Looks, Ocr, Reward, Weighted, ocr};
+use opdflow_rewards::{Geneval, Looks, Ocr, Part, Reward, Weighted, ocr};
 use opdflow_stage::cache::Digest;
 use opdflow_stage::{Asset, Fault, ParamFault};
 use std::collections::BTreeMap;
@@ -10,19 +10,35 @@ use std::path::PathBuf;
 /// Rewards with their weights.
 pub type Weights = BTreeMap<String, f64>;
 
-/// The names that a recipe may use.
+/// The rewards that a recipe may use.
 pub const NAMES: [&str; 3] = ["geneval", "looks", "ocr"];
+
+/// Their parts, each a reward of its own under `reward.part`.
+const PARTS: [&str; 7] =
+    ["geneval.correct", "geneval.strict", "geneval.partial", "looks.colourfulness", "looks.contrast", "looks.smoothness", "ocr.exact"];
+
+/// Whether a recipe may name this reward or part.
+#[must_use]
+pub fn known(name: &str) -> bool {
+    NAMES.contains(&name) || PARTS.contains(&name)
+}
+
+/// What a recipe may name, in words.
+#[must_use]
+pub fn offered() -> String {
+    format!("there are {}, and their parts {}", NAMES.join(", "), PARTS.join(", "))
+}
 
 /// What is wrong with the names or weights below the parameter `param`.
 #[must_use]
 pub fn check(param: &str, weights: &Weights) -> Vec<ParamFault> {
     if weights.is_empty() {
-        return vec![ParamFault::new(param, "no reward is given").help(format!("name one or more of {}", NAMES.join(", ")))];
+        return vec![ParamFault::new(param, "no reward is given").help(offered())];
     }
     let mut faults = Vec::new();
     for (name, weight) in weights {
-        if !NAMES.contains(&name.as_str()) {
-            faults.push(ParamFault::new(format!("{param}.{name}"), format!("no reward is named `{name}`")).help(format!("there are {}", NAMES.join(", "))));
+        if !known(name) {
+            faults.push(ParamFault::new(format!("{param}.{name}"), format!("no reward is named `{name}`")).help(offered()));
         }
         if !weight.is_finite() {
             faults.push(ParamFault::new(format!("{param}.{name}"), format!("the weight is {weight}, expected a number")));
@@ -45,7 +61,7 @@ pub fn deps() -> PathBuf {
 /// Files from outside the store that these rewards read. Their content is pinned, so the digest is that of the pin.
 #[must_use]
 pub fn assets<'a>(names: impl Iterator<Item = &'a String>) -> Vec<Asset> {
-    if names.into_iter().any(|n| n == "ocr") {
+    if names.into_iter().any(|n| n.starts_with("ocr")) {
         let pin = |name: &str, sha256: &str| Asset { name: name.to_owned(), digest: Digest::of(sha256.as_bytes()) };
         vec![pin("ppocr.det", ocr::DET_SHA256), pin("ppocr.rec", ocr::REC_SHA256)]
     } else {
@@ -58,6 +74,9 @@ pub fn assets<'a>(names: impl Iterator<Item = &'a String>) -> Vec<Asset> {
 /// # Errors
 /// Its files are missing.
 pub fn one(name: &str) -> Result<Box<dyn Reward>> {
+    if let Some((whole, part)) = name.split_once('.') {
+        return Ok(Box::new(Part::new(one(whole)?, part)));
+    }
     Ok(match name {
         "geneval" => Box::new(Geneval::new(opdflow_rewards::detector::Shapes, opdflow_rewards::geneval::Quirks::default())),
         "looks" => Box::new(Looks),

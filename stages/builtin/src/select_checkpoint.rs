@@ -94,12 +94,11 @@ impl Stage for SelectCheckpoint {
 
     fn check(&self, params: &Params) -> Vec<ParamFault> {
         let mut faults = Vec::new();
-        let known = |column: &str| reward::NAMES.contains(&reward_of(column));
-        let help = || format!("there are {} and their parts, such as `geneval.strict`", reward::NAMES.join(", "));
-        if !known(&params.maximise) {
+        let help = reward::offered;
+        if !reward::known(&params.maximise) {
             faults.push(ParamFault::new("maximise", format!("no reward is named `{}`", params.maximise)).help(help()));
         }
-        for name in params.guard.keys().filter(|n| !known(n)) {
+        for name in params.guard.keys().filter(|n| !reward::known(n)) {
             faults.push(ParamFault::new(format!("guard.{name}"), format!("no reward is named `{name}`")).help(help()));
         }
         if params.last == Some(0) {

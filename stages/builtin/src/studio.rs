@@ -7,7 +7,7 @@ use opdflow_flow::field::{Field, Guidance};
 use opdflow_flow::lora::Lora;
 use opdflow_flow::pipeline::{Options, Pipeline};
 use opdflow_flow::rng::{derive, normal};
-use opdflow_flow::rollout::{Keep, rollout};
+use opdflow_flow::rollout::{Keep, Way, rollout};
 use opdflow_flow::teacher::Canvas;
 use opdflow_flow::text::embed::{Embedded, MAX_SEQUENCE_LENGTH, TextEncoders};
 use opdflow_flow::{Schedule, Solver};
@@ -132,8 +132,14 @@ impl Studio {
             let prompts: Vec<&str> = chunk.iter().map(|r| r.text.as_str()).collect();
             let condition = self.embed(&prompts)?;
             let first = pictures.len() as u64;
-            let noise: Vec<Tensor> = (0..chunk.len() as u64).map(|i| normal(&[c, h, w], derive(shot.seed, "shot", first + i), self.canvas.device)).collect();
-            let way = rollout(&self.field(lora, shot.guidance), &condition, &Tensor::stack(&noise, 0), &schedule, &shot.solver, derive(shot.seed, "way", first), Keep::Last);
+            // Each picture has noise of its own, so that it does not matter which others it is made with.
+            let own = |purpose: &str| {
+                let one = |i| normal(&[c, h, w], derive(shot.seed, purpose, first + i), self.canvas.device);
+                Tensor::stack(&(0..chunk.len() as u64).map(one).collect::<Vec<_>>(), 0)
+            };
+            let along = Way { schedule: &schedule, solver: &shot.solver, keep: Keep::Last, micro: self.canvas.micro };
+            let field = self.field(lora, shot.guidance);
+            let way = rollout(&field, &condition, &own("shot"), &along, &mut |j| own(&format!("step {j}")));
             pictures.extend(self.decode(way.last()));
             watch(pictures.len())?;
         }

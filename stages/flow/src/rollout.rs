@@ -2,7 +2,7 @@
 
 use crate::field::Field;
 use crate::text::embed::Embedded;
-use crate::{Schedule, Solver, rng};
+use crate::{Schedule, Solver};
 use tch::Tensor;
 
 /// A sampled trajectory.
@@ -32,22 +32,36 @@ pub enum Keep {
     Last,
 }
 
-/// Samples from `start` (noise, `[B, C, H, W]`) without gradients. The noise of step `j` depends on `seed` and `j` alone.
-#[must_use]
-pub fn rollout(field: &Field, condition: &Embedded, start: &Tensor, schedule: &Schedule, solver: &Solver, seed: u64, keep: Keep) -> Rollout {
+/// What a rollout goes along.
+pub struct Way<'a> {
+    /// Noise levels.
+    pub schedule: &'a Schedule,
+    /// Solver.
+    pub solver: &'a Solver,
+    /// What is kept.
+    pub keep: Keep,
+    /// Largest batch of one forward. It bounds memory and changes nothing else.
+    pub micro: i64,
+}
+
+/// Samples from `start` (noise, `[B, C, H, W]`) without gradients. `draw` gives the standard normal noise of a step, in
+/// the shape of `start`; it is asked only at steps that add noise.
+pub fn rollout(
+    field: &Field, condition: &Embedded, start: &Tensor, along: &Way, draw: &mut dyn FnMut(usize) -> Tensor,
+) -> Rollout {
     // The guard, not the closure: a panic that unwinds through the closure leaves gradients off.
     let _off = tch::no_grad_guard();
     let mut x = start.shallow_clone();
     let mut before: Option<Tensor> = None;
     let mut way = Rollout { states: Vec::new(), means: Vec::new(), noises: Vec::new() };
-    for j in 0..schedule.steps() {
-        let step = solver.step(schedule, j);
-        let v = field.velocity_at(&x, step.sigma, condition);
+    for j in 0..along.schedule.steps() {
+        let step = along.solver.step(along.schedule, j);
+        let v = in_parts(field, &x, step.sigma, condition, along.micro);
         let mean = step.mean(&x, &v, before.as_ref());
-        before = matches!(solver, Solver::Dpm { order: 2 }).then(|| &x - &v * step.sigma);
-        let noise = if step.std > 0.0 { rng::normal(&x.size(), rng::derive(seed, "step", j as u64), x.device()) } else { Tensor::new() };
+        before = matches!(along.solver, Solver::Dpm { order: 2 }).then(|| &x - &v * step.sigma);
+        let noise = if step.std > 0.0 { draw(j) } else { Tensor::new() };
         let next = if step.std > 0.0 { &mean + &noise * step.std } else { mean.shallow_clone() };
-        if keep == Keep::All {
+        if along.keep == Keep::All {
             way.states.push(x);
             way.means.push(mean);
             way.noises.push(noise);
@@ -56,4 +70,18 @@ pub fn rollout(field: &Field, condition: &Embedded, start: &Tensor, schedule: &S
     }
     way.states.push(x);
     way
+}
+
+/// The velocity of a batch, `micro` rows at a time.
+fn in_parts(field: &Field, x: &Tensor, sigma: f64, condition: &Embedded, micro: i64) -> Tensor {
+    let total = x.size()[0];
+    let micro = micro.max(1);
+    if total <= micro {
+        return field.velocity_at(x, sigma, condition);
+    }
+    let part = |at: i64| {
+        let count = micro.min(total - at);
+        field.velocity_at(&x.narrow(0, at, count), sigma, &condition.narrow(at, count))
+    };
+    Tensor::cat(&(0..total).step_by(micro as usize).map(part).collect::<Vec<_>>(), 0)
 }

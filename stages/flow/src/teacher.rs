@@ -4,7 +4,7 @@ use crate::advantage::{self, Spread};
 use crate::field::Field;
 use crate::text::embed::Embedded;
 use crate::objective::Report;
-use crate::rollout::{Keep, Rollout, rollout};
+use crate::rollout::{Keep, Rollout, Way, rollout};
 use crate::task::{Task, prompts_of_round};
 use crate::{Schedule, Solver, rng};
 use anyhow::Result;
@@ -85,7 +85,10 @@ pub fn explore(
     let condition = task.condition(&chosen)?.rows(&rows);
     let schedule = Schedule::new(sampling.steps, canvas.shift);
     let start = canvas.noise(prompts.len(), rng::derive(seed, "start", round));
-    let rollout = rollout(field, &condition, &start, &schedule, solver, rng::derive(seed, "rollout", round), keep);
+    let along = Way { schedule: &schedule, solver, keep, micro: canvas.micro };
+    let stream = rng::derive(seed, "rollout", round);
+    let mut draw = |j: usize| rng::normal(&start.size(), rng::derive(stream, "step", j as u64), canvas.device);
+    let rollout = rollout(field, &condition, &start, &along, &mut draw);
     let rewards = task.score(rollout.last(), &prompts)?;
     let advantages = advantage::advantages(&rewards, sampling.group, spread);
     let report = vec![

@@ -6,8 +6,8 @@ mod rig;
 
 use opdflow_flow::opd::{Lesson, Match, Opd, divergence};
 use opdflow_flow::optim::{AdamW, AdamWConfig, EmaConfig};
-use opdflow_flow::rng::derive;
-use opdflow_flow::rollout::{Keep, rollout};
+use opdflow_flow::rng::{derive, normal};
+use opdflow_flow::rollout::{Keep, Way, rollout};
 use opdflow_flow::task::{Task, prompts_of_round};
 use opdflow_flow::train::{Learner, Pace};
 use opdflow_flow::{Schedule, Solver, State};
@@ -159,15 +159,10 @@ fn rollout_then_train(rig: &Rig, opd: &Opd, round: u64, change: &dyn Fn()) -> Te
         let condition = lesson.task.condition(&chosen).unwrap();
         let start = rig.canvas.noise(chosen.len(), derive(stream, "start", round));
         let student = rig.field(Some(opd.lora), opd.config.guidance);
-        let way = rollout(
-            &student,
-            &condition,
-            &start,
-            &schedule,
-            &opd.config.solver,
-            derive(stream, "rollout", round),
-            Keep::All,
-        );
+        let along = Way { schedule: &schedule, solver: &opd.config.solver, keep: Keep::All, micro: 100 };
+        let noises = derive(stream, "rollout", round);
+        let mut draw = |j: usize| normal(&start.size(), derive(noises, "step", j as u64), CPU);
+        let way = rollout(&student, &condition, &start, &along, &mut draw);
         ways.push((way, condition));
     }
     change();

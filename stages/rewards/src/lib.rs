@@ -7,6 +7,7 @@ pub mod detector;
 pub mod geneval;
 pub mod looks;
 pub mod ocr;
+mod part;
 mod reward;
 mod weighted;
 
@@ -14,5 +15,6 @@ pub use geneval::Geneval;
 pub use looks::Looks;
 pub use ocr::Ocr;
 pub use opdflow_world::Picture;
+pub use part::Part;
 pub use reward::{Reward, RewardError, Score, Subject};
 pub use weighted::Weighted;

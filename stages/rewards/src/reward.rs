@@ -101,6 +101,9 @@ pub enum RewardError {
         /// Its number of bytes.
         bytes: usize,
     },
+    /// A part that the reward does not have.
+    #[error("no reward has a part `{0}`")]
+    Part(String),
     /// A subject without what the reward reads.
     #[error("the reward `{reward}` cannot score {text:?}: the prompt has no {needs}")]
     Missing {
