@@ -49,22 +49,14 @@ impl ActionRecord {
     /// Whether both have the same ports and, where it matters, the same bytes.
     pub fn same_outputs(&self, other: &ActionRecord) -> bool {
         self.outputs.keys().eq(other.outputs.keys())
-            && self
-                .outputs
-                .values()
-                .zip(other.outputs.values())
-                .all(|(a, b)| {
-                    a.port_type == b.port_type
-                        && a.semantic == b.semantic
-                        && (!a.semantic || a.object == b.object)
-                })
+            && self.outputs.values().zip(other.outputs.values()).all(|(a, b)| {
+                a.port_type == b.port_type && a.semantic == b.semantic && (!a.semantic || a.object == b.object)
+            })
     }
 
     /// Bytes of all outputs, those of shared blobs counted each time.
     pub fn size(&self) -> u64 {
-        self.outputs
-            .values()
-            .fold(0, |sum, output| sum.saturating_add(output.object.size))
+        self.outputs.values().fold(0, |sum, output| sum.saturating_add(output.object.size))
     }
 }
 
@@ -83,10 +75,7 @@ impl Store {
             self.warn(&self.folder("actions"), e.to_string(), None);
             Vec::new()
         });
-        Actions {
-            store: self.clone(),
-            keys: keys.into_iter(),
-        }
+        Actions { store: self.clone(), keys: keys.into_iter() }
     }
 
     /// The keys that have a pinned record, sorted.
@@ -99,11 +88,7 @@ impl Store {
         Ok(keys)
     }
 
-    pub(crate) fn read_record(
-        &self,
-        path: &Path,
-        key: &Digest,
-    ) -> Result<Option<ActionRecord>, StoreError> {
+    pub(crate) fn read_record(&self, path: &Path, key: &Digest) -> Result<Option<ActionRecord>, StoreError> {
         let bytes = match fs::read(path) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -114,16 +99,8 @@ impl Store {
             Err(why) => return Ok(self.spoiled(path, why)),
         };
         // A newer record is whole, only not for us: it stays where it is.
-        if let Some(format) = value
-            .get("format")
-            .and_then(|f| f.as_u64())
-            .filter(|f| *f > RECORD_FORMAT.into())
-        {
-            self.warn(
-                path,
-                format!("record format {format} is newer than {RECORD_FORMAT}: not used"),
-                None,
-            );
+        if let Some(format) = value.get("format").and_then(|f| f.as_u64()).filter(|f| *f > RECORD_FORMAT.into()) {
+            self.warn(path, format!("record format {format} is newer than {RECORD_FORMAT}: not used"), None);
             return Ok(None);
         }
         match serde_json::from_value::<ActionRecord>(value) {
@@ -155,9 +132,7 @@ impl Iterator for Actions {
             match self.store.action(&key) {
                 Ok(Some(record)) => return Some(record),
                 Ok(None) => {}
-                Err(e) => self
-                    .store
-                    .warn(&self.store.action_path(&key, 1), e.to_string(), None),
+                Err(e) => self.store.warn(&self.store.action_path(&key, 1), e.to_string(), None),
             }
         }
         None
@@ -165,9 +140,5 @@ impl Iterator for Actions {
 }
 
 fn pinned_key(path: &Path) -> Option<Digest> {
-    path.file_name()?
-        .to_str()?
-        .strip_suffix(".json")?
-        .parse()
-        .ok()
+    path.file_name()?.to_str()?.strip_suffix(".json")?.parse().ok()
 }

@@ -24,28 +24,15 @@ impl Store {
     /// compared where they are semantic. If the pinned record's own outputs are gone or cut short, it is moved aside,
     /// with a warning, and the new one takes its place.
     pub fn publish(&self, record: &ActionRecord) -> Result<Published, StoreError> {
-        let invalid = |why: String| StoreError::Invalid {
-            what: format!("the record of {}", record.key.short()),
-            why,
-        };
+        let invalid = |why: String| StoreError::Invalid { what: format!("the record of {}", record.key.short()), why };
         if record.format != RECORD_FORMAT {
-            return Err(invalid(format!(
-                "its format is {}, not {RECORD_FORMAT}",
-                record.format
-            )));
+            return Err(invalid(format!("its format is {}, not {RECORD_FORMAT}", record.format)));
         }
         if !record.seconds.is_finite() || record.seconds < 0.0 {
             return Err(invalid(format!("{} seconds is not a cost", record.seconds)));
         }
-        if let Some((port, output)) = record
-            .outputs
-            .iter()
-            .find(|(_, output)| !self.present(&output.object))
-        {
-            return Err(invalid(format!(
-                "its output `{port}` ({}) is not in the store",
-                output.object.digest.short()
-            )));
+        if let Some((port, output)) = record.outputs.iter().find(|(_, output)| !self.present(&output.object)) {
+            return Err(invalid(format!("its output `{port}` ({}) is not in the store", output.object.digest.short())));
         }
         let text = sealed::seal(record).map_err(|e| invalid(e.to_string()))?;
         let mut attempt = 1;
@@ -69,11 +56,7 @@ impl Store {
                     }
                     failpoint("action-start").map_err(|e| StoreError::io("write", &path, e))?;
                     if disk::create(&self.tmp(), &path, text.as_bytes(), "action")? {
-                        return Ok(if attempt == 1 {
-                            Published::New
-                        } else {
-                            Published::Attempt(attempt)
-                        });
+                        return Ok(if attempt == 1 { Published::New } else { Published::Attempt(attempt) });
                     }
                     // Another process was faster, or the record is of a newer format and cannot be compared.
                     if self.read_record(&path, &record.key)?.is_none() && path.exists() {
@@ -99,18 +82,9 @@ impl Store {
             return Ok(BTreeMap::new());
         };
         let prefix = format!("{key}.attempt-");
-        let number = |path: &Path| {
-            path.file_name()?
-                .to_str()?
-                .strip_prefix(&prefix)?
-                .strip_suffix(".json")?
-                .parse()
-                .ok()
-        };
-        Ok(disk::list(&shard)?
-            .into_iter()
-            .filter_map(|path| Some((number(&path)?, path)))
-            .collect())
+        let number =
+            |path: &Path| path.file_name()?.to_str()?.strip_prefix(&prefix)?.strip_suffix(".json")?.parse().ok();
+        Ok(disk::list(&shard)?.into_iter().filter_map(|path| Some((number(&path)?, path))).collect())
     }
 
     /// Makes attempt `n` the pinned record of its key; the pinned one becomes attempt `n`. One step: at every moment
@@ -123,11 +97,7 @@ impl Store {
                 why: "there is no such attempt".to_owned(),
             });
         }
-        let taken = if pinned.exists() {
-            disk::Taken::Swap
-        } else {
-            disk::Taken::Refuse
-        };
+        let taken = if pinned.exists() { disk::Taken::Swap } else { disk::Taken::Refuse };
         disk::rename(&chosen, &pinned, taken).map_err(|e| StoreError::io("write", &pinned, e))?;
         pinned.parent().map_or(Ok(()), disk::sync_dir)
     }
@@ -137,17 +107,10 @@ impl Store {
     fn retire(&self, key: &Digest) -> Result<(), StoreError> {
         let path = self.action_path(key, 1);
         if let Some(known) = self.read_record(&path, key)?
-            && !known
-                .outputs
-                .values()
-                .all(|output| self.present(&output.object))
+            && !known.outputs.values().all(|output| self.present(&output.object))
         {
             let aside = self.set_aside(&path);
-            self.warn(
-                &path,
-                "its outputs are not in the store any more: a new record takes its place",
-                aside,
-            );
+            self.warn(&path, "its outputs are not in the store any more: a new record takes its place", aside);
         }
         Ok(())
     }

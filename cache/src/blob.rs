@@ -16,11 +16,7 @@ impl Store {
             return Err(self.unreadable(digest, &file, e));
         }
         if Digest::of(&bytes) != *digest {
-            return Err(self.damaged(
-                digest,
-                &file,
-                format!("its {} bytes have another digest", bytes.len()),
-            ));
+            return Err(self.damaged(digest, &file, format!("its {} bytes have another digest", bytes.len())));
         }
         Ok(bytes)
     }
@@ -30,14 +26,12 @@ impl Store {
     /// [`Store::place`].
     pub fn present(&self, object: &Object) -> bool {
         let there = |digest: &Digest, size: u64| {
-            fs::symlink_metadata(self.blob_path(digest))
-                .is_ok_and(|m| m.is_file() && m.len() == size)
+            fs::symlink_metadata(self.blob_path(digest)).is_ok_and(|m| m.is_file() && m.len() == size)
         };
         match object.kind {
             ObjectKind::Blob => there(&object.digest, object.size),
             ObjectKind::Tree => self.tree(&object.digest).is_ok_and(|entries| {
-                tree::total(&entries) == Some(object.size)
-                    && entries.iter().all(|e| there(&e.digest, e.size))
+                tree::total(&entries) == Some(object.size) && entries.iter().all(|e| there(&e.digest, e.size))
             }),
         }
     }
@@ -68,18 +62,10 @@ impl Store {
             Err(e) => return Err(self.unreadable(digest, &file, e)),
         };
         if found != *digest {
-            return Err(self.damaged(
-                digest,
-                &file,
-                format!("its {length} bytes have another digest"),
-            ));
+            return Err(self.damaged(digest, &file, format!("its {length} bytes have another digest")));
         }
         if length != size {
-            return Err(wrong_size(&Object {
-                digest: *digest,
-                kind: ObjectKind::Blob,
-                size,
-            }));
+            return Err(wrong_size(&Object { digest: *digest, kind: ObjectKind::Blob, size }));
         }
         Ok(())
     }
@@ -88,10 +74,7 @@ impl Store {
         let path = self.blob_path(digest);
         match File::open(&path) {
             Ok(file) => Ok(file),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Err(StoreError::Missing {
-                digest: *digest,
-                path,
-            }),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Err(StoreError::Missing { digest: *digest, path }),
             Err(e) => Err(StoreError::io("read", &path, e)),
         }
     }
@@ -107,17 +90,9 @@ impl Store {
     /// Moves the blob that `file` was opened from aside, unless somebody has replaced it with a whole one since.
     pub(crate) fn damaged(&self, digest: &Digest, file: &File, why: String) -> StoreError {
         let path = self.blob_path(digest);
-        let aside = if same_file(file, &path) {
-            self.set_aside(&path)
-        } else {
-            None
-        };
+        let aside = if same_file(file, &path) { self.set_aside(&path) } else { None };
         self.warn(&path, format!("damaged: {why}"), aside.clone());
-        StoreError::Damaged {
-            digest: *digest,
-            why,
-            aside,
-        }
+        StoreError::Damaged { digest: *digest, why, aside }
     }
 }
 
@@ -125,10 +100,7 @@ impl Store {
 fn wrong_size(object: &Object) -> StoreError {
     StoreError::Damaged {
         digest: object.digest,
-        why: format!(
-            "the record says {} bytes, the store has another number",
-            object.size
-        ),
+        why: format!("the record says {} bytes, the store has another number", object.size),
         aside: None,
     }
 }

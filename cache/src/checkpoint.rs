@@ -74,11 +74,7 @@ impl Store {
     /// The checkpoints of a lineage.
     pub fn checkpoints(&self, lineage: &Digest) -> Checkpoints {
         let dir = self.folder("checkpoints").join(lineage.to_string());
-        Checkpoints {
-            store: self.clone(),
-            lineage: *lineage,
-            dir,
-        }
+        Checkpoints { store: self.clone(), lineage: *lineage, dir }
     }
 }
 
@@ -103,11 +99,7 @@ impl Checkpoints {
 
     /// All checkpoints that look whole (their manifest is, and every file has its size), the oldest first.
     pub fn list(&self) -> Vec<Checkpoint> {
-        self.steps()
-            .unwrap_or_default()
-            .into_iter()
-            .filter_map(|step| self.load(step, false).ok().flatten())
-            .collect()
+        self.steps().unwrap_or_default().into_iter().filter_map(|step| self.load(step, false).ok().flatten()).collect()
     }
 
     /// Saves a checkpoint: `write` fills an empty folder, then everything is made durable and gets its name in one
@@ -124,11 +116,7 @@ impl Checkpoints {
     ) -> Result<Checkpoint, SaveError<E>> {
         if !elapsed_seconds.is_finite() {
             let what = format!("the checkpoint of step {step}");
-            return Err(StoreError::Invalid {
-                what,
-                why: format!("{elapsed_seconds} seconds is not a time"),
-            }
-            .into());
+            return Err(StoreError::Invalid { what, why: format!("{elapsed_seconds} seconds is not a time") }.into());
         }
         disk::make_dir(&self.dir)?;
         let _lock = self.lock()?;
@@ -142,13 +130,8 @@ impl Checkpoints {
         self.step_point("checkpoint-start")?;
         write(&files).map_err(SaveError::Write)?;
         self.step_point("checkpoint-written")?;
-        let manifest = Manifest {
-            format: FORMAT,
-            lineage: self.lineage,
-            step,
-            elapsed_seconds,
-            files: digests(&files)?,
-        };
+        let manifest =
+            Manifest { format: FORMAT, lineage: self.lineage, step, elapsed_seconds, files: digests(&files)? };
         self.seal(part.path(), &manifest)?;
         self.step_point("checkpoint-synced")?;
         let dest = self.step_dir(step);
@@ -157,12 +140,7 @@ impl Checkpoints {
         disk::sync_dir(&self.dir)?;
         self.drop_old(step, keep);
         let Manifest { files, .. } = manifest;
-        Ok(Checkpoint {
-            step,
-            path: dest.join("files"),
-            elapsed_seconds,
-            files,
-        })
+        Ok(Checkpoint { step, path: dest.join("files"), elapsed_seconds, files })
     }
 
     /// The folder of the lineage's checkpoints.
@@ -189,13 +167,7 @@ impl Checkpoints {
 
     /// Steps that have a folder, the lowest first.
     fn steps(&self) -> Result<Vec<u64>, StoreError> {
-        let number = |path: PathBuf| {
-            path.file_name()?
-                .to_str()?
-                .strip_prefix("step-")?
-                .parse()
-                .ok()
-        };
+        let number = |path: PathBuf| path.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok();
         let mut steps: Vec<u64> = list(&self.dir)?.into_iter().filter_map(number).collect();
         steps.sort_unstable();
         Ok(steps)
@@ -215,11 +187,7 @@ impl Checkpoints {
 
     fn clear_parts(&self) {
         for path in list(&self.dir).unwrap_or_default() {
-            if path
-                .file_name()
-                .and_then(|n| n.to_str())
-                .is_some_and(|n| n.starts_with("part-"))
-            {
+            if path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with("part-")) {
                 // Best effort: what stays only takes room, and is tried again next time.
                 let _ = fs::remove_dir_all(&path);
             }
@@ -236,21 +204,14 @@ impl Checkpoints {
     /// Over an older checkpoint of the same step, if there is one; it is swapped out in one step.
     fn install(&self, part: &Path, dest: &Path) -> Result<(), StoreError> {
         match disk::rename(part, dest, disk::Taken::Refuse) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                disk::rename(part, dest, disk::Taken::Swap)
-            }
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => disk::rename(part, dest, disk::Taken::Swap),
             other => other,
         }
         .map_err(|e| StoreError::io("write", dest, e))
     }
 
     fn drop_old(&self, newest: u64, keep: usize) {
-        let steps: Vec<u64> = self
-            .steps()
-            .unwrap_or_default()
-            .into_iter()
-            .filter(|s| *s <= newest)
-            .collect();
+        let steps: Vec<u64> = self.steps().unwrap_or_default().into_iter().filter(|s| *s <= newest).collect();
         for step in steps.iter().take(steps.len().saturating_sub(keep.max(1))) {
             // Renamed first: a half-removed checkpoint must not be found under its name.
             let part = self.dir.join(format!("part-old-{step}"));
@@ -263,11 +224,7 @@ impl Checkpoints {
     fn spoiled(&self, step: u64, why: &str) {
         let path = self.step_dir(step);
         let aside = self.store.set_aside(&path);
-        self.store.warn(
-            &path,
-            format!("damaged checkpoint: {why}; an earlier one is used if there is one"),
-            aside,
-        );
+        self.store.warn(&path, format!("damaged checkpoint: {why}; an earlier one is used if there is one"), aside);
     }
 
     /// The checkpoint; nothing if it is gone or of a newer format.
@@ -284,30 +241,18 @@ impl Checkpoints {
             Err(e) => return Err(unreadable(&path, e)),
         };
         let value = sealed::unseal(&bytes).map_err(Trouble::Damaged)?;
-        if value
-            .get("format")
-            .and_then(|f| f.as_u64())
-            .is_some_and(|f| f > FORMAT.into())
-        {
-            self.store.warn(
-                &path,
-                "the checkpoint's format is newer than this program: not used",
-                None,
-            );
+        if value.get("format").and_then(|f| f.as_u64()).is_some_and(|f| f > FORMAT.into()) {
+            self.store.warn(&path, "the checkpoint's format is newer than this program: not used", None);
             return Ok(None);
         }
-        let manifest: Manifest =
-            serde_json::from_value(value).map_err(|e| Trouble::Damaged(e.to_string()))?;
+        let manifest: Manifest = serde_json::from_value(value).map_err(|e| Trouble::Damaged(e.to_string()))?;
         if manifest.lineage != self.lineage || manifest.step != step {
             return damaged("it belongs elsewhere".to_owned());
         }
         let files = dir.join("files");
         for file in &manifest.files {
             let path = files.join(&file.path);
-            let size = fs::symlink_metadata(&path)
-                .ok()
-                .filter(|m| m.is_file())
-                .map(|m| m.len());
+            let size = fs::symlink_metadata(&path).ok().filter(|m| m.is_file()).map(|m| m.len());
             if size != Some(file.size) {
                 return damaged(format!("`{}` has not its {} bytes", file.path, file.size));
             }
@@ -318,17 +263,8 @@ impl Checkpoints {
                 }
             }
         }
-        let Manifest {
-            elapsed_seconds,
-            files: entries,
-            ..
-        } = manifest;
-        Ok(Some(Checkpoint {
-            step,
-            path: files,
-            elapsed_seconds,
-            files: entries,
-        }))
+        let Manifest { elapsed_seconds, files: entries, .. } = manifest;
+        Ok(Some(Checkpoint { step, path: files, elapsed_seconds, files: entries }))
     }
 }
 
@@ -347,14 +283,8 @@ fn digests(dir: &Path) -> Result<Vec<TreeEntry>, StoreError> {
     files
         .into_iter()
         .map(|(name, path)| {
-            let size = fs::metadata(&path)
-                .map_err(|e| StoreError::io("read", &path, e))?
-                .len();
-            Ok(TreeEntry {
-                path: name,
-                digest: Digest::of_file(&path)?,
-                size,
-            })
+            let size = fs::metadata(&path).map_err(|e| StoreError::io("read", &path, e))?.len();
+            Ok(TreeEntry { path: name, digest: Digest::of_file(&path)?, size })
         })
         .collect()
 }

@@ -10,9 +10,7 @@ use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
-use crate::{
-    ActionRecord, Digest, Gc, Object, Output, RECORD_FORMAT, SaveError, Store, StoreError,
-};
+use crate::{ActionRecord, Digest, Gc, Object, Output, RECORD_FORMAT, SaveError, Store, StoreError};
 
 /// All failpoints of the crate; a test compares them with the source.
 const POINTS: [&str; 25] = [
@@ -46,11 +44,7 @@ const POINTS: [&str; 25] = [
 const ROOT: &str = "OPDFLOW_CRASH_ROOT";
 
 fn record(key: &[u8], object: Object) -> ActionRecord {
-    let output = Output {
-        object,
-        port_type: "lora".to_owned(),
-        semantic: true,
-    };
+    let output = Output { object, port_type: "lora".to_owned(), semantic: true };
     ActionRecord {
         format: RECORD_FORMAT,
         key: Digest::of(key),
@@ -87,13 +81,7 @@ fn life(root: &Path) -> Result<(), StoreError> {
     }
     store.pin("best", &Digest::of(b"tree"))?;
     let keep_lineages = BTreeSet::from([Digest::of(b"lineage")]);
-    let sweep = Gc {
-        budget_bytes: Some(0),
-        grace: Duration::ZERO,
-        dry_run: false,
-        keep_lineages,
-        ..Gc::default()
-    };
+    let sweep = Gc { budget_bytes: Some(0), grace: Duration::ZERO, dry_run: false, keep_lineages, ..Gc::default() };
     store.gc(&sweep)?;
     Ok(())
 }
@@ -115,10 +103,7 @@ fn child() {
 fn run(root: &Path, failpoint: &str) -> ExitStatus {
     let me = std::env::current_exe().unwrap();
     let mut command = Command::new(me);
-    command
-        .args(["--exact", "crash::child", "--quiet"])
-        .env(ROOT, root)
-        .env("OPDFLOW_FAILPOINT", failpoint);
+    command.args(["--exact", "crash::child", "--quiet"]).env(ROOT, root).env("OPDFLOW_FAILPOINT", failpoint);
     command.output().unwrap().status
 }
 
@@ -127,50 +112,29 @@ fn look_over(root: &Path, when: &str) {
     let store = Store::open(&root.join("store")).unwrap();
     for record in store.actions() {
         for (port, output) in &record.outputs {
-            store
-                .check(&output.object)
-                .unwrap_or_else(|e| panic!("{when}: `{port}`: {e}"));
+            store.check(&output.object).unwrap_or_else(|e| panic!("{when}: `{port}`: {e}"));
         }
     }
     if let Some(head) = store.checkpoints(&Digest::of(b"lineage")).head().unwrap() {
-        assert_eq!(
-            fs::read_to_string(head.path.join("weights")).unwrap(),
-            head.step.to_string(),
-            "{when}"
-        );
+        assert_eq!(fs::read_to_string(head.path.join("weights")).unwrap(), head.step.to_string(), "{when}");
     }
     assert_eq!(store.verify(true).unwrap().damage, [], "{when}");
     assert_eq!(store.warnings(), [], "{when}");
-    assert!(
-        store.try_exclusive().unwrap().is_some(),
-        "{when}: a dead process holds a lock"
-    );
+    assert!(store.try_exclusive().unwrap().is_some(), "{when}: a dead process holds a lock");
 }
 
 /// Whatever happened before, the next life comes to the same end.
 fn live_again(root: &Path, when: &str) {
-    assert!(
-        run(root, "").success(),
-        "{when}: the next run does not come through"
-    );
+    assert!(run(root, "").success(), "{when}: the next run does not come through");
     look_over(root, when);
     let store = Store::open(&root.join("store")).unwrap();
     let tree = store.action(&Digest::of(b"tree")).unwrap().unwrap();
     assert_eq!(tree.size(), 3500, "{when}: the first result is pinned");
     assert_eq!(store.attempts(&tree.key).unwrap().len(), 1, "{when}");
     assert_eq!(store.action(&Digest::of(b"cheap")).unwrap(), None, "{when}");
-    let steps: Vec<_> = store
-        .checkpoints(&Digest::of(b"lineage"))
-        .list()
-        .iter()
-        .map(|c| c.step)
-        .collect();
+    let steps: Vec<_> = store.checkpoints(&Digest::of(b"lineage")).list().iter().map(|c| c.step).collect();
     assert_eq!(steps, [20, 30], "{when}");
-    assert_eq!(
-        store.usage().tmp.files,
-        0,
-        "{when}: the sweep leaves nothing of the dead"
-    );
+    assert_eq!(store.usage().tmp.files, 0, "{when}: the sweep leaves nothing of the dead");
 }
 
 /// Runs the life with death at the first, second, ... passing of each point, until it comes through.
@@ -203,11 +167,7 @@ fn killed_at_every_step() {
 #[test]
 fn out_of_space_at_every_step() {
     at_every_point("nospace", |root, status, when| {
-        assert_eq!(
-            status.code(),
-            Some(3),
-            "{when}: not reported as a full disk"
-        );
+        assert_eq!(status.code(), Some(3), "{when}: not reported as a full disk");
         look_over(root, when);
         live_again(root, when);
     });
@@ -216,20 +176,13 @@ fn out_of_space_at_every_step() {
 #[test]
 fn the_list_of_points_is_whole() {
     let mut found = BTreeSet::new();
-    for path in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
-        .unwrap()
-        .flatten()
-    {
+    for path in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap().flatten() {
         let text = fs::read_to_string(path.path()).unwrap();
         if path.file_name() == "crash.rs" {
             continue;
         }
         for call in ["failpoint(\"", "point(\"", "step_point(\""] {
-            found.extend(
-                text.split(call)
-                    .skip(1)
-                    .filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())),
-            );
+            found.extend(text.split(call).skip(1).filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())));
         }
     }
     for point in &found {

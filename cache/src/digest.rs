@@ -51,9 +51,7 @@ impl Digest {
         let fail = |e| StoreError::io("hash", path, e);
         let mut file = File::open(path).map_err(fail)?;
         if file.metadata().map_err(fail)?.len() < MAPPED {
-            return Digest::of_reader(&mut file)
-                .map(|(digest, _)| digest)
-                .map_err(fail);
+            return Digest::of_reader(&mut file).map(|(digest, _)| digest).map_err(fail);
         }
         let mut hasher = blake3::Hasher::new();
         hasher.update_mmap_rayon(path).map_err(fail)?;
@@ -106,9 +104,7 @@ impl FromStr for Digest {
     type Err = DigestError;
 
     fn from_str(text: &str) -> Result<Digest, DigestError> {
-        let bad = || DigestError {
-            text: text.to_owned(),
-        };
+        let bad = || DigestError { text: text.to_owned() };
         let digit = |c: u8| match c {
             b'0'..=b'9' => Ok(c - b'0'),
             b'a'..=b'f' => Ok(c - b'a' + 10),
@@ -134,9 +130,7 @@ impl Serialize for Digest {
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -152,13 +146,7 @@ mod tests {
         let json = serde_json::to_string(&digest).unwrap();
         assert_eq!(json, format!("\"{digest}\""));
         assert_eq!(serde_json::from_str::<Digest>(&json).unwrap(), digest);
-        for bad in [
-            "",
-            "abc",
-            &digest.to_string().to_uppercase(),
-            &format!("{digest}0"),
-            &"é".repeat(32),
-        ] {
+        for bad in ["", "abc", &digest.to_string().to_uppercase(), &format!("{digest}0"), &"é".repeat(32)] {
             assert!(bad.parse::<Digest>().is_err(), "{bad}");
         }
     }
@@ -166,22 +154,11 @@ mod tests {
     #[test]
     fn a_file_has_the_digest_of_its_bytes_at_every_size() {
         let dir = tempfile::tempdir().unwrap();
-        for size in [
-            0,
-            1,
-            CHUNK - 1,
-            CHUNK + 1,
-            MAPPED as usize,
-            MAPPED as usize + 7,
-        ] {
+        for size in [0, 1, CHUNK - 1, CHUNK + 1, MAPPED as usize, MAPPED as usize + 7] {
             let bytes: Vec<u8> = (0..size).map(|i| (i * 31 % 251) as u8).collect();
             let path = dir.path().join("file");
             std::fs::write(&path, &bytes).unwrap();
-            assert_eq!(
-                Digest::of_file(&path).unwrap(),
-                Digest::of(&bytes),
-                "{size}"
-            );
+            assert_eq!(Digest::of_file(&path).unwrap(), Digest::of(&bytes), "{size}");
         }
     }
 }

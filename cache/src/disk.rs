@@ -14,9 +14,7 @@ use crate::failpoint::failpoint;
 
 /// Makes the names inside a folder durable.
 pub(crate) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
-    File::open(dir)
-        .and_then(|d| d.sync_all())
-        .map_err(|e| StoreError::io("sync", dir, e))
+    File::open(dir).and_then(|d| d.sync_all()).map_err(|e| StoreError::io("sync", dir, e))
 }
 
 /// Creates a folder and its parents; the new names are durable.
@@ -24,10 +22,7 @@ pub(crate) fn make_dir(dir: &Path) -> Result<(), StoreError> {
     if dir.is_dir() {
         return Ok(());
     }
-    let parent = dir
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let parent = dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     make_dir(parent)?;
     match fs::create_dir(dir) {
         Ok(()) => sync_dir(parent),
@@ -43,20 +38,12 @@ pub(crate) fn list(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let failed = |e| StoreError::io("list", dir, e);
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
-        Err(e)
-            if matches!(
-                e.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-            ) =>
-        {
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             return Ok(Vec::new());
         }
         Err(e) => return Err(failed(e)),
     };
-    let mut paths = entries
-        .map(|e| e.map(|e| e.path()))
-        .collect::<io::Result<Vec<_>>>()
-        .map_err(failed)?;
+    let mut paths = entries.map(|e| e.map(|e| e.path())).collect::<io::Result<Vec<_>>>().map_err(failed)?;
     paths.sort_unstable();
     Ok(paths)
 }
@@ -71,11 +58,7 @@ pub(crate) fn temp_file(tmp: &Path, mode: u32) -> Result<NamedTempFile, StoreErr
 }
 
 /// Writes `bytes` to a temp file and makes them durable. `step` names the failpoints.
-pub(crate) fn temp_bytes(
-    tmp: &Path,
-    bytes: &[u8],
-    step: &str,
-) -> Result<NamedTempFile, StoreError> {
+pub(crate) fn temp_bytes(tmp: &Path, bytes: &[u8], step: &str) -> Result<NamedTempFile, StoreError> {
     let mut temp = temp_file(tmp, 0o644)?;
     let write = |temp: &mut NamedTempFile| -> io::Result<()> {
         temp.write_all(bytes)?;
@@ -90,8 +73,7 @@ pub(crate) fn temp_bytes(
 /// Puts a file of these bytes at `dest`, whole or not at all, over whatever was there.
 pub(crate) fn replace(tmp: &Path, dest: &Path, bytes: &[u8], step: &str) -> Result<(), StoreError> {
     let temp = temp_bytes(tmp, bytes, step)?;
-    temp.persist(dest)
-        .map_err(|e| StoreError::io("write", dest, e.error))?;
+    temp.persist(dest).map_err(|e| StoreError::io("write", dest, e.error))?;
     failpoint(&format!("{step}-renamed")).map_err(|e| StoreError::io("write", dest, e))?;
     match dest.parent() {
         Some(parent) => sync_dir(parent),
@@ -100,12 +82,7 @@ pub(crate) fn replace(tmp: &Path, dest: &Path, bytes: &[u8], step: &str) -> Resu
 }
 
 /// Puts a file of these bytes at `dest`, whole or not at all; false if `dest` exists.
-pub(crate) fn create(
-    tmp: &Path,
-    dest: &Path,
-    bytes: &[u8],
-    step: &str,
-) -> Result<bool, StoreError> {
+pub(crate) fn create(tmp: &Path, dest: &Path, bytes: &[u8], step: &str) -> Result<bool, StoreError> {
     let temp = temp_bytes(tmp, bytes, step)?;
     match temp.persist_noclobber(dest) {
         Ok(_) => {}
@@ -124,16 +101,10 @@ pub(crate) fn sync_below(dir: &Path) -> Result<(), StoreError> {
     for entry in fs::read_dir(dir).map_err(|e| StoreError::io("list", dir, e))? {
         let entry = entry.map_err(|e| StoreError::io("list", dir, e))?;
         let path = entry.path();
-        if entry
-            .file_type()
-            .map_err(|e| StoreError::io("look at", &path, e))?
-            .is_dir()
-        {
+        if entry.file_type().map_err(|e| StoreError::io("look at", &path, e))?.is_dir() {
             sync_below(&path)?;
         } else {
-            File::open(&path)
-                .and_then(|f| f.sync_all())
-                .map_err(|e| StoreError::io("sync", &path, e))?;
+            File::open(&path).and_then(|f| f.sync_all()).map_err(|e| StoreError::io("sync", &path, e))?;
         }
     }
     sync_dir(dir)
@@ -156,28 +127,16 @@ pub(crate) fn rename(from: &Path, to: &Path, taken: Taken) -> io::Result<()> {
             Taken::Refuse => libc::RENAME_NOREPLACE,
             Taken::Swap => libc::RENAME_EXCHANGE,
         };
-        let text =
-            |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other);
+        let text = |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other);
         let (old, new) = (text(from)?, text(to)?);
         // SAFETY: both are NUL-terminated and outlive the call.
-        let done = unsafe {
-            libc::renameat2(
-                libc::AT_FDCWD,
-                old.as_ptr(),
-                libc::AT_FDCWD,
-                new.as_ptr(),
-                flag,
-            )
-        };
+        let done = unsafe { libc::renameat2(libc::AT_FDCWD, old.as_ptr(), libc::AT_FDCWD, new.as_ptr(), flag) };
         if done == 0 {
             return Ok(());
         }
         let error = io::Error::last_os_error();
         // Some network file systems have no flags: they get the two-step way below.
-        if !matches!(
-            error.raw_os_error(),
-            Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP)
-        ) {
+        if !matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP)) {
             return Err(error);
         }
     }

@@ -128,18 +128,13 @@ impl StoreError {
         match source.kind() {
             Kind::StorageFull | Kind::QuotaExceeded => StoreError::NoSpace { path },
             Kind::ReadOnlyFilesystem => StoreError::Unwritable { path, source },
-            Kind::PermissionDenied if op != "read" && op != "hash" => {
-                StoreError::Unwritable { path, source }
-            }
+            Kind::PermissionDenied if op != "read" && op != "hash" => StoreError::Unwritable { path, source },
             _ => StoreError::Io { op, path, source },
         }
     }
 
     /// Whether running the stage again is the cure: its bytes are missing or damaged.
     pub fn is_lost(&self) -> bool {
-        matches!(
-            self,
-            StoreError::Missing { .. } | StoreError::Damaged { .. }
-        )
+        matches!(self, StoreError::Missing { .. } | StoreError::Damaged { .. })
     }
 }

@@ -106,37 +106,23 @@ impl Store {
         let _lock = if plan.dry_run {
             self.shared()?
         } else {
-            self.try_exclusive()?.ok_or_else(|| StoreError::InUse {
-                path: self.root().to_owned(),
-            })?
+            self.try_exclusive()?.ok_or_else(|| StoreError::InUse { path: self.root().to_owned() })?
         };
         let now = SystemTime::now();
         let mut roots = plan.keep.clone();
         roots.extend(self.pins()?.into_values());
         let mut census = self.census()?;
-        let mut report = GcReport {
-            dry_run: plan.dry_run,
-            ..GcReport::default()
-        };
+        let mut report = GcReport { dry_run: plan.dry_run, ..GcReport::default() };
 
         let leftovers = self.leftovers(plan, now)?;
         let aged = |blob: &Digest| old(&self.blob_path(blob), plan.grace, now);
         let mut dead: BTreeSet<Digest> = census.sizes.keys().copied().collect();
         dead.retain(|blob| !census.owners.contains_key(blob) && aged(blob));
         let work = self.folder("work");
-        let work_going = sum(leftovers
-            .iter()
-            .filter(|p| p.starts_with(&work))
-            .map(|p| share(p).bytes));
+        let work_going = sum(leftovers.iter().filter(|p| p.starts_with(&work)).map(|p| share(p).bytes));
         let checkpoints = share(&self.folder("checkpoints")).bytes;
-        report.before_bytes = sum([
-            sum(census.sizes.values().copied()),
-            checkpoints,
-            share(&work).bytes,
-        ]);
-        let mut bytes = report
-            .before_bytes
-            .saturating_sub(sum([work_going, census.bytes(&dead)]));
+        report.before_bytes = sum([sum(census.sizes.values().copied()), checkpoints, share(&work).bytes]);
+        let mut bytes = report.before_bytes.saturating_sub(sum([work_going, census.bytes(&dead)]));
         report.within_budget = true;
         if let Some(budget) = plan.budget_bytes {
             for candidate in self.candidates(plan, &roots, &census, now)? {
@@ -168,23 +154,15 @@ impl Store {
     }
 
     fn census(&self) -> Result<Census, StoreError> {
-        let mut census = Census {
-            records: BTreeMap::new(),
-            reach: BTreeMap::new(),
-            owners: BTreeMap::new(),
-            sizes: self.blobs()?,
-        };
+        let mut census =
+            Census { records: BTreeMap::new(), reach: BTreeMap::new(), owners: BTreeMap::new(), sizes: self.blobs()? };
         for key in self.keys()? {
             let Some(record) = self.counted(&self.action_path(&key, 1), &key)? else {
                 continue;
             };
             let mut blobs = self.reach(&record);
             for path in self.attempt_paths(&key)?.values() {
-                blobs.extend(
-                    self.counted(path, &key)?
-                        .iter()
-                        .flat_map(|attempt| self.reach(attempt)),
-                );
+                blobs.extend(self.counted(path, &key)?.iter().flat_map(|attempt| self.reach(attempt)));
             }
             for blob in &blobs {
                 *census.owners.entry(*blob).or_default() += 1;
@@ -201,7 +179,8 @@ impl Store {
         match self.read_record(path, key)? {
             None if path.exists() => Err(StoreError::Invalid {
                 what: format!("or read {}", path.display()),
-                why: "it is of a newer format, or damaged and cannot be moved: update the program or remove it".to_owned(),
+                why: "it is of a newer format, or damaged and cannot be moved: update the program or remove it"
+                    .to_owned(),
             }),
             other => Ok(other),
         }
@@ -220,39 +199,19 @@ impl Store {
             let bytes = census.share_of(key);
             let young = !old(&self.action_path(key, 1), plan.grace, now);
             if !roots.contains(key) && !young && bytes > 0 {
-                found.push(Evicted {
-                    kind: EvictedKind::Action,
-                    digest: *key,
-                    seconds: record.seconds,
-                    bytes,
-                });
+                found.push(Evicted { kind: EvictedKind::Action, digest: *key, seconds: record.seconds, bytes });
             }
         }
         for dir in list(&self.folder("checkpoints"))? {
-            let Some(lineage) = dir
-                .file_name()
-                .and_then(|n| n.to_str())
-                .and_then(|n| n.parse().ok())
-            else {
+            let Some(lineage) = dir.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse().ok()) else {
                 continue;
             };
-            if plan.keep_lineages.contains(&lineage)
-                || list(&dir)?.iter().any(|p| !old(p, plan.grace, now))
-            {
+            if plan.keep_lineages.contains(&lineage) || list(&dir)?.iter().any(|p| !old(p, plan.grace, now)) {
                 continue;
             }
-            let seconds = self
-                .checkpoints(&lineage)
-                .list()
-                .last()
-                .map_or(0.0, |c| c.elapsed_seconds);
+            let seconds = self.checkpoints(&lineage).list().last().map_or(0.0, |c| c.elapsed_seconds);
             let bytes = share(&dir).bytes;
-            found.push(Evicted {
-                kind: EvictedKind::Checkpoints,
-                digest: lineage,
-                seconds,
-                bytes,
-            });
+            found.push(Evicted { kind: EvictedKind::Checkpoints, digest: lineage, seconds, bytes });
         }
         let cost = |e: &Evicted| e.seconds / (e.bytes.max(1) as f64);
         found.sort_by(|a, b| cost(a).total_cmp(&cost(b)).then(a.digest.cmp(&b.digest)));
@@ -271,20 +230,12 @@ impl Store {
     /// Whether someone holds the lease that a work folder or a lease file belongs to. Every user should hold the
     /// store's lock; this is for those who forget.
     fn leased(&self, path: &Path) -> bool {
-        let key = path
-            .file_stem()
-            .and_then(|n| n.to_str())
-            .and_then(|n| n.parse().ok());
+        let key = path.file_stem().and_then(|n| n.to_str()).and_then(|n| n.parse().ok());
         key.is_some_and(|key| self.is_leased(&key))
     }
 
     /// Records first, then checkpoints, then blobs: at every moment a record that is here has its blobs here.
-    fn sweep(
-        &self,
-        evicted: &[Evicted],
-        dead: &BTreeSet<Digest>,
-        leftovers: &[PathBuf],
-    ) -> Result<(), StoreError> {
+    fn sweep(&self, evicted: &[Evicted], dead: &BTreeSet<Digest>, leftovers: &[PathBuf]) -> Result<(), StoreError> {
         let point = |name| failpoint(name).map_err(|e| StoreError::io("sweep", self.root(), e));
         let mut shards = BTreeSet::new();
         for gone in evicted {
@@ -317,9 +268,7 @@ impl Store {
 impl Census {
     /// Bytes of these blobs.
     fn bytes(&self, blobs: &BTreeSet<Digest>) -> u64 {
-        sum(blobs
-            .iter()
-            .filter_map(|blob| self.sizes.get(blob).copied()))
+        sum(blobs.iter().filter_map(|blob| self.sizes.get(blob).copied()))
     }
 
     /// The action's part of the bytes it reaches.
@@ -328,9 +277,7 @@ impl Census {
             let owners = self.owners.get(blob).copied().unwrap_or(1).max(1);
             self.sizes.get(blob).copied().unwrap_or(0) / owners
         };
-        self.reach
-            .get(key)
-            .map_or(0, |blobs| sum(blobs.iter().map(part)))
+        self.reach.get(key).map_or(0, |blobs| sum(blobs.iter().map(part)))
     }
 
     /// Takes the action out: the blobs that nobody reaches any more.
@@ -360,9 +307,7 @@ fn remove(path: &Path) -> Result<(), StoreError> {
         Err(e) => Err(e),
     };
     match result {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(StoreError::io("remove", path, e))
-        }
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(StoreError::io("remove", path, e)),
         _ => Ok(()),
     }
 }
@@ -376,13 +321,8 @@ fn old(path: &Path, grace: Duration, now: SystemTime) -> bool {
 
 /// As [`old`], of a folder with everything in it.
 fn old_below(path: &Path, grace: Duration, now: SystemTime) -> bool {
-    let inside = if path.is_dir() {
-        list(path)
-    } else {
-        Ok(Vec::new())
-    };
-    old(path, grace, now)
-        && inside.is_ok_and(|paths| paths.iter().all(|p| old_below(p, grace, now)))
+    let inside = if path.is_dir() { list(path) } else { Ok(Vec::new()) };
+    old(path, grace, now) && inside.is_ok_and(|paths| paths.iter().all(|p| old_below(p, grace, now)))
 }
 
 #[cfg(test)]
@@ -397,16 +337,8 @@ mod tests {
         let key = Digest::of(b"key");
         let path = store.action_path(&key, 1);
         disk::make_dir(path.parent().unwrap()).unwrap();
-        fs::write(
-            &path,
-            crate::sealed::seal(&serde_json::json!({"format": 2})).unwrap(),
-        )
-        .unwrap();
-        let plan = Gc {
-            grace: Duration::ZERO,
-            dry_run: false,
-            ..Gc::default()
-        };
+        fs::write(&path, crate::sealed::seal(&serde_json::json!({"format": 2})).unwrap()).unwrap();
+        let plan = Gc { grace: Duration::ZERO, dry_run: false, ..Gc::default() };
         assert!(matches!(store.gc(&plan), Err(StoreError::Invalid { .. })));
         assert!(path.exists() && store.present(&out));
         assert_eq!(store.action(&key).unwrap(), None);

@@ -90,24 +90,11 @@ impl Store {
     }
 
     fn granted(&self, key: &Digest, file: File) -> Result<Lease, StoreError> {
-        let holder = Holder {
-            pid: std::process::id(),
-            started: clock::utc_now(),
-            note: String::new(),
-        };
-        let lease = Lease {
-            key: *key,
-            store: self.clone(),
-            holder: Mutex::new(holder),
-            _file: file,
-        };
+        let holder = Holder { pid: std::process::id(), started: clock::utc_now(), note: String::new() };
+        let lease = Lease { key: *key, store: self.clone(), holder: Mutex::new(holder), _file: file };
         // The lock is what counts: a full disk must not keep anyone from finishing, only from being seen.
         if let Err(e) = lease.write() {
-            self.warn(
-                &self.holder_path(key),
-                format!("the holder is not shown to others: {e}"),
-                None,
-            );
+            self.warn(&self.holder_path(key), format!("the holder is not shown to others: {e}"), None);
         }
         Ok(lease)
     }

@@ -57,8 +57,5 @@ pub(crate) fn open(path: &Path) -> Result<File, StoreError> {
 }
 
 pub(crate) fn unlockable(path: &Path, source: std::io::Error) -> StoreError {
-    StoreError::NoLocks {
-        path: path.to_owned(),
-        source,
-    }
+    StoreError::NoLocks { path: path.to_owned(), source }
 }

@@ -31,11 +31,7 @@ impl Store {
         let mut pins = BTreeMap::new();
         for path in list(&self.folder("pins"))? {
             let text = fs::read_to_string(&path).map_err(|e| StoreError::io("read", &path, e))?;
-            let name = path
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let key = text.trim().parse().map_err(|_| StoreError::Invalid {
                 what: format!("or read the pin {}", path.display()),
                 why: "it holds no digest: remove it, and pin again".to_owned(),
@@ -47,12 +43,10 @@ impl Store {
 
     fn pin_path(&self, name: &str) -> Result<PathBuf, StoreError> {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        if name.is_empty() || name.len() > 200 || name.starts_with('.') || !name.chars().all(plain)
-        {
+        if name.is_empty() || name.len() > 200 || name.starts_with('.') || !name.chars().all(plain) {
             return Err(StoreError::Invalid {
                 what: format!("a pin named `{name}`"),
-                why: "a name has 1 to 200 letters, digits, `.`, `_` or `-`, and no `.` in front"
-                    .to_owned(),
+                why: "a name has 1 to 200 letters, digits, `.`, `_` or `-`, and no `.` in front".to_owned(),
             });
         }
         Ok(self.folder("pins").join(name))

@@ -20,9 +20,7 @@ impl Store {
     /// `dest` must not exist; it appears whole or not at all. It is the caller's own copy, writable, and not made
     /// durable: it can be placed again at any time.
     pub fn place(&self, object: &Object, dest: &Path) -> Result<(), StoreError> {
-        let taken = || StoreError::Exists {
-            path: dest.to_owned(),
-        };
+        let taken = || StoreError::Exists { path: dest.to_owned() };
         if dest.symlink_metadata().is_ok() {
             return Err(taken());
         }
@@ -49,48 +47,29 @@ impl Store {
     fn place_tree(&self, object: &Object, dest: &Path) -> Result<(), StoreError> {
         let entries = self.tree(&object.digest)?;
         if crate::tree::total(&entries) != Some(object.size) {
-            let why = format!(
-                "the record says {} bytes, its files have another number",
-                object.size
-            );
-            return Err(StoreError::Damaged {
-                digest: object.digest,
-                why,
-                aside: None,
-            });
+            let why = format!("the record says {} bytes, its files have another number", object.size);
+            return Err(StoreError::Damaged { digest: object.digest, why, aside: None });
         }
         fs::create_dir(dest).map_err(|e| StoreError::io("create the folder", dest, e))?;
-        let folders: BTreeSet<PathBuf> = entries
-            .iter()
-            .filter_map(|e| dest.join(&e.path).parent().map(Path::to_owned))
-            .collect();
+        let folders: BTreeSet<PathBuf> =
+            entries.iter().filter_map(|e| dest.join(&e.path).parent().map(Path::to_owned)).collect();
         for folder in folders {
-            fs::create_dir_all(&folder)
-                .map_err(|e| StoreError::io("create the folder", &folder, e))?;
+            fs::create_dir_all(&folder).map_err(|e| StoreError::io("create the folder", &folder, e))?;
         }
-        entries
-            .par_iter()
-            .try_for_each(|e| self.place_blob(&e.digest, e.size, &dest.join(&e.path)))
+        entries.par_iter().try_for_each(|e| self.place_blob(&e.digest, e.size, &dest.join(&e.path)))
     }
 
     fn place_blob(&self, digest: &Digest, size: u64, dest: &Path) -> Result<(), StoreError> {
         let write = |e| StoreError::io("write", dest, e);
         let mut blob = self.open_blob(digest)?;
-        let file = fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(dest)
-            .map_err(write)?;
+        let file = fs::OpenOptions::new().read(true).write(true).create_new(true).open(dest).map_err(write)?;
         let found = if disk::reflink(&blob, &file) {
             Digest::of_reader(&mut &file).map_err(write)?.0
         } else {
             let path = self.blob_path(digest);
             match copy(&mut blob, &file, &path, dest) {
                 // Only reading names the blob's path.
-                Err(StoreError::Io {
-                    path: at, source, ..
-                }) if at == path => {
+                Err(StoreError::Io { path: at, source, .. }) if at == path => {
                     return Err(self.unreadable(digest, &blob, source));
                 }
                 other => other?,
@@ -98,19 +77,11 @@ impl Store {
         };
         let length = file.metadata().map_err(write)?.len();
         if found != *digest {
-            return Err(self.damaged(
-                digest,
-                &blob,
-                format!("its {length} bytes have another digest"),
-            ));
+            return Err(self.damaged(digest, &blob, format!("its {length} bytes have another digest")));
         }
         if length != size {
             let why = format!("the record says {size} bytes, the store has {length}");
-            return Err(StoreError::Damaged {
-                digest: *digest,
-                why,
-                aside: None,
-            });
+            return Err(StoreError::Damaged { digest: *digest, why, aside: None });
         }
         Ok(())
     }

@@ -17,11 +17,7 @@ use crate::{Digest, Object, ObjectKind, Store, StoreError, TreeEntry, disk, tree
 impl Store {
     /// Stores bytes. When this returns they survive a power cut.
     pub fn put_bytes(&self, bytes: &[u8]) -> Result<Object, StoreError> {
-        let object = Object {
-            digest: Digest::of(bytes),
-            kind: ObjectKind::Blob,
-            size: bytes.len() as u64,
-        };
+        let object = Object { digest: Digest::of(bytes), kind: ObjectKind::Blob, size: bytes.len() as u64 };
         let shard = self.insert_bytes(&object, bytes)?;
         disk::sync_dir(&shard)?;
         Ok(object)
@@ -45,32 +41,17 @@ impl Store {
             .into_par_iter()
             .map(|(name, path)| {
                 let (object, shard) = self.insert_file(&path)?;
-                Ok((
-                    TreeEntry {
-                        path: name,
-                        digest: object.digest,
-                        size: object.size,
-                    },
-                    shard,
-                ))
+                Ok((TreeEntry { path: name, digest: object.digest, size: object.size }, shard))
             })
             .collect::<Result<_, StoreError>>()?;
         // One sync a shard, not one a file. The listing comes after all it lists.
         let (entries, shards): (Vec<_>, BTreeSet<_>) = stored.into_iter().unzip();
-        shards
-            .par_iter()
-            .try_for_each(|shard| disk::sync_dir(shard))?;
+        shards.par_iter().try_for_each(|shard| disk::sync_dir(shard))?;
         failpoint("tree-before-listing").map_err(|e| StoreError::io("write", path, e))?;
-        let size = tree::total(&entries).ok_or_else(|| StoreError::Invalid {
-            what: path.display().to_string(),
-            why: "it is too big".to_owned(),
-        })?;
+        let size = tree::total(&entries)
+            .ok_or_else(|| StoreError::Invalid { what: path.display().to_string(), why: "it is too big".to_owned() })?;
         let listing = self.put_bytes(&tree::encode(&entries))?;
-        Ok(Object {
-            digest: listing.digest,
-            kind: ObjectKind::Tree,
-            size,
-        })
+        Ok(Object { digest: listing.digest, kind: ObjectKind::Tree, size })
     }
 
     /// The blob is in place, but its name is durable only once the returned folder is synced.
@@ -79,8 +60,7 @@ impl Store {
             return Ok(shard);
         }
         let mut temp = disk::temp_file(&self.tmp(), 0o600)?;
-        temp.write_all(bytes)
-            .map_err(|e| StoreError::io("write", temp.path(), e))?;
+        temp.write_all(bytes).map_err(|e| StoreError::io("write", temp.path(), e))?;
         self.install(temp, &object.digest)
     }
 
@@ -91,20 +71,12 @@ impl Store {
         if length <= CHUNK as u64 {
             let mut bytes = Vec::new();
             file.read_to_end(&mut bytes).map_err(read)?;
-            let object = Object {
-                digest: Digest::of(&bytes),
-                kind: ObjectKind::Blob,
-                size: bytes.len() as u64,
-            };
+            let object = Object { digest: Digest::of(&bytes), kind: ObjectKind::Blob, size: bytes.len() as u64 };
             let shard = self.insert_bytes(&object, &bytes)?;
             return Ok((object, shard));
         }
         // Hashing is far cheaper than writing: look first whether the store has these bytes.
-        let object = Object {
-            digest: Digest::of_file(path)?,
-            kind: ObjectKind::Blob,
-            size: length,
-        };
+        let object = Object { digest: Digest::of_file(path)?, kind: ObjectKind::Blob, size: length };
         if let Some(shard) = self.reuse(&object) {
             return Ok((object, shard));
         }
@@ -115,20 +87,9 @@ impl Store {
         } else {
             copy(&mut file, temp.as_file(), path, temp.path())?
         };
-        let size = temp
-            .as_file()
-            .metadata()
-            .map_err(|e| StoreError::io("read", temp.path(), e))?
-            .len();
+        let size = temp.as_file().metadata().map_err(|e| StoreError::io("read", temp.path(), e))?.len();
         let shard = self.install(temp, &digest)?;
-        Ok((
-            Object {
-                digest,
-                kind: ObjectKind::Blob,
-                size,
-            },
-            shard,
-        ))
+        Ok((Object { digest, kind: ObjectKind::Blob, size }, shard))
     }
 
     /// The shard of a blob that is here with its size. One of a wrong size is left to be replaced.
@@ -139,11 +100,7 @@ impl Store {
             return None;
         }
         if meta.len() != object.size {
-            let what = format!(
-                "damaged: {} bytes instead of {}; it was written again",
-                meta.len(),
-                object.size
-            );
+            let what = format!("damaged: {} bytes instead of {}; it was written again", meta.len(), object.size);
             let aside = self.set_aside(&path);
             self.warn(&path, what, aside);
             return None;
@@ -161,15 +118,13 @@ impl Store {
         disk::make_dir(&shard)?;
         let ready = || -> io::Result<()> {
             failpoint("blob-written")?;
-            temp.as_file()
-                .set_permissions(Permissions::from_mode(0o444))?;
+            temp.as_file().set_permissions(Permissions::from_mode(0o444))?;
             temp.as_file().sync_all()?;
             failpoint("blob-synced")
         };
         ready().map_err(|e| StoreError::io("write", temp.path(), e))?;
         // Over an existing blob, if another process was faster: the bytes are the same.
-        temp.persist(&dest)
-            .map_err(|e| StoreError::io("write", &dest, e.error))?;
+        temp.persist(&dest).map_err(|e| StoreError::io("write", &dest, e.error))?;
         failpoint("blob-renamed").map_err(|e| StoreError::io("write", &dest, e))?;
         Ok(shard)
     }
@@ -184,9 +139,7 @@ fn open_plain(path: &Path) -> Result<File, StoreError> {
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
         .open(path)
         .map_err(|e| StoreError::io("read", path, e))?;
-    let meta = file
-        .metadata()
-        .map_err(|e| StoreError::io("read", path, e))?;
+    let meta = file.metadata().map_err(|e| StoreError::io("read", path, e))?;
     refuse_special(path, meta.file_type())?;
     Ok(file)
 }
@@ -200,33 +153,18 @@ fn refuse_special(path: &Path, kind: fs::FileType) -> Result<(), StoreError> {
         k if k.is_socket() => "socket",
         _ => "device",
     };
-    Err(StoreError::Special {
-        path: path.to_owned(),
-        what,
-    })
+    Err(StoreError::Special { path: path.to_owned(), what })
 }
 
 /// The plain files below `dir`, each with its path relative to the root of the walk.
-pub(crate) fn walk(
-    dir: &Path,
-    prefix: &str,
-    files: &mut Vec<(String, PathBuf)>,
-) -> Result<(), StoreError> {
+pub(crate) fn walk(dir: &Path, prefix: &str, files: &mut Vec<(String, PathBuf)>) -> Result<(), StoreError> {
     for entry in fs::read_dir(dir).map_err(|e| StoreError::io("list", dir, e))? {
         let entry = entry.map_err(|e| StoreError::io("list", dir, e))?;
         let path = entry.path();
-        let kind = entry
-            .file_type()
-            .map_err(|e| StoreError::io("read", &path, e))?;
+        let kind = entry.file_type().map_err(|e| StoreError::io("read", &path, e))?;
         let name = entry.file_name();
-        let name = name
-            .to_str()
-            .ok_or_else(|| StoreError::NotUtf8 { path: path.clone() })?;
-        let name = if prefix.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{prefix}/{name}")
-        };
+        let name = name.to_str().ok_or_else(|| StoreError::NotUtf8 { path: path.clone() })?;
+        let name = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}/{name}") };
         if kind.is_dir() {
             walk(&path, &name, files)?;
         } else {
@@ -238,12 +176,7 @@ pub(crate) fn walk(
 }
 
 /// Copies to the end and says the digest of what was copied.
-pub(crate) fn copy(
-    from: &mut File,
-    mut to: &File,
-    from_path: &Path,
-    to_path: &Path,
-) -> Result<Digest, StoreError> {
+pub(crate) fn copy(from: &mut File, mut to: &File, from_path: &Path, to_path: &Path) -> Result<Digest, StoreError> {
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; CHUNK];
     loop {
@@ -254,8 +187,7 @@ pub(crate) fn copy(
             Err(e) => return Err(StoreError::io("read", from_path, e)),
         };
         hasher.update(&buffer[..n]);
-        to.write_all(&buffer[..n])
-            .map_err(|e| StoreError::io("write", to_path, e))?;
+        to.write_all(&buffer[..n]).map_err(|e| StoreError::io("write", to_path, e))?;
     }
     Ok(Digest::from_bytes(*hasher.finalize().as_bytes()))
 }

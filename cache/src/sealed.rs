@@ -14,13 +14,8 @@ const NECK: &str = "\",";
 /// The file's text for a value that serialises to a JSON object with at least one field.
 pub(crate) fn seal(value: &impl Serialize) -> serde_json::Result<String> {
     let text = serde_json::to_string_pretty(value)?;
-    let body = text
-        .strip_prefix('{')
-        .ok_or_else(|| serde::ser::Error::custom("not a JSON object"))?;
-    Ok(format!(
-        "{HEAD}{}{NECK}{body}\n",
-        Digest::of(format!("{body}\n").as_bytes())
-    ))
+    let body = text.strip_prefix('{').ok_or_else(|| serde::ser::Error::custom("not a JSON object"))?;
+    Ok(format!("{HEAD}{}{NECK}{body}\n", Digest::of(format!("{body}\n").as_bytes())))
 }
 
 /// The JSON inside, or what is wrong with it.
@@ -48,10 +43,7 @@ mod tests {
         let value = serde_json::json!({"b": [1, 0.1, "é"], "a": {"x": null}});
         let text = seal(&value).unwrap();
         assert_eq!(unseal(text.as_bytes()).unwrap(), value);
-        assert!(
-            serde_json::from_str::<serde_json::Value>(&text).is_ok(),
-            "stays plain JSON"
-        );
+        assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok(), "stays plain JSON");
         for cut in 0..text.len() {
             assert!(unseal(&text.as_bytes()[..cut]).is_err(), "cut at {cut}");
         }

@@ -16,16 +16,7 @@ const TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
 # This folder is a cache made by opdflow. Backup programs may skip it.\n\
 # For information about cache directory tags, see https://bford.info/cachedir/\n";
 
-const FOLDERS: [&str; 8] = [
-    "blobs",
-    "actions",
-    "leases",
-    "checkpoints",
-    "pins",
-    "work",
-    "tmp",
-    "damaged",
-];
+const FOLDERS: [&str; 8] = ["blobs", "actions", "leases", "checkpoints", "pins", "work", "tmp", "damaged"];
 
 /// A store on disk. Cheap to clone; clones share one list of warnings.
 ///
@@ -53,15 +44,8 @@ impl Store {
         };
         disk::make_dir(root).map_err(unwritable)?;
         // The working folder may change later, and child processes have their own: keep a path that stays true.
-        let root = root
-            .canonicalize()
-            .map_err(|e| StoreError::io("read", root, e))?;
-        let store = Store {
-            inner: Arc::new(Inner {
-                root,
-                warnings: Mutex::default(),
-            }),
-        };
+        let root = root.canonicalize().map_err(|e| StoreError::io("read", root, e))?;
+        let store = Store { inner: Arc::new(Inner { root, warnings: Mutex::default() }) };
         store.settle()?;
         // The one honest test of whether a place can be written to is to write.
         disk::temp_file(&store.tmp(), 0o600).map_err(unwritable)?;
@@ -70,11 +54,7 @@ impl Store {
 
     /// `$OPDFLOW_STORE`, else `$XDG_CACHE_HOME/opdflow`, else `~/.cache/opdflow`; without a home, `.opdflow/store`.
     pub fn default_root() -> PathBuf {
-        let var = |name| {
-            std::env::var_os(name)
-                .filter(|v| !v.is_empty())
-                .map(PathBuf::from)
-        };
+        let var = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
         if let Some(root) = var("OPDFLOW_STORE") {
             return root;
         }
@@ -95,26 +75,12 @@ impl Store {
 
     /// Takes the warnings gathered since the last call.
     pub fn warnings(&self) -> Vec<Warning> {
-        std::mem::take(
-            &mut *self
-                .inner
-                .warnings
-                .lock()
-                .unwrap_or_else(|e| e.into_inner()),
-        )
+        std::mem::take(&mut *self.inner.warnings.lock().unwrap_or_else(|e| e.into_inner()))
     }
 
     pub(crate) fn warn(&self, path: &Path, what: impl Into<String>, aside: Option<PathBuf>) {
-        let warning = Warning {
-            path: path.to_owned(),
-            what: what.into(),
-            aside,
-        };
-        self.inner
-            .warnings
-            .lock()
-            .unwrap_or_else(|e| e.into_inner())
-            .push(warning);
+        let warning = Warning { path: path.to_owned(), what: what.into(), aside };
+        self.inner.warnings.lock().unwrap_or_else(|e| e.into_inner()).push(warning);
     }
 
     /// The folder in which the action `key` is computed, created if it is not there. It may hold what an earlier,
@@ -152,29 +118,17 @@ impl Store {
     /// `actions/ab/<key>.json`, or `.attempt-<n>.json` from the second attempt on.
     pub(crate) fn action_path(&self, key: &Digest, attempt: u32) -> PathBuf {
         let text = key.to_string();
-        let name = if attempt < 2 {
-            format!("{text}.json")
-        } else {
-            format!("{text}.attempt-{attempt}.json")
-        };
+        let name = if attempt < 2 { format!("{text}.json") } else { format!("{text}.attempt-{attempt}.json") };
         self.root().join("actions").join(&text[..2]).join(name)
     }
 
     /// Moves something damaged out of the way; never deletes it. The new place, or nothing if it cannot be moved
     /// (or is gone already).
     pub(crate) fn set_aside(&self, path: &Path) -> Option<PathBuf> {
-        let name = path
-            .strip_prefix(self.root())
-            .unwrap_or(path)
-            .to_string_lossy()
-            .replace('/', "-");
+        let name = path.strip_prefix(self.root()).unwrap_or(path).to_string_lossy().replace('/', "-");
         let damaged = self.root().join("damaged");
         for n in 0..1000 {
-            let aside = damaged.join(if n == 0 {
-                name.clone()
-            } else {
-                format!("{name}.{n}")
-            });
+            let aside = damaged.join(if n == 0 { name.clone() } else { format!("{name}.{n}") });
             match disk::rename(path, &aside, disk::Taken::Refuse) {
                 Ok(()) => {
                     // Best effort: if the power goes before this is durable, the damage is found again.
@@ -195,32 +149,19 @@ impl Store {
         match fs::read_to_string(&version) {
             Ok(text) => match text.trim().parse::<u32>() {
                 Ok(found) if found > STORE_FORMAT => {
-                    return Err(StoreError::Newer {
-                        path: root.to_owned(),
-                        found,
-                        known: STORE_FORMAT,
-                    });
+                    return Err(StoreError::Newer { path: root.to_owned(), found, known: STORE_FORMAT });
                 }
                 Ok(_) => {}
                 Err(_) => {
-                    return Err(StoreError::NotAStore {
-                        path: root.to_owned(),
-                        found: "version".to_owned(),
-                    });
+                    return Err(StoreError::NotAStore { path: root.to_owned(), found: "version".to_owned() });
                 }
             },
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 self.refuse_strangers()?;
                 // The version goes first: a folder with one is ours, however far the first start came.
                 disk::make_dir(&self.tmp())?;
-                failpoint("open-before-version")
-                    .map_err(|e| StoreError::io("write", &version, e))?;
-                disk::replace(
-                    &self.tmp(),
-                    &version,
-                    format!("{STORE_FORMAT}\n").as_bytes(),
-                    "version",
-                )?;
+                failpoint("open-before-version").map_err(|e| StoreError::io("write", &version, e))?;
+                disk::replace(&self.tmp(), &version, format!("{STORE_FORMAT}\n").as_bytes(), "version")?;
             }
             Err(e) => return Err(StoreError::io("read", &version, e)),
         }
@@ -238,18 +179,13 @@ impl Store {
     fn refuse_strangers(&self) -> Result<(), StoreError> {
         let root = self.root();
         for entry in fs::read_dir(root).map_err(|e| StoreError::io("read", root, e))? {
-            let name = entry
-                .map_err(|e| StoreError::io("read", root, e))?
-                .file_name();
+            let name = entry.map_err(|e| StoreError::io("read", root, e))?.file_name();
             // `lost+found` is in every fresh file system. `version` may have come meanwhile from another process.
             if name != "tmp" && name != "version" && name != "lost+found" {
                 let found = name.to_string_lossy().into_owned();
                 // Unless another process has just settled it.
                 if !root.join("version").exists() {
-                    return Err(StoreError::NotAStore {
-                        path: root.to_owned(),
-                        found,
-                    });
+                    return Err(StoreError::NotAStore { path: root.to_owned(), found });
                 }
             }
         }

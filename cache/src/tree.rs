@@ -30,11 +30,7 @@ pub struct TreeEntry {
 impl TreeEntry {
     /// The file as an object of its own.
     pub fn object(&self) -> Object {
-        Object {
-            digest: self.digest,
-            kind: ObjectKind::Blob,
-            size: self.size,
-        }
+        Object { digest: self.digest, kind: ObjectKind::Blob, size: self.size }
     }
 }
 
@@ -42,10 +38,7 @@ impl Store {
     /// The files of a tree, sorted by path. The listing is verified; the files are not looked at.
     pub fn tree(&self, digest: &Digest) -> Result<Vec<TreeEntry>, StoreError> {
         let bytes = self.read(digest)?;
-        decode(&bytes).map_err(|why| StoreError::Invalid {
-            what: format!("or read {} as a tree", digest.short()),
-            why,
-        })
+        decode(&bytes).map_err(|why| StoreError::Invalid { what: format!("or read {} as a tree", digest.short()), why })
     }
 }
 
@@ -53,9 +46,7 @@ impl Store {
 pub(crate) fn encode(entries: &[TreeEntry]) -> Vec<u8> {
     let mut bytes = HEAD.to_vec();
     for entry in entries {
-        bytes.extend_from_slice(
-            format!("{} {} {} ", entry.digest, entry.size, entry.path.len()).as_bytes(),
-        );
+        bytes.extend_from_slice(format!("{} {} {} ", entry.digest, entry.size, entry.path.len()).as_bytes());
         bytes.extend_from_slice(entry.path.as_bytes());
         bytes.push(b'\n');
     }
@@ -68,18 +59,12 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<TreeEntry>, String> {
     let mut rest = bytes.strip_prefix(HEAD).ok_or("it is not a listing")?;
     let mut entries: Vec<TreeEntry> = Vec::new();
     while !rest.is_empty() {
-        let digest = field(&mut rest)?
-            .parse::<Digest>()
-            .map_err(|e| e.to_string())?;
+        let digest = field(&mut rest)?.parse::<Digest>().map_err(|e| e.to_string())?;
         let size = number(field(&mut rest)?)?;
         let length = usize::try_from(number(field(&mut rest)?)?).map_err(|e| e.to_string())?;
         let (path, tail) = rest.split_at_checked(length).ok_or("a path is cut short")?;
-        rest = tail
-            .strip_prefix(b"\n")
-            .ok_or("a line does not end where it says")?;
-        let path = std::str::from_utf8(path)
-            .map_err(|_| "a path is not UTF-8")?
-            .to_owned();
+        rest = tail.strip_prefix(b"\n").ok_or("a line does not end where it says")?;
+        let path = std::str::from_utf8(path).map_err(|_| "a path is not UTF-8")?.to_owned();
         if path.split('/').any(|name| matches!(name, "" | "." | "..")) || path.contains('\0') {
             return Err(format!("`{path}` is not a plain relative path"));
         }
@@ -103,16 +88,11 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<TreeEntry>, String> {
 
 /// Bytes of the files, or nothing if the sum does not fit.
 pub(crate) fn total(entries: &[TreeEntry]) -> Option<u64> {
-    entries
-        .iter()
-        .try_fold(0_u64, |sum, entry| sum.checked_add(entry.size))
+    entries.iter().try_fold(0_u64, |sum, entry| sum.checked_add(entry.size))
 }
 
 fn field<'a>(rest: &mut &'a [u8]) -> Result<&'a str, String> {
-    let end = rest
-        .iter()
-        .position(|&b| b == b' ')
-        .ok_or("a line is cut short")?;
+    let end = rest.iter().position(|&b| b == b' ').ok_or("a line is cut short")?;
     let (word, tail) = rest.split_at(end);
     *rest = &tail[1..];
     std::str::from_utf8(word).map_err(|e| e.to_string())
@@ -133,25 +113,14 @@ mod tests {
     use proptest::prelude::*;
 
     fn entry(path: &str) -> TreeEntry {
-        TreeEntry {
-            path: path.to_owned(),
-            digest: Digest::of(path.as_bytes()),
-            size: path.len() as u64,
-        }
+        TreeEntry { path: path.to_owned(), digest: Digest::of(path.as_bytes()), size: path.len() as u64 }
     }
 
     #[test]
     fn listings_that_nobody_wrote_are_refused() {
-        for paths in [
-            &["../up"][..],
-            &["/etc/x"],
-            &["a//b"],
-            &["a/./b"],
-            &[""],
-            &["b", "a"],
-            &["a", "a"],
-            &["a", "a-b", "a/b"],
-        ] {
+        for paths in
+            [&["../up"][..], &["/etc/x"], &["a//b"], &["a/./b"], &[""], &["b", "a"], &["a", "a"], &["a", "a-b", "a/b"]]
+        {
             let entries: Vec<_> = paths.iter().map(|p| entry(p)).collect();
             assert!(decode(&encode(&entries)).is_err(), "{paths:?}");
         }

@@ -37,16 +37,9 @@ pub struct Share {
 impl Usage {
     /// Bytes of everything.
     pub fn bytes(&self) -> u64 {
-        [
-            self.blobs,
-            self.actions,
-            self.checkpoints,
-            self.work,
-            self.tmp,
-            self.damaged,
-        ]
-        .iter()
-        .fold(0, |sum, share| sum.saturating_add(share.bytes))
+        [self.blobs, self.actions, self.checkpoints, self.work, self.tmp, self.damaged]
+            .iter()
+            .fold(0, |sum, share| sum.saturating_add(share.bytes))
     }
 }
 
@@ -72,14 +65,8 @@ pub(crate) fn share(path: &Path) -> Share {
             .unwrap_or_default()
             .iter()
             .map(|p| share(p))
-            .fold(Share::default(), |a, b| Share {
-                files: a.files + b.files,
-                bytes: a.bytes.saturating_add(b.bytes),
-            }),
-        Ok(meta) => Share {
-            files: 1,
-            bytes: meta.len(),
-        },
+            .fold(Share::default(), |a, b| Share { files: a.files + b.files, bytes: a.bytes.saturating_add(b.bytes) }),
+        Ok(meta) => Share { files: 1, bytes: meta.len() },
         Err(_) => Share::default(),
     }
 }

@@ -46,26 +46,16 @@ impl Store {
         report.actions = records.len() as u64;
         self.verify_blobs(deep, &mut report)?;
         for record in &records {
-            let mut broken = record
-                .outputs
-                .iter()
-                .filter(|(_, output)| !self.present(&output.object));
+            let mut broken = record.outputs.iter().filter(|(_, output)| !self.present(&output.object));
             if let Some((port, output)) = broken.next() {
                 let path = self.action_path(&record.key, 1);
-                let what = format!(
-                    "its output `{port}` ({}) is missing or damaged",
-                    output.object.digest.short()
-                );
+                let what = format!("its output `{port}` ({}) is missing or damaged", output.object.digest.short());
                 let aside = self.set_aside(&path);
                 self.warn(&path, what, aside);
             }
         }
         for dir in list(&self.folder("checkpoints"))? {
-            let Some(lineage) = dir
-                .file_name()
-                .and_then(|n| n.to_str())
-                .and_then(|n| n.parse().ok())
-            else {
+            let Some(lineage) = dir.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse().ok()) else {
                 continue;
             };
             report.checkpoints += self.checkpoints(&lineage).verify(deep)?;
@@ -73,11 +63,7 @@ impl Store {
         let found = self.warnings();
         report.damage = found
             .iter()
-            .map(|w| Damage {
-                path: w.path.clone(),
-                what: w.what.clone(),
-                aside: w.aside.clone(),
-            })
+            .map(|w| Damage { path: w.path.clone(), what: w.what.clone(), aside: w.aside.clone() })
             .collect();
         // They stay warnings for whoever listens to those.
         for w in before.into_iter().chain(found) {
@@ -105,11 +91,7 @@ impl Store {
     pub(crate) fn blobs(&self) -> Result<BTreeMap<Digest, u64>, StoreError> {
         let mut blobs = BTreeMap::new();
         for shard in list(&self.folder("blobs"))? {
-            let prefix = shard
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
+            let prefix = shard.file_name().unwrap_or_default().to_string_lossy().into_owned();
             for path in list(&shard)? {
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
                 let Ok(digest) = format!("{prefix}{name}").parse::<Digest>() else {

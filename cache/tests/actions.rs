@@ -13,24 +13,14 @@ use proptest::prelude::*;
 #[test]
 fn the_first_result_stays_pinned() {
     let (_dir, store) = store();
-    let (a, b) = (
-        store.put_bytes(b"a").unwrap(),
-        store.put_bytes(b"b").unwrap(),
-    );
-    let (log1, log2) = (
-        store.put_bytes(b"log 1").unwrap(),
-        store.put_bytes(b"log 2").unwrap(),
-    );
+    let (a, b) = (store.put_bytes(b"a").unwrap(), store.put_bytes(b"b").unwrap());
+    let (log1, log2) = (store.put_bytes(b"log 1").unwrap(), store.put_bytes(b"log 2").unwrap());
     let first = record(b"k", &[("out", a, true), ("log", log1, false)], 1.5);
     assert_eq!(store.action(&first.key).unwrap(), None);
     assert_eq!(store.publish(&first).unwrap(), Published::New);
     assert_eq!(store.action(&first.key).unwrap().as_ref(), Some(&first));
     let again = record(b"k", &[("out", a, true), ("log", log2, false)], 2.0);
-    assert_eq!(
-        store.publish(&again).unwrap(),
-        Published::Same,
-        "a log means nothing"
-    );
+    assert_eq!(store.publish(&again).unwrap(), Published::Same, "a log means nothing");
     let other = record(b"k", &[("out", b, true), ("log", log1, false)], 1.0);
     assert_eq!(store.publish(&other).unwrap(), Published::Attempt(2));
     assert_eq!(store.publish(&other).unwrap(), Published::Attempt(2));
@@ -55,10 +45,7 @@ fn a_torn_record_is_none_and_kept_aside() {
         assert_eq!(store.action(&one.key).unwrap(), None, "cut at {cut}");
         let warnings = store.warnings();
         assert_eq!(warnings.len(), 1);
-        assert_eq!(
-            fs::read(warnings[0].aside.as_ref().unwrap()).unwrap(),
-            whole[..cut]
-        );
+        assert_eq!(fs::read(warnings[0].aside.as_ref().unwrap()).unwrap(), whole[..cut]);
         assert!(!path.exists());
     }
     // A record under another key's name.
@@ -75,17 +62,11 @@ fn records_that_promise_what_is_not_there() {
     let a = store.put_bytes(b"a").unwrap();
     let mut lost = record(b"k", &[("out", a, true)], 1.0);
     lost.seconds = f64::NAN;
-    assert!(matches!(
-        store.publish(&lost),
-        Err(StoreError::Invalid { .. })
-    ));
+    assert!(matches!(store.publish(&lost), Err(StoreError::Invalid { .. })));
     lost.seconds = 1.0;
     store.publish(&lost).unwrap();
     fs::remove_file(blob(&store, &a.digest)).unwrap();
-    assert!(matches!(
-        store.publish(&lost),
-        Err(StoreError::Invalid { .. })
-    ));
+    assert!(matches!(store.publish(&lost), Err(StoreError::Invalid { .. })));
     // The re-run made something else: it must hit from now on.
     let healed = record(b"k", &[("out", store.put_bytes(b"b").unwrap(), true)], 1.0);
     assert_eq!(store.publish(&healed).unwrap(), Published::New);
@@ -98,42 +79,22 @@ fn verify_turns_a_broken_hit_into_a_run() {
     let (dir, store) = store();
     let tree = dir.path().join("tree");
     write(&tree.join("x/y"), b"good bytes");
-    let whole = record(
-        b"whole",
-        &[("out", store.put_bytes(b"w").unwrap(), true)],
-        1.0,
-    );
-    let broken = record(
-        b"broken",
-        &[("out", store.put_path(&tree).unwrap(), true)],
-        1.0,
-    );
+    let whole = record(b"whole", &[("out", store.put_bytes(b"w").unwrap(), true)], 1.0);
+    let broken = record(b"broken", &[("out", store.put_path(&tree).unwrap(), true)], 1.0);
     store.publish(&whole).unwrap();
     store.publish(&broken).unwrap();
     assert_eq!(store.verify(true).unwrap().damage, []);
     damage(&blob(&store, &Digest::of(b"good bytes")), b"evil bytes");
-    assert_eq!(
-        store.verify(false).unwrap().damage,
-        [],
-        "sizes alone cannot tell"
-    );
+    assert_eq!(store.verify(false).unwrap().damage, [], "sizes alone cannot tell");
     let report = store.verify(true).unwrap();
-    assert_eq!(
-        (report.actions, report.blobs, report.damage.len()),
-        (2, 3, 2),
-        "{report:?}"
-    );
+    assert_eq!((report.actions, report.blobs, report.damage.len()), (2, 3, 2), "{report:?}");
     assert_eq!(store.action(&broken.key).unwrap(), None);
     assert_eq!(store.action(&whole.key).unwrap(), Some(whole));
     assert_eq!(store.verify(true).unwrap().damage, []);
 }
 
 fn all_of(plan: Gc) -> Gc {
-    Gc {
-        dry_run: false,
-        grace: Duration::ZERO,
-        ..plan
-    }
+    Gc { dry_run: false, grace: Duration::ZERO, ..plan }
 }
 
 #[test]
@@ -150,48 +111,21 @@ fn gc_evicts_what_costs_least_to_compute_again() {
     let orphan = put(b"5", 1000);
     store.pin("paper-table.1", &pinned.key).unwrap();
     let keep = BTreeSet::from([named.key]);
-    let plan = Gc {
-        budget_bytes: Some(3000),
-        keep,
-        ..Gc::default()
-    };
+    let plan = Gc { budget_bytes: Some(3000), keep, ..Gc::default() };
     // Dry by default, and the young are safe.
     let report = store.gc(&plan).unwrap();
-    assert!(
-        report.dry_run && report.evicted.is_empty() && report.swept_blobs == 0,
-        "{report:?}"
-    );
-    let dry = store
-        .gc(&Gc {
-            grace: Duration::ZERO,
-            ..plan.clone()
-        })
-        .unwrap();
+    assert!(report.dry_run && report.evicted.is_empty() && report.swept_blobs == 0, "{report:?}");
+    let dry = store.gc(&Gc { grace: Duration::ZERO, ..plan.clone() }).unwrap();
     assert!(store.present(&orphan));
     let report = store.gc(&all_of(plan.clone())).unwrap();
-    assert_eq!(
-        (&report.evicted, report.after_bytes),
-        (&dry.evicted, dry.after_bytes)
-    );
-    assert_eq!(
-        (
-            report.before_bytes,
-            report.after_bytes,
-            report.within_budget
-        ),
-        (5000, 3000, true)
-    );
+    assert_eq!((&report.evicted, report.after_bytes), (&dry.evicted, dry.after_bytes));
+    assert_eq!((report.before_bytes, report.after_bytes, report.within_budget), (5000, 3000, true));
     let evicted: Vec<_> = report.evicted.iter().map(|e| (e.kind, e.digest)).collect();
     assert_eq!(evicted, [(EvictedKind::Action, cheap.key)]);
     assert_eq!(store.usage().blobs.bytes, 3000);
     assert_eq!(store.action(&cheap.key).unwrap(), None);
     // Nothing but the roots is left, and they stay whatever the budget.
-    let report = store
-        .gc(&all_of(Gc {
-            budget_bytes: Some(0),
-            ..plan
-        }))
-        .unwrap();
+    let report = store.gc(&all_of(Gc { budget_bytes: Some(0), ..plan })).unwrap();
     assert!(!report.within_budget);
     for one in [&pinned, &named] {
         store.check(&one.outputs["out"].object).unwrap();
@@ -207,10 +141,7 @@ fn gc_evicts_what_costs_least_to_compute_again() {
 fn gc_waits_for_no_one_and_sweeps_under_no_one() {
     let (_dir, store) = store();
     let user = store.shared().unwrap();
-    assert!(matches!(
-        store.gc(&all_of(Gc::default())),
-        Err(StoreError::InUse { .. })
-    ));
+    assert!(matches!(store.gc(&all_of(Gc::default())), Err(StoreError::InUse { .. })));
     assert!(store.try_exclusive().unwrap().is_none());
     store.gc(&Gc::default()).unwrap();
     drop(user);
@@ -230,10 +161,7 @@ fn gc_refuses_what_it_cannot_read() {
     let (_dir, store) = store();
     let out = store.put_bytes(b"out").unwrap();
     fs::write(store.root().join("pins/torn"), "").unwrap();
-    assert!(matches!(
-        store.gc(&all_of(Gc::default())),
-        Err(StoreError::Invalid { .. })
-    ));
+    assert!(matches!(store.gc(&all_of(Gc::default())), Err(StoreError::Invalid { .. })));
     assert!(store.present(&out));
     for bad in ["", "../up", ".hidden", "a/b", "a b"] {
         assert!(store.pin(bad, &out.digest).is_err(), "{bad}");
@@ -242,15 +170,7 @@ fn gc_refuses_what_it_cannot_read() {
 
 /// A few actions over a few shared blobs, some of them trees.
 fn world() -> impl Strategy<Value = Vec<(Vec<u8>, bool, bool, f64)>> {
-    proptest::collection::vec(
-        (
-            proptest::collection::vec(0..6_u8, 1..4),
-            any::<bool>(),
-            any::<bool>(),
-            0.0..9.0,
-        ),
-        1..7,
-    )
+    proptest::collection::vec((proptest::collection::vec(0..6_u8, 1..4), any::<bool>(), any::<bool>(), 0.0..9.0), 1..7)
 }
 
 proptest! {
@@ -291,9 +211,6 @@ proptest! {
 }
 
 fn whole(store: &Store, one: &opdflow_cache::ActionRecord) -> Result<(), TestCaseError> {
-    prop_assert!(
-        store.check(&one.outputs["out"].object).is_ok(),
-        "a record outlived its blobs"
-    );
+    prop_assert!(store.check(&one.outputs["out"].object).is_ok(), "a record outlived its blobs");
     Ok(())
 }

@@ -36,16 +36,10 @@ fn the_last_two_are_kept() {
     let head = checkpoints.head().unwrap().unwrap();
     assert_eq!(fs::read(head.path.join("weights")).unwrap(), b"30");
     let names: Vec<_> = head.files.iter().map(|f| f.path.as_str()).collect();
-    assert_eq!(
-        (names, head.elapsed_seconds),
-        (vec!["optimiser/m", "weights"], 15.0)
-    );
+    assert_eq!((names, head.elapsed_seconds), (vec!["optimiser/m", "weights"], 15.0));
     assert_eq!(checkpoints.at_most(29).unwrap().unwrap().step, 20);
     assert_eq!(checkpoints.at_most(19).unwrap(), None);
-    assert_eq!(
-        store.checkpoints(&Digest::of(b"another")).head().unwrap(),
-        None
-    );
+    assert_eq!(store.checkpoints(&Digest::of(b"another")).head().unwrap(), None);
 }
 
 #[test]
@@ -104,20 +98,13 @@ fn what_breaks_off_leaves_no_trace() {
     });
     assert!(matches!(failed, Err(SaveError::Write(e)) if e.to_string() == "out of memory"));
     let never = |_: &Path| -> Result<(), Infallible> { Ok(()) };
-    assert!(matches!(
-        checkpoints.save(20, f64::NAN, 2, never),
-        Err(SaveError::Store(_))
-    ));
+    assert!(matches!(checkpoints.save(20, f64::NAN, 2, never), Err(SaveError::Store(_))));
     // What a kill would leave.
     let dir = head.path.parent().unwrap().parent().unwrap();
     write(&dir.join("part-torn/files/weights"), b"to");
     assert_eq!(checkpoints.head().unwrap(), Some(head.clone()));
     save(&checkpoints, 20, "20");
-    let mut names: Vec<_> = fs::read_dir(dir)
-        .unwrap()
-        .flatten()
-        .map(|e| e.file_name())
-        .collect();
+    let mut names: Vec<_> = fs::read_dir(dir).unwrap().flatten().map(|e| e.file_name()).collect();
     names.sort();
     assert_eq!(names, ["lock", "step-0000000010", "step-0000000020"]);
     assert_eq!(store.verify(true).unwrap().checkpoints, 2);

@@ -49,20 +49,14 @@ fn child() {
 
 fn start(store: &Store, task: &str) -> (Child, BufReader<ChildStdout>) {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command
-        .args(["--exact", "child", "--nocapture"])
-        .env(ROOT, store.root())
-        .env(TASK, task);
+    command.args(["--exact", "child", "--nocapture"]).env(ROOT, store.root()).env(TASK, task);
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let out = BufReader::new(child.stdout.take().unwrap());
     (child, out)
 }
 
 fn heard(out: &mut BufReader<ChildStdout>, word: &str) {
-    assert!(
-        out.lines().map_while(Result::ok).any(|line| line == word),
-        "the child never said `{word}`"
-    );
+    assert!(out.lines().map_while(Result::ok).any(|line| line == word), "the child never said `{word}`");
 }
 
 #[test]
@@ -75,12 +69,7 @@ fn a_lease_dies_with_its_process() {
     assert!(store.try_lease(&key).unwrap().is_none());
     let seen = store.lease_holder(&key).unwrap();
     assert_eq!((seen.pid, seen.note.as_str()), (holder.id(), "step 3 of 9"));
-    assert!(
-        store
-            .try_lease(&Digest::of(b"another key"))
-            .unwrap()
-            .is_some()
-    );
+    assert!(store.try_lease(&Digest::of(b"another key")).unwrap().is_some());
     let (mut waiter, mut waiting) = start(&store, "wait");
     heard(&mut waiting, "ready");
     std::thread::sleep(Duration::from_millis(50));
@@ -89,16 +78,9 @@ fn a_lease_dies_with_its_process() {
     holder.wait().unwrap();
     heard(&mut waiting, "got it");
     waiter.wait().unwrap();
-    assert_eq!(
-        store.lease_holder(&key),
-        None,
-        "what the dead one wrote is not believed"
-    );
+    assert_eq!(store.lease_holder(&key), None, "what the dead one wrote is not believed");
     let lease = store.try_lease(&key).unwrap().unwrap();
-    assert!(
-        store.try_lease(&key).unwrap().is_none(),
-        "not twice in one process either"
-    );
+    assert!(store.try_lease(&key).unwrap().is_none(), "not twice in one process either");
     assert_eq!(store.lease_holder(&key).unwrap().pid, std::process::id());
     drop(lease);
     assert_eq!(store.lease_holder(&key), None);

@@ -15,33 +15,17 @@ use proptest::prelude::*;
 fn bytes() {
     let (dir, store) = store();
     let object = store.put_bytes(b"weights").unwrap();
-    assert_eq!(
-        object,
-        Object {
-            digest: Digest::of(b"weights"),
-            kind: ObjectKind::Blob,
-            size: 7
-        }
-    );
+    assert_eq!(object, Object { digest: Digest::of(b"weights"), kind: ObjectKind::Blob, size: 7 });
     assert!(store.present(&object));
     store.check(&object).unwrap();
     assert_eq!(store.read(&object.digest).unwrap(), b"weights");
     let dest = dir.path().join("a/b/out");
     store.place(&object, &dest).unwrap();
     assert_eq!(fs::read(&dest).unwrap(), b"weights");
-    assert!(matches!(
-        store.place(&object, &dest),
-        Err(StoreError::Exists { .. })
-    ));
-    let nothing = Object {
-        digest: Digest::of(b"never"),
-        ..object
-    };
+    assert!(matches!(store.place(&object, &dest), Err(StoreError::Exists { .. })));
+    let nothing = Object { digest: Digest::of(b"never"), ..object };
     assert!(!store.present(&nothing));
-    assert!(matches!(
-        store.read(&nothing.digest),
-        Err(StoreError::Missing { .. })
-    ));
+    assert!(matches!(store.read(&nothing.digest), Err(StoreError::Missing { .. })));
     assert!(store.warnings().is_empty());
 }
 
@@ -53,10 +37,7 @@ fn a_big_file_and_an_empty_one() {
         let path = dir.path().join(format!("in-{size}"));
         write(&path, &bytes);
         let object = store.put_path(&path).unwrap();
-        assert_eq!(
-            (object.digest, object.size),
-            (Digest::of(&bytes), size as u64)
-        );
+        assert_eq!((object.digest, object.size), (Digest::of(&bytes), size as u64));
         assert_eq!(store.put_path(&path).unwrap(), object);
         let out = dir.path().join(format!("out-{size}"));
         store.place(&object, &out).unwrap();
@@ -72,10 +53,7 @@ fn what_is_given_out_is_a_copy_of_its_own() {
     store.place(&object, &dest).unwrap();
     fs::write(&dest, b"scribble").unwrap();
     assert_eq!(store.read(&object.digest).unwrap(), b"base");
-    let mode = fs::metadata(blob(&store, &object.digest))
-        .unwrap()
-        .permissions()
-        .mode();
+    let mode = fs::metadata(blob(&store, &object.digest)).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o444);
 }
 
@@ -89,36 +67,21 @@ fn a_tree_is_its_files_and_nothing_else() {
     }
     for (name, text) in files.iter().rev() {
         write(&two.join(name), text.as_bytes());
-        let file = fs::File::options()
-            .write(true)
-            .open(two.join(name))
-            .unwrap();
-        file.set_modified(SystemTime::now() - Duration::from_secs(1 << 20))
-            .unwrap();
+        let file = fs::File::options().write(true).open(two.join(name)).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(1 << 20)).unwrap();
     }
     fs::set_permissions(two.join("a"), fs::Permissions::from_mode(0o600)).unwrap();
     let object = store.put_path(&one).unwrap();
     assert_eq!(object, store.put_path(&two).unwrap());
     assert_eq!((object.kind, object.size), (ObjectKind::Tree, 4));
-    let names: Vec<_> = store
-        .tree(&object.digest)
-        .unwrap()
-        .into_iter()
-        .map(|e| e.path)
-        .collect();
+    let names: Vec<_> = store.tree(&object.digest).unwrap().into_iter().map(|e| e.path).collect();
     assert_eq!(names, ["a", "b-d", "b/c.txt", "b/e/f"]);
     fs::rename(two.join("a"), two.join("z")).unwrap();
     assert_ne!(object.digest, store.put_path(&two).unwrap().digest);
     let dest = dir.path().join("out");
     fs::create_dir(&dest).unwrap();
-    assert!(
-        matches!(store.place(&object, &dest), Err(StoreError::Exists { .. })),
-        "not even into an empty folder"
-    );
-    assert!(matches!(
-        store.tree(&store.put_bytes(b"x").unwrap().digest),
-        Err(StoreError::Invalid { .. })
-    ));
+    assert!(matches!(store.place(&object, &dest), Err(StoreError::Exists { .. })), "not even into an empty folder");
+    assert!(matches!(store.tree(&store.put_bytes(b"x").unwrap().digest), Err(StoreError::Invalid { .. })));
 }
 
 #[test]
@@ -127,20 +90,12 @@ fn links_and_pipes_are_refused() {
     let tree = dir.path().join("tree");
     write(&tree.join("real"), b"x");
     symlink("real", tree.join("link")).unwrap();
-    let Err(StoreError::Special { path, what }) = store.put_path(&tree) else {
-        panic!("not refused")
-    };
+    let Err(StoreError::Special { path, what }) = store.put_path(&tree) else { panic!("not refused") };
     assert_eq!((path, what), (tree.join("link"), "symbolic link"));
-    assert!(matches!(
-        store.put_path(&tree.join("link")),
-        Err(StoreError::Special { .. })
-    ));
+    assert!(matches!(store.put_path(&tree.join("link")), Err(StoreError::Special { .. })));
     fs::remove_file(tree.join("link")).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(tree.join("socket")).unwrap();
-    assert!(matches!(
-        store.put_path(&tree),
-        Err(StoreError::Special { what: "socket", .. })
-    ));
+    assert!(matches!(store.put_path(&tree), Err(StoreError::Special { what: "socket", .. })));
     assert!(store.put_path(&dir.path().join("nothing")).is_err());
 }
 
@@ -158,21 +113,14 @@ fn tampered_bytes_are_never_served() {
         let path = blob(&store, &object.digest);
         damage(&path, b"the truty");
         let dest = dir.path().join("dest");
-        let Err(StoreError::Damaged {
-            aside: Some(aside), ..
-        }) = reading(&store, &object, &dest)
-        else {
+        let Err(StoreError::Damaged { aside: Some(aside), .. }) = reading(&store, &object, &dest) else {
             panic!("served")
         };
         assert_eq!(fs::read(aside).unwrap(), b"the truty", "kept for a look");
         assert!(!dest.exists() && !store.present(&object));
         assert_eq!(store.warnings().len(), 1);
     }
-    let left: Vec<_> = fs::read_dir(dir.path())
-        .unwrap()
-        .flatten()
-        .map(|e| e.file_name())
-        .collect();
+    let left: Vec<_> = fs::read_dir(dir.path()).unwrap().flatten().map(|e| e.file_name()).collect();
     assert_eq!(left, ["store"], "nothing half-placed is left");
 }
 
@@ -204,10 +152,7 @@ fn a_tree_with_a_lost_or_damaged_file_is_not_present() {
     assert!(store.check(&object).is_err_and(|e| e.is_lost()));
     assert_eq!(store.put_path(&tree).unwrap(), object);
     store.check(&object).unwrap();
-    assert!(
-        !store.present(&Object { size: 5, ..object }),
-        "a record with a wrong size"
-    );
+    assert!(!store.present(&Object { size: 5, ..object }), "a record with a wrong size");
 }
 
 #[test]
@@ -217,23 +162,11 @@ fn opening() {
     assert!(root.join("CACHEDIR.TAG").exists());
     Store::open(&root).unwrap();
     fs::write(root.join("version"), "99\n").unwrap();
-    assert!(matches!(
-        Store::open(&root),
-        Err(StoreError::Newer {
-            found: 99,
-            known: 1,
-            ..
-        })
-    ));
+    assert!(matches!(Store::open(&root), Err(StoreError::Newer { found: 99, known: 1, .. })));
     let home = dir.path().join("home");
     write(&home.join("thesis.tex"), b"years of work");
-    let Err(e) = Store::open(&home) else {
-        panic!("opened a stranger's folder")
-    };
-    assert!(
-        e.to_string().contains("thesis.tex") && e.to_string().contains("OPDFLOW_STORE"),
-        "{e}"
-    );
+    let Err(e) = Store::open(&home) else { panic!("opened a stranger's folder") };
+    assert!(e.to_string().contains("thesis.tex") && e.to_string().contains("OPDFLOW_STORE"), "{e}");
     assert_eq!(fs::read_dir(&home).unwrap().count(), 1);
     // An interrupted first start is taken up.
     let fresh = dir.path().join("fresh");
@@ -246,15 +179,8 @@ fn an_unwritable_place_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     fs::write(&file, b"").unwrap();
-    for root in [
-        file.join("store"),
-        file.clone(),
-        "/proc/store".into(),
-        "/proc/self/a/b".into(),
-    ] {
-        let Err(e) = Store::open(&root) else {
-            panic!("{} opened", root.display())
-        };
+    for root in [file.join("store"), file.clone(), "/proc/store".into(), "/proc/self/a/b".into()] {
+        let Err(e) = Store::open(&root) else { panic!("{} opened", root.display()) };
         assert!(matches!(e, StoreError::Unwritable { .. }), "{e:?}");
         assert!(e.to_string().contains("OPDFLOW_STORE"), "{e}");
     }

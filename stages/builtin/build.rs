@@ -15,10 +15,13 @@ fn main() {
     let mut found = Vec::new();
     files(&root, &mut found);
     found.sort();
-    let mut code = String::from("/// The files of the miniature: path below its folder, and bytes.\nstatic MINI: &[(&str, &[u8])] = &[\n");
+    let mut code = String::from(
+        "/// The files of the miniature: path below its folder, and bytes.\nstatic MINI: &[(&str, &[u8])] = &[\n",
+    );
     for path in &found {
         let relative = path.strip_prefix(&root).expect("below the root");
-        writeln!(code, "    ({:?}, include_bytes!({:?})),", relative.to_string_lossy(), path.to_string_lossy()).expect("a string");
+        writeln!(code, "    ({:?}, include_bytes!({:?})),", relative.to_string_lossy(), path.to_string_lossy())
+            .expect("a string");
     }
     code.push_str("];\n");
     let out = PathBuf::from(std::env::var("OUT_DIR").expect("cargo sets it")).join("mini.rs");

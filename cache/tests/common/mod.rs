@@ -27,11 +27,7 @@ pub fn blob(store: &Store, digest: &Digest) -> PathBuf {
 
 pub fn action_file(store: &Store, key: &Digest) -> PathBuf {
     let text = key.to_string();
-    store
-        .root()
-        .join("actions")
-        .join(&text[..2])
-        .join(format!("{text}.json"))
+    store.root().join("actions").join(&text[..2]).join(format!("{text}.json"))
 }
 
 /// Overwrites a read-only file in place, as a failing disk would.
@@ -43,14 +39,7 @@ pub fn damage(path: &Path, bytes: &[u8]) {
 pub fn record(key: &[u8], outputs: &[(&str, Object, bool)], seconds: f64) -> ActionRecord {
     let output = |(port, object, semantic): &(&str, Object, bool)| {
         let port_type = "file".to_owned();
-        (
-            (*port).to_owned(),
-            Output {
-                object: *object,
-                port_type,
-                semantic: *semantic,
-            },
-        )
+        ((*port).to_owned(), Output { object: *object, port_type, semantic: *semantic })
     };
     ActionRecord {
         format: RECORD_FORMAT,

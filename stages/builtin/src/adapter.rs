@@ -45,7 +45,8 @@ impl Shape {
     pub fn fresh(&self, studio: &Studio, seed: u64) -> Result<Lora> {
         let config = LoraConfig { rank: self.rank, alpha: self.alpha, targets: self.targets.clone() };
         let model = &studio.pipeline.transformer;
-        Lora::init(&config, &model.linears(), seed, studio.canvas.device).map_err(|e| Fault::user(format!("{e:#}")).into())
+        Lora::init(&config, &model.linears(), seed, studio.canvas.device)
+            .map_err(|e| Fault::user(format!("{e:#}")).into())
     }
 }
 
@@ -55,8 +56,12 @@ impl Shape {
 /// A value that is not finite; the disk is full.
 pub fn save(lora: &Lora, values: &[Tensor], base: Digest, folder: &Path) -> Result<()> {
     // Gradients are watched on the way; the last step of all can still overflow.
-    if let Some(((name, _), _)) = lora.named().iter().zip(values).find(|(_, v)| !bool::try_from(v.isfinite().all()).unwrap_or(false)) {
-        return Err(Fault::not_finite(format!("the adapter's tensor `{name}` is not finite")).help("lower the learning rate, or clip harder").into());
+    if let Some(((name, _), _)) =
+        lora.named().iter().zip(values).find(|(_, v)| !bool::try_from(v.isfinite().all()).unwrap_or(false))
+    {
+        return Err(Fault::not_finite(format!("the adapter's tensor `{name}` is not finite"))
+            .help("lower the learning rate, or clip harder")
+            .into());
     }
     let copy = lora.detached();
     no_grad(|| copy.parameters().iter_mut().zip(values).for_each(|(mine, value)| mine.copy_(value)));
@@ -74,13 +79,16 @@ pub fn load(folder: &Path, studio: &Studio, port: &str) -> Result<Lora> {
         let origin: Origin = serde_json::from_str(&text).with_context(|| folder.join(ORIGIN).display().to_string())?;
         if origin.base != studio.base {
             let fault = Fault::user(format!(
-                "the adapter on `{port}` was trained on base {}, but the base here is {}", origin.base.short(), studio.base.short()
+                "the adapter on `{port}` was trained on base {}, but the base here is {}",
+                origin.base.short(),
+                studio.base.short()
             ));
             return Err(fault.help("give the stage the base that the adapter was trained on").into());
         }
     }
     let model = &studio.pipeline.transformer;
-    Lora::load(folder, &model.linears(), studio.canvas.device).map_err(|e| Fault::user(format!("the adapter on `{port}`: {e:#}")).into())
+    Lora::load(folder, &model.linears(), studio.canvas.device)
+        .map_err(|e| Fault::user(format!("the adapter on `{port}`: {e:#}")).into())
 }
 
 /// Reads the adapter on an input port.

@@ -31,7 +31,10 @@ impl Stage for BaseModel {
             about: "A model folder in diffusers layout: the miniature that is part of the program, or your own.",
             inputs: &[],
             outputs: const { &[Output::new("model", "model", "the folder")] },
-            params: &[ParamDoc { name: "source", about: "`bundled:mini`, or a folder relative to the recipe; the key holds its content, not its path" }],
+            params: &[ParamDoc {
+                name: "source",
+                about: "`bundled:mini`, or a folder relative to the recipe; the key holds its content, not its path",
+            }],
             outside_key: &["source"],
             seeded: false,
             numeric: false,
@@ -41,14 +44,20 @@ impl Stage for BaseModel {
     fn assets(&self, params: &Params, folder: &Path) -> Result<Vec<Asset>, ParamFault> {
         let digest = if let Some(bundle) = bundle::named(&params.source) {
             if !bundle.is_whole() {
-                return Err(ParamFault::new("source", "this build holds the miniature's layout but not its weights").help("run recipes/mini_base.yaml to make them"));
+                return Err(ParamFault::new("source", "this build holds the miniature's layout but not its weights")
+                    .help("run recipes/mini_base.yaml to make them"));
             }
             bundle.digest()
         } else if let Some(name) = params.source.strip_prefix("bundled:") {
-            return Err(ParamFault::new("source", format!("nothing is bundled as `{name}`")).help("there is `bundled:mini`"));
+            return Err(
+                ParamFault::new("source", format!("nothing is bundled as `{name}`")).help("there is `bundled:mini`")
+            );
         } else {
             let path = folder.join(&params.source);
-            digest(&path).map_err(|e| ParamFault::new("source", format!("{e:#}")).help("expected a folder in diffusers layout, relative to the recipe"))?
+            digest(&path).map_err(|e| {
+                ParamFault::new("source", format!("{e:#}"))
+                    .help("expected a folder in diffusers layout, relative to the recipe")
+            })?
         };
         Ok(vec![Asset { name: "model".to_owned(), digest }])
     }
@@ -84,7 +93,11 @@ fn check(folder: &Path) -> Result<()> {
 /// Digest of a folder by content.
 fn digest(folder: &Path) -> Result<Digest> {
     let files = bundle::files_below(folder)?;
-    anyhow::ensure!(files.iter().any(|f| f == Path::new("model_index.json")), "{} has no model_index.json", folder.display());
+    anyhow::ensure!(
+        files.iter().any(|f| f == Path::new("model_index.json")),
+        "{} has no model_index.json",
+        folder.display()
+    );
     let listed = files
         .into_par_iter()
         .map(|relative| {

@@ -63,16 +63,29 @@ impl Stage for Distill {
             kind: "distill",
             semantics: 1,
             about: "DiffusionOPD: the student samples, and at every state it visits it is pulled to the step that the task's teacher would take. One optimiser step for each full round over all teachers.",
-            inputs: const { &[
-                Input::one("base", &["model"], "the base that student and teachers share"),
-                Input::many("teachers", &["lora"], "adapters by task"),
-                Input::many("prompts", &["prompts"], "training prompts by task; the same names"),
-            ] },
-            outputs: const { &[Output::new("lora", "lora", "the student (averaged weights)"), Output::side("timing", "timing", "seconds of training")] },
+            inputs: const {
+                &[
+                    Input::one("base", &["model"], "the base that student and teachers share"),
+                    Input::many("teachers", &["lora"], "adapters by task"),
+                    Input::many("prompts", &["prompts"], "training prompts by task; the same names"),
+                ]
+            },
+            outputs: const {
+                &[
+                    Output::new("lora", "lora", "the student (averaged weights)"),
+                    Output::side("timing", "timing", "seconds of training"),
+                ]
+            },
             params: &[
-                ParamDoc { name: "rounds", about: "optimiser steps, each after every task was visited once; a longer run continues a shorter one" },
+                ParamDoc {
+                    name: "rounds",
+                    about: "optimiser steps, each after every task was visited once; a longer run continues a shorter one",
+                },
                 ParamDoc { name: "objective", about: "`closed_form_kl`" },
-                ParamDoc { name: "rollout", about: "`{solver, steps, prompts, guidance, matching}`: the student's sampling; `prompts` is the number of each task in a round; `matching` is `mean` or `velocity`" },
+                ParamDoc {
+                    name: "rollout",
+                    about: "`{solver, steps, prompts, guidance, matching}`: the student's sampling; `prompts` is the number of each task in a round; `matching` is `mean` or `velocity`",
+                },
                 ParamDoc { name: "teacher_guidance", about: "guidance scale of each teacher by task; 1 if absent" },
                 ParamDoc { name: "lora", about: "`{rank, alpha, targets}` of the student" },
                 ParamDoc { name: "optimiser", about: "AdamW: `{lr, beta1, beta2, weight_decay, eps, clip}`" },
@@ -89,11 +102,19 @@ impl Stage for Distill {
     }
 
     fn check(&self, params: &Params) -> Vec<ParamFault> {
-        let mut faults: Vec<ParamFault> = params.rollout.solver.fault().into_iter().map(|f| ParamFault::new("rollout.solver", f)).collect();
+        let mut faults: Vec<ParamFault> =
+            params.rollout.solver.fault().into_iter().map(|f| ParamFault::new("rollout.solver", f)).collect();
         if params.rollout.solver == (opdflow_flow::Solver::Dpm { order: 2 }) {
-            faults.push(ParamFault::new("rollout.solver", "a second-order step has no mean of its own to match").help("use `dpm: {order: 1}` or `flow`"));
+            faults.push(
+                ParamFault::new("rollout.solver", "a second-order step has no mean of its own to match")
+                    .help("use `dpm: {order: 1}` or `flow`"),
+            );
         }
-        for (name, value) in [("rounds", params.rounds), ("rollout.prompts", params.rollout.prompts as u64), ("rollout.steps", params.rollout.steps as u64)] {
+        for (name, value) in [
+            ("rounds", params.rounds),
+            ("rollout.prompts", params.rollout.prompts as u64),
+            ("rollout.steps", params.rollout.steps as u64),
+        ] {
             if value == 0 {
                 faults.push(ParamFault::new(name, format!("`{name}` is 0, expected at least 1")));
             }
@@ -112,18 +133,34 @@ impl Stage for Distill {
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
         let names = context.names("teachers");
         if names != context.names("prompts") {
-            let fault = Fault::user(format!("teachers are {}, but prompts are {}", names.join(", "), context.names("prompts").join(", ")));
+            let fault = Fault::user(format!(
+                "teachers are {}, but prompts are {}",
+                names.join(", "),
+                context.names("prompts").join(", ")
+            ));
             return Err(fault.help("give `teachers` and `prompts` the same names").into());
         }
         if let Some(unknown) = params.teacher_guidance.keys().find(|n| !names.contains(n)) {
-            return Err(Fault::user(format!("`teacher_guidance.{unknown}` names no teacher")).help(format!("teachers are {}", names.join(", "))).into());
+            return Err(Fault::user(format!("`teacher_guidance.{unknown}` names no teacher"))
+                .help(format!("teachers are {}", names.join(", ")))
+                .into());
         }
         let studio = Studio::open(context, "base", params.micro_batch, params.size)?;
         let seed = context.job().seed;
-        let teachers = names.iter().map(|n| adapter::input(context, &format!("teachers.{n}"), &studio)).collect::<Result<Vec<_>>>()?;
+        let teachers = names
+            .iter()
+            .map(|n| adapter::input(context, &format!("teachers.{n}"), &studio))
+            .collect::<Result<Vec<_>>>()?;
         let tasks = names
             .iter()
-            .map(|n| Ok(PromptTask { name: n.clone(), studio: &studio, records: record::read(&context.input(&format!("prompts.{n}"))?)?, reward: None }))
+            .map(|n| {
+                Ok(PromptTask {
+                    name: n.clone(),
+                    studio: &studio,
+                    records: record::read(&context.input(&format!("prompts.{n}"))?)?,
+                    reward: None,
+                })
+            })
             .collect::<Result<Vec<_>>>()?;
         let lora = params.lora.fresh(&studio, derive(seed, "lora", 0))?;
         let lessons = names.iter().zip(&teachers).zip(&tasks).map(|((name, teacher), task)| {
@@ -131,8 +168,13 @@ impl Stage for Distill {
             Lesson { teacher, guidance, task }
         });
         let mut objective = Opd {
-            config: params.rollout.clone(), canvas: studio.canvas, model: &studio.pipeline.transformer, empty: &studio.empty, lora: &lora,
-            lessons: lessons.collect(), seed,
+            config: params.rollout.clone(),
+            canvas: studio.canvas,
+            model: &studio.pipeline.transformer,
+            empty: &studio.empty,
+            lora: &lora,
+            lessons: lessons.collect(),
+            seed,
         };
         let optimiser = AdamW::new(params.optimiser.clone(), lora.parameters());
         let mut learner = Learner::new(lora.parameters(), optimiser, params.ema.clone(), params.pace);

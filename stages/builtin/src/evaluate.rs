@@ -28,7 +28,14 @@ pub struct Params {
 
 impl Default for Params {
     fn default() -> Self {
-        Self { rewards: BTreeMap::new(), shot: Shot::default(), keep: 8, size: None, micro_batch: micro(), threads: one() }
+        Self {
+            rewards: BTreeMap::new(),
+            shot: Shot::default(),
+            keep: 8,
+            size: None,
+            micro_batch: micro(),
+            threads: one(),
+        }
     }
 }
 
@@ -47,19 +54,29 @@ impl Stage for Evaluate {
             kind: "evaluate",
             semantics: 1,
             about: "Makes one picture of every prompt, from noise that depends on the seed and the prompt's place alone, and scores them.",
-            inputs: const { &[
-                Input::one("base", &["model"], "the base model"),
-                Input::optional("lora", &["lora"], "an adapter; without it the base itself is judged"),
-                Input::many("prompts", &["prompts"], "sets of prompts by name"),
-            ] },
-            outputs: const { &[
-                Output::new("scores", "scores", "means with standard errors, by set and column (JSON)"),
-                Output::new("samples", "samples", "a JSON line per picture"),
-                Output::new("pictures", "pictures", "the first pictures of every set, as PNG"),
-            ] },
+            inputs: const {
+                &[
+                    Input::one("base", &["model"], "the base model"),
+                    Input::optional("lora", &["lora"], "an adapter; without it the base itself is judged"),
+                    Input::many("prompts", &["prompts"], "sets of prompts by name"),
+                ]
+            },
+            outputs: const {
+                &[
+                    Output::new("scores", "scores", "means with standard errors, by set and column (JSON)"),
+                    Output::new("samples", "samples", "a JSON line per picture"),
+                    Output::new("pictures", "pictures", "the first pictures of every set, as PNG"),
+                ]
+            },
             params: &[
-                ParamDoc { name: "rewards", about: "by set of prompts the rewards that judge it; the reward of the set's own name if absent" },
-                ParamDoc { name: "shot", about: "`{steps, guidance, solver, seed}`; 40 Euler steps without guidance if absent" },
+                ParamDoc {
+                    name: "rewards",
+                    about: "by set of prompts the rewards that judge it; the reward of the set's own name if absent",
+                },
+                ParamDoc {
+                    name: "shot",
+                    about: "`{steps, guidance, solver, seed}`; 40 Euler steps without guidance if absent",
+                },
                 ParamDoc { name: "keep", about: "pictures kept of each set" },
                 ParamDoc { name: "size", about: "side of a picture in pixels; the model's own if absent" },
                 ParamDoc { name: "micro_batch", about: "largest batch of one forward; outside the key" },
@@ -108,7 +125,9 @@ impl Stage for Evaluate {
                 for wanted in params.of_set(name) {
                     if !reward::NAMES.contains(&wanted.as_str()) {
                         let fault = Fault::user(format!("no reward is named like the set of prompts `{name}`"));
-                        return Err(fault.help(format!("say which rewards judge it: `rewards: {{{name}: [...]}}`")).into());
+                        return Err(fault
+                            .help(format!("say which rewards judge it: `rewards: {{{name}: [...]}}`"))
+                            .into());
                     }
                 }
                 Ok((name.clone(), record::read(&context.input(&format!("prompts.{name}"))?)?))
@@ -136,7 +155,8 @@ impl Stage for Evaluate {
             std::fs::create_dir_all(folder.join(set)).context("making the folder of pictures")?;
             for (i, (picture, record)) in shot.iter().zip(records).take(params.keep).enumerate() {
                 pictures::write_png(&folder.join(set).join(format!("{i:03}.png")), picture)?;
-                std::fs::write(folder.join(set).join(format!("{i:03}.txt")), format!("{}\n", record.text)).context("writing a caption")?;
+                std::fs::write(folder.join(set).join(format!("{i:03}.txt")), format!("{}\n", record.text))
+                    .context("writing a caption")?;
             }
             scores.sets.insert(set.clone(), score::means(&columns));
         }

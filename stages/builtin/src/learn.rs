@@ -42,7 +42,12 @@ impl Course for Plain {}
 /// # Errors
 /// Stopped as asked (after a checkpoint); a gradient that is not finite; a reward or the disk failing.
 pub fn learn(
-    context: &mut StageContext, learner: &mut Learner, objective: &mut dyn Objective, course: &mut dyn Course, rounds: u64, report_every: u64,
+    context: &mut StageContext,
+    learner: &mut Learner,
+    objective: &mut dyn Objective,
+    course: &mut dyn Course,
+    rounds: u64,
+    report_every: u64,
 ) -> Result<()> {
     if let Some(checkpoint) = context.resume(rounds)? {
         let state = State::read(&checkpoint.path.join("state.safetensors"))?;

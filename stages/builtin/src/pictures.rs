@@ -32,7 +32,8 @@ pub fn to_tensor(pictures: &[Picture]) -> Tensor {
 /// # Errors
 /// The disk is full.
 pub fn write_png(path: &Path, picture: &Picture) -> Result<()> {
-    let image = image::RgbImage::from_raw(picture.width as u32, picture.height as u32, picture.rgb.clone()).context("a picture of the wrong length")?;
+    let image = image::RgbImage::from_raw(picture.width as u32, picture.height as u32, picture.rgb.clone())
+        .context("a picture of the wrong length")?;
     // `save` goes by the ending; artefacts have none.
     let mut bytes = std::io::Cursor::new(Vec::new());
     image.write_to(&mut bytes, image::ImageFormat::Png)?;
@@ -45,7 +46,9 @@ pub fn write_png(path: &Path, picture: &Picture) -> Result<()> {
 /// The file cannot be read or is not a PNG.
 pub fn read_png(path: &Path) -> Result<Picture> {
     let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-    let image = image::load_from_memory_with_format(&bytes, image::ImageFormat::Png).with_context(|| format!("{} is not a PNG", path.display()))?.to_rgb8();
+    let image = image::load_from_memory_with_format(&bytes, image::ImageFormat::Png)
+        .with_context(|| format!("{} is not a PNG", path.display()))?
+        .to_rgb8();
     let (width, height) = (image.width() as usize, image.height() as usize);
     let picture = Picture::new(width, height, image.into_raw());
     ensure!(picture.is_some(), "{} has the wrong length", path.display());

@@ -38,6 +38,11 @@ impl Task for PromptTask<'_> {
         let reward = self.reward.as_ref().context("a task without a reward cannot be scored")?;
         let pictures = self.studio.decode(latents);
         let subjects: Vec<Subject> = prompts.iter().map(|&i| self.records[i].subject()).collect();
-        Ok(reward.score(&pictures, &subjects).map_err(|e| opdflow_stage::Fault::user(e.to_string()))?.into_iter().map(|s| s.value).collect())
+        Ok(reward
+            .score(&pictures, &subjects)
+            .map_err(|e| opdflow_stage::Fault::user(e.to_string()))?
+            .into_iter()
+            .map(|s| s.value)
+            .collect())
     }
 }

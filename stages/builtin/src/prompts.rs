@@ -67,18 +67,29 @@ impl Stage for Prompts {
             semantics: 1,
             about: "Prompts for training, for choosing and for the figures that are reported: drawn from the miniature world, or a user's own files.",
             inputs: &[],
-            outputs: const { &[
-                Output::new("train", "prompts", "prompts to train on").maybe(),
-                Output::new("validation", "prompts", "prompts to choose a checkpoint by").maybe(),
-                Output::new("test", "prompts", "held-out prompts").maybe(),
-            ] },
+            outputs: const {
+                &[
+                    Output::new("train", "prompts", "prompts to train on").maybe(),
+                    Output::new("validation", "prompts", "prompts to choose a checkpoint by").maybe(),
+                    Output::new("test", "prompts", "held-out prompts").maybe(),
+                ]
+            },
             params: &[
                 ParamDoc { name: "task", about: "family of the miniature world: `geneval`, `ocr`, `scene` or `mix`" },
-                ParamDoc { name: "files", about: "instead of `task`: your own files under `train`, `validation`, `test`; a line is plain words, GenEval's JSON, or JSON with `text`, `target`, `geneval`" },
-                ParamDoc { name: "train", about: "number of training prompts drawn from the world; the sets share no text where the space of texts is large enough" },
+                ParamDoc {
+                    name: "files",
+                    about: "instead of `task`: your own files under `train`, `validation`, `test`; a line is plain words, GenEval's JSON, or JSON with `text`, `target`, `geneval`",
+                },
+                ParamDoc {
+                    name: "train",
+                    about: "number of training prompts drawn from the world; the sets share no text where the space of texts is large enough",
+                },
                 ParamDoc { name: "validation", about: "number of validation prompts" },
                 ParamDoc { name: "test", about: "number of test prompts" },
-                ParamDoc { name: "seed", about: "seed of the draw; apart from the recipe's, so that runs with several seeds are judged on the same prompts" },
+                ParamDoc {
+                    name: "seed",
+                    about: "seed of the draw; apart from the recipe's, so that runs with several seeds are judged on the same prompts",
+                },
             ],
             outside_key: &["files"],
             seeded: false,
@@ -90,7 +101,10 @@ impl Stage for Prompts {
         let own = params.files.each().iter().any(|(_, f)| f.is_some());
         match (params.task, own) {
             (Some(_), true) => vec![ParamFault::new("task", "`task` and `files` exclude each other")],
-            (None, false) => vec![ParamFault::new("", "neither `task` nor `files` is given").help("write `task: geneval`, or `files: {train: prompts.txt}`")],
+            (None, false) => vec![
+                ParamFault::new("", "neither `task` nor `files` is given")
+                    .help("write `task: geneval`, or `files: {train: prompts.txt}`"),
+            ],
             (Some(_), false) if params.train == 0 && params.validation == 0 && params.test == 0 => {
                 vec![ParamFault::new("train", "all three sets are empty")]
             }
@@ -104,7 +118,8 @@ impl Stage for Prompts {
             if let Some(file) = file {
                 let path = folder.join(file);
                 let digest = Digest::of_file(&path).map_err(|e| {
-                    ParamFault::new(format!("files.{name}"), e.to_string()).help("paths are relative to the recipe's folder")
+                    ParamFault::new(format!("files.{name}"), e.to_string())
+                        .help("paths are relative to the recipe's folder")
                 })?;
                 assets.push(Asset { name: format!("prompts.{name}"), digest });
             }
@@ -120,7 +135,11 @@ impl Stage for Prompts {
                 World::Scene => Mix::from(Family::Scene),
                 World::Mix => Mix::all(),
             };
-            let sets = [("train", params.train, Split::Train), ("validation", params.validation, Split::Validation), ("test", params.test, Split::Test)];
+            let sets = [
+                ("train", params.train, Split::Train),
+                ("validation", params.validation, Split::Validation),
+                ("test", params.test, Split::Test),
+            ];
             for (port, count, split) in sets {
                 if count > 0 {
                     let records: Vec<Record> = opdflow_world::prompts(&mix, count, params.seed, split)
@@ -138,7 +157,9 @@ impl Stage for Prompts {
                 let records = record::read(&path)?;
                 record::write(&context.output(port), &records)?;
                 if planned(context, port).is_some_and(|d| Digest::of_file(&path).ok() != Some(d)) {
-                    return Err(Fault::user(format!("{} changed while the recipe ran", path.display())).help("run it again").into());
+                    return Err(Fault::user(format!("{} changed while the recipe ran", path.display()))
+                        .help("run it again")
+                        .into());
                 }
             }
         }

@@ -24,7 +24,8 @@ impl Record {
     /// A prompt of words alone.
     #[must_use]
     pub fn plain(text: &str) -> Self {
-        let target = text.split('"').nth(1).filter(|t| !t.is_empty() && text.matches('"').count() > 1).map(ToOwned::to_owned);
+        let target =
+            text.split('"').nth(1).filter(|t| !t.is_empty() && text.matches('"').count() > 1).map(ToOwned::to_owned);
         Self { text: text.to_owned(), target, geneval: None }
     }
 
@@ -61,8 +62,9 @@ pub fn read(path: &Path) -> Result<Vec<Record>> {
             continue;
         }
         let record = Record::of_line(line).map_err(|e| {
-            Fault::user(format!("{}:{}: not a prompt: {e}", path.display(), i + 1))
-                .help("a line is plain words, or a JSON object with `text` (and `target`, `geneval`), or one of GenEval's")
+            Fault::user(format!("{}:{}: not a prompt: {e}", path.display(), i + 1)).help(
+                "a line is plain words, or a JSON object with `text` (and `target`, `geneval`), or one of GenEval's",
+            )
         })?;
         records.push(record);
     }

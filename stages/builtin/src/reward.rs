@@ -14,8 +14,15 @@ pub type Weights = BTreeMap<String, f64>;
 pub const NAMES: [&str; 3] = ["geneval", "looks", "ocr"];
 
 /// Their parts, each a reward of its own under `reward.part`.
-const PARTS: [&str; 7] =
-    ["geneval.correct", "geneval.strict", "geneval.partial", "looks.colourfulness", "looks.contrast", "looks.smoothness", "ocr.exact"];
+const PARTS: [&str; 7] = [
+    "geneval.correct",
+    "geneval.strict",
+    "geneval.partial",
+    "looks.colourfulness",
+    "looks.contrast",
+    "looks.smoothness",
+    "ocr.exact",
+];
 
 /// Whether a recipe may name this reward or part.
 #[must_use]
@@ -38,10 +45,13 @@ pub fn check(param: &str, weights: &Weights) -> Vec<ParamFault> {
     let mut faults = Vec::new();
     for (name, weight) in weights {
         if !known(name) {
-            faults.push(ParamFault::new(format!("{param}.{name}"), format!("no reward is named `{name}`")).help(offered()));
+            faults.push(
+                ParamFault::new(format!("{param}.{name}"), format!("no reward is named `{name}`")).help(offered()),
+            );
         }
         if !weight.is_finite() {
-            faults.push(ParamFault::new(format!("{param}.{name}"), format!("the weight is {weight}, expected a number")));
+            faults
+                .push(ParamFault::new(format!("{param}.{name}"), format!("the weight is {weight}, expected a number")));
         }
     }
     faults
@@ -78,7 +88,9 @@ pub fn one(name: &str) -> Result<Box<dyn Reward>> {
         return Ok(Box::new(Part::new(one(whole)?, part)));
     }
     Ok(match name {
-        "geneval" => Box::new(Geneval::new(opdflow_rewards::detector::Shapes, opdflow_rewards::geneval::Quirks::default())),
+        "geneval" => {
+            Box::new(Geneval::new(opdflow_rewards::detector::Shapes, opdflow_rewards::geneval::Quirks::default()))
+        }
         "looks" => Box::new(Looks),
         "ocr" => {
             let deps = deps();

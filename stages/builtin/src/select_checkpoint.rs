@@ -67,19 +67,33 @@ impl Stage for SelectCheckpoint {
             kind: "select_checkpoint",
             semantics: 1,
             about: "Scores every candidate on validation prompts and takes the one with the highest `maximise` among those that keep every guard; of equals, the earliest. If none keeps the guards, it fails and shows the table.",
-            inputs: const { &[
-                Input::one("base", &["model"], "the base model; guards are measured against it"),
-                Input::one("candidates", &["candidates"], "a teacher's candidates"),
-                Input::many("prompts", &["prompts"], "validation prompts, under the name of the reward that they are for"),
-            ] },
-            outputs: const { &[
-                Output::new("lora", "lora", "the chosen adapter"),
-                Output::new("candidates", "markdown", "the table of candidates with the choice"),
-                Output::new("choice", "json", "the same as data"),
-            ] },
+            inputs: const {
+                &[
+                    Input::one("base", &["model"], "the base model; guards are measured against it"),
+                    Input::one("candidates", &["candidates"], "a teacher's candidates"),
+                    Input::many(
+                        "prompts",
+                        &["prompts"],
+                        "validation prompts, under the name of the reward that they are for",
+                    ),
+                ]
+            },
+            outputs: const {
+                &[
+                    Output::new("lora", "lora", "the chosen adapter"),
+                    Output::new("candidates", "markdown", "the table of candidates with the choice"),
+                    Output::new("choice", "json", "the same as data"),
+                ]
+            },
             params: &[
-                ParamDoc { name: "maximise", about: "column to be highest: a reward's name, or one of its parts such as `geneval.strict`" },
-                ParamDoc { name: "guard", about: "columns that must not fall below the base's by more than this: `{looks: 0.05}`" },
+                ParamDoc {
+                    name: "maximise",
+                    about: "column to be highest: a reward's name, or one of its parts such as `geneval.strict`",
+                },
+                ParamDoc {
+                    name: "guard",
+                    about: "columns that must not fall below the base's by more than this: `{looks: 0.05}`",
+                },
                 ParamDoc { name: "last", about: "only this many of the last candidates are scored; all if absent" },
                 ParamDoc { name: "shot", about: "`{steps, guidance, solver, seed}`; 20 Euler steps if absent" },
                 ParamDoc { name: "size", about: "side of a picture in pixels; the model's own if absent" },
@@ -154,7 +168,8 @@ impl Stage for SelectCheckpoint {
         bundle::copy_folder(&folder.join(&candidates[best].step), &context.output("lora"), |_| true)?;
         std::fs::write(context.output("candidates"), text).context("writing the table")?;
         let choice = serde_json::json!({"chosen": candidates[best].step, "base": base, "candidates": candidates});
-        std::fs::write(context.output("choice"), serde_json::to_string_pretty(&choice)? + "\n").context("writing the choice")
+        std::fs::write(context.output("choice"), serde_json::to_string_pretty(&choice)? + "\n")
+            .context("writing the choice")
     }
 }
 
@@ -176,7 +191,8 @@ impl<'a> Judge<'a> {
             .map(|name| {
                 let port = format!("prompts.{name}");
                 let path = context.maybe_input(&port)?.ok_or_else(|| {
-                    Fault::user(format!("the rule names `{name}`, but no validation prompts are connected as `{port}`")).help(format!("add `{name}` below `needs.prompts`"))
+                    Fault::user(format!("the rule names `{name}`, but no validation prompts are connected as `{port}`"))
+                        .help(format!("add `{name}` below `needs.prompts`"))
                 })?;
                 Ok((reward::one(name)?, record::read(&path)?))
             })
@@ -187,7 +203,9 @@ impl<'a> Judge<'a> {
     fn score(&self, lora: Option<&Lora>, context: &StageContext) -> Result<BTreeMap<String, Mean>> {
         let mut all = BTreeMap::new();
         for (reward, records) in &self.sets {
-            let shot = self.studio.shoot(records, lora, &self.params.shot, |_| if context.should_stop() { Err(context.stopped(0)) } else { Ok(()) })?;
+            let shot = self.studio.shoot(records, lora, &self.params.shot, |_| {
+                if context.should_stop() { Err(context.stopped(0)) } else { Ok(()) }
+            })?;
             all.extend(score::means(&score::columns(&**reward, &shot, records)?));
         }
         let wanted: Vec<&String> = self.params.columns().collect();
@@ -201,7 +219,11 @@ impl<'a> Judge<'a> {
     }
 }
 
-fn broken(guard: &BTreeMap<String, f64>, base: &BTreeMap<String, Mean>, scores: &BTreeMap<String, Mean>) -> Option<String> {
+fn broken(
+    guard: &BTreeMap<String, f64>,
+    base: &BTreeMap<String, Mean>,
+    scores: &BTreeMap<String, Mean>,
+) -> Option<String> {
     let falls = |(column, by): (&String, &f64)| {
         let (before, now) = (base.get(column)?.mean, scores.get(column)?.mean);
         (now < before - by).then(|| column.clone())
@@ -281,7 +303,8 @@ mod tests {
         assert_eq!(candidates[1].breaks.as_deref(), Some("looks"));
         assert_eq!(choose(&candidates, "ocr"), Some(2), "of equals the first");
         assert_eq!(choose(&candidates[1..2], "ocr"), None);
-        let params: Params = serde_json::from_value(serde_json::json!({"maximise": "ocr", "guard": {"looks": 0.05}})).unwrap();
+        let params: Params =
+            serde_json::from_value(serde_json::json!({"maximise": "ocr", "guard": {"looks": 0.05}})).unwrap();
         let text = table(&params, &base, &candidates, Some(2));
         assert!(text.contains("| step-2 | 0.800 ± 0.000 | 0.360 ± 0.000 | **chosen** |"), "{text}");
         assert!(text.contains("| step-1 | 0.900 ± 0.000 | 0.300 ± 0.000 | breaks the guard on looks |"), "{text}");

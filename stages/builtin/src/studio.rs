@@ -64,8 +64,13 @@ pub fn device(context: &StageContext) -> Result<Device> {
             // Before libtorch is asked anything: it looks for CUDA once in the life of a process.
             opdflow_flow::device::load().map_err(|e| Fault::machine(e.to_string()))?;
             if !tch::Cuda::is_available() {
-                let fault = Fault::machine(format!("the job is to run on `{}`, but libtorch finds no CUDA device", job.device));
-                return Err(fault.help("put the folder of a CUDA build of libtorch in front of LD_LIBRARY_PATH, or set OPDFLOW_GPUS=0").into());
+                let fault =
+                    Fault::machine(format!("the job is to run on `{}`, but libtorch finds no CUDA device", job.device));
+                return Err(fault
+                    .help(
+                        "put the folder of a CUDA build of libtorch in front of LD_LIBRARY_PATH, or set OPDFLOW_GPUS=0",
+                    )
+                    .into());
             }
             Ok(Device::Cuda(index.trim_start_matches(':').parse().unwrap_or(0)))
         }
@@ -82,7 +87,8 @@ impl Studio {
         let device = device(context)?;
         let folder = context.input(port)?;
         let base = context.object(port).context("a model on no port")?.digest;
-        let mut pipeline = Pipeline::load(&folder, Options { device, kind: Kind::Float, drop_t5: false }).map_err(|e| Fault::user(format!("{e:#}")))?;
+        let mut pipeline = Pipeline::load(&folder, Options { device, kind: Kind::Float, drop_t5: false })
+            .map_err(|e| Fault::user(format!("{e:#}")))?;
         let text = pipeline.text.take().context("a pipeline without text encoders")?;
         let config = pipeline.transformer.config();
         let side = match size {
@@ -93,7 +99,12 @@ impl Studio {
             None => config.sample_size,
         };
         pipeline.transformer.check_latent(config.in_channels, side, side).map_err(|e| Fault::user(format!("{e:#}")))?;
-        let canvas = Canvas { shape: [config.in_channels, side, side], shift: pipeline.scheduler.shift, device, micro: micro.max(1) as i64 };
+        let canvas = Canvas {
+            shape: [config.in_channels, side, side],
+            shift: pipeline.scheduler.shift,
+            device,
+            micro: micro.max(1) as i64,
+        };
         let empty = text.embed(&[""], MAX_SEQUENCE_LENGTH)?;
         Ok(Self { pipeline, text, empty, canvas, base })
     }
@@ -117,14 +128,23 @@ impl Studio {
     pub fn decode(&self, latents: &Tensor) -> Vec<Picture> {
         let _off = tch::no_grad_guard();
         let vae = &self.pipeline.vae;
-        self.canvas.micros(latents.size()[0]).flat_map(|(start, count)| from_tensor(&vae.decode(&vae.unscale(&latents.narrow(0, start, count))))).collect()
+        self.canvas
+            .micros(latents.size()[0])
+            .flat_map(|(start, count)| from_tensor(&vae.decode(&vae.unscale(&latents.narrow(0, start, count)))))
+            .collect()
     }
 
     /// One picture of each prompt. `watch` is told how many are done.
     ///
     /// # Errors
     /// A prompt that cannot be encoded, or what `watch` says.
-    pub fn shoot(&self, records: &[Record], lora: Option<&Lora>, shot: &Shot, mut watch: impl FnMut(usize) -> Result<()>) -> Result<Vec<Picture>> {
+    pub fn shoot(
+        &self,
+        records: &[Record],
+        lora: Option<&Lora>,
+        shot: &Shot,
+        mut watch: impl FnMut(usize) -> Result<()>,
+    ) -> Result<Vec<Picture>> {
         let schedule = Schedule::new(shot.steps, self.canvas.shift);
         let [c, h, w] = self.canvas.shape;
         let mut pictures = Vec::with_capacity(records.len());

@@ -75,18 +75,38 @@ impl Stage for TrainTeacher {
             kind: "train_teacher",
             semantics: 1,
             about: "Trains an adapter on the frozen base for one reward (or a weighted sum), by DiffusionNFT or GRPO-Guard.",
-            inputs: const { &[Input::one("base", &["model"], "the base model"), Input::one("prompts", &["prompts"], "prompts to train on")] },
-            outputs: const { &[
-                Output::new("candidates", "candidates", "a folder `step-000020` and so on, an adapter each (averaged weights)"),
-                Output::new("lora", "lora", "the last of them"),
-                Output::side("timing", "timing", "seconds of training"),
-            ] },
+            inputs: const {
+                &[
+                    Input::one("base", &["model"], "the base model"),
+                    Input::one("prompts", &["prompts"], "prompts to train on"),
+                ]
+            },
+            outputs: const {
+                &[
+                    Output::new(
+                        "candidates",
+                        "candidates",
+                        "a folder `step-000020` and so on, an adapter each (averaged weights)",
+                    ),
+                    Output::new("lora", "lora", "the last of them"),
+                    Output::side("timing", "timing", "seconds of training"),
+                ]
+            },
             params: &[
-                ParamDoc { name: "algorithm", about: "`diffusion_nft: {beta, decay, kl, order, times, spread, advantage_clip}` or `grpo_guard: {solver, clip, kl, spread, updates, times}`" },
+                ParamDoc {
+                    name: "algorithm",
+                    about: "`diffusion_nft: {beta, decay, kl, order, times, spread, advantage_clip}` or `grpo_guard: {solver, clip, kl, spread, updates, times}`",
+                },
                 ParamDoc { name: "reward", about: "rewards with weights, such as `{ocr: 1.0}`" },
-                ParamDoc { name: "iterations", about: "rounds; a longer run continues a shorter one of otherwise equal parameters" },
+                ParamDoc {
+                    name: "iterations",
+                    about: "rounds; a longer run continues a shorter one of otherwise equal parameters",
+                },
                 ParamDoc { name: "candidates_every", about: "rounds between candidates" },
-                ParamDoc { name: "sampling", about: "`{prompts, group, steps, guidance}` of a round; global sizes, whatever the machine" },
+                ParamDoc {
+                    name: "sampling",
+                    about: "`{prompts, group, steps, guidance}` of a round; global sizes, whatever the machine",
+                },
                 ParamDoc { name: "lora", about: "`{rank, alpha, targets}`" },
                 ParamDoc { name: "optimiser", about: "AdamW: `{lr, beta1, beta2, weight_decay, eps, clip}`" },
                 ParamDoc { name: "pace", about: "learning-rate schedule: `{warmup, hold, until}`" },
@@ -108,11 +128,16 @@ impl Stage for TrainTeacher {
             if let Some(fault) = config.solver.fault() {
                 faults.push(ParamFault::new(at, fault));
             } else if config.solver.deterministic() {
-                faults.push(ParamFault::new(at, "this solver adds no noise, so that there is no policy to improve").help("raise its noise level"));
+                faults.push(
+                    ParamFault::new(at, "this solver adds no noise, so that there is no policy to improve")
+                        .help("raise its noise level"),
+                );
             }
         }
         for (name, value) in [
-            ("iterations", params.iterations), ("candidates_every", params.candidates_every), ("sampling.prompts", params.sampling.prompts as u64),
+            ("iterations", params.iterations),
+            ("candidates_every", params.candidates_every),
+            ("sampling.prompts", params.sampling.prompts as u64),
             ("sampling.steps", params.sampling.steps as u64),
         ] {
             if value == 0 {
@@ -120,7 +145,13 @@ impl Stage for TrainTeacher {
             }
         }
         if params.sampling.group < 2 {
-            faults.push(ParamFault::new("sampling.group", format!("`group` is {}, expected at least 2: a picture is judged against others of its prompt", params.sampling.group)));
+            faults.push(ParamFault::new(
+                "sampling.group",
+                format!(
+                    "`group` is {}, expected at least 2: a picture is judged against others of its prompt",
+                    params.sampling.group
+                ),
+            ));
         }
         faults
     }
@@ -142,17 +173,46 @@ impl Stage for TrainTeacher {
         let records = record::read(&context.input("prompts")?)?;
         let seed = context.job().seed;
         let lora = params.lora.fresh(&studio, derive(seed, "lora", 0))?;
-        let mut task = PromptTask { name: "teacher".to_owned(), studio: &studio, records, reward: Some(reward::weighted(&params.reward)?) };
-        let (model, empty, canvas, sampling) = (&studio.pipeline.transformer, &studio.empty, studio.canvas, params.sampling.clone());
+        let mut task = PromptTask {
+            name: "teacher".to_owned(),
+            studio: &studio,
+            records,
+            reward: Some(reward::weighted(&params.reward)?),
+        };
+        let (model, empty, canvas, sampling) =
+            (&studio.pipeline.transformer, &studio.empty, studio.canvas, params.sampling.clone());
         let mut objective: Box<dyn Objective> = match params.algorithm {
-            Algorithm::DiffusionNft(config) => {
-                Box::new(Nft { config, sampling, canvas, model, empty, old: lora.detached(), lora: &lora, task: &mut task, seed })
-            }
-            Algorithm::GrpoGuard(config) => Box::new(Guard { config, sampling, canvas, model, empty, lora: &lora, task: &mut task, seed, seen: None }),
+            Algorithm::DiffusionNft(config) => Box::new(Nft {
+                config,
+                sampling,
+                canvas,
+                model,
+                empty,
+                old: lora.detached(),
+                lora: &lora,
+                task: &mut task,
+                seed,
+            }),
+            Algorithm::GrpoGuard(config) => Box::new(Guard {
+                config,
+                sampling,
+                canvas,
+                model,
+                empty,
+                lora: &lora,
+                task: &mut task,
+                seed,
+                seen: None,
+            }),
         };
         let optimiser = AdamW::new(params.optimiser.clone(), lora.parameters());
         let mut learner = Learner::new(lora.parameters(), optimiser, params.ema.clone(), params.pace);
-        let mut candidates = Candidates { lora: &lora, base: studio.base, every: params.candidates_every, folder: context.output("candidates") };
+        let mut candidates = Candidates {
+            lora: &lora,
+            base: studio.base,
+            every: params.candidates_every,
+            folder: context.output("candidates"),
+        };
         learn(context, &mut learner, &mut *objective, &mut candidates, params.iterations, 1)?;
         if !params.iterations.is_multiple_of(params.candidates_every) {
             candidates.keep(params.iterations, &learner)?;
@@ -188,7 +248,11 @@ impl Course for Candidates<'_> {
     }
 
     fn save(&self, folder: &Path) -> Result<()> {
-        if self.folder.exists() { bundle::copy_folder(&self.folder, &folder.join("candidates"), |_| true) } else { Ok(()) }
+        if self.folder.exists() {
+            bundle::copy_folder(&self.folder, &folder.join("candidates"), |_| true)
+        } else {
+            Ok(())
+        }
     }
 
     fn load(&mut self, folder: &Path) -> Result<()> {

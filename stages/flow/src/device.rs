@@ -29,14 +29,19 @@ pub fn load() -> Result<(), LoadError> {
 
 fn open() -> Result<(), LoadError> {
     // SAFETY: the name ends in a zero byte. Running the library's initialisers is what this is for; they are libtorch's.
-    let handle = unsafe { libc::dlopen(c"libtorch.so".as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL | libc::RTLD_NODELETE) };
+    let handle =
+        unsafe { libc::dlopen(c"libtorch.so".as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL | libc::RTLD_NODELETE) };
     if !handle.is_null() {
         return Ok(());
     }
     // SAFETY: `dlerror` gives null or a text that lives until this thread's next call of the loader.
     let reason = unsafe {
         let text = libc::dlerror();
-        if text.is_null() { "the loader does not say why".to_owned() } else { CStr::from_ptr(text).to_string_lossy().into_owned() }
+        if text.is_null() {
+            "the loader does not say why".to_owned()
+        } else {
+            CStr::from_ptr(text).to_string_lossy().into_owned()
+        }
     };
     Err(LoadError(reason))
 }

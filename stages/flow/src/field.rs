@@ -1,8 +1,8 @@
 //! The velocity field that sampling and training see: a network, an adapter, a guidance scale.
 
-use crate::schedule::TRAIN_STEPS;
 use crate::lora::Lora;
 use crate::mmdit::Mmdit;
+use crate::schedule::TRAIN_STEPS;
 use crate::text::embed::Embedded;
 use tch::{Kind, Tensor};
 

@@ -3,12 +3,12 @@
 use crate::advantage::Spread;
 use crate::field::{Field, Guidance};
 use crate::lora::Lora;
-use crate::text::embed::Embedded;
 use crate::mmdit::Mmdit;
 use crate::objective::{Objective, Report};
 use crate::rollout::Keep;
 use crate::task::Task;
 use crate::teacher::{Canvas, Experience, Sampling, explore, per_sample};
+use crate::text::embed::Embedded;
 use crate::{Schedule, Solver};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
@@ -34,7 +34,14 @@ pub struct GuardConfig {
 
 impl Default for GuardConfig {
     fn default() -> Self {
-        Self { solver: Solver::Flow { noise_level: 0.7 }, clip: 2e-6, kl: 0.0, spread: Spread::Group, updates: 2, times: None }
+        Self {
+            solver: Solver::Flow { noise_level: 0.7 },
+            clip: 2e-6,
+            kl: 0.0,
+            spread: Spread::Group,
+            updates: 2,
+            times: None,
+        }
     }
 }
 
@@ -91,8 +98,22 @@ impl Objective for Guard<'_> {
     fn accumulate(&mut self, round: u64, update: usize) -> Result<Report> {
         let mut report = Report::new();
         if update == 0 {
-            let field = Field { model: self.model, lora: Some(self.lora), guidance: Guidance { scale: self.sampling.guidance, empty: self.empty } };
-            let mut seen = explore(self.task, &field, &self.canvas, &self.sampling, &self.config.solver, self.config.spread, Keep::All, self.seed, round)?;
+            let field = Field {
+                model: self.model,
+                lora: Some(self.lora),
+                guidance: Guidance { scale: self.sampling.guidance, empty: self.empty },
+            };
+            let mut seen = explore(
+                self.task,
+                &field,
+                &self.canvas,
+                &self.sampling,
+                &self.config.solver,
+                self.config.spread,
+                Keep::All,
+                self.seed,
+                round,
+            )?;
             report = std::mem::take(&mut seen.report);
             self.seen = Some(seen);
         }
@@ -100,7 +121,8 @@ impl Objective for Guard<'_> {
         let schedule = Schedule::new(self.sampling.steps, self.canvas.shift);
         let mut steps: Vec<usize> = (0..schedule.trained()).collect();
         if let Some(times) = self.config.times {
-            let order = crate::rng::Choices::new(crate::rng::derive(self.seed, "times", round)).permutation(steps.len());
+            let order =
+                crate::rng::Choices::new(crate::rng::derive(self.seed, "times", round)).permutation(steps.len());
             steps = order.into_iter().take(times.max(1)).collect();
         }
         let share = |u: usize| u * self.sampling.prompts / self.updates() * self.sampling.group;
@@ -118,8 +140,12 @@ impl Objective for Guard<'_> {
                 let by_sample = loss(&log_ratio, &part(&seen.advantage), self.config.clip, step.length());
                 let mut total_loss = by_sample.sum(Kind::Float) * scale;
                 if self.config.kl > 0.0 {
-                    let base = { let _off = tch::no_grad_guard(); step.mean(&x, &self.field(None).velocity_at(&x, step.sigma, &condition), None) };
-                    total_loss += crate::opd::divergence(&mean, &base, step.std).sum(Kind::Float) * (self.config.kl * scale);
+                    let base = {
+                        let _off = tch::no_grad_guard();
+                        step.mean(&x, &self.field(None).velocity_at(&x, step.sigma, &condition), None)
+                    };
+                    total_loss +=
+                        crate::opd::divergence(&mean, &base, step.std).sum(Kind::Float) * (self.config.kl * scale);
                 }
                 total_loss.backward();
                 policy += by_sample.sum(Kind::Float).double_value(&[]) * scale;

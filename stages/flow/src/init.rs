@@ -56,7 +56,8 @@ impl Stream {
     fn new(seed: u64, name: &str) -> Stream {
         // FNV-1a over the name; the seed is mixed in by one round of the generator first.
         let start = Stream { state: seed, spare: None }.next();
-        let state = name.bytes().fold(0xcbf2_9ce4_8422_2325 ^ start, |h, b| (h ^ b as u64).wrapping_mul(0x100_0000_01b3));
+        let state =
+            name.bytes().fold(0xcbf2_9ce4_8422_2325 ^ start, |h, b| (h ^ b as u64).wrapping_mul(0x100_0000_01b3));
         Stream { state, spare: None }
     }
 

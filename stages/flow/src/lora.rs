@@ -34,7 +34,9 @@ impl LoraConfig {
 
     /// Whether a module path is a target.
     pub fn matches(&self, path: &str) -> bool {
-        self.targets.iter().any(|t| path.strip_suffix(t.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
+        self.targets
+            .iter()
+            .any(|t| path.strip_suffix(t.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
     }
 }
 
@@ -202,7 +204,12 @@ impl Lora {
         if let Some((m, t)) = mine.iter().zip(&theirs).find(|(m, t)| m != t) {
             bail!("the two adapters differ in form: {} {:?} here, {} {:?} there", m.0, m.1, t.0, t.1);
         }
-        ensure!(mine.len() == theirs.len(), "the two adapters differ: {} tensors here, {} there", mine.len(), theirs.len());
+        ensure!(
+            mine.len() == theirs.len(),
+            "the two adapters differ: {} tensors here, {} there",
+            mine.len(),
+            theirs.len()
+        );
         Ok(())
     }
 
@@ -296,7 +303,8 @@ impl Found {
     fn sort(tensors: BTreeMap<String, Tensor>, file: &str) -> Result<Found> {
         let mut found = Found::default();
         for (key, t) in tensors {
-            let path = ["base_model.model.", "transformer."].iter().fold(key.as_str(), |k, p| k.strip_prefix(p).unwrap_or(k));
+            let path =
+                ["base_model.model.", "transformer."].iter().fold(key.as_str(), |k, p| k.strip_prefix(p).unwrap_or(k));
             if let Some(m) = path.strip_suffix(".lora_A.weight") {
                 found.a.insert(m.to_string(), t);
             } else if let Some(m) = path.strip_suffix(".lora_B.weight") {
@@ -304,7 +312,9 @@ impl Found {
             } else if path.ends_with(".alpha") && t.numel() == 1 {
                 found.alphas.insert(t.double_value(&[]).to_bits());
             } else {
-                bail!("{file}: tensor `{key}` is not part of a LoRA (expected names ending in .lora_A.weight, .lora_B.weight)");
+                bail!(
+                    "{file}: tensor `{key}` is not part of a LoRA (expected names ending in .lora_A.weight, .lora_B.weight)"
+                );
             }
         }
         ensure!(!found.a.is_empty() || !found.b.is_empty(), "{file}: holds no LoRA tensors");
@@ -327,7 +337,11 @@ impl Found {
                 };
                 let found = t.size();
                 let expected = shape(found.get(axis).copied().unwrap_or(-1)).to_vec();
-                if found != expected { Err(WeightsError::Shape { file, tensor, found, expected }) } else { Ok(t.shallow_clone()) }
+                if found != expected {
+                    Err(WeightsError::Shape { file, tensor, found, expected })
+                } else {
+                    Ok(t.shallow_clone())
+                }
             };
             let a = half(&self.a, "A", &|r| [r, l.d_in], 0)?;
             let r = a.size()[0];
@@ -344,7 +358,8 @@ impl Found {
             return Ok(Some(f64::from_bits(*bits)));
         }
         let Some(text) = meta.get("lora_adapter_metadata") else { return Ok(None) };
-        let json: serde_json::Value = serde_json::from_str(text).with_context(|| format!("{file}: lora_adapter_metadata"))?;
+        let json: serde_json::Value =
+            serde_json::from_str(text).with_context(|| format!("{file}: lora_adapter_metadata"))?;
         Ok(json.get("transformer.lora_alpha").or_else(|| json.get("lora_alpha")).and_then(|v| v.as_f64()))
     }
 }
@@ -402,8 +417,14 @@ mod tests {
         let cases: [(&str, String); 6] = [
             ("`transformer_blocks.0.attn.to_q.lora_B.weight` is missing", broken(|t| drop(t.remove(1)))),
             ("`transformer_blocks.1.attn.to_q.lora_A.weight` is missing", broken(|t| t.truncate(2))),
-            ("has shape [2, 5], expected [2, 6]", broken(|t| t[0].1 = Tensor::zeros([2, 5], (Kind::Float, Device::Cpu)))),
-            ("rank 1 by its tensors, 2", broken(|t| t.iter_mut().for_each(|(n, t)| *t = t.narrow(n.contains("_B").into(), 0, 1)))),
+            (
+                "has shape [2, 5], expected [2, 6]",
+                broken(|t| t[0].1 = Tensor::zeros([2, 5], (Kind::Float, Device::Cpu))),
+            ),
+            (
+                "rank 1 by its tensors, 2",
+                broken(|t| t.iter_mut().for_each(|(n, t)| *t = t.narrow(n.contains("_B").into(), 0, 1))),
+            ),
             ("`elsewhere` is no linear layer", broken(|t| t[0].0 = "base_model.model.elsewhere.lora_A.weight".into())),
             ("is not part of a LoRA", broken(|t| t[0].0 = "base_model.model.proj_out.weight".into())),
         ];
@@ -437,7 +458,10 @@ mod tests {
 
     #[test]
     fn both_ways_agree() {
-        let (w, x) = (Tensor::randn([64, 64], (Kind::Float, Device::Cpu)), Tensor::randn([3, 5, 64], (Kind::Float, Device::Cpu)));
+        let (w, x) = (
+            Tensor::randn([64, 64], (Kind::Float, Device::Cpu)),
+            Tensor::randn([3, 5, 64], (Kind::Float, Device::Cpu)),
+        );
         let linears = [LinearShape { name: "l".into(), d_in: 64, d_out: 64 }];
         for (rank, merges) in [(2, false), (16, true)] {
             let config = LoraConfig { rank, alpha: 4.0, targets: vec!["l".into()] };

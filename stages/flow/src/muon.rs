@@ -28,7 +28,13 @@ pub struct MuonConfig {
 
 impl Default for MuonConfig {
     fn default() -> Self {
-        Self { lr: 0.02, momentum: 0.9, weight_decay: 0.0, clip: 1.0, rest: AdamWConfig { lr: 1e-3, weight_decay: 0.0, ..AdamWConfig::default() } }
+        Self {
+            lr: 0.02,
+            momentum: 0.9,
+            weight_decay: 0.0,
+            clip: 1.0,
+            rest: AdamWConfig { lr: 1e-3, weight_decay: 0.0, ..AdamWConfig::default() },
+        }
     }
 }
 
@@ -45,7 +51,8 @@ impl Muon {
     /// matrices, unless `plain` says that one is a table or a vector in disguise.
     #[must_use]
     pub fn new(config: MuonConfig, params: &[(String, Tensor)], plain: impl Fn(&str) -> bool) -> Self {
-        let (matrices, rest): (Vec<_>, Vec<_>) = params.iter().partition(|(n, t)| t.dim() >= 2 && t.size()[1..].iter().product::<i64>() > 1 && !plain(n));
+        let (matrices, rest): (Vec<_>, Vec<_>) =
+            params.iter().partition(|(n, t)| t.dim() >= 2 && t.size()[1..].iter().product::<i64>() > 1 && !plain(n));
         let own = |list: Vec<&(String, Tensor)>| list.into_iter().map(|(_, t)| t.shallow_clone()).collect::<Vec<_>>();
         let (matrices, rest) = (own(matrices), own(rest));
         let momentum = matrices.iter().map(Tensor::zeros_like).collect();
@@ -79,7 +86,8 @@ impl Optimiser for Muon {
     }
 
     fn step(&mut self, factor: f64) -> f64 {
-        let norms: Vec<Tensor> = self.matrices.iter().map(Tensor::grad).filter(Tensor::defined).map(|g| g.norm()).collect();
+        let norms: Vec<Tensor> =
+            self.matrices.iter().map(Tensor::grad).filter(Tensor::defined).map(|g| g.norm()).collect();
         let norm = if norms.is_empty() { 0.0 } else { Tensor::stack(&norms, 0).norm().double_value(&[]) };
         let rest = self.rest.grad_norm();
         let whole = norm.hypot(rest);
@@ -143,7 +151,11 @@ mod tests {
     fn it_solves_a_small_regression() {
         let w = Tensor::zeros([4, 6], (Kind::Float, Device::Cpu)).set_requires_grad(true);
         let b = Tensor::zeros([4], (Kind::Float, Device::Cpu)).set_requires_grad(true);
-        let mut opt = Muon::new(MuonConfig::default(), &[("w".into(), w.shallow_clone()), ("b".into(), b.shallow_clone())], |_| false);
+        let mut opt = Muon::new(
+            MuonConfig::default(),
+            &[("w".into(), w.shallow_clone()), ("b".into(), b.shallow_clone())],
+            |_| false,
+        );
         let (x, truth) = (normal(&[64, 6], 1, Device::Cpu), normal(&[4, 6], 2, Device::Cpu));
         let y = x.matmul(&truth.tr());
         let loss = || (x.matmul(&w.tr()) + &b - &y).square().mean(Kind::Float);

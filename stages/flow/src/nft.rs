@@ -5,11 +5,11 @@ use crate::field::{Field, Guidance};
 use crate::lora::Lora;
 use crate::mmdit::Mmdit;
 use crate::objective::{Objective, Report};
+use crate::rng::{Choices, derive, normal};
 use crate::rollout::Keep;
 use crate::task::Task;
 use crate::teacher::{Canvas, Sampling, explore, per_sample};
-use crate::rng::{Choices, derive, normal};
-use crate::{Schedule, Solver, State, text::embed::Embedded, state::numbered};
+use crate::{Schedule, Solver, State, state::numbered, text::embed::Embedded};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
@@ -73,8 +73,13 @@ pub struct NftConfig {
 impl Default for NftConfig {
     fn default() -> Self {
         Self {
-            beta: 1.0, decay: Decay::Linear { rate: 0.001, top: 0.5 }, kl: 1e-4, order: 2, times: None,
-            spread: Spread::Round, advantage_clip: CLIP,
+            beta: 1.0,
+            decay: Decay::Linear { rate: 0.001, top: 0.5 },
+            kl: 1e-4,
+            order: 2,
+            times: None,
+            spread: Spread::Round,
+            advantage_clip: CLIP,
         }
     }
 }
@@ -134,9 +139,23 @@ impl Nft<'_> {
 
 impl Objective for Nft<'_> {
     fn accumulate(&mut self, round: u64, _update: usize) -> Result<Report> {
-        let field = Field { model: self.model, lora: Some(&self.old), guidance: Guidance { scale: self.sampling.guidance, empty: self.empty } };
+        let field = Field {
+            model: self.model,
+            lora: Some(&self.old),
+            guidance: Guidance { scale: self.sampling.guidance, empty: self.empty },
+        };
         let solver = Solver::Dpm { order: self.config.order };
-        let seen = explore(self.task, &field, &self.canvas, &self.sampling, &solver, self.config.spread, Keep::Last, self.seed, round)?;
+        let seen = explore(
+            self.task,
+            &field,
+            &self.canvas,
+            &self.sampling,
+            &solver,
+            self.config.spread,
+            Keep::Last,
+            self.seed,
+            round,
+        )?;
         let (x0, rho) = (seen.rollout.last(), optimality(&seen.advantage, self.config.advantage_clip));
         let total = x0.size()[0];
         let schedule = Schedule::new(self.sampling.steps, self.canvas.shift);
@@ -156,7 +175,10 @@ impl Objective for Nft<'_> {
                 let xt = (1.0 - &at) * &x0 + &at * cut(&noise);
                 let (old, reference) = {
                     let _off = tch::no_grad_guard();
-                    (self.field(Some(&self.old)).velocity(&xt, &t, &condition), self.field(None).velocity(&xt, &t, &condition))
+                    (
+                        self.field(Some(&self.old)).velocity(&xt, &t, &condition),
+                        self.field(None).velocity(&xt, &t, &condition),
+                    )
                 };
                 let v = self.field(Some(self.lora)).velocity(&xt, &t, &condition);
                 let by_sample = loss(&x0, &xt, &t, &v, &old, &rho, self.config.beta) * self.config.advantage_clip;
@@ -218,7 +240,9 @@ mod tests {
         let old = noise(2);
         for (rho, zero) in [(0.5, true), (1.0, false)] {
             let v = old.copy().set_requires_grad(true);
-            loss(&x0, &xt, &t, &v, &old, &Tensor::full([4], rho, (Kind::Float, Device::Cpu)), 0.5).sum(Kind::Float).backward();
+            loss(&x0, &xt, &t, &v, &old, &Tensor::full([4], rho, (Kind::Float, Device::Cpu)), 0.5)
+                .sum(Kind::Float)
+                .backward();
             let g = v.grad().abs().max().double_value(&[]);
             assert_eq!(g < 1e-6, zero, "{rho} {g}");
         }
@@ -229,7 +253,15 @@ mod tests {
         // One number: x0 1, x_t 3, t .5, v 2, v_old 4, beta .5, rho .75.
         // v+ = 3, v- = 5; misses 3 - 1.5 - 1 = .5 and 3 - 2.5 - 1 = -.5; l = .25 / .5 = .5 each; (.375 + .125) / .5 = 1.
         let one = |x: f64| Tensor::full([1, 1, 1, 1], x, (Kind::Float, Device::Cpu));
-        let l = loss(&one(1.0), &one(3.0), &Tensor::from_slice(&[0.5_f32]), &one(2.0), &one(4.0), &Tensor::from_slice(&[0.75_f32]), 0.5);
+        let l = loss(
+            &one(1.0),
+            &one(3.0),
+            &Tensor::from_slice(&[0.5_f32]),
+            &one(2.0),
+            &one(4.0),
+            &Tensor::from_slice(&[0.75_f32]),
+            0.5,
+        );
         assert!((l.double_value(&[0]) - 1.0).abs() < 1e-6);
     }
 

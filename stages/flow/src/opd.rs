@@ -7,12 +7,12 @@
 
 use crate::field::{Field, Guidance};
 use crate::lora::Lora;
-use crate::text::embed::Embedded;
 use crate::mmdit::Mmdit;
 use crate::objective::{Objective, Report};
+use crate::rng::{derive, normal};
 use crate::task::{Task, prompts_of_round};
 use crate::teacher::{Canvas, per_sample};
-use crate::rng::{derive, normal};
+use crate::text::embed::Embedded;
 use crate::{Schedule, Solver};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -97,7 +97,11 @@ impl Opd<'_> {
         let condition = lesson.task.condition(&chosen)?;
         let schedule = Schedule::new(self.config.steps, self.canvas.shift);
         let start = self.canvas.noise(chosen.len(), derive(stream, "start", round));
-        let field = |lora, guidance| Field { model: self.model, lora: Some(lora), guidance: Guidance { scale: guidance, empty: self.empty } };
+        let field = |lora, guidance| Field {
+            model: self.model,
+            lora: Some(lora),
+            guidance: Guidance { scale: guidance, empty: self.empty },
+        };
         let (student, teacher) = (field(self.lora, self.config.guidance), field(lesson.teacher, lesson.guidance));
         let scale = 1.0 / (chosen.len() * schedule.trained() * self.lessons.len()) as f64;
         let mut sum = 0.0;
@@ -121,7 +125,11 @@ impl Opd<'_> {
                 sum += loss.double_value(&[]);
                 x = mean.detach();
                 if step.std > 0.0 {
-                    let noise = normal(&start.size(), derive(derive(stream, "rollout", round), "step", j as u64), self.canvas.device);
+                    let noise = normal(
+                        &start.size(),
+                        derive(derive(stream, "rollout", round), "step", j as u64),
+                        self.canvas.device,
+                    );
                     x += noise.narrow(0, at, count) * step.std;
                 }
             }

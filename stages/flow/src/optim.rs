@@ -70,10 +70,15 @@ impl AdamW {
     /// Norm of the whole gradient, before clipping. One synchronisation with the device.
     #[must_use]
     pub fn grad_norm(&self) -> f64 {
-        let norms: Vec<Tensor> = self.params.iter().map(Tensor::grad).filter(Tensor::defined).map(|g| g.norm().to_kind(Kind::Float)).collect();
+        let norms: Vec<Tensor> = self
+            .params
+            .iter()
+            .map(Tensor::grad)
+            .filter(Tensor::defined)
+            .map(|g| g.norm().to_kind(Kind::Float))
+            .collect();
         if norms.is_empty() { 0.0 } else { Tensor::stack(&norms, 0).norm().double_value(&[]) }
     }
-
 }
 
 impl Optimiser for AdamW {
@@ -205,7 +210,10 @@ mod tests {
     fn adamw_is_pytorchs() {
         // torch: p = tensor([1., -2.]); AdamW(lr=.1, weight_decay=.01); three steps on loss = (p ** 2).sum()
         let p = Tensor::from_slice(&[1.0_f32, -2.0]).set_requires_grad(true);
-        let mut opt = AdamW::new(AdamWConfig { lr: 0.1, weight_decay: 0.01, clip: 1e9, ..Default::default() }, vec![p.shallow_clone()]);
+        let mut opt = AdamW::new(
+            AdamWConfig { lr: 0.1, weight_decay: 0.01, clip: 1e9, ..Default::default() },
+            vec![p.shallow_clone()],
+        );
         for _ in 0..3 {
             opt.zero_grad();
             (&p * &p).sum(Kind::Float).backward();

@@ -207,7 +207,10 @@ impl Folder {
 
 /// One part: `config.json` and weights to a model.
 fn build<C: DeserializeOwned, M>(
-    at: &Path, device: Device, kind: Kind, make: impl FnOnce(&Weights, C) -> Result<M>,
+    at: &Path,
+    device: Device,
+    kind: Kind,
+    make: impl FnOnce(&Weights, C) -> Result<M>,
 ) -> Result<(M, Weights)> {
     let config: C = read_json(&at.join("config.json"))?;
     let weights = Weights::load(at, device, kind)?;

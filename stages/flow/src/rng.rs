@@ -94,7 +94,8 @@ mod tests {
         let alone: Vec<Tensor> = (0..4).map(|seed| normal(&[4096], seed, Device::Cpu)).collect();
         std::thread::scope(|scope| {
             for (seed, alone) in alone.iter().map(Tensor::shallow_clone).enumerate() {
-                scope.spawn(move || (0..100).for_each(|_| assert_eq!(normal(&[4096], seed as u64, Device::Cpu), alone)));
+                scope
+                    .spawn(move || (0..100).for_each(|_| assert_eq!(normal(&[4096], seed as u64, Device::Cpu), alone)));
             }
         });
     }

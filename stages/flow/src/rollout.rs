@@ -47,7 +47,11 @@ pub struct Way<'a> {
 /// Samples from `start` (noise, `[B, C, H, W]`) without gradients. `draw` gives the standard normal noise of a step, in
 /// the shape of `start`; it is asked only at steps that add noise.
 pub fn rollout(
-    field: &Field, condition: &Embedded, start: &Tensor, along: &Way, draw: &mut dyn FnMut(usize) -> Tensor,
+    field: &Field,
+    condition: &Embedded,
+    start: &Tensor,
+    along: &Way,
+    draw: &mut dyn FnMut(usize) -> Tensor,
 ) -> Rollout {
     // The guard, not the closure: a panic that unwinds through the closure leaves gradients off.
     let _off = tch::no_grad_guard();

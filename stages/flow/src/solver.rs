@@ -103,9 +103,12 @@ impl Solver {
             Self::Cps { noise_level } => ("cps.noise_level", noise_level, 1.0),
             Self::Dance { eta } => ("dance.eta", eta, f64::INFINITY),
             Self::Ddim { eta } => ("ddim.eta", eta, 1.0),
-            Self::Dpm { order } => return (!(1..=2).contains(&order)).then(|| format!("`dpm.order` is {order}, expected 1 or 2")),
+            Self::Dpm { order } => {
+                return (!(1..=2).contains(&order)).then(|| format!("`dpm.order` is {order}, expected 1 or 2"));
+            }
         };
-        (!(value >= 0.0 && value <= top && value.is_finite())).then(|| format!("`{name}` is {value}, expected a number from 0 to {top}"))
+        (!(value >= 0.0 && value <= top && value.is_finite()))
+            .then(|| format!("`{name}` is {value}, expected a number from 0 to {top}"))
     }
 
     /// Step `j` of `schedule`.
@@ -144,7 +147,12 @@ impl Solver {
                 let (h, h_before) = (lambda(next) - lambda(sigma), lambda(sigma) - lambda(schedule.sigma(j - 1)));
                 let c = (1.0 - next) * ((-h).exp() - 1.0);
                 let half = 0.5 * h / h_before;
-                Step { state: next / sigma - c * (1.0 + half), velocity: c * (1.0 + half) * sigma, before: c * half, ..euler }
+                Step {
+                    state: next / sigma - c * (1.0 + half),
+                    velocity: c * (1.0 + half) * sigma,
+                    before: c * half,
+                    ..euler
+                }
             }
         }
     }
@@ -179,13 +187,23 @@ mod tests {
     fn flow_sde_numbers() {
         // (std, coefficient of x, coefficient of v) at noise level 0.7, ten steps
         let table = [
-            (0.7000, 0.7550, -0.03987), (0.7430, 0.7125, -0.05824), (0.5362, 0.8426, -0.06929), (0.4459, 0.8841, -0.08382),
-            (0.3918, 0.9029, -0.10345), (0.3528, 0.9120, -0.13088), (0.3191, 0.9155, -0.17091), (0.2820, 0.9145, -0.23260),
-            (0.2254, 0.9087, -0.33505), (0.0063, 0.9978, -0.01112),
+            (0.7000, 0.7550, -0.03987),
+            (0.7430, 0.7125, -0.05824),
+            (0.5362, 0.8426, -0.06929),
+            (0.4459, 0.8841, -0.08382),
+            (0.3918, 0.9029, -0.10345),
+            (0.3528, 0.9120, -0.13088),
+            (0.3191, 0.9155, -0.17091),
+            (0.2820, 0.9145, -0.23260),
+            (0.2254, 0.9087, -0.33505),
+            (0.0063, 0.9978, -0.01112),
         ];
         for (j, (std, x, v)) in table.into_iter().enumerate() {
             let step = Solver::Flow { noise_level: 0.7 }.step(&ten(), j);
-            assert!((step.std - std).abs() < 6e-5 && (step.state - x).abs() < 6e-5 && (step.velocity - v).abs() < 6e-6, "{j} {step:?}");
+            assert!(
+                (step.std - std).abs() < 6e-5 && (step.state - x).abs() < 6e-5 && (step.velocity - v).abs() < 6e-6,
+                "{j} {step:?}"
+            );
         }
     }
 
@@ -195,11 +213,17 @@ mod tests {
         for j in 0..10 {
             let euler = Solver::default().step(&schedule, j);
             for solver in [
-                Solver::Dance { eta: 0.0 }, Solver::Ddim { eta: 0.0 }, Solver::Cps { noise_level: 0.0 },
-                Solver::Dpm { order: 1 }, Solver::Flow { noise_level: 1e-9 },
+                Solver::Dance { eta: 0.0 },
+                Solver::Ddim { eta: 0.0 },
+                Solver::Cps { noise_level: 0.0 },
+                Solver::Dpm { order: 1 },
+                Solver::Flow { noise_level: 1e-9 },
             ] {
                 let step = solver.step(&schedule, j);
-                assert!((step.state - euler.state).abs() < 1e-12 && (step.velocity - euler.velocity).abs() < 1e-12, "{solver:?} {j}");
+                assert!(
+                    (step.state - euler.state).abs() < 1e-12 && (step.velocity - euler.velocity).abs() < 1e-12,
+                    "{solver:?} {j}"
+                );
                 assert!(step.std < 1e-8);
             }
         }

@@ -24,7 +24,8 @@ impl State {
     /// The disk is full or not writable.
     pub fn write(path: &Path, mut tensors: Vec<(String, Tensor)>) -> Result<()> {
         tensors.sort_by(|a, b| a.0.cmp(&b.0));
-        let tensors: Vec<(String, Tensor)> = tensors.into_iter().map(|(n, t)| (n, t.detach().to_device(tch::Device::Cpu).contiguous())).collect();
+        let tensors: Vec<(String, Tensor)> =
+            tensors.into_iter().map(|(n, t)| (n, t.detach().to_device(tch::Device::Cpu).contiguous())).collect();
         let named: Vec<(&str, &Tensor)> = tensors.iter().map(|(n, t)| (n.as_str(), t)).collect();
         Tensor::write_safetensors(&named, path).with_context(|| format!("writing {}", path.display()))
     }
@@ -43,7 +44,12 @@ impl State {
     /// There is none, or its shape differs.
     pub fn copy_into(&self, name: &str, into: &mut Tensor) -> Result<()> {
         let from = self.get(name)?;
-        ensure!(from.size() == into.size(), "checkpoint tensor `{name}` has shape {:?}, expected {:?}", from.size(), into.size());
+        ensure!(
+            from.size() == into.size(),
+            "checkpoint tensor `{name}` has shape {:?}, expected {:?}",
+            from.size(),
+            into.size()
+        );
         no_grad(|| into.copy_(from));
         Ok(())
     }

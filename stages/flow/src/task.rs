@@ -1,7 +1,7 @@
 //! A task: prompts, what the text encoders make of them, and a reward for pictures.
 
-use crate::text::embed::Embedded;
 use crate::rng::{Choices, derive};
+use crate::text::embed::Embedded;
 use anyhow::Result;
 use tch::Tensor;
 

@@ -2,10 +2,10 @@
 
 use crate::advantage::{self, Spread};
 use crate::field::Field;
-use crate::text::embed::Embedded;
 use crate::objective::Report;
 use crate::rollout::{Keep, Rollout, Way, rollout};
 use crate::task::{Task, prompts_of_round};
+use crate::text::embed::Embedded;
 use crate::{Schedule, Solver, rng};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -77,7 +77,15 @@ pub struct Experience {
 /// # Errors
 /// A prompt or a reward that fails.
 pub fn explore(
-    task: &mut dyn Task, field: &Field, canvas: &Canvas, sampling: &Sampling, solver: &Solver, spread: Spread, keep: Keep, seed: u64, round: u64,
+    task: &mut dyn Task,
+    field: &Field,
+    canvas: &Canvas,
+    sampling: &Sampling,
+    solver: &Solver,
+    spread: Spread,
+    keep: Keep,
+    seed: u64,
+    round: u64,
 ) -> Result<Experience> {
     let chosen = prompts_of_round(task.prompts(), sampling.prompts, seed, round);
     let rows: Vec<i64> = (0..chosen.len() as i64).flat_map(|p| std::iter::repeat_n(p, sampling.group)).collect();

@@ -152,7 +152,15 @@ mod tests {
     fn learner() -> (Learner, Pull) {
         let p = Tensor::from_slice(&[0.0_f32]).set_requires_grad(true);
         let optimiser = AdamW::new(AdamWConfig { lr: 0.1, ..Default::default() }, vec![p.shallow_clone()]);
-        (Learner::new(vec![p.shallow_clone()], optimiser, EmaConfig::default(), Pace { warmup: 3, ..Default::default() }), Pull(p))
+        (
+            Learner::new(
+                vec![p.shallow_clone()],
+                optimiser,
+                EmaConfig::default(),
+                Pace { warmup: 3, ..Default::default() },
+            ),
+            Pull(p),
+        )
     }
 
     #[test]
@@ -173,7 +181,8 @@ mod tests {
         for _ in 4..10 {
             second.round(&mut pull).unwrap();
         }
-        for (a, b) in straight.params.iter().chain(straight.average()).zip(second.params.iter().chain(second.average())) {
+        for (a, b) in straight.params.iter().chain(straight.average()).zip(second.params.iter().chain(second.average()))
+        {
             assert_eq!(a.double_value(&[0]).to_bits(), b.double_value(&[0]).to_bits());
         }
     }

@@ -272,7 +272,9 @@ impl<'a> Scope<'a> {
 
 /// All tensors of one safetensors file, sorted by name, and its text metadata. `kind` `None` keeps each tensor's own.
 pub fn read_tensors(
-    path: impl AsRef<Path>, device: Device, kind: Option<Kind>,
+    path: impl AsRef<Path>,
+    device: Device,
+    kind: Option<Kind>,
 ) -> Result<(BTreeMap<String, Tensor>, HashMap<String, String>)> {
     let shard = Shard::open(path.as_ref().to_path_buf())?;
     let mut out = BTreeMap::new();
@@ -482,10 +484,15 @@ mod tests {
         let a = w.root().sub("a");
         assert!(error(a.get("weight", &[3, 2], Init::Zeros)).contains("`a.weight` has shape [2, 3], expected [3, 2]"));
         let missing = error(w.root().get("weight", &[1], Init::Zeros));
-        assert!(missing.contains("w.safetensors: tensor `weight` is missing") && missing.contains("there is `a.weight`"), "{missing}");
+        assert!(
+            missing.contains("w.safetensors: tensor `weight` is missing") && missing.contains("there is `a.weight`"),
+            "{missing}"
+        );
         assert_eq!(a.get("weight", &[2, 3], Init::Zeros).unwrap().kind(), Kind::Half);
         assert_eq!(w.unused(), ["n"]);
-        assert!(error(w.expect_all_used(|_| false)).contains("1 tensors belong to no module of this model, the first: n"));
+        assert!(
+            error(w.expect_all_used(|_| false)).contains("1 tensors belong to no module of this model, the first: n")
+        );
         assert_eq!(w.root().get("n", &[], Init::Zeros).unwrap().kind(), Kind::Int64);
         w.expect_all_used(|_| false).unwrap();
     }
@@ -522,7 +529,8 @@ mod tests {
             save_tensors(dir.path().join(name), &[(key.into(), Tensor::from_slice(&[1f32]))], Kind::Float).unwrap();
         }
         let index = dir.path().join("model.safetensors.index.json");
-        std::fs::write(&index, r#"{"metadata": {}, "weight_map": {"a": "s1.safetensors", "b": "s2.safetensors"}}"#).unwrap();
+        std::fs::write(&index, r#"{"metadata": {}, "weight_map": {"a": "s1.safetensors", "b": "s2.safetensors"}}"#)
+            .unwrap();
         let w = Weights::load(dir.path(), Device::Cpu, Kind::Float).unwrap();
         assert_eq!(w.unused(), ["a", "b"]);
         std::fs::write(&index, r#"{"weight_map": {"a": "../s1.safetensors"}}"#).unwrap();

@@ -40,7 +40,8 @@ fn close(what: &str, found: &Tensor, expected: &Tensor, limit: f64) {
 fn token_ids() {
     for row in rows() {
         let folder = at("pipeline").join(&row.folder);
-        let tokenizer = if row.folder == "tokenizer_3" { Tokenizer::t5(folder) } else { Tokenizer::clip(folder) }.unwrap();
+        let tokenizer =
+            if row.folder == "tokenizer_3" { Tokenizer::t5(folder) } else { Tokenizer::clip(folder) }.unwrap();
         let found = tokenizer.ids(&row.prompts, row.length).unwrap();
         for (i, (prompt, ids)) in row.prompts.iter().zip(&row.ids).enumerate() {
             let found: Vec<i64> = Vec::try_from(found.get(i as i64)).unwrap();
@@ -165,12 +166,27 @@ fn broken_folders_are_explained() {
         fails(&dir)
     };
     for (file, from, to, says) in [
-        ("transformer/config.json", "\"rms_norm\"", "\"layer_norm\"", "`qk_norm` is layer_norm, supported: null, \"rms_norm\""),
-        ("transformer/config.json", "\"num_layers\": 3", "\"num_layers\": 4", "tensor `transformer_blocks.2.norm1_context.linear.weight` has shape [64, 32], expected [192, 32]"),
+        (
+            "transformer/config.json",
+            "\"rms_norm\"",
+            "\"layer_norm\"",
+            "`qk_norm` is layer_norm, supported: null, \"rms_norm\"",
+        ),
+        (
+            "transformer/config.json",
+            "\"num_layers\": 3",
+            "\"num_layers\": 4",
+            "tensor `transformer_blocks.2.norm1_context.linear.weight` has shape [64, 32], expected [192, 32]",
+        ),
         ("vae/config.json", "\"silu\"", "\"mish\"", "`act_fn` is mish"),
         ("text_encoder_3/config.json", "\"gated-gelu\"", "\"gated-tanh\"", "`feed_forward_proj` is gated-tanh"),
         ("text_encoder/config.json", "\"quick_gelu\"", "\"selu\"", "text_encoder/config.json"),
-        ("scheduler/scheduler_config.json", "\"use_karras_sigmas\": false", "\"use_karras_sigmas\": true", "`use_karras_sigmas`"),
+        (
+            "scheduler/scheduler_config.json",
+            "\"use_karras_sigmas\": false",
+            "\"use_karras_sigmas\": true",
+            "`use_karras_sigmas`",
+        ),
     ] {
         let error = edit(file, from, to);
         assert!(error.contains(says), "{file}: {error}");

@@ -36,10 +36,7 @@ struct Args {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let deps = args
-        .deps
-        .clone()
-        .or_else(|| std::env::var_os("OPDFLOW_DEPS").map(PathBuf::from));
+    let deps = args.deps.clone().or_else(|| std::env::var_os("OPDFLOW_DEPS").map(PathBuf::from));
     let deps = deps.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.deps"));
     let make = |name: &String| -> anyhow::Result<Box<dyn Reward>> {
         Ok(match name.as_str() {
@@ -49,43 +46,21 @@ fn main() -> anyhow::Result<()> {
             other => bail!("no reward `{other}`; there are geneval, ocr, looks"),
         })
     };
-    let rewards = args
-        .rewards
-        .iter()
-        .map(make)
-        .collect::<anyhow::Result<Vec<_>>>()?;
+    let rewards = args.rewards.iter().map(make).collect::<anyhow::Result<Vec<_>>>()?;
 
-    let bytes = fs::read(&args.pictures)
-        .with_context(|| format!("cannot read {}", args.pictures.display()))?;
+    let bytes = fs::read(&args.pictures).with_context(|| format!("cannot read {}", args.pictures.display()))?;
     let size = args.side * args.side * 3;
-    ensure!(
-        size > 0 && bytes.len() % size == 0,
-        "{} bytes are not a whole number of pictures",
-        bytes.len()
-    );
-    let pictures: Vec<Picture> = bytes
-        .chunks_exact(size)
-        .filter_map(|b| Picture::new(args.side, args.side, b.to_vec()))
-        .collect();
-    let lines = fs::read_to_string(&args.prompts)
-        .with_context(|| format!("cannot read {}", args.prompts.display()))?;
-    let prompts = lines
-        .lines()
-        .map(serde_json::from_str)
-        .collect::<Result<Vec<Prompt>, _>>()?;
-    ensure!(
-        prompts.len() == pictures.len(),
-        "{} prompts for {} pictures",
-        prompts.len(),
-        pictures.len()
-    );
+    ensure!(size > 0 && bytes.len() % size == 0, "{} bytes are not a whole number of pictures", bytes.len());
+    let pictures: Vec<Picture> =
+        bytes.chunks_exact(size).filter_map(|b| Picture::new(args.side, args.side, b.to_vec())).collect();
+    let lines = fs::read_to_string(&args.prompts).with_context(|| format!("cannot read {}", args.prompts.display()))?;
+    let prompts = lines.lines().map(serde_json::from_str).collect::<Result<Vec<Prompt>, _>>()?;
+    ensure!(prompts.len() == pictures.len(), "{} prompts for {} pictures", prompts.len(), pictures.len());
     let subjects: Vec<Subject> = prompts.iter().map(Subject::from).collect();
 
     let mut table: Vec<Vec<Option<Score>>> = Vec::new();
     for reward in &rewards {
-        let at: Vec<usize> = (0..subjects.len())
-            .filter(|&i| reward.applies(&subjects[i]))
-            .collect();
+        let at: Vec<usize> = (0..subjects.len()).filter(|&i| reward.applies(&subjects[i])).collect();
         let some: Vec<Picture> = at.iter().map(|&i| pictures[i].clone()).collect();
         let of: Vec<Subject> = at.iter().map(|&i| subjects[i]).collect();
         let mut column = vec![None; subjects.len()];
@@ -99,9 +74,7 @@ fn main() -> anyhow::Result<()> {
         let row: serde_json::Map<String, serde_json::Value> = rewards
             .iter()
             .zip(&table)
-            .map(|(reward, column)| {
-                Ok((reward.name().to_owned(), serde_json::to_value(&column[i])?))
-            })
+            .map(|(reward, column)| Ok((reward.name().to_owned(), serde_json::to_value(&column[i])?)))
             .collect::<serde_json::Result<_>>()?;
         serde_json::to_writer(&mut out, &row)?;
         out.write_all(b"\n")?;

@@ -40,11 +40,7 @@ impl Reward for Looks {
             let smoothness = (1.0 - variation(&light, p.width) / ROUGH).max(0.0);
             Score::new(
                 (colourfulness + contrast + smoothness) / 3.0,
-                [
-                    ("colourfulness", colourfulness),
-                    ("contrast", contrast),
-                    ("smoothness", smoothness),
-                ],
+                [("colourfulness", colourfulness), ("contrast", contrast), ("smoothness", smoothness)],
             )
         };
         Ok(pictures.iter().map(score).collect())
@@ -53,12 +49,7 @@ impl Reward for Looks {
 
 /// Hasler and Suesstrunk's M(3): 0 for grey, 33 moderately, 59 quite, 82 highly, 109 extremely colourful.
 fn hasler_suesstrunk(picture: &Picture) -> f64 {
-    let channels = || {
-        picture
-            .rgb
-            .chunks_exact(3)
-            .map(|p| [f64::from(p[0]), f64::from(p[1]), f64::from(p[2])])
-    };
+    let channels = || picture.rgb.chunks_exact(3).map(|p| [f64::from(p[0]), f64::from(p[1]), f64::from(p[2])]);
     let (rg_mean, rg_dev) = moments(channels().map(|[r, g, _]| r - g));
     let (yb_mean, yb_dev) = moments(channels().map(|[r, g, b]| 0.5 * (r + g) - b));
     rg_dev.hypot(yb_dev) + 0.3 * rg_mean.hypot(yb_mean)
@@ -66,9 +57,7 @@ fn hasler_suesstrunk(picture: &Picture) -> f64 {
 
 /// Luminance of each pixel, 0 to 1.
 fn luminance(picture: &Picture) -> Vec<f64> {
-    let weigh = |p: &[u8]| {
-        (0.299 * f64::from(p[0]) + 0.587 * f64::from(p[1]) + 0.114 * f64::from(p[2])) / 255.0
-    };
+    let weigh = |p: &[u8]| (0.299 * f64::from(p[0]) + 0.587 * f64::from(p[1]) + 0.114 * f64::from(p[2])) / 255.0;
     picture.rgb.chunks_exact(3).map(weigh).collect()
 }
 
@@ -91,11 +80,7 @@ fn moments(values: impl Iterator<Item = f64>) -> (f64, f64) {
 fn variation(light: &[f64], width: usize) -> f64 {
     let mut total = 0.0;
     for (i, v) in light.iter().enumerate() {
-        let right = if (i + 1) % width == 0 {
-            *v
-        } else {
-            light.get(i + 1).copied().unwrap_or(*v)
-        };
+        let right = if (i + 1) % width == 0 { *v } else { light.get(i + 1).copied().unwrap_or(*v) };
         let below = light.get(i + width).copied().unwrap_or(*v);
         total += (right - v).hypot(below - v);
     }
@@ -109,10 +94,7 @@ mod tests {
     fn parts(width: usize, rgb: Vec<u8>) -> Score {
         let height = rgb.len() / 3 / width;
         let picture = Picture::new(width, height, rgb).unwrap();
-        Looks
-            .score(&[picture], &[Subject::default()])
-            .unwrap()
-            .remove(0)
+        Looks.score(&[picture], &[Subject::default()]).unwrap().remove(0)
     }
 
     #[test]

@@ -23,22 +23,13 @@ pub struct Subject<'a> {
 impl<'a> Subject<'a> {
     /// The text that the picture must contain: `target`, or else what stands between the first pair of double quotes.
     pub fn target(&self) -> Option<&'a str> {
-        self.target.or_else(|| {
-            self.text
-                .split('"')
-                .nth(1)
-                .filter(|_| self.text.matches('"').count() >= 2)
-        })
+        self.target.or_else(|| self.text.split('"').nth(1).filter(|_| self.text.matches('"').count() >= 2))
     }
 }
 
 impl<'a> From<&'a Prompt> for Subject<'a> {
     fn from(prompt: &'a Prompt) -> Subject<'a> {
-        Subject {
-            text: &prompt.text,
-            target: prompt.target.as_deref(),
-            geneval: prompt.geneval.as_ref(),
-        }
+        Subject { text: &prompt.text, target: prompt.target.as_deref(), geneval: prompt.geneval.as_ref() }
     }
 }
 
@@ -54,10 +45,7 @@ pub struct Score {
 impl Score {
     /// A score with its parts.
     pub fn new<const N: usize>(value: f64, parts: [(&str, f64); N]) -> Score {
-        Score {
-            value,
-            parts: parts.map(|(name, v)| (name.to_owned(), v)).into(),
-        }
+        Score { value, parts: parts.map(|(name, v)| (name.to_owned(), v)).into() }
     }
 }
 
@@ -88,9 +76,7 @@ pub enum RewardError {
         subjects: usize,
     },
     /// A picture that is empty or whose bytes do not fit its size.
-    #[error(
-        "picture {index} is malformed: {width}x{height} with {bytes} bytes; it needs width x height x 3, not 0"
-    )]
+    #[error("picture {index} is malformed: {width}x{height} with {bytes} bytes; it needs width x height x 3, not 0")]
     Picture {
         /// Its place in the list.
         index: usize,
@@ -154,27 +140,12 @@ pub enum RewardError {
 /// Checks what every reward must check first.
 pub(crate) fn check(pictures: &[Picture], subjects: &[Subject]) -> Result<(), RewardError> {
     if pictures.len() != subjects.len() {
-        return Err(RewardError::Lengths {
-            pictures: pictures.len(),
-            subjects: subjects.len(),
-        });
+        return Err(RewardError::Lengths { pictures: pictures.len(), subjects: subjects.len() });
     }
-    match pictures
-        .iter()
-        .position(|p| p.rgb.is_empty() || !p.is_whole())
-    {
+    match pictures.iter().position(|p| p.rgb.is_empty() || !p.is_whole()) {
         Some(index) => {
-            let Picture {
-                width,
-                height,
-                ref rgb,
-            } = pictures[index];
-            Err(RewardError::Picture {
-                index,
-                width,
-                height,
-                bytes: rgb.len(),
-            })
+            let Picture { width, height, ref rgb } = pictures[index];
+            Err(RewardError::Picture { index, width, height, bytes: rgb.len() })
         }
         None => Ok(()),
     }

@@ -23,25 +23,12 @@ impl Weighted {
             return Err(RewardError::Weights("there is no reward".to_owned()));
         }
         if let Some((weight, reward)) = terms.iter().find(|(w, _)| !w.is_finite()) {
-            return Err(RewardError::Weights(format!(
-                "`{}` has weight {weight}",
-                reward.name()
-            )));
+            return Err(RewardError::Weights(format!("`{}` has weight {weight}", reward.name())));
         }
-        if let Some(twice) = names
-            .iter()
-            .enumerate()
-            .find(|(i, n)| names[..*i].contains(n))
-        {
-            return Err(RewardError::Weights(format!(
-                "`{}` is there twice",
-                twice.1
-            )));
+        if let Some(twice) = names.iter().enumerate().find(|(i, n)| names[..*i].contains(n)) {
+            return Err(RewardError::Weights(format!("`{}` is there twice", twice.1)));
         }
-        Ok(Weighted {
-            name: names.join("+"),
-            terms,
-        })
+        Ok(Weighted { name: names.join("+"), terms })
     }
 }
 
@@ -65,20 +52,13 @@ impl Reward for Weighted {
         }
         let mut sums = vec![Score::default(); pictures.len()];
         for (weight, reward) in &self.terms {
-            let at: Vec<usize> = (0..subjects.len())
-                .filter(|&i| reward.applies(&subjects[i]))
-                .collect();
+            let at: Vec<usize> = (0..subjects.len()).filter(|&i| reward.applies(&subjects[i])).collect();
             let some: Vec<Picture> = at.iter().map(|&i| pictures[i].clone()).collect();
             let of: Vec<Subject> = at.iter().map(|&i| subjects[i]).collect();
             for (i, score) in at.into_iter().zip(reward.score(&some, &of)?) {
                 sums[i].value += weight * score.value;
                 let name = reward.name();
-                sums[i].parts.extend(
-                    score
-                        .parts
-                        .into_iter()
-                        .map(|(part, v)| (format!("{name}.{part}"), v)),
-                );
+                sums[i].parts.extend(score.parts.into_iter().map(|(part, v)| (format!("{name}.{part}"), v)));
                 sums[i].parts.insert(name.to_owned(), score.value);
             }
         }

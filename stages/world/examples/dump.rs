@@ -41,25 +41,14 @@ struct Args {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    anyhow::ensure!(
-        (0.0..=1.0).contains(&args.wrong),
-        "--wrong is a share, 0 to 1"
-    );
-    std::fs::create_dir_all(&args.out)
-        .with_context(|| format!("cannot make {}", args.out.display()))?;
+    anyhow::ensure!((0.0..=1.0).contains(&args.wrong), "--wrong is a share, 0 to 1");
+    std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make {}", args.out.display()))?;
     let mut bytes = BufWriter::new(File::create(args.out.join("pictures.u8"))?);
     let mut lines = BufWriter::new(File::create(args.out.join("prompts.jsonl"))?);
     let mut shown = Vec::new();
-    for (i, caption) in prompts(&args.mix, args.n, args.seed, args.split)
-        .iter()
-        .enumerate()
-    {
+    for (i, caption) in prompts(&args.mix, args.n, args.seed, args.split).iter().enumerate() {
         let mut rng = stream(args.seed, i as u64);
-        let truth = if rng.random_bool(args.wrong) {
-            corrupt(caption, &mut rng)?
-        } else {
-            caption.clone()
-        };
+        let truth = if rng.random_bool(args.wrong) { corrupt(caption, &mut rng)? } else { caption.clone() };
         let picture = render(&truth, &mut rng)?;
         bytes.write_all(&picture.rgb)?;
         serde_json::to_writer(&mut lines, caption)?;
@@ -71,9 +60,7 @@ fn main() -> anyhow::Result<()> {
     bytes.flush()?;
     lines.flush()?;
     if let Some(path) = args.contact_sheet {
-        sheet(&shown)
-            .save(&path)
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        sheet(&shown).save(&path).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
 }

@@ -63,17 +63,8 @@ impl Canvas {
 
     /// Rounds to 8 bits.
     pub fn picture(&self) -> Picture {
-        let rgb = self
-            .rgb
-            .iter()
-            .flatten()
-            .map(|v| v.round().clamp(0.0, 255.0) as u8)
-            .collect();
-        Picture {
-            width: SIDE,
-            height: SIDE,
-            rgb,
-        }
+        let rgb = self.rgb.iter().flatten().map(|v| v.round().clamp(0.0, 255.0) as u8).collect();
+        Picture { width: SIDE, height: SIDE, rgb }
     }
 }
 

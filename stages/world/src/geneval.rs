@@ -22,14 +22,8 @@ pub enum Tag {
 
 impl Tag {
     /// All tasks, in the order of GenEval's paper.
-    pub const ALL: [Tag; 6] = [
-        Tag::SingleObject,
-        Tag::TwoObject,
-        Tag::Counting,
-        Tag::Colors,
-        Tag::Position,
-        Tag::ColorAttr,
-    ];
+    pub const ALL: [Tag; 6] =
+        [Tag::SingleObject, Tag::TwoObject, Tag::Counting, Tag::Colors, Tag::Position, Tag::ColorAttr];
 
     /// The name used in the metadata.
     pub fn name(self) -> &'static str {
@@ -63,12 +57,7 @@ pub enum Relation {
 
 impl Relation {
     /// All four relations.
-    pub const ALL: [Relation; 4] = [
-        Relation::LeftOf,
-        Relation::RightOf,
-        Relation::Above,
-        Relation::Below,
-    ];
+    pub const ALL: [Relation; 4] = [Relation::LeftOf, Relation::RightOf, Relation::Above, Relation::Below];
 
     /// The words used in the metadata and in prompts.
     pub fn name(self) -> &'static str {

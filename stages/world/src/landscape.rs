@@ -38,22 +38,10 @@ impl Mood {
     /// Colours of the zenith, of the horizon and of the sun or moon.
     fn sky(self) -> [[f32; 3]; 3] {
         match self {
-            Mood::Warm => [
-                [225.0, 95.0, 70.0],
-                [252.0, 196.0, 110.0],
-                [255.0, 240.0, 190.0],
-            ],
-            Mood::Cool => [
-                [60.0, 120.0, 205.0],
-                [170.0, 212.0, 240.0],
-                [255.0, 250.0, 225.0],
-            ],
+            Mood::Warm => [[225.0, 95.0, 70.0], [252.0, 196.0, 110.0], [255.0, 240.0, 190.0]],
+            Mood::Cool => [[60.0, 120.0, 205.0], [170.0, 212.0, 240.0], [255.0, 250.0, 225.0]],
             Mood::Dark => [[8.0, 10.0, 30.0], [38.0, 42.0, 78.0], [225.0, 228.0, 235.0]],
-            Mood::Bright => [
-                [196.0, 222.0, 246.0],
-                [250.0, 248.0, 236.0],
-                [255.0, 244.0, 150.0],
-            ],
+            Mood::Bright => [[196.0, 222.0, 246.0], [250.0, 248.0, 236.0], [255.0, 244.0, 150.0]],
         }
     }
 }
@@ -83,19 +71,12 @@ pub(crate) fn ask(landscape: Landscape) -> Prompt {
 pub(crate) fn sample(rng: &mut ChaCha8Rng, split: Option<Split>) -> Prompt {
     let mut all: Vec<Prompt> = Mood::ALL
         .into_iter()
-        .flat_map(|mood| {
-            Colour::ALL
-                .into_iter()
-                .map(move |hills| ask(Landscape { mood, hills }))
-        })
+        .flat_map(|mood| Colour::ALL.into_iter().map(move |hills| ask(Landscape { mood, hills })))
         .collect();
     all.sort_by_key(|p| split::hash(&p.text));
     let total = all.len();
     let mut rank = 0..;
-    all.retain(|_| {
-        rank.next()
-            .is_some_and(|r| split.is_none_or(|s| s == Split::of_rank(r, total)))
-    });
+    all.retain(|_| rank.next().is_some_and(|r| split.is_none_or(|s| s == Split::of_rank(r, total))));
     let at = rng.random_range(0..all.len());
     all.swap_remove(at)
 }
@@ -129,26 +110,16 @@ pub(crate) fn render(landscape: Landscape, rng: &mut ChaCha8Rng) -> Picture {
     let x: f32 = rng.random_range(10.0..54.0);
     let y: f32 = rng.random_range(9.0..20.0);
     canvas.paint(
-        [
-            x - radius - 1.0,
-            y - radius - 1.0,
-            x + radius + 1.0,
-            y + radius + 1.0,
-        ],
+        [x - radius - 1.0, y - radius - 1.0, x + radius + 1.0, y + radius + 1.0],
         |_, _| light,
         |px, py| radius - ((px - x).powi(2) + (py - y).powi(2)).sqrt(),
     );
 
     let shade = landscape.hills.shade(12.0, rng);
-    let night = if landscape.mood == Mood::Dark {
-        0.6
-    } else {
-        1.0
-    };
+    let night = if landscape.mood == Mood::Dark { 0.6 } else { 1.0 };
     for ridge in 0..2 {
         let top = base - 3.0 + ridge as f32 * rng.random_range(7.0..11.0);
-        let (height, length): (f32, f32) =
-            (rng.random_range(2.5..5.5), rng.random_range(24.0..52.0));
+        let (height, length): (f32, f32) = (rng.random_range(2.5..5.5), rng.random_range(24.0..52.0));
         let phase: f32 = rng.random_range(0.0..std::f32::consts::TAU);
         // The far ridge takes some colour of the horizon, as air does.
         let haze = if ridge == 0 { 0.28 } else { 0.0 };

@@ -24,14 +24,8 @@ pub enum Colour {
 
 impl Colour {
     /// All colours, in the order of the rainbow.
-    pub const ALL: [Colour; 6] = [
-        Colour::Red,
-        Colour::Orange,
-        Colour::Yellow,
-        Colour::Green,
-        Colour::Blue,
-        Colour::Purple,
-    ];
+    pub const ALL: [Colour; 6] =
+        [Colour::Red, Colour::Orange, Colour::Yellow, Colour::Green, Colour::Blue, Colour::Purple];
 
     /// GenEval's name.
     pub fn name(self) -> &'static str {
@@ -64,8 +58,7 @@ impl Colour {
 
     /// A shade near the pure value: each channel moved by at most `spread`.
     pub(crate) fn shade(self, spread: f32, rng: &mut ChaCha8Rng) -> [f32; 3] {
-        self.rgb()
-            .map(|v| (v + rng.random_range(-spread..=spread)).clamp(0.0, 255.0))
+        self.rgb().map(|v| (v + rng.random_range(-spread..=spread)).clamp(0.0, 255.0))
     }
 }
 

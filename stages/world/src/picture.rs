@@ -22,10 +22,7 @@ impl Picture {
 
     /// Whether the number of bytes fits the size. Pictures made by [`Picture::new`] always do.
     pub fn is_whole(&self) -> bool {
-        self.width
-            .checked_mul(self.height)
-            .and_then(|n| n.checked_mul(3))
-            == Some(self.rgb.len())
+        self.width.checked_mul(self.height).and_then(|n| n.checked_mul(3)) == Some(self.rgb.len())
     }
 
     /// The three channels at (`x`, `y`); black outside the picture.

@@ -84,10 +84,7 @@ impl FromStr for Family {
     type Err = WorldError;
 
     fn from_str(text: &str) -> Result<Family, WorldError> {
-        Family::ALL
-            .into_iter()
-            .find(|f| f.to_string() == text)
-            .ok_or_else(|| WorldError::Family(text.to_owned()))
+        Family::ALL.into_iter().find(|f| f.to_string() == text).ok_or_else(|| WorldError::Family(text.to_owned()))
     }
 }
 
@@ -102,11 +99,7 @@ impl Mix {
     /// [`WorldError::Mix`] when there is no family or a weight is not positive and finite.
     pub fn new(parts: Vec<(Family, f64)>) -> Result<Mix, WorldError> {
         let fine = !parts.is_empty() && parts.iter().all(|(_, w)| w.is_finite() && *w > 0.0);
-        if fine {
-            Ok(Mix(parts))
-        } else {
-            Err(WorldError::Mix(format!("{parts:?}")))
-        }
+        if fine { Ok(Mix(parts)) } else { Err(WorldError::Mix(format!("{parts:?}"))) }
     }
 
     /// All three families alike.
@@ -139,16 +132,10 @@ impl FromStr for Mix {
     fn from_str(text: &str) -> Result<Mix, WorldError> {
         let part = |part: &str| {
             let (name, weight) = part.split_once(':').unwrap_or((part, "1"));
-            let weight = weight
-                .trim()
-                .parse()
-                .map_err(|_| WorldError::Mix(text.to_owned()))?;
+            let weight = weight.trim().parse().map_err(|_| WorldError::Mix(text.to_owned()))?;
             Ok((name.trim().parse()?, weight))
         };
-        let parts = text
-            .split(',')
-            .map(part)
-            .collect::<Result<_, WorldError>>()?;
+        let parts = text.split(',').map(part).collect::<Result<_, WorldError>>()?;
         Mix::new(parts).map_err(|_| WorldError::Mix(text.to_owned()))
     }
 }
@@ -240,9 +227,5 @@ fn part(prompt: &Prompt) -> Result<Part<'_>, WorldError> {
         Family::Ocr => (prompt.target.as_deref().map(Part::Word), "target"),
         Family::Scene => (prompt.landscape.map(Part::Landscape), "landscape"),
     };
-    found.ok_or_else(|| WorldError::Incomplete {
-        family: prompt.family,
-        text: prompt.text.clone(),
-        needs,
-    })
+    found.ok_or_else(|| WorldError::Incomplete { family: prompt.family, text: prompt.text.clone(), needs })
 }

@@ -34,10 +34,7 @@ pub(crate) fn sample(rng: &mut ChaCha8Rng, split: Option<Split>) -> Prompt {
     if let Some(wanted) = split.filter(|_| total >= SPLIT_FROM) {
         all.sort_by_key(|m| split::hash(&m.prompt));
         let mut rank = 0..;
-        all.retain(|_| {
-            rank.next()
-                .is_some_and(|r| Split::of_rank(r, total) == wanted)
-        });
+        all.retain(|_| rank.next().is_some_and(|r| Split::of_rank(r, total) == wanted));
     }
     let at = rng.random_range(0..all.len());
     ask(all.swap_remove(at))
@@ -56,17 +53,12 @@ pub(crate) fn ask(metadata: Metadata) -> Prompt {
 
 /// Every prompt of a task.
 fn space(tag: Tag) -> Vec<Metadata> {
-    let pairs = || {
-        Shape::ALL
-            .into_iter()
-            .flat_map(|a| Shape::ALL.into_iter().map(move |b| (a, b)))
-            .filter(|(a, b)| a != b)
-    };
+    let pairs =
+        || Shape::ALL.into_iter().flat_map(|a| Shape::ALL.into_iter().map(move |b| (a, b))).filter(|(a, b)| a != b);
     let mut out = Vec::new();
     match tag {
         Tag::SingleObject => out.extend(Shape::ALL.map(|s| describe(tag, vec![item(s, 1, None)]))),
-        Tag::TwoObject => out
-            .extend(pairs().map(|(a, b)| describe(tag, vec![item(a, 1, None), item(b, 1, None)]))),
+        Tag::TwoObject => out.extend(pairs().map(|(a, b)| describe(tag, vec![item(a, 1, None), item(b, 1, None)]))),
         Tag::Counting => {
             for shape in Shape::ALL {
                 out.extend((1..=MOST).map(|n| describe(tag, vec![item(shape, n, None)])));
@@ -80,10 +72,7 @@ fn space(tag: Tag) -> Vec<Metadata> {
         Tag::Position => {
             for (a, b) in pairs() {
                 for relation in Relation::ALL {
-                    let second = Include {
-                        position: Some((relation, 0)),
-                        ..item(b, 1, None)
-                    };
+                    let second = Include { position: Some((relation, 0)), ..item(b, 1, None) };
                     out.push(describe(tag, vec![item(a, 1, None), second]));
                 }
             }
@@ -93,10 +82,7 @@ fn space(tag: Tag) -> Vec<Metadata> {
                 for c in Colour::ALL {
                     // GenEval gives the two objects different colours.
                     for d in Colour::ALL.into_iter().filter(|d| *d != c) {
-                        out.push(describe(
-                            tag,
-                            vec![item(a, 1, Some(c)), item(b, 1, Some(d))],
-                        ));
+                        out.push(describe(tag, vec![item(a, 1, Some(c)), item(b, 1, Some(d))]));
                     }
                 }
             }
@@ -106,42 +92,23 @@ fn space(tag: Tag) -> Vec<Metadata> {
 }
 
 fn item(shape: Shape, count: usize, colour: Option<Colour>) -> Include {
-    Include {
-        class: shape.name().to_owned(),
-        count,
-        color: colour.map(|c| c.name().to_owned()),
-        position: None,
-    }
+    Include { class: shape.name().to_owned(), count, color: colour.map(|c| c.name().to_owned()), position: None }
 }
 
 /// Completes the metadata of a task: the words, and for counting the exclusion of one more.
 fn describe(tag: Tag, include: Vec<Include>) -> Metadata {
     let exclude = match (tag, include.first()) {
-        (Tag::Counting, Some(i)) => vec![Exclude {
-            class: i.class.clone(),
-            count: i.count + 1,
-        }],
+        (Tag::Counting, Some(i)) => vec![Exclude { class: i.class.clone(), count: i.count + 1 }],
         _ => Vec::new(),
     };
     let phrase = |i: &Include| match &i.color {
-        Some(colour) => format!(
-            "{} {colour} {}",
-            if colour == "orange" { "an" } else { "a" },
-            i.class
-        ),
+        Some(colour) => format!("{} {colour} {}", if colour == "orange" { "an" } else { "a" }, i.class),
         None => format!("a {}", i.class),
     };
     let prompt = match include.as_slice() {
         [one] if tag == Tag::Counting => {
-            let number = NUMBERS
-                .get(one.count.wrapping_sub(1))
-                .copied()
-                .unwrap_or("many");
-            format!(
-                "{number} {}{}",
-                one.class,
-                if one.count == 1 { "" } else { "s" }
-            )
+            let number = NUMBERS.get(one.count.wrapping_sub(1)).copied().unwrap_or("many");
+            format!("{number} {}{}", one.class, if one.count == 1 { "" } else { "s" })
         }
         [first, second] => match second.position {
             // The second clause is the one that is placed, so it is named first, as in GenEval's own prompts.
@@ -152,12 +119,7 @@ fn describe(tag: Tag, include: Vec<Include>) -> Metadata {
         },
         all => all.iter().map(phrase).collect::<Vec<_>>().join(" and "),
     };
-    Metadata {
-        tag,
-        include,
-        exclude,
-        prompt,
-    }
+    Metadata { tag, include, exclude, prompt }
 }
 
 /// The same request with one thing changed: a count, a shape, a colour or the relation.
@@ -190,30 +152,19 @@ pub(crate) fn corrupt(metadata: &Metadata, rng: &mut ChaCha8Rng) -> Result<Promp
         }
         Change::Colour => {
             let used: Vec<_> = items.iter().filter_map(|i| i.colour).collect();
-            let fresh: Vec<_> = Colour::ALL
-                .into_iter()
-                .filter(|c| !used.contains(c))
-                .collect();
+            let fresh: Vec<_> = Colour::ALL.into_iter().filter(|c| !used.contains(c)).collect();
             include[at].color = Some(fresh[rng.random_range(0..fresh.len())].name().to_owned());
         }
         Change::Shape => {
             let used: Vec<_> = items.iter().map(|i| i.shape).collect();
-            let fresh: Vec<_> = Shape::ALL
-                .into_iter()
-                .filter(|s| !used.contains(s))
-                .collect();
-            if let Some(shape) =
-                (!fresh.is_empty()).then(|| fresh[rng.random_range(0..fresh.len())])
-            {
+            let fresh: Vec<_> = Shape::ALL.into_iter().filter(|s| !used.contains(s)).collect();
+            if let Some(shape) = (!fresh.is_empty()).then(|| fresh[rng.random_range(0..fresh.len())]) {
                 include[at].class = shape.name().to_owned();
             }
         }
         Change::Relation => {
             for (relation, _) in include.iter_mut().filter_map(|i| i.position.as_mut()) {
-                let other: Vec<_> = Relation::ALL
-                    .into_iter()
-                    .filter(|r| r != relation)
-                    .collect();
+                let other: Vec<_> = Relation::ALL.into_iter().filter(|r| r != relation).collect();
                 *relation = other[rng.random_range(0..other.len())];
             }
         }
@@ -239,37 +190,22 @@ struct Item {
 
 /// Checks that the world can draw the metadata.
 fn plan(metadata: &Metadata) -> Result<Vec<Item>, WorldError> {
-    let wrong = |why: String| WorldError::Shapes {
-        prompt: metadata.prompt.clone(),
-        why,
-    };
+    let wrong = |why: String| WorldError::Shapes { prompt: metadata.prompt.clone(), why };
     let mut items = Vec::new();
     for (at, clause) in metadata.include.iter().enumerate() {
-        let shape = Shape::from_name(&clause.class)
-            .ok_or_else(|| wrong(format!("no class `{}`", clause.class)))?;
+        let shape = Shape::from_name(&clause.class).ok_or_else(|| wrong(format!("no class `{}`", clause.class)))?;
         let colour = match &clause.color {
-            Some(name) => {
-                Some(Colour::from_name(name).ok_or_else(|| wrong(format!("no colour `{name}`")))?)
-            }
+            Some(name) => Some(Colour::from_name(name).ok_or_else(|| wrong(format!("no colour `{name}`")))?),
             None => None,
         };
         if let Some((_, target)) = clause.position.filter(|(_, target)| *target >= at) {
-            return Err(wrong(format!(
-                "clause {at} is placed relative to clause {target}, which is not before it"
-            )));
+            return Err(wrong(format!("clause {at} is placed relative to clause {target}, which is not before it")));
         }
-        items.push(Item {
-            shape,
-            count: clause.count,
-            colour,
-            position: clause.position,
-        });
+        items.push(Item { shape, count: clause.count, colour, position: clause.position });
     }
     let total: usize = items.iter().map(|i| i.count.min(GRID * GRID + 1)).sum();
     if total == 0 || total > MOST_OBJECTS {
-        return Err(wrong(format!(
-            "{total} objects; the grid takes 1 to {MOST_OBJECTS}"
-        )));
+        return Err(wrong(format!("{total} objects; the grid takes 1 to {MOST_OBJECTS}")));
     }
     Ok(items)
 }
@@ -283,9 +219,7 @@ type Cell = (i32, i32);
 /// Places the objects on cells that do not share a side, so that neighbours never run into one another.
 fn place(items: &[Item], rng: &mut ChaCha8Rng) -> Option<Vec<Vec<Cell>>> {
     let side = GRID as i32;
-    let mut cells: Vec<Cell> = (0..side)
-        .flat_map(|x| (0..side).map(move |y| (x, y)))
-        .collect();
+    let mut cells: Vec<Cell> = (0..side).flat_map(|x| (0..side).map(move |y| (x, y))).collect();
     cells.shuffle(rng);
     let mut groups: Vec<Vec<Cell>> = Vec::new();
     for item in items {
@@ -293,9 +227,7 @@ fn place(items: &[Item], rng: &mut ChaCha8Rng) -> Option<Vec<Vec<Cell>>> {
         while group.len() < item.count {
             let at = cells.iter().position(|&(x, y)| {
                 item.position.is_none_or(|(relation, target)| {
-                    groups[target]
-                        .iter()
-                        .all(|&(tx, ty)| holds(relation, x - tx, y - ty))
+                    groups[target].iter().all(|&(tx, ty)| holds(relation, x - tx, y - ty))
                 })
             })?;
             let (x, y) = cells.swap_remove(at);
@@ -324,17 +256,12 @@ fn holds(relation: Relation, dx: i32, dy: i32) -> bool {
 pub(crate) fn render(metadata: &Metadata, rng: &mut ChaCha8Rng) -> Result<Picture, WorldError> {
     let items = plan(metadata)?;
     let mut canvas = dark_ground(rng);
-    let groups = (0..1000)
-        .find_map(|_| place(&items, rng))
-        .ok_or_else(|| WorldError::Shapes {
-            prompt: metadata.prompt.clone(),
-            why: "no arrangement on the grid satisfies it".to_owned(),
-        })?;
+    let groups = (0..1000).find_map(|_| place(&items, rng)).ok_or_else(|| WorldError::Shapes {
+        prompt: metadata.prompt.clone(),
+        why: "no arrangement on the grid satisfies it".to_owned(),
+    })?;
     let named: Vec<Colour> = items.iter().filter_map(|i| i.colour).collect();
-    let mut open: Vec<Colour> = Colour::ALL
-        .into_iter()
-        .filter(|c| !named.contains(c))
-        .collect();
+    let mut open: Vec<Colour> = Colour::ALL.into_iter().filter(|c| !named.contains(c)).collect();
     open.shuffle(rng);
     let mut open = open.into_iter().cycle();
     for (item, group) in items.iter().zip(groups) {

@@ -65,9 +65,7 @@ impl FromStr for Split {
 
 /// FNV-1a of 64 bits with a final mix, so that the high bits of short texts are even too.
 pub(crate) fn hash(text: &str) -> u64 {
-    let mut h = text.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| {
-        (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3)
-    });
+    let mut h = text.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
     h ^= h >> 32;
     h = h.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     h ^ (h >> 29)

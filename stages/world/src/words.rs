@@ -18,10 +18,10 @@ const COMMON_SHARE: f64 = 0.25;
 
 /// Everyday words, so that pictures are pleasant to read; those with letters outside [`LETTERS`] are skipped.
 const COMMON: &[&str] = &[
-    "HAT", "SUN", "MOON", "TREE", "STAR", "ROAD", "GOLD", "SNOW", "LAKE", "ROSE", "LEAF", "BEAR",
-    "WOLF", "CAT", "DOG", "COW", "FOX", "OWL", "BEE", "ANT", "SEA", "SKY", "RED", "BLUE", "TEA",
-    "CUP", "BOX", "KEY", "MAP", "PEN", "BOOK", "DOOR", "LAMP", "GO", "UP", "ON", "NO", "WE",
-    "JAZZ", "ZOO", "YES", "TEN", "ONE", "TWO", "HAND", "FOOT", "EYE", "JAM", "JET", "VAN",
+    "HAT", "SUN", "MOON", "TREE", "STAR", "ROAD", "GOLD", "SNOW", "LAKE", "ROSE", "LEAF", "BEAR", "WOLF", "CAT", "DOG",
+    "COW", "FOX", "OWL", "BEE", "ANT", "SEA", "SKY", "RED", "BLUE", "TEA", "CUP", "BOX", "KEY", "MAP", "PEN", "BOOK",
+    "DOOR", "LAMP", "GO", "UP", "ON", "NO", "WE", "JAZZ", "ZOO", "YES", "TEN", "ONE", "TWO", "HAND", "FOOT", "EYE",
+    "JAM", "JET", "VAN",
 ];
 
 /// The prompt for a word.
@@ -71,14 +71,10 @@ fn letter(rng: &mut ChaCha8Rng) -> char {
 pub(crate) fn render(word: &str, rng: &mut ChaCha8Rng) -> Result<Picture, WorldError> {
     let bytes = word.as_bytes();
     if bytes.is_empty() || bytes.len() > GRID || bytes.iter().any(|b| !LETTERS.contains(b)) {
-        return Err(WorldError::Word {
-            word: word.to_owned(),
-            letters: GRID,
-        });
+        return Err(WorldError::Word { word: word.to_owned(), letters: GRID });
     }
     let mut canvas = dark_ground(rng);
-    let ink = INKS[rng.random_range(0..INKS.len())]
-        .map(|v: f32| (v + rng.random_range(-12.0..=12.0)).min(255.0));
+    let ink = INKS[rng.random_range(0..INKS.len())].map(|v: f32| (v + rng.random_range(-12.0..=12.0)).min(255.0));
     let column = rng.random_range(0..=GRID - bytes.len());
     // PP-OCR's detector misses a third of the words that touch the upper or lower edge of so small a picture.
     let row = rng.random_range(1..GRID - 1);
@@ -90,20 +86,13 @@ pub(crate) fn render(word: &str, rng: &mut ChaCha8Rng) -> Result<Picture, WorldE
     for (i, &b) in bytes.iter().enumerate() {
         let x = middle + (i as f32 - (bytes.len() as f32 - 1.0) / 2.0) * PITCH;
         let strokes = segments(b, LETTER[0], LETTER[1]);
-        let area = [
-            x - cell,
-            y - cell,
-            (x + cell).min(SIDE as f32),
-            (y + cell).min(SIDE as f32),
-        ];
+        let area = [x - cell, y - cell, (x + cell).min(SIDE as f32), (y + cell).min(SIDE as f32)];
         canvas.paint(
             area,
             |_, _| ink,
             |px, py| {
-                let nearest = strokes
-                    .iter()
-                    .map(|[a, b]| to_segment([px - x, py - y], *a, *b))
-                    .fold(f32::INFINITY, f32::min);
+                let nearest =
+                    strokes.iter().map(|[a, b]| to_segment([px - x, py - y], *a, *b)).fold(f32::INFINITY, f32::min);
                 PEN / 2.0 - nearest
             },
         );
@@ -112,10 +101,5 @@ pub(crate) fn render(word: &str, rng: &mut ChaCha8Rng) -> Result<Picture, WorldE
 }
 
 /// Bright inks: white, cream, light blue, light green, pink.
-const INKS: [[f32; 3]; 5] = [
-    [243.0, 243.0, 243.0],
-    [250.0, 230.0, 140.0],
-    [160.0, 220.0, 250.0],
-    [170.0, 240.0, 170.0],
-    [250.0, 185.0, 195.0],
-];
+const INKS: [[f32; 3]; 5] =
+    [[243.0, 243.0, 243.0], [250.0, 230.0, 140.0], [160.0, 220.0, 250.0], [170.0, 240.0, 170.0], [250.0, 185.0, 195.0]];

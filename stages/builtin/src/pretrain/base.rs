@@ -42,7 +42,14 @@ pub struct Params {
 
 impl Default for Params {
     fn default() -> Self {
-        Self { layout: "bundled:mini".to_owned(), training: Schooling::default(), mix: "geneval,ocr,scene".to_owned(), wrong: Wrong::default(), drop_caption: 0.1, threads: 1 }
+        Self {
+            layout: "bundled:mini".to_owned(),
+            training: Schooling::default(),
+            mix: "geneval,ocr,scene".to_owned(),
+            wrong: Wrong::default(),
+            drop_caption: 0.1,
+            threads: 1,
+        }
     }
 }
 
@@ -60,11 +67,23 @@ impl Stage for PretrainBase {
             inputs: const { &[Input::one("vae", &["vae"], "the autoencoder")] },
             outputs: const { &[Output::new("model", "model", "a model folder in diffusers layout, f16")] },
             params: &[
-                ParamDoc { name: "layout", about: "configuration files and tokenizers: `bundled:mini` or a folder in diffusers layout" },
+                ParamDoc {
+                    name: "layout",
+                    about: "configuration files and tokenizers: `bundled:mini` or a folder in diffusers layout",
+                },
                 ParamDoc { name: "training", about: "steps, batch, pictures, optimiser, pace, ema" },
-                ParamDoc { name: "mix", about: "families of the world with weights, such as `geneval:2,ocr:2,scene:1`" },
-                ParamDoc { name: "wrong", about: "`{geneval, ocr, letters, scene}`: shares of pictures that show something other than their caption says, 0 to 1, and how many letters of a wrong word are changed" },
-                ParamDoc { name: "drop_caption", about: "share of captions replaced by the empty one, for guidance, 0 to 1" },
+                ParamDoc {
+                    name: "mix",
+                    about: "families of the world with weights, such as `geneval:2,ocr:2,scene:1`",
+                },
+                ParamDoc {
+                    name: "wrong",
+                    about: "`{geneval, ocr, letters, scene}`: shares of pictures that show something other than their caption says, 0 to 1, and how many letters of a wrong word are changed",
+                },
+                ParamDoc {
+                    name: "drop_caption",
+                    about: "share of captions replaced by the empty one, for guidance, 0 to 1",
+                },
                 ParamDoc { name: "threads", about: "threads; outside the key" },
             ],
             outside_key: &["layout", "threads"],
@@ -74,9 +93,21 @@ impl Stage for PretrainBase {
     }
 
     fn check(&self, params: &Params) -> Vec<ParamFault> {
-        let shares = [("wrong.geneval", params.wrong.geneval), ("wrong.ocr", params.wrong.ocr), ("wrong.scene", params.wrong.scene), ("drop_caption", params.drop_caption)];
-        let off = |(name, value): (&str, f64)| (!(0.0..=1.0).contains(&value)).then(|| ParamFault::new(name, format!("`{name}` is {value}, expected a share from 0 to 1")));
-        shares.into_iter().filter_map(off).chain(params.mix.parse::<Mix>().err().map(|e| ParamFault::new("mix", e.to_string()))).collect()
+        let shares = [
+            ("wrong.geneval", params.wrong.geneval),
+            ("wrong.ocr", params.wrong.ocr),
+            ("wrong.scene", params.wrong.scene),
+            ("drop_caption", params.drop_caption),
+        ];
+        let off = |(name, value): (&str, f64)| {
+            (!(0.0..=1.0).contains(&value))
+                .then(|| ParamFault::new(name, format!("`{name}` is {value}, expected a share from 0 to 1")))
+        };
+        shares
+            .into_iter()
+            .filter_map(off)
+            .chain(params.mix.parse::<Mix>().err().map(|e| ParamFault::new("mix", e.to_string())))
+            .collect()
     }
 
     fn assets(&self, params: &Params, folder: &Path) -> Result<Vec<Asset>, ParamFault> {
@@ -94,16 +125,30 @@ impl Stage for PretrainBase {
         crate::bundle::replace_folder(&context.input("vae")?, &out.join("vae"))?;
         let vae = Folder::open(&out)?.vae(device)?;
         let seed = context.job().seed;
-        let parts: Vec<Weights> = (0..PARTS.len()).map(|i| Weights::new_random(derive(seed, "part", i as u64), device)).collect();
+        let parts: Vec<Weights> =
+            (0..PARTS.len()).map(|i| Weights::new_random(derive(seed, "part", i as u64), device)).collect();
         let config: MmditConfig = read_json(&out.join("transformer/config.json"))?;
         let model = Mmdit::new(&parts[0].root(), &config)?;
         let text = fresh_text(&out, &parts, &config)?;
         let scheduler: SchedulerConfig = read_json(&out.join("scheduler/scheduler_config.json"))?;
 
-        let named: Vec<(String, Tensor)> = PARTS.iter().zip(&parts).flat_map(|(part, w)| w.trainable().into_iter().map(move |(n, t)| (format!("{part}/{n}"), t))).collect();
+        let named: Vec<(String, Tensor)> = PARTS
+            .iter()
+            .zip(&parts)
+            .flat_map(|(part, w)| w.trainable().into_iter().map(move |(n, t)| (format!("{part}/{n}"), t)))
+            .collect();
         let training = &params.training;
         let lesson = Lesson::draw(&params, seed, &vae, &text, device, context)?;
-        let mut objective = FlowMatching { model: &model, text: &text, lesson, batch: training.batch, shift: scheduler.shift, drop: params.drop_caption, seed, device };
+        let mut objective = FlowMatching {
+            model: &model,
+            text: &text,
+            lesson,
+            batch: training.batch,
+            shift: scheduler.shift,
+            drop: params.drop_caption,
+            seed,
+            device,
+        };
         let leaves = named.iter().map(|(_, t)| t.shallow_clone()).collect();
         let optimiser = Muon::new(training.optimiser.clone(), &named, is_plain);
         let mut learner = Learner::new(leaves, optimiser, training.ema.clone(), training.pace);
@@ -111,8 +156,11 @@ impl Stage for PretrainBase {
 
         for (part, weights) in PARTS.iter().zip(&parts) {
             let prefix = format!("{part}/");
-            let mut tensors: Vec<(String, Tensor)> = named.iter().zip(learner.average())
-                .filter_map(|((n, _), a)| n.strip_prefix(&prefix).map(|n| (n.to_owned(), a.shallow_clone()))).collect();
+            let mut tensors: Vec<(String, Tensor)> = named
+                .iter()
+                .zip(learner.average())
+                .filter_map(|((n, _), a)| n.strip_prefix(&prefix).map(|n| (n.to_owned(), a.shallow_clone())))
+                .collect();
             // Buffers, such as the positional table, are saved with the parameters, as upstream does.
             tensors.extend(weights.tensors().into_iter().filter(|(_, t)| !t.requires_grad()));
             let file = if *part == "transformer" { "diffusion_pytorch_model.safetensors" } else { "model.safetensors" };
@@ -154,7 +202,14 @@ struct Lesson {
 }
 
 impl Lesson {
-    fn draw(params: &Params, seed: u64, vae: &Vae, text: &TextEncoders, device: Device, context: &StageContext) -> Result<Self> {
+    fn draw(
+        params: &Params,
+        seed: u64,
+        vae: &Vae,
+        text: &TextEncoders,
+        device: Device,
+        context: &StageContext,
+    ) -> Result<Self> {
         let _off = tch::no_grad_guard();
         let prompts = captions(&params.mix.parse()?, params.training.pictures, seed);
         let mut latents = Vec::new();
@@ -203,7 +258,8 @@ impl FlowMatching<'_> {
 impl Objective for FlowMatching<'_> {
     fn accumulate(&mut self, round: u64, _update: usize) -> Result<Report> {
         let total = self.lesson.latents.size()[0] as usize;
-        let chosen: Vec<i64> = prompts_of_round(total, self.batch, self.seed, round).into_iter().map(|i| i as i64).collect();
+        let chosen: Vec<i64> =
+            prompts_of_round(total, self.batch, self.seed, round).into_iter().map(|i| i as i64).collect();
         let index = Tensor::from_slice(&chosen);
         let x0 = self.lesson.latents.index_select(0, &index);
         let condition = self.condition(&index, round)?;

@@ -10,10 +10,10 @@ pub use vae::PretrainVae;
 use anyhow::{Context as _, Result};
 use opdflow_flow::muon::MuonConfig;
 use opdflow_flow::optim::EmaConfig;
+use opdflow_flow::rng::{Choices, derive};
 use opdflow_flow::train::Pace;
 use opdflow_stage::cache::Digest;
 use opdflow_stage::{Asset, ParamFault};
-use opdflow_flow::rng::{Choices, derive};
 use opdflow_world::{Family, Mix, Picture, Prompt, Split};
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 use serde::{Deserialize, Serialize};
@@ -40,7 +40,11 @@ pub struct Schooling {
 impl Default for Schooling {
     fn default() -> Self {
         Self {
-            steps: 3000, batch: 32, pictures: 20_000, optimiser: MuonConfig::default(), pace: Pace::default(),
+            steps: 3000,
+            batch: 32,
+            pictures: 20_000,
+            optimiser: MuonConfig::default(),
+            pace: Pace::default(),
             ema: EmaConfig { decay: 0.995, every: 1 },
         }
     }
@@ -50,7 +54,9 @@ impl Default for Schooling {
 pub(crate) fn layout_asset(layout: &str, folder: &Path) -> Result<Asset, ParamFault> {
     let digest = match crate::bundle::named(layout) {
         Some(bundle) => bundle.layout_digest(),
-        None => tree_digest(&folder.join(layout)).map_err(|e| ParamFault::new("layout", format!("{e:#}")).help("write `bundled:mini`, or a folder in diffusers layout"))?,
+        None => tree_digest(&folder.join(layout)).map_err(|e| {
+            ParamFault::new("layout", format!("{e:#}")).help("write `bundled:mini`, or a folder in diffusers layout")
+        })?,
     };
     Ok(Asset { name: "layout".to_owned(), digest })
 }
@@ -122,7 +128,12 @@ pub(crate) fn picture(prompt: &Prompt, seed: u64, index: u64, wrong: &Wrong) -> 
 }
 
 /// Pictures of the training prompts in `range`, drawn in parallel.
-pub(crate) fn pictures(prompts: &[Prompt], seed: u64, range: std::ops::Range<usize>, wrong: &Wrong) -> Result<Vec<Picture>> {
+pub(crate) fn pictures(
+    prompts: &[Prompt],
+    seed: u64,
+    range: std::ops::Range<usize>,
+    wrong: &Wrong,
+) -> Result<Vec<Picture>> {
     range.into_par_iter().map(|i| picture(&prompts[i], seed, i as u64, wrong)).collect()
 }
 

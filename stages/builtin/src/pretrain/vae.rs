@@ -47,12 +47,20 @@ impl Stage for PretrainVae {
             semantics: 1,
             about: "Trains an autoencoder on the miniature world from nothing: squared and absolute error plus a small KL term.",
             inputs: &[],
-            outputs: const { &[Output::new("vae", "vae", "folder with `config.json` (scale and shift measured) and weights")] },
+            outputs: const {
+                &[Output::new("vae", "vae", "folder with `config.json` (scale and shift measured) and weights")]
+            },
             params: &[
-                ParamDoc { name: "layout", about: "configuration files: `bundled:mini` or a folder in diffusers layout" },
+                ParamDoc {
+                    name: "layout",
+                    about: "configuration files: `bundled:mini` or a folder in diffusers layout",
+                },
                 ParamDoc { name: "training", about: "steps, batch, pictures, optimiser, pace, ema" },
                 ParamDoc { name: "l1", about: "weight of the absolute error beside the squared one" },
-                ParamDoc { name: "kl", about: "weight of the KL divergence of the latents from a standard normal, mean over a latent's elements" },
+                ParamDoc {
+                    name: "kl",
+                    about: "weight of the KL divergence of the latents from a standard normal, mean over a latent's elements",
+                },
                 ParamDoc { name: "threads", about: "threads; outside the key" },
             ],
             outside_key: &["layout", "threads"],
@@ -79,13 +87,22 @@ impl Stage for PretrainVae {
         let vae = Vae::new(&weights.root(), &config)?;
         start_linear(&weights.tensors());
         let prompts = captions(&Mix::all(), training.pictures, seed);
-        let mut objective = Autoencode { vae: &vae, prompts: &prompts, batch: training.batch, l1: params.l1, kl: params.kl, seed, device };
+        let mut objective = Autoencode {
+            vae: &vae,
+            prompts: &prompts,
+            batch: training.batch,
+            l1: params.l1,
+            kl: params.kl,
+            seed,
+            device,
+        };
         let named = weights.trainable();
         let leaves: Vec<Tensor> = named.iter().map(|(_, t)| t.shallow_clone()).collect();
         let optimiser = Muon::new(training.optimiser.clone(), &named, |_| false);
         let mut learner = Learner::new(leaves, optimiser, training.ema.clone(), training.pace);
         learn(context, &mut learner, &mut objective, &mut Plain, training.steps, 50)?;
-        let averaged: Vec<(String, Tensor)> = named.iter().zip(learner.average()).map(|((n, _), a)| (n.clone(), a.shallow_clone())).collect();
+        let averaged: Vec<(String, Tensor)> =
+            named.iter().zip(learner.average()).map(|((n, _), a)| (n.clone(), a.shallow_clone())).collect();
         no_grad(|| {
             for ((_, own), (_, average)) in named.iter().zip(&averaged) {
                 own.shallow_clone().copy_(average);
@@ -100,7 +117,8 @@ impl Stage for PretrainVae {
         let mut json: serde_json::Value = read_json(&layout.join("vae/config.json"))?;
         json["scaling_factor"] = config.scaling_factor.into();
         json["shift_factor"] = mean.into();
-        std::fs::write(out.join("config.json"), serde_json::to_string_pretty(&json)? + "\n").context("writing the configuration")?;
+        std::fs::write(out.join("config.json"), serde_json::to_string_pretty(&json)? + "\n")
+            .context("writing the configuration")?;
         save_tensors(out.join("diffusion_pytorch_model.safetensors"), &averaged, Kind::Half)?;
         std::fs::remove_dir_all(&layout).context("clearing the layout")
     }
@@ -145,7 +163,10 @@ struct Autoencode<'a> {
 
 impl Autoencode<'_> {
     fn pictures(&self, chosen: &[usize]) -> Result<Tensor> {
-        let drawn = chosen.iter().map(|&i| picture(&self.prompts[i], self.seed, i as u64, &Wrong::NONE)).collect::<Result<Vec<_>>>()?;
+        let drawn = chosen
+            .iter()
+            .map(|&i| picture(&self.prompts[i], self.seed, i as u64, &Wrong::NONE))
+            .collect::<Result<Vec<_>>>()?;
         Ok(to_tensor(&drawn).to_device(self.device))
     }
 
@@ -186,18 +207,29 @@ mod tests {
     #[test]
     fn it_learns() {
         let config = VaeConfig {
-            down_block_types: vec!["DownEncoderBlock2D".into(); 2], up_block_types: vec!["UpDecoderBlock2D".into(); 2],
-            block_out_channels: vec![4, 8], norm_num_groups: 2, latent_channels: 4, use_quant_conv: false, use_post_quant_conv: false,
+            down_block_types: vec!["DownEncoderBlock2D".into(); 2],
+            up_block_types: vec!["UpDecoderBlock2D".into(); 2],
+            block_out_channels: vec![4, 8],
+            norm_num_groups: 2,
+            latent_channels: 4,
+            use_quant_conv: false,
+            use_post_quant_conv: false,
             ..VaeConfig::default()
         };
         let weights = Weights::new_random(1, Device::Cpu);
         let vae = Vae::new(&weights.root(), &config).unwrap();
         start_linear(&weights.tensors());
         let prompts = captions(&Mix::all(), 32, 1);
-        let mut objective = Autoencode { vae: &vae, prompts: &prompts, batch: 4, l1: 0.1, kl: 1e-6, seed: 1, device: Device::Cpu };
+        let mut objective =
+            Autoencode { vae: &vae, prompts: &prompts, batch: 4, l1: 0.1, kl: 1e-6, seed: 1, device: Device::Cpu };
         let named = weights.trainable();
         let leaves = named.iter().map(|(_, t)| t.shallow_clone()).collect();
-        let mut learner = Learner::new(leaves, Muon::new(Default::default(), &named, |_| false), Default::default(), Default::default());
+        let mut learner = Learner::new(
+            leaves,
+            Muon::new(Default::default(), &named, |_| false),
+            Default::default(),
+            Default::default(),
+        );
         let psnr: Vec<f64> = (0..30).map(|_| learner.round(&mut objective).unwrap()[0].1).collect();
         assert!(psnr[25..].iter().sum::<f64>() / 5.0 > psnr[0] + 2.0, "{psnr:?}");
     }

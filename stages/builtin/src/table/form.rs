@@ -74,7 +74,13 @@ pub(super) mod tests {
             row("student", Some(100.0), vec![cell(0.6), cell(0.8)]),
         ];
         average(&mut rows, &[0, 1]);
-        Form { title: "A title".into(), columns: vec!["geneval".into(), "ocr".into()], averaged: vec!["geneval".into(), "ocr".into()], rows, kept: BTreeMap::from([("ocr".to_owned(), kept(0.5, 0.9, 0.8))]) }
+        Form {
+            title: "A title".into(),
+            columns: vec!["geneval".into(), "ocr".into()],
+            averaged: vec!["geneval".into(), "ocr".into()],
+            rows,
+            kept: BTreeMap::from([("ocr".to_owned(), kept(0.5, 0.9, 0.8))]),
+        }
     }
 
     #[test]

@@ -79,23 +79,36 @@ impl Stage for Table {
             kind: "table",
             semantics: 1,
             about: "A table of models: training time, a column a reward, and the average of the min-max normalised columns; as Markdown, CSV and LaTeX, with a grid of the same prompts across all rows.",
-            inputs: const { &[
-                Input::many("scores", &["scores"], "scores of each model"),
-                Input::any("pictures", &["pictures"], "pictures of each model, under the names of `scores`"),
-                Input::any("timings", &["timing"], "training times"),
-            ] },
-            outputs: const { &[
-                Output::new("markdown", "markdown", "the table"),
-                Output::new("csv", "csv", "the table; the first column is `model`"),
-                Output::new("latex", "latex", "the table"),
-                Output::new("json", "json", "the table with standard errors"),
-                Output::new("png", "png", "a row a model, the same prompts in every row").maybe(),
-            ] },
+            inputs: const {
+                &[
+                    Input::many("scores", &["scores"], "scores of each model"),
+                    Input::any("pictures", &["pictures"], "pictures of each model, under the names of `scores`"),
+                    Input::any("timings", &["timing"], "training times"),
+                ]
+            },
+            outputs: const {
+                &[
+                    Output::new("markdown", "markdown", "the table"),
+                    Output::new("csv", "csv", "the table; the first column is `model`"),
+                    Output::new("latex", "latex", "the table"),
+                    Output::new("json", "json", "the table with standard errors"),
+                    Output::new("png", "png", "a row a model, the same prompts in every row").maybe(),
+                ]
+            },
             params: &[
-                ParamDoc { name: "rows", about: "list of `{scores, title, seconds}`; `seconds` is a list of lists of names on `timings`: what runs side by side counts as its slowest, what runs one after the other adds up" },
+                ParamDoc {
+                    name: "rows",
+                    about: "list of `{scores, title, seconds}`; `seconds` is a list of lists of names on `timings`: what runs side by side counts as its slowest, what runs one after the other adds up",
+                },
                 ParamDoc { name: "columns", about: "rewards and their parts; the miniature's six if absent" },
-                ParamDoc { name: "average", about: "columns that enter the average: each is mapped to 0..1 between the lowest and the highest row" },
-                ParamDoc { name: "kept", about: "`{base, student, teachers: {column: name}}`: adds, below the table, the share of each teacher's gain over the base that the student keeps" },
+                ParamDoc {
+                    name: "average",
+                    about: "columns that enter the average: each is mapped to 0..1 between the lowest and the highest row",
+                },
+                ParamDoc {
+                    name: "kept",
+                    about: "`{base, student, teachers: {column: name}}`: adds, below the table, the share of each teacher's gain over the base that the student keeps",
+                },
                 ParamDoc { name: "title", about: "printed above the table" },
                 ParamDoc { name: "pictures", about: "pictures of each set in the grid" },
                 ParamDoc { name: "scale", about: "enlargement of the grid's pictures" },
@@ -120,12 +133,15 @@ impl Stage for Table {
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
         let scores = read_scores(&params, context)?;
         let form = fill(&params, &scores, context)?;
-        let write = |port: &str, text: String| std::fs::write(context.output(port), text).with_context(|| format!("writing `{port}`"));
+        let write = |port: &str, text: String| {
+            std::fs::write(context.output(port), text).with_context(|| format!("writing `{port}`"))
+        };
         write("markdown", render::markdown(&form))?;
         write("csv", render::csv(&form))?;
         write("latex", render::latex(&form))?;
         write("json", serde_json::to_string_pretty(&form)? + "\n")?;
-        let rows = params.rows.iter().map(|r| picture_row(context, &r.scores, params.pictures)).collect::<Result<Vec<_>>>()?;
+        let rows =
+            params.rows.iter().map(|r| picture_row(context, &r.scores, params.pictures)).collect::<Result<Vec<_>>>()?;
         if let Some(sheet) = grid::sheet(&rows, params.scale) {
             pictures::write_png(&context.output("png"), &sheet)?;
         }
@@ -135,7 +151,11 @@ impl Stage for Table {
 
 fn read_scores(params: &Params, context: &StageContext) -> Result<BTreeMap<String, Scores>> {
     let names = context.names("scores");
-    let mentioned = params.rows.iter().map(|r| &r.scores).chain(params.kept.iter().flat_map(|k| [&k.base, &k.student].into_iter().chain(k.teachers.values())));
+    let mentioned = params
+        .rows
+        .iter()
+        .map(|r| &r.scores)
+        .chain(params.kept.iter().flat_map(|k| [&k.base, &k.student].into_iter().chain(k.teachers.values())));
     for name in mentioned {
         if !names.contains(name) {
             let fault = Fault::user(format!("the table names `{name}`, but nothing is connected as `scores.{name}`"));
@@ -149,7 +169,8 @@ fn fill(params: &Params, scores: &BTreeMap<String, Scores>, context: &StageConte
     let mut rows = Vec::new();
     for spec in &params.rows {
         let own = &scores[&spec.scores];
-        let cells = params.columns.iter().map(|c| own.mean(c).map(|m| Cell { mean: m.mean, error: m.error, n: m.n })).collect();
+        let cells =
+            params.columns.iter().map(|c| own.mean(c).map(|m| Cell { mean: m.mean, error: m.error, n: m.n })).collect();
         let mut seconds = None;
         for side_by_side in &spec.seconds {
             let mut slowest = 0.0_f64;
@@ -160,7 +181,8 @@ fn fill(params: &Params, scores: &BTreeMap<String, Scores>, context: &StageConte
         }
         rows.push(Row { title: spec.title.clone(), seconds, cells, average: None });
     }
-    let averaged: Vec<usize> = params.columns.iter().enumerate().filter(|(_, c)| params.average.contains(c)).map(|(i, _)| i).collect();
+    let averaged: Vec<usize> =
+        params.columns.iter().enumerate().filter(|(_, c)| params.average.contains(c)).map(|(i, _)| i).collect();
     form::average(&mut rows, &averaged);
     let kept = params.kept.as_ref().map(|k| {
         let share = |(column, teacher): (&String, &String)| {
@@ -169,12 +191,20 @@ fn fill(params: &Params, scores: &BTreeMap<String, Scores>, context: &StageConte
         };
         k.teachers.iter().filter_map(share).collect()
     });
-    Ok(Form { title: params.title.clone(), columns: params.columns.clone(), averaged: params.average.clone(), rows, kept: kept.unwrap_or_default() })
+    Ok(Form {
+        title: params.title.clone(),
+        columns: params.columns.clone(),
+        averaged: params.average.clone(),
+        rows,
+        kept: kept.unwrap_or_default(),
+    })
 }
 
 fn read_seconds(context: &StageContext, name: &str) -> Result<f64> {
     let port = format!("timings.{name}");
-    let path = context.maybe_input(&port)?.ok_or_else(|| Fault::user(format!("a row's `seconds` name `{name}`, but nothing is connected as `{port}`")))?;
+    let path = context
+        .maybe_input(&port)?
+        .ok_or_else(|| Fault::user(format!("a row's `seconds` name `{name}`, but nothing is connected as `{port}`")))?;
     let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     let value: serde_json::Value = serde_json::from_str(&text).with_context(|| format!("`{port}` is not a timing"))?;
     value.get("seconds").and_then(serde_json::Value::as_f64).with_context(|| format!("`{port}` has no seconds"))
@@ -185,7 +215,8 @@ fn picture_row(context: &StageContext, name: &str, count: usize) -> Result<Vec<P
     let Some(folder) = context.maybe_input(&format!("pictures.{name}"))? else { return Ok(Vec::new()) };
     let mut row = Vec::new();
     for set in sorted(&folder)? {
-        let mut files: Vec<_> = sorted(&set)?.into_iter().filter(|p| p.extension().is_some_and(|e| e == "png")).collect();
+        let mut files: Vec<_> =
+            sorted(&set)?.into_iter().filter(|p| p.extension().is_some_and(|e| e == "png")).collect();
         files.truncate(count);
         for file in files {
             row.push(pictures::read_png(&file)?);
@@ -195,7 +226,10 @@ fn picture_row(context: &StageContext, name: &str, count: usize) -> Result<Vec<P
 }
 
 fn sorted(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
-    let mut found = std::fs::read_dir(folder).with_context(|| folder.display().to_string())?.map(|e| Ok(e?.path())).collect::<Result<Vec<_>>>()?;
+    let mut found = std::fs::read_dir(folder)
+        .with_context(|| folder.display().to_string())?
+        .map(|e| Ok(e?.path()))
+        .collect::<Result<Vec<_>>>()?;
     found.sort();
     Ok(found)
 }

@@ -6,7 +6,12 @@ use std::fmt::Write as _;
 /// The best row of each column, to be set in bold.
 fn best(form: &Form, column: usize) -> Option<usize> {
     let value = |r: &Row| r.cells[column].map(|c| c.mean);
-    form.rows.iter().enumerate().filter_map(|(i, r)| Some((i, value(r)?))).max_by(|a, b| a.1.total_cmp(&b.1)).map(|(i, _)| i)
+    form.rows
+        .iter()
+        .enumerate()
+        .filter_map(|(i, r)| Some((i, value(r)?)))
+        .max_by(|a, b| a.1.total_cmp(&b.1))
+        .map(|(i, _)| i)
 }
 
 /// The last component of a column's name: `looks.contrast` is headed `contrast`.
@@ -24,7 +29,14 @@ pub fn markdown(form: &Form) -> String {
     if !form.title.is_empty() {
         let _ = writeln!(text, "### {}\n", form.title);
     }
-    let mut lines: Vec<Vec<String>> = vec![["model", "train s"].into_iter().chain(form.columns.iter().map(|c| head(c))).chain(["avg"]).map(str::to_owned).collect()];
+    let mut lines: Vec<Vec<String>> = vec![
+        ["model", "train s"]
+            .into_iter()
+            .chain(form.columns.iter().map(|c| head(c)))
+            .chain(["avg"])
+            .map(str::to_owned)
+            .collect(),
+    ];
     for (i, row) in form.rows.iter().enumerate() {
         let mut line = vec![row.title.clone(), seconds(row)];
         for (c, cell) in row.cells.iter().enumerate() {
@@ -34,11 +46,16 @@ pub fn markdown(form: &Form) -> String {
         line.push(row.average.map_or_else(String::new, |a| format!("{a:.3}")));
         lines.push(line);
     }
-    let widths: Vec<usize> = (0..lines[0].len()).map(|c| lines.iter().map(|l| l[c].chars().count()).max().unwrap_or(0).max(3)).collect();
+    let widths: Vec<usize> =
+        (0..lines[0].len()).map(|c| lines.iter().map(|l| l[c].chars().count()).max().unwrap_or(0).max(3)).collect();
     for (i, line) in lines.iter().enumerate() {
         text += "|";
         for (c, cell) in line.iter().enumerate() {
-            let _ = if c == 0 { write!(text, " {cell:<w$} |", w = widths[c]) } else { write!(text, " {cell:>w$} |", w = widths[c]) };
+            let _ = if c == 0 {
+                write!(text, " {cell:<w$} |", w = widths[c])
+            } else {
+                write!(text, " {cell:>w$} |", w = widths[c])
+            };
         }
         text += "\n";
         if i == 0 {
@@ -55,13 +72,32 @@ pub fn markdown(form: &Form) -> String {
 
 /// What the columns mean, below the table.
 fn notes(form: &Form) -> String {
-    let mut text = format!("\navg: mean of {}, each mapped to 0 at its lowest row and 1 at its highest.", form.averaged.iter().map(|c| head(c)).collect::<Vec<_>>().join(", "));
-    if let Some((largest, n)) = form.rows.iter().flat_map(|r| r.cells.iter().flatten()).map(|c| (c.error, c.n)).max_by(|a, b| a.0.total_cmp(&b.0)) {
+    let mut text = format!(
+        "\navg: mean of {}, each mapped to 0 at its lowest row and 1 at its highest.",
+        form.averaged.iter().map(|c| head(c)).collect::<Vec<_>>().join(", ")
+    );
+    if let Some((largest, n)) = form
+        .rows
+        .iter()
+        .flat_map(|r| r.cells.iter().flatten())
+        .map(|c| (c.error, c.n))
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+    {
         let _ = write!(text, " Standard errors are at most {largest:.3} ({n} prompts).");
     }
     text += "\n";
     if !form.kept.is_empty() {
-        let shares: Vec<String> = form.kept.iter().map(|(c, s)| if s.is_nan() { format!("{} – (the teacher gained nothing)", head(c)) } else { format!("{} {:.0}%", head(c), s * 100.0) }).collect();
+        let shares: Vec<String> = form
+            .kept
+            .iter()
+            .map(|(c, s)| {
+                if s.is_nan() {
+                    format!("{} – (the teacher gained nothing)", head(c))
+                } else {
+                    format!("{} {:.0}%", head(c), s * 100.0)
+                }
+            })
+            .collect();
         let _ = writeln!(text, "The student keeps of its teachers' gains over the base: {}.", shares.join(", "));
     }
     text
@@ -69,7 +105,8 @@ fn notes(form: &Form) -> String {
 
 /// RFC 4180; the first column is `model`, then `seconds`, the columns under their full names, `avg`.
 pub fn csv(form: &Form) -> String {
-    let quoted = |s: &str| if s.contains([',', '"', '\n']) { format!("\"{}\"", s.replace('"', "\"\"")) } else { s.to_owned() };
+    let quoted =
+        |s: &str| if s.contains([',', '"', '\n']) { format!("\"{}\"", s.replace('"', "\"\"")) } else { s.to_owned() };
     let mut text = String::from("model,seconds");
     for column in &form.columns {
         text += ",";
@@ -102,13 +139,16 @@ pub fn latex(form: &Form) -> String {
         }
         out
     };
-    let mut text = format!("% {}\n\\begin{{tabular}}{{l{}}}\n\\toprule\n", form.title, "r".repeat(form.columns.len() + 2));
+    let mut text =
+        format!("% {}\n\\begin{{tabular}}{{l{}}}\n\\toprule\n", form.title, "r".repeat(form.columns.len() + 2));
     let heads: Vec<String> = form.columns.iter().map(|c| escaped(head(c))).collect();
     let _ = writeln!(text, "model & train s & {} & avg \\\\\n\\midrule", heads.join(" & "));
     for (i, row) in form.rows.iter().enumerate() {
         let mut cells = vec![escaped(&row.title), row.seconds.map_or_else(|| "--".to_owned(), |s| format!("{s:.0}"))];
         for (c, cell) in row.cells.iter().enumerate() {
-            cells.push(cell.map_or_else(String::new, |x| if best(form, c) == Some(i) { format!("\\textbf{{{:.3}}}", x.mean) } else { format!("{:.3}", x.mean) }));
+            cells.push(cell.map_or_else(String::new, |x| {
+                if best(form, c) == Some(i) { format!("\\textbf{{{:.3}}}", x.mean) } else { format!("{:.3}", x.mean) }
+            }));
         }
         cells.push(row.average.map_or_else(String::new, |a| format!("{a:.3}")));
         let _ = writeln!(text, "{} \\\\", cells.join(" & "));

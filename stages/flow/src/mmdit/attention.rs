@@ -64,8 +64,7 @@ impl Attention {
     pub(super) fn joint(scope: &Scope, d: i64, heads: i64, normed: bool, last: bool) -> Result<Attention> {
         let norms = normed.then_some(["norm_added_q", "norm_added_k"]);
         let text = Projection::new(scope, ["add_q_proj", "add_k_proj", "add_v_proj"], norms, d, heads)?;
-        let text_out =
-            if last { None } else { Some(Linear::new(&scope.sub("to_add_out"), d, d, true, Init::Xavier)?) };
+        let text_out = if last { None } else { Some(Linear::new(&scope.sub("to_add_out"), d, d, true, Init::Xavier)?) };
         Ok(Attention { text: Some(text), text_out, ..Attention::single(scope, d, heads, normed)? })
     }
 

@@ -88,7 +88,13 @@ impl JointBlock {
     }
 
     /// Image `[B, N, D]`, text `[B, L, D]`, activated conditioning `[B, D]` to image and text; no text after the last block.
-    pub(super) fn forward(&self, x: Tensor, text: Tensor, cond: &Tensor, lora: Option<&Lora>) -> (Tensor, Option<Tensor>) {
+    pub(super) fn forward(
+        &self,
+        x: Tensor,
+        text: Tensor,
+        cond: &Tensor,
+        lora: Option<&Lora>,
+    ) -> (Tensor, Option<Tensor>) {
         let m = self.norm1.parts(cond, lora);
         let c = self.norm1_context.parts(cond, lora);
         let normed = self.plain.forward(&x);

@@ -39,8 +39,16 @@ impl Mmdit {
         Ok(Mmdit {
             pos_embed: PatchEmbed::new(&scope.sub("pos_embed"), config)?,
             time_text_embed: TimeTextEmbed::new(&scope.sub("time_text_embed"), config)?,
-            context_embedder: Linear::new(&scope.sub("context_embedder"), config.joint_attention_dim, d, true, Init::Xavier)?,
-            blocks: (0..config.num_layers).map(|i| JointBlock::new(&blocks.sub(i), config, i)).collect::<Result<_>>()?,
+            context_embedder: Linear::new(
+                &scope.sub("context_embedder"),
+                config.joint_attention_dim,
+                d,
+                true,
+                Init::Xavier,
+            )?,
+            blocks: (0..config.num_layers)
+                .map(|i| JointBlock::new(&blocks.sub(i), config, i))
+                .collect::<Result<_>>()?,
             norm_out: AdaNorm::new(&scope.sub("norm_out"), d, 2)?,
             proj_out: Linear::new(&scope.sub("proj_out"), d, out, true, Init::Zeros)?,
             plain: LayerNorm::plain(d, 1e-6),
@@ -79,10 +87,18 @@ impl Mmdit {
     /// Whether a latent `[_, C, h, w]` fits the patches and the table of positions.
     pub fn check_latent(&self, c: i64, h: i64, w: i64) -> Result<()> {
         let p = self.config.patch_size;
-        ensure!(c == self.config.in_channels, "the latent has {c} channels, the transformer takes {}", self.config.in_channels);
+        ensure!(
+            c == self.config.in_channels,
+            "the latent has {c} channels, the transformer takes {}",
+            self.config.in_channels
+        );
         ensure!(h % p == 0 && w % p == 0, "the latent is {h}x{w}, both sides must be multiples of the patch size {p}");
         if let Some(max) = self.pos_embed.max_side() {
-            ensure!(h / p <= max && w / p <= max, "the latent is {h}x{w}, the table of positions ends at {0}x{0}", max * p);
+            ensure!(
+                h / p <= max && w / p <= max,
+                "the latent is {h}x{w}, the table of positions ends at {0}x{0}",
+                max * p
+            );
         }
         Ok(())
     }
@@ -91,7 +107,12 @@ impl Mmdit {
     ///
     /// `timestep` `[B]` is 1000 sigma, a float; `context` `[B, L, joint_attention_dim]`; `pooled` `[B, P]`.
     pub fn forward(
-        &self, latent: &Tensor, timestep: &Tensor, context: &Tensor, pooled: &Tensor, lora: Option<&Lora>,
+        &self,
+        latent: &Tensor,
+        timestep: &Tensor,
+        context: &Tensor,
+        pooled: &Tensor,
+        lora: Option<&Lora>,
     ) -> Tensor {
         let (size, p, kind) = (latent.size(), self.config.patch_size, self.kind());
         let (b, h, w) = (size[0], size[2] / p, size[3] / p);

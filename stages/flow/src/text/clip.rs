@@ -148,7 +148,12 @@ impl ClipText {
         let wide = Init::Normal((d as f64).powf(-0.5));
         Ok(ClipText {
             tokens: Embedding::new(&emb.sub("token_embedding"), config.vocab_size, d, Init::Normal(0.02))?,
-            positions: Embedding::new(&emb.sub("position_embedding"), config.max_position_embeddings, d, Init::Normal(0.02))?,
+            positions: Embedding::new(
+                &emb.sub("position_embedding"),
+                config.max_position_embeddings,
+                d,
+                Init::Normal(0.02),
+            )?,
             layers: (0..config.num_hidden_layers).map(|i| Layer::new(&layers.sub(i), config)).collect::<Result<_>>()?,
             norm: LayerNorm::new(&text.sub("final_layer_norm"), d, config.layer_norm_eps)?,
             projection: Linear::new(&scope.sub("text_projection"), d, config.projection_dim, false, wide)?,

@@ -104,7 +104,11 @@ impl TextEncoders {
         );
         if let Some(t5) = &self.t5 {
             let d = t5.config().d_model;
-            ensure!(d == self.width, "the T5 encoder is {d} wide, the transformer's `joint_attention_dim` is {}", self.width);
+            ensure!(
+                d == self.width,
+                "the T5 encoder is {d} wide, the transformer's `joint_attention_dim` is {}",
+                self.width
+            );
             ensure!(self.t5_tokenizer.is_some(), "a T5 encoder without its tokenizer");
         }
         Ok(())
@@ -169,7 +173,10 @@ impl TextEncoders {
 fn in_vocabulary(ids: &Tensor, size: i64, which: &str) -> Result<()> {
     if ids.numel() > 0 {
         let max = ids.max().int64_value(&[]);
-        ensure!(max < size, "the {which} tokenizer gives id {max}, the encoder knows {size} tokens: they do not belong together");
+        ensure!(
+            max < size,
+            "the {which} tokenizer gives id {max}, the encoder knows {size} tokens: they do not belong together"
+        );
     }
     Ok(())
 }

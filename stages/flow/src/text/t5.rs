@@ -67,7 +67,13 @@ impl T5Config {
         }
         let (buckets, far) = (self.relative_attention_num_buckets, self.relative_attention_max_distance);
         supported(WHAT, "relative_attention_num_buckets", buckets, buckets >= 4, "4 or more")?;
-        supported(WHAT, "relative_attention_max_distance", far, far > buckets / 4, "more than a quarter of the buckets")?;
+        supported(
+            WHAT,
+            "relative_attention_max_distance",
+            far,
+            far > buckets / 4,
+            "more than a quarter of the buckets",
+        )?;
         self.form().map(|_| ())
     }
 
@@ -128,8 +134,8 @@ impl Layer {
     fn forward(&self, x: &Tensor, bias: &Tensor) -> Tensor {
         let y = self.norm1.forward(x);
         let (b, n, _) = y.size3().unwrap_or_default();
-        let [q, k, v] =
-            [&self.q, &self.k, &self.v].map(|l| l.forward(&y, None).view([b, n, self.heads, self.width]).transpose(1, 2));
+        let [q, k, v] = [&self.q, &self.k, &self.v]
+            .map(|l| l.forward(&y, None).view([b, n, self.heads, self.width]).transpose(1, 2));
         let y = Tensor::scaled_dot_product_attention(&q, &k, &v, Some(bias), 0.0, false, 1.0, false);
         let x = x + self.o.forward(&y.transpose(1, 2).flatten(2, 3), None);
         let y = self.norm2.forward(&x);

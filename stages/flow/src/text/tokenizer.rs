@@ -44,7 +44,8 @@ impl Tokenizer {
         inner.with_truncation(None).map_err(|e| anyhow!("{}: {e}", folder.display()))?;
         let pad = settings.token("pad_token").unwrap_or_else(|| pad.to_string());
         let id = inner.token_to_id(&pad);
-        let pad = id.with_context(|| format!("{}: the padding token `{pad}` is not in the vocabulary", folder.display()))?;
+        let pad =
+            id.with_context(|| format!("{}: the padding token `{pad}` is not in the vocabulary", folder.display()))?;
         Ok(Tokenizer { inner, pad, max_length: settings.max_length() })
     }
 
@@ -122,7 +123,9 @@ impl Settings {
     fn added(&self, vocab: &HashMap<String, u32>) -> Vec<Value> {
         let mut added: BTreeMap<u32, Value> = BTreeMap::new();
         let flag = |t: &Value, key: &str| t.get(key).and_then(Value::as_bool).unwrap_or(false);
-        for token in self.config.get("added_tokens_decoder").and_then(Value::as_object).into_iter().flat_map(|m| m.values()) {
+        for token in
+            self.config.get("added_tokens_decoder").and_then(Value::as_object).into_iter().flat_map(|m| m.values())
+        {
             let content = token.get("content").and_then(Value::as_str);
             if let Some((content, id)) = content.and_then(|c| Some((c, *vocab.get(c)?))) {
                 let flags = ["single_word", "lstrip", "rstrip", "normalized", "special"].map(|k| flag(token, k));
@@ -160,7 +163,8 @@ fn from_bpe(folder: &Path, settings: &Settings) -> Result<tokenizers::Tokenizer>
         if line.starts_with("#version") || line.is_empty() {
             continue;
         }
-        let pair = line.split_once(' ').with_context(|| format!("{}:{}: not two symbols: {line:?}", path.display(), n + 1))?;
+        let pair =
+            line.split_once(' ').with_context(|| format!("{}:{}: not two symbols: {line:?}", path.display(), n + 1))?;
         merges.push(json!([pair.0, pair.1]));
     }
     let special = |key: &str, fallback: &str| -> Result<(String, u32)> {
@@ -185,5 +189,6 @@ fn from_bpe(folder: &Path, settings: &Settings) -> Result<tokenizers::Tokenizer>
             "vocab": vocab, "merges": merges},
     });
     let bytes = serde_json::to_vec(&description)?;
-    tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| anyhow!("{}: vocab.json and merges.txt do not fit: {e}", folder.display()))
+    tokenizers::Tokenizer::from_bytes(bytes)
+        .map_err(|e| anyhow!("{}: vocab.json and merges.txt do not fit: {e}", folder.display()))
 }

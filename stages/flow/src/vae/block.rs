@@ -104,9 +104,8 @@ struct Level {
 
 impl Level {
     fn new(scope: &Scope, c_in: i64, c_out: i64, layers: i64, groups: i64) -> Result<Level> {
-        let resnet = |i: i64| {
-            Resnet::new(&scope.sub("resnets").sub(i), if i == 0 { c_in } else { c_out }, c_out, groups)
-        };
+        let resnet =
+            |i: i64| Resnet::new(&scope.sub("resnets").sub(i), if i == 0 { c_in } else { c_out }, c_out, groups);
         Ok(Level { resnets: (0..layers).map(resnet).collect::<Result<_>>()?, resize: None })
     }
 

@@ -75,7 +75,13 @@ impl VaeConfig {
     pub fn check(&self) -> Result<()> {
         const WHAT: &str = "vae config";
         let levels = self.block_out_channels.len();
-        supported(WHAT, "block_out_channels", format!("{:?}", self.block_out_channels), (1..32).contains(&levels), "1 to 31 levels")?;
+        supported(
+            WHAT,
+            "block_out_channels",
+            format!("{:?}", self.block_out_channels),
+            (1..32).contains(&levels),
+            "1 to 31 levels",
+        )?;
         for (key, types, only) in [
             ("down_block_types", &self.down_block_types, "DownEncoderBlock2D"),
             ("up_block_types", &self.up_block_types, "UpDecoderBlock2D"),

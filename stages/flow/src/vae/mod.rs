@@ -71,7 +71,10 @@ impl Vae {
     /// Whether a picture of this size has a latent.
     pub fn check_picture(&self, h: i64, w: i64) -> Result<()> {
         let f = self.config.factor();
-        ensure!(h > 0 && w > 0 && h % f == 0 && w % f == 0, "the picture is {h}x{w}, both sides must be multiples of {f}");
+        ensure!(
+            h > 0 && w > 0 && h % f == 0 && w % f == 0,
+            "the picture is {h}x{w}, both sides must be multiples of {f}"
+        );
         Ok(())
     }
 

@@ -32,12 +32,8 @@ impl Detector for Shapes {
 
     fn detect(&self, picture: &Picture) -> Result<Vec<Object>, RewardError> {
         let field = Field::of(picture);
-        let labels: Vec<Option<usize>> = field
-            .chroma
-            .iter()
-            .zip(&field.hue)
-            .map(|(c, hue)| (*c >= SATURATED).then_some(*hue))
-            .collect();
+        let labels: Vec<Option<usize>> =
+            field.chroma.iter().zip(&field.hue).map(|(c, hue)| (*c >= SATURATED).then_some(*hue)).collect();
         let mut objects = Vec::new();
         for blob in blobs(&labels, field.width, |_, _| true) {
             if agreement(&blob, &field.hue).1 >= AGREED {
@@ -47,11 +43,7 @@ impl Detector for Shapes {
             // Two objects of different colours that touch.
             let mut inside = vec![None; labels.len()];
             blob.iter().for_each(|&i| inside[i] = labels[i]);
-            objects.extend(
-                blobs(&inside, field.width, |a, b| a == b)
-                    .iter()
-                    .filter_map(|part| field.object(part)),
-            );
+            objects.extend(blobs(&inside, field.width, |a, b| a == b).iter().filter_map(|part| field.object(part)));
         }
         Ok(objects)
     }
@@ -60,10 +52,7 @@ impl Detector for Shapes {
         let field = Field::of(picture);
         let [x0, y0, x1, y1] = object.bounds;
         let inside = |i: &usize| {
-            let (x, y) = (
-                (i % field.width) as f64 + 0.5,
-                (i / field.width) as f64 + 0.5,
-            );
+            let (x, y) = ((i % field.width) as f64 + 0.5, (i / field.width) as f64 + 0.5);
             field.chroma[*i] >= SATURATED && x > x0 && x < x1 && y > y0 && y < y1
         };
         let pixels: Vec<usize> = (0..field.chroma.len()).filter(inside).collect();
@@ -91,17 +80,12 @@ impl Field {
             .map(|p| {
                 let (chroma, pure) = pure([f32::from(p[0]), f32::from(p[1]), f32::from(p[2])]);
                 let distance = |q: &[f32; 3]| (0..3).map(|c| (q[c] - pure[c]).powi(2)).sum::<f32>();
-                let nearest = (0..palette.len())
-                    .min_by(|a, b| distance(&palette[*a]).total_cmp(&distance(&palette[*b])));
+                let nearest =
+                    (0..palette.len()).min_by(|a, b| distance(&palette[*a]).total_cmp(&distance(&palette[*b])));
                 (chroma, nearest.unwrap_or(0))
             })
             .unzip();
-        Field {
-            width: picture.width,
-            height: picture.height,
-            chroma,
-            hue,
-        }
+        Field { width: picture.width, height: picture.height, chroma, hue }
     }
 
     /// The object that a blob is, if it is one.
@@ -137,12 +121,7 @@ impl Field {
         let side = |v: f32| f64::from(v);
         Some(Object {
             class: shape.name().to_owned(),
-            bounds: [
-                side(x - best.half),
-                side(y - best.half),
-                side(x + best.half),
-                side(y + best.half),
-            ],
+            bounds: [side(x - best.half), side(y - best.half), side(x + best.half), side(y + best.half)],
             confidence: f64::from(confidence),
         })
     }
@@ -176,12 +155,7 @@ impl Patch {
                 cover[(y - y0) * width + x - x0] = (field.chroma[i] / peak).min(1.0);
             }
         }
-        Patch {
-            x0,
-            y0,
-            width,
-            cover,
-        }
+        Patch { x0, y0, width, cover }
     }
 
     /// Intersection over union with a shape, over coverages.
@@ -199,26 +173,15 @@ impl Patch {
 
     /// The best place and size within a pixel of a first guess.
     fn fit(&self, shape: Shape, [x, y]: [f32; 2], half: f32) -> Fit {
-        let mut best = Fit {
-            overlap: 0.0,
-            middle: [x, y],
-            half,
-        };
+        let mut best = Fit { overlap: 0.0, middle: [x, y], half };
         for step in [0.5, 0.25] {
             let from = best;
             for k in 0..27 {
                 let shift = |axis: i32| step * ((k / axis % 3) - 1) as f32;
-                let (middle, half) = (
-                    [from.middle[0] + shift(1), from.middle[1] + shift(3)],
-                    from.half + shift(9),
-                );
+                let (middle, half) = ([from.middle[0] + shift(1), from.middle[1] + shift(3)], from.half + shift(9));
                 let overlap = self.overlap(shape, middle, half);
                 if overlap > best.overlap {
-                    best = Fit {
-                        overlap,
-                        middle,
-                        half,
-                    };
+                    best = Fit { overlap, middle, half };
                 }
             }
         }
@@ -242,11 +205,7 @@ fn agreement(pixels: &[usize], hue: &[usize]) -> (usize, f32) {
 }
 
 /// Sets of labelled pixels joined through their sides; `same` says whether two labels may be joined.
-fn blobs(
-    labels: &[Option<usize>],
-    width: usize,
-    same: impl Fn(usize, usize) -> bool,
-) -> Vec<Vec<usize>> {
+fn blobs(labels: &[Option<usize>], width: usize, same: impl Fn(usize, usize) -> bool) -> Vec<Vec<usize>> {
     let mut seen = vec![false; labels.len()];
     let mut out = Vec::new();
     for start in 0..labels.len() {

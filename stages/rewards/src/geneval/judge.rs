@@ -37,10 +37,7 @@ pub struct Verdict {
 /// # Errors
 /// [`RewardError::Metadata`] when nothing is asked for, a count is 0, or a position refers to a clause not before it.
 pub fn judge(found: &[Found], metadata: &Metadata, quirks: Quirks) -> Result<Verdict, RewardError> {
-    let wrong = |why: &str| RewardError::Metadata {
-        prompt: metadata.prompt.clone(),
-        why: why.to_owned(),
-    };
+    let wrong = |why: &str| RewardError::Metadata { prompt: metadata.prompt.clone(), why: why.to_owned() };
     if metadata.include.is_empty() {
         return Err(wrong("it includes nothing"));
     }
@@ -53,11 +50,7 @@ pub fn judge(found: &[Found], metadata: &Metadata, quirks: Quirks) -> Result<Ver
         }
     }
     let (strict, partial) = marks(found, &metadata.include, quirks);
-    Ok(Verdict {
-        correct: correct(found, metadata),
-        strict,
-        partial,
-    })
+    Ok(Verdict { correct: correct(found, metadata), strict, partial })
 }
 
 fn of_class<'a>(found: &'a [Found], class: &str) -> Vec<&'a Found> {
@@ -65,10 +58,7 @@ fn of_class<'a>(found: &'a [Found], class: &str) -> Vec<&'a Found> {
 }
 
 fn coloured(objects: &[&Found], colour: &str) -> usize {
-    objects
-        .iter()
-        .filter(|o| o.colour.as_deref() == Some(colour))
-        .count()
+    objects.iter().filter(|o| o.colour.as_deref() == Some(colour)).count()
 }
 
 /// GenEval's evaluation.
@@ -83,17 +73,12 @@ fn correct(found: &[Found], metadata: &Metadata) -> bool {
             matched = coloured(&objects, colour) >= clause.count;
         }
         if let (true, Some((relation, target))) = (matched, clause.position) {
-            matched = groups[target]
-                .as_ref()
-                .is_some_and(|targets| placed(&objects, targets, relation));
+            matched = groups[target].as_ref().is_some_and(|targets| placed(&objects, targets, relation));
         }
         good &= matched;
         groups.push(matched.then_some(objects));
     }
-    good && metadata
-        .exclude
-        .iter()
-        .all(|clause| of_class(found, &clause.class).len() < clause.count)
+    good && metadata.exclude.iter().all(|clause| of_class(found, &clause.class).len() < clause.count)
 }
 
 /// Flow-GRPO's strict flag and partial marks.
@@ -142,11 +127,7 @@ fn marks(found: &[Found], include: &[Include], quirks: Quirks) -> (bool, f64) {
 
 /// Whether every object stands in the relation to every target.
 fn placed(objects: &[&Found], targets: &[&Found], relation: Relation) -> bool {
-    objects.iter().all(|a| {
-        targets
-            .iter()
-            .all(|b| relations(a.bounds, b.bounds).contains(&relation))
-    })
+    objects.iter().all(|a| targets.iter().all(|b| relations(a.bounds, b.bounds).contains(&relation)))
 }
 
 /// The relations of box A to box B: their centres' offset is shortened on each axis by a tenth of the summed sizes,
@@ -155,10 +136,7 @@ fn relations(a: [f64; 4], b: [f64; 4]) -> Vec<Relation> {
     let axis = |i: usize| {
         let offset = (a[i] + a[i + 2] - b[i] - b[i + 2]) / 2.0;
         let sizes = (a[i + 2] - a[i]).abs() + (b[i + 2] - b[i]).abs();
-        (
-            offset,
-            (offset.abs() - SHRINK * sizes).max(0.0) * offset.signum(),
-        )
+        (offset, (offset.abs() - SHRINK * sizes).max(0.0) * offset.signum())
     };
     let ((x, short_x), (y, short_y)) = (axis(0), axis(1));
     let length = x.hypot(y);
@@ -171,10 +149,7 @@ fn relations(a: [f64; 4], b: [f64; 4]) -> Vec<Relation> {
         (short_y / length < -HOLDS, Relation::Above),
         (short_y / length > HOLDS, Relation::Below),
     ];
-    checks
-        .into_iter()
-        .filter_map(|(holds, relation)| holds.then_some(relation))
-        .collect()
+    checks.into_iter().filter_map(|(holds, relation)| holds.then_some(relation)).collect()
 }
 
 #[cfg(test)]
@@ -182,18 +157,11 @@ mod tests {
     use super::*;
 
     fn object(class: &str, colour: &str, x: f64, y: f64) -> Found {
-        Found {
-            class: class.to_owned(),
-            bounds: [x, y, x + 10.0, y + 10.0],
-            colour: Some(colour.to_owned()),
-        }
+        Found { class: class.to_owned(), bounds: [x, y, x + 10.0, y + 10.0], colour: Some(colour.to_owned()) }
     }
 
     fn ask(tag: &str, include: &str, exclude: &str) -> Metadata {
-        serde_json::from_str(&format!(
-            r#"{{"tag":"{tag}","include":{include},"exclude":{exclude}}}"#
-        ))
-        .unwrap()
+        serde_json::from_str(&format!(r#"{{"tag":"{tag}","include":{include},"exclude":{exclude}}}"#)).unwrap()
     }
 
     fn verdict(found: &[Found], metadata: &Metadata) -> (bool, bool, f64) {
@@ -203,16 +171,8 @@ mod tests {
 
     #[test]
     fn counting() {
-        let two = ask(
-            "counting",
-            r#"[{"class":"circle","count":2}]"#,
-            r#"[{"class":"circle","count":3}]"#,
-        );
-        let row = |n: usize| {
-            (0..n)
-                .map(|i| object("circle", "red", 20.0 * i as f64, 0.0))
-                .collect::<Vec<_>>()
-        };
+        let two = ask("counting", r#"[{"class":"circle","count":2}]"#, r#"[{"class":"circle","count":3}]"#);
+        let row = |n: usize| (0..n).map(|i| object("circle", "red", 20.0 * i as f64, 0.0)).collect::<Vec<_>>();
         assert_eq!(verdict(&row(0), &two), (false, false, 0.0));
         assert_eq!(verdict(&row(1), &two), (false, false, 0.5));
         assert_eq!(verdict(&row(2), &two), (true, true, 1.0));
@@ -224,10 +184,7 @@ mod tests {
     #[test]
     fn an_object_too_many_is_correct_but_not_strict() {
         let one = ask("single_object", r#"[{"class":"circle","count":1}]"#, "[]");
-        let found = [
-            object("circle", "red", 0.0, 0.0),
-            object("circle", "red", 30.0, 0.0),
-        ];
+        let found = [object("circle", "red", 0.0, 0.0), object("circle", "red", 30.0, 0.0)];
         assert_eq!(verdict(&found, &one), (true, false, 0.0));
     }
 
@@ -238,26 +195,14 @@ mod tests {
             r#"[{"class":"circle","count":1,"color":"red"},{"class":"square","count":1,"color":"blue"}]"#,
             "[]",
         );
-        let (red, blue) = (
-            object("circle", "red", 0.0, 0.0),
-            object("square", "blue", 30.0, 0.0),
-        );
-        assert_eq!(
-            verdict(&[red.clone(), blue.clone()], &pair),
-            (true, true, 1.0)
-        );
+        let (red, blue) = (object("circle", "red", 0.0, 0.0), object("square", "blue", 30.0, 0.0));
+        assert_eq!(verdict(&[red.clone(), blue.clone()], &pair), (true, true, 1.0));
         // Count right, colour wrong: 1 and 0 for the circle, 1 and 1 for the square.
-        assert_eq!(
-            verdict(&[object("circle", "green", 0.0, 0.0), blue.clone()], &pair),
-            (false, false, 0.75)
-        );
+        assert_eq!(verdict(&[object("circle", "green", 0.0, 0.0), blue.clone()], &pair), (false, false, 0.75));
         // No circle: 0 for the count and 0 for its colour.
         assert_eq!(verdict(&[blue], &pair), (false, false, 0.5));
         // Two circles: GenEval looks at the best one only.
-        let (green, square) = (
-            object("circle", "green", 0.0, 30.0),
-            object("square", "blue", 30.0, 0.0),
-        );
+        let (green, square) = (object("circle", "green", 0.0, 30.0), object("square", "blue", 30.0, 0.0));
         assert!(verdict(&[red.clone(), green.clone(), square.clone()], &pair).0);
         assert!(!verdict(&[green, red, square], &pair).0);
     }
@@ -270,19 +215,11 @@ mod tests {
             "[]",
         );
         let square = object("square", "red", 40.0, 0.0);
-        assert_eq!(
-            verdict(&[square.clone(), object("circle", "red", 0.0, 0.0)], &left),
-            (true, true, 1.0)
-        );
+        assert_eq!(verdict(&[square.clone(), object("circle", "red", 0.0, 0.0)], &left), (true, true, 1.0));
         // On the other side: marks 1, 1, 0; with the quirk 1, 1, 0, 1.
-        let wrong = [
-            object("square", "red", 0.0, 0.0),
-            object("circle", "red", 40.0, 0.0),
-        ];
+        let wrong = [object("square", "red", 0.0, 0.0), object("circle", "red", 40.0, 0.0)];
         assert_eq!(verdict(&wrong, &left), (false, false, 0.666667));
-        let quirks = Quirks {
-            position_always_adds_one: true,
-        };
+        let quirks = Quirks { position_always_adds_one: true };
         assert_eq!(judge(&wrong, &left, quirks).unwrap().partial, 0.75);
         // No circle: marks 1, 0, 0. No square: marks 0, 1, 0, quirk or not.
         assert_eq!(verdict(&[square], &left), (false, false, 0.333333));
@@ -295,10 +232,7 @@ mod tests {
     fn relations_by_hand() {
         let at = |x: f64, y: f64| [x - 5.0, y - 5.0, x + 5.0, y + 5.0];
         // Offset (-16, 16), shrink 2 on each axis: 14 / 22.63 = 0.62 on both.
-        assert_eq!(
-            relations(at(0.0, 16.0), at(16.0, 0.0)),
-            [Relation::LeftOf, Relation::Below]
-        );
+        assert_eq!(relations(at(0.0, 16.0), at(16.0, 0.0)), [Relation::LeftOf, Relation::Below]);
         // Offset (4, 0): 2 / 4 = 0.5 is not beyond one half.
         assert_eq!(relations(at(4.0, 0.0), at(0.0, 0.0)), []);
         assert_eq!(relations(at(4.1, 0.0), at(0.0, 0.0)), [Relation::RightOf]);
@@ -311,15 +245,8 @@ mod tests {
 
     #[test]
     fn impossible_metadata_are_errors() {
-        for include in [
-            "[]",
-            r#"[{"class":"a","count":0}]"#,
-            r#"[{"class":"a","count":1,"position":["above",0]}]"#,
-        ] {
-            assert!(
-                judge(&[], &ask("position", include, "[]"), Quirks::default()).is_err(),
-                "{include}"
-            );
+        for include in ["[]", r#"[{"class":"a","count":0}]"#, r#"[{"class":"a","count":1,"position":["above",0]}]"#] {
+            assert!(judge(&[], &ask("position", include, "[]"), Quirks::default()).is_err(), "{include}");
         }
     }
 }

@@ -34,46 +34,22 @@ pub struct Geneval {
 impl Geneval {
     /// GenEval by some detector.
     pub fn new(detector: impl Detector + 'static, quirks: Quirks) -> Geneval {
-        Geneval {
-            detector: Box::new(detector),
-            quirks,
-        }
+        Geneval { detector: Box::new(detector), quirks }
     }
 
     fn verdict(&self, picture: &Picture, metadata: &Metadata) -> Result<Verdict, RewardError> {
-        let threshold = if metadata.tag == Tag::Counting {
-            CONFIDENT_COUNTING
-        } else {
-            CONFIDENT
-        };
-        let mut objects: Vec<Object> = self
-            .detector
-            .detect(picture)?
-            .into_iter()
-            .filter(|o| o.confidence > threshold)
-            .collect();
+        let threshold = if metadata.tag == Tag::Counting { CONFIDENT_COUNTING } else { CONFIDENT };
+        let mut objects: Vec<Object> =
+            self.detector.detect(picture)?.into_iter().filter(|o| o.confidence > threshold).collect();
         // The best come first; ties by place, so that the order does not hang on the detector's.
-        objects.sort_by(|a, b| {
-            b.confidence
-                .total_cmp(&a.confidence)
-                .then_with(|| a.bounds[0].total_cmp(&b.bounds[0]))
-        });
+        objects.sort_by(|a, b| b.confidence.total_cmp(&a.confidence).then_with(|| a.bounds[0].total_cmp(&b.bounds[0])));
         let mut found = Vec::new();
         for object in objects {
-            if found
-                .iter()
-                .filter(|f: &&Found| f.class == object.class)
-                .count()
-                >= MOST
-            {
+            if found.iter().filter(|f: &&Found| f.class == object.class).count() >= MOST {
                 continue;
             }
             let colour = self.detector.colour(picture, &object)?;
-            found.push(Found {
-                class: object.class,
-                bounds: object.bounds,
-                colour,
-            });
+            found.push(Found { class: object.class, bounds: object.bounds, colour });
         }
         judge(&found, metadata, self.quirks)
     }
@@ -106,11 +82,7 @@ impl Reward for Geneval {
             let flag = |b: bool| f64::from(u8::from(b));
             Ok(Score::new(
                 v.partial,
-                [
-                    ("correct", flag(v.correct)),
-                    ("strict", flag(v.strict)),
-                    ("partial", v.partial),
-                ],
+                [("correct", flag(v.correct)), ("strict", flag(v.strict)), ("partial", v.partial)],
             ))
         };
         pictures.iter().zip(subjects).map(one).collect()

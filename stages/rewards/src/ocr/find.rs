@@ -35,18 +35,13 @@ pub(super) struct Finder {
 
 impl Finder {
     pub fn new(session: Session) -> Finder {
-        Finder {
-            session: Mutex::new(session),
-        }
+        Finder { session: Mutex::new(session) }
     }
 
     /// The boxes of text in each picture, in reading order. Pictures go one by one, so that what is found in one cannot
     /// depend on the others.
     pub fn find(&self, pictures: &[Picture]) -> Result<Vec<Vec<Bounds>>, RewardError> {
-        let mut session = self
-            .session
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut session = self.session.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let mut planes = Vec::new();
         let mut found = Vec::with_capacity(pictures.len());
         for picture in pictures {
@@ -55,14 +50,11 @@ impl Finder {
             let (w, h) = (round(width), round(height));
             planes.clear();
             push_planes(&bilinear(picture, w, h), w, &mut planes);
-            let input =
-                TensorRef::from_array_view(([1, 3, h, w], planes.as_slice())).map_err(failed)?;
+            let input = TensorRef::from_array_view(([1, 3, h, w], planes.as_slice())).map_err(failed)?;
             let outputs = session.run(ort::inputs![input]).map_err(failed)?;
             let (shape, map) = outputs[0].try_extract_tensor::<f32>().map_err(failed)?;
             if map.len() != w * h {
-                return Err(RewardError::Model(format!(
-                    "the text finder's output has shape {shape:?}"
-                )));
+                return Err(RewardError::Model(format!("the text finder's output has shape {shape:?}")));
             }
             let scale = [width as f32 / w as f32, height as f32 / h as f32];
             found.push(reading_order(boxes(map, w, scale, [width, height])));
@@ -77,10 +69,7 @@ fn boxes(map: &[f32], w: usize, scale: [f32; 2], limit: [usize; 2]) -> Vec<Bound
     // As the reference does, regions first grow by a pixel to the right and below, which joins near letters.
     let text = |x: usize, y: usize| map[y * w + x] > TEXT;
     let grown = |x: usize, y: usize| {
-        text(x, y)
-            || (x > 0 && text(x - 1, y))
-            || (y > 0 && text(x, y - 1))
-            || (x > 0 && y > 0 && text(x - 1, y - 1))
+        text(x, y) || (x > 0 && text(x - 1, y)) || (y > 0 && text(x, y - 1)) || (x > 0 && y > 0 && text(x - 1, y - 1))
     };
     let mut open: Vec<bool> = (0..map.len()).map(|i| grown(i % w, i / w)).collect();
     let mut out = Vec::new();
@@ -108,13 +97,7 @@ fn boxes(map: &[f32], w: usize, scale: [f32; 2], limit: [usize; 2]) -> Vec<Bound
 }
 
 /// Grows the box with corners at pixels (`x0`, `y0`) and (`x1`, `y1`), if it is likely and large enough.
-fn unclip(
-    map: &[f32],
-    w: usize,
-    [x0, y0, x1, y1]: [usize; 4],
-    scale: [f32; 2],
-    limit: [usize; 2],
-) -> Option<Bounds> {
+fn unclip(map: &[f32], w: usize, [x0, y0, x1, y1]: [usize; 4], scale: [f32; 2], limit: [usize; 2]) -> Option<Bounds> {
     let (width, height) = ((x1 - x0) as f32, (y1 - y0) as f32);
     let pixels = (y0..=y1).flat_map(|y| &map[y * w + x0..=y * w + x1]);
     let mean = pixels.clone().sum::<f32>() / pixels.count() as f32;
@@ -122,14 +105,9 @@ fn unclip(
         return None;
     }
     let by = UNCLIP * width * height / (2.0 * (width + height));
-    let place =
-        |v: f32, axis: usize| ((v * scale[axis]).round().max(0.0) as usize).min(limit[axis] - 1);
-    let bounds = [
-        place(x0 as f32 - by, 0),
-        place(y0 as f32 - by, 1),
-        place(x1 as f32 + by, 0),
-        place(y1 as f32 + by, 1),
-    ];
+    let place = |v: f32, axis: usize| ((v * scale[axis]).round().max(0.0) as usize).min(limit[axis] - 1);
+    let bounds =
+        [place(x0 as f32 - by, 0), place(y0 as f32 - by, 1), place(x1 as f32 + by, 0), place(y1 as f32 + by, 1)];
     let large = |low: usize, high: usize| high as f32 - low as f32 > LEAST;
     (large(bounds[0], bounds[2]) && large(bounds[1], bounds[3])).then_some(bounds)
 }
@@ -139,10 +117,7 @@ fn reading_order(mut found: Vec<Bounds>) -> Vec<Bounds> {
     found.sort_by_key(|b| (b[1], b[0]));
     for i in 1..found.len() {
         let mut j = i;
-        while j > 0
-            && found[j][1].abs_diff(found[j - 1][1]) < SAME_LINE
-            && found[j][0] < found[j - 1][0]
-        {
+        while j > 0 && found[j][1].abs_diff(found[j - 1][1]) < SAME_LINE && found[j][0] < found[j - 1][0] {
             found.swap(j, j - 1);
             j -= 1;
         }
@@ -155,19 +130,10 @@ pub(super) fn crop(picture: &Picture, [x0, y0, x1, y1]: Bounds) -> Picture {
     let (width, height) = (x1 - x0, y1 - y0);
     let at = |x: usize, y: usize| picture.pixel(x0 + x, y0 + y);
     if height * 2 >= width * 3 {
-        let rgb = (0..width)
-            .rev()
-            .flat_map(|x| (0..height).flat_map(move |y| at(x, y)))
-            .collect();
-        return Picture {
-            width: height,
-            height: width,
-            rgb,
-        };
+        let rgb = (0..width).rev().flat_map(|x| (0..height).flat_map(move |y| at(x, y))).collect();
+        return Picture { width: height, height: width, rgb };
     }
-    let rgb = (0..height)
-        .flat_map(|y| (0..width).flat_map(move |x| at(x, y)))
-        .collect();
+    let rgb = (0..height).flat_map(|y| (0..width).flat_map(move |x| at(x, y))).collect();
     Picture { width, height, rgb }
 }
 
@@ -181,48 +147,25 @@ mod tests {
         // it grows by 1.6 x 55 / 32 = 2.75.
         let (w, h) = (32, 32);
         let map: Vec<f32> = (0..w * h)
-            .map(|i| {
-                if (10..21).contains(&(i % w)) && (8..13).contains(&(i / w)) {
-                    0.9
-                } else {
-                    0.0
-                }
-            })
+            .map(|i| if (10..21).contains(&(i % w)) && (8..13).contains(&(i / w)) { 0.9 } else { 0.0 })
             .collect();
         assert_eq!(boxes(&map, w, [1.0, 1.0], [32, 32]), [[7, 5, 24, 16]]);
         assert_eq!(boxes(&map, w, [0.5, 0.5], [16, 16]), [[4, 3, 12, 8]]);
-        assert!(
-            boxes(
-                &map.iter().map(|v| v * 0.5).collect::<Vec<_>>(),
-                w,
-                [1.0, 1.0],
-                [32, 32]
-            )
-            .is_empty()
-        );
+        assert!(boxes(&map.iter().map(|v| v * 0.5).collect::<Vec<_>>(), w, [1.0, 1.0], [32, 32]).is_empty());
     }
 
     #[test]
     fn lines_are_read_like_a_page() {
         let found = vec![[30, 4, 40, 9], [2, 9, 20, 14], [5, 30, 9, 40]];
-        assert_eq!(
-            reading_order(found),
-            [[2, 9, 20, 14], [30, 4, 40, 9], [5, 30, 9, 40]]
-        );
+        assert_eq!(reading_order(found), [[2, 9, 20, 14], [30, 4, 40, 9], [5, 30, 9, 40]]);
     }
 
     #[test]
     fn crops_are_cut_and_turned() {
         let picture = Picture::new(4, 4, (0..48).collect()).unwrap();
         let flat = crop(&picture, [1, 1, 3, 2]);
-        assert_eq!(
-            (flat.width, flat.height, flat.rgb),
-            (2, 1, vec![15, 16, 17, 18, 19, 20])
-        );
+        assert_eq!((flat.width, flat.height, flat.rgb), (2, 1, vec![15, 16, 17, 18, 19, 20]));
         let tall = crop(&picture, [1, 1, 2, 3]);
-        assert_eq!(
-            (tall.width, tall.height, tall.rgb),
-            (2, 1, vec![15, 16, 17, 27, 28, 29])
-        );
+        assert_eq!((tall.width, tall.height, tall.rgb), (2, 1, vec![15, 16, 17, 27, 28, 29]));
     }
 }

@@ -49,10 +49,7 @@ impl Ocr {
             crops.extend(bounds.iter().map(|b| find::crop(picture, *b)));
         }
         let mut lines = self.reader.read(&crops)?.into_iter();
-        Ok(found
-            .iter()
-            .map(|bounds| lines.by_ref().take(bounds.len()).collect())
-            .collect())
+        Ok(found.iter().map(|bounds| lines.by_ref().take(bounds.len()).collect()).collect())
     }
 }
 
@@ -76,11 +73,7 @@ impl Reward for Ocr {
         };
         let targets = subjects.iter().map(target).collect::<Result<Vec<_>, _>>()?;
         let texts = self.read(pictures)?;
-        Ok(texts
-            .iter()
-            .zip(&targets)
-            .map(|(text, target)| mark(&plain(text), target))
-            .collect())
+        Ok(texts.iter().zip(&targets).map(|(text, target)| mark(&plain(text), target)).collect())
     }
 }
 
@@ -126,14 +119,7 @@ mod tests {
 
     #[test]
     fn the_target_is_quoted_or_given() {
-        let of = |text, target| {
-            Subject {
-                text,
-                target,
-                geneval: None,
-            }
-            .target()
-        };
+        let of = |text, target| Subject { text, target, geneval: None }.target();
         assert_eq!(of("the word \"HAT\"", None), Some("HAT"));
         assert_eq!(of("a sign \"A\" and \"B\"", None), Some("A"));
         assert_eq!(of("half a \"quote", None), None);

@@ -30,37 +30,23 @@ impl Reader {
             .metadata()
             .map_err(failed)?
             .custom("character")
-            .ok_or_else(|| {
-                RewardError::Model("the text reader has no `character` table".to_owned())
-            })?;
+            .ok_or_else(|| RewardError::Model("the text reader has no `character` table".to_owned()))?;
         let lines = characters.lines().map(str::to_owned);
-        let table = std::iter::once(String::new())
-            .chain(lines)
-            .chain([" ".to_owned()])
-            .collect();
-        Ok(Reader {
-            session: Mutex::new(session),
-            table,
-        })
+        let table = std::iter::once(String::new()).chain(lines).chain([" ".to_owned()]).collect();
+        Ok(Reader { session: Mutex::new(session), table })
     }
 
     /// The text of each line. Lines go one by one: on one thread a batch is slower, as it no longer fits the caches.
     pub fn read(&self, lines: &[Picture]) -> Result<Vec<String>, RewardError> {
-        let mut session = self
-            .session
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut session = self.session.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let mut planes = Vec::new();
         let mut texts = Vec::with_capacity(lines.len());
         for line in lines {
-            let width = (HEIGHT * line.width)
-                .div_ceil(line.height.max(1))
-                .clamp(1, WIDEST);
+            let width = (HEIGHT * line.width).div_ceil(line.height.max(1)).clamp(1, WIDEST);
             let padded = width.div_ceil(STEP) * STEP;
             planes.clear();
             push_planes(&bilinear(line, width, HEIGHT), padded, &mut planes);
-            let input = TensorRef::from_array_view(([1, 3, HEIGHT, padded], planes.as_slice()))
-                .map_err(failed)?;
+            let input = TensorRef::from_array_view(([1, 3, HEIGHT, padded], planes.as_slice())).map_err(failed)?;
             let outputs = session.run(ort::inputs![input]).map_err(failed)?;
             let (shape, classes) = outputs[0].try_extract_tensor::<f32>().map_err(failed)?;
             if classes.is_empty() || classes.len() % self.table.len() != 0 {

@@ -10,8 +10,7 @@ pub(super) fn bilinear(picture: &Picture, width: usize, height: usize) -> Pictur
     let taps = |n: usize, from: usize| -> Vec<(usize, usize, f32)> {
         (0..n)
             .map(|i| {
-                let at =
-                    ((i as f32 + 0.5) * from as f32 / n as f32 - 0.5).clamp(0.0, (from - 1) as f32);
+                let at = ((i as f32 + 0.5) * from as f32 / n as f32 - 0.5).clamp(0.0, (from - 1) as f32);
                 let low = at as usize;
                 (low, (low + 1).min(from - 1), at - low as f32)
             })
@@ -22,8 +21,7 @@ pub(super) fn bilinear(picture: &Picture, width: usize, height: usize) -> Pictur
     for &(y0, y1, fy) in &rows {
         for &(x0, x1, fx) in &columns {
             for c in 0..3 {
-                let at =
-                    |x: usize, y: usize| f32::from(picture.rgb[(y * picture.width + x) * 3 + c]);
+                let at = |x: usize, y: usize| f32::from(picture.rgb[(y * picture.width + x) * 3 + c]);
                 let upper = at(x0, y0) + (at(x1, y0) - at(x0, y0)) * fx;
                 let lower = at(x0, y1) + (at(x1, y1) - at(x0, y1)) * fx;
                 rgb.push((upper + (lower - upper) * fy).round() as u8);

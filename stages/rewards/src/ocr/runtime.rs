@@ -45,19 +45,12 @@ pub(super) fn failed<T>(error: ort::Error<T>) -> RewardError {
 /// The process's one environment; made by the first call that succeeds.
 pub(super) fn open(library: &Path) -> Result<Environment, RewardError> {
     static ENVIRONMENT: Mutex<Option<Environment>> = Mutex::new(None);
-    let mut held = ENVIRONMENT
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut held = ENVIRONMENT.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     if let Some(environment) = held.as_ref() {
         return Ok(environment.clone());
     }
     // A relative path would be looked up beside the program first.
-    let library = library
-        .canonicalize()
-        .map_err(|source| RewardError::Asset {
-            path: library.to_owned(),
-            source,
-        })?;
+    let library = library.canonicalize().map_err(|source| RewardError::Asset { path: library.to_owned(), source })?;
     let environment = ort::init_from(&library)
         .map_err(|e| RewardError::Runtime(e.to_string()))?
         .with_telemetry(false)
@@ -67,25 +60,11 @@ pub(super) fn open(library: &Path) -> Result<Environment, RewardError> {
 }
 
 /// A session on one thread over a model of known contents.
-pub(super) fn session(
-    environment: &Environment,
-    path: &Path,
-    wanted: &'static str,
-) -> Result<Session, RewardError> {
-    let bytes = std::fs::read(path).map_err(|source| RewardError::Asset {
-        path: path.to_owned(),
-        source,
-    })?;
-    let found: String = Sha256::digest(&bytes)
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect();
+pub(super) fn session(environment: &Environment, path: &Path, wanted: &'static str) -> Result<Session, RewardError> {
+    let bytes = std::fs::read(path).map_err(|source| RewardError::Asset { path: path.to_owned(), source })?;
+    let found: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
     if found != wanted {
-        return Err(RewardError::Digest {
-            path: path.to_owned(),
-            wanted,
-            found,
-        });
+        return Err(RewardError::Digest { path: path.to_owned(), wanted, found });
     }
     Session::builder(environment)
         .map_err(failed)?
