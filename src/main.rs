@@ -1,7 +1,8 @@
-//! The `opdflow` command: the one place that names the concrete stages.
+//! The `opdflow` command: the engine with what the concrete stages say of themselves. What they do is in
+//! `opdflow-stage`, so that this program starts without libtorch.
 
 use opdflow::plan::NumericFacts;
-use opdflow_stage::Registry;
+use opdflow_stage::{Registry, Workers, with_fakes};
 use std::process::ExitCode;
 
 #[cfg(feature = "torch")]
@@ -16,9 +17,10 @@ fn registry() -> (Registry, NumericFacts) {
 }
 
 fn main() -> ExitCode {
-    let (mut registry, facts) = registry();
+    let ((mut registry, facts), mut workers) = (registry(), Workers::new());
     if std::env::var_os("OPDFLOW_FAKE_STAGES").is_some_and(|v| !v.is_empty()) {
-        registry = opdflow_stage::with_fakes(registry);
+        registry = with_fakes(registry);
+        workers = with_fakes(workers);
     }
-    opdflow::cli::main(registry, facts)
+    opdflow::cli::main(registry, workers, facts)
 }

@@ -13,7 +13,7 @@ const CRATES: [(&str, &[&str]); 7] = [
     ("opdflow-rewards", &["opdflow-world", "tch", "torch-sys"]),
     ("opdflow-flow", &["tch", "torch-sys"]),
     ("opdflow-stages", &["opdflow-stage", "opdflow-flow", "opdflow-rewards", "opdflow-world", "tch", "torch-sys"]),
-    // `main.rs` alone may name the stages: see below.
+    // `main.rs` and `bin/opdflow-stage.rs` alone may name the stages: see below.
     ("opdflow", &["opdflow-cache", "opdflow-stage", "opdflow-stages", "torch-sys"]),
 ];
 
@@ -121,7 +121,8 @@ fn crates_depend_only_downwards() {
 #[test]
 fn the_engine_knows_no_stage_and_no_tensor() {
     for file in sources(&root().join("src")) {
-        if file == root().join("src/main.rs") {
+        // The two programs, which put the engine and the stages together.
+        if file == root().join("src/main.rs") || file == root().join("src/bin/opdflow-stage.rs") {
             continue;
         }
         let names = names(&file);
@@ -129,6 +130,13 @@ fn the_engine_knows_no_stage_and_no_tensor() {
             assert!(!names.contains(forbidden), "{} must not name {forbidden}", file.display());
         }
     }
+}
+
+/// A program that names the workers loads libtorch: `tests/two_programs.rs`.
+#[test]
+fn one_program_alone_runs_the_stages() {
+    let text = std::fs::read_to_string(root().join("src/main.rs")).expect("a source file");
+    assert!(text.contains("opdflow_stages::registry()") && !text.contains("opdflow_stages::workers"));
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! A run that finds everything in the store: what it does, and what it must not do. Nothing here measures time.
+//! A run that finds everything in the store: what it does and needs, and what it must not do. Nothing here measures
+//! time.
 #![allow(missing_docs)]
 
 mod common;
@@ -63,9 +64,8 @@ fn a_run_of_hits_writes_nothing_into_the_store() {
     assert_eq!(look(&space), before);
 }
 
-/// `cargo test --release --no-default-features --test no_op -- --ignored --nocapture`
+/// `cargo test --test no_op memory -- --nocapture` shows the figure.
 #[test]
-#[ignore = "prints a measure; the build decides it"]
 fn memory_of_a_run_of_hits() {
     let space = chain(20);
     space.run(&["run", "r.yaml"]).expect(0);

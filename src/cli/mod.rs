@@ -25,7 +25,8 @@ use crate::runlog::{self, RunFolder};
 use crate::sched::Slots;
 use clap::Parser as _;
 use opdflow_cache::{Store, StoreError};
-use opdflow_stage::{Fault, FaultClass, Registry};
+use opdflow_stage::{Fault, FaultClass, Registry, Workers};
+pub use stage::stage_main;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -34,6 +35,8 @@ use std::process::ExitCode;
 pub struct Session {
     /// The stage kinds of this build.
     pub registry: Registry,
+    /// The stage kinds that this program can run itself.
+    pub workers: Workers,
     /// What `numerics: strict` puts into keys.
     pub facts: NumericFacts,
     /// Root of the store.
@@ -214,7 +217,7 @@ impl Session {
 
 /// The whole program: arguments in, exit code out.
 #[must_use]
-pub fn main(registry: Registry, mut facts: NumericFacts) -> ExitCode {
+pub fn main(registry: Registry, workers: Workers, mut facts: NumericFacts) -> ExitCode {
     let args = match args::Opdflow::try_parse() {
         Ok(args) => args,
         Err(e) => {
@@ -227,6 +230,7 @@ pub fn main(registry: Registry, mut facts: NumericFacts) -> ExitCode {
     }
     let session = Session {
         registry,
+        workers,
         facts,
         store: args.global.store.clone().unwrap_or_else(Store::default_root),
         json: args.global.json,
@@ -261,7 +265,7 @@ fn command(session: &Session, command: &args::Command) -> Result<Exit, Failure> 
         args::Command::Help(args) => help::run(session, args),
         args::Command::Completions(args) => Ok(help::completions(session, args)),
         args::Command::Stage(args) => {
-            Ok(Exit::Stage(u8::try_from(stage::run(&args.job, &session.registry)).unwrap_or(70)))
+            Ok(Exit::Stage(u8::try_from(stage::run(&args.job, &session.workers)).unwrap_or(70)))
         }
     }
 }

@@ -30,7 +30,8 @@ pub(super) fn run(session: &Session, args: &args::Run) -> Result<Exit, Failure> 
         view.tell(&RunEvent::Warned { text });
     }
 
-    let ended = dispatch(&plan, &store, &folder, slots, choice, &mut view)
+    let executor = Local::new(folder.clone(), session.workers.names());
+    let ended = dispatch(&plan, &store, &executor, slots, choice, &mut view)
         .map_err(|e| Failure::Bug(format!("{e:#}\nhelp: what happened is in {}", folder.path().display())))?;
     let copies = copies(&plan, &wanted, &store, &folder, &ended, &mut view);
     let seconds = began.elapsed().as_secs_f64();
@@ -114,14 +115,13 @@ fn first_event(plan: &Plan, wanted: &[bool], slots: &Slots, store: &Store) -> Ru
 fn dispatch(
     plan: &Plan,
     store: &Store,
-    folder: &RunFolder,
+    executor: &Local,
     slots: Slots,
     choice: Choice,
     view: &mut View,
 ) -> anyhow::Result<Ended> {
     let (inbox, messages) = mpsc::channel();
     let _signals = sched::listen(inbox.clone())?;
-    let executor = Local::new(folder.clone());
     // What a kind of stage took before says how long the way to the end is. Unknown kinds count a second.
     let urgency = || {
         let history = History::of(store);
@@ -135,7 +135,7 @@ fn dispatch(
         keep_going: choice.keep_going,
         checkpoint_seconds: choice.checkpoint_seconds,
         store,
-        executor: &executor,
+        executor,
         slots,
     };
     sched::run(order, (inbox, &messages), &mut |event| view.tell(event))

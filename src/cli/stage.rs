@@ -1,30 +1,62 @@
-//! `opdflow __stage JOB`: the process of one stage. Started by the scheduler, not by people.
+//! `opdflow-stage __stage JOB`: the process of one stage. Started by the scheduler, not by people.
 
 use anyhow::{Context as _, Result};
-use opdflow_stage::{Event, EventSink, FaultClass, Job, Registry, StopFlag, run_job};
+use opdflow_stage::{Event, EventSink, FaultClass, Job, StopFlag, Worker, Workers, run_job};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd as _;
 use std::path::Path;
+use std::process::ExitCode;
+
+/// The whole of a program that only runs stages: `__stage JOB` in, exit code out.
+#[must_use]
+pub fn stage_main(workers: &Workers) -> ExitCode {
+    let mut args = std::env::args_os().skip(1);
+    match (args.next(), args.next(), args.next()) {
+        (Some(word), Some(job), None) if word == "__stage" => {
+            ExitCode::from(u8::try_from(run(Path::new(&job), workers)).unwrap_or(70))
+        }
+        _ => {
+            let _ = writeln!(std::io::stderr(), "opdflow runs this program for each stage; run `opdflow help` instead");
+            ExitCode::from(2)
+        }
+    }
+}
 
 /// Runs the job in the file `path` and says with which code to exit. Events go to the standard output as JSON lines,
 /// everything else to the standard error.
 #[must_use]
-pub fn run(path: &Path, registry: &Registry) -> i32 {
+pub(super) fn run(path: &Path, workers: &Workers) -> i32 {
     match prepare(path) {
-        Ok((job, events, stop)) => {
-            let Some(kind) = registry.get(&job.kind) else {
-                let message = format!("this program has no stage kind `{}`", job.kind);
-                events.send(&Event::Failed { class: FaultClass::Bug, message });
-                return FaultClass::Bug.exit_code();
-            };
-            run_job(kind.as_ref(), &job, &events, &stop).exit_code()
-        }
+        Ok((job, events, stop)) => match worker(&job, workers) {
+            Ok(worker) => run_job(worker, &job, &events, &stop).exit_code(),
+            Err(found) => {
+                let message = format!("{found}: `opdflow` and `opdflow-stage` must be from one build");
+                events.send(&Event::Failed { class: FaultClass::User, message });
+                FaultClass::User.exit_code()
+            }
+        },
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "opdflow __stage: {error:#}");
             FaultClass::Bug.exit_code()
         }
     }
+}
+
+/// The worker for a job. A program from another build could leave something else than what the key stands for.
+fn worker<'a>(job: &Job, workers: &'a Workers) -> Result<&'a dyn Worker, String> {
+    let Some(worker) = workers.get(&job.kind) else {
+        return Err(format!("the process of the stage has no stage kind `{}`", job.kind));
+    };
+    let (planned, ours) = (job.manifest["semantics"].as_u64(), worker.describe().semantics);
+    if planned.is_some_and(|planned| planned != u64::from(ours)) {
+        return Err(format!(
+            "the run was planned with version {} of stage kind `{}`, and the process of the stage has version {ours}",
+            planned.unwrap_or_default(),
+            job.kind
+        ));
+    }
+    Ok(worker.as_ref())
 }
 
 fn prepare(path: &Path) -> Result<(Job, EventSink, StopFlag)> {

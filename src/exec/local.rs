@@ -1,28 +1,45 @@
-//! One child process of the same binary per stage, on this machine.
+//! One child process per stage, on this machine.
 
 use super::{End, Executor, Message, Process};
 use crate::runlog::RunFolder;
 use anyhow::{Context as _, Result};
 use opdflow_stage::{Event, Job};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Runs `opdflow __stage JOB` for each stage. Jobs and logs lie in the folder of the run.
-#[derive(Clone, Debug)]
+/// The program beside this one that links libtorch.
+const STAGE_PROGRAM: &str = "opdflow-stage";
+
+/// Runs `opdflow-stage __stage JOB` for each stage, or this very program for the kinds that it can run. Jobs and logs
+/// lie in the folder of the run.
+#[derive(Debug)]
 pub struct Local {
     folder: RunFolder,
+    own: BTreeSet<&'static str>,
+    other: Result<Program, String>,
 }
 
 impl Local {
-    /// An executor for the run with this folder.
+    /// An executor for the run with this folder. The kinds in `own` are run by this program itself.
     #[must_use]
-    pub fn new(folder: RunFolder) -> Self {
-        Self { folder }
+    pub fn new(folder: RunFolder, own: impl IntoIterator<Item = &'static str>) -> Self {
+        // A run of hits needs no other program, so a missing one is no error yet.
+        Self { folder, own: own.into_iter().collect(), other: Program::beside_this_one() }
+    }
+
+    fn program(&self, job: &Job) -> Result<PathBuf> {
+        if self.own.contains(job.kind.as_str()) {
+            return Ok(this_program());
+        }
+        self.other.as_ref().map(Program::place).map_err(|e| anyhow::Error::msg(e.clone()))
     }
 
     fn command(&self, job: &Job, gpu: Option<&str>) -> Result<Command> {
@@ -33,7 +50,7 @@ impl Local {
         let stderr = File::options().create(true).append(true).open(&log);
         let stderr = stderr.with_context(|| format!("cannot write {}", log.display()))?;
 
-        let mut command = Command::new(this_program());
+        let mut command = Command::new(self.program(job)?);
         command.arg0("opdflow").arg("__stage").arg(path);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
         let threads = job.threads.to_string();
@@ -55,6 +72,38 @@ fn this_program() -> PathBuf {
     match std::env::current_exe() {
         Ok(path) if path.exists() => path,
         _ => PathBuf::from("/proc/self/exe"),
+    }
+}
+
+/// A program's file, held open: replaced since (a rebuild during a long run), it is still reached through the link
+/// in `/proc`.
+#[derive(Debug)]
+struct Program {
+    path: PathBuf,
+    file: File,
+}
+
+impl Program {
+    fn beside_this_one() -> Result<Self, String> {
+        let here = std::env::current_exe().map_err(|e| format!("cannot find the file of this program: {e}"))?;
+        let path = here.with_file_name(STAGE_PROGRAM);
+        // Enough to start it, and all that a file needs to allow.
+        match File::options().read(true).custom_flags(libc::O_PATH).open(&path) {
+            Ok(file) => Ok(Self { path, file }),
+            Err(e) => Err(format!(
+                "cannot start {}: {e}\nhelp: `opdflow` and `{STAGE_PROGRAM}` are installed side by side, from one build",
+                path.display()
+            )),
+        }
+    }
+
+    fn place(&self) -> PathBuf {
+        let same = match (self.path.metadata(), self.file.metadata()) {
+            (Ok(there), Ok(ours)) => (there.dev(), there.ino()) == (ours.dev(), ours.ino()),
+            _ => false,
+        };
+        // The child resolves this before it closes the descriptor.
+        if same { self.path.clone() } else { format!("/proc/self/fd/{}", self.file.as_raw_fd()).into() }
     }
 }
 

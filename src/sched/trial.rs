@@ -7,7 +7,7 @@ use crate::recipe::{self, Overrides};
 use crate::runlog::RunEvent;
 use anyhow::Result;
 use opdflow_stage::cache::Store;
-use opdflow_stage::{EventSink, Job, Registry, StopFlag, run_job, with_fakes};
+use opdflow_stage::{EventSink, Job, Registry, StopFlag, Workers, run_job, with_fakes};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -26,7 +26,7 @@ enum Fortune {
 }
 
 struct Threads {
-    registry: Registry,
+    workers: Workers,
     fortunes: Mutex<Vec<Fortune>>,
     used: Arc<AtomicUsize>,
     most: AtomicUsize,
@@ -50,7 +50,7 @@ impl Executor for Threads {
         *self.starts.lock().unwrap().entry(job.name.clone()).or_default() += 1;
         let fortune = self.fortunes.lock().unwrap().pop().unwrap_or(Fortune::Good);
         let (inbox, used, job) = (inbox.clone(), self.used.clone(), job.clone());
-        let kind = self.registry.get(&job.kind).unwrap().clone();
+        let worker = self.workers.get(&job.kind).unwrap().clone();
         std::thread::spawn(move || {
             let tell = inbox.clone();
             let sink = match fortune {
@@ -59,7 +59,7 @@ impl Executor for Threads {
             };
             let end = match fortune {
                 Fortune::Good | Fortune::Mute => {
-                    End::Code(run_job(kind.as_ref(), &job, &sink, &StopFlag::default()).exit_code())
+                    End::Code(run_job(worker.as_ref(), &job, &sink, &StopFlag::default()).exit_code())
                 }
                 Fortune::Lost => End::Signal(libc::SIGKILL),
                 Fortune::Crash => End::Signal(libc::SIGSEGV),
@@ -96,9 +96,9 @@ struct Trial {
     most: usize,
 }
 
-fn trial(plan: &Plan, store: &Store, registry: &Registry, cpus: usize, fortunes: &[Fortune]) -> Trial {
+fn trial(plan: &Plan, store: &Store, cpus: usize, fortunes: &[Fortune]) -> Trial {
     let threads = Threads {
-        registry: registry.clone(),
+        workers: with_fakes(Workers::new()),
         fortunes: Mutex::new(fortunes.to_vec()),
         used: Arc::default(),
         most: AtomicUsize::new(0),
@@ -142,7 +142,7 @@ proptest! {
         let loaded = recipe::parse(Path::new("r.yaml"), recipe_of(&bits), &registry, &Overrides::default());
         let plan = Plan::new(loaded.map_err(|d| d.render(false)).unwrap(), NumericFacts::default()).map_err(|d| d.render(false)).unwrap();
 
-        let first = trial(&plan, &store, &registry, cpus, &fortunes);
+        let first = trial(&plan, &store, cpus, &fortunes);
         prop_assert!(first.most <= cpus, "{} of {cpus} slots in use", first.most);
         prop_assert!(first.starts.values().all(|n| *n <= 2), "{:?}", first.starts);
         let failed = first.events.iter().filter(|e| matches!(e, RunEvent::Failed { .. })).count();
@@ -153,9 +153,9 @@ proptest! {
         }
 
         // Without misfortune everything comes to be, and a third run starts nothing.
-        let second = trial(&plan, &store, &registry, cpus, &[]);
+        let second = trial(&plan, &store, cpus, &[]);
         prop_assert_eq!(second.ended.ending, Ending::Complete);
-        let third = trial(&plan, &store, &registry, cpus, &[]);
+        let third = trial(&plan, &store, cpus, &[]);
         prop_assert!(third.starts.is_empty());
         prop_assert_eq!(second.ended.records, third.ended.records);
     }

@@ -11,12 +11,12 @@
 //! | `evaluate.rs` | `evaluate` | scores and pictures on held-out prompts |
 //! | `table/` | `table` | the paper's table of them, and a picture grid |
 
+mod adapter;
 mod base_model;
+mod bundle;
 mod distill;
 mod evaluate;
 mod grid;
-mod adapter;
-mod bundle;
 mod learn;
 mod pictures;
 mod pretrain;
@@ -30,13 +30,11 @@ mod studio;
 mod table;
 mod train_teacher;
 
-use opdflow_stage::Registry;
+use opdflow_stage::{Registry, StageSet, Workers};
 
-/// All stage kinds of this crate.
-#[must_use]
-pub fn registry() -> Registry {
-    Registry::new()
-        .with(base_model::BaseModel)
+/// The one list of this crate's stages.
+fn all<S: StageSet>(set: S) -> S {
+    set.with(base_model::BaseModel)
         .with(prompts::Prompts)
         .with(pretrain::PretrainVae)
         .with(pretrain::PretrainBase)
@@ -45,4 +43,27 @@ pub fn registry() -> Registry {
         .with(distill::Distill)
         .with(evaluate::Evaluate)
         .with(table::Table)
+}
+
+/// All stage kinds of this crate, for the engine. A program that names this, and not [`workers`], does without
+/// libtorch: keep whatever calls it out of [`opdflow_stage::Stage::check`], `assets`, `horizon` and `resources`.
+#[must_use]
+pub fn registry() -> Registry {
+    all(Registry::new())
+}
+
+/// The same stages, for the program that runs them.
+#[must_use]
+pub fn workers() -> Workers {
+    all(Workers::new())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_kind_has_a_worker() {
+        let kinds: Vec<_> = super::registry().names().collect();
+        assert!(kinds.iter().copied().eq(super::workers().names()), "{kinds:?}");
+        assert!(kinds.len() > 5, "{kinds:?}");
+    }
 }

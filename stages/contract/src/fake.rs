@@ -1,7 +1,7 @@
 //! Stage kinds that compute nothing of use, for the tests of the engine: they are quick, exact, and use everything
 //! that a real kind can use.
 
-use crate::{Asset, Description, Fault, FaultClass, Horizon, Input, Output, ParamDoc, ParamFault, Registry, Resources, Stage, StageContext};
+use crate::{Asset, Description, Fault, FaultClass, Horizon, Input, Output, ParamDoc, ParamFault, Resources, Stage, StageContext, StageSet};
 use anyhow::{Context as _, Result};
 use opdflow_cache::Digest;
 use serde::{Deserialize, Serialize};
@@ -10,8 +10,8 @@ use std::time::Duration;
 
 /// Adds all fake kinds.
 #[must_use]
-pub fn with_fakes(registry: Registry) -> Registry {
-    registry.with(FakeSource).with(FakeSum).with(FakeTrain).with(FakeFail).with(FakeClock).with(FakeReport)
+pub fn with_fakes<S: StageSet>(set: S) -> S {
+    set.with(FakeSource).with(FakeSum).with(FakeTrain).with(FakeFail).with(FakeClock).with(FakeReport)
 }
 
 const SECONDS: ParamDoc = ParamDoc { name: "seconds", about: "How long it sleeps." };

@@ -1,7 +1,7 @@
 //! One stage, ready to run, and the process that runs it.
 
 use crate::context::Finished;
-use crate::{Event, EventSink, Fault, FaultClass, Kind, StageContext, StopFlag};
+use crate::{Event, EventSink, Fault, FaultClass, StageContext, StopFlag, Worker};
 use anyhow::{Context as _, Result};
 use opdflow_cache::{ActionRecord, Digest, Object, Output, Store};
 use serde::{Deserialize, Serialize};
@@ -91,10 +91,10 @@ impl std::fmt::Display for StoppedAt {
 
 impl std::error::Error for StoppedAt {}
 
-/// Runs `job` with `kind` under the lease of its lineage and publishes what it leaves. Never panics on what the
+/// Runs `job` with `worker` under the lease of its lineage and publishes what it leaves. Never panics on what the
 /// stage does; every ending is also an [`Event`].
-pub fn run_job(kind: &dyn Kind, job: &Job, events: &EventSink, stop: &StopFlag) -> Outcome {
-    let outcome = match attempt(kind, job, events, stop) {
+pub fn run_job(worker: &dyn Worker, job: &Job, events: &EventSink, stop: &StopFlag) -> Outcome {
+    let outcome = match attempt(worker, job, events, stop) {
         Ok(outcome) => outcome,
         Err(error) => match error.downcast_ref::<StoppedAt>() {
             Some(at) => {
@@ -110,7 +110,7 @@ pub fn run_job(kind: &dyn Kind, job: &Job, events: &EventSink, stop: &StopFlag) 
     outcome
 }
 
-fn attempt(kind: &dyn Kind, job: &Job, events: &EventSink, stop: &StopFlag) -> Result<Outcome> {
+fn attempt(worker: &dyn Worker, job: &Job, events: &EventSink, stop: &StopFlag) -> Result<Outcome> {
     let store = Store::open(&job.store)?;
     let _in_use = store.shared()?;
     let lease = loop {
@@ -133,7 +133,7 @@ fn attempt(kind: &dyn Kind, job: &Job, events: &EventSink, stop: &StopFlag) -> R
         return Ok(Outcome::Published { found: true });
     }
     let mut context = StageContext::new(store.clone(), job.clone(), events.clone(), stop.clone(), lease)?;
-    let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| kind.run(&job.params, &mut context)));
+    let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker.run(&job.params, &mut context)));
     match run {
         Ok(result) => result?,
         Err(panic) => {
@@ -143,7 +143,7 @@ fn attempt(kind: &dyn Kind, job: &Job, events: &EventSink, stop: &StopFlag) -> R
     }
     let Finished { folder, seconds, lease } = context.finish()?;
     let mut outputs = BTreeMap::new();
-    for port in kind.describe().outputs.iter().chain([&crate::kind::METRICS]) {
+    for port in worker.describe().outputs.iter().chain([&crate::kind::METRICS]) {
         let path = folder.join(port.name);
         if path.symlink_metadata().is_err() {
             anyhow::ensure!(port.optional, "stage kind `{}` left no output `{}`", job.kind, port.name);

@@ -1,4 +1,7 @@
-//! The stage trait, and the same with its parameter type erased.
+//! The stage trait, and the same with its parameter type erased: what the engine asks of it, and what runs it.
+//!
+//! These are two traits, and not one, so that a program that only plans refers to no code that computes: the linker
+//! then leaves that code out, and with it the libraries that it needs.
 
 use crate::StageContext;
 use crate::port::{Arity, Input, Output};
@@ -140,7 +143,7 @@ pub trait Stage: Send + Sync + 'static {
     fn run(&self, params: Self::Params, context: &mut StageContext) -> anyhow::Result<()>;
 }
 
-/// A stage kind as the engine sees it: parameters are JSON.
+/// A stage kind as the engine sees it: all but the work itself. Parameters are JSON.
 pub trait Kind: Send + Sync {
     /// See [`Stage::describe`].
     fn describe(&self) -> Description;
@@ -158,11 +161,6 @@ pub trait Kind: Send + Sync {
     fn horizon(&self, params: &Value) -> Option<Horizon>;
     /// See [`Stage::resources`].
     fn resources(&self, params: &Value) -> Resources;
-    /// See [`Stage::run`].
-    ///
-    /// # Errors
-    /// As there.
-    fn run(&self, params: &Value, context: &mut StageContext) -> anyhow::Result<()>;
 
     /// The input port of this name.
     fn input(&self, name: &str) -> Option<&'static Input> {
@@ -176,6 +174,17 @@ pub trait Kind: Send + Sync {
     fn required(&self) -> Vec<&'static Input> {
         self.describe().inputs.iter().filter(|p| matches!(p.arity, Arity::One | Arity::Many)).collect()
     }
+}
+
+/// A stage kind as its own process sees it. Parameters are JSON.
+pub trait Worker: Send + Sync {
+    /// See [`Stage::describe`].
+    fn describe(&self) -> Description;
+    /// See [`Stage::run`].
+    ///
+    /// # Errors
+    /// As there.
+    fn run(&self, params: &Value, context: &mut StageContext) -> anyhow::Result<()>;
 }
 
 /// The side output that every stage has which reports metrics: a JSON line each, `{"step", "name", "value"}`.
@@ -207,6 +216,12 @@ impl<S: Stage> Kind for S {
     }
     fn resources(&self, params: &Value) -> Resources {
         typed::<S>(params).map(|p| Stage::resources(self, &p)).unwrap_or_default()
+    }
+}
+
+impl<S: Stage> Worker for S {
+    fn describe(&self) -> Description {
+        Stage::describe(self)
     }
     fn run(&self, params: &Value, context: &mut StageContext) -> anyhow::Result<()> {
         Stage::run(self, typed::<S>(params)?, context)

@@ -1,7 +1,8 @@
 //! What a stage is, seen from both sides: the engine that plans and starts it, and the code that runs it.
 //!
-//! - [`Stage`] is what a stage author writes; [`Kind`] is the same thing with its parameter type erased, which is
-//!   all that the engine sees; [`Registry`] holds the kinds by name.
+//! - [`Stage`] is what a stage author writes. With its parameter type erased it is a [`Kind`], which is all that the
+//!   engine sees, and a [`Worker`], which is all that the stage's process needs; [`Registry`] and [`Workers`] hold
+//!   them by name, and both are filled from one list ([`StageSet`]).
 //! - [`port`] has the typed ports, [`fault`] the classes of failure and their exit codes.
 //! - [`Job`] is one stage ready to run, as the scheduler hands it to the child process; [`run_job`] is that process;
 //!   [`StageContext`] is what it gives to the stage: inputs, outputs, checkpoints, metrics, the wish to stop.
@@ -24,17 +25,17 @@ pub use context::StageContext;
 pub use event::{Event, EventSink};
 pub use fault::{Fault, FaultClass};
 pub use job::{Job, JobInput, Outcome, run_job};
-pub use kind::{Asset, Description, Horizon, Kind, ParamDoc, ParamFault, Resources, Stage};
+pub use kind::{Asset, Description, Horizon, Kind, ParamDoc, ParamFault, Resources, Stage, Worker};
 pub use opdflow_cache as cache;
 pub use port::{Arity, Input, Output};
-pub use registry::Registry;
+pub use registry::{Registry, StageSet, Workers};
 pub use stop::StopFlag;
 
 /// Adds the kinds of stage that only tests use, in a build that has them (feature `fake`, which the tests of this
 /// workspace turn on); in any other build it adds nothing.
 #[must_use]
-pub fn with_fakes(registry: Registry) -> Registry {
+pub fn with_fakes<S: StageSet>(set: S) -> S {
     #[cfg(feature = "fake")]
-    let registry = fake::with_fakes(registry);
-    registry
+    let set = fake::with_fakes(set);
+    set
 }
