@@ -45,8 +45,18 @@ impl StageContext {
         }
         let now = Instant::now();
         Ok(Self {
-            store, job, events, stop, lease, work,
-            metrics: None, started: now, before: 0.0, last_checkpoint: now, last_progress: None, step: 0,
+            store,
+            job,
+            events,
+            stop,
+            lease,
+            work,
+            metrics: None,
+            started: now,
+            before: 0.0,
+            last_checkpoint: now,
+            last_progress: None,
+            step: 0,
         })
     }
 
@@ -166,11 +176,18 @@ impl StageContext {
         self.events.send(&Event::Metric { step, name: name.to_owned(), value });
         if self.metrics.is_none() {
             let path = self.metrics_path();
-            self.metrics = Some(std::fs::OpenOptions::new().create(true).append(true).open(&path).with_context(|| path.display().to_string())?);
+            self.metrics = Some(
+                std::fs::OpenOptions::new()
+                    .create(true)
+                    .append(true)
+                    .open(&path)
+                    .with_context(|| path.display().to_string())?,
+            );
         }
         if let Some(file) = &mut self.metrics {
             let value = serde_json::Number::from_f64(value).map_or(serde_json::Value::Null, serde_json::Value::Number);
-            writeln!(file, "{}", serde_json::json!({"step": step, "name": name, "value": value})).context("writing the metrics")?;
+            writeln!(file, "{}", serde_json::json!({"step": step, "name": name, "value": value}))
+                .context("writing the metrics")?;
         }
         Ok(())
     }

@@ -1,7 +1,10 @@
 //! Stage kinds that compute nothing of use, for the tests of the engine: they are quick, exact, and use everything
 //! that a real kind can use.
 
-use crate::{Asset, Description, Fault, FaultClass, Horizon, Input, Output, ParamDoc, ParamFault, Resources, Stage, StageContext, StageSet};
+use crate::{
+    Asset, Description, Fault, FaultClass, Horizon, Input, Output, ParamDoc, ParamFault, Resources, Stage,
+    StageContext, StageSet,
+};
 use anyhow::{Context as _, Result};
 use opdflow_cache::Digest;
 use serde::{Deserialize, Serialize};
@@ -61,7 +64,8 @@ impl Stage for FakeSource {
     fn assets(&self, params: &SourceParams, folder: &Path) -> Result<Vec<Asset>, ParamFault> {
         let Some(file) = &params.file else { return Ok(Vec::new()) };
         let path = folder.join(file);
-        let digest = Digest::of_file(&path).map_err(|e| ParamFault::new("file", e.to_string()).help("name a file that is there"))?;
+        let digest = Digest::of_file(&path)
+            .map_err(|e| ParamFault::new("file", e.to_string()).help("name a file that is there"))?;
         Ok(vec![Asset { name: "file".into(), digest }])
     }
     fn run(&self, params: SourceParams, context: &mut StageContext) -> Result<()> {
@@ -93,10 +97,7 @@ impl Stage for FakeSum {
             about: "Adds whole numbers.",
             inputs: const { &[Input::many("terms", &["value"], "the numbers")] },
             outputs: const {
-                &[
-                Output::new("value", "value", "the sum"),
-                Output::side("log", "text", "the terms, one a line"),
-                ]
+                &[Output::new("value", "value", "the sum"), Output::side("log", "text", "the terms, one a line")]
             },
             params: &[
                 ParamDoc { name: "plus", about: "Added to the sum." },
@@ -110,7 +111,11 @@ impl Stage for FakeSum {
     }
     fn check(&self, params: &SumParams) -> Vec<ParamFault> {
         let fits = params.modulo.is_none_or(|m| m > 0);
-        if fits { vec![] } else { vec![ParamFault::new("modulo", "it must be positive").help("leave `modulo` out for the plain sum")] }
+        if fits {
+            vec![]
+        } else {
+            vec![ParamFault::new("modulo", "it must be positive").help("leave `modulo` out for the plain sum")]
+        }
     }
     fn run(&self, params: SumParams, context: &mut StageContext) -> Result<()> {
         sleep(params.seconds);
@@ -192,8 +197,8 @@ impl Stage for FakeTrain {
             inputs: const { &[Input::optional("base", &["value"], "where to start")] },
             outputs: const {
                 &[
-                Output::new("model", "model", "the state after the last step"),
-                Output::new("candidates", "candidates", "the state after each quarter of the way"),
+                    Output::new("model", "model", "the state after the last step"),
+                    Output::new("candidates", "candidates", "the state after each quarter of the way"),
                 ]
             },
             params: &[
@@ -243,7 +248,9 @@ impl Stage for FakeTrain {
                 return Err(context.stopped(done));
             }
             if params.fail_at == Some(done + 1) {
-                return Err(Fault::not_finite(format!("the loss is NaN at step {}", done + 1)).help("take a smaller rate").into());
+                return Err(Fault::not_finite(format!("the loss is NaN at step {}", done + 1))
+                    .help("take a smaller rate")
+                    .into());
             }
             sleep(params.step_seconds);
             done += 1;
@@ -368,7 +375,10 @@ impl Stage for FakeReport {
             about: "Says what it was given.",
             inputs: const { &[Input::any("parts", &[], "anything")] },
             outputs: const {
-                &[Output::new("report", "report", "a line for each part"), Output::new("markdown", "markdown", "the same, for the terminal")]
+                &[
+                    Output::new("report", "report", "a line for each part"),
+                    Output::new("markdown", "markdown", "the same, for the terminal"),
+                ]
             },
             params: &[ParamDoc { name: "title", about: "The first line." }],
             outside_key: &[],

@@ -73,7 +73,9 @@ impl Fault {
             if let Some(fault) = cause.downcast_ref::<Self>() {
                 return fault.class;
             }
-            if cause.downcast_ref::<opdflow_cache::StoreError>().is_some() || cause.downcast_ref::<std::io::Error>().is_some() {
+            if cause.downcast_ref::<opdflow_cache::StoreError>().is_some()
+                || cause.downcast_ref::<std::io::Error>().is_some()
+            {
                 return FaultClass::Machine;
             }
         }

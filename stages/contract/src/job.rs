@@ -137,7 +137,10 @@ fn attempt(worker: &dyn Worker, job: &Job, events: &EventSink, stop: &StopFlag) 
     match run {
         Ok(result) => result?,
         Err(panic) => {
-            let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+            let text = panic
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
             anyhow::bail!("the stage panicked: {}", text.unwrap_or_else(|| "no message".into()));
         }
     }
@@ -150,7 +153,10 @@ fn attempt(worker: &dyn Worker, job: &Job, events: &EventSink, stop: &StopFlag) 
             continue;
         }
         let object = store.put_path(&path).with_context(|| format!("keeping output `{}`", port.name))?;
-        outputs.insert(port.name.to_owned(), Output { object, port_type: port.port_type.to_owned(), semantic: port.semantic });
+        outputs.insert(
+            port.name.to_owned(),
+            Output { object, port_type: port.port_type.to_owned(), semantic: port.semantic },
+        );
     }
     let record = ActionRecord {
         format: opdflow_cache::RECORD_FORMAT,
