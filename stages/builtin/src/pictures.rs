@@ -19,7 +19,6 @@ pub fn from_tensor(pictures: &Tensor) -> Vec<Picture> {
 }
 
 /// 8-bit pictures of one size as `[B, 3, H, W]` f32 in `[-1, 1]`.
-#[must_use]
 pub fn to_tensor(pictures: &[Picture]) -> Tensor {
     let Some(first) = pictures.first() else { return Tensor::zeros([0, 3, 0, 0], (Kind::Float, Device::Cpu)) };
     let flat: Vec<u8> = pictures.iter().flat_map(|p| p.rgb.iter().copied()).collect();

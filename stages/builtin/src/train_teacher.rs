@@ -12,7 +12,7 @@ use opdflow_flow::nft::{Nft, NftConfig};
 use opdflow_flow::objective::Objective;
 use opdflow_flow::optim::{AdamW, AdamWConfig, EmaConfig};
 use opdflow_flow::rng::derive;
-use opdflow_flow::teacher::Sampling;
+use opdflow_flow::teacher::{Explorer, Sampling};
 use opdflow_flow::train::{Learner, Pace};
 use opdflow_stage::cache::Digest;
 use opdflow_stage::port::{Input, Output};
@@ -179,31 +179,17 @@ impl Stage for TrainTeacher {
             records,
             reward: Some(reward::weighted(&params.reward)?),
         };
-        let (model, empty, canvas, sampling) =
-            (&studio.pipeline.transformer, &studio.empty, studio.canvas, params.sampling.clone());
+        let explorer = Explorer {
+            model: &studio.pipeline.transformer,
+            empty: &studio.empty,
+            canvas: studio.canvas,
+            sampling: params.sampling.clone(),
+            task: &mut task,
+            seed,
+        };
         let mut objective: Box<dyn Objective> = match params.algorithm {
-            Algorithm::DiffusionNft(config) => Box::new(Nft {
-                config,
-                sampling,
-                canvas,
-                model,
-                empty,
-                old: lora.detached(),
-                lora: &lora,
-                task: &mut task,
-                seed,
-            }),
-            Algorithm::GrpoGuard(config) => Box::new(Guard {
-                config,
-                sampling,
-                canvas,
-                model,
-                empty,
-                lora: &lora,
-                task: &mut task,
-                seed,
-                seen: None,
-            }),
+            Algorithm::DiffusionNft(config) => Box::new(Nft { config, explorer, old: lora.detached(), lora: &lora }),
+            Algorithm::GrpoGuard(config) => Box::new(Guard { config, explorer, lora: &lora, seen: None }),
         };
         let optimiser = AdamW::new(params.optimiser.clone(), lora.parameters());
         let mut learner = Learner::new(lora.parameters(), optimiser, params.ema.clone(), params.pace);

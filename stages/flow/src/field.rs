@@ -29,7 +29,6 @@ pub struct Field<'a> {
 impl Field<'_> {
     /// Velocity at `x`, `[B, C, H, W]`, at noise levels `sigma`, `[B]`; same shape as `x`, f32. With guidance both
     /// branches run as one batch, and a gradient flows through both.
-    #[must_use]
     pub fn velocity(&self, x: &Tensor, sigma: &Tensor, condition: &Embedded) -> Tensor {
         let time = sigma * TRAIN_STEPS;
         if self.guidance.scale == 1.0 {
@@ -56,7 +55,6 @@ impl Field<'_> {
     }
 
     /// [`Self::velocity`] at one noise level for the whole batch.
-    #[must_use]
     pub fn velocity_at(&self, x: &Tensor, sigma: f64, condition: &Embedded) -> Tensor {
         let sigma = Tensor::full([x.size()[0]], sigma, (Kind::Float, x.device()));
         self.velocity(x, &sigma, condition)

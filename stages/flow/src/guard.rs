@@ -1,15 +1,12 @@
 //! GRPO-Guard: clipped policy gradients over SDE rollouts with a ratio that is centred and equally scaled at every step.
 
+use crate::Solver;
 use crate::advantage::Spread;
-use crate::field::{Field, Guidance};
 use crate::lora::Lora;
-use crate::mmdit::Mmdit;
 use crate::objective::{Objective, Report};
+use crate::rng::{Choices, derive};
 use crate::rollout::Keep;
-use crate::task::Task;
-use crate::teacher::{Canvas, Experience, Sampling, explore, per_sample};
-use crate::text::embed::Embedded;
-use crate::{Schedule, Solver};
+use crate::teacher::{Experience, Explorer, Sampling, per_sample};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -48,13 +45,11 @@ impl Default for GuardConfig {
 /// Guard's log-ratio of each sample, `[B]`: `std (lp - lp_old + b)` with `b = mean (mu - mu_old)^2 / (2 std^2)`, which
 /// is `mean(z (mu - mu_old))`. It has mean 0 on-policy and the same scale at every step. `b` is taken per sample; the
 /// released code averages it over the batch (a known slip there).
-#[must_use]
 pub fn log_ratio(mean: &Tensor, old: &Tensor, noise: &Tensor) -> Tensor {
     per_sample(&(noise * (mean - old)))
 }
 
 /// The clipped loss of each sample, `[B]`, divided by the step's length, which gives every step the same weight.
-#[must_use]
 pub fn loss(log_ratio: &Tensor, advantage: &Tensor, clip: f64, length: f64) -> Tensor {
     let ratio = log_ratio.exp();
     let free = -(advantage * &ratio);
@@ -66,75 +61,46 @@ pub fn loss(log_ratio: &Tensor, advantage: &Tensor, clip: f64, length: f64) -> T
 pub struct Guard<'a> {
     /// Settings of the method.
     pub config: GuardConfig,
-    /// Settings of the rollouts.
-    pub sampling: Sampling,
-    /// Latents and device.
-    pub canvas: Canvas,
-    /// The network.
-    pub model: &'a Mmdit,
-    /// The encoded empty prompt.
-    pub empty: &'a Embedded,
+    /// Base, prompts, reward and rollouts.
+    pub explorer: Explorer<'a>,
     /// The trained adapter, which also samples.
     pub lora: &'a Lora,
-    /// Prompts and reward.
-    pub task: &'a mut dyn Task,
-    /// The seed.
-    pub seed: u64,
     /// The round's pictures, while its updates last.
     pub seen: Option<Experience>,
 }
 
-impl Guard<'_> {
-    fn field<'b>(&'b self, lora: Option<&'b Lora>) -> Field<'b> {
-        Field { model: self.model, lora, guidance: Guidance { scale: self.sampling.guidance, empty: self.empty } }
-    }
-}
-
 impl Objective for Guard<'_> {
     fn updates(&self) -> usize {
-        self.config.updates.clamp(1, self.sampling.prompts.max(1))
+        self.config.updates.clamp(1, self.explorer.sampling.prompts.max(1))
     }
 
     fn accumulate(&mut self, round: u64, update: usize) -> Result<Report> {
         let mut report = Report::new();
         if update == 0 {
-            let field = Field {
-                model: self.model,
-                lora: Some(self.lora),
-                guidance: Guidance { scale: self.sampling.guidance, empty: self.empty },
-            };
-            let mut seen = explore(
-                self.task,
-                &field,
-                &self.canvas,
-                &self.sampling,
-                &self.config.solver,
-                self.config.spread,
-                Keep::All,
-                self.seed,
-                round,
-            )?;
+            let (config, lora) = (&self.config, self.lora);
+            let mut seen = self.explorer.explore(lora, &config.solver, config.spread, Keep::All, round)?;
             report = std::mem::take(&mut seen.report);
             self.seen = Some(seen);
         }
         let seen = self.seen.as_ref().context("an update before its round's rollout")?;
-        let schedule = Schedule::new(self.sampling.steps, self.canvas.shift);
+        let explorer = &self.explorer;
+        let schedule = explorer.schedule();
         let mut steps: Vec<usize> = (0..schedule.trained()).collect();
         if let Some(times) = self.config.times {
-            let order =
-                crate::rng::Choices::new(crate::rng::derive(self.seed, "times", round)).permutation(steps.len());
+            let order = Choices::new(derive(explorer.seed, "times", round)).permutation(steps.len());
             steps = order.into_iter().take(times.max(1)).collect();
         }
-        let share = |u: usize| u * self.sampling.prompts / self.updates() * self.sampling.group;
+        let Sampling { prompts, group, .. } = explorer.sampling;
+        let share = |u: usize| u * prompts / self.updates() * group;
         let (first, total) = (share(update) as i64, (share(update + 1) - share(update)) as i64);
         let scale = 1.0 / (total as f64 * steps.len() as f64);
         let (mut policy, mut off, mut cut) = (0.0, 0.0_f64, 0.0);
         for &j in &steps {
             let step = self.config.solver.step(&schedule, j);
-            for (start, count) in self.canvas.micros(total) {
+            for (start, count) in explorer.canvas.micros(total) {
                 let part = |x: &Tensor| x.narrow(0, first + start, count);
                 let (x, condition) = (part(&seen.rollout.states[j]), seen.condition.narrow(first + start, count));
-                let v = self.field(Some(self.lora)).velocity_at(&x, step.sigma, &condition);
+                let v = explorer.field(Some(self.lora)).velocity_at(&x, step.sigma, &condition);
                 let mean = step.mean(&x, &v, None);
                 let log_ratio = log_ratio(&mean, &part(&seen.rollout.means[j]), &part(&seen.rollout.noises[j]));
                 let by_sample = loss(&log_ratio, &part(&seen.advantage), self.config.clip, step.length());
@@ -142,7 +108,7 @@ impl Objective for Guard<'_> {
                 if self.config.kl > 0.0 {
                     let base = {
                         let _off = tch::no_grad_guard();
-                        step.mean(&x, &self.field(None).velocity_at(&x, step.sigma, &condition), None)
+                        step.mean(&x, &explorer.field(None).velocity_at(&x, step.sigma, &condition), None)
                     };
                     total_loss +=
                         crate::opd::divergence(&mean, &base, step.std).sum(Kind::Float) * (self.config.kl * scale);

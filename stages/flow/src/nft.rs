@@ -1,15 +1,13 @@
 //! DiffusionNFT: the forward-process objective of an optimal and a pessimal policy around the old one.
 
 use crate::advantage::{CLIP, Spread};
-use crate::field::{Field, Guidance};
 use crate::lora::Lora;
-use crate::mmdit::Mmdit;
 use crate::objective::{Objective, Report};
 use crate::rng::{Choices, derive, normal};
 use crate::rollout::Keep;
-use crate::task::Task;
-use crate::teacher::{Canvas, Sampling, explore, per_sample};
-use crate::{Schedule, Solver, State, state::numbered, text::embed::Embedded};
+use crate::state::numbered;
+use crate::teacher::{Explorer, per_sample};
+use crate::{Solver, State};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
@@ -85,7 +83,6 @@ impl Default for NftConfig {
 }
 
 /// Optimality `rho = 1/2 + 1/2 clip(A / clip, -1, 1)`, in `[0, 1]`.
-#[must_use]
 pub fn optimality(advantage: &Tensor, clip: f64) -> Tensor {
     (advantage / clip).clamp(-1.0, 1.0) * 0.5 + 0.5
 }
@@ -94,7 +91,6 @@ pub fn optimality(advantage: &Tensor, clip: f64) -> Tensor {
 /// `x0+- = x_t - t v+-` and `l+- = mean (x0+- - x0)^2 / sg(mean |x0+- - x0|)`.
 ///
 /// `x0`, `xt`, `v`, `old`: `[B, C, H, W]`; `t`: `[B]`; `rho`: `[B]`. No gradient flows through `old`.
-#[must_use]
 pub fn loss(x0: &Tensor, xt: &Tensor, t: &Tensor, v: &Tensor, old: &Tensor, rho: &Tensor, beta: f64) -> Tensor {
     let t = t.view([-1, 1, 1, 1]);
     let old = old.detach();
@@ -113,62 +109,32 @@ pub fn loss(x0: &Tensor, xt: &Tensor, t: &Tensor, v: &Tensor, old: &Tensor, rho:
 pub struct Nft<'a> {
     /// Settings of the method.
     pub config: NftConfig,
-    /// Settings of the rollouts.
-    pub sampling: Sampling,
-    /// Latents and device.
-    pub canvas: Canvas,
-    /// The network.
-    pub model: &'a Mmdit,
-    /// The encoded empty prompt.
-    pub empty: &'a Embedded,
+    /// Base, prompts, reward and rollouts.
+    pub explorer: Explorer<'a>,
     /// The trained adapter.
     pub lora: &'a Lora,
     /// The sampling adapter.
     pub old: Lora,
-    /// Prompts and reward.
-    pub task: &'a mut dyn Task,
-    /// The seed.
-    pub seed: u64,
-}
-
-impl Nft<'_> {
-    fn field<'b>(&'b self, lora: Option<&'b Lora>) -> Field<'b> {
-        Field { model: self.model, lora, guidance: Guidance { scale: self.sampling.guidance, empty: self.empty } }
-    }
 }
 
 impl Objective for Nft<'_> {
     fn accumulate(&mut self, round: u64, _update: usize) -> Result<Report> {
-        let field = Field {
-            model: self.model,
-            lora: Some(&self.old),
-            guidance: Guidance { scale: self.sampling.guidance, empty: self.empty },
-        };
         let solver = Solver::Dpm { order: self.config.order };
-        let seen = explore(
-            self.task,
-            &field,
-            &self.canvas,
-            &self.sampling,
-            &solver,
-            self.config.spread,
-            Keep::Last,
-            self.seed,
-            round,
-        )?;
+        let seen = self.explorer.explore(&self.old, &solver, self.config.spread, Keep::Last, round)?;
+        let (explorer, canvas, seed) = (&self.explorer, self.explorer.canvas, self.explorer.seed);
         let (x0, rho) = (seen.rollout.last(), optimality(&seen.advantage, self.config.advantage_clip));
         let total = x0.size()[0];
-        let schedule = Schedule::new(self.sampling.steps, self.canvas.shift);
+        let schedule = explorer.schedule();
         let times = self.config.times.unwrap_or(schedule.trained()).clamp(1, schedule.trained());
         // Every picture meets the levels in an order of its own.
-        let mut choices = Choices::new(derive(self.seed, "times", round));
+        let mut choices = Choices::new(derive(seed, "times", round));
         let orders: Vec<Vec<usize>> = (0..total).map(|_| choices.permutation(schedule.trained())).collect();
         let (mut policy, mut distance) = (0.0, 0.0);
         for m in 0..times {
             let t: Vec<f32> = orders.iter().map(|o| schedule.sigma(o[m]) as f32).collect();
-            let t = Tensor::from_slice(&t).to_device(self.canvas.device);
-            let noise = normal(&x0.size(), derive(self.seed, "noise", round * 1000 + m as u64), self.canvas.device);
-            for (start, count) in self.canvas.micros(total) {
+            let t = Tensor::from_slice(&t).to_device(canvas.device);
+            let noise = normal(&x0.size(), derive(seed, "noise", round * 1000 + m as u64), canvas.device);
+            for (start, count) in canvas.micros(total) {
                 let cut = |x: &Tensor| x.narrow(0, start, count);
                 let (x0, t, rho, condition) = (cut(x0), cut(&t), cut(&rho), seen.condition.narrow(start, count));
                 let at = t.view([-1, 1, 1, 1]);
@@ -176,11 +142,11 @@ impl Objective for Nft<'_> {
                 let (old, reference) = {
                     let _off = tch::no_grad_guard();
                     (
-                        self.field(Some(&self.old)).velocity(&xt, &t, &condition),
-                        self.field(None).velocity(&xt, &t, &condition),
+                        explorer.field(Some(&self.old)).velocity(&xt, &t, &condition),
+                        explorer.field(None).velocity(&xt, &t, &condition),
                     )
                 };
-                let v = self.field(Some(self.lora)).velocity(&xt, &t, &condition);
+                let v = explorer.field(Some(self.lora)).velocity(&xt, &t, &condition);
                 let by_sample = loss(&x0, &xt, &t, &v, &old, &rho, self.config.beta) * self.config.advantage_clip;
                 let away = per_sample(&(&v - &reference).square());
                 let scale = 1.0 / (total as f64 * times as f64);

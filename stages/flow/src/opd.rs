@@ -54,7 +54,6 @@ impl Default for OpdConfig {
 
 /// KL divergence of two normal steps of equal standard deviation, as a mean over dimensions, `[B]`:
 /// `(mu - mu')^2 / (2 std^2)`; without noise, `(mu - mu')^2 / 2`. No gradient flows through `to`.
-#[must_use]
 pub fn divergence(mean: &Tensor, to: &Tensor, std: f64) -> Tensor {
     let variance = if std > 0.0 { (std * std).max(1e-8) } else { 1.0 };
     per_sample(&(mean - to.detach()).square()) / (2.0 * variance)

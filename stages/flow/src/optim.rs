@@ -178,7 +178,6 @@ impl Ema {
     }
 
     /// The averages, in the order of the parameters.
-    #[must_use]
     pub fn average(&self) -> &[Tensor] {
         &self.average
     }

@@ -27,7 +27,6 @@ const fn mix(seed: u64) -> u64 {
 }
 
 /// Standard normal noise of `shape`, f32, on `device`.
-#[must_use]
 pub fn normal(shape: &[i64], seed: u64, device: Device) -> Tensor {
     let _alone = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
     tch::manual_seed(seed.cast_signed());

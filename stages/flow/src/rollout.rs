@@ -17,7 +17,6 @@ pub struct Rollout {
 
 impl Rollout {
     /// The last state: latents of the pictures.
-    #[must_use]
     pub fn last(&self) -> &Tensor {
         &self.states[self.states.len() - 1]
     }

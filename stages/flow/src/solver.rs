@@ -65,7 +65,6 @@ pub struct Step {
 
 impl Step {
     /// Mean of the next state. `x`, `v`: `[B, ...]`.
-    #[must_use]
     pub fn mean(&self, x: &Tensor, v: &Tensor, before: Option<&Tensor>) -> Tensor {
         let mean = x * self.state + v * self.velocity;
         match before {

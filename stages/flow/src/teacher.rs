@@ -1,7 +1,9 @@
 //! Reinforcement learning of a teacher: what DiffusionNFT and GRPO-Guard share.
 
 use crate::advantage::{self, Spread};
-use crate::field::Field;
+use crate::field::{Field, Guidance};
+use crate::lora::Lora;
+use crate::mmdit::Mmdit;
 use crate::objective::Report;
 use crate::rollout::{Keep, Rollout, Way, rollout};
 use crate::task::{Task, prompts_of_round};
@@ -47,7 +49,6 @@ pub struct Canvas {
 
 impl Canvas {
     /// Starting noise of a round, `[B, C, H, W]`.
-    #[must_use]
     pub fn noise(&self, count: usize, seed: u64) -> Tensor {
         let [c, h, w] = self.shape;
         rng::normal(&[count as i64, c, h, w], seed, self.device)
@@ -72,44 +73,69 @@ pub struct Experience {
     pub report: Report,
 }
 
-/// Samples a round's pictures with `field` and scores them.
-///
-/// # Errors
-/// A prompt or a reward that fails.
-pub fn explore(
-    task: &mut dyn Task,
-    field: &Field,
-    canvas: &Canvas,
-    sampling: &Sampling,
-    solver: &Solver,
-    spread: Spread,
-    keep: Keep,
-    seed: u64,
-    round: u64,
-) -> Result<Experience> {
-    let chosen = prompts_of_round(task.prompts(), sampling.prompts, seed, round);
-    let rows: Vec<i64> = (0..chosen.len() as i64).flat_map(|p| std::iter::repeat_n(p, sampling.group)).collect();
-    let prompts: Vec<usize> = rows.iter().map(|&r| chosen[r as usize]).collect();
-    let condition = task.condition(&chosen)?.rows(&rows);
-    let schedule = Schedule::new(sampling.steps, canvas.shift);
-    let start = canvas.noise(prompts.len(), rng::derive(seed, "start", round));
-    let along = Way { schedule: &schedule, solver, keep, micro: canvas.micro };
-    let stream = rng::derive(seed, "rollout", round);
-    let mut draw = |j: usize| rng::normal(&start.size(), rng::derive(stream, "step", j as u64), canvas.device);
-    let rollout = rollout(field, &condition, &start, &along, &mut draw);
-    let rewards = task.score(rollout.last(), &prompts)?;
-    let advantages = advantage::advantages(&rewards, sampling.group, spread);
-    let report = vec![
-        ("reward".to_owned(), rewards.iter().sum::<f64>() / rewards.len().max(1) as f64),
-        ("reward_std".to_owned(), advantage::std(&rewards)),
-        ("flat_groups".to_owned(), advantage::flat_groups(&rewards, sampling.group)),
-    ];
-    let advantage = Tensor::from_slice(&advantages).to_kind(Kind::Float).to_device(canvas.device);
-    Ok(Experience { condition, rollout, advantage, report })
+/// A base model with a task to practise on.
+pub struct Explorer<'a> {
+    /// The network.
+    pub model: &'a Mmdit,
+    /// The encoded empty prompt.
+    pub empty: &'a Embedded,
+    /// Latents and device.
+    pub canvas: Canvas,
+    /// Settings of the rollouts.
+    pub sampling: Sampling,
+    /// Prompts and reward.
+    pub task: &'a mut dyn Task,
+    /// The seed.
+    pub seed: u64,
+}
+
+impl Explorer<'_> {
+    /// The velocity field with an adapter; `None` is the base.
+    pub fn field<'b>(&'b self, lora: Option<&'b Lora>) -> Field<'b> {
+        Field { model: self.model, lora, guidance: Guidance { scale: self.sampling.guidance, empty: self.empty } }
+    }
+
+    /// The noise levels of the rollouts.
+    #[must_use]
+    pub fn schedule(&self) -> Schedule {
+        Schedule::new(self.sampling.steps, self.canvas.shift)
+    }
+
+    /// Samples a round's pictures with the adapter and scores them.
+    ///
+    /// # Errors
+    /// A prompt or a reward that fails.
+    pub fn explore(
+        &mut self,
+        lora: &Lora,
+        solver: &Solver,
+        spread: Spread,
+        keep: Keep,
+        round: u64,
+    ) -> Result<Experience> {
+        let group = self.sampling.group;
+        let chosen = prompts_of_round(self.task.prompts(), self.sampling.prompts, self.seed, round);
+        let rows: Vec<i64> = (0..chosen.len() as i64).flat_map(|p| std::iter::repeat_n(p, group)).collect();
+        let prompts: Vec<usize> = rows.iter().map(|&r| chosen[r as usize]).collect();
+        let condition = self.task.condition(&chosen)?.rows(&rows);
+        let start = self.canvas.noise(prompts.len(), rng::derive(self.seed, "start", round));
+        let (schedule, stream) = (self.schedule(), rng::derive(self.seed, "rollout", round));
+        let along = Way { schedule: &schedule, solver, keep, micro: self.canvas.micro };
+        let mut draw = |j: usize| rng::normal(&start.size(), rng::derive(stream, "step", j as u64), self.canvas.device);
+        let rollout = rollout(&self.field(Some(lora)), &condition, &start, &along, &mut draw);
+        let rewards = self.task.score(rollout.last(), &prompts)?;
+        let advantages = advantage::advantages(&rewards, group, spread);
+        let report = vec![
+            ("reward".to_owned(), rewards.iter().sum::<f64>() / rewards.len().max(1) as f64),
+            ("reward_std".to_owned(), advantage::std(&rewards)),
+            ("flat_groups".to_owned(), advantage::flat_groups(&rewards, group)),
+        ];
+        let advantage = Tensor::from_slice(&advantages).to_kind(Kind::Float).to_device(self.canvas.device);
+        Ok(Experience { condition, rollout, advantage, report })
+    }
 }
 
 /// Mean over everything but the batch: `[B, ...]` to `[B]`.
-#[must_use]
 pub fn per_sample(t: &Tensor) -> Tensor {
     t.flatten(1, -1).mean_dim(1, false, None::<Kind>)
 }

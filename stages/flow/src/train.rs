@@ -58,7 +58,6 @@ impl Learner {
     }
 
     /// Running averages of the parameters, in their order.
-    #[must_use]
     pub fn average(&self) -> &[Tensor] {
         self.ema.average()
     }

@@ -57,7 +57,7 @@ fn the_ratio_of_a_first_update_is_one() {
             let lora = wear(rig.lora(rank, 3), 0.2, 4);
             let mut toy = rig.toy("a", 5);
             let mut guard = rig::guard(&rig, &lora, &mut toy);
-            guard.sampling.guidance = guidance;
+            guard.explorer.sampling.guidance = guidance;
             // The same batch as the rollout's: the same kernels, the same bits.
             guard.config.updates = 1;
             let (_, report) = gradient(&lora, &mut guard, 0);
@@ -65,7 +65,7 @@ fn the_ratio_of_a_first_update_is_one() {
             // Other batches may round otherwise.
             for micro in [3, 100] {
                 guard.config.updates = 2;
-                guard.canvas.micro = micro;
+                guard.explorer.canvas.micro = micro;
                 let (_, report) = gradient(&lora, &mut guard, 0);
                 assert!(
                     of(&report, "log_ratio_first") <= ROUNDING,

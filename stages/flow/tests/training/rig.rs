@@ -11,7 +11,7 @@ use opdflow_flow::objective::{Objective, Report};
 use opdflow_flow::opd::{Lesson, Match, Opd, OpdConfig};
 use opdflow_flow::rng::{derive, normal};
 use opdflow_flow::task::Task;
-use opdflow_flow::teacher::{Canvas, Sampling, per_sample};
+use opdflow_flow::teacher::{Canvas, Explorer, Sampling, per_sample};
 use opdflow_flow::text::embed::Embedded;
 use opdflow_flow::weights::Weights;
 use tch::{Device, Kind, Tensor, no_grad};
@@ -120,39 +120,20 @@ impl Task for Toy {
     }
 }
 
-fn sampling() -> Sampling {
-    Sampling { prompts: 4, group: 6, steps: 4, guidance: 1.0 }
+fn explorer<'a>(rig: &'a Rig, task: &'a mut Toy, seed: u64) -> Explorer<'a> {
+    let sampling = Sampling { prompts: 4, group: 6, steps: 4, guidance: 1.0 };
+    Explorer { model: &rig.model, empty: &rig.empty, canvas: rig.canvas, sampling, task, seed }
 }
 
 pub fn nft<'a>(rig: &'a Rig, lora: &'a Lora, task: &'a mut Toy) -> Nft<'a> {
     // A policy that lags: its state must be kept.
     let config = NftConfig { decay: Decay::Linear { rate: 0.1, top: 0.5 }, ..NftConfig::default() };
-    Nft {
-        config,
-        sampling: sampling(),
-        canvas: rig.canvas,
-        model: &rig.model,
-        empty: &rig.empty,
-        old: lora.detached(),
-        lora,
-        task,
-        seed: 11,
-    }
+    Nft { config, explorer: explorer(rig, task, 11), old: lora.detached(), lora }
 }
 
 pub fn guard<'a>(rig: &'a Rig, lora: &'a Lora, task: &'a mut Toy) -> Guard<'a> {
     let config = GuardConfig { clip: 1e-3, ..GuardConfig::default() };
-    Guard {
-        config,
-        sampling: sampling(),
-        canvas: rig.canvas,
-        model: &rig.model,
-        empty: &rig.empty,
-        lora,
-        task,
-        seed: 12,
-        seen: None,
-    }
+    Guard { config, explorer: explorer(rig, task, 12), lora, seen: None }
 }
 
 pub fn opd<'a>(rig: &'a Rig, lora: &'a Lora, lessons: Vec<Lesson<'a>>) -> Opd<'a> {
@@ -176,13 +157,13 @@ impl Method {
         match self {
             Self::Nft => {
                 let mut objective = nft(rig, lora, &mut toy);
-                objective.canvas.micro = micro;
+                objective.explorer.canvas.micro = micro;
                 work(&mut objective)
             }
             Self::Guard => {
                 let mut objective = guard(rig, lora, &mut toy);
                 objective.config.kl = 0.01;
-                objective.canvas.micro = micro;
+                objective.explorer.canvas.micro = micro;
                 work(&mut objective)
             }
             Self::Opd => {

@@ -1,0 +1,97 @@
+//! The recipes that are shipped: they hold no mistake, and a change that would change a key shows in the golden file.
+//!
+//! `OPDFLOW_GOLDEN=write cargo test --test recipes` writes the golden file anew. Do that only when the keys are meant
+//! to change: everybody's stored results of those stages are then computed again.
+#![cfg(feature = "torch")]
+#![allow(missing_docs)]
+
+use opdflow::plan::{NumericFacts, Plan};
+use opdflow::recipe::{self, Overrides};
+use opdflow_cache::Digest;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn shipped() -> Vec<PathBuf> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|e| e == "yaml") {
+                found.push(path);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&root().join("recipes"), &mut found);
+    found.sort();
+    found
+}
+
+fn plan(path: &Path) -> Plan {
+    let recipe = recipe::load(path, &opdflow_stages::registry(), &Overrides::default())
+        .unwrap_or_else(|e| panic!("{}", e.render(false)));
+    assert!(recipe.warnings.is_empty(), "{}: {:?}", path.display(), recipe.warnings);
+    Plan::new(recipe, NumericFacts::default()).unwrap_or_else(|e| panic!("{}", e.render(false)))
+}
+
+/// Keys of all stages, with a digest made of the upstream's name in place of each input's.
+fn keys(path: &Path) -> Vec<(String, Digest)> {
+    let plan = plan(path);
+    let key = |i: usize| {
+        let stage = &plan.stages[i];
+        let input = |(port, (from, output)): (&String, &(usize, String))| {
+            (port.clone(), Digest::of(format!("{}.{output}", plan.stages[*from].spec.name).as_bytes()))
+        };
+        let inputs: BTreeMap<String, Digest> = stage.needs.iter().map(input).collect();
+        (stage.spec.name.clone(), plan.keys(i, &inputs).key)
+    };
+    (0..plan.stages.len()).map(key).collect()
+}
+
+#[test]
+fn keys_are_those_of_the_golden_file() {
+    let mut text = String::new();
+    for path in shipped() {
+        let name = path.strip_prefix(root()).unwrap().display().to_string();
+        for (stage, key) in keys(&path) {
+            text += &format!("{name} {stage} {key}\n");
+        }
+    }
+    let golden = root().join("tests/golden/keys.txt");
+    if std::env::var_os("OPDFLOW_GOLDEN").is_some_and(|v| v == "write") {
+        std::fs::create_dir_all(golden.parent().unwrap()).unwrap();
+        std::fs::write(&golden, &text).unwrap();
+    }
+    let kept = std::fs::read_to_string(&golden).unwrap();
+    for (now, then) in text.lines().zip(kept.lines()) {
+        assert_eq!(now, then, "if this is meant: OPDFLOW_GOLDEN=write cargo test --test recipes");
+    }
+    assert_eq!(text.lines().count(), kept.lines().count());
+}
+
+#[test]
+fn the_ablation_finds_the_main_jobs_teachers() {
+    let main: BTreeMap<String, Digest> = keys(&root().join("recipes/multitask.yaml")).into_iter().collect();
+    let ablation: BTreeMap<String, Digest> =
+        keys(&root().join("recipes/paper/ablation_noise.yaml")).into_iter().collect();
+    let shared = [
+        "base",
+        "geneval_prompts",
+        "geneval_teacher",
+        "ocr_teacher",
+        "looks_teacher",
+        "geneval_best",
+        "ocr_best",
+        "looks_best",
+        "base_scores",
+    ];
+    for stage in shared {
+        assert_eq!(main[stage], ablation[stage], "{stage}");
+    }
+    assert_eq!(main["student"], ablation["student[noise=0]"]);
+}
