@@ -160,6 +160,9 @@ impl Stage for Evaluate {
             }
             scores.sets.insert(set.clone(), score::means(&columns));
         }
+        let heads: Vec<String> =
+            scores.sets.iter().filter_map(|(n, c)| Some(format!("{n} {:.3}", c.get(n)?.mean))).collect();
+        context.progress(total as u64, total as u64, &heads.join("  "));
         scores.write(&context.output("scores"))?;
         std::fs::write(context.output("samples"), lines).context("writing the samples")
     }

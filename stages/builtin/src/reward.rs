@@ -93,12 +93,7 @@ pub fn one(name: &str) -> Result<Box<dyn Reward>> {
         }
         "looks" => Box::new(Looks),
         "ocr" => {
-            let deps = deps();
-            let assets = ocr::Assets {
-                onnxruntime: deps.join("onnxruntime/libonnxruntime.so"),
-                det: deps.join("ppocr/det.onnx"),
-                rec: deps.join("ppocr/rec.onnx"),
-            };
+            let assets = ocr::Assets::in_folder(&deps());
             Box::new(Ocr::load(&assets).map_err(|e| Fault::user(e.to_string()))?)
         }
         other => return Err(Fault::user(format!("no reward is named `{other}`")).into()),

@@ -158,13 +158,13 @@ impl Stage for SelectCheckpoint {
             let breaks = broken(&params.guard, &base, &scores);
             candidates.push(Candidate { step: step.clone(), scores, breaks });
         }
-        context.progress(total, total, "choosing");
         let best = choose(&candidates, &params.maximise);
         let text = table(&params, &base, &candidates, best);
         let Some(best) = best else {
             let fault = Fault::user(format!("no candidate keeps the guards\n{text}"));
             return Err(fault.help("widen the guard, or train with a smaller learning rate or a larger `kl`").into());
         };
+        context.progress(total, total, &format!("chose {}", candidates[best].step));
         bundle::copy_folder(&folder.join(&candidates[best].step), &context.output("lora"), |_| true)?;
         std::fs::write(context.output("candidates"), text).context("writing the table")?;
         let choice = serde_json::json!({"chosen": candidates[best].step, "base": base, "candidates": candidates});
