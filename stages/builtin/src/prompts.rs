@@ -45,6 +45,7 @@ impl Files {
 #[serde(default, deny_unknown_fields)]
 pub struct Params {
     task: Option<World>,
+    mix: Option<String>,
     files: Files,
     train: usize,
     validation: usize,
@@ -54,7 +55,7 @@ pub struct Params {
 
 impl Default for Params {
     fn default() -> Self {
-        Self { task: None, files: Files::default(), train: 4096, validation: 96, test: 256, seed: 0 }
+        Self { task: None, mix: None, files: Files::default(), train: 4096, validation: 96, test: 256, seed: 0 }
     }
 }
 
@@ -77,6 +78,10 @@ impl Stage for Prompts {
             params: &[
                 ParamDoc { name: "task", about: "family of the miniature world: `geneval`, `ocr`, `scene` or `mix`" },
                 ParamDoc {
+                    name: "mix",
+                    about: "with `task: mix`: the families with their weights, such as `scene:4,geneval:1,ocr:1`; all alike if absent",
+                },
+                ParamDoc {
                     name: "files",
                     about: "instead of `task`: your own files under `train`, `validation`, `test`; a line is plain words, GenEval's JSON, or JSON with `text`, `target`, `geneval`",
                 },
@@ -98,6 +103,9 @@ impl Stage for Prompts {
     }
 
     fn check(&self, params: &Params) -> Vec<ParamFault> {
+        if let Some(Err(e)) = params.mix.as_deref().map(str::parse::<Mix>) {
+            return vec![ParamFault::new("mix", e.to_string())];
+        }
         let own = params.files.each().iter().any(|(_, f)| f.is_some());
         match (params.task, own) {
             (Some(_), true) => vec![ParamFault::new("task", "`task` and `files` exclude each other")],
@@ -105,6 +113,9 @@ impl Stage for Prompts {
                 ParamFault::new("", "neither `task` nor `files` is given")
                     .help("write `task: geneval`, or `files: {train: prompts.txt}`"),
             ],
+            (task, _) if params.mix.is_some() && task != Some(World::Mix) => {
+                vec![ParamFault::new("mix", "`mix` goes with `task: mix` alone")]
+            }
             (Some(_), false) if params.train == 0 && params.validation == 0 && params.test == 0 => {
                 vec![ParamFault::new("train", "all three sets are empty")]
             }
@@ -133,7 +144,7 @@ impl Stage for Prompts {
                 World::Geneval => Mix::from(Family::Geneval),
                 World::Ocr => Mix::from(Family::Ocr),
                 World::Scene => Mix::from(Family::Scene),
-                World::Mix => Mix::all(),
+                World::Mix => params.mix.as_deref().map_or(Ok(Mix::all()), str::parse)?,
             };
             let sets = [
                 ("train", params.train, Split::Train),
