@@ -93,5 +93,5 @@ fn the_ablation_finds_the_main_jobs_teachers() {
     for stage in shared {
         assert_eq!(main[stage], ablation[stage], "{stage}");
     }
-    assert_eq!(main["student"], ablation["student[noise=0]"]);
+    assert_eq!(main["student"], ablation["student[noise=0.0]"]);
 }
