@@ -2,6 +2,7 @@
 
 use crate::adapter::{self, Shape};
 use crate::learn::{Plain, learn};
+use crate::param_docs::{EMA, LORA, MICRO_BATCH, OPTIMISER, PACE, SIZE, THREADS};
 use crate::prompt_task::PromptTask;
 use crate::record;
 use crate::studio::Studio;
@@ -87,13 +88,13 @@ impl Stage for Distill {
                     about: "`{solver, steps, prompts, guidance, matching}`: the student's sampling; `prompts` is the number of each task in a round; `matching` is `mean` or `velocity`",
                 },
                 ParamDoc { name: "teacher_guidance", about: "guidance scale of each teacher by task; 1 if absent" },
-                ParamDoc { name: "lora", about: "`{rank, alpha, targets}` of the student" },
-                ParamDoc { name: "optimiser", about: "AdamW: `{lr, beta1, beta2, weight_decay, eps, clip}`" },
-                ParamDoc { name: "pace", about: "learning-rate schedule: `{warmup, hold, until}`" },
-                ParamDoc { name: "ema", about: "running average of the weights: `{decay, every}`" },
-                ParamDoc { name: "size", about: "side of a picture in pixels; the model's own if absent" },
-                ParamDoc { name: "micro_batch", about: "largest batch of one forward; outside the key" },
-                ParamDoc { name: "threads", about: "threads; outside the key" },
+                LORA,
+                OPTIMISER,
+                PACE,
+                EMA,
+                SIZE,
+                MICRO_BATCH,
+                THREADS,
             ],
             outside_key: &["micro_batch", "threads"],
             seeded: true,

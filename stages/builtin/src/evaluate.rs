@@ -1,5 +1,6 @@
 //! `evaluate`: scores and pictures of a model on held-out prompts.
 
+use crate::param_docs::{MICRO_BATCH, SIZE, THREADS};
 use crate::record::{self, Record};
 use crate::score::{self, Scores};
 use crate::studio::{Shot, Studio};
@@ -78,9 +79,9 @@ impl Stage for Evaluate {
                     about: "`{steps, guidance, solver, seed}`; 40 Euler steps without guidance if absent",
                 },
                 ParamDoc { name: "keep", about: "pictures kept of each set" },
-                ParamDoc { name: "size", about: "side of a picture in pixels; the model's own if absent" },
-                ParamDoc { name: "micro_batch", about: "largest batch of one forward; outside the key" },
-                ParamDoc { name: "threads", about: "threads; outside the key" },
+                SIZE,
+                MICRO_BATCH,
+                THREADS,
             ],
             outside_key: &["micro_batch", "threads"],
             seeded: false,

@@ -18,6 +18,7 @@ mod distill;
 mod evaluate;
 mod grid;
 mod learn;
+mod param_docs;
 mod pictures;
 mod pretrain;
 mod prompt_task;

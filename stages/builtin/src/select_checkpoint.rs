@@ -1,5 +1,6 @@
 //! `select_checkpoint`: the best candidate of a run, by a stated rule.
 
+use crate::param_docs::{MICRO_BATCH, SIZE, THREADS};
 use crate::record::{self, Record};
 use crate::score::{self, Mean};
 use crate::studio::{Shot, Studio};
@@ -96,9 +97,9 @@ impl Stage for SelectCheckpoint {
                 },
                 ParamDoc { name: "last", about: "only this many of the last candidates are scored; all if absent" },
                 ParamDoc { name: "shot", about: "`{steps, guidance, solver, seed}`; 20 Euler steps if absent" },
-                ParamDoc { name: "size", about: "side of a picture in pixels; the model's own if absent" },
-                ParamDoc { name: "micro_batch", about: "largest batch of one forward; outside the key" },
-                ParamDoc { name: "threads", about: "threads; outside the key" },
+                SIZE,
+                MICRO_BATCH,
+                THREADS,
             ],
             outside_key: &["micro_batch", "threads"],
             seeded: false,

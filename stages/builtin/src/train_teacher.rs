@@ -2,6 +2,7 @@
 
 use crate::adapter::{self, Shape};
 use crate::learn::{Course, learn};
+use crate::param_docs::{EMA, LORA, MICRO_BATCH, OPTIMISER, PACE, SIZE, THREADS};
 use crate::prompt_task::PromptTask;
 use crate::studio::Studio;
 use crate::{bundle, record, reward};
@@ -107,13 +108,13 @@ impl Stage for TrainTeacher {
                     name: "sampling",
                     about: "`{prompts, group, steps, guidance}` of a round; global sizes, whatever the machine",
                 },
-                ParamDoc { name: "lora", about: "`{rank, alpha, targets}`" },
-                ParamDoc { name: "optimiser", about: "AdamW: `{lr, beta1, beta2, weight_decay, eps, clip}`" },
-                ParamDoc { name: "pace", about: "learning-rate schedule: `{warmup, hold, until}`" },
-                ParamDoc { name: "ema", about: "running average of the weights: `{decay, every}`" },
-                ParamDoc { name: "size", about: "side of a picture in pixels; the model's own if absent" },
-                ParamDoc { name: "micro_batch", about: "largest batch of one forward; outside the key" },
-                ParamDoc { name: "threads", about: "threads; outside the key" },
+                LORA,
+                OPTIMISER,
+                PACE,
+                EMA,
+                SIZE,
+                MICRO_BATCH,
+                THREADS,
             ],
             outside_key: &["micro_batch", "threads"],
             seeded: true,

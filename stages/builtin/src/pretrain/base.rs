@@ -2,6 +2,7 @@
 
 use super::{Schooling, Wrong, captions, layout_asset, pictures, place_layout};
 use crate::learn::{Plain, learn};
+use crate::param_docs::THREADS;
 use crate::pictures::to_tensor;
 use anyhow::{Context as _, Result};
 use opdflow_flow::config::read_json;
@@ -84,7 +85,7 @@ impl Stage for PretrainBase {
                     name: "drop_caption",
                     about: "share of captions replaced by the empty one, for guidance, 0 to 1",
                 },
-                ParamDoc { name: "threads", about: "threads; outside the key" },
+                THREADS,
             ],
             outside_key: &["layout", "threads"],
             seeded: true,

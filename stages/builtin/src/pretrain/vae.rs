@@ -2,6 +2,7 @@
 
 use super::{Schooling, Wrong, captions, layout_asset, picture, place_layout};
 use crate::learn::{Plain, learn};
+use crate::param_docs::THREADS;
 use crate::pictures::to_tensor;
 use anyhow::{Context as _, Result};
 use opdflow_flow::config::read_json;
@@ -61,7 +62,7 @@ impl Stage for PretrainVae {
                     name: "kl",
                     about: "weight of the KL divergence of the latents from a standard normal, mean over a latent's elements",
                 },
-                ParamDoc { name: "threads", about: "threads; outside the key" },
+                THREADS,
             ],
             outside_key: &["layout", "threads"],
             seeded: true,

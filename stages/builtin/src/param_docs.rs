@@ -1,0 +1,15 @@
+//! What the reference says of parameters that several kinds of stage have.
+
+use opdflow_stage::ParamDoc;
+
+const fn of(name: &'static str, about: &'static str) -> ParamDoc {
+    ParamDoc { name, about }
+}
+
+pub const LORA: ParamDoc = of("lora", "`{rank, alpha, targets}` of the adapter");
+pub const OPTIMISER: ParamDoc = of("optimiser", "AdamW: `{lr, beta1, beta2, weight_decay, eps, clip}`");
+pub const PACE: ParamDoc = of("pace", "learning-rate schedule: `{warmup, hold, until}`");
+pub const EMA: ParamDoc = of("ema", "running average of the weights: `{decay, every}`");
+pub const SIZE: ParamDoc = of("size", "side of a picture in pixels; the model's own if absent");
+pub const MICRO_BATCH: ParamDoc = of("micro_batch", "largest batch of one forward; outside the key");
+pub const THREADS: ParamDoc = of("threads", "threads; outside the key");
