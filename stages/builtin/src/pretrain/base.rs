@@ -11,7 +11,7 @@ use opdflow_flow::muon::Muon;
 use opdflow_flow::objective::{Objective, Report};
 use opdflow_flow::pipeline::{Folder, SchedulerConfig};
 use opdflow_flow::rng::{self, Choices, derive};
-use opdflow_flow::schedule::{TRAIN_STEPS, shifted};
+use opdflow_flow::schedule::TRAIN_STEPS;
 use opdflow_flow::task::prompts_of_round;
 use opdflow_flow::text::clip::ClipText;
 use opdflow_flow::text::embed::{MAX_SEQUENCE_LENGTH, TextEncoders, Tokens};
@@ -267,7 +267,6 @@ impl Objective for FlowMatching<'_> {
         let noise = rng::normal(&x0.size(), derive(self.seed, "noise", round), self.device);
         let u = rng::normal(&[self.batch as i64], derive(self.seed, "times", round), self.device).sigmoid();
         let t = &u * self.shift / (&u * (self.shift - 1.0) + 1.0);
-        debug_assert!((shifted(0.5, self.shift) - self.shift / (1.0 + self.shift)).abs() < 1e-9);
         let at = t.view([-1, 1, 1, 1]);
         let xt = &x0 + &at * (&noise - &x0);
         let v = self.model.forward(&xt, &(&t * TRAIN_STEPS), &condition.context, &condition.pooled, None);
