@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use opdflow_stage::cache::Digest;
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 include!(concat!(env!("OUT_DIR"), "/mini.rs"));
@@ -22,6 +23,22 @@ pub fn is_layout(relative: &Path) -> bool {
     relative.extension().is_none_or(|e| e != "safetensors")
 }
 
+/// A file of the layout without what training measures: a VAE's shift and scale. So the layout of a model that was trained
+/// from a layout is that layout, and bundling the result does not change the key of what made it.
+pub fn unmeasured<'a>(relative: &Path, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+    if relative != Path::new("vae/config.json") {
+        return Cow::Borrowed(bytes);
+    }
+    match serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(bytes) {
+        Ok(mut config) => {
+            config.remove("scaling_factor");
+            config.remove("shift_factor");
+            Cow::Owned(serde_json::Value::Object(config).to_string().into_bytes())
+        }
+        Err(_) => Cow::Borrowed(bytes),
+    }
+}
+
 impl Bundle {
     /// Digest of everything.
     #[must_use]
@@ -32,7 +49,8 @@ impl Bundle {
     /// Digest of configuration and tokenizers alone.
     #[must_use]
     pub fn layout_digest(&self) -> Digest {
-        self.digest_of(is_layout)
+        let kept = self.0.iter().map(|(p, b)| (Path::new(*p), b)).filter(|(p, _)| is_layout(p));
+        listing_digest(kept.map(|(p, b)| (p, Digest::of(&unmeasured(p, b)))))
     }
 
     fn digest_of(&self, keep: impl Fn(&Path) -> bool) -> Digest {

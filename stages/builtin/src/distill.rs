@@ -6,11 +6,18 @@ use crate::param_docs::{EMA, LORA, MICRO_BATCH, OPTIMISER, PACE, SIZE, THREADS};
 use crate::prompt_task::PromptTask;
 use crate::record;
 use crate::studio::Studio;
-use crate::train_teacher::{micro, one, timing};
+use crate::train_teacher::{micro, one, timing, trainable};
 use anyhow::Result;
-use opdflow_flow::opd::{Lesson, Opd, OpdConfig};
+use opdflow_flow::dance::{Dance, DanceConfig};
+use opdflow_flow::dmd::{Dmd, DmdConfig};
+use opdflow_flow::lora::Lora;
+use opdflow_flow::objective::Objective as Training;
+use opdflow_flow::opd::{Opd, OpdConfig, Remaining};
 use opdflow_flow::optim::{AdamW, AdamWConfig, EmaConfig};
+use opdflow_flow::ppo::{Ppo, PpoConfig};
 use opdflow_flow::rng::derive;
+use opdflow_flow::school::{Lesson, School, Walk};
+use opdflow_flow::sft::{Sft, SftConfig};
 use opdflow_flow::train::{Learner, Pace};
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::{Description, Fault, Horizon, ParamDoc, ParamFault, Resources, Stage, StageContext};
@@ -25,9 +32,9 @@ pub struct Distill;
 pub struct Params {
     rounds: u64,
     #[serde(default)]
-    objective: ObjectiveName,
+    objective: Objective,
     #[serde(default)]
-    rollout: OpdConfig,
+    rollout: Walk,
     /// By teacher; 1 where none is given.
     #[serde(default)]
     teacher_guidance: BTreeMap<String, f64>,
@@ -48,12 +55,79 @@ pub struct Params {
 }
 
 /// The distillation objective.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum ObjectiveName {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Objective {
     /// The closed-form KL of each step; direct matching where the solver adds no noise.
-    #[default]
-    ClosedFormKl,
+    ClosedFormKl(OpdConfig),
+    /// The same divergence as a step's negative reward, under a clipped ratio.
+    Ppo(PpoConfig),
+    /// One state of each path, velocities matched (DanceOPD).
+    OneState(DanceConfig),
+    /// Flow matching on the teachers' pictures.
+    Sft(SftConfig),
+    /// Distribution matching, by the difference of two scores (DMD, TDM).
+    Dmd(DmdConfig),
+}
+
+impl Default for Objective {
+    fn default() -> Self {
+        Self::ClosedFormKl(OpdConfig::default())
+    }
+}
+
+impl Objective {
+    /// What is wrong with its numbers, or with the walk it is given.
+    pub(crate) fn check(&self, walk: &Walk) -> Vec<ParamFault> {
+        let mut faults: Vec<ParamFault> =
+            walk.solver.fault().into_iter().map(|f| ParamFault::new("rollout.solver", f)).collect();
+        let quiet = walk.solver.deterministic();
+        let wrong = match self {
+            _ if !faults.is_empty() => None,
+            Self::ClosedFormKl(_) => (walk.solver == opdflow_flow::Solver::Dpm { order: 2 })
+                .then_some(("a second-order step has no mean of its own to match", "use `dpm: {order: 1}` or `flow`")),
+            Self::Ppo(_) => quiet.then_some((
+                "this solver adds no noise, so that there is no policy to improve",
+                "raise its noise level, or take `closed_form_kl`",
+            )),
+            Self::OneState(_) | Self::Sft(_) | Self::Dmd(_) => (!quiet).then_some((
+                "this objective samples along the ODE, but the solver adds noise",
+                "take `flow: {noise_level: 0}`",
+            )),
+        };
+        faults.extend(wrong.map(|(what, help)| ParamFault::new("rollout.solver", what).help(help)));
+        if let Self::Ppo(config) = self
+            && !(config.clip > 0.0)
+        {
+            faults.push(ParamFault::new(
+                "objective.ppo.clip",
+                format!("`clip` is {}, expected more than 0", config.clip),
+            ));
+        }
+        if let Self::OneState(DanceConfig { beta }) = self
+            && beta.iter().any(|b| !(1..=1000).contains(b))
+        {
+            faults.push(ParamFault::new(
+                "objective.one_state.beta",
+                format!("`beta` is {beta:?}, expected whole numbers from 1 to 1000"),
+            ));
+        }
+        faults
+    }
+
+    /// The objective at work. `fake` is the second network of [`Self::Dmd`].
+    pub(crate) fn on<'a>(&self, school: School<'a>, fake: Option<&'a Lora>) -> Result<Box<dyn Training + 'a>> {
+        Ok(match self.clone() {
+            Self::ClosedFormKl(config) => Box::new(Opd { config, school, remaining: Remaining::default() }),
+            Self::Ppo(config) => Box::new(Ppo { config, school, seen: Vec::new() }),
+            Self::OneState(config) => Box::new(Dance { config, school }),
+            Self::Sft(config) => Box::new(Sft { config, school }),
+            Self::Dmd(config) => {
+                let fake = fake.ok_or_else(|| anyhow::anyhow!("distribution matching without its second network"))?;
+                Box::new(Dmd { config, school, fake })
+            }
+        })
+    }
 }
 
 impl Stage for Distill {
@@ -62,13 +136,18 @@ impl Stage for Distill {
     fn describe(&self) -> Description {
         Description {
             kind: "distill",
-            semantics: 1,
-            about: "DiffusionOPD: the student samples, and at every state it visits it is pulled to the step that the task's teacher would take. One optimiser step for each full round over all teachers.",
+            semantics: 2,
+            about: "Several teachers into one student. By default DiffusionOPD: the student samples, and at every state it visits it is pulled to the step that the task's teacher would take. One optimiser step for each full round over all teachers.",
             inputs: const {
                 &[
                     Input::one("base", &["model"], "the base that student and teachers share"),
                     Input::many("teachers", &["lora"], "adapters by task"),
                     Input::many("prompts", &["prompts"], "training prompts by task; the same names"),
+                    Input::optional(
+                        "start",
+                        &["lora"],
+                        "an adapter that the student starts from, such as a merge; a fresh one if absent",
+                    ),
                 ]
             },
             outputs: const {
@@ -82,10 +161,13 @@ impl Stage for Distill {
                     name: "rounds",
                     about: "optimiser steps, each after every task was visited once; a longer run continues a shorter one",
                 },
-                ParamDoc { name: "objective", about: "`closed_form_kl`" },
+                ParamDoc {
+                    name: "objective",
+                    about: "`closed_form_kl: {matching, normalise, step_weights, balance, anchor}`, `ppo: {clip, detach, updates, anchor}`, `one_state: {beta}` (DanceOPD), `sft: {times}` or `dmd: {along}`",
+                },
                 ParamDoc {
                     name: "rollout",
-                    about: "`{solver, steps, prompts, guidance, matching}`: the student's sampling; `prompts` is the number of each task in a round; `matching` is `mean` or `velocity`",
+                    about: "`{solver, steps, prompts, guidance}`: the student's sampling; `prompts` is the number of each task in a round",
                 },
                 ParamDoc { name: "teacher_guidance", about: "guidance scale of each teacher by task; 1 if absent" },
                 LORA,
@@ -103,14 +185,7 @@ impl Stage for Distill {
     }
 
     fn check(&self, params: &Params) -> Vec<ParamFault> {
-        let mut faults: Vec<ParamFault> =
-            params.rollout.solver.fault().into_iter().map(|f| ParamFault::new("rollout.solver", f)).collect();
-        if params.rollout.solver == (opdflow_flow::Solver::Dpm { order: 2 }) {
-            faults.push(
-                ParamFault::new("rollout.solver", "a second-order step has no mean of its own to match")
-                    .help("use `dpm: {order: 1}` or `flow`"),
-            );
-        }
+        let mut faults = params.objective.check(&params.rollout);
         for (name, value) in [
             ("rounds", params.rounds),
             ("rollout.prompts", params.rollout.prompts as u64),
@@ -132,6 +207,51 @@ impl Stage for Distill {
     }
 
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
+        let studio = Studio::open(context, "base", params.micro_batch, params.size)?;
+        let staff = Staff::of(context, &studio)?;
+        let seed = context.job().seed;
+        let lora = match context.maybe_input("start")? {
+            Some(_) => trainable(adapter::input(context, "start", &studio)?),
+            None => params.lora.fresh(&studio, derive(seed, "lora", 0))?,
+        };
+        let fake = match params.objective {
+            Objective::Dmd(_) => Some(params.lora.fresh(&studio, derive(seed, "lora", 1))?),
+            _ => None,
+        };
+        let school = School {
+            walk: params.rollout.clone(),
+            canvas: studio.canvas,
+            model: &studio.pipeline.transformer,
+            empty: &studio.empty,
+            lora: &lora,
+            lessons: staff.lessons(&params.teacher_guidance)?,
+            seed,
+        };
+        let mut objective = params.objective.on(school, fake.as_ref())?;
+        let own = lora.parameters();
+        let all: Vec<_> = lora.parameters().into_iter().chain(fake.iter().flat_map(Lora::parameters)).collect();
+        let moved = all.iter().map(tch::Tensor::shallow_clone).collect();
+        let optimiser = AdamW::new(params.optimiser.clone(), moved);
+        let mut learner = Learner::new(all, optimiser, params.ema.clone(), params.pace);
+        learn(context, &mut learner, &mut *objective, &mut Plain, params.rounds, 1)?;
+        adapter::save(&lora, &learner.average()[..own.len()], studio.base, &context.output("lora"))?;
+        timing(context)
+    }
+}
+
+/// The teachers of a stage with their prompts, by name.
+pub(crate) struct Staff<'a> {
+    names: Vec<String>,
+    teachers: Vec<Lora>,
+    tasks: Vec<PromptTask<'a>>,
+}
+
+impl<'a> Staff<'a> {
+    /// From the ports `teachers` and `prompts`.
+    ///
+    /// # Errors
+    /// The two have other names; an adapter of another base.
+    pub(crate) fn of(context: &StageContext, studio: &'a Studio) -> Result<Self> {
         let names = context.names("teachers");
         if names != context.names("prompts") {
             let fault = Fault::user(format!(
@@ -141,46 +261,36 @@ impl Stage for Distill {
             ));
             return Err(fault.help("give `teachers` and `prompts` the same names").into());
         }
-        if let Some(unknown) = params.teacher_guidance.keys().find(|n| !names.contains(n)) {
+        let teachers =
+            names.iter().map(|n| adapter::input(context, &format!("teachers.{n}"), studio)).collect::<Result<_>>()?;
+        let task = |name: &String| {
+            let records = record::read(&context.input(&format!("prompts.{name}"))?)?;
+            Ok(PromptTask { name: name.clone(), studio, records, reward: None })
+        };
+        let tasks = names.iter().map(task).collect::<Result<_>>()?;
+        Ok(Self { names, teachers, tasks })
+    }
+
+    /// A lesson by each, with its guidance; 1 where none is given.
+    ///
+    /// # Errors
+    /// Guidance for a teacher that is not there.
+    pub(crate) fn lessons(&self, guidance: &BTreeMap<String, f64>) -> Result<Vec<Lesson<'_>>> {
+        if let Some(unknown) = guidance.keys().find(|n| !self.names.contains(n)) {
             return Err(Fault::user(format!("`teacher_guidance.{unknown}` names no teacher"))
-                .help(format!("teachers are {}", names.join(", ")))
+                .help(format!("teachers are {}", self.names.join(", ")))
                 .into());
         }
-        let studio = Studio::open(context, "base", params.micro_batch, params.size)?;
-        let seed = context.job().seed;
-        let teachers = names
+        Ok(self
+            .names
             .iter()
-            .map(|n| adapter::input(context, &format!("teachers.{n}"), &studio))
-            .collect::<Result<Vec<_>>>()?;
-        let tasks = names
-            .iter()
-            .map(|n| {
-                Ok(PromptTask {
-                    name: n.clone(),
-                    studio: &studio,
-                    records: record::read(&context.input(&format!("prompts.{n}"))?)?,
-                    reward: None,
-                })
+            .zip(&self.teachers)
+            .zip(&self.tasks)
+            .map(|((name, teacher), task)| Lesson {
+                teacher,
+                guidance: guidance.get(name).copied().unwrap_or(1.0),
+                task,
             })
-            .collect::<Result<Vec<_>>>()?;
-        let lora = params.lora.fresh(&studio, derive(seed, "lora", 0))?;
-        let lessons = names.iter().zip(&teachers).zip(&tasks).map(|((name, teacher), task)| {
-            let guidance = params.teacher_guidance.get(name).copied().unwrap_or(1.0);
-            Lesson { teacher, guidance, task }
-        });
-        let mut objective = Opd {
-            config: params.rollout.clone(),
-            canvas: studio.canvas,
-            model: &studio.pipeline.transformer,
-            empty: &studio.empty,
-            lora: &lora,
-            lessons: lessons.collect(),
-            seed,
-        };
-        let optimiser = AdamW::new(params.optimiser.clone(), lora.parameters());
-        let mut learner = Learner::new(lora.parameters(), optimiser, params.ema.clone(), params.pace);
-        learn(context, &mut learner, &mut objective, &mut Plain, params.rounds, 1)?;
-        adapter::save(&lora, learner.average(), studio.base, &context.output("lora"))?;
-        timing(context)
+            .collect())
     }
 }

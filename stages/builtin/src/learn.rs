@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use opdflow_flow::State;
+use opdflow_flow::grpo::OffPolicy;
 use opdflow_flow::objective::{Objective, Report};
 use opdflow_flow::train::{Learner, NotFinite};
 use opdflow_stage::{Fault, StageContext};
@@ -13,7 +14,7 @@ pub trait Course {
     ///
     /// # Errors
     /// A full disk.
-    fn after(&mut self, _round: u64, _learner: &Learner, _context: &mut StageContext) -> Result<()> {
+    fn after(&mut self, _round: u64, _report: &Report, _learner: &Learner, _context: &mut StageContext) -> Result<()> {
         Ok(())
     }
     /// Puts what [`Course::after`] has gathered into a checkpoint folder.
@@ -62,7 +63,7 @@ pub fn learn(
         let round = learner.rounds();
         let report = learner.round(objective).map_err(as_fault)?;
         tell(context, round, &report, report_every)?;
-        course.after(round, learner, context)?;
+        course.after(round, &report, learner, context)?;
         context.progress(learner.rounds(), rounds, &headline(&report));
         if context.checkpoint_due() {
             save(context, learner, objective, course)?;
@@ -80,10 +81,14 @@ fn save(context: &mut StageContext, learner: &Learner, objective: &dyn Objective
 }
 
 fn as_fault(error: anyhow::Error) -> anyhow::Error {
-    match error.downcast_ref::<NotFinite>() {
-        Some(broken) => Fault::not_finite(broken.to_string()).help("lower the learning rate, or clip harder").into(),
-        None => error,
+    if let Some(broken) = error.downcast_ref::<NotFinite>() {
+        return Fault::not_finite(broken.to_string()).help("lower the learning rate, or clip harder").into();
     }
+    if let Some(off) = error.downcast_ref::<OffPolicy>() {
+        let fault = Fault::user(off.to_string());
+        return fault.help("rollout and training must compute alike: take precision f32, or a wider clip").into();
+    }
+    error
 }
 
 fn tell(context: &mut StageContext, round: u64, report: &Report, every: u64) -> Result<()> {

@@ -8,16 +8,21 @@
 //! | `train_teacher.rs` | `train_teacher` | an adapter per candidate step |
 //! | `select_checkpoint.rs` | `select_checkpoint` | the best of them, by a stated rule |
 //! | `distill.rs` | `distill` | the student |
+//! | `merge_loras.rs` | `merge_loras` | one adapter of several, without training |
+//! | `gradient_variance.rs` | `gradient_variance` | mean and spread of the gradients of two objectives |
 //! | `evaluate.rs` | `evaluate` | scores and pictures on held-out prompts |
 //! | `table/` | `table` | the paper's table of them, and a picture grid |
 
 mod adapter;
+mod alarm;
 mod base_model;
 mod bundle;
 mod distill;
 mod evaluate;
+mod gradient_variance;
 mod grid;
 mod learn;
+mod merge_loras;
 mod param_docs;
 mod pictures;
 mod pretrain;
@@ -42,6 +47,8 @@ fn all<S: StageSet>(set: S) -> S {
         .with(train_teacher::TrainTeacher)
         .with(select_checkpoint::SelectCheckpoint)
         .with(distill::Distill)
+        .with(merge_loras::MergeLoras)
+        .with(gradient_variance::GradientVariance)
         .with(evaluate::Evaluate)
         .with(table::Table)
 }

@@ -3,7 +3,7 @@
 use crate::record::Record;
 use crate::studio::Studio;
 use anyhow::{Context as _, Result};
-use opdflow_flow::task::Task;
+use opdflow_flow::task::{Marks, Task};
 use opdflow_flow::text::embed::Embedded;
 use opdflow_rewards::{Reward, Subject, Weighted};
 use tch::Tensor;
@@ -34,15 +34,13 @@ impl Task for PromptTask<'_> {
         self.studio.embed(&words)
     }
 
-    fn score(&mut self, latents: &Tensor, prompts: &[usize]) -> Result<Vec<f64>> {
+    fn score(&mut self, latents: &Tensor, prompts: &[usize]) -> Result<Vec<Marks>> {
         let reward = self.reward.as_ref().context("a task without a reward cannot be scored")?;
         let pictures = self.studio.decode(latents);
         let subjects: Vec<Subject> = prompts.iter().map(|&i| self.records[i].subject()).collect();
-        Ok(reward
-            .score(&pictures, &subjects)
-            .map_err(|e| opdflow_stage::Fault::user(e.to_string()))?
-            .into_iter()
-            .map(|s| s.value)
-            .collect())
+        let scores = reward.score(&pictures, &subjects).map_err(|e| opdflow_stage::Fault::user(e.to_string()))?;
+        // A reward that does not apply to a prompt gives all of its pictures the same.
+        let of = |name: &str| scores.iter().map(|s| s.parts.get(name).copied().unwrap_or(0.0)).collect();
+        Ok(reward.terms().map(|(name, weight)| Marks { name: name.to_owned(), weight, values: of(name) }).collect())
     }
 }

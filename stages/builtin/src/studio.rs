@@ -157,7 +157,8 @@ impl Studio {
                 let one = |i| normal(&[c, h, w], derive(shot.seed, purpose, first + i), self.canvas.device);
                 Tensor::stack(&(0..chunk.len() as u64).map(one).collect::<Vec<_>>(), 0)
             };
-            let along = Way { schedule: &schedule, solver: &shot.solver, keep: Keep::Last, micro: self.canvas.micro };
+            let micro = self.canvas.micro;
+            let along = Way { schedule: &schedule, solver: &shot.solver, window: None, keep: Keep::Last, micro };
             let field = self.field(lora, shot.guidance);
             let way = rollout(&field, &condition, &own("shot"), &along, &mut |j| own(&format!("step {j}")));
             pictures.extend(self.decode(way.last()));

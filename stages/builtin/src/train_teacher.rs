@@ -1,24 +1,28 @@
 //! `train_teacher`: one adapter for one reward, by reinforcement learning.
 
 use crate::adapter::{self, Shape};
+use crate::alarm::{self, Alarms, Watched};
 use crate::learn::{Course, learn};
 use crate::param_docs::{EMA, LORA, MICRO_BATCH, OPTIMISER, PACE, SIZE, THREADS};
 use crate::prompt_task::PromptTask;
 use crate::studio::Studio;
 use crate::{bundle, record, reward};
 use anyhow::{Context as _, Result};
-use opdflow_flow::guard::{Guard, GuardConfig};
+use opdflow_flow::grpo::{Grpo, GrpoConfig, Ratio};
 use opdflow_flow::lora::Lora;
 use opdflow_flow::nft::{Nft, NftConfig};
-use opdflow_flow::objective::Objective;
+use opdflow_flow::objective::{Objective, Report};
 use opdflow_flow::optim::{AdamW, AdamWConfig, EmaConfig};
 use opdflow_flow::rng::derive;
+use opdflow_flow::schedule::trained;
+use opdflow_flow::task::Task;
 use opdflow_flow::teacher::{Explorer, Sampling};
 use opdflow_flow::train::{Learner, Pace};
 use opdflow_stage::cache::Digest;
 use opdflow_stage::port::{Input, Output};
-use opdflow_stage::{Asset, Description, Horizon, ParamDoc, ParamFault, Resources, Stage, StageContext};
+use opdflow_stage::{Asset, Description, Fault, Horizon, ParamDoc, ParamFault, Resources, Stage, StageContext};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The stage kind.
@@ -29,14 +33,20 @@ pub struct TrainTeacher;
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum Algorithm {
     DiffusionNft(NftConfig),
-    GrpoGuard(GuardConfig),
+    GrpoGuard(GrpoConfig),
+    FlowGrpo(GrpoConfig),
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
     algorithm: Algorithm,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     reward: reward::Weights,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    rewards: BTreeMap<String, reward::Weights>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    turns: Vec<String>,
     iterations: u64,
     #[serde(default = "twenty")]
     candidates_every: u64,
@@ -52,6 +62,8 @@ pub struct Params {
     ema: EmaConfig,
     #[serde(default)]
     size: Option<i64>,
+    #[serde(default)]
+    alarms: Alarms,
     #[serde(default = "micro")]
     micro_batch: usize,
     #[serde(default = "one")]
@@ -74,12 +86,18 @@ impl Stage for TrainTeacher {
     fn describe(&self) -> Description {
         Description {
             kind: "train_teacher",
-            semantics: 1,
-            about: "Trains an adapter on the frozen base for one reward (or a weighted sum), by DiffusionNFT or GRPO-Guard.",
+            semantics: 2,
+            about: "Trains an adapter on the frozen base by reinforcement learning: for one reward (or a weighted sum), or for several tasks in turn.",
             inputs: const {
                 &[
                     Input::one("base", &["model"], "the base model"),
-                    Input::one("prompts", &["prompts"], "prompts to train on"),
+                    Input::optional("prompts", &["prompts"], "prompts to train on; or else `tasks`"),
+                    Input::any("tasks", &["prompts"], "prompts of several tasks, which take turns"),
+                    Input::optional(
+                        "start",
+                        &["lora"],
+                        "an adapter to go on from, as in a cascade; a fresh one if absent",
+                    ),
                 ]
             },
             outputs: const {
@@ -96,9 +114,17 @@ impl Stage for TrainTeacher {
             params: &[
                 ParamDoc {
                     name: "algorithm",
-                    about: "`diffusion_nft: {beta, decay, kl, order, times, spread, advantage_clip}` or `grpo_guard: {solver, clip, kl, spread, updates, times}`",
+                    about: "`diffusion_nft: {beta, decay, kl, order, times, spread, mode, advantage_clip}`, or `grpo_guard` or `flow_grpo`, both `{solver, clip, kl, kl_form, spread, updates, times, window}`",
                 },
-                ParamDoc { name: "reward", about: "rewards with weights, such as `{ocr: 1.0}`" },
+                ParamDoc {
+                    name: "reward",
+                    about: "rewards with weights, such as `{ocr: 1.0}`, for the prompts of `prompts`",
+                },
+                ParamDoc { name: "rewards", about: "the same for each of `tasks`, by its name" },
+                ParamDoc {
+                    name: "turns",
+                    about: "the order in which tasks take turns, a round each; a name may stand more than once; each once if absent",
+                },
                 ParamDoc {
                     name: "iterations",
                     about: "rounds; a longer run continues a shorter one of otherwise equal parameters",
@@ -106,26 +132,51 @@ impl Stage for TrainTeacher {
                 ParamDoc { name: "candidates_every", about: "rounds between candidates" },
                 ParamDoc {
                     name: "sampling",
-                    about: "`{prompts, group, steps, guidance}` of a round; global sizes, whatever the machine",
+                    about: "`{prompts, group, steps, guidance, blend}` of a round; global sizes, whatever the machine; `blend` is `rewards` or `advantages`",
                 },
                 LORA,
                 OPTIMISER,
                 PACE,
                 EMA,
                 SIZE,
+                ParamDoc {
+                    name: "alarms",
+                    about: "by metric `{above, below, rounds, stop}`: warn, or end the run, when it has been there for so many rounds; outside the key",
+                },
                 MICRO_BATCH,
                 THREADS,
             ],
-            outside_key: &["micro_batch", "threads"],
+            outside_key: &["alarms", "micro_batch", "threads"],
             seeded: true,
             numeric: true,
         }
     }
 
     fn check(&self, params: &Params) -> Vec<ParamFault> {
-        let mut faults = reward::check("reward", &params.reward);
-        if let Algorithm::GrpoGuard(config) = &params.algorithm {
-            let at = "algorithm.grpo_guard.solver";
+        let mut faults = alarm::check(&params.alarms);
+        if params.rewards.is_empty() {
+            faults.extend(reward::check("reward", &params.reward));
+        } else if !params.reward.is_empty() {
+            faults.push(
+                ParamFault::new("reward", "both `reward` and `rewards` are given")
+                    .help("`reward` goes with `needs.prompts`, `rewards` with `needs.tasks`"),
+            );
+        }
+        for (task, weights) in &params.rewards {
+            faults.extend(reward::check(&format!("rewards.{task}"), weights));
+        }
+        if let Some(unknown) = params.turns.iter().find(|t| !params.rewards.contains_key(*t)) {
+            faults.push(
+                ParamFault::new("turns", format!("`{unknown}` takes turns, but has no rewards"))
+                    .help("name the tasks as below `rewards`"),
+            );
+        }
+        if let Algorithm::GrpoGuard(config) | Algorithm::FlowGrpo(config) = &params.algorithm {
+            let method = if matches!(params.algorithm, Algorithm::FlowGrpo(_)) { "flow_grpo" } else { "grpo_guard" };
+            if let Some(fault) = config.window.and_then(|w| w.fault(trained(params.sampling.steps))) {
+                faults.push(ParamFault::new(format!("algorithm.{method}.window"), fault));
+            }
+            let at = format!("algorithm.{method}.solver");
             if let Some(fault) = config.solver.fault() {
                 faults.push(ParamFault::new(at, fault));
             } else if config.solver.deterministic() {
@@ -158,7 +209,7 @@ impl Stage for TrainTeacher {
     }
 
     fn assets(&self, params: &Params, _folder: &Path) -> Result<Vec<Asset>, ParamFault> {
-        Ok(reward::assets(params.reward.keys()))
+        Ok(reward::assets(params.reward.keys().chain(params.rewards.values().flat_map(BTreeMap::keys))))
     }
 
     fn horizon(&self, params: &Params) -> Option<Horizon> {
@@ -171,41 +222,73 @@ impl Stage for TrainTeacher {
 
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
         let studio = Studio::open(context, "base", params.micro_batch, params.size)?;
-        let records = record::read(&context.input("prompts")?)?;
         let seed = context.job().seed;
-        let lora = params.lora.fresh(&studio, derive(seed, "lora", 0))?;
-        let mut task = PromptTask {
-            name: "teacher".to_owned(),
-            studio: &studio,
-            records,
-            reward: Some(reward::weighted(&params.reward)?),
+        let lora = match context.maybe_input("start")? {
+            Some(_) => trainable(adapter::input(context, "start", &studio)?),
+            None => params.lora.fresh(&studio, derive(seed, "lora", 0))?,
         };
+        let mut tasks = tasks(&params, &studio, context)?;
         let explorer = Explorer {
             model: &studio.pipeline.transformer,
             empty: &studio.empty,
             canvas: studio.canvas,
             sampling: params.sampling.clone(),
-            task: &mut task,
+            tasks: tasks.iter_mut().map(|t| t as &mut dyn Task).collect(),
             seed,
         };
-        let mut objective: Box<dyn Objective> = match params.algorithm {
+        let grpo = |ratio, config, explorer| Grpo { ratio, config, explorer, lora: &lora, seen: None };
+        let mut objective: Box<dyn Objective> = match params.algorithm.clone() {
             Algorithm::DiffusionNft(config) => Box::new(Nft { config, explorer, old: lora.detached(), lora: &lora }),
-            Algorithm::GrpoGuard(config) => Box::new(Guard { config, explorer, lora: &lora, seen: None }),
+            Algorithm::GrpoGuard(config) => Box::new(grpo(Ratio::Guard, config, explorer)),
+            Algorithm::FlowGrpo(config) => Box::new(grpo(Ratio::Plain, config, explorer)),
         };
         let optimiser = AdamW::new(params.optimiser.clone(), lora.parameters());
         let mut learner = Learner::new(lora.parameters(), optimiser, params.ema.clone(), params.pace);
-        let mut candidates = Candidates {
+        let candidates = Candidates {
             lora: &lora,
             base: studio.base,
             every: params.candidates_every,
             folder: context.output("candidates"),
         };
+        let mut candidates = Watched::new(candidates, params.alarms.clone());
         learn(context, &mut learner, &mut *objective, &mut candidates, params.iterations, 1)?;
         if !params.iterations.is_multiple_of(params.candidates_every) {
-            candidates.keep(params.iterations, &learner)?;
+            candidates.inner().keep(params.iterations, &learner)?;
         }
         adapter::save(&lora, learner.average(), studio.base, &context.output("lora"))?;
         timing(context)
+    }
+}
+
+/// An adapter that learns.
+pub(crate) fn trainable(lora: Lora) -> Lora {
+    lora.set_trainable(true);
+    lora
+}
+
+/// The tasks in the order of their turns, one of them several times if the recipe says so.
+fn tasks<'a>(params: &Params, studio: &'a Studio, context: &StageContext) -> Result<Vec<PromptTask<'a>>> {
+    let task = |name: &str, port: &str, weights: &reward::Weights| -> Result<PromptTask<'a>> {
+        let records = record::read(&context.input(port)?)?;
+        Ok(PromptTask { name: name.to_owned(), studio, records, reward: Some(reward::weighted(weights)?) })
+    };
+    let connected = context.names("tasks");
+    match (context.maybe_input("prompts")?, connected.is_empty()) {
+        (Some(_), true) if params.rewards.is_empty() => Ok(vec![task("teacher", "prompts", &params.reward)?]),
+        (None, false) if connected.iter().eq(params.rewards.keys()) => {
+            let turns = if params.turns.is_empty() { &connected } else { &params.turns };
+            turns.iter().map(|name| task(name, &format!("tasks.{name}"), &params.rewards[name])).collect()
+        }
+        (None, false) => Err(Fault::user(format!(
+            "`needs.tasks` names {}, but `rewards` names {}",
+            connected.join(", "),
+            params.rewards.keys().cloned().collect::<Vec<_>>().join(", ")
+        ))
+        .help("give both the same names")
+        .into()),
+        _ => Err(Fault::user("a teacher needs either `prompts` with `reward`, or `tasks` with `rewards`")
+            .help("connect one of the two below `needs`")
+            .into()),
     }
 }
 
@@ -230,7 +313,7 @@ impl Candidates<'_> {
 }
 
 impl Course for Candidates<'_> {
-    fn after(&mut self, _round: u64, learner: &Learner, _context: &mut StageContext) -> Result<()> {
+    fn after(&mut self, _: u64, _: &Report, learner: &Learner, _: &mut StageContext) -> Result<()> {
         if learner.rounds().is_multiple_of(self.every) { self.keep(learner.rounds(), learner) } else { Ok(()) }
     }
 

@@ -1,5 +1,6 @@
 //! From rewards to advantages.
 
+use crate::task::Marks;
 use serde::{Deserialize, Serialize};
 
 /// Advantages are cut to this many standard deviations either way (Flow-GRPO, DiffusionNFT).
@@ -14,6 +15,35 @@ pub enum Spread {
     Round,
     /// That of the prompt's own group.
     Group,
+}
+
+/// How several rewards become one advantage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Blend {
+    /// The advantage of their weighted sum.
+    #[default]
+    Rewards,
+    /// The weighted sum of the advantages of each (MixGRPO): no reward rules by its scale.
+    Advantages,
+}
+
+impl Blend {
+    pub(crate) fn is_rewards(&self) -> bool {
+        *self == Self::Rewards
+    }
+
+    /// One advantage a picture, within `±`[`CLIP`] times the sum of weights.
+    #[must_use]
+    pub fn of(self, marks: &[Marks], group: usize, spread: Spread) -> Vec<f64> {
+        match self {
+            Self::Rewards => advantages(&Marks::sum(marks), group, spread),
+            Self::Advantages => {
+                let each = |m: &Marks| Marks { values: advantages(&m.values, group, spread), ..m.clone() };
+                Marks::sum(&marks.iter().map(each).collect::<Vec<_>>())
+            }
+        }
+    }
 }
 
 /// `(R - mean of the group) / (std + 1e-4)`, cut to `±`[`CLIP`]; the standard deviation is the population's.
@@ -68,6 +98,22 @@ mod tests {
             assert!((a - e).abs() < 1e-12);
         }
         assert!((flat_groups(&r, 2) - 0.5).abs() < 1e-12);
+    }
+
+    #[test]
+    fn blended_advantages_forget_the_scale_of_a_reward() {
+        let marks = |scale: f64| {
+            let of = |name: &str, values: [f64; 4]| Marks { name: name.into(), weight: 1.0, values: values.into() };
+            vec![of("a", [0.0, 1.0, 0.0, 1.0]), of("b", [1.0, 0.0, 1.0, 1.0].map(|v| v * scale))]
+        };
+        let of = |blend: Blend, scale| blend.of(&marks(scale), 2, Spread::Group);
+        for (a, e) in of(Blend::Advantages, 100.0).iter().zip([0.0, 0.0, -1.0, 1.0]) {
+            assert!((a - e).abs() < 1e-3, "{a} {e}");
+        }
+        // As a sum of rewards, the larger one decides.
+        for (a, e) in of(Blend::Rewards, 100.0).iter().zip([1.0, -1.0, -1.0, 1.0]) {
+            assert!((a - e).abs() < 1e-3, "{a} {e}");
+        }
     }
 
     #[test]

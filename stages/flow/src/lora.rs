@@ -130,6 +130,16 @@ impl Lora {
         save_tensors(folder.join("adapter_model.safetensors"), &tensors, Kind::Float)
     }
 
+    /// An adapter of these pairs, by module path.
+    pub(crate) fn of(config: LoraConfig, scale: f64, pairs: BTreeMap<String, Pair>) -> Lora {
+        Lora { config, scale, pairs }
+    }
+
+    /// The paths of the modules it changes.
+    pub fn modules(&self) -> impl Iterator<Item = &String> {
+        self.pairs.keys()
+    }
+
     /// Rank, alpha and targets.
     pub fn config(&self) -> &LoraConfig {
         &self.config

@@ -10,7 +10,7 @@ use crate::teacher::{Explorer, per_sample};
 use crate::{Solver, State};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor, no_grad};
+use tch::{Kind, Tensor};
 
 /// How fast the sampling policy follows the trained one: `old <- d old + (1 - d) trained` after round `k`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,6 +48,40 @@ impl Decay {
     }
 }
 
+/// What becomes of the advantages before they turn into optimalities.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// They stay.
+    #[default]
+    All,
+    /// Negative ones become 0.
+    Positive,
+    /// Positive ones become 0.
+    Negative,
+    /// Positive ones become 1, the others 0.
+    OneOnly,
+    /// Their sign.
+    Binary,
+}
+
+impl Mode {
+    fn is_all(&self) -> bool {
+        *self == Self::All
+    }
+
+    /// The advantages that count, same shape.
+    pub fn apply(self, advantage: &Tensor) -> Tensor {
+        match self {
+            Self::All => advantage.shallow_clone(),
+            Self::Positive => advantage.clamp_min(0.0),
+            Self::Negative => advantage.clamp_max(0.0),
+            Self::OneOnly => advantage.gt(0.0).to_kind(Kind::Float),
+            Self::Binary => advantage.sign(),
+        }
+    }
+}
+
 /// Settings of DiffusionNFT.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -64,6 +98,9 @@ pub struct NftConfig {
     pub times: Option<usize>,
     /// Whose standard deviation the advantages are divided by.
     pub spread: Spread,
+    /// Which advantages count.
+    #[serde(skip_serializing_if = "Mode::is_all")]
+    pub mode: Mode,
     /// Advantage at which the optimality reaches 0 or 1; also the scale of the loss.
     pub advantage_clip: f64,
 }
@@ -77,6 +114,7 @@ impl Default for NftConfig {
             order: 2,
             times: None,
             spread: Spread::Round,
+            mode: Mode::All,
             advantage_clip: CLIP,
         }
     }
@@ -120,9 +158,10 @@ pub struct Nft<'a> {
 impl Objective for Nft<'_> {
     fn accumulate(&mut self, round: u64, _update: usize) -> Result<Report> {
         let solver = Solver::Dpm { order: self.config.order };
-        let seen = self.explorer.explore(&self.old, &solver, self.config.spread, Keep::Last, round)?;
+        let seen = self.explorer.explore(&self.old, &solver, None, self.config.spread, Keep::Last, round)?;
         let (explorer, canvas, seed) = (&self.explorer, self.explorer.canvas, self.explorer.seed);
-        let (x0, rho) = (seen.rollout.last(), optimality(&seen.advantage, self.config.advantage_clip));
+        let (x0, rho) =
+            (seen.rollout.last(), optimality(&self.config.mode.apply(&seen.advantage), self.config.advantage_clip));
         let total = x0.size()[0];
         let schedule = explorer.schedule();
         let times = self.config.times.unwrap_or(schedule.trained()).clamp(1, schedule.trained());
@@ -164,11 +203,7 @@ impl Objective for Nft<'_> {
 
     fn after(&mut self, round: u64) {
         let d = self.config.decay.at(round);
-        no_grad(|| {
-            for (old, new) in self.old.parameters().iter_mut().zip(self.lora.parameters()) {
-                let _ = old.g_mul_scalar_(d).g_add_(&(new.detach() * (1.0 - d)));
-            }
-        });
+        self.old.lerp_(self.lora, 1.0 - d).expect("both adapters are of one shape");
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {
@@ -238,6 +273,16 @@ mod tests {
         for (k, l, d) in [(0, 0.0, 0.0), (75, 0.075, 0.0), (100, 0.1, 0.1875), (500, 0.5, 0.999)] {
             assert!((linear.at(k) - l).abs() < 1e-12 && (delayed.at(k) - d).abs() < 1e-12);
         }
+    }
+
+    #[test]
+    fn modes_by_hand() {
+        let of = |mode: Mode| Vec::<f32>::try_from(mode.apply(&Tensor::from_slice(&[-2.0_f32, 0.0, 0.5]))).unwrap();
+        assert_eq!(of(Mode::All), [-2.0, 0.0, 0.5]);
+        assert_eq!(of(Mode::Positive), [0.0, 0.0, 0.5]);
+        assert_eq!(of(Mode::Negative), [-2.0, 0.0, 0.0]);
+        assert_eq!(of(Mode::OneOnly), [0.0, 0.0, 1.0]);
+        assert_eq!(of(Mode::Binary), [-1.0, 0.0, 1.0]);
     }
 
     #[test]

@@ -5,15 +5,10 @@
 //! the forward that is trained: it runs once, with its graph, the step's loss is back-propagated at once, and the
 //! state moves on detached. One student forward and the memory of one step, with the gradient of rollout-then-train.
 
-use crate::field::{Field, Guidance};
-use crate::lora::Lora;
-use crate::mmdit::Mmdit;
+use crate::State;
 use crate::objective::{Objective, Report};
-use crate::rng::{derive, normal};
-use crate::task::{Task, prompts_of_round};
-use crate::teacher::{Canvas, per_sample};
-use crate::text::embed::Embedded;
-use crate::{Schedule, Solver};
+use crate::school::School;
+use crate::teacher::per_sample;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -27,29 +22,43 @@ pub enum Match {
     Mean,
     /// The velocities, half the squared distance: every step counts alike.
     Velocity,
+    /// The estimates of the clean picture, half the squared distance: noisy steps count more.
+    Clean,
+}
+
+/// How the lessons share the student.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Balance {
+    /// Alike.
+    #[default]
+    Equal,
+    /// By what remains of each lesson's first loss: the one that lags gets more, at most five times a fair share.
+    Remaining,
 }
 
 /// Settings of the distillation.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OpdConfig {
-    /// Solver of the student's rollout. Noise level 0 is the ODE.
-    pub solver: Solver,
-    /// Denoising steps.
-    pub steps: usize,
-    /// Prompts of each task in a round; one picture each.
-    pub prompts: usize,
-    /// The student's guidance scale.
-    pub guidance: f64,
     /// What is matched.
     pub matching: Match,
+    /// Whether each picture's loss is divided by its own mean absolute distance, held fixed.
+    #[serde(skip_serializing_if = "is_default")]
+    pub normalise: bool,
+    /// Factor on the loss of each trained step; all 1 if empty, and 1 for steps beyond its end.
+    #[serde(skip_serializing_if = "is_default")]
+    pub step_weights: Vec<f64>,
+    /// How the lessons share the student.
+    #[serde(skip_serializing_if = "is_default")]
+    pub balance: Balance,
+    /// Weight of the same divergence from the base (Flow-OPD's anchor, to the base).
+    #[serde(skip_serializing_if = "is_default")]
+    pub anchor: f64,
 }
 
-impl Default for OpdConfig {
-    /// The paper's: ODE, ten steps, 24 pictures of each task, guidance 4.5.
-    fn default() -> Self {
-        Self { solver: Solver::default(), steps: 10, prompts: 24, guidance: 4.5, matching: Match::Mean }
-    }
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// KL divergence of two normal steps of equal standard deviation, as a mean over dimensions, `[B]`:
@@ -59,77 +68,89 @@ pub fn divergence(mean: &Tensor, to: &Tensor, std: f64) -> Tensor {
     per_sample(&(mean - to.detach()).square()) / (2.0 * variance)
 }
 
-/// A frozen teacher with its task.
-pub struct Lesson<'a> {
-    /// The adapter.
-    pub teacher: &'a Lora,
-    /// The teacher's own guidance scale.
-    pub guidance: f64,
-    /// The task's prompts. Its reward is not used.
-    pub task: &'a dyn Task,
-}
-
 /// A student in training.
 pub struct Opd<'a> {
     /// Settings of the method.
     pub config: OpdConfig,
-    /// Latents and device.
-    pub canvas: Canvas,
-    /// The network that student and teachers share.
-    pub model: &'a Mmdit,
-    /// The encoded empty prompt.
-    pub empty: &'a Embedded,
-    /// The student's adapter.
-    pub lora: &'a Lora,
-    /// Teachers, visited in this order.
-    pub lessons: Vec<Lesson<'a>>,
-    /// The seed.
-    pub seed: u64,
+    /// Student and lessons.
+    pub school: School<'a>,
+    /// What remains of the lessons.
+    pub remaining: Remaining,
+}
+
+/// The first loss of each lesson and a running average of it, for [`Balance::Remaining`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Remaining {
+    first: Vec<f64>,
+    now: Vec<f64>,
+}
+
+impl Remaining {
+    /// Takes in one round's losses.
+    pub fn take(&mut self, losses: &[f64]) {
+        if self.first.len() != losses.len() {
+            (self.first, self.now) = (losses.to_vec(), losses.to_vec());
+        }
+        for (now, loss) in self.now.iter_mut().zip(losses) {
+            *now = 0.9 * *now + 0.1 * loss;
+        }
+    }
+
+    /// The factor of lesson `index`, mean 1 before the cut to `[0.2, 5]`.
+    #[must_use]
+    pub fn weight(&self, index: usize) -> f64 {
+        let share = |i: usize| self.now[i] / self.first[i].max(1e-12);
+        let mean = (0..self.now.len()).map(share).sum::<f64>() / self.now.len().max(1) as f64;
+        if index < self.now.len() && mean > 0.0 { (share(index) / mean).clamp(0.2, 5.0) } else { 1.0 }
+    }
 }
 
 impl Opd<'_> {
-    /// One lesson of one round; returns the mean loss.
-    fn lesson(&self, index: usize, round: u64) -> Result<f64> {
-        let lesson = &self.lessons[index];
-        let stream = derive(self.seed, "lesson", index as u64);
-        let chosen = prompts_of_round(lesson.task.prompts(), self.config.prompts, stream, round);
-        let condition = lesson.task.condition(&chosen)?;
-        let schedule = Schedule::new(self.config.steps, self.canvas.shift);
-        let start = self.canvas.noise(chosen.len(), derive(stream, "start", round));
-        let field = |lora, guidance| Field {
-            model: self.model,
-            lora: Some(lora),
-            guidance: Guidance { scale: guidance, empty: self.empty },
+    /// The loss of one step, `[B]`, before factors. `x`, `v`, `goal`: state and velocities, `[B, C, H, W]`.
+    fn distance(&self, step: &crate::Step, x: &Tensor, v: &Tensor, goal: &Tensor) -> Tensor {
+        let apart = match self.config.matching {
+            Match::Mean => divergence(&step.mean(x, v, None), &step.mean(x, goal, None), step.std),
+            Match::Velocity => divergence(v, goal, 0.0),
+            Match::Clean => divergence(v, goal, 0.0) * (step.sigma * step.sigma),
         };
-        let (student, teacher) = (field(self.lora, self.config.guidance), field(lesson.teacher, lesson.guidance));
-        let scale = 1.0 / (chosen.len() * schedule.trained() * self.lessons.len()) as f64;
+        if !self.config.normalise {
+            return apart;
+        }
+        // Relative to the distance itself, whatever is matched: its scale cancels up to one factor of the step.
+        apart / per_sample(&(v.detach() - goal).abs()).clamp_min(1e-5)
+    }
+
+    /// One lesson of one round, with `weight` on its gradient; returns the mean loss without it.
+    fn lesson(&self, index: usize, round: u64, weight: f64) -> Result<f64> {
+        let (config, school) = (&self.config, &self.school);
+        let class = school.class(index, round)?;
+        let schedule = school.schedule();
+        let (student, teacher) = (school.student(), school.teacher(index));
+        let scale = 1.0 / (class.len() as usize * schedule.trained()) as f64;
         let mut sum = 0.0;
-        for (at, count) in self.canvas.micros(chosen.len() as i64) {
-            let condition = condition.narrow(at, count);
-            let mut x = start.narrow(0, at, count);
+        for (at, count) in school.canvas.micros(class.len()) {
+            let condition = class.condition.narrow(at, count);
+            let mut x = class.start.narrow(0, at, count);
             for j in 0..schedule.trained() {
-                let step = self.config.solver.step(&schedule, j);
-                let goal = {
+                let step = school.walk.solver.step(&schedule, j);
+                let frozen = |field: &crate::field::Field| {
                     let _off = tch::no_grad_guard();
-                    teacher.velocity_at(&x, step.sigma, &condition)
+                    field.velocity_at(&x, step.sigma, &condition)
                 };
+                let goal = frozen(&teacher);
                 let v = student.velocity_at(&x, step.sigma, &condition);
-                let mean = step.mean(&x, &v, None);
-                let loss = match self.config.matching {
-                    Match::Mean => divergence(&mean, &step.mean(&x, &goal, None), step.std),
-                    Match::Velocity => divergence(&v, &goal, 0.0),
-                };
-                let loss = loss.sum(Kind::Float) * scale;
-                loss.backward();
+                let mut loss = self.distance(&step, &x, &v, &goal);
+                if config.anchor > 0.0 {
+                    let base = frozen(&school.base());
+                    loss += self.distance(&step, &x, &v, &base) * config.anchor;
+                }
+                let factor = config.step_weights.get(j).copied().unwrap_or(1.0);
+                let loss = loss.sum(Kind::Float) * (scale * factor);
+                (&loss * (weight / school.lessons.len() as f64)).backward();
                 sum += loss.double_value(&[]);
-                x = mean.detach();
+                x = step.mean(&x, &v, None).detach();
                 if step.std > 0.0 {
-                    let noise = normal(
-                        &start.size(),
-                        derive(derive(stream, "rollout", round), "step", j as u64),
-                        self.canvas.device,
-                    );
-                    x += noise.narrow(0, at, count) * step.std;
+                    x += class.noise("step", j).narrow(0, at, count) * step.std;
                 }
             }
         }
@@ -139,21 +160,44 @@ impl Opd<'_> {
 
 impl Objective for Opd<'_> {
     fn accumulate(&mut self, round: u64, _update: usize) -> Result<Report> {
-        let mut report = Report::new();
-        let mut total = 0.0;
-        for index in 0..self.lessons.len() {
-            let loss = self.lesson(index, round)?;
-            total += loss;
-            report.push((format!("loss_{}", self.lessons[index].task.name()), loss * self.lessons.len() as f64));
+        let balanced = self.config.balance == Balance::Remaining;
+        let mut losses = Vec::new();
+        let mut report = self.school.round(|index| {
+            let weight = if balanced { self.remaining.weight(index) } else { 1.0 };
+            let loss = self.lesson(index, round, weight)?;
+            losses.push(loss);
+            Ok(loss)
+        })?;
+        if balanced {
+            let names = self.school.lessons.iter().map(|l| l.task.name()).enumerate();
+            report.extend(names.map(|(i, name)| (format!("weight_{name}"), self.remaining.weight(i))));
+            self.remaining.take(&losses);
         }
-        report.push(("loss".to_owned(), total));
         Ok(report)
+    }
+
+    fn state(&self) -> Vec<(String, Tensor)> {
+        if self.remaining.first.is_empty() {
+            return Vec::new();
+        }
+        let of = |values: &[f64]| Tensor::from_slice(values);
+        vec![("remaining.first".into(), of(&self.remaining.first)), ("remaining.now".into(), of(&self.remaining.now))]
+    }
+
+    fn restore(&mut self, state: &State) -> Result<()> {
+        if self.config.balance == Balance::Remaining {
+            let of = |name: &str| -> Result<Vec<f64>> { Ok(Vec::try_from(state.get(name)?)?) };
+            self.remaining = Remaining { first: of("remaining.first")?, now: of("remaining.now")? };
+        }
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rng::normal;
+    use crate::{Schedule, Solver};
     use tch::Device;
 
     #[test]
@@ -181,5 +225,16 @@ mod tests {
         for (s, e) in square.iter().zip([0.010, 0.014, 0.020, 0.029, 0.044, 0.071, 0.121, 0.224, 0.466]) {
             assert!((s / total - e).abs() < 6e-4, "{} {e}", s / total);
         }
+    }
+
+    #[test]
+    fn a_lesson_that_lags_weighs_more() {
+        let mut remaining = Remaining::default();
+        assert_eq!(remaining.weight(0), 1.0);
+        remaining.take(&[2.0, 4.0]);
+        assert_eq!((remaining.weight(0), remaining.weight(1)), (1.0, 1.0));
+        (0..200).for_each(|_| remaining.take(&[0.5, 3.0]));
+        // Shares 1/4 and 3/4 of the first losses, mean 1/2.
+        assert!((remaining.weight(0) - 0.5).abs() < 1e-6 && (remaining.weight(1) - 1.5).abs() < 1e-6);
     }
 }

@@ -3,6 +3,7 @@
 use crate::field::Field;
 use crate::text::embed::Embedded;
 use crate::{Schedule, Solver};
+use std::ops::Range;
 use tch::Tensor;
 
 /// A sampled trajectory.
@@ -37,6 +38,8 @@ pub struct Way<'a> {
     pub schedule: &'a Schedule,
     /// Solver.
     pub solver: &'a Solver,
+    /// The steps that the solver takes; Euler's ODE takes the others. All are the solver's if absent.
+    pub window: Option<Range<usize>>,
     /// What is kept.
     pub keep: Keep,
     /// Largest batch of one forward. It bounds memory and changes nothing else.
@@ -58,7 +61,8 @@ pub fn rollout(
     let mut before: Option<Tensor> = None;
     let mut way = Rollout { states: Vec::new(), means: Vec::new(), noises: Vec::new() };
     for j in 0..along.schedule.steps() {
-        let step = along.solver.step(along.schedule, j);
+        let own = along.window.as_ref().is_none_or(|w| w.contains(&j));
+        let step = if own { along.solver.step(along.schedule, j) } else { Solver::default().step(along.schedule, j) };
         let v = in_parts(field, &x, step.sigma, condition, along.micro);
         let mean = step.mean(&x, &v, before.as_ref());
         before = matches!(along.solver, Solver::Dpm { order: 2 }).then(|| &x - &v * step.sigma);

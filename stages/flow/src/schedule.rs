@@ -52,8 +52,14 @@ impl Schedule {
     /// (Flow-GRPO's `timestep_fraction`). At least one.
     #[must_use]
     pub fn trained(&self) -> usize {
-        ((self.steps() as f64 * 0.99).floor() as usize).max(1)
+        trained(self.steps())
     }
+}
+
+/// [`Schedule::trained`] of a schedule of `steps` steps.
+#[must_use]
+pub fn trained(steps: usize) -> usize {
+    ((steps as f64 * 0.99).floor() as usize).max(1)
 }
 
 #[cfg(test)]

@@ -20,7 +20,27 @@ pub trait Task {
     ///
     /// # Errors
     /// A reward that cannot be computed.
-    fn score(&mut self, latents: &Tensor, prompts: &[usize]) -> Result<Vec<f64>>;
+    fn score(&mut self, latents: &Tensor, prompts: &[usize]) -> Result<Vec<Marks>>;
+}
+
+/// What one of a task's rewards gave: at least one of these, all of one length.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Marks {
+    /// The reward's name.
+    pub name: String,
+    /// Its weight in the sum.
+    pub weight: f64,
+    /// One value a picture.
+    pub values: Vec<f64>,
+}
+
+impl Marks {
+    /// The weighted sum of all.
+    #[must_use]
+    pub fn sum(marks: &[Self]) -> Vec<f64> {
+        let count = marks.iter().map(|m| m.values.len()).min().unwrap_or(0);
+        (0..count).map(|i| marks.iter().map(|m| m.weight * m.values[i]).sum()).collect()
+    }
 }
 
 /// The `count` prompts of a round: an endless walk through shuffled passes over `0..total`, cut into rounds. The

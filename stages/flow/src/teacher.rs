@@ -1,16 +1,17 @@
-//! Reinforcement learning of a teacher: what DiffusionNFT and GRPO-Guard share.
+//! Reinforcement learning of a teacher: what DiffusionNFT and the GRPO family share.
 
-use crate::advantage::{self, Spread};
+use crate::advantage::{self, Blend, Spread};
 use crate::field::{Field, Guidance};
 use crate::lora::Lora;
 use crate::mmdit::Mmdit;
 use crate::objective::Report;
 use crate::rollout::{Keep, Rollout, Way, rollout};
-use crate::task::{Task, prompts_of_round};
+use crate::task::{Marks, Task, prompts_of_round};
 use crate::text::embed::Embedded;
 use crate::{Schedule, Solver, rng};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
 /// How experience is gathered. Batch sizes are those of the whole round, whatever the machine.
@@ -25,12 +26,15 @@ pub struct Sampling {
     pub steps: usize,
     /// Guidance scale, in rollout and training alike; 1 is none.
     pub guidance: f64,
+    /// How several rewards become one advantage.
+    #[serde(skip_serializing_if = "Blend::is_rewards")]
+    pub blend: Blend,
 }
 
 impl Default for Sampling {
     /// Flow-GRPO's round: 48 prompts, 24 pictures each, ten steps.
     fn default() -> Self {
-        Self { prompts: 48, group: 24, steps: 10, guidance: 1.0 }
+        Self { prompts: 48, group: 24, steps: 10, guidance: 1.0, blend: Blend::Rewards }
     }
 }
 
@@ -83,8 +87,8 @@ pub struct Explorer<'a> {
     pub canvas: Canvas,
     /// Settings of the rollouts.
     pub sampling: Sampling,
-    /// Prompts and reward.
-    pub task: &'a mut dyn Task,
+    /// Prompts and rewards. Round `k` practises task `k mod n`: with several, they take turns.
+    pub tasks: Vec<&'a mut dyn Task>,
     /// The seed.
     pub seed: u64,
 }
@@ -104,32 +108,46 @@ impl Explorer<'_> {
     /// Samples a round's pictures with the adapter and scores them.
     ///
     /// # Errors
-    /// A prompt or a reward that fails.
+    /// No task; a prompt or a reward that fails.
     pub fn explore(
         &mut self,
         lora: &Lora,
         solver: &Solver,
+        window: Option<Range<usize>>,
         spread: Spread,
         keep: Keep,
         round: u64,
     ) -> Result<Experience> {
-        let group = self.sampling.group;
-        let chosen = prompts_of_round(self.task.prompts(), self.sampling.prompts, self.seed, round);
+        let (group, count) = (self.sampling.group, self.tasks.len() as u64);
+        ensure!(count > 0, "nothing to practise");
+        let place = (round % count) as usize;
+        let task = &self.tasks[place];
+        let chosen = prompts_of_round(task.prompts(), self.sampling.prompts, self.seed, round);
         let rows: Vec<i64> = (0..chosen.len() as i64).flat_map(|p| std::iter::repeat_n(p, group)).collect();
         let prompts: Vec<usize> = rows.iter().map(|&r| chosen[r as usize]).collect();
-        let condition = self.task.condition(&chosen)?.rows(&rows);
+        let condition = task.condition(&chosen)?.rows(&rows);
         let start = self.canvas.noise(prompts.len(), rng::derive(self.seed, "start", round));
         let (schedule, stream) = (self.schedule(), rng::derive(self.seed, "rollout", round));
-        let along = Way { schedule: &schedule, solver, keep, micro: self.canvas.micro };
+        let along = Way { schedule: &schedule, solver, window, keep, micro: self.canvas.micro };
         let mut draw = |j: usize| rng::normal(&start.size(), rng::derive(stream, "step", j as u64), self.canvas.device);
         let rollout = rollout(&self.field(Some(lora)), &condition, &start, &along, &mut draw);
-        let rewards = self.task.score(rollout.last(), &prompts)?;
-        let advantages = advantage::advantages(&rewards, group, spread);
-        let report = vec![
-            ("reward".to_owned(), rewards.iter().sum::<f64>() / rewards.len().max(1) as f64),
+        let marks = self.tasks[place].score(rollout.last(), &prompts)?;
+        let rewards = Marks::sum(&marks);
+        let advantages = self.sampling.blend.of(&marks, group, spread);
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
+        let mut report = vec![
+            ("reward".to_owned(), mean(&rewards)),
             ("reward_std".to_owned(), advantage::std(&rewards)),
             ("flat_groups".to_owned(), advantage::flat_groups(&rewards, group)),
+            // Pictures that all turn grey, or all alike, show here first.
+            ("latent_std".to_owned(), rollout.last().std(false).double_value(&[])),
         ];
+        if marks.len() > 1 {
+            report.extend(marks.iter().map(|m| (format!("reward.{}", m.name), mean(&m.values))));
+        }
+        if count > 1 {
+            report.push((format!("reward_{}", self.tasks[place].name()), mean(&rewards)));
+        }
         let advantage = Tensor::from_slice(&advantages).to_kind(Kind::Float).to_device(self.canvas.device);
         Ok(Experience { condition, rollout, advantage, report })
     }

@@ -30,6 +30,11 @@ impl Weighted {
         }
         Ok(Weighted { name: names.join("+"), terms })
     }
+
+    /// The rewards' names with their weights.
+    pub fn terms(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.terms.iter().map(|(weight, reward)| (reward.name(), *weight))
+    }
 }
 
 impl Reward for Weighted {

@@ -73,7 +73,8 @@ fn tree_digest(folder: &Path) -> Result<Digest> {
     let mut files: Vec<(PathBuf, Digest)> = Vec::new();
     for relative in crate::bundle::files_below(folder)? {
         if crate::bundle::is_layout(&relative) {
-            let digest = Digest::of_file(&folder.join(&relative)).with_context(|| relative.display().to_string())?;
+            let bytes = std::fs::read(folder.join(&relative)).with_context(|| relative.display().to_string())?;
+            let digest = Digest::of(&crate::bundle::unmeasured(&relative, &bytes));
             files.push((relative, digest));
         }
     }

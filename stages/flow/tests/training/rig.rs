@@ -2,15 +2,20 @@
 
 use anyhow::Result;
 use opdflow_flow::Solver;
+use opdflow_flow::dance::{Dance, DanceConfig};
+use opdflow_flow::dmd::{Along, Dmd, DmdConfig};
 use opdflow_flow::field::{Field, Guidance};
-use opdflow_flow::guard::{Guard, GuardConfig};
+use opdflow_flow::grpo::{Grpo, GrpoConfig, Ratio};
 use opdflow_flow::lora::{Lora, LoraConfig};
 use opdflow_flow::mmdit::{Mmdit, MmditConfig};
 use opdflow_flow::nft::{Decay, Nft, NftConfig};
 use opdflow_flow::objective::{Objective, Report};
-use opdflow_flow::opd::{Lesson, Match, Opd, OpdConfig};
+use opdflow_flow::opd::{Opd, OpdConfig, Remaining};
+use opdflow_flow::ppo::{Ppo, PpoConfig};
 use opdflow_flow::rng::{derive, normal};
-use opdflow_flow::task::Task;
+use opdflow_flow::school::{Lesson, School, Walk};
+use opdflow_flow::sft::{Sft, SftConfig};
+use opdflow_flow::task::{Marks, Task};
 use opdflow_flow::teacher::{Canvas, Explorer, Sampling, per_sample};
 use opdflow_flow::text::embed::Embedded;
 use opdflow_flow::weights::Weights;
@@ -115,41 +120,67 @@ impl Task for Toy {
     fn condition(&self, prompts: &[usize]) -> Result<Embedded> {
         Ok(self.prompts.rows(&prompts.iter().map(|&p| p as i64).collect::<Vec<_>>()))
     }
-    fn score(&mut self, latents: &Tensor, _: &[usize]) -> Result<Vec<f64>> {
-        Ok(Vec::<f32>::try_from(per_sample(&(latents * &self.wish)))?.into_iter().map(f64::from).collect())
+    fn score(&mut self, latents: &Tensor, _: &[usize]) -> Result<Vec<Marks>> {
+        let values = Vec::<f32>::try_from(per_sample(&(latents * &self.wish)))?.into_iter().map(f64::from).collect();
+        Ok(vec![Marks { name: "wish".into(), weight: 1.0, values }])
     }
 }
 
-fn explorer<'a>(rig: &'a Rig, task: &'a mut Toy, seed: u64) -> Explorer<'a> {
-    let sampling = Sampling { prompts: 4, group: 6, steps: 4, guidance: 1.0 };
-    Explorer { model: &rig.model, empty: &rig.empty, canvas: rig.canvas, sampling, task, seed }
+pub fn explorer<'a>(rig: &'a Rig, tasks: Vec<&'a mut Toy>, seed: u64) -> Explorer<'a> {
+    let sampling = Sampling { prompts: 4, group: 6, steps: 4, guidance: 1.0, ..Sampling::default() };
+    let tasks = tasks.into_iter().map(|t| t as &mut dyn Task).collect();
+    Explorer { model: &rig.model, empty: &rig.empty, canvas: rig.canvas, sampling, tasks, seed }
 }
 
 pub fn nft<'a>(rig: &'a Rig, lora: &'a Lora, task: &'a mut Toy) -> Nft<'a> {
     // A policy that lags: its state must be kept.
     let config = NftConfig { decay: Decay::Linear { rate: 0.1, top: 0.5 }, ..NftConfig::default() };
-    Nft { config, explorer: explorer(rig, task, 11), old: lora.detached(), lora }
+    Nft { config, explorer: explorer(rig, vec![task], 11), old: lora.detached(), lora }
 }
 
-pub fn guard<'a>(rig: &'a Rig, lora: &'a Lora, task: &'a mut Toy) -> Guard<'a> {
-    let config = GuardConfig { clip: 1e-3, ..GuardConfig::default() };
-    Guard { config, explorer: explorer(rig, task, 12), lora, seen: None }
+pub fn grpo<'a>(ratio: Ratio, rig: &'a Rig, lora: &'a Lora, task: &'a mut Toy) -> Grpo<'a> {
+    let clip = if ratio == Ratio::Guard { 1e-3 } else { 1e-2 };
+    let config = GrpoConfig { clip: Some(clip), ..GrpoConfig::default() };
+    Grpo { ratio, config, explorer: explorer(rig, vec![task], 12), lora, seen: None }
+}
+
+pub fn guard<'a>(rig: &'a Rig, lora: &'a Lora, task: &'a mut Toy) -> Grpo<'a> {
+    grpo(Ratio::Guard, rig, lora, task)
+}
+
+pub fn school<'a>(rig: &'a Rig, lora: &'a Lora, lessons: Vec<Lesson<'a>>) -> School<'a> {
+    let walk = Walk { solver: Solver::default(), steps: 4, prompts: 5, guidance: 1.0 };
+    School { walk, canvas: rig.canvas, model: &rig.model, empty: &rig.empty, lora, lessons, seed: 13 }
 }
 
 pub fn opd<'a>(rig: &'a Rig, lora: &'a Lora, lessons: Vec<Lesson<'a>>) -> Opd<'a> {
-    let config = OpdConfig { solver: Solver::default(), steps: 4, prompts: 5, guidance: 1.0, matching: Match::Mean };
-    Opd { config, canvas: rig.canvas, model: &rig.model, empty: &rig.empty, lora, lessons, seed: 13 }
+    Opd { config: OpdConfig::default(), school: school(rig, lora, lessons), remaining: Remaining::default() }
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Method {
     Nft,
     Guard,
+    Flow,
     Opd,
+    Ppo,
+    OneState,
+    Sft,
+    Dmd(Along),
 }
 
 impl Method {
-    pub const ALL: [Self; 3] = [Self::Nft, Self::Guard, Self::Opd];
+    pub const ALL: [Self; 9] = [
+        Self::Nft,
+        Self::Guard,
+        Self::Flow,
+        Self::Opd,
+        Self::Ppo,
+        Self::OneState,
+        Self::Sft,
+        Self::Dmd(Along::Pictures),
+        Self::Dmd(Along::Path),
+    ];
 
     /// Lends the method's objective, with everything that it needs, to `work`.
     pub fn with<R>(self, rig: &Rig, lora: &Lora, micro: i64, work: impl FnOnce(&mut dyn Objective) -> R) -> R {
@@ -158,26 +189,36 @@ impl Method {
             Self::Nft => {
                 let mut objective = nft(rig, lora, &mut toy);
                 objective.explorer.canvas.micro = micro;
-                work(&mut objective)
+                return work(&mut objective);
             }
-            Self::Guard => {
-                let mut objective = guard(rig, lora, &mut toy);
+            Self::Guard | Self::Flow => {
+                let ratio = if self == Self::Guard { Ratio::Guard } else { Ratio::Plain };
+                let mut objective = grpo(ratio, rig, lora, &mut toy);
                 objective.config.kl = 0.01;
                 objective.explorer.canvas.micro = micro;
-                work(&mut objective)
+                return work(&mut objective);
             }
-            Self::Opd => {
-                let teachers = [7, 9].map(|seed| wear(rig.lora(MERGED, seed), 0.3, seed + 1).detached());
-                let lessons = vec![
-                    Lesson { teacher: &teachers[0], guidance: 1.0, task: &toy },
-                    Lesson { teacher: &teachers[1], guidance: 2.0, task: &other },
-                ];
-                let mut objective = opd(rig, lora, lessons);
-                objective.config.solver = Solver::Flow { noise_level: 0.7 };
-                objective.canvas.micro = micro;
-                work(&mut objective)
-            }
+            _ => {}
         }
+        let teachers = [7, 9].map(|seed| wear(rig.lora(MERGED, seed), 0.3, seed + 1).detached());
+        let fake = wear(rig.lora(BESIDE, 15), 0.1, 16);
+        let lessons = vec![
+            Lesson { teacher: &teachers[0], guidance: 1.0, task: &toy },
+            Lesson { teacher: &teachers[1], guidance: 2.0, task: &other },
+        ];
+        let mut school = school(rig, lora, lessons);
+        school.canvas.micro = micro;
+        if matches!(self, Self::Opd | Self::Ppo) {
+            school.walk.solver = Solver::Flow { noise_level: 0.7 };
+        }
+        let mut objective: Box<dyn Objective> = match self {
+            Self::Ppo => Box::new(Ppo { config: PpoConfig::default(), school, seen: Vec::new() }),
+            Self::OneState => Box::new(Dance { config: DanceConfig::default(), school }),
+            Self::Sft => Box::new(Sft { config: SftConfig::default(), school }),
+            Self::Dmd(along) => Box::new(Dmd { config: DmdConfig { along }, school, fake: &fake }),
+            _ => Box::new(Opd { config: OpdConfig::default(), school, remaining: Remaining::default() }),
+        };
+        work(&mut *objective)
     }
 }
 

@@ -1,0 +1,262 @@
+//! `gradient_variance`: how much the gradients of distillation objectives scatter, at a student that stands still.
+
+use crate::adapter::{self, Shape};
+use crate::distill::{Objective, Staff};
+use crate::param_docs::{LORA, MICRO_BATCH, SIZE, THREADS};
+use crate::studio::Studio;
+use crate::train_teacher::{micro, one, trainable};
+use anyhow::{Context as _, Result};
+use opdflow_flow::Solver;
+use opdflow_flow::lora::Lora;
+use opdflow_flow::rng::derive;
+use opdflow_flow::school::{School, Walk};
+use opdflow_stage::port::{Input, Output};
+use opdflow_stage::{Description, ParamDoc, ParamFault, Resources, Stage, StageContext};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use tch::{Kind, Tensor};
+
+/// The stage kind.
+pub struct GradientVariance;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Params {
+    objectives: BTreeMap<String, Objective>,
+    levels: Vec<f64>,
+    #[serde(default = "samples")]
+    samples: u64,
+    #[serde(default)]
+    rollout: Walk,
+    #[serde(default)]
+    teacher_guidance: BTreeMap<String, f64>,
+    #[serde(default)]
+    lora: Shape,
+    #[serde(default)]
+    size: Option<i64>,
+    #[serde(default = "micro")]
+    micro_batch: usize,
+    #[serde(default = "one")]
+    threads: usize,
+}
+
+fn samples() -> u64 {
+    32
+}
+
+impl Params {
+    fn walk(&self, level: f64) -> Walk {
+        Walk { solver: Solver::Flow { noise_level: level }, ..self.rollout.clone() }
+    }
+}
+
+impl Stage for GradientVariance {
+    type Params = Params;
+
+    fn describe(&self) -> Description {
+        Description {
+            kind: "gradient_variance",
+            semantics: 1,
+            about: "Mean and variance of the gradients of several distillation objectives over many rollouts of one student that stands still, at several noise levels, and how far their means agree (DiffusionOPD, section 3.3).",
+            inputs: const {
+                &[
+                    Input::one("base", &["model"], "the base that student and teachers share"),
+                    Input::many("teachers", &["lora"], "adapters by task"),
+                    Input::many("prompts", &["prompts"], "training prompts by task; the same names"),
+                    Input::optional("student", &["lora"], "the student; a fresh adapter if absent"),
+                ]
+            },
+            outputs: const {
+                &[
+                    Output::new("markdown", "markdown", "the table"),
+                    Output::new("csv", "csv", "the table"),
+                    Output::new("json", "json", "the table"),
+                ]
+            },
+            params: &[
+                ParamDoc {
+                    name: "objectives",
+                    about: "by name, as `distill` takes them; `dmd` has no gradient of its own",
+                },
+                ParamDoc { name: "levels", about: "noise levels of the rollouts" },
+                ParamDoc { name: "samples", about: "gradients at each level, each of a round of its own; at least 2" },
+                ParamDoc {
+                    name: "rollout",
+                    about: "`{steps, prompts, guidance}`; its solver is replaced by each of `levels`",
+                },
+                ParamDoc { name: "teacher_guidance", about: "guidance scale of each teacher by task; 1 if absent" },
+                LORA,
+                SIZE,
+                MICRO_BATCH,
+                THREADS,
+            ],
+            outside_key: &["micro_batch", "threads"],
+            seeded: true,
+            numeric: true,
+        }
+    }
+
+    fn check(&self, params: &Params) -> Vec<ParamFault> {
+        let mut faults = Vec::new();
+        for (name, objective) in &params.objectives {
+            if matches!(objective, Objective::Dmd(_)) {
+                faults.push(ParamFault::new(
+                    format!("objectives.{name}"),
+                    "distribution matching depends on a second network, so that its gradient at a fixed student says nothing",
+                ));
+            }
+            for level in &params.levels {
+                faults.extend(objective.check(&params.walk(*level)).into_iter().map(|f| {
+                    ParamFault::new("levels", format!("at level {level}, objective `{name}`: {}", f.message))
+                }));
+            }
+        }
+        if params.objectives.is_empty() || params.levels.is_empty() {
+            faults.push(ParamFault::new("objectives", "nothing to measure").help("give `objectives` and `levels`"));
+        }
+        if params.samples < 2 {
+            faults.push(ParamFault::new("samples", format!("`samples` is {}, expected at least 2", params.samples)));
+        }
+        faults
+    }
+
+    fn resources(&self, params: &Params) -> Resources {
+        Resources { cpus: params.threads, memory: 1 << 30, gpu: true }
+    }
+
+    fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
+        let studio = Studio::open(context, "base", params.micro_batch, params.size)?;
+        let staff = Staff::of(context, &studio)?;
+        let seed = context.job().seed;
+        let lora = match context.maybe_input("student")? {
+            Some(_) => trainable(adapter::input(context, "student", &studio)?),
+            None => params.lora.fresh(&studio, derive(seed, "lora", 0))?,
+        };
+        let total = params.levels.len() as u64 * params.objectives.len() as u64 * params.samples;
+        let mut rows = Vec::new();
+        let mut done = 0;
+        for level in &params.levels {
+            let mut first: Option<Tensor> = None;
+            for (name, objective) in &params.objectives {
+                let school = School {
+                    walk: params.walk(*level),
+                    canvas: studio.canvas,
+                    model: &studio.pipeline.transformer,
+                    empty: &studio.empty,
+                    lora: &lora,
+                    lessons: staff.lessons(&params.teacher_guidance)?,
+                    seed,
+                };
+                let mut objective = objective.on(school, None)?;
+                let mut spread = Spread::default();
+                for k in 0..params.samples {
+                    if context.should_stop() {
+                        return Err(context.stopped(done));
+                    }
+                    lora.parameters().iter_mut().for_each(Tensor::zero_grad);
+                    objective.accumulate(k, 0)?;
+                    objective.after(k);
+                    spread.take(&gradient(&lora));
+                    done += 1;
+                    context.progress(done, total, &format!("{name} at {level}"));
+                }
+                let mean = spread.mean();
+                let cosine = first.as_ref().map_or(1.0, |f| cosine(f, &mean));
+                rows.push(Row { level: *level, objective: name.clone(), cosine, ..spread.row() });
+                first.get_or_insert(mean);
+            }
+        }
+        write(context, &rows)
+    }
+}
+
+/// A line of the table.
+#[derive(Clone, Debug, Default, Serialize)]
+struct Row {
+    level: f64,
+    objective: String,
+    /// Length of the mean gradient, freed of what the variance adds to it; 0 where nothing is left.
+    mean: f64,
+    /// Square root of the trace of the covariance of one sample.
+    spread: f64,
+    /// `mean / spread`.
+    signal: f64,
+    /// Of the mean with that of the level's first objective.
+    cosine: f64,
+    samples: u64,
+}
+
+/// Running mean and variance of vectors (Welford), f64.
+#[derive(Default)]
+struct Spread {
+    n: u64,
+    mean: Option<Tensor>,
+    squares: f64,
+}
+
+impl Spread {
+    fn take(&mut self, g: &Tensor) {
+        self.n += 1;
+        let g = g.to_kind(Kind::Double);
+        let mean = self.mean.take().unwrap_or_else(|| g.zeros_like());
+        let before = &g - &mean;
+        let mean = mean + &before / self.n as f64;
+        self.squares += (before * (g - &mean)).sum(Kind::Double).double_value(&[]);
+        self.mean = Some(mean);
+    }
+
+    fn mean(&self) -> Tensor {
+        self.mean.as_ref().map_or_else(Tensor::new, Tensor::shallow_clone)
+    }
+
+    fn row(&self) -> Row {
+        let variance = self.squares / (self.n.max(2) - 1) as f64;
+        let length = self.mean.as_ref().map_or(0.0, |m| m.square().sum(Kind::Double).double_value(&[]));
+        let mean = (length - variance / self.n.max(1) as f64).max(0.0).sqrt();
+        let spread = variance.sqrt();
+        Row { mean, spread, signal: mean / spread, samples: self.n, ..Row::default() }
+    }
+}
+
+fn gradient(lora: &Lora) -> Tensor {
+    let flat = |p: &Tensor| if p.grad().defined() { p.grad().copy().view([-1]) } else { p.zeros_like().view([-1]) };
+    Tensor::cat(&lora.parameters().iter().map(flat).collect::<Vec<_>>(), 0)
+}
+
+fn cosine(a: &Tensor, b: &Tensor) -> f64 {
+    let dot = |a: &Tensor, b: &Tensor| (a * b).sum(Kind::Double).double_value(&[]);
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt().max(f64::MIN_POSITIVE)
+}
+
+fn write(context: &StageContext, rows: &[Row]) -> Result<()> {
+    let mut csv = "level,objective,mean,spread,signal,cosine,samples\n".to_owned();
+    let mut text = "| noise level | objective | length of the mean | spread | mean / spread | cosine of the means |\n|---:|---|---:|---:|---:|---:|\n".to_owned();
+    for Row { level, objective, mean, spread, signal, cosine, samples } in rows {
+        writeln!(csv, "{level},{objective},{mean:.6e},{spread:.6e},{signal:.6},{cosine:.6},{samples}")?;
+        writeln!(text, "| {level} | {objective} | {mean:.3e} | {spread:.3e} | {signal:.3} | {cosine:.3} |")?;
+    }
+    let json = serde_json::to_string_pretty(rows)? + "\n";
+    for (port, content) in [("markdown", text), ("csv", csv), ("json", json)] {
+        std::fs::write(context.output(port), content).with_context(|| format!("writing the output `{port}`"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mean_and_spread_by_hand() {
+        let mut spread = Spread::default();
+        for (x, y) in [(1.0, 0.0), (3.0, 2.0), (2.0, 1.0)] {
+            spread.take(&Tensor::from_slice(&[x, y]));
+        }
+        // Mean (2, 1), variances 1 and 1.
+        let row = spread.row();
+        assert!((row.spread - 2.0_f64.sqrt()).abs() < 1e-12);
+        assert!((row.mean - (5.0_f64 - 2.0 / 3.0).sqrt()).abs() < 1e-12);
+        assert!((cosine(&spread.mean(), &Tensor::from_slice(&[4.0, 2.0])) - 1.0).abs() < 1e-12);
+    }
+}

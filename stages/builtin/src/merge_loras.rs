@@ -1,0 +1,79 @@
+//! `merge_loras`: one adapter of several, without training. A baseline, and a start for distillation.
+
+use crate::adapter;
+use crate::studio::Studio;
+use anyhow::Result;
+use opdflow_flow::lora::Lora;
+use opdflow_flow::merge::{Merge, merge};
+use opdflow_stage::port::{Input, Output};
+use opdflow_stage::{Description, Fault, ParamDoc, ParamFault, Resources, Stage, StageContext};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The stage kind.
+pub struct MergeLoras;
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Params {
+    how: Merge,
+    /// By adapter; an equal share where none is given.
+    weights: BTreeMap<String, f64>,
+}
+
+impl Stage for MergeLoras {
+    type Params = Params;
+
+    fn describe(&self) -> Description {
+        Description {
+            kind: "merge_loras",
+            semantics: 1,
+            about: "Averages adapters of one base: the changes that they make (exact, ranks add up), or their factors A and B apart.",
+            inputs: const {
+                &[
+                    Input::one("base", &["model"], "the base of all of them"),
+                    Input::many("loras", &["lora"], "the adapters"),
+                ]
+            },
+            outputs: const { &[Output::new("lora", "lora", "the merged adapter")] },
+            params: &[
+                ParamDoc { name: "how", about: "`product` or `factors`" },
+                ParamDoc { name: "weights", about: "weight of each adapter; one divided by their number if absent" },
+            ],
+            outside_key: &[],
+            seeded: false,
+            numeric: true,
+        }
+    }
+
+    fn check(&self, params: &Params) -> Vec<ParamFault> {
+        let off = |(name, w): (&String, &f64)| {
+            (!w.is_finite())
+                .then(|| ParamFault::new(format!("weights.{name}"), format!("the weight is {w}, expected a number")))
+        };
+        params.weights.iter().filter_map(off).collect()
+    }
+
+    fn resources(&self, _: &Params) -> Resources {
+        Resources { cpus: 1, memory: 1 << 30, gpu: false }
+    }
+
+    fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
+        let studio = Studio::open(context, "base", 1, None)?;
+        let names = context.names("loras");
+        if let Some(unknown) = params.weights.keys().find(|n| !names.contains(n)) {
+            return Err(Fault::user(format!("`weights.{unknown}` names no adapter"))
+                .help(format!("adapters are {}", names.join(", ")))
+                .into());
+        }
+        let loras = names
+            .iter()
+            .map(|n| adapter::input(context, &format!("loras.{n}"), &studio))
+            .collect::<Result<Vec<Lora>>>()?;
+        let share = 1.0 / names.len() as f64;
+        let weighted: Vec<(f64, &Lora)> =
+            names.iter().zip(&loras).map(|(n, l)| (params.weights.get(n).copied().unwrap_or(share), l)).collect();
+        let merged = merge(params.how, &weighted).map_err(|e| Fault::user(format!("{e:#}")))?;
+        adapter::save(&merged, &merged.parameters(), studio.base, &context.output("lora"))
+    }
+}

@@ -1,0 +1,64 @@
+//! Distillation away from the student's own path: flow matching on pictures of the teachers (SFT).
+
+use crate::Solver;
+use crate::objective::{Objective, Report};
+use crate::rng::{Choices, derive};
+use crate::rollout::Keep;
+use crate::school::School;
+use crate::teacher::per_sample;
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+/// Settings.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SftConfig {
+    /// Noise levels per picture and round, drawn from those of the walk; all of the trained ones if absent, which is as
+    /// many gradients a round as the closed form takes.
+    pub times: Option<usize>,
+}
+
+/// A student in training.
+pub struct Sft<'a> {
+    /// Settings of the method.
+    pub config: SftConfig,
+    /// Student and lessons.
+    pub school: School<'a>,
+}
+
+impl Sft<'_> {
+    fn lesson(&self, index: usize, round: u64) -> Result<f64> {
+        let (config, school) = (&self.config, &self.school);
+        let (class, schedule) = (school.class(index, round)?, school.schedule());
+        let shown = school.rollout(&school.teacher(index), &class, &Solver::default(), Keep::Last);
+        let x0 = shown.last();
+        let times = config.times.unwrap_or(schedule.trained()).clamp(1, schedule.trained());
+        let mut choices = Choices::new(derive(class.seed, "times", 0));
+        let orders: Vec<Vec<usize>> = (0..class.len()).map(|_| choices.permutation(schedule.trained())).collect();
+        let scale = 1.0 / (class.len() as usize * times) as f64;
+        let mut sum = 0.0;
+        for m in 0..times {
+            let t: Vec<f32> = orders.iter().map(|o| schedule.sigma(o[m]) as f32).collect();
+            let t = Tensor::from_slice(&t).to_device(school.canvas.device);
+            let noise = class.noise("diffuse", m);
+            for (at, count) in school.canvas.micros(class.len()) {
+                let cut = |x: &Tensor| x.narrow(0, at, count);
+                let (x0, t, noise) = (cut(x0), cut(&t), cut(&noise));
+                let level = t.view([-1, 1, 1, 1]);
+                let xt = (1.0 - &level) * &x0 + &level * &noise;
+                let v = school.student().velocity(&xt, &t, &class.condition.narrow(at, count));
+                let loss = per_sample(&(v - (noise - x0)).square()).sum(Kind::Float) * scale;
+                (&loss * (1.0 / school.lessons.len() as f64)).backward();
+                sum += loss.double_value(&[]);
+            }
+        }
+        Ok(sum)
+    }
+}
+
+impl Objective for Sft<'_> {
+    fn accumulate(&mut self, round: u64, _update: usize) -> Result<Report> {
+        self.school.round(|index| self.lesson(index, round))
+    }
+}
