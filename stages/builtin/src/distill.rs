@@ -235,7 +235,7 @@ impl Stage for Distill {
         let mut learner = Learner::new(all, optimiser, params.ema.clone(), params.pace);
         learn(context, &mut learner, &mut *objective, &mut Plain, params.rounds, 1)?;
         adapter::save(&lora, &learner.average()[..own.len()], studio.base, &context.output("lora"))?;
-        timing(context)
+        timing(context, objective.gradients() * params.rounds)
     }
 }
 

@@ -256,7 +256,7 @@ impl Stage for TrainTeacher {
             candidates.inner().keep(params.iterations, &learner)?;
         }
         adapter::save(&lora, learner.average(), studio.base, &context.output("lora"))?;
-        timing(context)
+        timing(context, objective.gradients() * params.iterations)
     }
 }
 
@@ -292,9 +292,11 @@ fn tasks<'a>(params: &Params, studio: &'a Studio, context: &StageContext) -> Res
     }
 }
 
-/// Writes the side output `timing`.
-pub(crate) fn timing(context: &StageContext) -> Result<()> {
-    let text = serde_json::json!({"seconds": context.seconds(), "threads": context.job().threads, "device": context.job().device});
+/// Writes the side output `timing`. `gradients`: of one picture at one noise level each, in the whole training.
+pub(crate) fn timing(context: &StageContext, gradients: u64) -> Result<()> {
+    let text = serde_json::json!({
+        "seconds": context.seconds(), "gradients": gradients, "threads": context.job().threads, "device": context.job().device,
+    });
     std::fs::write(context.output("timing"), format!("{text}\n")).context("writing the timing")
 }
 

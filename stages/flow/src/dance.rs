@@ -73,6 +73,10 @@ impl Dance<'_> {
 }
 
 impl Objective for Dance<'_> {
+    fn gradients(&self) -> u64 {
+        self.school.pictures()
+    }
+
     fn accumulate(&mut self, round: u64, _update: usize) -> Result<Report> {
         self.school.round(|index| self.lesson(index, round))
     }

@@ -126,6 +126,11 @@ impl Dmd<'_> {
 }
 
 impl Objective for Dmd<'_> {
+    /// The student's; the second network takes as many again.
+    fn gradients(&self) -> u64 {
+        self.school.pictures()
+    }
+
     fn accumulate(&mut self, round: u64, _update: usize) -> Result<Report> {
         let mut missed = 0.0;
         let mut report = self.school.round(|index| {

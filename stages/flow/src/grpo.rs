@@ -165,6 +165,11 @@ impl Objective for Grpo<'_> {
         self.config.updates.clamp(1, self.explorer.sampling.prompts.max(1))
     }
 
+    fn gradients(&self) -> u64 {
+        let Sampling { prompts, group, .. } = self.explorer.sampling;
+        (prompts * group * self.steps(0).0.len()) as u64
+    }
+
     fn accumulate(&mut self, round: u64, update: usize) -> Result<Report> {
         let mut report = Report::new();
         let (steps, window) = self.steps(round);

@@ -156,6 +156,12 @@ pub struct Nft<'a> {
 }
 
 impl Objective for Nft<'_> {
+    fn gradients(&self) -> u64 {
+        let trained = self.explorer.schedule().trained();
+        let times = self.config.times.unwrap_or(trained).clamp(1, trained);
+        (self.explorer.sampling.prompts * self.explorer.sampling.group * times) as u64
+    }
+
     fn accumulate(&mut self, round: u64, _update: usize) -> Result<Report> {
         let solver = Solver::Dpm { order: self.config.order };
         let seen = self.explorer.explore(&self.old, &solver, None, self.config.spread, Keep::Last, round)?;

@@ -14,6 +14,12 @@ pub trait Objective {
         1
     }
 
+    /// Gradients of a round, each of one picture at one noise level, over all updates: the measure by which methods are
+    /// given equal budgets. 0 where it is not known.
+    fn gradients(&self) -> u64 {
+        0
+    }
+
     /// Adds the gradient of update `update` of round `round` to the parameters' `.grad`. What a round does depends on
     /// the seed, `round` and the state only, never on what was called before.
     ///

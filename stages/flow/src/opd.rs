@@ -159,6 +159,10 @@ impl Opd<'_> {
 }
 
 impl Objective for Opd<'_> {
+    fn gradients(&self) -> u64 {
+        self.school.pictures() * self.school.schedule().trained() as u64
+    }
+
     fn accumulate(&mut self, round: u64, _update: usize) -> Result<Report> {
         let balanced = self.config.balance == Balance::Remaining;
         let mut losses = Vec::new();

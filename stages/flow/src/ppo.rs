@@ -87,6 +87,10 @@ impl Objective for Ppo<'_> {
         self.config.updates.max(1)
     }
 
+    fn gradients(&self) -> u64 {
+        self.school.pictures() * self.school.schedule().trained() as u64 * self.updates() as u64
+    }
+
     fn accumulate(&mut self, round: u64, update: usize) -> Result<Report> {
         if update == 0 {
             self.seen = (0..self.school.lessons.len()).map(|i| self.sample(i, round)).collect::<Result<_>>()?;

@@ -124,6 +124,12 @@ impl School<'_> {
         Schedule::new(self.walk.steps, self.canvas.shift)
     }
 
+    /// Pictures of a round, over all lessons.
+    #[must_use]
+    pub fn pictures(&self) -> u64 {
+        (self.walk.prompts * self.lessons.len()) as u64
+    }
+
     /// A rollout of `field` from the class's noise, without gradients.
     pub fn rollout(&self, field: &Field, class: &Class, solver: &Solver, keep: Keep) -> Rollout {
         let schedule = self.schedule();

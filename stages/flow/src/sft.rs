@@ -58,6 +58,11 @@ impl Sft<'_> {
 }
 
 impl Objective for Sft<'_> {
+    fn gradients(&self) -> u64 {
+        let trained = self.school.schedule().trained();
+        self.school.pictures() * self.config.times.unwrap_or(trained).clamp(1, trained) as u64
+    }
+
     fn accumulate(&mut self, round: u64, _update: usize) -> Result<Report> {
         self.school.round(|index| self.lesson(index, round))
     }

@@ -21,6 +21,8 @@ pub struct Row {
     pub title: String,
     /// Seconds of training, if it was trained.
     pub seconds: Option<f64>,
+    /// Gradients of its training, each of one picture at one noise level.
+    pub gradients: Option<u64>,
     pub cells: Vec<Option<Cell>>,
     /// Mean of the min-max normalised columns, 0 to 1.
     pub average: Option<f64>,
@@ -67,7 +69,13 @@ pub(super) mod tests {
 
     pub fn form() -> Form {
         let cell = |mean| Some(Cell { mean, error: 0.01, n: 100 });
-        let row = |title: &str, seconds, cells| Row { title: title.to_owned(), seconds, cells, average: None };
+        let row = |title: &str, seconds, cells| Row {
+            title: title.to_owned(),
+            seconds,
+            gradients: None,
+            cells,
+            average: None,
+        };
         let mut rows = vec![
             row("base", None, vec![cell(0.4), cell(0.5)]),
             row("ocr_teacher", Some(61.4), vec![cell(0.4), cell(0.9)]),

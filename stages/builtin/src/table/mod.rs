@@ -77,8 +77,8 @@ impl Stage for Table {
     fn describe(&self) -> Description {
         Description {
             kind: "table",
-            semantics: 1,
-            about: "A table of models: training time, a column a reward, and the average of the min-max normalised columns; as Markdown, CSV and LaTeX, with a grid of the same prompts across all rows.",
+            semantics: 2,
+            about: "A table of models: training time and gradients, a column a reward, and the average of the min-max normalised columns; as Markdown, CSV and LaTeX, with a grid of the same prompts across all rows.",
             inputs: const {
                 &[
                     Input::many("scores", &["scores"], "scores of each model"),
@@ -171,15 +171,17 @@ fn fill(params: &Params, scores: &BTreeMap<String, Scores>, context: &StageConte
         let own = &scores[&spec.scores];
         let cells =
             params.columns.iter().map(|c| own.mean(c).map(|m| Cell { mean: m.mean, error: m.error, n: m.n })).collect();
-        let mut seconds = None;
+        let (mut seconds, mut gradients) = (None, None);
         for side_by_side in &spec.seconds {
             let mut slowest = 0.0_f64;
             for name in side_by_side {
-                slowest = slowest.max(read_seconds(context, name)?);
+                let timing = read_timing(context, name)?;
+                slowest = slowest.max(timing.seconds);
+                gradients = Some(gradients.unwrap_or(0) + timing.gradients);
             }
             seconds = Some(seconds.unwrap_or(0.0) + slowest);
         }
-        rows.push(Row { title: spec.title.clone(), seconds, cells, average: None });
+        rows.push(Row { title: spec.title.clone(), seconds, gradients, cells, average: None });
     }
     let averaged: Vec<usize> =
         params.columns.iter().enumerate().filter(|(_, c)| params.average.contains(c)).map(|(i, _)| i).collect();
@@ -200,14 +202,21 @@ fn fill(params: &Params, scores: &BTreeMap<String, Scores>, context: &StageConte
     })
 }
 
-fn read_seconds(context: &StageContext, name: &str) -> Result<f64> {
+/// What training stages say of their cost.
+#[derive(Deserialize)]
+struct Timing {
+    seconds: f64,
+    #[serde(default)]
+    gradients: u64,
+}
+
+fn read_timing(context: &StageContext, name: &str) -> Result<Timing> {
     let port = format!("timings.{name}");
     let path = context
         .maybe_input(&port)?
         .ok_or_else(|| Fault::user(format!("a row's `seconds` name `{name}`, but nothing is connected as `{port}`")))?;
     let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    let value: serde_json::Value = serde_json::from_str(&text).with_context(|| format!("`{port}` is not a timing"))?;
-    value.get("seconds").and_then(serde_json::Value::as_f64).with_context(|| format!("`{port}` has no seconds"))
+    serde_json::from_str(&text).with_context(|| format!("`{port}` is not a timing"))
 }
 
 /// The first pictures of every set of one model.

@@ -23,6 +23,16 @@ fn seconds(row: &Row) -> String {
     row.seconds.map_or_else(|| "–".to_owned(), |s| format!("{s:.0}"))
 }
 
+/// Whether any row says how many gradients it took.
+fn counted(form: &Form) -> bool {
+    form.rows.iter().any(|r| r.gradients.is_some())
+}
+
+/// Thousands of gradients.
+fn thousands(row: &Row) -> String {
+    row.gradients.map_or_else(|| "–".to_owned(), |g| format!("{:.0}", g as f64 / 1000.0))
+}
+
 /// GitHub Markdown; the best of each column in bold.
 pub fn markdown(form: &Form) -> String {
     let mut text = String::new();
@@ -32,6 +42,7 @@ pub fn markdown(form: &Form) -> String {
     let mut lines: Vec<Vec<String>> = vec![
         ["model", "train s"]
             .into_iter()
+            .chain(counted(form).then_some("grads k"))
             .chain(form.columns.iter().map(|c| head(c)))
             .chain(["avg"])
             .map(str::to_owned)
@@ -39,6 +50,7 @@ pub fn markdown(form: &Form) -> String {
     ];
     for (i, row) in form.rows.iter().enumerate() {
         let mut line = vec![row.title.clone(), seconds(row)];
+        line.extend(counted(form).then(|| thousands(row)));
         for (c, cell) in row.cells.iter().enumerate() {
             let text = cell.map_or_else(String::new, |x| format!("{:.3}", x.mean));
             line.push(if best(form, c) == Some(i) && !text.is_empty() { format!("**{text}**") } else { text });
@@ -85,6 +97,9 @@ fn notes(form: &Form) -> String {
     {
         let _ = write!(text, " Standard errors are at most {largest:.3} ({n} prompts).");
     }
+    if counted(form) {
+        text += " grads k: thousands of gradients in training, each of one picture at one noise level.";
+    }
     text += "\n";
     if !form.kept.is_empty() {
         let shares: Vec<String> = form
@@ -103,11 +118,14 @@ fn notes(form: &Form) -> String {
     text
 }
 
-/// RFC 4180; the first column is `model`, then `seconds`, the columns under their full names, `avg`.
+/// RFC 4180; the first column is `model`, then `seconds`, `gradients` if known, the columns under their full names, `avg`.
 pub fn csv(form: &Form) -> String {
     let quoted =
         |s: &str| if s.contains([',', '"', '\n']) { format!("\"{}\"", s.replace('"', "\"\"")) } else { s.to_owned() };
     let mut text = String::from("model,seconds");
+    if counted(form) {
+        text += ",gradients";
+    }
     for column in &form.columns {
         text += ",";
         text += &quoted(column);
@@ -116,6 +134,9 @@ pub fn csv(form: &Form) -> String {
     for row in &form.rows {
         text += &quoted(&row.title);
         let _ = write!(text, ",{}", row.seconds.map_or_else(String::new, |s| format!("{s:.1}")));
+        if counted(form) {
+            let _ = write!(text, ",{}", row.gradients.map_or_else(String::new, |g| g.to_string()));
+        }
         for cell in &row.cells {
             let _ = write!(text, ",{}", cell.map_or_else(String::new, |c| format!("{:.6}", c.mean)));
         }
@@ -167,6 +188,15 @@ mod tests {
         assert!(text.contains("| model       | train s |   geneval |       ocr |   avg |"), "{text}");
         assert!(text.contains("| ocr_teacher |      61 |     0.400 | **0.900** | 0.500 |"), "{text}");
         assert!(text.contains("ocr 75%"), "{text}");
+    }
+
+    #[test]
+    fn gradients_have_a_column_once_they_are_known() {
+        let mut form = form();
+        form.rows[1].gradients = Some(40_320);
+        assert!(super::csv(&form).contains("model,seconds,gradients,geneval"), "{}", super::csv(&form));
+        assert!(super::csv(&form).contains("base,,,0.400000") && super::csv(&form).contains("ocr_teacher,61.4,40320,"));
+        assert!(super::markdown(&form).contains("| ocr_teacher |      61 |      40 |"), "{}", super::markdown(&form));
     }
 
     #[test]
