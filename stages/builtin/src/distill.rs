@@ -2,7 +2,8 @@
 
 use crate::adapter::{self, Shape};
 use crate::learn::{Plain, learn};
-use crate::param_docs::{EMA, LORA, MICRO_BATCH, OPTIMISER, PACE, SIZE, THREADS};
+use crate::param_docs::{EMA, LORA, MICRO_BATCH, OPTIMISER, PACE, PRECISION, RECOMPUTE, SIZE, THREADS};
+use crate::precision::Precision;
 use crate::prompt_task::PromptTask;
 use crate::record;
 use crate::studio::Studio;
@@ -48,6 +49,10 @@ pub struct Params {
     ema: EmaConfig,
     #[serde(default)]
     size: Option<i64>,
+    #[serde(default, skip_serializing_if = "Precision::is_default")]
+    precision: Precision,
+    #[serde(default)]
+    recompute: bool,
     #[serde(default = "micro")]
     micro_batch: usize,
     #[serde(default = "one")]
@@ -97,7 +102,7 @@ impl Objective {
         };
         faults.extend(wrong.map(|(what, help)| ParamFault::new("rollout.solver", what).help(help)));
         if let Self::Ppo(config) = self
-            && !(config.clip > 0.0)
+            && (config.clip.is_nan() || config.clip <= 0.0)
         {
             faults.push(ParamFault::new(
                 "objective.ppo.clip",
@@ -175,10 +180,12 @@ impl Stage for Distill {
                 PACE,
                 EMA,
                 SIZE,
+                PRECISION,
+                RECOMPUTE,
                 MICRO_BATCH,
                 THREADS,
             ],
-            outside_key: &["micro_batch", "threads"],
+            outside_key: &["recompute", "micro_batch", "threads"],
             seeded: true,
             numeric: true,
         }
@@ -186,6 +193,7 @@ impl Stage for Distill {
 
     fn check(&self, params: &Params) -> Vec<ParamFault> {
         let mut faults = params.objective.check(&params.rollout);
+        faults.extend(params.precision.untrainable());
         for (name, value) in [
             ("rounds", params.rounds),
             ("rollout.prompts", params.rollout.prompts as u64),
@@ -207,8 +215,10 @@ impl Stage for Distill {
     }
 
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
-        let studio = Studio::open(context, "base", params.micro_batch, params.size)?;
+        let mut studio = Studio::open(context, "base", params.micro_batch, params.size, params.precision)?;
+        studio.canvas.recompute = params.recompute;
         let staff = Staff::of(context, &studio)?;
+        studio.recite(staff.tasks.iter().flat_map(|t| &t.records))?;
         let seed = context.job().seed;
         let lora = match context.maybe_input("start")? {
             Some(_) => trainable(adapter::input(context, "start", &studio)?),

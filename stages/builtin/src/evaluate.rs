@@ -1,6 +1,7 @@
 //! `evaluate`: scores and pictures of a model on held-out prompts.
 
-use crate::param_docs::{MICRO_BATCH, SIZE, THREADS};
+use crate::param_docs::{MICRO_BATCH, PRECISION, SIZE, THREADS};
+use crate::precision::Precision;
 use crate::record::{self, Record};
 use crate::score::{self, Scores};
 use crate::studio::{Shot, Studio};
@@ -23,6 +24,8 @@ pub struct Params {
     shot: Shot,
     keep: usize,
     size: Option<i64>,
+    #[serde(skip_serializing_if = "Precision::is_default")]
+    precision: Precision,
     micro_batch: usize,
     threads: usize,
 }
@@ -34,6 +37,7 @@ impl Default for Params {
             shot: Shot::default(),
             keep: 8,
             size: None,
+            precision: Precision::default(),
             micro_batch: micro(),
             threads: one(),
         }
@@ -45,6 +49,23 @@ impl Params {
     fn of_set(&self, set: &str) -> Vec<String> {
         self.rewards.get(set).cloned().unwrap_or_else(|| vec![set.to_owned()])
     }
+}
+
+/// The sets of prompts, each with a reward that there is.
+fn read_sets(params: &Params, context: &StageContext) -> Result<Vec<(String, Vec<Record>)>> {
+    let names = context.names("prompts");
+    names
+        .iter()
+        .map(|name| {
+            for wanted in params.of_set(name) {
+                if !reward::NAMES.contains(&wanted.as_str()) {
+                    let fault = Fault::user(format!("no reward is named like the set of prompts `{name}`"));
+                    return Err(fault.help(format!("say which rewards judge it: `rewards: {{{name}: [...]}}`")).into());
+                }
+            }
+            Ok((name.clone(), record::read(&context.input(&format!("prompts.{name}"))?)?))
+        })
+        .collect()
 }
 
 impl Stage for Evaluate {
@@ -80,6 +101,7 @@ impl Stage for Evaluate {
                 },
                 ParamDoc { name: "keep", about: "pictures kept of each set" },
                 SIZE,
+                PRECISION,
                 MICRO_BATCH,
                 THREADS,
             ],
@@ -117,23 +139,10 @@ impl Stage for Evaluate {
     }
 
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
-        let studio = Studio::open(context, "base", params.micro_batch, params.size)?;
+        let studio = Studio::open(context, "base", params.micro_batch, params.size, params.precision)?;
+        let sets = read_sets(&params, context)?;
+        studio.recite(sets.iter().flat_map(|(_, records)| records))?;
         let lora = context.maybe_input("lora")?.map(|folder| adapter::load(&folder, &studio, "lora")).transpose()?;
-        let names = context.names("prompts");
-        let sets = names
-            .iter()
-            .map(|name| {
-                for wanted in params.of_set(name) {
-                    if !reward::NAMES.contains(&wanted.as_str()) {
-                        let fault = Fault::user(format!("no reward is named like the set of prompts `{name}`"));
-                        return Err(fault
-                            .help(format!("say which rewards judge it: `rewards: {{{name}: [...]}}`"))
-                            .into());
-                    }
-                }
-                Ok((name.clone(), record::read(&context.input(&format!("prompts.{name}"))?)?))
-            })
-            .collect::<Result<Vec<(String, Vec<Record>)>>>()?;
         let total: usize = sets.iter().map(|(_, r)| r.len()).sum();
         let mut scores = Scores::default();
         let mut lines = String::new();

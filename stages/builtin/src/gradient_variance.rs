@@ -3,6 +3,7 @@
 use crate::adapter::{self, Shape};
 use crate::distill::{Objective, Staff};
 use crate::param_docs::{LORA, MICRO_BATCH, SIZE, THREADS};
+use crate::precision::Precision;
 use crate::studio::Studio;
 use crate::train_teacher::{micro, one, trainable};
 use anyhow::{Context as _, Result};
@@ -126,7 +127,7 @@ impl Stage for GradientVariance {
     }
 
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
-        let studio = Studio::open(context, "base", params.micro_batch, params.size)?;
+        let studio = Studio::open(context, "base", params.micro_batch, params.size, Precision::default())?;
         let staff = Staff::of(context, &studio)?;
         let seed = context.job().seed;
         let lora = match context.maybe_input("student")? {

@@ -1,6 +1,7 @@
 //! `merge_loras`: one adapter of several, without training. A baseline, and a start for distillation.
 
 use crate::adapter;
+use crate::precision::Precision;
 use crate::studio::Studio;
 use anyhow::Result;
 use opdflow_flow::lora::Lora;
@@ -59,7 +60,7 @@ impl Stage for MergeLoras {
     }
 
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
-        let studio = Studio::open(context, "base", 1, None)?;
+        let studio = Studio::open(context, "base", 1, None, Precision::default())?;
         let names = context.names("loras");
         if let Some(unknown) = params.weights.keys().find(|n| !names.contains(n)) {
             return Err(Fault::user(format!("`weights.{unknown}` names no adapter"))

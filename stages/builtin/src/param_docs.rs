@@ -11,5 +11,11 @@ pub const OPTIMISER: ParamDoc = of("optimiser", "AdamW: `{lr, beta1, beta2, weig
 pub const PACE: ParamDoc = of("pace", "learning-rate schedule: `{warmup, hold, until}`");
 pub const EMA: ParamDoc = of("ema", "running average of the weights: `{decay, every}`");
 pub const SIZE: ParamDoc = of("size", "side of a picture in pixels; the model's own if absent");
+pub const PRECISION: ParamDoc =
+    of("precision", "number format of the frozen base: `f32`, `bf16`, or `f16`, in which nothing is trained");
+pub const RECOMPUTE: ParamDoc = of(
+    "recompute",
+    "whether gradients compute activations again instead of keeping them: less memory, more time; outside the key",
+);
 pub const MICRO_BATCH: ParamDoc = of("micro_batch", "largest batch of one forward; outside the key");
 pub const THREADS: ParamDoc = of("threads", "threads; outside the key");

@@ -1,6 +1,7 @@
 //! `select_checkpoint`: the best candidate of a run, by a stated rule.
 
-use crate::param_docs::{MICRO_BATCH, SIZE, THREADS};
+use crate::param_docs::{MICRO_BATCH, PRECISION, SIZE, THREADS};
+use crate::precision::Precision;
 use crate::record::{self, Record};
 use crate::score::{self, Mean};
 use crate::studio::{Shot, Studio};
@@ -30,6 +31,8 @@ pub struct Params {
     shot: Shot,
     #[serde(default)]
     size: Option<i64>,
+    #[serde(default, skip_serializing_if = "Precision::is_default")]
+    precision: Precision,
     #[serde(default = "micro")]
     micro_batch: usize,
     #[serde(default = "one")]
@@ -98,6 +101,7 @@ impl Stage for SelectCheckpoint {
                 ParamDoc { name: "last", about: "only this many of the last candidates are scored; all if absent" },
                 ParamDoc { name: "shot", about: "`{steps, guidance, solver, seed}`; 20 Euler steps if absent" },
                 SIZE,
+                PRECISION,
                 MICRO_BATCH,
                 THREADS,
             ],
@@ -132,7 +136,7 @@ impl Stage for SelectCheckpoint {
     }
 
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
-        let studio = Studio::open(context, "base", params.micro_batch, params.size)?;
+        let studio = Studio::open(context, "base", params.micro_batch, params.size, params.precision)?;
         let folder = context.input("candidates")?;
         let mut steps: Vec<String> = std::fs::read_dir(&folder)
             .with_context(|| folder.display().to_string())?
@@ -145,7 +149,9 @@ impl Stage for SelectCheckpoint {
         if steps.is_empty() {
             return Err(Fault::user("there is no candidate to choose from").into());
         }
-        let judge = Judge::new(&params, &studio, context)?;
+        let sets = read_sets(&params, context)?;
+        studio.recite(sets.iter().flat_map(|(_, records)| records))?;
+        let judge = Judge { params: &params, studio: &studio, sets };
         let total = (steps.len() + usize::from(!params.guard.is_empty())) as u64;
         let base = if params.guard.is_empty() { BTreeMap::new() } else { judge.score(None, context)? };
         let mut candidates = Vec::new();
@@ -174,33 +180,35 @@ impl Stage for SelectCheckpoint {
     }
 }
 
+/// A reward and the prompts that it judges.
+type Set = (Box<dyn opdflow_rewards::Reward>, Vec<Record>);
+
+/// The rewards that the rule names, each with its validation prompts.
+fn read_sets(params: &Params, context: &StageContext) -> Result<Vec<Set>> {
+    let mut names: Vec<&str> = params.columns().map(|c| reward_of(c)).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+        .into_iter()
+        .map(|name| {
+            let port = format!("prompts.{name}");
+            let path = context.maybe_input(&port)?.ok_or_else(|| {
+                Fault::user(format!("the rule names `{name}`, but no validation prompts are connected as `{port}`"))
+                    .help(format!("add `{name}` below `needs.prompts`"))
+            })?;
+            Ok((reward::one(name)?, record::read(&path)?))
+        })
+        .collect()
+}
+
 /// Scores adapters on the validation prompts.
 struct Judge<'a> {
     params: &'a Params,
     studio: &'a Studio,
-    /// Reward, its prompts.
-    sets: Vec<(Box<dyn opdflow_rewards::Reward>, Vec<Record>)>,
+    sets: Vec<Set>,
 }
 
-impl<'a> Judge<'a> {
-    fn new(params: &'a Params, studio: &'a Studio, context: &StageContext) -> Result<Self> {
-        let mut names: Vec<&str> = params.columns().map(|c| reward_of(c)).collect();
-        names.sort_unstable();
-        names.dedup();
-        let sets = names
-            .into_iter()
-            .map(|name| {
-                let port = format!("prompts.{name}");
-                let path = context.maybe_input(&port)?.ok_or_else(|| {
-                    Fault::user(format!("the rule names `{name}`, but no validation prompts are connected as `{port}`"))
-                        .help(format!("add `{name}` below `needs.prompts`"))
-                })?;
-                Ok((reward::one(name)?, record::read(&path)?))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        Ok(Self { params, studio, sets })
-    }
-
+impl Judge<'_> {
     fn score(&self, lora: Option<&Lora>, context: &StageContext) -> Result<BTreeMap<String, Mean>> {
         let mut all = BTreeMap::new();
         for (reward, records) in &self.sets {

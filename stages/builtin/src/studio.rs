@@ -1,6 +1,8 @@
 //! A loaded model folder with everything that makes pictures of prompts.
 
+use crate::device;
 use crate::pictures::from_tensor;
+use crate::precision::Precision;
 use crate::record::Record;
 use anyhow::{Context as _, Result};
 use opdflow_flow::field::{Field, Guidance};
@@ -15,6 +17,8 @@ use opdflow_stage::cache::Digest;
 use opdflow_stage::{Fault, StageContext};
 use opdflow_world::Picture;
 use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
+use std::collections::HashMap;
 use tch::{Device, Kind, Tensor};
 
 /// How pictures are made of prompts.
@@ -42,7 +46,7 @@ impl Default for Shot {
 pub struct Studio {
     /// Transformer, VAE and scheduler.
     pub pipeline: Pipeline,
-    text: TextEncoders,
+    text: RefCell<Text>,
     /// The encoded empty prompt.
     pub empty: Embedded,
     /// Latents and device.
@@ -56,38 +60,34 @@ pub struct Studio {
 /// # Errors
 /// A GPU is asked for that is not there.
 pub fn device(context: &StageContext) -> Result<Device> {
-    let job = context.job();
-    tch::set_num_threads(job.threads.max(1) as i32);
-    match job.device.strip_prefix("cuda") {
-        None => Ok(Device::Cpu),
-        Some(index) => {
-            // Before libtorch is asked anything: it looks for CUDA once in the life of a process.
-            opdflow_flow::device::load().map_err(|e| Fault::machine(e.to_string()))?;
-            if !tch::Cuda::is_available() {
-                let fault =
-                    Fault::machine(format!("the job is to run on `{}`, but libtorch finds no CUDA device", job.device));
-                return Err(fault
-                    .help(
-                        "put the folder of a CUDA build of libtorch in front of LD_LIBRARY_PATH, or set OPDFLOW_GPUS=0",
-                    )
-                    .into());
-            }
-            Ok(Device::Cuda(index.trim_start_matches(':').parse().unwrap_or(0)))
-        }
-    }
+    device::open(&context.job().device, context.job().threads)
+}
+
+/// What becomes of prompts.
+enum Text {
+    /// The encoders encode them whenever they are asked for.
+    Live(Box<TextEncoders>),
+    /// The encoders are gone; these prompts were encoded before, a row each, on the CPU.
+    Recited(HashMap<String, Embedded>),
 }
 
 impl Studio {
     /// Loads the model on input `port`. `micro` bounds the batch of one forward; `size` is the side of a picture in
-    /// pixels, by default the model's own.
+    /// pixels, by default the model's own; `precision` is that of transformer and text encoders.
     ///
     /// # Errors
     /// The folder is incomplete or damaged; the size does not fit the model.
-    pub fn open(context: &StageContext, port: &str, micro: usize, size: Option<i64>) -> Result<Self> {
-        let device = device(context)?;
+    pub fn open(
+        context: &StageContext,
+        port: &str,
+        micro: usize,
+        size: Option<i64>,
+        precision: Precision,
+    ) -> Result<Self> {
+        let device = self::device(context)?;
         let folder = context.input(port)?;
         let base = context.object(port).context("a model on no port")?.digest;
-        let mut pipeline = Pipeline::load(&folder, Options { device, kind: Kind::Float, drop_t5: false })
+        let mut pipeline = Pipeline::load(&folder, Options { device, kind: precision.kind(), drop_t5: false })
             .map_err(|e| Fault::user(format!("{e:#}")))?;
         let text = pipeline.text.take().context("a pipeline without text encoders")?;
         let config = pipeline.transformer.config();
@@ -104,9 +104,33 @@ impl Studio {
             shift: pipeline.scheduler.shift,
             device,
             micro: micro.max(1) as i64,
+            recompute: false,
         };
-        let empty = text.embed(&[""], MAX_SEQUENCE_LENGTH)?;
-        Ok(Self { pipeline, text, empty, canvas, base })
+        let empty = text.embed(&[""], text.t5_length(MAX_SEQUENCE_LENGTH))?;
+        Ok(Self { pipeline, text: RefCell::new(Text::Live(Box::new(text))), empty, canvas, base })
+    }
+
+    /// Says that these are all the prompts there will be. A model of 16 bits, which is a large one, encodes them now, one
+    /// by one, and lets the encoders go: they are larger than the transformer. One of 32 bits keeps its encoders, so that
+    /// what is encoded together, and with it the last bit of each result, stays what it was.
+    ///
+    /// # Errors
+    /// A tokenizer that does not belong to its encoder.
+    pub fn recite<'a>(&self, records: impl IntoIterator<Item = &'a Record>) -> Result<()> {
+        let mut held = self.text.borrow_mut();
+        let Text::Live(text) = &*held else { return Ok(()) };
+        if self.pipeline.transformer.kind() == Kind::Float {
+            return Ok(());
+        }
+        let mut known = HashMap::new();
+        for record in records {
+            if !known.contains_key(&record.text) {
+                let row = text.embed(&[&record.text], text.t5_length(MAX_SEQUENCE_LENGTH))?;
+                known.insert(record.text.clone(), row.to(Device::Cpu, row.pooled.kind()));
+            }
+        }
+        *held = Text::Recited(known);
+        Ok(())
     }
 
     /// Encodes prompts, a row each.
@@ -114,7 +138,14 @@ impl Studio {
     /// # Errors
     /// A tokenizer that does not belong to its encoder.
     pub fn embed(&self, prompts: &[&str]) -> Result<Embedded> {
-        self.text.embed(prompts, MAX_SEQUENCE_LENGTH)
+        match &*self.text.borrow() {
+            Text::Live(text) => text.embed(prompts, text.t5_length(MAX_SEQUENCE_LENGTH)),
+            Text::Recited(known) => {
+                let row = |p: &&str| known.get(*p).with_context(|| format!("the prompt {p:?} was not announced"));
+                let rows = prompts.iter().map(row).collect::<Result<Vec<_>>>()?;
+                Ok(Embedded::cat(&rows).to(self.canvas.device, self.pipeline.transformer.kind()))
+            }
+        }
     }
 
     /// The velocity field with an adapter (or none) and a guidance scale.

@@ -3,7 +3,8 @@
 use crate::adapter::{self, Shape};
 use crate::alarm::{self, Alarms, Watched};
 use crate::learn::{Course, learn};
-use crate::param_docs::{EMA, LORA, MICRO_BATCH, OPTIMISER, PACE, SIZE, THREADS};
+use crate::param_docs::{EMA, LORA, MICRO_BATCH, OPTIMISER, PACE, PRECISION, RECOMPUTE, SIZE, THREADS};
+use crate::precision::Precision;
 use crate::prompt_task::PromptTask;
 use crate::studio::Studio;
 use crate::{bundle, record, reward};
@@ -64,6 +65,10 @@ pub struct Params {
     size: Option<i64>,
     #[serde(default)]
     alarms: Alarms,
+    #[serde(default, skip_serializing_if = "Precision::is_default")]
+    precision: Precision,
+    #[serde(default)]
+    recompute: bool,
     #[serde(default = "micro")]
     micro_batch: usize,
     #[serde(default = "one")]
@@ -143,10 +148,12 @@ impl Stage for TrainTeacher {
                     name: "alarms",
                     about: "by metric `{above, below, rounds, stop}`: warn, or end the run, when it has been there for so many rounds; outside the key",
                 },
+                PRECISION,
+                RECOMPUTE,
                 MICRO_BATCH,
                 THREADS,
             ],
-            outside_key: &["alarms", "micro_batch", "threads"],
+            outside_key: &["alarms", "recompute", "micro_batch", "threads"],
             seeded: true,
             numeric: true,
         }
@@ -154,6 +161,7 @@ impl Stage for TrainTeacher {
 
     fn check(&self, params: &Params) -> Vec<ParamFault> {
         let mut faults = alarm::check(&params.alarms);
+        faults.extend(params.precision.untrainable());
         if params.rewards.is_empty() {
             faults.extend(reward::check("reward", &params.reward));
         } else if !params.reward.is_empty() {
@@ -221,13 +229,15 @@ impl Stage for TrainTeacher {
     }
 
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
-        let studio = Studio::open(context, "base", params.micro_batch, params.size)?;
+        let mut studio = Studio::open(context, "base", params.micro_batch, params.size, params.precision)?;
+        studio.canvas.recompute = params.recompute;
         let seed = context.job().seed;
         let lora = match context.maybe_input("start")? {
             Some(_) => trainable(adapter::input(context, "start", &studio)?),
             None => params.lora.fresh(&studio, derive(seed, "lora", 0))?,
         };
         let mut tasks = tasks(&params, &studio, context)?;
+        studio.recite(tasks.iter().flat_map(|t| &t.records))?;
         let explorer = Explorer {
             model: &studio.pipeline.transformer,
             empty: &studio.empty,

@@ -64,8 +64,9 @@ impl Dance<'_> {
                 let _off = tch::no_grad_guard();
                 school.teacher(index).velocity(&x, &sigma, &condition)
             };
-            let loss = divergence(&student.velocity(&x, &sigma, &condition), &goal, 0.0).sum(Kind::Float) * scale;
-            (&loss * (1.0 / school.lessons.len() as f64)).backward();
+            let trained = student.seen(&x, &sigma, &condition, school.canvas.recompute);
+            let loss = divergence(&trained.velocity, &goal, 0.0).sum(Kind::Float) * scale;
+            trained.backward(&(&loss * (1.0 / school.lessons.len() as f64)));
             sum += loss.double_value(&[]);
         }
         Ok(sum)

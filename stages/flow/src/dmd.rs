@@ -100,12 +100,14 @@ impl Dmd<'_> {
             let cut = |x: &Tensor| x.narrow(0, at, count);
             let (x, now, from, to, noise) = (cut(&x), cut(&now), cut(&from), cut(&to), cut(&noise));
             let condition = class.condition.narrow(at, count);
-            let v = student.velocity(&x, &now, &condition);
-            let made = &x + (&from - &now).view([-1, 1, 1, 1]) * v;
+            let recompute = school.canvas.recompute;
+            let trained = student.seen(&x, &now, &condition, recompute);
+            let made = &x + (&from - &now).view([-1, 1, 1, 1]) * &trained.velocity;
             let fixed = made.detach();
             let seen = noised(&fixed, &from, &to, &noise);
             let level = to.view([-1, 1, 1, 1]);
-            let fake = school.plain(self.fake).velocity(&seen.state, &to, &condition);
+            let second = school.plain(self.fake).seen(&seen.state, &to, &condition, recompute);
+            let fake = &second.velocity;
             let way = {
                 let _off = tch::no_grad_guard();
                 let goal = school.teacher(index).velocity(&seen.state, &to, &condition);
@@ -117,7 +119,9 @@ impl Dmd<'_> {
             // Its gradient in `made` is `way`.
             let pull = per_sample(&(made * &way)).sum(Kind::Float) * scale;
             let learnt = per_sample(&(fake - seen.velocity(&fixed, &to)).square()).sum(Kind::Float) * scale;
-            ((pull + &learnt) * share).backward();
+            // The two share no parameter and no path.
+            trained.backward(&(pull * share));
+            second.backward(&(&learnt * share));
             push += per_sample(&way.square()).sum(Kind::Float).double_value(&[]) * scale;
             miss += learnt.double_value(&[]);
         }

@@ -197,8 +197,9 @@ impl Objective for Grpo<'_> {
             for (start, count) in explorer.canvas.micros(total) {
                 let part = |x: &Tensor| x.narrow(0, first + start, count);
                 let (x, condition) = (part(&seen.rollout.states[j]), seen.condition.narrow(first + start, count));
-                let v = explorer.field(Some(self.lora)).velocity_at(&x, step.sigma, &condition);
-                let mean = step.mean(&x, &v, None);
+                let recompute = explorer.canvas.recompute;
+                let trained = explorer.field(Some(self.lora)).seen_at(&x, step.sigma, &condition, recompute);
+                let mean = step.mean(&x, &trained.velocity, None);
                 let (old, noise) = (part(&seen.rollout.means[j]), part(&seen.rollout.noises[j]));
                 let log_ratio = match self.ratio {
                     Ratio::Plain => plain_log_ratio(&mean, &old, &noise, step.std),
@@ -218,7 +219,7 @@ impl Objective for Grpo<'_> {
                     let apart = crate::opd::divergence(&mean, &base, step.std).sum(Kind::Float);
                     total_loss += apart * (self.config.kl * form * scale);
                 }
-                total_loss.backward();
+                trained.backward(&total_loss);
                 policy += by_sample.sum(Kind::Float).double_value(&[]) * scale;
                 let away = log_ratio.detach().abs();
                 off = off.max(away.max().double_value(&[]));

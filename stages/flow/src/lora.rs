@@ -13,6 +13,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
+/// The name that diffusers gives to a single file.
+const SINGLE: &str = "pytorch_lora_weights.safetensors";
+
 /// Size and place of an adapter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LoraConfig {
@@ -70,11 +73,15 @@ impl Lora {
         Ok(Lora { scale: config.alpha / config.rank as f64, config: config.clone(), pairs })
     }
 
-    /// Reads a peft folder or a single file for a model with these linear layers, f32 and without gradients.
+    /// Reads a peft folder, a single file or a folder with one under diffusers' name, for a model with these linear
+    /// layers, f32 and without gradients.
     /// Refuses halves of pairs, unknown modules, targets without tensors, wrong shapes and variants other than plain LoRA.
     pub fn load(path: impl AsRef<Path>, linears: &[LinearShape], device: Device) -> Result<Lora> {
         let path = path.as_ref();
-        let (file, peft) = if path.is_dir() {
+        let single = path.join(SINGLE);
+        let (file, peft) = if path.is_dir() && !path.join("adapter_config.json").exists() && single.exists() {
+            (single, None)
+        } else if path.is_dir() {
             let config: PeftConfig = crate::config::read_json(&path.join("adapter_config.json"))?;
             config.check().with_context(|| format!("{}/adapter_config.json", path.display()))?;
             (path.join("adapter_model.safetensors"), Some(config))
@@ -143,6 +150,12 @@ impl Lora {
     /// Rank, alpha and targets.
     pub fn config(&self) -> &LoraConfig {
         &self.config
+    }
+
+    /// The same adapter with its output multiplied by `factor` on top.
+    #[must_use]
+    pub fn scaled(self, factor: f64) -> Lora {
+        Lora { scale: self.scale * factor, ..self }
     }
 
     /// What the adapter's output is multiplied by.

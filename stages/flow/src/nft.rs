@@ -191,12 +191,13 @@ impl Objective for Nft<'_> {
                         explorer.field(None).velocity(&xt, &t, &condition),
                     )
                 };
-                let v = explorer.field(Some(self.lora)).velocity(&xt, &t, &condition);
-                let by_sample = loss(&x0, &xt, &t, &v, &old, &rho, self.config.beta) * self.config.advantage_clip;
-                let away = per_sample(&(&v - &reference).square());
+                let trained = explorer.field(Some(self.lora)).seen(&xt, &t, &condition, canvas.recompute);
+                let v = &trained.velocity;
+                let by_sample = loss(&x0, &xt, &t, v, &old, &rho, self.config.beta) * self.config.advantage_clip;
+                let away = per_sample(&(v - &reference).square());
                 let scale = 1.0 / (total as f64 * times as f64);
                 let loss = (by_sample.sum(Kind::Float) + away.sum(Kind::Float) * self.config.kl) * scale;
-                loss.backward();
+                trained.backward(&loss);
                 policy += by_sample.sum(Kind::Float).double_value(&[]) * scale;
                 distance += away.sum(Kind::Float).double_value(&[]) * scale;
             }

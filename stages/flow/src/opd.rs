@@ -138,17 +138,19 @@ impl Opd<'_> {
                     field.velocity_at(&x, step.sigma, &condition)
                 };
                 let goal = frozen(&teacher);
-                let v = student.velocity_at(&x, step.sigma, &condition);
-                let mut loss = self.distance(&step, &x, &v, &goal);
+                let seen = student.seen_at(&x, step.sigma, &condition, school.canvas.recompute);
+                let v = &seen.velocity;
+                let mut loss = self.distance(&step, &x, v, &goal);
                 if config.anchor > 0.0 {
                     let base = frozen(&school.base());
-                    loss += self.distance(&step, &x, &v, &base) * config.anchor;
+                    loss += self.distance(&step, &x, v, &base) * config.anchor;
                 }
                 let factor = config.step_weights.get(j).copied().unwrap_or(1.0);
                 let loss = loss.sum(Kind::Float) * (scale * factor);
-                (&loss * (weight / school.lessons.len() as f64)).backward();
+                let next = step.mean(&x, v, None).detach();
+                seen.backward(&(&loss * (weight / school.lessons.len() as f64)));
                 sum += loss.double_value(&[]);
-                x = step.mean(&x, &v, None).detach();
+                x = next;
                 if step.std > 0.0 {
                     x += class.noise("step", j).narrow(0, at, count) * step.std;
                 }

@@ -1,12 +1,13 @@
 //! A Stable Diffusion 3 folder in diffusers' layout (`StableDiffusion3Pipeline`).
 
 use crate::config::{read_json, supported};
-use crate::mmdit::Mmdit;
+use crate::mmdit::{Mmdit, MmditConfig};
+use crate::schedule::TRAIN_STEPS;
 use crate::text::clip::ClipText;
 use crate::text::embed::TextEncoders;
 use crate::text::t5::T5Encoder;
 use crate::text::tokenizer::Tokenizer;
-use crate::vae::Vae;
+use crate::vae::{Vae, VaeConfig};
 use crate::weights::Weights;
 use anyhow::{Context, Result, ensure};
 use serde::de::DeserializeOwned;
@@ -14,6 +15,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
+
+const TRANSFORMER: &str = "SD3Transformer2DModel";
+const VAE: &str = "AutoencoderKL";
 
 /// How to load a folder.
 #[derive(Clone, Copy, Debug)]
@@ -88,7 +92,8 @@ impl SchedulerConfig {
         }
         supported(WHAT, "shift_terminal", "set", self.shift_terminal.is_none(), "null")?;
         supported(WHAT, "shift", self.shift, self.shift > 0.0 && self.shift.is_finite(), "above 0")?;
-        supported(WHAT, "num_train_timesteps", self.num_train_timesteps, self.num_train_timesteps > 0, "1 or more")
+        let steps = self.num_train_timesteps;
+        supported(WHAT, "num_train_timesteps", steps, steps as f64 == TRAIN_STEPS, "1000")
     }
 }
 
@@ -110,11 +115,10 @@ impl Pipeline {
     /// Loads all parts and checks that they fit each other.
     pub fn load(folder: impl AsRef<Path>, options: Options) -> Result<Pipeline> {
         let folder = Folder::open(folder)?;
+        folder.configs()?;
         let (transformer, weights) = folder.transformer(options.device, options.kind)?;
         let vae = folder.vae(options.device)?;
         let text = folder.text(options)?;
-        let (c, z) = (transformer.config().in_channels, vae.config().latent_channels);
-        ensure!(c == z, "{}: the VAE's latents have {z} channels, the transformer takes {c}", folder.path.display());
         let scheduler = folder.scheduler()?;
         Ok(Pipeline { transformer, vae, text: Some(text), scheduler, weights })
     }
@@ -124,6 +128,7 @@ impl Pipeline {
 pub struct Folder {
     path: PathBuf,
     index: Value,
+    variant: Option<String>,
 }
 
 impl Folder {
@@ -136,7 +141,25 @@ impl Folder {
         let class = index.get("_class_name").and_then(Value::as_str).unwrap_or("absent");
         let wanted = "StableDiffusion3Pipeline";
         supported(&file.display().to_string(), "_class_name", class, class == wanted, wanted)?;
-        Ok(Folder { path, index })
+        Ok(Folder { path, index, variant: None })
+    }
+
+    /// Reads the weights of this variant (`fp16` for `model.fp16.safetensors`) wherever a part has them.
+    #[must_use]
+    pub fn with_variant(self, variant: Option<String>) -> Folder {
+        Folder { variant, ..self }
+    }
+
+    /// The configurations of transformer and VAE, checked against each other, without any weights.
+    pub fn configs(&self) -> Result<(MmditConfig, VaeConfig)> {
+        let read = |name, class| -> Result<PathBuf> { Ok(self.part(name, &[class])?.join("config.json")) };
+        let transformer: MmditConfig = read_json(&read("transformer", TRANSFORMER)?)?;
+        let vae: VaeConfig = read_json(&read("vae", VAE)?)?;
+        transformer.check().and_then(|()| vae.check()).with_context(|| self.path.display().to_string())?;
+        let (c, out, z) = (transformer.in_channels, transformer.channels_out(), vae.latent_channels);
+        ensure!(c == z, "{}: the VAE's latents have {z} channels, the transformer takes {c}", self.path.display());
+        ensure!(c == out, "{}: the transformer takes {c} channels and gives {out}", self.path.display());
+        Ok((transformer, vae))
     }
 
     /// The folder of a part that must be there as one of these classes.
@@ -158,14 +181,14 @@ impl Folder {
 
     /// `transformer/` and its tensors by name, which take no gradients until told to.
     pub fn transformer(&self, device: Device, kind: Kind) -> Result<(Mmdit, Weights)> {
-        let at = self.part("transformer", &["SD3Transformer2DModel"])?;
-        build(&at, device, kind, |w, c| Mmdit::new(&w.root(), &c))
+        let at = self.part("transformer", &[TRANSFORMER])?;
+        self.build(&at, device, kind, |w, c| Mmdit::new(&w.root(), &c))
     }
 
     /// `vae/`, always f32.
     pub fn vae(&self, device: Device) -> Result<Vae> {
-        let at = self.part("vae", &["AutoencoderKL"])?;
-        Ok(build(&at, device, Kind::Float, |w, c| Vae::new(&w.root(), &c))?.0)
+        let at = self.part("vae", &[VAE])?;
+        Ok(self.build(&at, device, Kind::Float, |w, c| Vae::new(&w.root(), &c))?.0)
     }
 
     /// `scheduler/`.
@@ -179,12 +202,11 @@ impl Folder {
     /// `text_encoder*/` and `tokenizer*/`. A folder without `text_encoder_3` is one whose T5 was dropped.
     pub fn text(&self, options: Options) -> Result<TextEncoders> {
         let Options { device, kind, drop_t5 } = options;
-        let config: crate::mmdit::MmditConfig =
-            read_json(&self.part("transformer", &["SD3Transformer2DModel"])?.join("config.json"))?;
+        let config: MmditConfig = read_json(&self.part("transformer", &[TRANSFORMER])?.join("config.json"))?;
         let clip = |suffix: &str| -> Result<(Tokenizer, ClipText)> {
             let tokenizer = self.part(&format!("tokenizer{suffix}"), &["CLIPTokenizer", "CLIPTokenizerFast"])?;
             let encoder = self.part(&format!("text_encoder{suffix}"), &["CLIPTextModelWithProjection"])?;
-            let clip = build(&encoder, device, kind, |w, c| ClipText::new(&w.root(), &c))?.0;
+            let clip = self.build(&encoder, device, kind, |w, c| ClipText::new(&w.root(), &c))?.0;
             Ok((Tokenizer::clip(tokenizer)?, clip))
         };
         let t5_classes = ["T5TokenizerFast", "T5Tokenizer"];
@@ -195,7 +217,7 @@ impl Folder {
         let t5 = match self.has("text_encoder_3") && !drop_t5 {
             true => {
                 let at = self.part("text_encoder_3", &["T5EncoderModel"])?;
-                Some(build(&at, device, kind, |w, c| T5Encoder::new(&w.root(), &c))?.0)
+                Some(self.build(&at, device, kind, |w, c| T5Encoder::new(&w.root(), &c))?.0)
             }
             false => None,
         };
@@ -203,19 +225,20 @@ impl Folder {
         text.check(config.pooled_projection_dim).with_context(|| self.path.display().to_string())?;
         Ok(text)
     }
-}
 
-/// One part: `config.json` and weights to a model.
-fn build<C: DeserializeOwned, M>(
-    at: &Path,
-    device: Device,
-    kind: Kind,
-    make: impl FnOnce(&Weights, C) -> Result<M>,
-) -> Result<(M, Weights)> {
-    let config: C = read_json(&at.join("config.json"))?;
-    let weights = Weights::load(at, device, kind)?;
-    let model = make(&weights, config).with_context(|| format!("cannot load {}", at.display()))?;
-    // Buffers that older versions wrote beside the parameters.
-    weights.expect_all_used(|n| n.ends_with("position_ids") || n == "encoder.embed_tokens.weight")?;
-    Ok((model, weights))
+    /// One part: `config.json` and weights to a model.
+    fn build<C: DeserializeOwned, M>(
+        &self,
+        at: &Path,
+        device: Device,
+        kind: Kind,
+        make: impl FnOnce(&Weights, C) -> Result<M>,
+    ) -> Result<(M, Weights)> {
+        let config: C = read_json(&at.join("config.json"))?;
+        let weights = Weights::load_variant(at, self.variant.as_deref(), device, kind)?;
+        let model = make(&weights, config).with_context(|| format!("cannot load {}", at.display()))?;
+        // Buffers that older versions wrote beside the parameters.
+        weights.expect_all_used(|n| n.ends_with("position_ids") || n == "encoder.embed_tokens.weight")?;
+        Ok((model, weights))
+    }
 }

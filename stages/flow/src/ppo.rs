@@ -65,7 +65,8 @@ impl Ppo<'_> {
                     step.mean(&x, &field.velocity_at(&x, step.sigma, &condition), None)
                 };
                 let goal = frozen(&teacher);
-                let mean = step.mean(&x, &student.velocity_at(&x, step.sigma, &condition), None);
+                let trained = student.seen_at(&x, step.sigma, &condition, school.canvas.recompute);
+                let mean = step.mean(&x, &trained.velocity, None);
                 let (old, noise) = (seen.means[j].narrow(0, at, count), seen.noises[j].narrow(0, at, count));
                 let apart = divergence(&mean, &goal, step.std);
                 let advantage = if config.detach { -apart.detach() } else { -&apart };
@@ -74,7 +75,7 @@ impl Ppo<'_> {
                     let base = frozen(&school.base());
                     by_sample += divergence(&mean, &base, step.std) * config.anchor;
                 }
-                (by_sample.sum(Kind::Float) * (scale / school.lessons.len() as f64)).backward();
+                trained.backward(&(by_sample.sum(Kind::Float) * (scale / school.lessons.len() as f64)));
                 sum += apart.sum(Kind::Float).double_value(&[]) * scale;
             }
         }

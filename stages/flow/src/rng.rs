@@ -28,9 +28,15 @@ const fn mix(seed: u64) -> u64 {
 
 /// Standard normal noise of `shape`, f32, on `device`.
 pub fn normal(shape: &[i64], seed: u64, device: Device) -> Tensor {
+    normal_in(Kind::Float, shape, seed, device)
+}
+
+/// What PyTorch draws in another kind, as f32: `torch.randn(shape, generator=.., dtype=kind)` on the CPU. The numbers of
+/// two kinds have nothing in common.
+pub fn normal_in(kind: Kind, shape: &[i64], seed: u64, device: Device) -> Tensor {
     let _alone = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
     tch::manual_seed(seed.cast_signed());
-    Tensor::randn(shape, (Kind::Float, Device::Cpu)).to_device(device)
+    Tensor::randn(shape, (kind, Device::Cpu)).to_kind(Kind::Float).to_device(device)
 }
 
 /// A small generator for choices on the host: which prompts, which times.

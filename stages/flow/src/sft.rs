@@ -47,9 +47,10 @@ impl Sft<'_> {
                 let (x0, t, noise) = (cut(x0), cut(&t), cut(&noise));
                 let level = t.view([-1, 1, 1, 1]);
                 let xt = (1.0 - &level) * &x0 + &level * &noise;
-                let v = school.student().velocity(&xt, &t, &class.condition.narrow(at, count));
-                let loss = per_sample(&(v - (noise - x0)).square()).sum(Kind::Float) * scale;
-                (&loss * (1.0 / school.lessons.len() as f64)).backward();
+                let condition = class.condition.narrow(at, count);
+                let trained = school.student().seen(&xt, &t, &condition, school.canvas.recompute);
+                let loss = per_sample(&(&trained.velocity - (noise - x0)).square()).sum(Kind::Float) * scale;
+                trained.backward(&(&loss * (1.0 / school.lessons.len() as f64)));
                 sum += loss.double_value(&[]);
             }
         }

@@ -49,6 +49,9 @@ pub struct Canvas {
     pub device: Device,
     /// Largest batch of one forward. It bounds memory and changes nothing else.
     pub micro: i64,
+    /// Whether gradients compute the network's inside once more instead of keeping it. It saves memory and changes
+    /// nothing else.
+    pub recompute: bool,
 }
 
 impl Canvas {

@@ -222,8 +222,12 @@ impl Lesson {
             }
         }
         let words: Vec<&str> = prompts.iter().map(|p| p.text.as_str()).collect();
-        let tokens = text.tokens(&words, MAX_SEQUENCE_LENGTH).context("tokenising the captions")?;
-        Ok(Self { latents: Tensor::cat(&latents, 0), tokens, empty: text.tokens(&[""], MAX_SEQUENCE_LENGTH)? })
+        let tokens = text.tokens(&words, text.t5_length(MAX_SEQUENCE_LENGTH)).context("tokenising the captions")?;
+        Ok(Self {
+            latents: Tensor::cat(&latents, 0),
+            tokens,
+            empty: text.tokens(&[""], text.t5_length(MAX_SEQUENCE_LENGTH))?,
+        })
     }
 }
 

@@ -4,8 +4,10 @@ mod attention;
 mod block;
 mod config;
 mod embed;
+mod tape;
 
 pub use config::MmditConfig;
+pub use tape::Tape;
 
 use crate::init::Init;
 use crate::lora::Lora;
@@ -114,18 +116,37 @@ impl Mmdit {
         pooled: &Tensor,
         lora: Option<&Lora>,
     ) -> Tensor {
-        let (size, p, kind) = (latent.size(), self.config.patch_size, self.kind());
-        let (b, h, w) = (size[0], size[2] / p, size[3] / p);
-        let mut x = self.pos_embed.forward(&latent.to_kind(kind).contiguous(), h, w);
-        // Every use of the conditioning is behind the same activation.
-        let cond = self.time_text_embed.forward(timestep, &pooled.to_kind(kind), lora).silu();
-        let mut text = Some(self.context_embedder.forward(&context.to_kind(kind), lora));
+        let (mut x, text, cond) = self.enter(latent, timestep, context, pooled, lora);
+        let mut text = Some(text);
         for block in &self.blocks {
             let Some(t) = text else { break };
             (x, text) = block.forward(x, t, &cond, lora);
         }
-        let m = self.norm_out.parts(&cond, lora);
-        let y = self.proj_out.forward(&modulate(&self.plain.forward(&x), &m[1], &m[0]), lora);
+        self.leave(&x, &cond, latent, lora)
+    }
+
+    /// What enters the first block: image tokens `[B, N, D]`, text tokens `[B, L, D]`, activated conditioning `[B, D]`.
+    fn enter(
+        &self,
+        latent: &Tensor,
+        timestep: &Tensor,
+        context: &Tensor,
+        pooled: &Tensor,
+        lora: Option<&Lora>,
+    ) -> (Tensor, Tensor, Tensor) {
+        let (size, p, kind) = (latent.size(), self.config.patch_size, self.kind());
+        let x = self.pos_embed.forward(&latent.to_kind(kind).contiguous(), size[2] / p, size[3] / p);
+        // Every use of the conditioning is behind the same activation.
+        let cond = self.time_text_embed.forward(timestep, &pooled.to_kind(kind), lora).silu();
+        (x, self.context_embedder.forward(&context.to_kind(kind), lora), cond)
+    }
+
+    /// The velocity, of the kind and shape of `latent`, from the image tokens that the last block gives.
+    fn leave(&self, x: &Tensor, cond: &Tensor, latent: &Tensor, lora: Option<&Lora>) -> Tensor {
+        let (size, p) = (latent.size(), self.config.patch_size);
+        let (b, h, w) = (size[0], size[2] / p, size[3] / p);
+        let m = self.norm_out.parts(cond, lora);
+        let y = self.proj_out.forward(&modulate(&self.plain.forward(x), &m[1], &m[0]), lora);
         let y = y.view([b, h, w, p, p, self.config.channels_out()]).permute([0, 5, 1, 3, 2, 4]);
         y.reshape([b, self.config.channels_out(), h * p, w * p]).to_kind(latent.kind())
     }

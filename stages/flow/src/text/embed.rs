@@ -120,29 +120,29 @@ impl TextEncoders {
         tokenizer.max_length().unwrap_or(clip.config().max_position_embeddings as usize)
     }
 
-    /// The length of the T5 part for a wanted one: never above the tokenizer's `model_max_length`.
+    /// The length of the T5 part for a wanted one: never above the tokenizer's `model_max_length`. diffusers itself takes
+    /// what it is given.
     pub fn t5_length(&self, wanted: usize) -> usize {
         self.t5_tokenizer.as_ref().and_then(Tokenizer::max_length).map_or(wanted, |max| max.min(wanted))
     }
 
-    /// Tokenises prompts. `max_sequence_length` is that of the T5 part alone ([`MAX_SEQUENCE_LENGTH`] by default).
-    pub fn tokens<S: AsRef<str>>(&self, prompts: &[S], max_sequence_length: usize) -> Result<Tokens> {
+    /// Tokenises prompts. `t5_length` is that of the T5 part alone, with or without its encoder.
+    pub fn tokens<S: AsRef<str>>(&self, prompts: &[S], t5_length: usize) -> Result<Tokens> {
         let clip = |which: usize| -> Result<Tensor> {
             let (tokenizer, clip) = &self.clip[which];
             let ids = tokenizer.ids(prompts, self.clip_length())?;
             in_vocabulary(&ids, clip.config().vocab_size, "CLIP")?;
             Ok(ids)
         };
-        let length = self.t5_length(max_sequence_length);
         let t5 = match (&self.t5, &self.t5_tokenizer) {
             (Some(t5), Some(tokenizer)) => {
-                let ids = tokenizer.ids(prompts, length)?;
+                let ids = tokenizer.ids(prompts, t5_length)?;
                 in_vocabulary(&ids, t5.config().vocab_size, "T5")?;
                 Some(ids)
             }
             _ => None,
         };
-        Ok(Tokens { clip: [clip(0)?, clip(1)?], t5, t5_length: length as i64 })
+        Ok(Tokens { clip: [clip(0)?, clip(1)?], t5, t5_length: t5_length as i64 })
     }
 
     /// Encodes tokens in one batch, with gradients where the caller has them on.
@@ -163,9 +163,9 @@ impl TextEncoders {
     }
 
     /// Embeds prompts, without gradients, in the encoders' kind.
-    pub fn embed<S: AsRef<str>>(&self, prompts: &[S], max_sequence_length: usize) -> Result<Embedded> {
+    pub fn embed<S: AsRef<str>>(&self, prompts: &[S], t5_length: usize) -> Result<Embedded> {
         let _guard = tch::no_grad_guard();
-        self.encode(&self.tokens(prompts, max_sequence_length)?)
+        self.encode(&self.tokens(prompts, t5_length)?)
     }
 }
 

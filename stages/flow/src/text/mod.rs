@@ -2,5 +2,6 @@
 
 pub mod clip;
 pub mod embed;
+mod spiece;
 pub mod t5;
 pub mod tokenizer;

@@ -1,5 +1,6 @@
 //! Prompts to ids, exactly as transformers' `CLIPTokenizer` and `T5TokenizerFast` do for the diffusers pipeline.
 
+use super::spiece;
 use crate::config::read_json;
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};
@@ -26,16 +27,18 @@ impl Tokenizer {
         Tokenizer::new(inner, &settings, CLIP_END, folder)
     }
 
-    /// A T5 unigram tokenizer from `tokenizer.json`.
+    /// A T5 unigram tokenizer: `tokenizer.json`, or `spiece.model` alone.
     pub fn t5(folder: impl AsRef<Path>) -> Result<Tokenizer> {
         let folder = folder.as_ref();
-        let json = folder.join("tokenizer.json");
-        ensure!(
-            json.exists(),
-            "{}: no tokenizer.json here; a folder with spiece.model alone must be converted by transformers first",
-            folder.display()
-        );
-        Tokenizer::new(from_file(&json)?, &Settings::read(folder)?, "<pad>", folder)
+        let (json, pieces) = (folder.join("tokenizer.json"), folder.join("spiece.model"));
+        let settings = Settings::read(folder)?;
+        let inner = if json.exists() {
+            from_file(&json)?
+        } else {
+            ensure!(pieces.exists(), "{}: neither tokenizer.json nor spiece.model here", folder.display());
+            spiece::read(&pieces, settings.extra_ids())?
+        };
+        Tokenizer::new(inner, &settings, "<pad>", folder)
     }
 
     fn new(mut inner: tokenizers::Tokenizer, settings: &Settings, pad: &str, folder: &Path) -> Result<Tokenizer> {
@@ -93,6 +96,9 @@ const CLIP_END: &str = "<|endoftext|>";
 /// Lengths from here on mean "none": transformers writes 1e30 for a tokenizer without a limit.
 const UNLIMITED: f64 = 1e9;
 
+/// More sentinels than any vocabulary has; what a damaged file says must not fill the memory.
+const MOST_SENTINELS: usize = 10_000;
+
 /// `tokenizer_config.json` over `special_tokens_map.json`; either may be absent.
 struct Settings {
     config: Value,
@@ -119,6 +125,12 @@ impl Settings {
         (1.0..UNLIMITED).contains(&n).then_some(n as usize)
     }
 
+    /// The number of T5's sentinels, 100 unless the folder says otherwise.
+    fn extra_ids(&self) -> usize {
+        let listed = self.config.get("extra_ids").and_then(Value::as_u64);
+        listed.and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= MOST_SENTINELS).unwrap_or(100)
+    }
+
     /// The tokens that are cut out of a prompt whole: those listed with their flags, then the named ones.
     fn added(&self, vocab: &HashMap<String, u32>) -> Vec<Value> {
         let mut added: BTreeMap<u32, Value> = BTreeMap::new();
@@ -143,7 +155,12 @@ impl Settings {
     }
 }
 
-fn added_token(id: u32, content: &str, [single_word, lstrip, rstrip, normalized, special]: [bool; 5]) -> Value {
+/// An added token as the `tokenizers` crate reads it.
+pub(super) fn added_token(
+    id: u32,
+    content: &str,
+    [single_word, lstrip, rstrip, normalized, special]: [bool; 5],
+) -> Value {
     json!({"id": id, "content": content, "single_word": single_word, "lstrip": lstrip, "rstrip": rstrip,
         "normalized": normalized, "special": special})
 }

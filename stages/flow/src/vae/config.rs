@@ -26,6 +26,9 @@ pub struct VaeConfig {
     pub latent_channels: i64,
     /// Groups of the norms.
     pub norm_num_groups: i64,
+    /// Side of the pictures of training, in pixels; longer ones are decoded in tiles of it where that is asked for.
+    #[serde(deserialize_with = "side")]
+    pub sample_size: i64,
     /// What a latent is multiplied by on its way to the transformer.
     pub scaling_factor: f64,
     /// What is taken off a latent before that.
@@ -54,6 +57,7 @@ impl Default for VaeConfig {
             act_fn: "silu".into(),
             latent_channels: 4,
             norm_num_groups: 32,
+            sample_size: 32,
             scaling_factor: 0.18215,
             shift_factor: None,
             use_quant_conv: true,
@@ -99,6 +103,7 @@ impl VaeConfig {
             ("latent_channels", self.latent_channels),
             ("layers_per_block", self.layers_per_block),
             ("norm_num_groups", g),
+            ("sample_size", self.sample_size),
         ] {
             supported(WHAT, key, value, value > 0, "1 or more")?;
         }
@@ -106,4 +111,17 @@ impl VaeConfig {
         let widths = format!("{:?}", self.block_out_channels);
         supported(WHAT, "block_out_channels", widths, divisible, &format!("multiples of norm_num_groups = {g}"))
     }
+}
+
+/// A side, or height and width of which the first counts, as upstream.
+fn side<'de, D: serde::Deserializer<'de>>(from: D) -> Result<i64, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Side {
+        One(i64),
+        Two([i64; 2]),
+    }
+    Ok(match Side::deserialize(from)? {
+        Side::One(side) | Side::Two([side, _]) => side,
+    })
 }

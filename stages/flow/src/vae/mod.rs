@@ -2,6 +2,7 @@
 
 mod block;
 mod config;
+mod tile;
 
 pub use config::VaeConfig;
 

@@ -6,6 +6,7 @@ Made with torch 2.11.0, diffusers 0.42.1, transformers 5.23.0, peft 0.21.0, on t
 """
 import json
 import math
+import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -216,6 +217,25 @@ def vae_fixture(vae):
     save("vae_small", picture=picture, mean=posterior.mean, logvar=posterior.logvar, decoded=small.decode(posterior.mean).sample)
 
 
+def tiles_fixture():
+    """`enable_tiling`: the small VAE of one level, whose tiles are 32 latents wide."""
+    vae = AutoencoderKL.from_pretrained(HERE / "vae_small").eval()
+    z = rand(46, 1, 2, 45, 37)
+    whole = vae.decode(z).sample
+    vae.enable_tiling()
+    save("vae_tiled", z=z, whole=whole, tiled=vae.decode(z).sample)
+
+
+def long_fixture(pipe):
+    """T5 at the lengths that the pipeline pads to, with a prompt, its end and padding."""
+    out = {}
+    for length in (128, 256):
+        ids = torch.randint(3, pipe.text_encoder_3.config.vocab_size, (1, length), generator=torch.Generator().manual_seed(length))
+        ids[0, length // 2], ids[0, length // 2 + 1 :] = 1, 0
+        out |= {f"ids.{length}": ids, f"out.{length}": pipe.text_encoder_3(ids)[0]}
+    save("text_long", **out)
+
+
 def text_fixture(pipe):
     out = {}
     for n, enc in ((1, pipe.text_encoder), (2, pipe.text_encoder_2)):
@@ -245,8 +265,9 @@ def prompt_fixture(pipe):
 
 
 def published():
-    """A hash of the ids of the published vocabularies on published prompts, where they lie beside the checkout."""
-    shared = HERE.parents[4] / "shared"
+    """A hash of the ids of the published vocabularies on published prompts, where they lie beside the checkout or where
+    OPDFLOW_PUBLISHED says."""
+    shared = Path(os.environ.get("OPDFLOW_PUBLISHED") or HERE.parents[4] / "shared")
     if not (shared / "tokenizers").is_dir() or not (shared / "prompts").is_dir():
         print("published vocabularies: not beside the checkout, left as they are")
         return
@@ -254,6 +275,8 @@ def published():
     for name in ("ocr_test.txt", "drawbench.txt", "pickapic_sfw_test.txt"):
         text = open(shared / "prompts" / name, encoding="utf-8", newline="").read()
         prompts += [line for line in text.split("\n") if line]
+    with open(shared / "prompts/geneval_test.jsonl", encoding="utf-8") as lines:
+        prompts += [json.loads(line)["prompt"] for line in lines if line.strip()]
     for name, tok, length in (("clip", CLIPTokenizer.from_pretrained(shared / "tokenizers/clip"), 77),
                               ("t5", T5TokenizerFast.from_pretrained(shared / "tokenizers/t5"), 256)):
         hashed = 0xCBF29CE484222325
@@ -303,7 +326,9 @@ def main():
         path.write_bytes(data)
     with torch.no_grad():
         vae_fixture(pipe.vae)
+        tiles_fixture()
         text_fixture(pipe)
+        long_fixture(pipe)
         prompt_fixture(pipe)
         end_to_end(pipe)
     published()

@@ -29,6 +29,9 @@ pub const MERGED: i64 = 4;
 
 pub struct Rig {
     pub model: Mmdit,
+    /// The base's weights.
+    #[allow(dead_code, reason = "one of the two test programs rounds them")]
+    pub tensors: Vec<(String, Tensor)>,
     pub empty: Embedded,
     pub canvas: Canvas,
 }
@@ -60,8 +63,8 @@ impl Rig {
                 no_grad(|| drop(t.shallow_clone().g_mul_scalar_(8.0)));
             }
         }
-        let canvas = Canvas { shape: [4, 4, 4], shift: 3.0, device: CPU, micro: 100 };
-        Self { model, empty: embedded(1, 99), canvas }
+        let canvas = Canvas { shape: [4, 4, 4], shift: 3.0, device: CPU, micro: 100, recompute: false };
+        Self { model, tensors: weights.tensors(), empty: embedded(1, 99), canvas }
     }
 
     pub fn prompts(&self, count: i64, seed: u64) -> Embedded {

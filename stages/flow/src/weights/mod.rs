@@ -1,16 +1,17 @@
 //! A named set of tensors: read from safetensors files, or freshly made from a seed.
 //!
 //! A model asks for its tensors through a [`Scope`] by the names that the diffusers or transformers checkpoint uses, so
-//! loading needs no rename table. Files are read lazily, one tensor at a time, so the peak is one tensor above the model.
+//! loading needs no rename table. Files are read lazily, each tensor straight into its place, so the peak is one tensor above the model.
+
+mod shard;
 
 use crate::init::{self, Init};
 use anyhow::{Context, Result};
-use safetensors::tensor::{Dtype, Metadata};
+use safetensors::tensor::Dtype;
+use shard::{Shard, dtype_of, kind_of, shard_paths};
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
@@ -79,13 +80,6 @@ pub enum WeightsError {
     },
 }
 
-struct Shard {
-    path: PathBuf,
-    file: File,
-    data_start: u64,
-    header: Metadata,
-}
-
 enum Source {
     Files { what: PathBuf, shards: Vec<Shard>, home: HashMap<String, usize> },
     Fresh { seed: u64, dense: bool },
@@ -103,8 +97,13 @@ impl Weights {
     /// Opens one safetensors file, a `*.safetensors.index.json`, or a folder that holds either under one of the names
     /// that diffusers and transformers use. Float tensors are turned into `kind` as they are taken, without gradients.
     pub fn load(path: impl AsRef<Path>, device: Device, kind: Kind) -> Result<Weights> {
+        Weights::load_variant(path, None, device, kind)
+    }
+
+    /// As [`Weights::load`], from the set of this name where a folder holds several: `fp16` for `model.fp16.safetensors`.
+    pub fn load_variant(path: impl AsRef<Path>, variant: Option<&str>, device: Device, kind: Kind) -> Result<Weights> {
         let what = path.as_ref().to_path_buf();
-        let shards = shard_paths(&what)?.into_iter().map(Shard::open).collect::<Result<Vec<_>>>()?;
+        let shards = shard_paths(&what, variant)?.into_iter().map(Shard::open).collect::<Result<Vec<_>>>()?;
         let mut home = HashMap::new();
         for (i, shard) in shards.iter().enumerate() {
             for name in shard.header.tensors().into_keys() {
@@ -331,115 +330,6 @@ impl safetensors::View for Raw {
     fn data_len(&self) -> usize {
         self.bytes.len()
     }
-}
-
-impl Shard {
-    fn open(path: PathBuf) -> Result<Shard> {
-        let name = path.display().to_string();
-        let bad = |reason: String| WeightsError::Header { file: name.clone(), reason };
-        let mut file = File::open(&path).with_context(|| format!("cannot open {name}"))?;
-        let found = file.metadata()?.len();
-        let mut word = [0u8; 8];
-        file.read_exact(&mut word).map_err(|_| bad(format!("only {found} bytes long")))?;
-        let len = u64::from_le_bytes(word);
-        if len > 100_000_000 {
-            return Err(bad(format!("a header of {len} bytes is announced")).into());
-        }
-        if len > found - 8 {
-            return Err(WeightsError::Length { file: name, expected: len + 8, found }.into());
-        }
-        let mut json = vec![0u8; len as usize];
-        file.read_exact(&mut json).with_context(|| format!("cannot read {name}"))?;
-        let header: Metadata = serde_json::from_slice(&json).map_err(|e| bad(e.to_string()))?;
-        // Reading the header has checked that the tensors lie without gaps and have the bytes of their shapes.
-        let expected = (8 + len).saturating_add(header.data_len() as u64);
-        if expected != found {
-            return Err(WeightsError::Length { file: name, expected, found }.into());
-        }
-        Ok(Shard { path, file, data_start: 8 + len, header })
-    }
-
-    fn read(&self, name: &str, shape: Option<&[i64]>, device: Device, kind: Kind) -> Result<Tensor> {
-        let file = self.path.display().to_string();
-        let tensor = name.to_string();
-        let Some(info) = self.header.info(name) else {
-            let expected = shape.unwrap_or_default().to_vec();
-            return Err(WeightsError::Missing { file, tensor, expected, hint: String::new() }.into());
-        };
-        let found: Vec<i64> = info.shape.iter().map(|&d| d as i64).collect();
-        if let Some(expected) = shape.filter(|s| *s != found) {
-            return Err(WeightsError::Shape { file, tensor, found, expected: expected.to_vec() }.into());
-        }
-        let Some(own) = kind_of(info.dtype) else {
-            return Err(WeightsError::Dtype { file, tensor, found: format!("{:?}", info.dtype) }.into());
-        };
-        let (start, end) = info.data_offsets;
-        let mut bytes = vec![0u8; end - start];
-        let mut at = &self.file;
-        at.seek(SeekFrom::Start(self.data_start + start as u64))?;
-        at.read_exact(&mut bytes).with_context(|| format!("cannot read tensor `{name}` of {file}"))?;
-        let t = Tensor::f_from_data_size(&bytes, &found, own)?;
-        let t = if t.is_floating_point() { t.to_kind(kind) } else { t };
-        Ok(t.to_device(device))
-    }
-}
-
-/// The files behind `what`.
-fn shard_paths(what: &Path) -> Result<Vec<PathBuf>> {
-    if what.is_dir() {
-        for stem in ["diffusion_pytorch_model", "model"] {
-            for tail in [".safetensors", ".safetensors.index.json", ".fp16.safetensors"] {
-                let path = what.join(format!("{stem}{tail}"));
-                if path.exists() {
-                    return shard_paths(&path);
-                }
-            }
-        }
-        anyhow::bail!(
-            "{}: no weights here (looked for diffusion_pytorch_model.safetensors, model.safetensors and their .index.json)",
-            what.display()
-        );
-    }
-    if what.extension().is_none_or(|e| e != "json") {
-        return Ok(vec![what.to_path_buf()]);
-    }
-    #[derive(serde::Deserialize)]
-    struct Index {
-        weight_map: BTreeMap<String, String>,
-    }
-    let index: Index = crate::config::read_json(what)?;
-    let files: BTreeSet<_> = index.weight_map.into_values().collect();
-    let folder = what.parent().unwrap_or(Path::new("."));
-    for f in &files {
-        // An index names its neighbours; anything else would read files that the caller did not name.
-        anyhow::ensure!(
-            Path::new(f).components().count() == 1 && !f.contains(".."),
-            "{}: shard `{f}` is not a plain file name",
-            what.display()
-        );
-    }
-    Ok(files.into_iter().map(|f| folder.join(f)).collect())
-}
-
-fn kind_of(dtype: Dtype) -> Option<Kind> {
-    Some(match dtype {
-        Dtype::F64 => Kind::Double,
-        Dtype::F32 => Kind::Float,
-        Dtype::F16 => Kind::Half,
-        Dtype::BF16 => Kind::BFloat16,
-        Dtype::I64 => Kind::Int64,
-        Dtype::I32 => Kind::Int,
-        Dtype::I16 => Kind::Int16,
-        Dtype::I8 => Kind::Int8,
-        Dtype::U8 => Kind::Uint8,
-        Dtype::BOOL => Kind::Bool,
-        _ => return None,
-    })
-}
-
-fn dtype_of(kind: Kind) -> Option<Dtype> {
-    use Dtype::*;
-    [F64, F32, F16, BF16, I64, I32, I16, I8, U8, BOOL].into_iter().find(|d| kind_of(*d) == Some(kind))
 }
 
 /// A hint for a missing name: one that ends alike, which is what a forgotten prefix looks like.

@@ -1,0 +1,233 @@
+//! One safetensors file, read tensor by tensor, and the files that a folder of weights consists of.
+
+use super::WeightsError;
+use anyhow::{Context as _, Result, bail, ensure};
+use safetensors::tensor::{Dtype, Metadata};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
+use tch::{Device, Kind, Tensor};
+
+/// An open file whose header was read.
+pub(super) struct Shard {
+    pub(super) path: PathBuf,
+    file: File,
+    data_start: u64,
+    pub(super) header: Metadata,
+}
+
+impl Shard {
+    /// Reads the header and holds it against the file's length.
+    pub(super) fn open(path: PathBuf) -> Result<Shard> {
+        let name = path.display().to_string();
+        let bad = |reason: String| WeightsError::Header { file: name.clone(), reason };
+        let mut file = File::open(&path).with_context(|| format!("cannot open {name}"))?;
+        let found = file.metadata()?.len();
+        let mut word = [0u8; 8];
+        file.read_exact(&mut word).map_err(|_| bad(format!("only {found} bytes long")))?;
+        let len = u64::from_le_bytes(word);
+        if len > 100_000_000 {
+            return Err(bad(format!("a header of {len} bytes is announced")).into());
+        }
+        if len > found - 8 {
+            return Err(WeightsError::Length { file: name, expected: len + 8, found }.into());
+        }
+        let mut json = vec![0u8; len as usize];
+        file.read_exact(&mut json).with_context(|| format!("cannot read {name}"))?;
+        let header: Metadata = serde_json::from_slice(&json).map_err(|e| bad(e.to_string()))?;
+        // Reading the header has checked that the tensors lie without gaps and have the bytes of their shapes.
+        let expected = (8 + len).saturating_add(header.data_len() as u64);
+        if expected != found {
+            return Err(WeightsError::Length { file: name, expected, found }.into());
+        }
+        Ok(Shard { path, file, data_start: 8 + len, header })
+    }
+
+    /// One tensor, on `device`; floats as `kind`. `shape` is what it must have.
+    pub(super) fn read(&self, name: &str, shape: Option<&[i64]>, device: Device, kind: Kind) -> Result<Tensor> {
+        let file = self.path.display().to_string();
+        let tensor = name.to_string();
+        let Some(info) = self.header.info(name) else {
+            let expected = shape.unwrap_or_default().to_vec();
+            return Err(WeightsError::Missing { file, tensor, expected, hint: String::new() }.into());
+        };
+        let found: Vec<i64> = info.shape.iter().map(|&d| d as i64).collect();
+        if let Some(expected) = shape.filter(|s| *s != found) {
+            return Err(WeightsError::Shape { file, tensor, found, expected: expected.to_vec() }.into());
+        }
+        let Some(own) = kind_of(info.dtype) else {
+            return Err(WeightsError::Dtype { file, tensor, found: format!("{:?}", info.dtype) }.into());
+        };
+        let (start, end) = info.data_offsets;
+        let mut t = Tensor::f_empty(&found, (own, Device::Cpu))?;
+        let read = self.fill(&mut t, end - start, self.data_start + start as u64);
+        read.with_context(|| format!("cannot read tensor `{name}` of {file}"))?;
+        // To the device as the file has it: a half is half the way.
+        let t = t.to_device(device);
+        Ok(if t.is_floating_point() { t.to_kind(kind) } else { t })
+    }
+
+    /// Reads `length` bytes at `offset` straight into the storage of `t`, which has just that many: no copy on the way.
+    fn fill(&self, t: &mut Tensor, length: usize, offset: u64) -> io::Result<()> {
+        let start = t.data_ptr().cast::<u8>();
+        let mut done = 0;
+        while done < length {
+            let at = i64::try_from(offset + done as u64).map_err(io::Error::other)?;
+            // SAFETY: `t` is contiguous, on the CPU, and of `length` bytes by its shape and kind, as the header's
+            // check has it; `done` is less. Raw, because the storage is not initialised and no slice may show it.
+            let n = unsafe { libc::pread(self.file.as_raw_fd(), start.add(done).cast(), length - done, at) };
+            match usize::try_from(n) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(n) => done += n,
+                Err(_) => {
+                    let error = io::Error::last_os_error();
+                    if error.kind() != io::ErrorKind::Interrupted {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The names under which diffusers and transformers keep weights.
+const STEMS: [&str; 2] = ["diffusion_pytorch_model", "model"];
+
+/// The files behind `what`: a file, an index, or a folder. In a folder `variant` chooses among several sets
+/// (`model.fp16.safetensors`); where a part comes without it, the plain set is meant, as in diffusers.
+pub(super) fn shard_paths(what: &Path, variant: Option<&str>) -> Result<Vec<PathBuf>> {
+    if what.is_dir() {
+        return shard_paths(&set_in(what, variant)?, None);
+    }
+    if what.extension().is_none_or(|e| e != "json") {
+        return Ok(vec![what.to_path_buf()]);
+    }
+    #[derive(serde::Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let index: Index = crate::config::read_json(what)?;
+    let files: BTreeSet<_> = index.weight_map.into_values().collect();
+    let folder = what.parent().unwrap_or(Path::new("."));
+    for f in &files {
+        // An index names its neighbours; anything else would read files that the caller did not name.
+        ensure!(
+            Path::new(f).components().count() == 1 && !f.contains(".."),
+            "{}: shard `{f}` is not a plain file name",
+            what.display()
+        );
+    }
+    Ok(files.into_iter().map(|f| folder.join(f)).collect())
+}
+
+/// The file or index of the one set of weights in a folder that is meant.
+fn set_in(folder: &Path, variant: Option<&str>) -> Result<PathBuf> {
+    let mut sets: BTreeMap<String, PathBuf> = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let name = entry?.file_name();
+        if let Some(found) = name.to_str().and_then(variant_of) {
+            // Where both are there the whole file is taken: it needs no index.
+            let index = sets.get(found).is_some_and(|p| p.extension().is_some_and(|e| e == "json"));
+            if index || !sets.contains_key(found) {
+                sets.insert(found.to_owned(), folder.join(&name));
+            }
+        }
+    }
+    let others: Vec<&str> = sets.keys().map(String::as_str).filter(|v| !v.is_empty()).collect();
+    let wanted = match (variant, &others[..]) {
+        (Some(v), _) if sets.contains_key(v) => v,
+        _ if sets.contains_key("") => "",
+        (None, [one]) => one,
+        (_, []) => bail!(
+            "{}: no weights here (looked for diffusion_pytorch_model.safetensors, model.safetensors and their .index.json)",
+            folder.display()
+        ),
+        (Some(v), _) => {
+            bail!("{}: no weights of variant `{v}` here, there are {}", folder.display(), others.join(", "))
+        }
+        (None, _) => {
+            bail!("{}: weights of several variants here, name one of {}", folder.display(), others.join(", "))
+        }
+    };
+    Ok(sets[wanted].clone())
+}
+
+/// The variant of a set of weights by the name of its file or index, empty for the plain one; nothing for a shard or
+/// any other file.
+fn variant_of(name: &str) -> Option<&str> {
+    let rest = STEMS.iter().find_map(|stem| name.strip_prefix(stem)?.strip_prefix('.'))?;
+    if let Some(rest) = rest.strip_prefix("safetensors.index.") {
+        return if rest == "json" { Some("") } else { rest.strip_suffix(".json") };
+    }
+    let variant = if rest == "safetensors" { "" } else { rest.strip_suffix(".safetensors")? };
+    let shard = variant.rsplit_once("-of-").is_some_and(|(_, n)| n.bytes().all(|b| b.is_ascii_digit()));
+    (!shard).then_some(variant)
+}
+
+/// The kind of a dtype that is read here.
+pub(super) fn kind_of(dtype: Dtype) -> Option<Kind> {
+    Some(match dtype {
+        Dtype::F64 => Kind::Double,
+        Dtype::F32 => Kind::Float,
+        Dtype::F16 => Kind::Half,
+        Dtype::BF16 => Kind::BFloat16,
+        Dtype::I64 => Kind::Int64,
+        Dtype::I32 => Kind::Int,
+        Dtype::I16 => Kind::Int16,
+        Dtype::I8 => Kind::Int8,
+        Dtype::U8 => Kind::Uint8,
+        Dtype::BOOL => Kind::Bool,
+        _ => return None,
+    })
+}
+
+/// The dtype of a kind that is written here.
+pub(super) fn dtype_of(kind: Kind) -> Option<Dtype> {
+    use Dtype::*;
+    [F64, F32, F16, BF16, I64, I32, I16, I8, U8, BOOL].into_iter().find(|d| kind_of(*d) == Some(kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{set_in, variant_of};
+
+    #[test]
+    fn names_of_sets() {
+        for (name, variant) in [
+            ("model.safetensors", Some("")),
+            ("diffusion_pytorch_model.fp16.safetensors", Some("fp16")),
+            ("model.safetensors.index.json", Some("")),
+            ("model.safetensors.index.fp16.json", Some("fp16")),
+            ("model-00001-of-00002.safetensors", None),
+            ("model.fp16-00001-of-00002.safetensors", None),
+            ("modelling.safetensors", None),
+            ("config.json", None),
+        ] {
+            assert_eq!(variant_of(name), variant, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_set_that_is_meant() {
+        let dir = tempfile::tempdir().unwrap();
+        let set = |variant| match set_in(dir.path(), variant) {
+            Ok(path) => path.file_name().unwrap().to_str().unwrap().to_owned(),
+            Err(e) => e.to_string(),
+        };
+        assert!(set(None).contains("no weights here"));
+        for name in ["model.bf16.safetensors", "model.safetensors.index.fp16.json"] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        assert!(set(None).contains("several variants here, name one of bf16, fp16"), "{}", set(None));
+        assert!(set(Some("x")).contains("no weights of variant `x` here, there are bf16, fp16"), "{}", set(Some("x")));
+        assert_eq!(set(Some("fp16")), "model.safetensors.index.fp16.json");
+        std::fs::write(dir.path().join("model.safetensors"), "").unwrap();
+        assert_eq!(
+            [set(None), set(Some("x")), set(Some("bf16"))],
+            ["model.safetensors", "model.safetensors", "model.bf16.safetensors"]
+        );
+    }
+}
