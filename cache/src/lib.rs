@@ -43,7 +43,7 @@ pub use lease::{Holder, Lease};
 pub use lock::StoreLock;
 pub use object::{Object, ObjectKind};
 pub use store::{STORE_FORMAT, Store};
-pub use tree::TreeEntry;
+pub use tree::{TreeEntry, tree_digest};
 pub use usage::{Share, Usage};
 pub use verify::{Damage, VerifyReport};
 pub use warning::Warning;

@@ -42,6 +42,13 @@ impl Store {
     }
 }
 
+/// The digest that a folder of these files has in a store, whatever their order here.
+#[must_use]
+pub fn tree_digest(mut entries: Vec<TreeEntry>) -> Digest {
+    entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    Digest::of(&encode(&entries))
+}
+
 /// The bytes that the listing's digest is taken of. `entries` must be sorted by path.
 pub(crate) fn encode(entries: &[TreeEntry]) -> Vec<u8> {
     let mut bytes = HEAD.to_vec();

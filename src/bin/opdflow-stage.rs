@@ -1,7 +1,7 @@
-//! The program of one stage's process: the concrete stages, and libtorch with them. `opdflow` starts it.
+//! The program of one stage's process, or of a tool's: the concrete stages, and libtorch with them. `opdflow` starts it.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    opdflow::cli::stage_main(&opdflow_stages::workers())
+    opdflow::cli::stage_main(&opdflow_stages::workers(), &opdflow_stages::tools())
 }

@@ -31,7 +31,7 @@ pub struct Global {
     /// Set a variable of the recipe, as in `--set iters=5`
     #[arg(long = "set", global = true, value_name = "NAME=VALUE", value_parser = assignment)]
     pub set: Vec<(String, String)>,
-    /// Set the recipe's seed; stages that set their own keep it
+    /// Set the recipe's seed; stages that set their own keep it. Of `generate`: the first picture's [default: 0]
     #[arg(long, global = true, value_name = "N")]
     pub seed: Option<u64>,
 }
@@ -41,6 +41,8 @@ pub struct Global {
 pub enum Command {
     /// Run what a recipe asks for and the store does not have
     Run(Run),
+    /// Make pictures of prompts with a model and, if you have one, an adapter; no recipe, no store
+    Generate(Generate),
     /// Look for mistakes in a recipe
     Check(Check),
     /// Show what would run, and what the store already has
@@ -106,6 +108,88 @@ pub struct Run {
     /// Where runs are recorded
     #[arg(long, value_name = "DIR", default_value = ".opdflow")]
     pub run_dir: PathBuf,
+}
+
+/// Arguments of `generate`.
+#[derive(Clone, Debug, Args)]
+pub struct Generate {
+    /// The model: a folder in diffusers' layout (Stable Diffusion 3), or `bundled:mini`
+    #[arg(long, value_name = "FOLDER")]
+    pub base: String,
+    /// A prompt; may be given again
+    #[arg(long, value_name = "TEXT")]
+    pub prompt: Vec<String>,
+    /// A file of prompts: one a line, or JSON objects with `prompt` or `text`
+    #[arg(long, value_name = "FILE")]
+    pub prompts: Option<PathBuf>,
+    /// The folder for the pictures, and a sheet of them if there are several
+    #[arg(short, long, value_name = "FOLDER")]
+    pub output: PathBuf,
+    /// Replace pictures that are there
+    #[arg(long)]
+    pub overwrite: bool,
+    /// An adapter: a peft folder, or one file as diffusers saves it
+    #[arg(long, value_name = "PATH")]
+    pub lora: Option<PathBuf>,
+    /// How strong the adapter is; 0 is not at all
+    #[arg(long, value_name = "X", default_value_t = 1.0, requires = "lora", allow_negative_numbers = true, value_parser = number)]
+    pub lora_scale: f64,
+    /// What the pictures should not show
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub negative: String,
+    /// Pictures of each prompt, with seeds one after the other
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
+    pub count: usize,
+    /// Denoising steps
+    #[arg(long, value_name = "N", default_value_t = 40, value_parser = at_least_one)]
+    pub steps: usize,
+    /// Guidance scale; 1 is none, and makes two pictures in the time of one
+    #[arg(long, value_name = "X", default_value_t = 4.5, allow_negative_numbers = true, value_parser = number)]
+    pub guidance: f64,
+    /// Width and height in pixels [default: the model's own]
+    #[arg(long, value_name = "N")]
+    pub size: Option<i64>,
+    /// Width in pixels, instead of `--size`
+    #[arg(long, value_name = "N")]
+    pub width: Option<i64>,
+    /// Height in pixels, instead of `--size`
+    #[arg(long, value_name = "N")]
+    pub height: Option<i64>,
+    /// Tokens that the T5 encoder sees of a prompt [default: 256, or what its tokenizer says if that is less]
+    #[arg(long, value_name = "N", value_parser = t5_length)]
+    pub max_sequence_length: Option<usize>,
+    /// Leave the T5 encoder out: at full size it takes twice the memory of the transformer
+    #[arg(long)]
+    pub no_t5: bool,
+    /// Number format of transformer and text encoders
+    #[arg(long, value_enum, default_value_t = Dtype::F32)]
+    pub dtype: Dtype,
+    /// Take this of several sets of weights, as in `model.fp16.safetensors`
+    #[arg(long, value_name = "NAME")]
+    pub variant: Option<String>,
+    /// Decode large pictures in overlapping tiles, to save memory
+    #[arg(long)]
+    pub vae_tiling: bool,
+    /// Pictures that are made together; more is faster and takes more memory
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
+    pub batch: usize,
+    /// Threads [default: the machine's]
+    #[arg(short = 'j', long, value_name = "N", value_parser = at_least_one)]
+    pub threads: Option<usize>,
+    /// `cpu`, or `cuda:N` [default: the first GPU if there is one]
+    #[arg(long, value_name = "NAME", value_parser = device)]
+    pub device: Option<String>,
+}
+
+/// Number formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Dtype {
+    /// 32 bits.
+    F32,
+    /// 16 bits, with the range of 32.
+    Bf16,
+    /// 16 bits.
+    F16,
 }
 
 /// Arguments of `check`.
@@ -314,6 +398,26 @@ fn seconds(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(n) if n >= 0.0 && f64::is_finite(n) => Ok(n),
         _ => Err("expected seconds, from 0, which is a checkpoint after each step".into()),
+    }
+}
+
+fn number(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|x| f64::is_finite(*x)).ok_or_else(|| "expected a number".into())
+}
+
+fn t5_length(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if (1..=512).contains(&n) => Ok(n),
+        _ => Err("expected a whole number from 1 to 512".into()),
+    }
+}
+
+fn device(text: &str) -> Result<String, String> {
+    match text.strip_prefix("cuda").map(|rest| rest.strip_prefix(':').map(str::parse::<u8>)) {
+        Some(None) if text == "cuda" => Ok("cuda:0".into()),
+        Some(Some(Ok(_))) => Ok(text.into()),
+        None if text == "cpu" => Ok(text.into()),
+        _ => Err("expected `cpu`, `cuda` or `cuda:N`".into()),
     }
 }
 

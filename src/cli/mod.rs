@@ -5,6 +5,7 @@ mod check;
 mod du;
 mod explain;
 mod gc;
+mod generate;
 mod get;
 mod graph;
 mod help;
@@ -247,6 +248,7 @@ pub fn main(registry: Registry, workers: Workers, mut facts: NumericFacts) -> Ex
 fn command(session: &Session, command: &args::Command) -> Result<Exit, Failure> {
     match command {
         args::Command::Run(args) => run::run(session, args),
+        args::Command::Generate(args) => generate::run(session, args),
         args::Command::Check(args) => check::run(session, args),
         args::Command::Plan(args) => plan::run(session, args),
         args::Command::Explain(args) => explain::run(session, args),

@@ -1,24 +1,49 @@
-//! `opdflow-stage __stage JOB`: the process of one stage. Started by the scheduler, not by people.
+//! `opdflow-stage __stage JOB`, the process of one stage, and `__tool NAME`, that of a tool. Started by `opdflow`, not by people.
 
 use anyhow::{Context as _, Result};
-use opdflow_stage::{Event, EventSink, FaultClass, Job, StopFlag, Worker, Workers, run_job};
+use opdflow_stage::{Event, EventSink, FaultClass, Job, StopFlag, Tool, Worker, Workers, run_job, run_tool};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// The whole of a program that only runs stages: `__stage JOB` in, exit code out.
+/// The whole of the program that runs stages and tools: `__stage JOB`, or `__tool NAME` with an order on the standard
+/// input; exit code out.
 #[must_use]
-pub fn stage_main(workers: &Workers) -> ExitCode {
+pub fn stage_main(workers: &Workers, tools: &[Box<dyn Tool>]) -> ExitCode {
     let mut args = std::env::args_os().skip(1);
-    match (args.next(), args.next(), args.next()) {
-        (Some(word), Some(job), None) if word == "__stage" => {
-            ExitCode::from(u8::try_from(run(Path::new(&job), workers)).unwrap_or(70))
-        }
+    let code = match (args.next(), args.next(), args.next()) {
+        (Some(word), Some(job), None) if word == "__stage" => run(Path::new(&job), workers),
+        (Some(word), Some(name), None) if word == TOOL => run_named(&name.to_string_lossy(), tools),
         _ => {
             let _ = writeln!(std::io::stderr(), "opdflow runs this program for each stage; run `opdflow help` instead");
-            ExitCode::from(2)
+            2
+        }
+    };
+    ExitCode::from(u8::try_from(code).unwrap_or(70))
+}
+
+/// The word before a tool's name.
+pub(super) const TOOL: &str = "__tool";
+
+/// Runs a tool. A signal is the wish to stop.
+fn run_named(name: &str, tools: &[Box<dyn Tool>]) -> i32 {
+    let ready = || -> Result<(&dyn Tool, serde_json::Value, EventSink, StopFlag)> {
+        let tool = tools.iter().find(|t| t.name() == name);
+        let tool = tool.with_context(|| format!("there is no tool `{name}`: both programs must be from one build"))?;
+        let order = serde_json::from_reader(std::io::stdin()).context("cannot read the order")?;
+        let stop = StopFlag::default();
+        for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+            signal_hook::flag::register(signal, stop.cell()).context("cannot listen to signals")?;
+        }
+        Ok((tool.as_ref(), order, EventSink::lines(own_stdout()?), stop))
+    };
+    match ready() {
+        Ok((tool, order, events, stop)) => run_tool(tool, &order, &events, &stop),
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "opdflow {TOOL}: {error:#}");
+            FaultClass::Bug.exit_code()
         }
     }
 }

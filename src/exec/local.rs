@@ -78,13 +78,13 @@ fn this_program() -> PathBuf {
 /// A program's file, held open: replaced since (a rebuild during a long run), it is still reached through the link
 /// in `/proc`.
 #[derive(Debug)]
-struct Program {
+pub(super) struct Program {
     path: PathBuf,
     file: File,
 }
 
 impl Program {
-    fn beside_this_one() -> Result<Self, String> {
+    pub(super) fn beside_this_one() -> Result<Self, String> {
         let here = std::env::current_exe().map_err(|e| format!("cannot find the file of this program: {e}"))?;
         let path = here.with_file_name(STAGE_PROGRAM);
         // Enough to start it, and all that a file needs to allow.
@@ -97,7 +97,7 @@ impl Program {
         }
     }
 
-    fn place(&self) -> PathBuf {
+    pub(super) fn place(&self) -> PathBuf {
         let same = match (self.path.metadata(), self.file.metadata()) {
             (Ok(there), Ok(ours)) => (there.dev(), there.ino()) == (ours.dev(), ours.ino()),
             _ => false,
@@ -143,7 +143,7 @@ fn forward(stage: usize, stdout: ChildStdout, inbox: &Sender<Message>) {
 
 /// Waits for the child. Its number is withdrawn before the system may give it to another process, so that a signal
 /// never hits a stranger.
-fn reap(mut child: Child, alive: &Mutex<Option<u32>>) -> End {
+pub(super) fn reap(mut child: Child, alive: &Mutex<Option<u32>>) -> End {
     wait_without_reaping(child.id());
     let mut id = alive.lock().unwrap_or_else(PoisonError::into_inner);
     *id = None;
@@ -170,9 +170,11 @@ fn wait_without_reaping(id: u32) {
     }
 }
 
-struct LocalProcess {
-    id: u32,
-    alive: Arc<Mutex<Option<u32>>>,
+/// A child that leads a process group of its own.
+pub(super) struct LocalProcess {
+    pub(super) id: u32,
+    /// Its number, until it is reaped.
+    pub(super) alive: Arc<Mutex<Option<u32>>>,
 }
 
 impl LocalProcess {

@@ -1,8 +1,10 @@
 //! Where the processes of stages run.
 
 mod local;
+mod tool;
 
 pub use local::Local;
+pub use tool::run_tool;
 
 use anyhow::Result;
 use opdflow_stage::{Event, Job};

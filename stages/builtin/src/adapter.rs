@@ -70,6 +70,12 @@ pub fn save(lora: &Lora, values: &[Tensor], base: Digest, folder: &Path) -> Resu
     std::fs::write(folder.join(ORIGIN), origin).with_context(|| format!("writing {}", folder.join(ORIGIN).display()))
 }
 
+/// The base that an adapter was trained on, where a file beside it says so.
+pub fn trained_on(folder: &Path) -> Option<Digest> {
+    let text = std::fs::read_to_string(folder.join(ORIGIN)).ok()?;
+    Some(serde_json::from_str::<Origin>(&text).ok()?.base)
+}
+
 /// Reads an adapter for the model in `studio`.
 ///
 /// # Errors

@@ -12,6 +12,8 @@
 //! | `gradient_variance.rs` | `gradient_variance` | mean and spread of the gradients of two objectives |
 //! | `evaluate.rs` | `evaluate` | scores and pictures on held-out prompts |
 //! | `table/` | `table` | the paper's table of them, and a picture grid |
+//!
+//! `generate/` is no stage: it makes pictures for `opdflow generate`, outside of recipes and store.
 
 mod adapter;
 mod alarm;
@@ -20,6 +22,7 @@ mod bundle;
 mod device;
 mod distill;
 mod evaluate;
+mod generate;
 mod gradient_variance;
 mod grid;
 mod learn;
@@ -38,7 +41,7 @@ mod studio;
 mod table;
 mod train_teacher;
 
-use opdflow_stage::{Registry, StageSet, Workers};
+use opdflow_stage::{Registry, StageSet, Tool, Workers};
 
 /// The one list of this crate's stages.
 fn all<S: StageSet>(set: S) -> S {
@@ -66,6 +69,12 @@ pub fn registry() -> Registry {
 #[must_use]
 pub fn workers() -> Workers {
     all(Workers::new())
+}
+
+/// What the program of the stages can do beside them.
+#[must_use]
+pub fn tools() -> Vec<Box<dyn Tool>> {
+    vec![Box::new(generate::Generate)]
 }
 
 #[cfg(test)]

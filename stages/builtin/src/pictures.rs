@@ -39,6 +39,28 @@ pub fn write_png(path: &Path, picture: &Picture) -> Result<()> {
     std::fs::write(path, bytes.into_inner()).with_context(|| format!("writing {}", path.display()))
 }
 
+/// Writes a PNG with texts that viewers and libraries show (`Image.text` of Pillow): keyword and words. What was at
+/// `path` is replaced at once or not at all.
+///
+/// # Errors
+/// The disk is full.
+pub fn write_png_with(path: &Path, picture: &Picture, texts: &[(&str, String)]) -> Result<()> {
+    ensure!(picture.is_whole(), "a picture of the wrong length");
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, picture.width as u32, picture.height as u32);
+    encoder.set_color(png::ColorType::Rgb);
+    for (keyword, words) in texts {
+        // International text: prompts are of any language. It cannot hold a zero byte.
+        encoder.add_itxt_chunk((*keyword).to_owned(), words.replace('\0', ""))?;
+    }
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(&picture.rgb)?;
+    writer.finish()?;
+    let part = path.with_extension("png.part");
+    std::fs::write(&part, bytes).with_context(|| format!("writing {}", part.display()))?;
+    std::fs::rename(&part, path).with_context(|| format!("writing {}", path.display()))
+}
+
 /// Reads a PNG.
 ///
 /// # Errors
@@ -68,5 +90,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         write_png(&folder.path().join("p"), &picture).unwrap();
         assert_eq!(read_png(&folder.path().join("p")).unwrap(), picture);
+        let path = folder.path().join("q.png");
+        write_png_with(&path, &picture, &[("prompt", "\u{4f60}\u{597d}".to_owned())]).unwrap();
+        assert_eq!(read_png(&path).unwrap(), picture);
+        let read = png::Decoder::new(std::io::BufReader::new(std::fs::File::open(&path).unwrap())).read_info().unwrap();
+        let text = &read.info().utf8_text[0];
+        assert_eq!((text.keyword.as_str(), text.get_text().unwrap().as_str()), ("prompt", "\u{4f60}\u{597d}"));
     }
 }

@@ -136,13 +136,7 @@ fn attempt(worker: &dyn Worker, job: &Job, events: &EventSink, stop: &StopFlag) 
     let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker.run(&job.params, &mut context)));
     match run {
         Ok(result) => result?,
-        Err(panic) => {
-            let text = panic
-                .downcast_ref::<String>()
-                .cloned()
-                .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
-            anyhow::bail!("the stage panicked: {}", text.unwrap_or_else(|| "no message".into()));
-        }
+        Err(panic) => anyhow::bail!("the stage panicked: {}", words_of(panic.as_ref())),
     }
     let Finished { folder, seconds, lease } = context.finish()?;
     let mut outputs = BTreeMap::new();
@@ -172,4 +166,11 @@ fn attempt(worker: &dyn Worker, job: &Job, events: &EventSink, stop: &StopFlag) 
     store.clear_work(&lease)?;
     events.send(&Event::Published { seconds, found: false });
     Ok(Outcome::Published { found: false })
+}
+
+/// What a panic said.
+pub(crate) fn words_of(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+    text.unwrap_or_else(|| "no message".into())
 }

@@ -7,6 +7,7 @@
 //! - [`Job`] is one stage ready to run, as the scheduler hands it to the child process; [`run_job`] is that process;
 //!   [`StageContext`] is what it gives to the stage: inputs, outputs, checkpoints, metrics, the wish to stop.
 //! - [`Event`] is what the child says to the scheduler, a JSON line each.
+//! - [`Tool`] is work outside of recipes that needs the same libraries: `opdflow generate`.
 //!
 //! Nothing here knows tensors, recipes or YAML.
 
@@ -20,6 +21,7 @@ mod kind;
 pub mod port;
 mod registry;
 mod stop;
+mod tool;
 
 pub use context::StageContext;
 pub use event::{Event, EventSink};
@@ -30,6 +32,7 @@ pub use opdflow_cache as cache;
 pub use port::{Arity, Input, Output};
 pub use registry::{Registry, StageSet, Workers};
 pub use stop::StopFlag;
+pub use tool::{GenerateOrder, Tool, read_order, run_tool};
 
 /// Adds the kinds of stage that only tests use, in a build that has them (feature `fake`, which the tests of this
 /// workspace turn on); in any other build it adds nothing.

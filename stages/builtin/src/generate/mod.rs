@@ -1,0 +1,249 @@
+//! `opdflow generate`: pictures of prompts, without recipe and store, as diffusers' `StableDiffusion3Pipeline` makes them.
+
+mod origin;
+
+use crate::precision::Precision;
+use crate::{bundle, device, grid, pictures};
+use anyhow::{Context as _, Result};
+use opdflow_flow::field::{Field, Guidance};
+use opdflow_flow::lora::Lora;
+use opdflow_flow::mmdit::{Mmdit, MmditConfig};
+use opdflow_flow::pipeline::{Folder, Options};
+use opdflow_flow::rng::normal_in;
+use opdflow_flow::text::embed::{Embedded, MAX_SEQUENCE_LENGTH};
+use opdflow_flow::vae::{Vae, VaeConfig};
+use opdflow_flow::{Schedule, Solver};
+use opdflow_stage::{Event, EventSink, Fault, GenerateOrder, StopFlag, Tool, read_order};
+use opdflow_world::Picture;
+use origin::Origin;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use tch::{Device, Kind, Tensor};
+
+/// The tool.
+pub struct Generate;
+
+impl Tool for Generate {
+    fn name(&self) -> &'static str {
+        "generate"
+    }
+
+    fn run(&self, order: &Value, events: &EventSink, stop: &StopFlag) -> Result<()> {
+        let order: GenerateOrder = read_order(order)?;
+        let say = |text: &str| events.send(&Event::Said { text: text.to_owned() });
+        // The miniature lies in the program; it is loaded from files like any other model.
+        let placed = tempfile::tempdir().context("making a temporary folder")?;
+        let base = base(&order.base, placed.path())?;
+        let folder = Folder::open(&base).map_err(user)?.with_variant(order.variant.clone());
+        let (transformer, vae) = folder.configs().map_err(user)?;
+        let schedule = Schedule::new(order.steps, folder.scheduler().map_err(user)?.shift);
+        let size = Size::of(&order, &transformer, &vae)?;
+        let kind = kind(&order.dtype)?;
+        let device = device::open(&order.device, order.threads)?;
+        // Gigabytes to read; meanwhile the encoders load and work.
+        let origin = Origin::look(&order, &base);
+
+        events.send(&Event::Progress { step: 0, total: 0, note: "reading the prompts".into() });
+        let options = Options { device, kind, drop_t5: order.no_t5 };
+        let (prompts, negative) = embed(&folder, &order, options, stop)?;
+        events.send(&Event::Progress { step: 0, total: 0, note: "loading the model".into() });
+        let (model, _) = folder.transformer(device, kind).map_err(user)?;
+        let lora = lora(&order, &model, device)?;
+        let vae = folder.vae(device).map_err(user)?;
+        let origin = origin.found()?;
+        origin.doubt(order.lora.as_deref()).iter().for_each(|text| say(text));
+
+        let scale = if order.guidance > 1.0 { order.guidance } else { 1.0 };
+        let room = Room {
+            field: Field { model: &model, lora: lora.as_ref(), guidance: Guidance { scale, empty: &negative } },
+            vae: &vae,
+            schedule,
+            size,
+            kind,
+            tiling: order.vae_tiling,
+            stop,
+        };
+        let total = order.pictures.len();
+        let mut small = Vec::with_capacity(total);
+        for first in (0..total).step_by(order.batch.max(1)) {
+            let places: Vec<usize> = (first..total.min(first + order.batch.max(1))).collect();
+            let condition = prompts.rows(&places.iter().map(|i| (i / order.count) as i64).collect::<Vec<_>>());
+            let seeds: Vec<u64> = places.iter().map(|i| order.seed.wrapping_add((i % order.count) as u64)).collect();
+            let steps = (total.div_ceil(order.batch.max(1)) * order.steps) as u64;
+            let before = (first / order.batch.max(1) * order.steps) as u64;
+            let note = format!("picture {} of {total}", first + 1);
+            let latents = room.sample(&condition.to(device, kind), &seeds, |step| {
+                events.send(&Event::Progress { step: before + step, total: steps, note: note.clone() });
+            })?;
+            for (row, (&i, &seed)) in places.iter().zip(&seeds).enumerate() {
+                let picture = room.develop(&latents.narrow(0, row as i64, 1))?;
+                let texts = origin.texts(&order, &order.prompts[i / order.count], seed, &size);
+                pictures::write_png_with(&order.pictures[i], &picture, &texts)?;
+                small.push(grid::thumbnail(&picture, THUMBNAIL));
+            }
+        }
+        if let Some(path) = &order.sheet {
+            let sheet = grid::sheet(&grid::rows(small, order.count), 1).context("a sheet without pictures")?;
+            pictures::write_png(path, &sheet)?;
+        }
+        Ok(())
+    }
+}
+
+/// Longest side of a picture on the sheet.
+const THUMBNAIL: usize = 256;
+
+/// Whatever the model's files are to blame for.
+fn user(error: anyhow::Error) -> anyhow::Error {
+    Fault::user(format!("{error:#}")).into()
+}
+
+/// The folder of the base.
+fn base(source: &str, room: &Path) -> Result<PathBuf> {
+    if let Some(bundle) = bundle::named(source) {
+        bundle.place(room, |_| true)?;
+        return Ok(room.to_owned());
+    }
+    if let Some(name) = source.strip_prefix("bundled:") {
+        return Err(Fault::user(format!("nothing is bundled as `{name}`")).help("there is `bundled:mini`").into());
+    }
+    let folder = PathBuf::from(source);
+    if folder.is_dir() {
+        return Ok(folder);
+    }
+    let found = if folder.exists() { "is a file" } else { "is not there" };
+    let help = "`--base` takes a folder in diffusers' layout, with model_index.json, or `bundled:mini`";
+    Err(Fault::user(format!("the base {source} {found}")).help(help).into())
+}
+
+/// The number format of this name.
+fn kind(name: &str) -> Result<Kind> {
+    let known: Result<Precision, _> = serde_json::from_value(name.into());
+    let fault = |_| Fault::user(format!("there is no number format `{name}`")).help("there are f32, bf16, f16");
+    Ok(known.map_err(fault)?.kind())
+}
+
+/// Sides of picture and latent.
+#[derive(Clone, Copy)]
+struct Size {
+    width: i64,
+    height: i64,
+    latent: [i64; 3],
+}
+
+impl Size {
+    /// The size asked for, held against the model before any weights are read.
+    fn of(order: &GenerateOrder, transformer: &MmditConfig, vae: &VaeConfig) -> Result<Size> {
+        let (factor, patch) = (vae.factor(), transformer.patch_size);
+        let own = transformer.sample_size * factor;
+        let (width, height) = (order.width.unwrap_or(own), order.height.unwrap_or(own));
+        let unit = factor * patch;
+        for (name, side) in [("width", width), ("height", height)] {
+            if side < unit || side % unit != 0 {
+                let near = ((side + unit / 2) / unit * unit).max(unit);
+                let fault = Fault::user(format!("the {name} is {side}, expected a multiple of {unit}"));
+                let why = format!("a token of this model is {unit} pixels wide and high; {near} is near");
+                return Err(fault.help(why).into());
+            }
+            if let Some(most) = transformer.pos_embed_max_size.map(|max| max * unit).filter(|most| side > *most) {
+                let fault = Fault::user(format!("the {name} is {side}, this model's positions end at {most}"));
+                return Err(fault.help(format!("ask for {most} or less")).into());
+            }
+        }
+        Ok(Size { width, height, latent: [transformer.in_channels, height / factor, width / factor] })
+    }
+}
+
+/// All prompts and the negative one, encoded and on the CPU. The encoders are gone afterwards: at full size they are
+/// larger than the transformer.
+fn embed(folder: &Folder, order: &GenerateOrder, options: Options, stop: &StopFlag) -> Result<(Embedded, Embedded)> {
+    let text = folder.text(options).map_err(user)?;
+    let length = order.max_sequence_length.unwrap_or_else(|| text.t5_length(MAX_SEQUENCE_LENGTH));
+    let one = |prompt: &str| -> Result<Embedded> {
+        anyhow::ensure!(!stop.raised(), "stopped");
+        Ok(text.embed(&[prompt], length).map_err(user)?.to(Device::Cpu, options.kind))
+    };
+    let prompts = order.prompts.iter().map(|p| one(p)).collect::<Result<Vec<_>>>()?;
+    let negative = one(&order.negative)?.to(options.device, options.kind);
+    Ok((Embedded::cat(&prompts.iter().collect::<Vec<_>>()), negative))
+}
+
+fn lora(order: &GenerateOrder, model: &Mmdit, device: Device) -> Result<Option<Lora>> {
+    let Some(path) = &order.lora else { return Ok(None) };
+    let read = Lora::load(path, &model.linears(), device);
+    let lora = read.map_err(|e| Fault::user(format!("the adapter: {e:#}")))?;
+    Ok(Some(lora.scaled(order.lora_scale)))
+}
+
+/// What turns noise into pictures.
+struct Room<'a> {
+    field: Field<'a>,
+    vae: &'a Vae,
+    schedule: Schedule,
+    size: Size,
+    kind: Kind,
+    tiling: bool,
+    stop: &'a StopFlag,
+}
+
+impl Room<'_> {
+    /// Latents `[B, C, h, w]` of a batch of prompts, each from the noise of its own seed, which is diffusers' own.
+    fn sample(&self, condition: &Embedded, seeds: &[u64], watch: impl Fn(u64)) -> Result<Tensor> {
+        let _off = tch::no_grad_guard();
+        let device = condition.pooled.device();
+        let [c, h, w] = self.size.latent;
+        let noise: Vec<Tensor> = seeds.iter().map(|s| normal_in(self.kind, &[1, c, h, w], *s, device)).collect();
+        let mut x = Tensor::cat(&noise, 0);
+        for j in 0..self.schedule.steps() {
+            watch(j as u64);
+            anyhow::ensure!(!self.stop.raised(), "stopped");
+            let step = Solver::default().step(&self.schedule, j);
+            let v = self.field.velocity_at(&x, step.sigma, condition);
+            x = step.mean(&x, &v, None);
+        }
+        watch(self.schedule.steps() as u64);
+        if !bool::try_from(x.isfinite().all()).unwrap_or(false) {
+            let fault = Fault::not_finite("the latent is not finite");
+            let help = if self.kind == Kind::Half { "use `--dtype bf16` or `f32`" } else { "lower the guidance" };
+            return Err(fault.help(help).into());
+        }
+        Ok(x)
+    }
+
+    /// One latent, `[1, C, h, w]`, as a picture.
+    fn develop(&self, latent: &Tensor) -> Result<Picture> {
+        let _off = tch::no_grad_guard();
+        let z = self.vae.unscale(latent);
+        let decoded = if self.tiling { self.vae.decode_tiled(&z) } else { self.vae.decode(&z) };
+        pictures::from_tensor(&decoded).pop().context("a decoder without a picture")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_held_against_the_model() {
+        let (transformer, vae) =
+            (MmditConfig::default(), VaeConfig { block_out_channels: vec![8; 4], ..VaeConfig::default() });
+        let order = |width, height| GenerateOrder { width, height, ..serde_json::from_str(ORDER).unwrap() };
+        let size = |w, h| match Size::of(&order(w, h), &transformer, &vae) {
+            Ok(size) => format!("{}x{} {:?}", size.width, size.height, size.latent),
+            Err(e) => e.to_string(),
+        };
+        assert_eq!(size(None, None), "1024x1024 [16, 128, 128]");
+        assert_eq!(size(Some(64), Some(1536)), "64x1536 [16, 192, 8]");
+        assert!(
+            size(Some(100), None).contains("the width is 100, expected a multiple of 16")
+                && size(Some(100), None).contains("96 is near")
+        );
+        assert!(size(None, Some(1552)).contains("the height is 1552, this model's positions end at 1536"));
+        assert!(size(Some(0), None).contains("16 is near") && size(Some(-16), None).contains("expected a multiple"));
+    }
+
+    const ORDER: &str = r#"{"base": "x", "variant": null, "lora": null, "lora_scale": 1.0, "prompts": ["a"], "negative": "",
+        "seed": 0, "count": 1, "steps": 1, "guidance": 1.0, "width": null, "height": null, "max_sequence_length": null,
+        "no_t5": false, "dtype": "f32", "vae_tiling": false, "batch": 1, "threads": 1, "device": "cpu", "pictures": ["x"],
+        "sheet": null}"#;
+}

@@ -1,0 +1,102 @@
+//! Work outside of recipes: no store, no key, no checkpoint. Its files go where the user said.
+//!
+//! A tool runs in the process that has the libraries for it, like a stage does; the command that the user gave starts
+//! that process, hands it an order as JSON, and shows its events.
+
+use crate::{Event, EventSink, Fault, FaultClass, StopFlag};
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::path::PathBuf;
+
+/// What `opdflow generate` asks for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GenerateOrder {
+    /// A model folder in diffusers' layout, or `bundled:mini`.
+    pub base: String,
+    /// Which of several sets of weights, as in `model.fp16.safetensors`.
+    pub variant: Option<String>,
+    /// An adapter: a peft folder, or a single file in diffusers' or peft's form.
+    pub lora: Option<PathBuf>,
+    /// What the adapter's output is multiplied by, beside its own alpha / rank.
+    pub lora_scale: f64,
+    /// The prompts, at least one.
+    pub prompts: Vec<String>,
+    /// What guidance leads away from.
+    pub negative: String,
+    /// Seed of a prompt's first picture; the following ones have the following numbers.
+    pub seed: u64,
+    /// Pictures of each prompt.
+    pub count: usize,
+    /// Denoising steps, at least 1.
+    pub steps: usize,
+    /// Guidance scale; 1 or less is none.
+    pub guidance: f64,
+    /// Pixels; the model's own size if absent.
+    pub width: Option<i64>,
+    /// Pixels; the model's own size if absent.
+    pub height: Option<i64>,
+    /// Tokens of the T5 part; up to 256, as its tokenizer allows, if absent.
+    pub max_sequence_length: Option<usize>,
+    /// Whether the T5 encoder is left out.
+    pub no_t5: bool,
+    /// `f32`, `bf16` or `f16`.
+    pub dtype: String,
+    /// Whether large pictures are decoded in overlapping tiles.
+    pub vae_tiling: bool,
+    /// Pictures that are denoised together.
+    pub batch: usize,
+    /// Threads.
+    pub threads: usize,
+    /// `cpu` or `cuda:N`.
+    pub device: String,
+    /// Where each picture goes, prompt by prompt: as many as prompts times count.
+    pub pictures: Vec<PathBuf>,
+    /// Where all of them go on one sheet, if they should.
+    pub sheet: Option<PathBuf>,
+}
+
+/// A tool, by name.
+pub trait Tool: Send + Sync {
+    /// Its name after `__tool`.
+    fn name(&self) -> &'static str;
+
+    /// Does what `order` says. Polls `stop` and reports through `events`.
+    ///
+    /// # Errors
+    /// A [`Fault`] somewhere in the chain says whose fault it is; anything else counts as a bug.
+    fn run(&self, order: &Value, events: &EventSink, stop: &StopFlag) -> Result<()>;
+}
+
+/// Runs a tool to its end and gives the exit code: that of a stage's process. Whatever goes wrong is also an event.
+pub fn run_tool(tool: &dyn Tool, order: &Value, events: &EventSink, stop: &StopFlag) -> i32 {
+    let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| tool.run(order, events, stop)));
+    let error = match run {
+        Ok(Ok(())) => return 0,
+        Ok(Err(error)) => error,
+        Err(panic) => anyhow::anyhow!("the tool panicked: {}", crate::job::words_of(panic.as_ref())),
+    };
+    if stop.raised() {
+        events.send(&Event::Stopped { step: 0 });
+        return 75;
+    }
+    let class = Fault::class_of(&error);
+    events.send(&Event::Failed { class, message: format!("{error:#}") });
+    class.exit_code()
+}
+
+/// Reads a tool's order.
+///
+/// # Errors
+/// It is not what this build understands: the two programs are not from one build.
+pub fn read_order<T: serde::de::DeserializeOwned>(order: &Value) -> Result<T> {
+    serde_json::from_value(order.clone())
+        .map_err(|e| Fault {
+            class: FaultClass::User,
+            message: format!("an order that cannot be read: {e}"),
+            help: None,
+        })
+        .map_err(|f| f.help("`opdflow` and `opdflow-stage` must be from one build"))
+        .context("cannot start")
+}
