@@ -11,6 +11,8 @@ mod common;
 mod bad_input;
 #[path = "mini/kills.rs"]
 mod kills;
+#[path = "mini/own_files.rs"]
+mod own_files;
 #[path = "mini/space.rs"]
 mod space;
 

@@ -15,8 +15,9 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 pub(super) fn run(session: &Session, args: &args::Run) -> Result<Exit, Failure> {
     let began = Instant::now();
-    let plan = session.plan(&args.recipe)?;
+    let plan = session.survey(&args.recipe)?;
     let choice = choice(session, &plan, args)?;
+    plan.whole(&choice.stages())?;
     let wanted = choice.wanted.clone();
     let store = session.open()?;
     // As long as this lives, nobody sweeps up what this run counts on.
@@ -52,6 +53,13 @@ struct Choice {
     forced: Vec<bool>,
     keep_going: bool,
     checkpoint_seconds: f64,
+}
+
+impl Choice {
+    /// The places of the stages that are to be run.
+    fn stages(&self) -> Vec<usize> {
+        self.wanted.iter().enumerate().filter_map(|(i, wanted)| wanted.then_some(i)).collect()
+    }
 }
 
 fn choice(session: &Session, plan: &Plan, args: &args::Run) -> Result<Choice, Failure> {

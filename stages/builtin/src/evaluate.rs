@@ -7,6 +7,7 @@ use crate::studio::{Shot, Studio};
 use crate::train_teacher::{micro, one};
 use crate::{adapter, pictures, reward};
 use anyhow::{Context as _, Result};
+use opdflow_stage::cache::Memo;
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::{Asset, Description, Fault, ParamDoc, ParamFault, Resources, Stage, StageContext};
 use serde::{Deserialize, Serialize};
@@ -106,7 +107,7 @@ impl Stage for Evaluate {
         faults
     }
 
-    fn assets(&self, params: &Params, _folder: &Path) -> Result<Vec<Asset>, ParamFault> {
+    fn assets(&self, params: &Params, _folder: &Path, _memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {
         // Which sets there are is known from the inputs, not here: the recogniser counts always. It is pinned.
         let _ = params;
         Ok(reward::assets(std::iter::once(&"ocr".to_owned())))
@@ -123,6 +124,7 @@ impl Stage for Evaluate {
         let sets = names
             .iter()
             .map(|name| {
+                let records = record::read(&context.input(&format!("prompts.{name}"))?)?;
                 for wanted in params.of_set(name) {
                     if !reward::NAMES.contains(&wanted.as_str()) {
                         let fault = Fault::user(format!("no reward is named like the set of prompts `{name}`"));
@@ -130,8 +132,9 @@ impl Stage for Evaluate {
                             .help(format!("say which rewards judge it: `rewards: {{{name}: [...]}}`"))
                             .into());
                     }
+                    reward::judges(&*reward::one(&wanted)?, &records)?;
                 }
-                Ok((name.clone(), record::read(&context.input(&format!("prompts.{name}"))?)?))
+                Ok((name.clone(), records))
             })
             .collect::<Result<Vec<(String, Vec<Record>)>>>()?;
         let total: usize = sets.iter().map(|(_, r)| r.len()).sum();

@@ -3,6 +3,7 @@
 //! | file | stage kind | what it leaves |
 //! |---|---|---|
 //! | `base_model.rs` | `base_model` | a model folder in diffusers layout |
+//! | `import_lora.rs` | `import_lora` | an adapter of the user's own |
 //! | `prompts.rs` | `prompts` | training, validation and test prompts |
 //! | `pretrain/` | `pretrain_vae`, `pretrain_base` | the miniature, from nothing |
 //! | `train_teacher.rs` | `train_teacher` | an adapter per candidate step |
@@ -21,8 +22,11 @@ mod distill;
 mod evaluate;
 mod gradient_variance;
 mod grid;
+mod import_lora;
 mod learn;
 mod merge_loras;
+mod model_folder;
+mod outside;
 mod param_docs;
 mod pictures;
 mod pretrain;
@@ -41,6 +45,7 @@ use opdflow_stage::{Registry, StageSet, Workers};
 /// The one list of this crate's stages.
 fn all<S: StageSet>(set: S) -> S {
     set.with(base_model::BaseModel)
+        .with(import_lora::ImportLora)
         .with(prompts::Prompts)
         .with(pretrain::PretrainVae)
         .with(pretrain::PretrainBase)

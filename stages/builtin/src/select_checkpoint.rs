@@ -8,6 +8,7 @@ use crate::train_teacher::{micro, one};
 use crate::{adapter, bundle, reward};
 use anyhow::{Context as _, Result};
 use opdflow_flow::lora::Lora;
+use opdflow_stage::cache::Memo;
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::{Asset, Description, Fault, ParamDoc, ParamFault, Resources, Stage, StageContext};
 use serde::{Deserialize, Serialize};
@@ -122,7 +123,7 @@ impl Stage for SelectCheckpoint {
         faults
     }
 
-    fn assets(&self, params: &Params, _folder: &Path) -> Result<Vec<Asset>, ParamFault> {
+    fn assets(&self, params: &Params, _folder: &Path, _memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {
         let names: Vec<String> = params.columns().map(|c| reward_of(c).to_owned()).collect();
         Ok(reward::assets(names.iter()))
     }
@@ -195,7 +196,9 @@ impl<'a> Judge<'a> {
                     Fault::user(format!("the rule names `{name}`, but no validation prompts are connected as `{port}`"))
                         .help(format!("add `{name}` below `needs.prompts`"))
                 })?;
-                Ok((reward::one(name)?, record::read(&path)?))
+                let (reward, records) = (reward::one(name)?, record::read(&path)?);
+                reward::judges(&*reward, &records)?;
+                Ok((reward, records))
             })
             .collect::<Result<Vec<_>>>()?;
         Ok(Self { params, studio, sets })

@@ -18,7 +18,7 @@ use opdflow_flow::schedule::trained;
 use opdflow_flow::task::Task;
 use opdflow_flow::teacher::{Explorer, Sampling};
 use opdflow_flow::train::{Learner, Pace};
-use opdflow_stage::cache::Digest;
+use opdflow_stage::cache::{Digest, Memo};
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::{Asset, Description, Fault, Horizon, ParamDoc, ParamFault, Resources, Stage, StageContext};
 use serde::{Deserialize, Serialize};
@@ -208,7 +208,7 @@ impl Stage for TrainTeacher {
         faults
     }
 
-    fn assets(&self, params: &Params, _folder: &Path) -> Result<Vec<Asset>, ParamFault> {
+    fn assets(&self, params: &Params, _folder: &Path, _memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {
         Ok(reward::assets(params.reward.keys().chain(params.rewards.values().flat_map(BTreeMap::keys))))
     }
 
@@ -269,8 +269,9 @@ pub(crate) fn trainable(lora: Lora) -> Lora {
 /// The tasks in the order of their turns, one of them several times if the recipe says so.
 fn tasks<'a>(params: &Params, studio: &'a Studio, context: &StageContext) -> Result<Vec<PromptTask<'a>>> {
     let task = |name: &str, port: &str, weights: &reward::Weights| -> Result<PromptTask<'a>> {
-        let records = record::read(&context.input(port)?)?;
-        Ok(PromptTask { name: name.to_owned(), studio, records, reward: Some(reward::weighted(weights)?) })
+        let (records, wanted) = (record::read(&context.input(port)?)?, reward::weighted(weights)?);
+        reward::judges(&wanted, &records)?;
+        Ok(PromptTask { name: name.to_owned(), studio, records, reward: Some(wanted) })
     };
     let connected = context.names("tasks");
     match (context.maybe_input("prompts")?, connected.is_empty()) {

@@ -384,8 +384,12 @@ impl Shard {
     }
 }
 
-/// The files behind `what`.
-fn shard_paths(what: &Path) -> Result<Vec<PathBuf>> {
+/// The files of weights behind `what`: a file, an index of shards, or a folder that holds either. The files themselves
+/// are not looked at.
+///
+/// # Errors
+/// There are none, or an index that names files elsewhere.
+pub fn shard_paths(what: &Path) -> Result<Vec<PathBuf>> {
     if what.is_dir() {
         for stem in ["diffusion_pytorch_model", "model"] {
             for tail in [".safetensors", ".safetensors.index.json", ".fp16.safetensors"] {
