@@ -13,6 +13,8 @@ mod bad_input;
 mod kills;
 #[path = "mini/own_files.rs"]
 mod own_files;
+#[path = "mini/sd35.rs"]
+mod sd35;
 #[path = "mini/space.rs"]
 mod space;
 
