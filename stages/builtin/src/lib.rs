@@ -5,6 +5,7 @@
 //! | `base_model.rs` | `base_model` | a model folder in diffusers layout |
 //! | `import_lora.rs` | `import_lora` | an adapter of the user's own |
 //! | `prompts.rs` | `prompts` | training, validation and test prompts |
+//! | `embed.rs` | `embed` | what the text encoders make of prompts |
 //! | `pretrain/` | `pretrain_vae`, `pretrain_base` | the miniature, from nothing |
 //! | `train_teacher.rs` | `train_teacher` | an adapter per candidate step |
 //! | `select_checkpoint.rs` | `select_checkpoint` | the best of them, by a stated rule |
@@ -19,11 +20,15 @@ mod alarm;
 mod base_model;
 mod bundle;
 mod distill;
+mod embed;
+mod embeddings;
 mod evaluate;
+mod fitting;
 mod gradient_variance;
 mod grid;
 mod import_lora;
 mod learn;
+mod memory;
 mod merge_loras;
 mod model_folder;
 mod outside;
@@ -49,6 +54,7 @@ fn all<S: StageSet>(set: S) -> S {
         .with(prompts::Prompts)
         .with(pretrain::PretrainVae)
         .with(pretrain::PretrainBase)
+        .with(embed::Embed)
         .with(train_teacher::TrainTeacher)
         .with(select_checkpoint::SelectCheckpoint)
         .with(distill::Distill)

@@ -1,4 +1,4 @@
-//! What the reference says of parameters that several kinds of stage have.
+//! What the reference says of parameters and inputs that several kinds of stage have.
 
 use opdflow_stage::ParamDoc;
 
@@ -12,4 +12,6 @@ pub const PACE: ParamDoc = of("pace", "learning-rate schedule: `{warmup, hold, u
 pub const EMA: ParamDoc = of("ema", "running average of the weights: `{decay, every}`");
 pub const SIZE: ParamDoc = of("size", "side of a picture in pixels; the model's own if absent");
 pub const MICRO_BATCH: ParamDoc = of("micro_batch", "largest batch of one forward; outside the key");
+/// Of the input `embeddings`, which several kinds have too.
+pub const EMBEDDINGS: &str = "what the stage `embed` made of the prompts; with it the text encoders are not loaded";
 pub const THREADS: ParamDoc = of("threads", "threads; outside the key");

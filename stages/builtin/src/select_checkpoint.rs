@@ -1,6 +1,8 @@
 //! `select_checkpoint`: the best candidate of a run, by a stated rule.
 
-use crate::param_docs::{MICRO_BATCH, SIZE, THREADS};
+use crate::fitting::fitting;
+use crate::memory::Work;
+use crate::param_docs::{EMBEDDINGS, MICRO_BATCH, SIZE, THREADS};
 use crate::record::{self, Record};
 use crate::score::{self, Mean};
 use crate::studio::{Shot, Studio};
@@ -10,7 +12,9 @@ use anyhow::{Context as _, Result};
 use opdflow_flow::lora::Lora;
 use opdflow_stage::cache::Memo;
 use opdflow_stage::port::{Input, Output};
-use opdflow_stage::{Asset, Description, Fault, ParamDoc, ParamFault, Resources, Stage, StageContext};
+use opdflow_stage::{
+    Asset, Description, Fault, Foreseen, Memory, ParamDoc, ParamFault, Resources, Stage, StageContext,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -78,6 +82,7 @@ impl Stage for SelectCheckpoint {
                         &["prompts"],
                         "validation prompts, under the name of the reward that they are for",
                     ),
+                    Input::optional("embeddings", &["embeddings"], EMBEDDINGS),
                 ]
             },
             outputs: const {
@@ -132,7 +137,30 @@ impl Stage for SelectCheckpoint {
         Resources { cpus: params.threads, memory: 1 << 30, gpu: true }
     }
 
+    fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {
+        let Some(sizes) = Work::sizes(inputs) else { return Vec::new() };
+        let work = Work {
+            sizes: &sizes,
+            text: !inputs.contains_key("embeddings"),
+            size: params.size,
+            micro: params.micro_batch,
+            guided: params.shot.guidance != 1.0,
+        };
+        let sets = inputs.iter().filter(|(port, _)| port.starts_with("prompts."));
+        let most = sets.filter_map(|(_, count)| count.as_u64()).max().unwrap_or(0);
+        vec![work.weights(), work.sampling(params.micro_batch), work.pictures(most), Work::program()]
+    }
+
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
+        fitting(params.micro_batch, context, |micro_batch, context| {
+            Self::attempt(Params { micro_batch, ..params.clone() }, context)
+        })
+    }
+}
+
+impl SelectCheckpoint {
+    /// One attempt, with batches of `params.micro_batch`.
+    fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
         let studio = Studio::open(context, "base", params.micro_batch, params.size)?;
         let folder = context.input("candidates")?;
         let mut steps: Vec<String> = std::fs::read_dir(&folder)

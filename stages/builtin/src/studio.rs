@@ -1,5 +1,6 @@
 //! A loaded model folder with everything that makes pictures of prompts.
 
+use crate::embeddings::Embeddings;
 use crate::pictures::from_tensor;
 use crate::record::Record;
 use anyhow::{Context as _, Result};
@@ -42,13 +43,30 @@ impl Default for Shot {
 pub struct Studio {
     /// Transformer, VAE and scheduler.
     pub pipeline: Pipeline,
-    text: TextEncoders,
+    text: Text,
     /// The encoded empty prompt.
     pub empty: Embedded,
     /// Latents and device.
     pub canvas: Canvas,
     /// Digest of the model folder: adapters name the base that they belong to by it.
     pub base: Digest,
+}
+
+/// Where conditioning comes from.
+enum Text {
+    /// The text encoders themselves.
+    Encoders(TextEncoders),
+    /// What they made of the prompts before.
+    Kept(Embeddings),
+}
+
+impl Text {
+    fn embed(&self, prompts: &[&str]) -> Result<Embedded> {
+        match self {
+            Self::Encoders(encoders) => encoders.embed(prompts, MAX_SEQUENCE_LENGTH),
+            Self::Kept(embeddings) => embeddings.embed(prompts),
+        }
+    }
 }
 
 /// The device of the job, with as many threads as the job may use.
@@ -78,18 +96,28 @@ pub fn device(context: &StageContext) -> Result<Device> {
 }
 
 impl Studio {
-    /// Loads the model on input `port`. `micro` bounds the batch of one forward; `size` is the side of a picture in
+    /// Loads the model on input `port`; its text encoders too, unless an input `embeddings` is there. `micro` bounds the batch of one forward; `size` is the side of a picture in
     /// pixels, by default the model's own.
     ///
     /// # Errors
     /// The folder is incomplete or damaged; the size does not fit the model.
     pub fn open(context: &StageContext, port: &str, micro: usize, size: Option<i64>) -> Result<Self> {
         let device = device(context)?;
-        let folder = context.input(port)?;
         let base = context.object(port).context("a model on no port")?.digest;
-        let mut pipeline = Pipeline::load(&folder, Options { device, kind: Kind::Float, drop_t5: false })
-            .map_err(|e| Fault::user(format!("{e:#}")))?;
-        let text = pipeline.text.take().context("a pipeline without text encoders")?;
+        let options = Options { device, kind: Kind::Float, drop_t5: false };
+        let unfit = |e: anyhow::Error| Fault::user(format!("{e:#}"));
+        let (pipeline, text) = match context.maybe_input("embeddings")? {
+            Some(kept) => {
+                let folder = context.input_parts(port, &["model_index.json", "transformer", "vae", "scheduler"])?;
+                let pipeline = Pipeline::without_text(folder, options).map_err(unfit)?;
+                (pipeline, Text::Kept(Embeddings::open(&kept, base, device)?))
+            }
+            None => {
+                let mut pipeline = Pipeline::load(context.input(port)?, options).map_err(unfit)?;
+                let text = pipeline.text.take().context("a pipeline without text encoders")?;
+                (pipeline, Text::Encoders(text))
+            }
+        };
         let config = pipeline.transformer.config();
         let side = match size {
             Some(pixels) => {
@@ -105,16 +133,16 @@ impl Studio {
             device,
             micro: micro.max(1) as i64,
         };
-        let empty = text.embed(&[""], MAX_SEQUENCE_LENGTH)?;
+        let empty = text.embed(&[""])?;
         Ok(Self { pipeline, text, empty, canvas, base })
     }
 
     /// Encodes prompts, a row each.
     ///
     /// # Errors
-    /// A tokenizer that does not belong to its encoder.
+    /// A tokenizer that does not belong to its encoder; a prompt that was not embedded.
     pub fn embed(&self, prompts: &[&str]) -> Result<Embedded> {
-        self.text.embed(prompts, MAX_SEQUENCE_LENGTH)
+        self.text.embed(prompts)
     }
 
     /// The velocity field with an adapter (or none) and a guidance scale.

@@ -2,8 +2,10 @@
 
 use crate::adapter::{self, Shape};
 use crate::alarm::{self, Alarms, Watched};
+use crate::fitting::fitting;
 use crate::learn::{Course, learn};
-use crate::param_docs::{EMA, LORA, MICRO_BATCH, OPTIMISER, PACE, SIZE, THREADS};
+use crate::memory::Work;
+use crate::param_docs::{EMA, EMBEDDINGS, LORA, MICRO_BATCH, OPTIMISER, PACE, SIZE, THREADS};
 use crate::prompt_task::PromptTask;
 use crate::studio::Studio;
 use crate::{bundle, record, reward};
@@ -20,7 +22,9 @@ use opdflow_flow::teacher::{Explorer, Sampling};
 use opdflow_flow::train::{Learner, Pace};
 use opdflow_stage::cache::{Digest, Memo};
 use opdflow_stage::port::{Input, Output};
-use opdflow_stage::{Asset, Description, Fault, Horizon, ParamDoc, ParamFault, Resources, Stage, StageContext};
+use opdflow_stage::{
+    Asset, Description, Fault, Foreseen, Horizon, Memory, ParamDoc, ParamFault, Resources, Stage, StageContext,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -98,6 +102,7 @@ impl Stage for TrainTeacher {
                         &["lora"],
                         "an adapter to go on from, as in a cascade; a fresh one if absent",
                     ),
+                    Input::optional("embeddings", &["embeddings"], EMBEDDINGS),
                 ]
             },
             outputs: const {
@@ -220,7 +225,40 @@ impl Stage for TrainTeacher {
         Resources { cpus: params.threads, memory: 1 << 30, gpu: true }
     }
 
+    fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {
+        let Some(sizes) = Work::sizes(inputs) else { return Vec::new() };
+        let work = Work {
+            sizes: &sizes,
+            text: !inputs.contains_key("embeddings"),
+            size: params.size,
+            micro: params.micro_batch,
+            guided: params.sampling.guidance != 1.0,
+        };
+        let pictures = params.sampling.prompts * params.sampling.group;
+        // NFT keeps its old policy and no way; the others each state, mean and noise of the way.
+        let (copies, tensors) = match params.algorithm {
+            Algorithm::DiffusionNft(_) => (1, 0),
+            Algorithm::GrpoGuard(_) | Algorithm::FlowGrpo(_) => (0, 3),
+        };
+        vec![
+            work.weights(),
+            work.adapter(&params.lora, copies),
+            work.round(pictures, params.sampling.steps, tensors),
+            work.training(pictures, true),
+            Work::program(),
+        ]
+    }
+
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
+        fitting(params.micro_batch, context, |micro_batch, context| {
+            Self::attempt(Params { micro_batch, ..params.clone() }, context)
+        })
+    }
+}
+
+impl TrainTeacher {
+    /// One attempt, with batches of `params.micro_batch`.
+    fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
         let studio = Studio::open(context, "base", params.micro_batch, params.size)?;
         let seed = context.job().seed;
         let lora = match context.maybe_input("start")? {
