@@ -20,6 +20,9 @@ const FILE: &str = "outside.json";
 /// Smaller files are read each time: that is quick, and they are the ones that people edit.
 const WORTH: u64 = 1 << 20;
 
+/// Hashing this much takes a second or so.
+const LONG: u64 = 1 << 30;
+
 /// A file that changed so recently may change again within one tick of its file system's clock, unseen.
 const SETTLED: Duration = Duration::from_secs(2);
 
@@ -71,10 +74,14 @@ struct Kept {
 /// What changed since the memo was read: a digest, or that one is to be forgotten.
 type News = BTreeMap<PathBuf, Option<Known>>;
 
+/// Who hears of a file that takes a while to hash, and of its bytes.
+type Tell = Box<dyn Fn(&Path, u64) + Send + Sync>;
+
 /// The digests that are remembered in one store. Shared by the threads that hash.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Memo {
     root: Option<PathBuf>,
+    tell: Option<Tell>,
     known: Mutex<BTreeMap<PathBuf, Known>>,
     news: Mutex<News>,
 }
@@ -87,7 +94,14 @@ impl Memo {
 
     /// What the store at `root` remembers. One that is not there, or a damaged memo, remembers nothing.
     pub fn of(root: &Path) -> Memo {
-        Memo { root: Some(root.to_owned()), known: Mutex::new(read(root)), news: Mutex::default() }
+        Memo { root: Some(root.to_owned()), known: Mutex::new(read(root)), ..Memo::default() }
+    }
+
+    /// The same, but `tell` is called with each file that takes seconds to hash, before it is hashed.
+    #[must_use]
+    pub fn telling(mut self, tell: impl Fn(&Path, u64) + Send + Sync + 'static) -> Memo {
+        self.tell = Some(Box::new(tell));
+        self
     }
 
     /// The digest of a file: remembered if the file is the one that was hashed, else by reading it.
@@ -96,6 +110,9 @@ impl Memo {
         let Some(stamp) = Stamp::of(&real).filter(|s| s.size >= WORTH) else { return Digest::of_file(path) };
         if let Some(known) = lock(&self.known).get(&real).filter(|k| k.stamp == stamp) {
             return Ok(known.digest);
+        }
+        if let Some(tell) = self.tell.as_ref().filter(|_| stamp.size >= LONG) {
+            tell(path, stamp.size);
         }
         let began = SystemTime::now();
         let digest = Digest::of_file(path)?;

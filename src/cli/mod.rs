@@ -21,6 +21,7 @@ mod watch;
 
 use crate::plan::{NumericFacts, Plan};
 use crate::recipe::{self, Diagnostics, Overrides, Recipe, colour_wanted};
+use crate::render::bytes;
 use crate::runlog::{self, RunFolder};
 use crate::sched::Slots;
 use clap::Parser as _;
@@ -142,7 +143,12 @@ impl Session {
     /// # Errors
     /// The recipe has mistakes.
     pub fn survey(&self, path: &Path) -> Result<Plan, Failure> {
-        let memo = Memo::of(&self.store);
+        let silent = self.quiet || self.json;
+        let memo = Memo::of(&self.store).telling(move |path, size| {
+            if !silent {
+                let _ = writeln!(std::io::stderr(), "hashing {} ({}), once", path.display(), bytes(size));
+            }
+        });
         let plan = Plan::survey(self.recipe(path)?, self.facts.clone(), &memo);
         memo.save();
         Ok(plan)

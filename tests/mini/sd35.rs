@@ -58,6 +58,7 @@ fn the_full_recipe_runs_on_the_miniature() {
     assert_eq!(learned.len(), 4, "each learned something of its own");
     let table = std::fs::read_to_string(mini.path(".opdflow/runs/latest/outputs/table1.md")).unwrap();
     assert!(table.contains("opd student"), "{table}");
+    assert!(mini.path(".opdflow/runs/latest/vars-1.yaml").exists(), "what the recipe ran with is kept");
     let again = mini.run(&["plan", &shipped("multitask.yaml"), "--vars", &vars, "--exit-code"]).expect(0);
     assert!(again.stdout.contains("nothing to do"), "{}", again.stdout);
 }
