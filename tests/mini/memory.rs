@@ -59,6 +59,7 @@ fn again(mini: &Mini, stage: &str, micro: usize) -> Command {
 
 /// Runs the stage once more: its largest resident memory in bytes.
 fn measured(mini: &Mini, stage: &str, micro: usize) -> f64 {
+    #[expect(clippy::zombie_processes, reason = "wait4 waits for it, and tells more than `wait`")]
     let child = again(mini, stage, micro).spawn().unwrap();
     let (mut status, mut usage) = (0, std::mem::MaybeUninit::<libc::rusage>::zeroed());
     // SAFETY: the process is our own child, and both places live through the call.
@@ -77,50 +78,6 @@ fn estimated(mini: &Mini, recipe: &str, stage: &str) -> f64 {
     let lines = stages.iter().find(|s| s["stage"] == stage).unwrap()["memory"].as_array().unwrap().clone();
     assert!(lines.iter().any(|l| l["of"] == "weights"), "{lines:?}");
     lines.iter().map(|l| l["bytes"].as_f64().unwrap()).sum()
-}
-
-/// The largest address space of a stage with small batches, in bytes, as far as a look every millisecond sees it.
-fn address_space(mini: &Mini, stage: &str) -> u64 {
-    let mut child = again(mini, stage, 16).spawn().unwrap();
-    let status = format!("/proc/{}/status", child.id());
-    let mut peak = 0;
-    while child.try_wait().unwrap().is_none() {
-        let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let line = text.lines().find_map(|l| l.strip_prefix("VmPeak:"));
-        let kib = line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<u64>().ok());
-        peak = peak.max(kib.unwrap_or(0) * 1024);
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
-    assert!(peak > 0, "{stage}");
-    peak
-}
-
-/// Memory that suffices for small batches alone: the stage finds them by itself and ends as ever.
-#[test]
-fn a_stage_whose_memory_runs_out_halves_its_batch() {
-    use std::os::unix::process::CommandExt as _;
-    let mini = Mini::new();
-    mini.write("small.yaml", &recipe(16, 2.0));
-    mini.run(&["run", "small.yaml", "--until", "guard"]).expect(0);
-    let limit = address_space(&mini, "guard") + 100_000_000;
-    mini.write("large.yaml", &recipe(512, 2.0).replace("seed: 3", "seed: 4"));
-    let mut command = mini.command(&["run", "large.yaml", "--until", "guard", "--json"]);
-    command.env_remove("OPDFLOW_FAKE_STAGES").env("OMP_NUM_THREADS", "1");
-    // SAFETY: the call is safe between fork and exec.
-    unsafe {
-        command.pre_exec(move || {
-            let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit };
-            match libc::setrlimit(libc::RLIMIT_AS, &raw const limit) {
-                0 => Ok(()),
-                _ => Err(std::io::Error::last_os_error()),
-            }
-        });
-    }
-    let output = command.output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(output.status.code(), Some(0), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    let log = mini.run(&["logs", "guard"]).expect(0).stdout;
-    assert!(log.contains("memory ran out") && log.contains("`micro_batch: 256`"), "{log}");
 }
 
 /// The program itself takes most of a miniature's memory. So the batch is made large, and what it adds is compared too.
@@ -149,7 +106,7 @@ fn the_estimate_is_near_what_a_stage_takes() {
             more.1 / 1e6
         );
         for (what, factor) in [("small", factor(both[0])), ("large", factor(both[1])), ("added", factor(more))] {
-            if !(0.5..=2.0).contains(&factor) {
+            if !(0.67..=1.5).contains(&factor) {
                 far.push(format!("{stage} {what}: {factor:.2}"));
             }
         }

@@ -105,7 +105,12 @@ impl Embed {
             if context.should_stop() {
                 return Err(context.stopped(0));
             }
-            writer.push(&text.embed(chunk, MAX_SEQUENCE_LENGTH)?)?;
+            // Never one alone: a product with a single row is another kernel, whose last bit may differ.
+            let rows = match chunk {
+                [one] => text.embed(&[one, one], MAX_SEQUENCE_LENGTH)?.narrow(0, 1),
+                many => text.embed(many, MAX_SEQUENCE_LENGTH)?,
+            };
+            writer.push(&rows)?;
             done += chunk.len() as u64;
             context.progress(done, total, "prompts");
         }

@@ -133,7 +133,8 @@ impl Stage for Evaluate {
         };
         let sets = inputs.iter().filter(|(port, _)| port.starts_with("prompts."));
         let most = sets.filter_map(|(_, count)| count.as_u64()).max().unwrap_or(0);
-        vec![work.weights(), work.sampling(params.micro_batch), work.pictures(most), Work::program()]
+        let batch = if most > 0 { most as usize } else { params.micro_batch };
+        vec![work.weights(), work.sampling(batch), work.pictures(most), Work::program()]
     }
 
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {

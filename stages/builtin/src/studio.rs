@@ -55,7 +55,7 @@ pub struct Studio {
 /// Where conditioning comes from.
 enum Text {
     /// The text encoders themselves.
-    Encoders(TextEncoders),
+    Encoders(Box<TextEncoders>),
     /// What they made of the prompts before.
     Kept(Embeddings),
 }
@@ -115,7 +115,7 @@ impl Studio {
             None => {
                 let mut pipeline = Pipeline::load(context.input(port)?, options).map_err(unfit)?;
                 let text = pipeline.text.take().context("a pipeline without text encoders")?;
-                (pipeline, Text::Encoders(text))
+                (pipeline, Text::Encoders(Box::new(text)))
             }
         };
         let config = pipeline.transformer.config();
