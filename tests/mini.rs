@@ -9,8 +9,16 @@ mod common;
 
 #[path = "mini/bad_input.rs"]
 mod bad_input;
+#[path = "mini/embeddings.rs"]
+mod embeddings;
 #[path = "mini/kills.rs"]
 mod kills;
+#[path = "mini/memory.rs"]
+mod memory;
+#[path = "mini/own_files.rs"]
+mod own_files;
+#[path = "mini/sd35.rs"]
+mod sd35;
 #[path = "mini/space.rs"]
 mod space;
 

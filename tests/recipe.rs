@@ -15,7 +15,7 @@ fn read(text: &str) -> Result<Recipe, Diagnostics> {
 }
 
 fn set(name: &str, value: &str) -> Overrides {
-    Overrides { vars: [(name.to_owned(), value.to_owned())].into(), seed: None }
+    Overrides { vars: [(name.to_owned(), value.to_owned())].into(), ..Overrides::default() }
 }
 
 /// What the user sees of a recipe: its mistakes, or its warnings.
@@ -221,6 +221,58 @@ fn each_mistake_has_its_words() {
     }
 }
 
+/// A file of variables laid over a recipe, in a folder of its own.
+fn with_file(recipe: &str, vars: &str, set: Overrides) -> (tempfile::TempDir, Result<Recipe, Diagnostics>) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("small.vars.yaml");
+    std::fs::write(&path, vars).unwrap();
+    let read = read_with(recipe, &Overrides { files: vec![path], ..set });
+    (dir, read)
+}
+
+#[test]
+fn a_file_of_variables_goes_between_the_recipe_and_the_command_line() {
+    let recipe = "opdflow: 1\nname: x\nvars: {iters: 100, plain: {plain: {rate: 3}}, kept: 7}\nstages:\n  a: {uses: fake_source, with: {value: \"${kept}\"}}\n  t: {uses: fake_train, needs: {base: a.value}, with: {iterations: \"${iters}\", algorithm: \"${plain}\"}}\n";
+    let vars = "# smaller\niters: 5\nplain: {plain: {rate: 2}}\n";
+    let (_dir, read) = with_file(recipe, vars, Overrides::default());
+    let recipe_of = |read: Result<Recipe, Diagnostics>| read.unwrap_or_else(|e| panic!("{e}"));
+    let found = recipe_of(read);
+    let params = |name: &str| found.stage(name).unwrap().1.params.clone();
+    assert_eq!((params("a")["value"].clone(), params("t")["iterations"].clone()), (7.into(), 5.into()));
+    assert_eq!(params("t")["algorithm"]["plain"]["rate"].as_f64(), Some(2.0));
+    let (_dir, read) = with_file(recipe, vars, set("iters", "6"));
+    assert_eq!(recipe_of(read).stage("t").unwrap().1.params["iterations"], 6);
+}
+
+#[test]
+fn mistakes_in_a_file_of_variables_are_shown_where_they_are() {
+    let recipe =
+        "opdflow: 1\nname: x\nvars: {iters: 100}\nstages:\n  t: {uses: fake_train, with: {iterations: \"${iters}\"}}\n";
+    let shown = |vars: &str| {
+        let (dir, read) = with_file(recipe, vars, Overrides::default());
+        read.err()
+            .unwrap_or_else(|| panic!("{vars:?} was read"))
+            .render(false)
+            .replace(&format!("{}/", dir.path().display()), "")
+    };
+    for (vars, parts) in [
+        ("iters: 1\nitres: 2\n", &["E020", "`small.vars.yaml:2` sets a variable", "recipe.yaml", "`iters`"][..]),
+        ("iters: few\n", &["E042", "found the text `few`", "the value comes from `small.vars.yaml:1`"]),
+        ("iters: 1\niters: 2\n", &["E004", "small.vars.yaml:2"]),
+        ("iters: \"${n}\"\n", &["E024", "small.vars.yaml:1"]),
+        ("- iters\n", &["E012", "small.vars.yaml:1", "a map"]),
+        ("iters: [\n", &["E003", "small.vars.yaml"]),
+        ("# nothing\n", &["E027", "empty"]),
+    ] {
+        let found = shown(vars);
+        for part in parts {
+            assert!(found.contains(part), "{vars:?}: no `{part}` in\n{found}");
+        }
+    }
+    let none = read_with(recipe, &Overrides { files: vec!["no/such/file".into()], ..Overrides::default() });
+    assert!(none.err().unwrap().render(false).contains("E027"));
+}
+
 #[test]
 fn each_code_is_documented_and_shown() {
     let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/errors.md")).unwrap();
@@ -238,7 +290,7 @@ fn each_code_is_documented_and_shown() {
     assert_eq!(codes(&docs, "`"), sources, "docs/errors.md on the left, the sources on the right");
     let mut tested: BTreeSet<String> = wrongs().into_iter().map(|(code, ..)| code.to_owned()).collect();
     // The program cannot read such a file at all: tests of their own.
-    tested.extend(["E000", "E001", "E002"].map(ToOwned::to_owned));
+    tested.extend(["E000", "E001", "E002", "E027"].map(ToOwned::to_owned));
     assert_eq!(tested, sources, "tested on the left, the sources on the right");
 }
 

@@ -10,8 +10,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::StoreError;
 
-/// From this size on, [`Digest::of_file`] maps the file and hashes it on all cores.
-const MAPPED: u64 = 4 << 20;
+/// What [`Digest::of_file`] reads at once of a big file, to hash it on all cores.
+const PIECE: usize = 8 << 20;
 
 /// Bytes read at once when a file is streamed.
 pub(crate) const CHUNK: usize = 1 << 20;
@@ -45,17 +45,30 @@ impl Digest {
         &self.0
     }
 
-    /// The digest of a file's bytes. A big file is mapped and hashed on all cores, so nobody may cut it short
-    /// meanwhile: the system ends a process that reads a mapped page which is gone. Blobs are never mapped.
+    /// The digest of a file's bytes. A big file is hashed on all cores, piece by piece: read and not mapped, so that
+    /// one that is cut short meanwhile gives another digest and no signal.
     pub fn of_file(path: &Path) -> Result<Digest, StoreError> {
         let fail = |e| StoreError::io("hash", path, e);
         let mut file = File::open(path).map_err(fail)?;
-        if file.metadata().map_err(fail)?.len() < MAPPED {
+        if file.metadata().map_err(fail)?.len() < PIECE as u64 {
             return Digest::of_reader(&mut file).map(|(digest, _)| digest).map_err(fail);
         }
-        let mut hasher = blake3::Hasher::new();
-        hasher.update_mmap_rayon(path).map_err(fail)?;
-        Ok(Digest(*hasher.finalize().as_bytes()))
+        let (mut hasher, mut buffer) = (blake3::Hasher::new(), vec![0; PIECE]);
+        loop {
+            let mut full = 0;
+            while full < PIECE {
+                match file.read(&mut buffer[full..]) {
+                    Ok(0) => break,
+                    Ok(n) => full += n,
+                    Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                    Err(e) => return Err(fail(e)),
+                }
+            }
+            hasher.update_rayon(&buffer[..full]);
+            if full < PIECE {
+                return Ok(Digest(*hasher.finalize().as_bytes()));
+            }
+        }
     }
 
     /// Streams a reader to its end: the digest and the number of bytes. A read error is an error, never a signal,
@@ -154,7 +167,7 @@ mod tests {
     #[test]
     fn a_file_has_the_digest_of_its_bytes_at_every_size() {
         let dir = tempfile::tempdir().unwrap();
-        for size in [0, 1, CHUNK - 1, CHUNK + 1, MAPPED as usize, MAPPED as usize + 7] {
+        for size in [0, 1, CHUNK - 1, CHUNK + 1, PIECE, PIECE + 7, 2 * PIECE] {
             let bytes: Vec<u8> = (0..size).map(|i| (i * 31 % 251) as u8).collect();
             let path = dir.path().join("file");
             std::fs::write(&path, &bytes).unwrap();

@@ -20,6 +20,11 @@ impl Store {
     /// `dest` must not exist; it appears whole or not at all. It is the caller's own copy, writable, and not made
     /// durable: it can be placed again at any time.
     pub fn place(&self, object: &Object, dest: &Path) -> Result<(), StoreError> {
+        self.place_part(object, dest, |_| true)
+    }
+
+    /// As [`Store::place`], but of a tree only the files whose paths `keep` accepts.
+    pub fn place_part(&self, object: &Object, dest: &Path, keep: impl Fn(&str) -> bool) -> Result<(), StoreError> {
         let taken = || StoreError::Exists { path: dest.to_owned() };
         if dest.symlink_metadata().is_ok() {
             return Err(taken());
@@ -36,7 +41,7 @@ impl Store {
         let whole = beside.path().join("whole");
         match object.kind {
             ObjectKind::Blob => self.place_blob(&object.digest, object.size, &whole)?,
-            ObjectKind::Tree => self.place_tree(object, &whole)?,
+            ObjectKind::Tree => self.place_tree(object, &whole, &keep)?,
         }
         disk::rename(&whole, dest, disk::Taken::Refuse).map_err(|e| match e.kind() {
             io::ErrorKind::AlreadyExists => taken(),
@@ -44,12 +49,13 @@ impl Store {
         })
     }
 
-    fn place_tree(&self, object: &Object, dest: &Path) -> Result<(), StoreError> {
-        let entries = self.tree(&object.digest)?;
+    fn place_tree(&self, object: &Object, dest: &Path, keep: &dyn Fn(&str) -> bool) -> Result<(), StoreError> {
+        let mut entries = self.tree(&object.digest)?;
         if crate::tree::total(&entries) != Some(object.size) {
             let why = format!("the record says {} bytes, its files have another number", object.size);
             return Err(StoreError::Damaged { digest: object.digest, why, aside: None });
         }
+        entries.retain(|e| keep(&e.path));
         fs::create_dir(dest).map_err(|e| StoreError::io("create the folder", dest, e))?;
         let folders: BTreeSet<PathBuf> =
             entries.iter().filter_map(|e| dest.join(&e.path).parent().map(Path::to_owned)).collect();

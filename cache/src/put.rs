@@ -36,6 +36,23 @@ impl Store {
         }
         let mut files = Vec::new();
         walk(path, "", &mut files)?;
+        self.put_tree(files, path)
+    }
+
+    /// Stores files as a tree, each under the name that is given with it: its path in the tree, with `/`. Unlike in a
+    /// folder that is stored whole, a symbolic link stands for the file that it leads to, for each file was named by the
+    /// caller. Where the file system can, the bytes are shared copy-on-write with the files, not copied.
+    ///
+    /// What is stored is what was read: compare the tree with what you expect if the files may have changed.
+    pub fn put_files(&self, files: &[(String, PathBuf)]) -> Result<Object, StoreError> {
+        let real = |(name, path): &(String, PathBuf)| match path.canonicalize() {
+            Ok(real) => Ok((name.clone(), real)),
+            Err(e) => Err(StoreError::io("read", path, e)),
+        };
+        self.put_tree(files.iter().map(real).collect::<Result<_, _>>()?, Path::new("a list of files"))
+    }
+
+    fn put_tree(&self, mut files: Vec<(String, PathBuf)>, what: &Path) -> Result<Object, StoreError> {
         files.sort_unstable();
         let stored: Vec<(TreeEntry, PathBuf)> = files
             .into_par_iter()
@@ -47,10 +64,12 @@ impl Store {
         // One sync a shard, not one a file. The listing comes after all it lists.
         let (entries, shards): (Vec<_>, BTreeSet<_>) = stored.into_iter().unzip();
         shards.par_iter().try_for_each(|shard| disk::sync_dir(shard))?;
-        failpoint("tree-before-listing").map_err(|e| StoreError::io("write", path, e))?;
-        let size = tree::total(&entries)
-            .ok_or_else(|| StoreError::Invalid { what: path.display().to_string(), why: "it is too big".to_owned() })?;
-        let listing = self.put_bytes(&tree::encode(&entries))?;
+        failpoint("tree-before-listing").map_err(|e| StoreError::io("write", what, e))?;
+        let refuse = |why: String| StoreError::Invalid { what: what.display().to_string(), why };
+        let size = tree::total(&entries).ok_or_else(|| refuse("it is too big".to_owned()))?;
+        let listing = tree::encode(&entries);
+        tree::decode(&listing).map_err(refuse)?;
+        let listing = self.put_bytes(&listing)?;
         Ok(Object { digest: listing.digest, kind: ObjectKind::Tree, size })
     }
 

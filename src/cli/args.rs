@@ -28,6 +28,9 @@ pub struct Global {
     /// Print errors and results only
     #[arg(short, long, global = true)]
     pub quiet: bool,
+    /// Lay the variables of this file over those of the recipe; may be given again, and `--set` goes above it
+    #[arg(long = "vars", global = true, value_name = "FILE")]
+    pub vars: Vec<PathBuf>,
     /// Set a variable of the recipe, as in `--set iters=5`
     #[arg(long = "set", global = true, value_name = "NAME=VALUE", value_parser = assignment)]
     pub set: Vec<(String, String)>,

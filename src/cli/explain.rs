@@ -3,7 +3,7 @@
 use super::{Exit, Failure, Session, args};
 use crate::plan::history::{Change, fields, nearest};
 use crate::plan::{Plan, Verdict, verdicts};
-use crate::recipe::Span;
+use crate::recipe::{SetAt, Span};
 use opdflow_cache::{ActionRecord, Digest};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -140,8 +140,8 @@ fn reason(plan: &Plan, i: usize, change: Change) -> Reason {
         "params" => {
             let span = recipe.spans.param(&stage.name, &rest);
             note = match recipe.spans.variable(&stage.name, &rest) {
-                Some((name, None)) => Some(format!("`{name}` is set on the command line")),
-                Some((name, Some(span))) => Some(format!("`{name}` is set at {}", place(plan, span.start))),
+                Some((name, SetAt::Outside(from))) => Some(format!("`{name}` is set by `{from}`")),
+                Some((name, SetAt::Recipe(span))) => Some(format!("`{name}` is set at {}", place(plan, span.start))),
                 None => (span.is_none() && change.new.is_some()).then(|| "a default of the kind".to_owned()),
             };
             span

@@ -6,7 +6,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 
 pub(super) fn run(session: &Session, args: &args::Graph) -> Result<Exit, Failure> {
-    let plan = session.plan(&args.recipe)?;
+    let plan = session.survey(&args.recipe)?;
     let text = match args.format {
         _ if session.json => data(&plan),
         args::Drawing::Text => lines(&plan),

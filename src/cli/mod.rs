@@ -22,10 +22,11 @@ mod watch;
 
 use crate::plan::{NumericFacts, Plan};
 use crate::recipe::{self, Diagnostics, Overrides, Recipe, colour_wanted};
+use crate::render::bytes;
 use crate::runlog::{self, RunFolder};
 use crate::sched::Slots;
 use clap::Parser as _;
-use opdflow_cache::{Store, StoreError};
+use opdflow_cache::{Memo, Store, StoreError};
 use opdflow_stage::{Fault, FaultClass, Registry, Workers};
 pub use stage::stage_main;
 use std::io::Write as _;
@@ -59,6 +60,8 @@ pub enum Exit {
     Done,
     /// A stage failed: 1.
     StageFailed,
+    /// Files that the recipe names are not there; what could be said without them was said: 2.
+    Missing,
     /// Something in the store was damaged: 3.
     Damaged,
     /// There is work to do, and the user asked for a code that says so: 10.
@@ -78,6 +81,7 @@ impl Exit {
         match self {
             Self::Done => 0,
             Self::StageFailed => 1,
+            Self::Missing => 2,
             Self::Damaged => 3,
             Self::WorkToDo => 10,
             Self::Stopped => 75,
@@ -135,12 +139,29 @@ impl Session {
         }
         Ok(recipe)
     }
+    /// Reads a recipe and plans it. What it lacks outside the store is in the plan ([`Plan::whole`]).
+    ///
+    /// # Errors
+    /// The recipe has mistakes.
+    pub fn survey(&self, path: &Path) -> Result<Plan, Failure> {
+        let silent = self.quiet || self.json;
+        let memo = Memo::of(&self.store).telling(move |path, size| {
+            if !silent {
+                let _ = writeln!(std::io::stderr(), "hashing {} ({}), once", path.display(), bytes(size));
+            }
+        });
+        let plan = Plan::survey(self.recipe(path)?, self.facts.clone(), &memo);
+        memo.save();
+        Ok(plan)
+    }
     /// Reads a recipe and plans it.
     ///
     /// # Errors
     /// The recipe has mistakes, or names files that are not there.
     pub fn plan(&self, path: &Path) -> Result<Plan, Failure> {
-        Ok(Plan::new(self.recipe(path)?, self.facts.clone())?)
+        let plan = self.survey(path)?;
+        plan.whole(&(0..plan.stages.len()).collect::<Vec<_>>())?;
+        Ok(plan)
     }
     /// Opens the store.
     ///
@@ -236,7 +257,11 @@ pub fn main(registry: Registry, workers: Workers, mut facts: NumericFacts) -> Ex
         store: args.global.store.clone().unwrap_or_else(Store::default_root),
         json: args.global.json,
         quiet: args.global.quiet,
-        overrides: Overrides { vars: args.global.set.iter().cloned().collect(), seed: args.global.seed },
+        overrides: Overrides {
+            files: args.global.vars.clone(),
+            vars: args.global.set.iter().cloned().collect(),
+            seed: args.global.seed,
+        },
         colour: colour_wanted(),
     };
     ExitCode::from(match command(&session, &args.command) {

@@ -3,7 +3,8 @@
 use super::{Exit, Failure, Session, args};
 use crate::plan::history::History;
 use crate::plan::{Keys, Plan, Verdict, verdicts};
-use crate::render::duration;
+use crate::recipe::Diagnostics;
+use crate::render::{bytes, duration};
 use serde_json::{Value, json};
 
 /// A stage of the plan, for the table.
@@ -15,7 +16,7 @@ struct Row {
 }
 
 pub(super) fn run(session: &Session, args: &args::Plan) -> Result<Exit, Failure> {
-    let plan = session.plan(&args.recipe)?;
+    let plan = session.survey(&args.recipe)?;
     let store = session.open()?;
     let history = History::of(&store);
     let rows: Vec<Row> = verdicts(&plan, &store)
@@ -26,8 +27,19 @@ pub(super) fn run(session: &Session, args: &args::Plan) -> Result<Exit, Failure>
             Row { seconds: left(&verdict, whole), verdict, keys }
         })
         .collect();
-    let text = if session.json { as_json(&plan, &rows).to_string() } else { table(&plan, &rows) };
+    let missing = plan.whole(&(0..plan.stages.len()).collect::<Vec<_>>()).err();
+    let text = if session.json {
+        as_json(&plan, &rows, missing.as_ref()).to_string()
+    } else {
+        table(&plan, &rows) + &memory(&plan)
+    };
     session.print(text.trim_end());
+    if let Some(missing) = missing {
+        if !session.json {
+            session.note(missing.render(session.colour).trim_end());
+        }
+        return Ok(Exit::Missing);
+    }
     let nothing_to_do = rows.iter().all(|r| matches!(r.verdict, Verdict::Hit { .. }));
     Ok(if args.exit_code && !nothing_to_do { Exit::WorkToDo } else { Exit::Done })
 }
@@ -69,9 +81,35 @@ fn table(plan: &Plan, rows: &[Row]) -> String {
     out
 }
 
+/// What takes memory, for the stages of which that is known. Those that take the same share a line.
+fn memory(plan: &Plan) -> String {
+    let mut lines: Vec<(String, Vec<&str>)> = Vec::new();
+    for stage in plan.stages.iter().filter(|s| !s.memory.is_empty()) {
+        let total: u64 = stage.memory.iter().map(|m| m.bytes).sum();
+        let parts: Vec<String> = stage.memory.iter().map(|m| format!("{} {}", m.of, bytes(m.bytes))).collect();
+        let text = format!("{:>9}  {}", bytes(total), parts.join(" + "));
+        match lines.iter_mut().find(|(other, _)| *other == text) {
+            Some((_, names)) => names.push(&stage.spec.name),
+            None => lines.push((text, vec![&stage.spec.name])),
+        }
+    }
+    if lines.is_empty() {
+        return String::new();
+    }
+    let mut out = "\nmemory at the peak of one stage, about:\n".to_owned();
+    for (text, names) in lines {
+        out.push_str(&format!("{text}\n           {}\n", names.join(", ")));
+    }
+    out
+}
+
 fn summary(plan: &Plan, rows: &[Row]) -> String {
     let hits = rows.iter().filter(|r| matches!(r.verdict, Verdict::Hit { .. })).count();
     let work = rows.len() - hits;
+    let lacking = rows.iter().filter(|r| matches!(r.verdict, Verdict::Missing | Verdict::Blocked)).count();
+    if lacking > 0 {
+        return format!("{hits} of {} stages are in the store; {lacking} cannot run: files are missing", rows.len());
+    }
     if work == 0 {
         return format!("{hits} of {} stages are in the store: nothing to do", rows.len());
     }
@@ -88,7 +126,7 @@ fn summary(plan: &Plan, rows: &[Row]) -> String {
     text
 }
 
-fn as_json(plan: &Plan, rows: &[Row]) -> Value {
+fn as_json(plan: &Plan, rows: &[Row], missing: Option<&Diagnostics>) -> Value {
     let stages: Vec<Value> = plan
         .stages
         .iter()
@@ -99,6 +137,8 @@ fn as_json(plan: &Plan, rows: &[Row]) -> Value {
                 Verdict::Run => ("run", None),
                 Verdict::Resume { step, .. } => ("resume", Some(*step)),
                 Verdict::Maybe => ("maybe", None),
+                Verdict::Missing => ("missing", None),
+                Verdict::Blocked => ("blocked", None),
             };
             let needs: serde_json::Map<String, Value> =
                 stage.spec.needs.iter().map(|(port, from)| (port.clone(), from.to_string().into())).collect();
@@ -112,9 +152,14 @@ fn as_json(plan: &Plan, rows: &[Row]) -> Value {
                 "lineage": row.keys.as_ref().map(|k| k.lineage),
                 "seconds": row.seconds,
                 "cpus": stage.resources.cpus,
+                "memory": stage.memory,
                 "needs": needs,
             })
         })
         .collect();
-    json!({"recipe": plan.recipe.name, "path": plan.recipe.path.display().to_string(), "stages": stages})
+    let mut all = json!({"recipe": plan.recipe.name, "path": plan.recipe.path.display().to_string(), "stages": stages});
+    if let Some(missing) = missing {
+        all["missing"] = missing.to_json()["diagnostics"].clone();
+    }
+    all
 }

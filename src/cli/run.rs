@@ -9,21 +9,22 @@ use crate::report::{Copied, Standing, Summary, copy_finals};
 use crate::runlog::{FORMAT, RunEvent, RunFolder, RunLog, RunStarted, StageLine};
 use crate::sched::{self, Ended, Ending, Order, Slots};
 use opdflow_stage::cache::{Digest, Store};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 pub(super) fn run(session: &Session, args: &args::Run) -> Result<Exit, Failure> {
     let began = Instant::now();
-    let plan = session.plan(&args.recipe)?;
+    let plan = session.survey(&args.recipe)?;
     let choice = choice(session, &plan, args)?;
+    plan.whole(&choice.stages())?;
     let wanted = choice.wanted.clone();
     let store = session.open()?;
     // As long as this lives, nobody sweeps up what this run counts on.
     let _in_use = store.shared()?;
     let slots = Slots::of_machine(args.slots);
 
-    let (folder, trouble) = open_folder(&plan, &args.run_dir)?;
+    let (folder, trouble) = open_folder(&plan, &session.overrides.files, &args.run_dir)?;
     let mut view = View::new(session, args, &folder);
     view.tell(&first_event(&plan, &wanted, &slots, &store));
     for text in trouble {
@@ -54,6 +55,13 @@ struct Choice {
     checkpoint_seconds: f64,
 }
 
+impl Choice {
+    /// The places of the stages that are to be run.
+    fn stages(&self) -> Vec<usize> {
+        self.wanted.iter().enumerate().filter_map(|(i, wanted)| wanted.then_some(i)).collect()
+    }
+}
+
 fn choice(session: &Session, plan: &Plan, args: &args::Run) -> Result<Choice, Failure> {
     let find = |names: &[String]| {
         names.iter().map(|n| session.stages(plan, n)).collect::<Result<Vec<_>, _>>().map(|all| all.concat())
@@ -74,7 +82,7 @@ fn choice(session: &Session, plan: &Plan, args: &args::Run) -> Result<Choice, Fa
 }
 
 /// The folder of the run, and what the user should know of it. Records that cannot be kept are no reason not to run.
-fn open_folder(plan: &Plan, run_dir: &Path) -> Result<(RunFolder, Vec<String>), Failure> {
+fn open_folder(plan: &Plan, vars: &[PathBuf], run_dir: &Path) -> Result<(RunFolder, Vec<String>), Failure> {
     let mut trouble = Vec::new();
     let folder = match RunFolder::create(&RunFolder::home(run_dir), &plan.recipe.name) {
         Ok(folder) => folder,
@@ -86,6 +94,11 @@ fn open_folder(plan: &Plan, run_dir: &Path) -> Result<(RunFolder, Vec<String>), 
     };
     if let Err(error) = std::fs::write(folder.path().join("recipe.yaml"), &plan.recipe.text) {
         trouble.push(format!("cannot keep a copy of the recipe: {error}"));
+    }
+    for (i, path) in vars.iter().enumerate() {
+        if let Err(error) = std::fs::copy(path, folder.path().join(format!("vars-{}.yaml", i + 1))) {
+            trouble.push(format!("cannot keep a copy of {}: {error}", path.display()));
+        }
     }
     Ok((folder, trouble))
 }

@@ -10,8 +10,8 @@ pub use key::{Keys, NumericFacts, keys};
 pub use verdict::{Verdict, verdicts};
 
 use crate::recipe::{Diagnostic, Diagnostics, Recipe, StageSpec};
-use opdflow_cache::Digest;
-use opdflow_stage::{Asset, Horizon, Resources};
+use opdflow_cache::{Digest, Memo};
+use opdflow_stage::{Asset, Foreseen, Horizon, Memory, Resources};
 use petgraph::graph::DiGraph;
 use std::collections::BTreeMap;
 
@@ -36,6 +36,10 @@ pub struct Planned {
     pub needs: BTreeMap<String, (usize, String)>,
     /// Content from outside the store.
     pub assets: Vec<Asset>,
+    /// What is missing outside the store, at the parameters that name it. Then `assets` is empty and there is no key.
+    pub missing: Vec<Diagnostic>,
+    /// What takes memory at its peak, as far as that can be said before it runs.
+    pub memory: Vec<Memory>,
     /// How long it runs, if that is a parameter of its own.
     pub horizon: Option<Horizon>,
     /// What it takes of the machine; the recipe's `resources` are in it.
@@ -43,38 +47,58 @@ pub struct Planned {
 }
 
 impl Plan {
-    /// Orders the stages and reads the assets that they name.
+    /// Orders the stages and reads the assets that they name, without a memo of digests.
     ///
     /// # Errors
     /// Assets that are missing or unreadable, each at the parameter that names it.
     pub fn new(recipe: Recipe, facts: NumericFacts) -> Result<Self, Diagnostics> {
+        let plan = Self::survey(recipe, facts, &Memo::none());
+        let all: Vec<usize> = (0..plan.stages.len()).collect();
+        plan.whole(&all)?;
+        Ok(plan)
+    }
+    /// Orders the stages and looks at the assets that they name. What is missing is kept in [`Planned::missing`].
+    #[must_use]
+    pub fn survey(recipe: Recipe, facts: NumericFacts, memo: &Memo) -> Self {
         let order = graph::order(&recipe);
         let place: BTreeMap<&str, usize> =
             order.iter().enumerate().map(|(at, &i)| (recipe.stages[i].name.as_str(), at)).collect();
-        let mut faults: Vec<Diagnostic> = Vec::new();
-        let mut stages = Vec::with_capacity(order.len());
+        let mut stages: Vec<Planned> = Vec::with_capacity(order.len());
+        let mut foreseen: Vec<Foreseen> = Vec::with_capacity(order.len());
         for &i in &order {
             let spec = recipe.stages[i].clone();
-            let assets = spec.kind.assets(&spec.params, &recipe.folder).unwrap_or_else(|fault| {
-                faults.push(recipe.spans.asset_fault(&spec.name, &fault));
-                Vec::new()
-            });
+            let (assets, missing) = match spec.kind.assets(&spec.params, &recipe.folder, memo) {
+                Ok(assets) => (assets, Vec::new()),
+                Err(faults) => (Vec::new(), faults.iter().map(|f| recipe.spans.asset_fault(&spec.name, f)).collect()),
+            };
             let mut resources = spec.kind.resources(&spec.params);
             resources.cpus = spec.cpus.unwrap_or(resources.cpus).max(1);
-            let needs = spec
+            let needs: BTreeMap<String, (usize, String)> = spec
                 .needs
                 .iter()
                 .filter_map(|(port, up)| Some((port.clone(), (*place.get(up.stage.as_str())?, up.port.clone()))))
                 .collect();
-            stages.push(Planned { needs, assets, horizon: spec.kind.horizon(&spec.params), resources, spec });
-        }
-        if !faults.is_empty() {
-            return Err(recipe.diagnostics(faults));
+            let known: Foreseen = needs
+                .iter()
+                .filter_map(|(port, (up, out))| Some((port.clone(), foreseen.get(*up)?.get(out)?.clone())))
+                .collect();
+            foreseen.push(spec.kind.foresee(&spec.params, &recipe.folder, &known));
+            let memory = spec.kind.memory(&spec.params, &known);
+            let horizon = spec.kind.horizon(&spec.params);
+            stages.push(Planned { needs, assets, missing, memory, horizon, resources, spec });
         }
         let graph = graph::of(&stages);
-        Ok(Self { recipe, stages, facts, graph })
+        Self { recipe, stages, facts, graph }
     }
 
+    /// Whether nothing is missing that one of these stages needs.
+    ///
+    /// # Errors
+    /// Everything that is missing, sorted by place.
+    pub fn whole(&self, stages: &[usize]) -> Result<(), Diagnostics> {
+        let missing: Vec<Diagnostic> = stages.iter().flat_map(|&i| self.stages[i].missing.clone()).collect();
+        if missing.is_empty() { Ok(()) } else { Err(self.recipe.diagnostics(missing)) }
+    }
     /// Where the stage of this name stands in [`Plan::stages`].
     #[must_use]
     pub fn index(&self, name: &str) -> Option<usize> {

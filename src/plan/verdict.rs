@@ -23,6 +23,10 @@ pub enum Verdict {
     },
     /// A stage that it reads has no result yet, so that its key is not known.
     Maybe,
+    /// A file that it names is not there, so that it cannot run.
+    Missing,
+    /// A stage that it stands on lacks a file.
+    Blocked,
 }
 
 impl Verdict {
@@ -35,6 +39,8 @@ impl Verdict {
             Self::Resume { step, total: 0 } => format!("resume at {step}"),
             Self::Resume { step, total } => format!("resume {step} of {total}"),
             Self::Maybe => "maybe".into(),
+            Self::Missing => "missing".into(),
+            Self::Blocked => "blocked".into(),
         }
     }
 }
@@ -45,7 +51,10 @@ impl Verdict {
 pub fn verdicts(plan: &Plan, store: &Store) -> Vec<(Verdict, Option<Keys>)> {
     let mut all: Vec<(Verdict, Option<Keys>)> = Vec::with_capacity(plan.stages.len());
     for i in 0..plan.stages.len() {
+        let lacks = |up: usize| matches!(all.get(up), Some((Verdict::Missing | Verdict::Blocked, _)));
         let next = match inputs(plan, i, &all) {
+            _ if !plan.stages[i].missing.is_empty() => (Verdict::Missing, None),
+            None if plan.stages[i].needs.values().any(|(up, _)| lacks(*up)) => (Verdict::Blocked, None),
             None => (Verdict::Maybe, None),
             Some(inputs) => {
                 let keys = plan.keys(i, &inputs);

@@ -1,7 +1,7 @@
 //! From the text of a recipe to a checked [`Recipe`], or to every mistake in it with its place.
 //!
 //! The steps, one file each: [`tree`] reads YAML into values that know where they stand, [`vars`] puts the variables
-//! in, [`matrix`] makes cells of stages, [`read`] takes the shape apart, [`params`] and [`ports`] hold it against the stage kinds. Each step reports
+//! in, those of [`varfile`] among them, [`matrix`] makes cells of stages, [`read`] takes the shape apart, [`params`] and [`ports`] hold it against the stage kinds. Each step reports
 //! all it finds into one list and goes on with what is sound, so that one look shows everything.
 
 mod cell;
@@ -15,6 +15,7 @@ mod shape;
 mod show;
 mod spans;
 mod tree;
+mod varfile;
 mod vars;
 
 pub use cell::{Cell, select};
@@ -22,6 +23,7 @@ pub use diagnostic::{Diagnostic, Diagnostics, Level, Span, place};
 pub use near::{hint, near};
 pub use show::colour_wanted;
 pub use spans::{Spans, StageSpans};
+pub use tree::SetAt;
 
 use opdflow_stage::{Kind, Registry};
 use serde::{Deserialize, Serialize};
@@ -101,7 +103,9 @@ pub enum Numerics {
 /// What the command line changes in a recipe.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
-    /// Variables, as typed: `iters` -> `5`. The text is read as a YAML scalar.
+    /// Files of variables, each laid over the recipe's `vars` and over the files before it.
+    pub files: Vec<PathBuf>,
+    /// Variables, as typed: `iters` -> `5`. The text is read as a YAML scalar. They are laid over those of files.
     pub vars: BTreeMap<String, String>,
     /// The recipe's seed. Stages that set their own keep it.
     pub seed: Option<u64>,
@@ -156,8 +160,9 @@ pub fn load(path: &Path, registry: &Registry, overrides: &Overrides) -> Result<R
 /// # Errors
 /// As there.
 pub fn parse(path: &Path, text: String, registry: &Registry, overrides: &Overrides) -> Result<Recipe, Diagnostics> {
+    let layers = overrides.files.iter().map(|f| varfile::read(f)).collect::<Result<Vec<_>, _>>()?;
     let mut faults = Vec::new();
-    let recipe = read::recipe(path, &text, registry, overrides, &mut faults);
+    let recipe = read::recipe(path, &text, registry, &vars::Outside { layers, overrides }, &mut faults);
     match recipe {
         Some(mut recipe) if !faults.iter().any(|d| d.level == Level::Error) => {
             recipe.warnings = Diagnostics::new(path, "", faults).list;

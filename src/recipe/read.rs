@@ -6,8 +6,8 @@ use super::near::hint;
 use super::ports::{self, Need, plain_name};
 use super::shape::{any_map, map, missing, text, whole, wrong};
 use super::tree::{self, Data, Entry, Node, shown};
-use super::vars::Vars;
-use super::{Diagnostic, FORMAT, Numerics, Overrides, Recipe, Span, Spans, StageSpans, StageSpec, params};
+use super::vars::{Outside, Vars};
+use super::{Diagnostic, FORMAT, Numerics, Recipe, Span, Spans, StageSpans, StageSpec, params};
 use opdflow_stage::{Kind, Registry};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -65,7 +65,7 @@ pub(super) fn recipe(
     path: &Path,
     text: &str,
     registry: &Registry,
-    overrides: &Overrides,
+    outside: &Outside<'_>,
     faults: &mut Vec<Diagnostic>,
 ) -> Option<Recipe> {
     let start = text.len() - text.trim_start().len();
@@ -82,7 +82,7 @@ pub(super) fn recipe(
     let known = ["opdflow", "name", "seed", "numerics", "vars", "defaults", "stages"];
     map(&root, "a recipe", &known, faults)?;
     let first = root.entries().first().map_or(start..start, |e| e.key_span.clone());
-    let vars = variables(&mut root, overrides, &first, faults);
+    let vars = variables(&mut root, outside, &first, faults);
     format(&root, &first, faults);
     let name = match root.get("name") {
         Some(entry) => super::shape::text(entry, faults),
@@ -96,7 +96,7 @@ pub(super) fn recipe(
     let defaults = defaults(&root, registry, faults);
     let drafts = drafts(&root, registry, &first, faults);
     faults.extend(vars.unused());
-    let seed = overrides.seed.or(seed).unwrap_or(0);
+    let seed = outside.overrides.seed.or(seed).unwrap_or(0);
     let (stages, spans) = stages(&root, drafts, &defaults, seed, faults)?;
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
     Some(Recipe {
@@ -113,11 +113,11 @@ pub(super) fn recipe(
 }
 
 /// Puts the variables into everything but `vars` itself.
-fn variables(root: &mut Node, overrides: &Overrides, first: &Span, faults: &mut Vec<Diagnostic>) -> Vars {
+fn variables(root: &mut Node, outside: &Outside<'_>, first: &Span, faults: &mut Vec<Diagnostic>) -> Vars {
     let entry = root.get("vars").filter(|e| !e.value.is_null());
     let node = entry.and_then(|e| any_map(&e.value, "`vars`", faults)).cloned();
     let place = entry.map_or_else(|| first.clone(), |e| e.key_span.clone());
-    let mut vars = Vars::read(node.as_ref(), overrides, place, faults);
+    let mut vars = Vars::read(node.as_ref(), outside, &place, faults);
     if let Data::Map(entries) = &mut root.data {
         for entry in entries.iter_mut().filter(|e| e.key != "vars") {
             if entry.key == "stages" {

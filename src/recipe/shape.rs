@@ -1,7 +1,7 @@
 //! Taking maps and plain values apart, with a word for everything that does not fit.
 
 use super::near::hint;
-use super::tree::{Data, Entry, Node, shown};
+use super::tree::{Data, Entry, Node, SetAt, shown};
 use super::{Diagnostic, Span};
 use serde_json::Value;
 
@@ -80,11 +80,13 @@ pub(super) fn wrong(node: &Node, what: &str, expected: &str) -> Diagnostic {
 /// Says where a value came from, if it came from a variable.
 pub(super) fn with_origin(found: Diagnostic, node: &Node) -> Diagnostic {
     match &node.var {
-        Some(var) => match &var.span {
-            Some(span) if *span != node.span => found.also(span.clone(), format!("`{}` gets its value here", var.name)),
-            Some(_) => found,
-            None => {
-                let said = format!("the value comes from `--set {}=…`", var.name);
+        Some(var) => match &var.set {
+            SetAt::Recipe(span) if *span != node.span => {
+                found.also(span.clone(), format!("`{}` gets its value here", var.name))
+            }
+            SetAt::Recipe(_) => found,
+            SetAt::Outside(from) => {
+                let said = format!("the value comes from `{from}`");
                 let help = found.help.as_ref().map_or(said.clone(), |help| format!("{help}; {said}"));
                 found.help(help)
             }

@@ -1,6 +1,6 @@
 //! Where things stand in a recipe.
 
-use super::tree::{Entry, Node};
+use super::tree::{Entry, Node, SetAt};
 use super::{Diagnostic, Span, params};
 use opdflow_stage::ParamFault;
 use std::collections::BTreeMap;
@@ -43,12 +43,12 @@ impl Spans {
         let spot = find(self.stage(stage)?.params.as_ref()?, &steps(path));
         spot.rest.is_empty().then(|| spot.node.span.clone())
     }
-    /// The variable that a parameter gets its value from, and where that stands unless the command line set it.
+    /// The variable that a parameter gets its value from, and what set it.
     #[must_use]
-    pub fn variable(&self, stage: &str, path: &str) -> Option<(&str, Option<Span>)> {
+    pub fn variable(&self, stage: &str, path: &str) -> Option<(&str, &SetAt)> {
         let spot = find(self.stage(stage)?.params.as_ref()?, &steps(path));
         let var = spot.node.var.as_ref()?;
-        Some((&var.name, var.span.clone()))
+        Some((&var.name, &var.set))
     }
     /// A fault of a parameter that came to light after the recipe was read.
     #[must_use]

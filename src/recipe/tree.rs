@@ -25,8 +25,16 @@ pub(super) struct Node {
 #[derive(Clone, Debug)]
 pub(super) struct Origin {
     pub name: String,
-    /// Where it stands under `vars`, unless the command line set it.
-    pub span: Option<Span>,
+    pub set: SetAt,
+}
+
+/// What set a variable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SetAt {
+    /// The recipe, here under `vars`.
+    Recipe(Span),
+    /// Something outside of it, in words: `--set iters=…`, or `small.vars.yaml:3`.
+    Outside(String),
 }
 
 #[derive(Clone, Debug)]
@@ -56,6 +64,18 @@ impl Node {
     }
     pub fn get(&self, key: &str) -> Option<&Entry> {
         self.entries().iter().find(|e| e.key == key)
+    }
+    /// Gives it, and all below it, another place: that of the variable whose value it becomes.
+    pub fn stand_at(&mut self, span: Span) {
+        match &mut self.data {
+            Data::List(items) => items.iter_mut().for_each(|n| n.stand_at(span.clone())),
+            Data::Map(entries) => entries.iter_mut().for_each(|e| {
+                e.key_span = span.clone();
+                e.value.stand_at(span.clone());
+            }),
+            Data::Scalar(_) | Data::Unknown => {}
+        }
+        self.span = span;
     }
     pub fn is_null(&self) -> bool {
         matches!(self.data, Data::Scalar(Value::Null))

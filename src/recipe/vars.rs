@@ -2,10 +2,19 @@
 //! other text the variable is written out. `$${` stands for `${` itself.
 
 use super::near::hint;
-use super::tree::{Data, Node, Origin, scalar, shown};
+use super::tree::{Data, Node, Origin, SetAt, scalar, shown};
+use super::varfile::Layer;
 use super::{Diagnostic, Overrides, Span};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// What sets variables from outside of the recipe.
+pub(super) struct Outside<'a> {
+    /// Files of variables, the last one uppermost.
+    pub layers: Vec<Layer>,
+    /// The command line, above them.
+    pub overrides: &'a Overrides,
+}
 
 /// The variables of a recipe.
 #[derive(Default)]
@@ -16,9 +25,9 @@ pub(super) struct Vars {
 }
 
 impl Vars {
-    /// Takes the variables under `vars`, and what the command line sets in their place. `start` is where to show a
-    /// fault of the command line.
-    pub fn read(node: Option<&Node>, overrides: &Overrides, start: Span, faults: &mut Vec<Diagnostic>) -> Self {
+    /// Takes the variables under `vars`, and what is set in their place from outside. `start` is where to show a fault
+    /// of that.
+    pub fn read(node: Option<&Node>, outside: &Outside<'_>, start: &Span, faults: &mut Vec<Diagnostic>) -> Self {
         let mut vars = Self::default();
         for entry in node.map(Node::entries).unwrap_or_default() {
             let mut value = entry.value.clone();
@@ -28,22 +37,31 @@ impl Vars {
                 faults.push(Diagnostic::error("E024", title, value.span.clone(), label).help("write the value out"));
                 value.data = Data::Unknown;
             }
-            value.var = Some(Origin { name: entry.key.clone(), span: Some(entry.value.span.clone()) });
+            value.var = Some(Origin { name: entry.key.clone(), set: SetAt::Recipe(entry.value.span.clone()) });
             vars.places.insert(entry.key.clone(), entry.key_span.clone());
             vars.values.insert(entry.key.clone(), value);
         }
-        for (name, text) in &overrides.vars {
-            if let Some(value) = vars.values.get_mut(name) {
-                *value = Node::new(value.span.clone(), Data::Scalar(scalar(text)));
-                value.var = Some(Origin { name: name.clone(), span: None });
-            } else {
-                let title = format!("`--set {name}={text}` sets a variable that the recipe does not have");
-                let label = if node.is_some() { "its variables are here" } else { "it has no `vars`" };
-                let found = Diagnostic::error("E020", title, start.clone(), label);
-                faults.push(found.maybe_help(hint(name, vars.values.keys().map(String::as_str))));
-            }
+        for (name, value, place) in outside.layers.iter().flat_map(Layer::values) {
+            vars.set(name, place, value.data.clone(), node.is_some(), start, faults);
+        }
+        for (name, text) in &outside.overrides.vars {
+            vars.set(name, format!("--set {name}={text}"), Data::Scalar(scalar(text)), node.is_some(), start, faults);
         }
         vars
+    }
+
+    /// Sets a variable that the recipe has. `from` says in words where the value came from.
+    fn set(&mut self, name: &str, from: String, data: Data, any: bool, start: &Span, faults: &mut Vec<Diagnostic>) {
+        if let Some(value) = self.values.get_mut(name) {
+            *value = Node::new(value.span.clone(), data);
+            value.stand_at(value.span.clone());
+            value.var = Some(Origin { name: name.to_owned(), set: SetAt::Outside(from) });
+        } else {
+            let title = format!("`{from}` sets a variable that the recipe does not have");
+            let label = if any { "its variables are here" } else { "it has no `vars`" };
+            let found = Diagnostic::error("E020", title, start.clone(), label);
+            faults.push(found.maybe_help(hint(name, self.values.keys().map(String::as_str))));
+        }
     }
 
     /// Puts the variables into all values below `node`.
@@ -78,7 +96,7 @@ impl Vars {
     ) -> BTreeSet<String> {
         let names: Vec<String> = more.iter().map(|(name, _)| name.clone()).collect();
         for (name, mut value) in more {
-            value.var = Some(Origin { name: name.clone(), span: Some(value.span.clone()) });
+            value.var = Some(Origin { name: name.clone(), set: SetAt::Recipe(value.span.clone()) });
             self.values.insert(name, value);
         }
         self.expand(node, faults);
@@ -147,7 +165,7 @@ enum Put {
     Text(String),
 }
 
-fn holds_variable(node: &Node) -> bool {
+pub(super) fn holds_variable(node: &Node) -> bool {
     match &node.data {
         Data::Scalar(Value::String(text)) => text.replace("$${", "").contains("${"),
         Data::List(items) => items.iter().any(holds_variable),

@@ -1,15 +1,16 @@
 //! `base_model`: where everything begins.
 
-use crate::bundle;
-use anyhow::{Context as _, Result};
+use crate::model_folder::{self, Sizes};
+use crate::{bundle, outside};
+use anyhow::Result;
 use opdflow_flow::pipeline::Folder;
 use opdflow_flow::weights::Weights;
-use opdflow_stage::cache::Digest;
+use opdflow_stage::cache::{Digest, Memo};
 use opdflow_stage::port::Output;
-use opdflow_stage::{Asset, Description, Fault, ParamDoc, ParamFault, Stage, StageContext};
+use opdflow_stage::{Asset, Description, Fault, Foreseen, ParamDoc, ParamFault, Stage, StageContext};
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
 
 /// The stage kind.
@@ -41,69 +42,75 @@ impl Stage for BaseModel {
         }
     }
 
-    fn assets(&self, params: &Params, folder: &Path) -> Result<Vec<Asset>, ParamFault> {
+    fn assets(&self, params: &Params, folder: &Path, memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {
+        let fault = |message: String| ParamFault::new("source", message);
         let digest = if let Some(bundle) = bundle::named(&params.source) {
             if !bundle.is_whole() {
-                return Err(ParamFault::new("source", "this build holds the miniature's layout but not its weights")
-                    .help("run recipes/mini_base.yaml to make them"));
+                let fault = fault("this build holds the miniature's layout but not its weights".to_owned());
+                return Err(vec![fault.help("run recipes/mini_base.yaml to make them")]);
             }
             bundle.digest()
         } else if let Some(name) = params.source.strip_prefix("bundled:") {
-            return Err(
-                ParamFault::new("source", format!("nothing is bundled as `{name}`")).help("there is `bundled:mini`")
-            );
+            return Err(vec![fault(format!("nothing is bundled as `{name}`")).help("there is `bundled:mini`")]);
         } else {
-            let path = folder.join(&params.source);
-            digest(&path).map_err(|e| {
-                ParamFault::new("source", format!("{e:#}"))
-                    .help("expected a folder in diffusers layout, relative to the recipe")
+            digest(&folder.join(&params.source), memo).map_err(|missing| {
+                let help = "expected a whole model folder in diffusers layout, relative to the recipe; \
+                            docs/sd35.md says what to download";
+                missing.into_iter().map(|m| fault(m).help(help)).collect::<Vec<_>>()
             })?
         };
         Ok(vec![Asset { name: "model".to_owned(), digest }])
     }
 
-    fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
-        let out = context.output("model");
-        match bundle::named(&params.source) {
-            Some(bundle) => bundle.place(&out, |_| true)?,
-            None => {
-                // Checked where it lies, so that a fault is named by the user's own path and no broken copy is kept.
-                let folder = context.job().folder.join(&params.source);
-                check(&folder).map_err(|e| Fault::user(format!("{e:#}")).help("download or export the model again"))?;
-                bundle::copy_folder(&folder, &out, |_| true)?;
-            }
-        }
-        Folder::open(&out).map_err(|e| Fault::user(format!("{e:#}")))?;
-        Ok(())
+    fn foresee(&self, params: &Params, folder: &Path, _inputs: &Foreseen) -> Foreseen {
+        let sizes = match bundle::named(&params.source) {
+            Some(bundle) => bundle.sizes(),
+            None => Sizes::of(&folder.join(&params.source)),
+        };
+        let known = sizes.and_then(|s| serde_json::to_value(s).ok());
+        known.map(|s| ("model".to_owned(), s)).into_iter().collect()
     }
+
+    fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
+        let Some(bundle) = bundle::named(&params.source) else { return import(&params.source, context) };
+        let out = context.output("model");
+        bundle.place(&out, |_| true)?;
+        Folder::open(&out).map(drop)
+    }
+}
+
+/// Takes a user's folder in, and makes sure that it is the one that the key stands for.
+fn import(source: &str, context: &mut StageContext) -> Result<()> {
+    let folder = context.job().folder.join(source);
+    let again = "download or export the model again";
+    let files = model_folder::files(&folder).map_err(|missing| Fault::user(missing.join("\n")).help(again))?;
+    // Checked where it lies, so that a fault is named by the user's own path and no broken copy is kept.
+    check(&folder, &files).map_err(|e| Fault::user(format!("{e:#}")).help(again))?;
+    let listed: Vec<(String, PathBuf)> =
+        files.iter().map(|f| (f.to_string_lossy().into_owned(), folder.join(f))).collect();
+    let stored = context.adopt("model", &listed)?;
+    let found = bundle::listing_digest(stored.iter().map(|e| (Path::new(&e.path), e.digest)));
+    outside::expect(context, "model", found, &folder)
 }
 
 /// Whether the layout is there and every file of weights is as long as its header says. Which tensors a model needs
 /// is known only once it is built.
-fn check(folder: &Path) -> Result<()> {
+fn check(folder: &Path, files: &[PathBuf]) -> Result<()> {
     Folder::open(folder)?;
-    for relative in bundle::files_below(folder)? {
-        if !bundle::is_layout(&relative) {
-            Weights::load(folder.join(relative), Device::Cpu, Kind::Float)?;
-        }
+    for relative in files.iter().filter(|f| f.extension().is_some_and(|e| e == "safetensors")) {
+        Weights::load(folder.join(relative), Device::Cpu, Kind::Float)?;
     }
     Ok(())
 }
 
-/// Digest of a folder by content.
-fn digest(folder: &Path) -> Result<Digest> {
-    let files = bundle::files_below(folder)?;
-    anyhow::ensure!(
-        files.iter().any(|f| f == Path::new("model_index.json")),
-        "{} has no model_index.json",
-        folder.display()
-    );
-    let listed = files
+/// Digest of a model folder by content, or what is missing in it.
+fn digest(folder: &Path, memo: &Memo) -> Result<Digest, Vec<String>> {
+    let listed = model_folder::files(folder)?
         .into_par_iter()
-        .map(|relative| {
-            let digest = Digest::of_file(&folder.join(&relative)).with_context(|| relative.display().to_string())?;
-            Ok((relative, digest))
+        .map(|relative| match memo.digest(&folder.join(&relative)) {
+            Ok(digest) => Ok((relative, digest)),
+            Err(e) => Err(vec![e.to_string()]),
         })
-        .collect::<Result<Vec<_>>>()?;
+        .collect::<Result<Vec<_>, _>>()?;
     Ok(bundle::listing_digest(listed.iter().map(|(p, d)| (p.as_path(), *d))))
 }

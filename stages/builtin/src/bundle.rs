@@ -1,5 +1,6 @@
 //! The miniature inside the program: a model folder, its weights included.
 
+use crate::model_folder::Sizes;
 use anyhow::{Context as _, Result};
 use opdflow_stage::cache::Digest;
 use std::borrow::Cow;
@@ -55,6 +56,15 @@ impl Bundle {
 
     fn digest_of(&self, keep: impl Fn(&Path) -> bool) -> Digest {
         listing_digest(self.0.iter().map(|(p, b)| (Path::new(*p), Digest::of(b))).filter(|(p, _)| keep(p)))
+    }
+
+    /// What is known of the model, if there are weights.
+    #[must_use]
+    pub fn sizes(&self) -> Option<Sizes> {
+        Sizes::read(&self.0.iter().map(|(p, _)| PathBuf::from(p)).collect::<Vec<_>>(), |wanted| {
+            let (_, bytes) = self.0.iter().find(|(p, _)| Path::new(p) == wanted)?;
+            Some(Box::new(*bytes) as Box<dyn std::io::Read>)
+        })
     }
 
     /// Whether there are weights.

@@ -1,8 +1,10 @@
 //! `distill`: several teachers into one student, on the student's own rollouts.
 
 use crate::adapter::{self, Shape};
+use crate::fitting::fitting;
 use crate::learn::{Plain, learn};
-use crate::param_docs::{EMA, LORA, MICRO_BATCH, OPTIMISER, PACE, PRECISION, RECOMPUTE, SIZE, THREADS};
+use crate::memory::Work;
+use crate::param_docs::{EMA, EMBEDDINGS, LORA, MICRO_BATCH, OPTIMISER, PACE, PRECISION, RECOMPUTE, SIZE, THREADS};
 use crate::precision::Precision;
 use crate::prompt_task::PromptTask;
 use crate::record;
@@ -21,7 +23,9 @@ use opdflow_flow::school::{Lesson, School, Walk};
 use opdflow_flow::sft::{Sft, SftConfig};
 use opdflow_flow::train::{Learner, Pace};
 use opdflow_stage::port::{Input, Output};
-use opdflow_stage::{Description, Fault, Horizon, ParamDoc, ParamFault, Resources, Stage, StageContext};
+use opdflow_stage::{
+    Description, Fault, Foreseen, Horizon, Memory, ParamDoc, ParamFault, Resources, Stage, StageContext,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -153,6 +157,7 @@ impl Stage for Distill {
                         &["lora"],
                         "an adapter that the student starts from, such as a merge; a fresh one if absent",
                     ),
+                    Input::optional("embeddings", &["embeddings"], EMBEDDINGS),
                 ]
             },
             outputs: const {
@@ -214,7 +219,37 @@ impl Stage for Distill {
         Resources { cpus: params.threads, memory: 1 << 30, gpu: true }
     }
 
+    fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {
+        let Some(sizes) = Work::sizes(inputs) else { return Vec::new() };
+        let work = Work {
+            sizes: &sizes,
+            text: !inputs.contains_key("embeddings"),
+            size: params.size,
+            micro: params.micro_batch,
+            guided: params.rollout.guidance != 1.0 || params.teacher_guidance.values().any(|g| *g != 1.0),
+        };
+        let pictures = params.rollout.prompts;
+        // The second network of DMD is another adapter in training.
+        let copies = if matches!(params.objective, Objective::Dmd(_)) { 5 } else { 0 };
+        vec![
+            work.weights(),
+            work.adapter(&params.lora, copies),
+            work.round(pictures, params.rollout.steps, 0),
+            work.training(pictures, false),
+            Work::program(),
+        ]
+    }
+
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
+        fitting(params.micro_batch, context, |micro_batch, context| {
+            Self::attempt(Params { micro_batch, ..params.clone() }, context)
+        })
+    }
+}
+
+impl Distill {
+    /// One attempt, with batches of `params.micro_batch`.
+    fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
         let mut studio = Studio::open(context, "base", params.micro_batch, params.size, params.precision)?;
         studio.canvas.recompute = params.recompute;
         let staff = Staff::of(context, &studio)?;

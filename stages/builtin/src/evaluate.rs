@@ -1,6 +1,8 @@
 //! `evaluate`: scores and pictures of a model on held-out prompts.
 
-use crate::param_docs::{MICRO_BATCH, PRECISION, SIZE, THREADS};
+use crate::fitting::fitting;
+use crate::memory::Work;
+use crate::param_docs::{EMBEDDINGS, MICRO_BATCH, PRECISION, SIZE, THREADS};
 use crate::precision::Precision;
 use crate::record::{self, Record};
 use crate::score::{self, Scores};
@@ -8,8 +10,11 @@ use crate::studio::{Shot, Studio};
 use crate::train_teacher::{micro, one};
 use crate::{adapter, pictures, reward};
 use anyhow::{Context as _, Result};
+use opdflow_stage::cache::Memo;
 use opdflow_stage::port::{Input, Output};
-use opdflow_stage::{Asset, Description, Fault, ParamDoc, ParamFault, Resources, Stage, StageContext};
+use opdflow_stage::{
+    Asset, Description, Fault, Foreseen, Memory, ParamDoc, ParamFault, Resources, Stage, StageContext,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -57,13 +62,15 @@ fn read_sets(params: &Params, context: &StageContext) -> Result<Vec<(String, Vec
     names
         .iter()
         .map(|name| {
+            let records = record::read(&context.input(&format!("prompts.{name}"))?)?;
             for wanted in params.of_set(name) {
                 if !reward::NAMES.contains(&wanted.as_str()) {
                     let fault = Fault::user(format!("no reward is named like the set of prompts `{name}`"));
                     return Err(fault.help(format!("say which rewards judge it: `rewards: {{{name}: [...]}}`")).into());
                 }
+                reward::judges(&*reward::one(&wanted)?, &records)?;
             }
-            Ok((name.clone(), record::read(&context.input(&format!("prompts.{name}"))?)?))
+            Ok((name.clone(), records))
         })
         .collect()
 }
@@ -81,6 +88,7 @@ impl Stage for Evaluate {
                     Input::one("base", &["model"], "the base model"),
                     Input::optional("lora", &["lora"], "an adapter; without it the base itself is judged"),
                     Input::many("prompts", &["prompts"], "sets of prompts by name"),
+                    Input::optional("embeddings", &["embeddings"], EMBEDDINGS),
                 ]
             },
             outputs: const {
@@ -128,7 +136,7 @@ impl Stage for Evaluate {
         faults
     }
 
-    fn assets(&self, params: &Params, _folder: &Path) -> Result<Vec<Asset>, ParamFault> {
+    fn assets(&self, params: &Params, _folder: &Path, _memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {
         // Which sets there are is known from the inputs, not here: the recogniser counts always. It is pinned.
         let _ = params;
         Ok(reward::assets(std::iter::once(&"ocr".to_owned())))
@@ -138,7 +146,31 @@ impl Stage for Evaluate {
         Resources { cpus: params.threads, memory: 1 << 30, gpu: true }
     }
 
+    fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {
+        let Some(sizes) = Work::sizes(inputs) else { return Vec::new() };
+        let work = Work {
+            sizes: &sizes,
+            text: !inputs.contains_key("embeddings"),
+            size: params.size,
+            micro: params.micro_batch,
+            guided: params.shot.guidance != 1.0,
+        };
+        let sets = inputs.iter().filter(|(port, _)| port.starts_with("prompts."));
+        let most = sets.filter_map(|(_, count)| count.as_u64()).max().unwrap_or(0);
+        let batch = if most > 0 { most as usize } else { params.micro_batch };
+        vec![work.weights(), work.sampling(batch), work.pictures(most), Work::program()]
+    }
+
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
+        fitting(params.micro_batch, context, |micro_batch, context| {
+            Self::attempt(Params { micro_batch, ..params.clone() }, context)
+        })
+    }
+}
+
+impl Evaluate {
+    /// One attempt, with batches of `params.micro_batch`.
+    fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
         let studio = Studio::open(context, "base", params.micro_batch, params.size, params.precision)?;
         let sets = read_sets(&params, context)?;
         studio.recite(sets.iter().flat_map(|(_, records)| records))?;

@@ -3,7 +3,9 @@
 //! | file | stage kind | what it leaves |
 //! |---|---|---|
 //! | `base_model.rs` | `base_model` | a model folder in diffusers layout |
+//! | `import_lora.rs` | `import_lora` | an adapter of the user's own |
 //! | `prompts.rs` | `prompts` | training, validation and test prompts |
+//! | `embed.rs` | `embed` | what the text encoders make of prompts |
 //! | `pretrain/` | `pretrain_vae`, `pretrain_base` | the miniature, from nothing |
 //! | `train_teacher.rs` | `train_teacher` | an adapter per candidate step |
 //! | `select_checkpoint.rs` | `select_checkpoint` | the best of them, by a stated rule |
@@ -21,12 +23,19 @@ mod base_model;
 mod bundle;
 mod device;
 mod distill;
+mod embed;
+mod embeddings;
 mod evaluate;
+mod fitting;
 mod generate;
 mod gradient_variance;
 mod grid;
+mod import_lora;
 mod learn;
+mod memory;
 mod merge_loras;
+mod model_folder;
+mod outside;
 mod param_docs;
 mod pictures;
 mod precision;
@@ -46,9 +55,11 @@ use opdflow_stage::{Registry, StageSet, Tool, Workers};
 /// The one list of this crate's stages.
 fn all<S: StageSet>(set: S) -> S {
     set.with(base_model::BaseModel)
+        .with(import_lora::ImportLora)
         .with(prompts::Prompts)
         .with(pretrain::PretrainVae)
         .with(pretrain::PretrainBase)
+        .with(embed::Embed)
         .with(train_teacher::TrainTeacher)
         .with(select_checkpoint::SelectCheckpoint)
         .with(distill::Distill)

@@ -1,4 +1,4 @@
-//! What the reference says of parameters that several kinds of stage have.
+//! What the reference says of parameters and inputs that several kinds of stage have.
 
 use opdflow_stage::ParamDoc;
 
@@ -18,4 +18,6 @@ pub const RECOMPUTE: ParamDoc = of(
     "whether gradients compute activations again instead of keeping them: less memory, more time; outside the key",
 );
 pub const MICRO_BATCH: ParamDoc = of("micro_batch", "largest batch of one forward; outside the key");
+/// Of the input `embeddings`, which several kinds have too.
+pub const EMBEDDINGS: &str = "what the stage `embed` made of the prompts; with it the text encoders are not loaded";
 pub const THREADS: ParamDoc = of("threads", "threads; outside the key");

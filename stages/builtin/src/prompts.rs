@@ -1,12 +1,15 @@
 //! `prompts`: sets of prompts of the miniature world, or a user's own.
 
+use crate::outside;
 use crate::record::{self, Record};
-use anyhow::Result;
-use opdflow_stage::cache::Digest;
+use anyhow::{Context as _, Result};
+use opdflow_flow::rng::{Choices, derive};
+use opdflow_stage::cache::{Digest, Memo};
 use opdflow_stage::port::Output;
-use opdflow_stage::{Asset, Description, Fault, ParamDoc, ParamFault, Stage, StageContext};
+use opdflow_stage::{Asset, Description, Fault, Foreseen, ParamDoc, ParamFault, Stage, StageContext};
 use opdflow_world::{Family, Mix, Split};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The stage kind.
@@ -41,12 +44,40 @@ impl Files {
     }
 }
 
+/// How many prompts are drawn out of a user's files. In the key only when it is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Draw {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    train: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    validation: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    test: Option<usize>,
+}
+
+impl Draw {
+    fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+    /// How many of the set of this name.
+    fn of(&self, set: &str) -> Option<usize> {
+        match set {
+            "train" => self.train,
+            "validation" => self.validation,
+            _ => self.test,
+        }
+    }
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Params {
     task: Option<World>,
     mix: Option<String>,
     files: Files,
+    #[serde(skip_serializing_if = "Draw::is_nothing")]
+    draw: Draw,
     train: usize,
     validation: usize,
     test: usize,
@@ -55,7 +86,16 @@ pub struct Params {
 
 impl Default for Params {
     fn default() -> Self {
-        Self { task: None, mix: None, files: Files::default(), train: 4096, validation: 96, test: 256, seed: 0 }
+        Self {
+            task: None,
+            mix: None,
+            files: Files::default(),
+            draw: Draw::default(),
+            train: 4096,
+            validation: 96,
+            test: 256,
+            seed: 0,
+        }
     }
 }
 
@@ -84,6 +124,10 @@ impl Stage for Prompts {
                 ParamDoc {
                     name: "files",
                     about: "instead of `task`: your own files under `train`, `validation`, `test`; a line is plain words, GenEval's JSON, or JSON with `text`, `target`, `geneval`",
+                },
+                ParamDoc {
+                    name: "draw",
+                    about: "with `files`: how many are drawn out of each, such as `{train: 2048, validation: 96}`; all in the order of the file if absent. Without a file of their own, validation prompts are drawn out of the training file, and those are not trained on",
                 },
                 ParamDoc {
                     name: "train",
@@ -116,6 +160,17 @@ impl Stage for Prompts {
             (task, _) if params.mix.is_some() && task != Some(World::Mix) => {
                 vec![ParamFault::new("mix", "`mix` goes with `task: mix` alone")]
             }
+            (Some(_), false) if !params.draw.is_nothing() => {
+                vec![
+                    ParamFault::new("draw", "`draw` goes with `files` alone")
+                        .help("the sizes of sets drawn from the world are `train`, `validation` and `test`"),
+                ]
+            }
+            (None, true) => ["train", "validation", "test"]
+                .into_iter()
+                .filter(|set| params.draw.of(set).is_some() && params.source(set).is_none())
+                .map(|set| ParamFault::new(format!("draw.{set}"), format!("there is no file to draw `{set}` from")))
+                .collect(),
             (Some(_), false) if params.train == 0 && params.validation == 0 && params.test == 0 => {
                 vec![ParamFault::new("train", "all three sets are empty")]
             }
@@ -123,62 +178,175 @@ impl Stage for Prompts {
         }
     }
 
-    fn assets(&self, params: &Params, folder: &Path) -> Result<Vec<Asset>, ParamFault> {
-        let mut assets = Vec::new();
+    fn assets(&self, params: &Params, folder: &Path, _memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {
+        let (mut assets, mut faults) = (Vec::new(), Vec::new());
         for (name, file) in params.files.each() {
-            if let Some(file) = file {
-                let path = folder.join(file);
-                let digest = Digest::of_file(&path).map_err(|e| {
-                    ParamFault::new(format!("files.{name}"), e.to_string())
-                        .help("paths are relative to the recipe's folder")
-                })?;
-                assets.push(Asset { name: format!("prompts.{name}"), digest });
-            }
+            let Some(file) = file else { continue };
+            // The lines too: a run of days should not end at a mistyped prompt of its last evaluation.
+            let fault = match read(&folder.join(file)) {
+                Ok((records, digest)) => {
+                    assets.push(Asset { name: format!("prompts.{name}"), digest });
+                    params.too_few(name, records.len())
+                }
+                Err(e) => Some(
+                    ParamFault::new(format!("files.{name}"), format!("{e:#}"))
+                        .help("paths are relative to the recipe's folder"),
+                ),
+            };
+            faults.extend(fault);
         }
-        Ok(assets)
+        if faults.is_empty() { Ok(assets) } else { Err(faults) }
+    }
+
+    /// The number of prompts of each set.
+    fn foresee(&self, params: &Params, folder: &Path, _inputs: &Foreseen) -> Foreseen {
+        let of = |set: &str| -> Option<usize> {
+            if params.task.is_some() {
+                return Some(match set {
+                    "train" => params.train,
+                    "validation" => params.validation,
+                    _ => params.test,
+                });
+            }
+            let file = params.source(set)?;
+            params.draw.of(set).or_else(|| Some(read(&folder.join(file)).ok()?.0.len()))
+        };
+        ["train", "validation", "test"].into_iter().filter_map(|s| Some((s.to_owned(), of(s)?.into()))).collect()
     }
 
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
-        if let Some(task) = params.task {
-            let mix = match task {
-                World::Geneval => Mix::from(Family::Geneval),
-                World::Ocr => Mix::from(Family::Ocr),
-                World::Scene => Mix::from(Family::Scene),
-                World::Mix => params.mix.as_deref().map_or(Ok(Mix::all()), str::parse)?,
-            };
-            let sets = [
-                ("train", params.train, Split::Train),
-                ("validation", params.validation, Split::Validation),
-                ("test", params.test, Split::Test),
-            ];
-            for (port, count, split) in sets {
-                if count > 0 {
-                    let records: Vec<Record> = opdflow_world::prompts(&mix, count, params.seed, split)
-                        .into_iter()
-                        .map(|p| Record { text: p.text, target: p.target, geneval: p.geneval })
-                        .collect();
-                    record::write(&context.output(port), &records)?;
-                }
-            }
-            return Ok(());
-        }
-        for (port, file) in params.files.each() {
-            if let Some(file) = file {
-                let path = context.job().folder.join(file);
-                let records = record::read(&path)?;
-                record::write(&context.output(port), &records)?;
-                if planned(context, port).is_some_and(|d| Digest::of_file(&path).ok() != Some(d)) {
-                    return Err(Fault::user(format!("{} changed while the recipe ran", path.display()))
-                        .help("run it again")
-                        .into());
-                }
-            }
-        }
-        Ok(())
+        let sets = match params.task {
+            Some(task) => of_the_world(&params, task)?,
+            None => of_files(&params, context)?,
+        };
+        sets.into_iter().try_for_each(|(port, records)| record::write(&context.output(port), &records))
     }
 }
 
-/// The digest that the key was made with.
-fn planned(context: &StageContext, set: &str) -> Option<Digest> {
-    context.job().manifest.get("assets")?.get(format!("prompts.{set}"))?.as_str()?.parse().ok()
+impl Params {
+    /// The file that a set comes from.
+    fn source(&self, set: &str) -> Option<&PathBuf> {
+        let own = self.files.each().into_iter().find(|(name, _)| *name == set).and_then(|(_, file)| file);
+        own.or(if set == "validation" { self.files.train.as_ref() } else { None })
+    }
+
+    /// The fault of asking a file of `there` prompts for more.
+    fn too_few(&self, set: &str, there: usize) -> Option<ParamFault> {
+        let held = match set {
+            "train" if self.files.validation.is_none() => self.draw.validation.unwrap_or(0),
+            _ => 0,
+        };
+        // Something must be left to train on.
+        let own = self.draw.of(set);
+        let asked = own.unwrap_or(1) + held;
+        (asked > there).then(|| {
+            let message = format!("{asked} prompts are to be drawn out of a file that holds {there}");
+            ParamFault::new(format!("draw.{}", if own.is_some() { set } else { "validation" }), message)
+        })
+    }
+}
+
+/// The records of a user's file, and the digest of the very bytes that they were read from.
+fn read(path: &Path) -> Result<(Vec<Record>, Digest)> {
+    let bytes = std::fs::read(path).with_context(|| format!("reading prompts from {}", path.display()))?;
+    let digest = Digest::of(&bytes);
+    let text = String::from_utf8(bytes)
+        .map_err(|e| Fault::user(format!("{}: not a text file: {e}", path.display())).help("save it as UTF-8"))?;
+    Ok((record::parse(path, &text)?, digest))
+}
+
+/// Prompts by output.
+type Sets = Vec<(&'static str, Vec<Record>)>;
+
+fn of_the_world(params: &Params, task: World) -> Result<Sets> {
+    let mix = match task {
+        World::Geneval => Mix::from(Family::Geneval),
+        World::Ocr => Mix::from(Family::Ocr),
+        World::Scene => Mix::from(Family::Scene),
+        World::Mix => params.mix.as_deref().map_or(Ok(Mix::all()), str::parse)?,
+    };
+    let sets = [
+        ("train", params.train, Split::Train),
+        ("validation", params.validation, Split::Validation),
+        ("test", params.test, Split::Test),
+    ];
+    let drawn = |count, split| {
+        opdflow_world::prompts(&mix, count, params.seed, split)
+            .into_iter()
+            .map(|p| Record { text: p.text, target: p.target, geneval: p.geneval })
+            .collect()
+    };
+    Ok(sets.into_iter().filter(|(_, n, _)| *n > 0).map(|(port, n, split)| (port, drawn(n, split))).collect())
+}
+
+fn of_files(params: &Params, context: &StageContext) -> Result<Sets> {
+    let mut sets = Sets::new();
+    for (port, file) in params.files.each() {
+        let Some(file) = file else { continue };
+        let path = context.job().folder.join(file);
+        let (records, digest) = read(&path)?;
+        outside::expect(context, &format!("prompts.{port}"), digest, &path)?;
+        sets.push((port, records));
+    }
+    Ok(draw(sets, &params.draw, params.seed))
+}
+
+/// Draws the wanted numbers out of the sets; without a number, a set stays as it is. Validation prompts that have no
+/// set of their own come out of the training set, and their texts are not trained on.
+fn draw(sets: Sets, draw: &Draw, seed: u64) -> Sets {
+    let shuffled = |port: &str, records: &[Record]| -> Vec<Record> {
+        let order = Choices::new(derive(seed, port, 0)).permutation(records.len());
+        order.into_iter().map(|i| records[i].clone()).collect()
+    };
+    let held = draw.validation.filter(|_| sets.iter().all(|(port, _)| *port != "validation"));
+    let mut drawn = Sets::new();
+    for (port, mut records) in sets {
+        let wanted = draw.of(port);
+        let held = held.filter(|_| port == "train");
+        if wanted.is_some() || held.is_some() {
+            records = shuffled(port, &records);
+        }
+        if let Some(held) = held {
+            let rest = records.split_off(held.min(records.len()));
+            let texts: BTreeSet<&str> = records.iter().map(|r| r.text.as_str()).collect();
+            let rest = rest.into_iter().filter(|r| !texts.contains(r.text.as_str())).collect();
+            drawn.push(("validation", std::mem::replace(&mut records, rest)));
+        }
+        records.truncate(wanted.unwrap_or(records.len()));
+        drawn.push((port, records));
+    }
+    drawn
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(n: usize) -> Vec<Record> {
+        (0..n).map(|i| Record::plain(&format!("prompt {i}"))).collect()
+    }
+
+    #[test]
+    fn what_is_drawn_for_validation_is_not_trained_on() {
+        let wish = Draw { train: Some(5), validation: Some(3), test: None };
+        let mut train = set(20);
+        train.extend(set(20));
+        let sets = draw(vec![("train", train), ("test", set(4))], &wish, 1);
+        let of = |port: &str| sets.iter().find(|(p, _)| *p == port).unwrap().1.clone();
+        assert_eq!((of("train").len(), of("validation").len(), of("test")), (5, 3, set(4)));
+        assert!(of("train").iter().all(|r| !of("validation").contains(r)));
+        assert_eq!(draw(vec![("train", set(9))], &Draw::default(), 1), [("train", set(9))], "nothing is drawn unasked");
+    }
+
+    #[test]
+    fn more_than_there_is_cannot_be_drawn() {
+        let files = || Files { train: Some("t".into()), ..Files::default() };
+        let params = |draw| Params { files: files(), draw, ..Params::default() };
+        let both = params(Draw { train: Some(5), validation: Some(3), test: None });
+        assert!(both.too_few("train", 8).is_none());
+        assert_eq!(both.too_few("train", 7).unwrap().path, "draw.train");
+        let one = params(Draw { validation: Some(3), ..Draw::default() });
+        assert_eq!(one.too_few("train", 3).unwrap().path, "draw.validation");
+        assert_eq!(Prompts.check(&params(Draw { test: Some(1), ..Draw::default() }))[0].path, "draw.test");
+    }
 }

@@ -55,6 +55,14 @@ impl Record {
 /// The file cannot be read, holds no prompt, or a line is not valid; the line is named.
 pub fn read(path: &Path) -> Result<Vec<Record>> {
     let text = std::fs::read_to_string(path).with_context(|| format!("reading prompts from {}", path.display()))?;
+    parse(path, &text)
+}
+
+/// The same of text that is already here; `path` is for messages.
+///
+/// # Errors
+/// As for [`read`].
+pub fn parse(path: &Path, text: &str) -> Result<Vec<Record>> {
     let mut records = Vec::new();
     for (i, line) in text.lines().enumerate() {
         let line = line.trim();

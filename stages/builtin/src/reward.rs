@@ -1,5 +1,6 @@
 //! Rewards by name, as recipes spell them: `reward: {ocr: 1.0, looks: 0.5}`.
 
+use crate::record::Record;
 use anyhow::Result;
 use opdflow_rewards::{Geneval, Looks, Ocr, Part, Reward, Weighted, ocr};
 use opdflow_stage::cache::Digest;
@@ -98,6 +99,19 @@ pub fn one(name: &str) -> Result<Box<dyn Reward>> {
         }
         other => return Err(Fault::user(format!("no reward is named `{other}`")).into()),
     })
+}
+
+/// Whether the reward can judge pictures of these prompts at all.
+///
+/// # Errors
+/// The first prompt that it cannot.
+pub fn judges(reward: &dyn Reward, records: &[Record]) -> Result<()> {
+    match records.iter().find_map(|r| reward.refuses(&r.subject())) {
+        None => Ok(()),
+        Some(why) => Err(Fault::user(format!("the reward `{}` cannot judge these prompts: {why}", reward.name()))
+            .help("use prompts about what it can find; docs/sd35.md says which detectors there are")
+            .into()),
+    }
 }
 
 /// The weighted sum of several.

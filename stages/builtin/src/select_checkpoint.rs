@@ -1,6 +1,8 @@
 //! `select_checkpoint`: the best candidate of a run, by a stated rule.
 
-use crate::param_docs::{MICRO_BATCH, PRECISION, SIZE, THREADS};
+use crate::fitting::fitting;
+use crate::memory::Work;
+use crate::param_docs::{EMBEDDINGS, MICRO_BATCH, PRECISION, SIZE, THREADS};
 use crate::precision::Precision;
 use crate::record::{self, Record};
 use crate::score::{self, Mean};
@@ -9,8 +11,11 @@ use crate::train_teacher::{micro, one};
 use crate::{adapter, bundle, reward};
 use anyhow::{Context as _, Result};
 use opdflow_flow::lora::Lora;
+use opdflow_stage::cache::Memo;
 use opdflow_stage::port::{Input, Output};
-use opdflow_stage::{Asset, Description, Fault, ParamDoc, ParamFault, Resources, Stage, StageContext};
+use opdflow_stage::{
+    Asset, Description, Fault, Foreseen, Memory, ParamDoc, ParamFault, Resources, Stage, StageContext,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -80,6 +85,7 @@ impl Stage for SelectCheckpoint {
                         &["prompts"],
                         "validation prompts, under the name of the reward that they are for",
                     ),
+                    Input::optional("embeddings", &["embeddings"], EMBEDDINGS),
                 ]
             },
             outputs: const {
@@ -126,7 +132,7 @@ impl Stage for SelectCheckpoint {
         faults
     }
 
-    fn assets(&self, params: &Params, _folder: &Path) -> Result<Vec<Asset>, ParamFault> {
+    fn assets(&self, params: &Params, _folder: &Path, _memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {
         let names: Vec<String> = params.columns().map(|c| reward_of(c).to_owned()).collect();
         Ok(reward::assets(names.iter()))
     }
@@ -135,7 +141,31 @@ impl Stage for SelectCheckpoint {
         Resources { cpus: params.threads, memory: 1 << 30, gpu: true }
     }
 
+    fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {
+        let Some(sizes) = Work::sizes(inputs) else { return Vec::new() };
+        let work = Work {
+            sizes: &sizes,
+            text: !inputs.contains_key("embeddings"),
+            size: params.size,
+            micro: params.micro_batch,
+            guided: params.shot.guidance != 1.0,
+        };
+        let sets = inputs.iter().filter(|(port, _)| port.starts_with("prompts."));
+        let most = sets.filter_map(|(_, count)| count.as_u64()).max().unwrap_or(0);
+        let batch = if most > 0 { most as usize } else { params.micro_batch };
+        vec![work.weights(), work.sampling(batch), work.pictures(most), Work::program()]
+    }
+
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
+        fitting(params.micro_batch, context, |micro_batch, context| {
+            Self::attempt(Params { micro_batch, ..params.clone() }, context)
+        })
+    }
+}
+
+impl SelectCheckpoint {
+    /// One attempt, with batches of `params.micro_batch`.
+    fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
         let studio = Studio::open(context, "base", params.micro_batch, params.size, params.precision)?;
         let folder = context.input("candidates")?;
         let mut steps: Vec<String> = std::fs::read_dir(&folder)
@@ -196,7 +226,9 @@ fn read_sets(params: &Params, context: &StageContext) -> Result<Vec<Set>> {
                 Fault::user(format!("the rule names `{name}`, but no validation prompts are connected as `{port}`"))
                     .help(format!("add `{name}` below `needs.prompts`"))
             })?;
-            Ok((reward::one(name)?, record::read(&path)?))
+            let (reward, records) = (reward::one(name)?, record::read(&path)?);
+            reward::judges(&*reward, &records)?;
+            Ok((reward, records))
         })
         .collect()
 }

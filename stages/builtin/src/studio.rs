@@ -1,6 +1,7 @@
 //! A loaded model folder with everything that makes pictures of prompts.
 
 use crate::device;
+use crate::embeddings::Embeddings;
 use crate::pictures::from_tensor;
 use crate::precision::Precision;
 use crate::record::Record;
@@ -55,6 +56,23 @@ pub struct Studio {
     pub base: Digest,
 }
 
+/// Where conditioning comes from.
+enum Text {
+    /// The text encoders themselves.
+    Encoders(Box<TextEncoders>),
+    /// What they made of the prompts before.
+    Kept(Embeddings),
+}
+
+impl Text {
+    fn embed(&self, prompts: &[&str]) -> Result<Embedded> {
+        match self {
+            Self::Encoders(encoders) => encoders.embed(prompts, MAX_SEQUENCE_LENGTH),
+            Self::Kept(embeddings) => embeddings.embed(prompts),
+        }
+    }
+}
+
 /// The device of the job, with as many threads as the job may use.
 ///
 /// # Errors
@@ -69,11 +87,28 @@ enum Text {
     Live(Box<TextEncoders>),
     /// The encoders are gone; these prompts were encoded before, a row each, on the CPU.
     Recited(HashMap<String, Embedded>),
+    /// They never were here: an earlier stage has encoded the prompts.
+    Kept(Embeddings),
+}
+
+impl Text {
+    fn embed(&self, prompts: &[&str], canvas: &Canvas, kind: Kind) -> Result<Embedded> {
+        match self {
+            Self::Live(text) => text.embed(prompts, text.t5_length(MAX_SEQUENCE_LENGTH)),
+            Self::Recited(known) => {
+                let row = |p: &&str| known.get(*p).with_context(|| format!("the prompt {p:?} was not announced"));
+                let rows = prompts.iter().map(row).collect::<Result<Vec<_>>>()?;
+                Ok(Embedded::cat(&rows).to(canvas.device, kind))
+            }
+            Self::Kept(embeddings) => Ok(embeddings.embed(prompts)?.to(canvas.device, kind)),
+        }
+    }
 }
 
 impl Studio {
-    /// Loads the model on input `port`. `micro` bounds the batch of one forward; `size` is the side of a picture in
-    /// pixels, by default the model's own; `precision` is that of transformer and text encoders.
+    /// Loads the model on input `port`; its text encoders too, unless an input `embeddings` is there. `micro` bounds the
+    /// batch of one forward; `size` is the side of a picture in pixels, by default the model's own; `precision` is that of
+    /// transformer and text encoders.
     ///
     /// # Errors
     /// The folder is incomplete or damaged; the size does not fit the model.
@@ -85,11 +120,21 @@ impl Studio {
         precision: Precision,
     ) -> Result<Self> {
         let device = self::device(context)?;
-        let folder = context.input(port)?;
         let base = context.object(port).context("a model on no port")?.digest;
-        let mut pipeline = Pipeline::load(&folder, Options { device, kind: precision.kind(), drop_t5: false })
-            .map_err(|e| Fault::user(format!("{e:#}")))?;
-        let text = pipeline.text.take().context("a pipeline without text encoders")?;
+        let options = Options { device, kind: precision.kind(), drop_t5: false };
+        let unfit = |e: anyhow::Error| Fault::user(format!("{e:#}"));
+        let (pipeline, text) = match context.maybe_input("embeddings")? {
+            Some(kept) => {
+                let folder = context.input_parts(port, &["model_index.json", "transformer", "vae", "scheduler"])?;
+                let pipeline = Pipeline::without_text(folder, options).map_err(unfit)?;
+                (pipeline, Text::Kept(Embeddings::open(&kept, base, device)?))
+            }
+            None => {
+                let mut pipeline = Pipeline::load(context.input(port)?, options).map_err(unfit)?;
+                let text = pipeline.text.take().context("a pipeline without text encoders")?;
+                (pipeline, Text::Live(Box::new(text)))
+            }
+        };
         let config = pipeline.transformer.config();
         let side = match size {
             Some(pixels) => {
@@ -106,8 +151,8 @@ impl Studio {
             micro: micro.max(1) as i64,
             recompute: false,
         };
-        let empty = text.embed(&[""], text.t5_length(MAX_SEQUENCE_LENGTH))?;
-        Ok(Self { pipeline, text: RefCell::new(Text::Live(Box::new(text))), empty, canvas, base })
+        let empty = text.embed(&[""], &canvas, pipeline.transformer.kind())?;
+        Ok(Self { pipeline, text: RefCell::new(text), empty, canvas, base })
     }
 
     /// Says that these are all the prompts there will be. A model of 16 bits, which is a large one, encodes them now, one
@@ -136,16 +181,9 @@ impl Studio {
     /// Encodes prompts, a row each.
     ///
     /// # Errors
-    /// A tokenizer that does not belong to its encoder.
+    /// A tokenizer that does not belong to its encoder; a prompt that was not embedded.
     pub fn embed(&self, prompts: &[&str]) -> Result<Embedded> {
-        match &*self.text.borrow() {
-            Text::Live(text) => text.embed(prompts, text.t5_length(MAX_SEQUENCE_LENGTH)),
-            Text::Recited(known) => {
-                let row = |p: &&str| known.get(*p).with_context(|| format!("the prompt {p:?} was not announced"));
-                let rows = prompts.iter().map(row).collect::<Result<Vec<_>>>()?;
-                Ok(Embedded::cat(&rows).to(self.canvas.device, self.pipeline.transformer.kind()))
-            }
-        }
+        self.text.borrow().embed(prompts, &self.canvas, self.pipeline.transformer.kind())
     }
 
     /// The velocity field with an adapter (or none) and a guidance scale.

@@ -2,8 +2,10 @@
 
 use crate::adapter::{self, Shape};
 use crate::alarm::{self, Alarms, Watched};
+use crate::fitting::fitting;
 use crate::learn::{Course, learn};
-use crate::param_docs::{EMA, LORA, MICRO_BATCH, OPTIMISER, PACE, PRECISION, RECOMPUTE, SIZE, THREADS};
+use crate::memory::Work;
+use crate::param_docs::{EMA, EMBEDDINGS, LORA, MICRO_BATCH, OPTIMISER, PACE, PRECISION, RECOMPUTE, SIZE, THREADS};
 use crate::precision::Precision;
 use crate::prompt_task::PromptTask;
 use crate::studio::Studio;
@@ -19,9 +21,11 @@ use opdflow_flow::schedule::trained;
 use opdflow_flow::task::Task;
 use opdflow_flow::teacher::{Explorer, Sampling};
 use opdflow_flow::train::{Learner, Pace};
-use opdflow_stage::cache::Digest;
+use opdflow_stage::cache::{Digest, Memo};
 use opdflow_stage::port::{Input, Output};
-use opdflow_stage::{Asset, Description, Fault, Horizon, ParamDoc, ParamFault, Resources, Stage, StageContext};
+use opdflow_stage::{
+    Asset, Description, Fault, Foreseen, Horizon, Memory, ParamDoc, ParamFault, Resources, Stage, StageContext,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -103,6 +107,7 @@ impl Stage for TrainTeacher {
                         &["lora"],
                         "an adapter to go on from, as in a cascade; a fresh one if absent",
                     ),
+                    Input::optional("embeddings", &["embeddings"], EMBEDDINGS),
                 ]
             },
             outputs: const {
@@ -216,7 +221,7 @@ impl Stage for TrainTeacher {
         faults
     }
 
-    fn assets(&self, params: &Params, _folder: &Path) -> Result<Vec<Asset>, ParamFault> {
+    fn assets(&self, params: &Params, _folder: &Path, _memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {
         Ok(reward::assets(params.reward.keys().chain(params.rewards.values().flat_map(BTreeMap::keys))))
     }
 
@@ -228,7 +233,40 @@ impl Stage for TrainTeacher {
         Resources { cpus: params.threads, memory: 1 << 30, gpu: true }
     }
 
+    fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {
+        let Some(sizes) = Work::sizes(inputs) else { return Vec::new() };
+        let work = Work {
+            sizes: &sizes,
+            text: !inputs.contains_key("embeddings"),
+            size: params.size,
+            micro: params.micro_batch,
+            guided: params.sampling.guidance != 1.0,
+        };
+        let pictures = params.sampling.prompts * params.sampling.group;
+        // NFT keeps its old policy and no way; the others each state, mean and noise of the way.
+        let (copies, tensors) = match params.algorithm {
+            Algorithm::DiffusionNft(_) => (1, 0),
+            Algorithm::GrpoGuard(_) | Algorithm::FlowGrpo(_) => (0, 3),
+        };
+        vec![
+            work.weights(),
+            work.adapter(&params.lora, copies),
+            work.round(pictures, params.sampling.steps, tensors),
+            work.training(pictures, true),
+            Work::program(),
+        ]
+    }
+
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
+        fitting(params.micro_batch, context, |micro_batch, context| {
+            Self::attempt(Params { micro_batch, ..params.clone() }, context)
+        })
+    }
+}
+
+impl TrainTeacher {
+    /// One attempt, with batches of `params.micro_batch`.
+    fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
         let mut studio = Studio::open(context, "base", params.micro_batch, params.size, params.precision)?;
         studio.canvas.recompute = params.recompute;
         let seed = context.job().seed;
@@ -279,8 +317,9 @@ pub(crate) fn trainable(lora: Lora) -> Lora {
 /// The tasks in the order of their turns, one of them several times if the recipe says so.
 fn tasks<'a>(params: &Params, studio: &'a Studio, context: &StageContext) -> Result<Vec<PromptTask<'a>>> {
     let task = |name: &str, port: &str, weights: &reward::Weights| -> Result<PromptTask<'a>> {
-        let records = record::read(&context.input(port)?)?;
-        Ok(PromptTask { name: name.to_owned(), studio, records, reward: Some(reward::weighted(weights)?) })
+        let (records, wanted) = (record::read(&context.input(port)?)?, reward::weighted(weights)?);
+        reward::judges(&wanted, &records)?;
+        Ok(PromptTask { name: name.to_owned(), studio, records, reward: Some(wanted) })
     };
     let connected = context.names("tasks");
     match (context.maybe_input("prompts")?, connected.is_empty()) {

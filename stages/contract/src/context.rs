@@ -3,7 +3,8 @@
 use crate::job::StoppedAt;
 use crate::{Event, EventSink, Job, StopFlag};
 use anyhow::{Context as _, Result};
-use opdflow_cache::{Checkpoint, Lease, Object, SaveError, Store};
+use opdflow_cache::{Checkpoint, Lease, Object, SaveError, Store, TreeEntry};
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -17,6 +18,7 @@ pub struct StageContext {
     lease: Lease,
     work: PathBuf,
     metrics: Option<std::fs::File>,
+    adopted: BTreeMap<String, Object>,
     started: Instant,
     /// Seconds of earlier attempts that led to the checkpoint we continue from.
     before: f64,
@@ -28,6 +30,8 @@ pub struct StageContext {
 /// What is left when the stage is through.
 pub(crate) struct Finished {
     pub folder: PathBuf,
+    /// Outputs that are in the store already.
+    pub adopted: BTreeMap<String, Object>,
     pub seconds: f64,
     pub lease: Lease,
 }
@@ -52,6 +56,7 @@ impl StageContext {
             lease,
             work,
             metrics: None,
+            adopted: BTreeMap::new(),
             started: now,
             before: 0.0,
             last_checkpoint: now,
@@ -87,6 +92,23 @@ impl StageContext {
         Ok(Some(path))
     }
 
+    /// Of the folder on `port` only these parts, files and folders by their path in it. A stage asks for the whole or
+    /// for parts of an input, once. It saves the copy of what a stage does not read.
+    ///
+    /// # Errors
+    /// As for [`Self::input`].
+    pub fn input_parts(&self, port: &str, parts: &[&str]) -> Result<PathBuf> {
+        let input = self.job.inputs.get(port).with_context(|| format!("no artefact on input `{port}`"))?;
+        let path = self.work.join("inputs").join(port);
+        let below =
+            |file: &str, part: &str| file.strip_prefix(part).is_some_and(|r| r.is_empty() || r.starts_with('/'));
+        let keep = |file: &str| parts.iter().any(|part| below(file, part));
+        if !path.exists() {
+            self.store.place_part(&input.object, &path, keep).with_context(|| format!("reading input `{port}`"))?;
+        }
+        Ok(path)
+    }
+
     /// Where the artefact on `port` lies in the store, if it is connected.
     #[must_use]
     pub fn object(&self, port: &str) -> Option<&Object> {
@@ -104,6 +126,18 @@ impl StageContext {
     #[must_use]
     pub fn output(&self, port: &str) -> PathBuf {
         self.work.join("outputs").join(port)
+    }
+
+    /// Makes the output `port` of files that lie elsewhere, each under its path in the output. They go straight into
+    /// the store: shared copy-on-write where the file system can, else copied once. Returns what was read, for the files
+    /// may have changed since the key was made.
+    ///
+    /// # Errors
+    /// A file cannot be read; a full disk.
+    pub fn adopt(&mut self, port: &str, files: &[(String, PathBuf)]) -> Result<Vec<TreeEntry>> {
+        let object = self.store.put_files(files).with_context(|| format!("taking in the files of `{port}`"))?;
+        self.adopted.insert(port.to_owned(), object);
+        Ok(self.store.tree(&object.digest)?)
     }
 
     /// The newest checkpoint to continue from, at most `horizon` steps old, if there is one. Metrics of later
@@ -235,6 +269,6 @@ impl StageContext {
         if let Some(file) = &self.metrics {
             file.sync_all().context("writing the metrics")?;
         }
-        Ok(Finished { folder: self.work.join("outputs"), seconds, lease: self.lease })
+        Ok(Finished { folder: self.work.join("outputs"), adopted: self.adopted, seconds, lease: self.lease })
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     StageContext, StageSet,
 };
 use anyhow::{Context as _, Result};
-use opdflow_cache::Digest;
+use opdflow_cache::Memo;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::Duration;
@@ -61,11 +61,12 @@ impl Stage for FakeSource {
             numeric: false,
         }
     }
-    fn assets(&self, params: &SourceParams, folder: &Path) -> Result<Vec<Asset>, ParamFault> {
+    fn assets(&self, params: &SourceParams, folder: &Path, memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {
         let Some(file) = &params.file else { return Ok(Vec::new()) };
         let path = folder.join(file);
-        let digest = Digest::of_file(&path)
-            .map_err(|e| ParamFault::new("file", e.to_string()).help("name a file that is there"))?;
+        let digest = memo
+            .digest(&path)
+            .map_err(|e| vec![ParamFault::new("file", e.to_string()).help("name a file that is there")])?;
         Ok(vec![Asset { name: "file".into(), digest }])
     }
     fn run(&self, params: SourceParams, context: &mut StageContext) -> Result<()> {

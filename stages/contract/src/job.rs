@@ -138,15 +138,18 @@ fn attempt(worker: &dyn Worker, job: &Job, events: &EventSink, stop: &StopFlag) 
         Ok(result) => result?,
         Err(panic) => anyhow::bail!("the stage panicked: {}", words_of(panic.as_ref())),
     }
-    let Finished { folder, seconds, lease } = context.finish()?;
+    let Finished { folder, adopted, seconds, lease } = context.finish()?;
     let mut outputs = BTreeMap::new();
     for port in worker.describe().outputs.iter().chain([&crate::kind::METRICS]) {
         let path = folder.join(port.name);
-        if path.symlink_metadata().is_err() {
-            anyhow::ensure!(port.optional, "stage kind `{}` left no output `{}`", job.kind, port.name);
-            continue;
-        }
-        let object = store.put_path(&path).with_context(|| format!("keeping output `{}`", port.name))?;
+        let object = match adopted.get(port.name) {
+            Some(object) => *object,
+            None if path.symlink_metadata().is_err() => {
+                anyhow::ensure!(port.optional, "stage kind `{}` left no output `{}`", job.kind, port.name);
+                continue;
+            }
+            None => store.put_path(&path).with_context(|| format!("keeping output `{}`", port.name))?,
+        };
         outputs.insert(
             port.name.to_owned(),
             Output { object, port_type: port.port_type.to_owned(), semantic: port.semantic },

@@ -5,9 +5,10 @@
 
 use crate::StageContext;
 use crate::port::{Arity, Input, Output};
-use opdflow_cache::Digest;
+use opdflow_cache::{Digest, Memo};
 use serde::{Deserialize as _, Serialize, de::DeserializeOwned};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// What a stage kind says of itself. All of it is static: `opdflow stages` prints it without running anything.
@@ -60,6 +61,27 @@ pub struct Asset {
     pub name: String,
     /// Digest of the content.
     pub digest: Digest,
+}
+
+/// What is known of artefacts before any stage runs, by port: JSON that the kind upstream and the kind downstream agree
+/// on (a model's configuration, a number of prompts). The engine only hands it on. It is no part of any key.
+pub type Foreseen = BTreeMap<String, Value>;
+
+/// What takes memory while a stage runs, in bytes, at the stage's peak. An estimate, made before anything runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Memory {
+    /// What takes it: `weights`, `activations`, `optimiser`.
+    pub of: &'static str,
+    /// How much.
+    pub bytes: u64,
+}
+
+impl Memory {
+    /// `bytes` taken by `of`.
+    #[must_use]
+    pub const fn of(of: &'static str, bytes: u64) -> Self {
+        Self { of, bytes }
+    }
 }
 
 /// What a stage takes of the machine while it runs.
@@ -117,12 +139,24 @@ pub trait Stage: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// Content from outside the store that the result depends on. `folder` is the recipe's, for relative paths.
+    /// Content from outside the store that the result depends on. `folder` is the recipe's, for relative paths; `memo`
+    /// knows the digests of big files that were hashed before.
     ///
     /// # Errors
-    /// A missing or unreadable file, as a fault of the parameter that names it.
-    fn assets(&self, _params: &Self::Params, _folder: &Path) -> Result<Vec<Asset>, ParamFault> {
+    /// Every missing or unreadable file, each as a fault of the parameter that names it.
+    fn assets(&self, _params: &Self::Params, _folder: &Path, _memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {
         Ok(Vec::new())
+    }
+
+    /// What is known of its outputs before it runs; `inputs` is what is known of its inputs. A fault is not for here:
+    /// leave out what cannot be known.
+    fn foresee(&self, _params: &Self::Params, _folder: &Path, _inputs: &Foreseen) -> Foreseen {
+        Foreseen::new()
+    }
+
+    /// What takes memory at its peak, or nothing if that cannot be known. `inputs` is what is known of its inputs.
+    fn memory(&self, _params: &Self::Params, _inputs: &Foreseen) -> Vec<Memory> {
+        Vec::new()
     }
 
     /// The parameter that is a horizon, if there is one.
@@ -156,7 +190,11 @@ pub trait Kind: Send + Sync {
     ///
     /// # Errors
     /// As there.
-    fn assets(&self, params: &Value, folder: &Path) -> Result<Vec<Asset>, ParamFault>;
+    fn assets(&self, params: &Value, folder: &Path, memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>>;
+    /// See [`Stage::foresee`].
+    fn foresee(&self, params: &Value, folder: &Path, inputs: &Foreseen) -> Foreseen;
+    /// See [`Stage::memory`].
+    fn memory(&self, params: &Value, inputs: &Foreseen) -> Vec<Memory>;
     /// See [`Stage::horizon`].
     fn horizon(&self, params: &Value) -> Option<Horizon>;
     /// See [`Stage::resources`].
@@ -208,8 +246,14 @@ impl<S: Stage> Kind for S {
         }
         serde_json::to_value(&params).map_err(|e| vec![ParamFault::new("", e.to_string())])
     }
-    fn assets(&self, params: &Value, folder: &Path) -> Result<Vec<Asset>, ParamFault> {
-        Stage::assets(self, &typed::<S>(params).map_err(|e| ParamFault::new("", e.to_string()))?, folder)
+    fn assets(&self, params: &Value, folder: &Path, memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {
+        Stage::assets(self, &typed::<S>(params).map_err(|e| vec![ParamFault::new("", e.to_string())])?, folder, memo)
+    }
+    fn foresee(&self, params: &Value, folder: &Path, inputs: &Foreseen) -> Foreseen {
+        typed::<S>(params).map(|p| Stage::foresee(self, &p, folder, inputs)).unwrap_or_default()
+    }
+    fn memory(&self, params: &Value, inputs: &Foreseen) -> Vec<Memory> {
+        typed::<S>(params).map(|p| Stage::memory(self, &p, inputs)).unwrap_or_default()
     }
     fn horizon(&self, params: &Value) -> Option<Horizon> {
         Stage::horizon(self, &typed::<S>(params).ok()?)

@@ -114,13 +114,18 @@ pub struct Pipeline {
 impl Pipeline {
     /// Loads all parts and checks that they fit each other.
     pub fn load(folder: impl AsRef<Path>, options: Options) -> Result<Pipeline> {
+        let text = Some(Folder::open(&folder)?.text(options)?);
+        Ok(Pipeline { text, ..Pipeline::without_text(folder, options)? })
+    }
+
+    /// The same without text encoders and tokenizers, which need not be in the folder either.
+    pub fn without_text(folder: impl AsRef<Path>, options: Options) -> Result<Pipeline> {
         let folder = Folder::open(folder)?;
         folder.configs()?;
         let (transformer, weights) = folder.transformer(options.device, options.kind)?;
         let vae = folder.vae(options.device)?;
-        let text = folder.text(options)?;
         let scheduler = folder.scheduler()?;
-        Ok(Pipeline { transformer, vae, text: Some(text), scheduler, weights })
+        Ok(Pipeline { transformer, vae, text: None, scheduler, weights })
     }
 }
 

@@ -22,6 +22,9 @@ pub trait Detector: Send + Sync {
     /// Its short name.
     fn name(&self) -> &str;
 
+    /// Whether it can find objects of this class at all.
+    fn knows(&self, class: &str) -> bool;
+
     /// The objects in a picture, in any order.
     ///
     /// # Errors

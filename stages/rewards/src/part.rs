@@ -25,6 +25,10 @@ impl Reward for Part {
         self.whole.applies(subject)
     }
 
+    fn refuses(&self, subject: &Subject) -> Option<RewardError> {
+        self.whole.refuses(subject)
+    }
+
     fn score(&self, pictures: &[Picture], subjects: &[Subject]) -> Result<Vec<Score>, RewardError> {
         let take = |mut score: Score| {
             score.value = score.parts.get(&self.part).copied().ok_or_else(|| RewardError::Part(self.name.clone()))?;

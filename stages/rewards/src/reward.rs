@@ -57,6 +57,12 @@ pub trait Reward: Send + Sync {
     /// Whether the subject carries what this reward needs.
     fn applies(&self, subject: &Subject) -> bool;
 
+    /// Why the subject can never earn anything here, if that is known before there is a picture of it. A stage asks
+    /// before it begins to train for a reward that is always nought.
+    fn refuses(&self, _subject: &Subject) -> Option<RewardError> {
+        None
+    }
+
     /// One score for each picture, in order. The score of a picture does not depend on its neighbours.
     ///
     /// # Errors
@@ -107,6 +113,16 @@ pub enum RewardError {
         prompt: String,
         /// What is wrong.
         why: String,
+    },
+    /// A class of objects that the detector cannot find.
+    #[error("the prompt {prompt:?} asks for `{class}`, which the detector `{detector}` cannot find")]
+    Class {
+        /// The prompt's words.
+        prompt: String,
+        /// The class in the metadata.
+        class: String,
+        /// The detector.
+        detector: String,
     },
     /// A file that a reward needs is not there.
     #[error("cannot read {path}: {source}; run scripts/setup.sh to fetch it", path = path.display())]

@@ -46,6 +46,10 @@ impl Reward for Weighted {
         self.terms.iter().any(|(_, r)| r.applies(subject))
     }
 
+    fn refuses(&self, subject: &Subject) -> Option<RewardError> {
+        self.terms.iter().find_map(|(_, r)| r.refuses(subject))
+    }
+
     fn score(&self, pictures: &[Picture], subjects: &[Subject]) -> Result<Vec<Score>, RewardError> {
         check(pictures, subjects)?;
         if let Some(subject) = subjects.iter().find(|s| !self.applies(s)) {

@@ -20,6 +20,7 @@ use opdflow_flow::text::tokenizer::Tokenizer;
 use opdflow_flow::train::Learner;
 use opdflow_flow::vae::Vae;
 use opdflow_flow::weights::{Weights, save_tensors};
+use opdflow_stage::cache::Memo;
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::{Asset, Description, ParamDoc, ParamFault, Resources, Stage, StageContext};
 use opdflow_world::Mix;
@@ -111,8 +112,8 @@ impl Stage for PretrainBase {
             .collect()
     }
 
-    fn assets(&self, params: &Params, folder: &Path) -> Result<Vec<Asset>, ParamFault> {
-        Ok(vec![layout_asset(&params.layout, folder)?])
+    fn assets(&self, params: &Params, folder: &Path, _memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {
+        layout_asset(&params.layout, folder).map(|a| vec![a]).map_err(|f| vec![f])
     }
 
     fn resources(&self, params: &Params) -> Resources {

@@ -13,6 +13,7 @@ use opdflow_flow::task::prompts_of_round;
 use opdflow_flow::train::Learner;
 use opdflow_flow::vae::{Vae, VaeConfig};
 use opdflow_flow::weights::{Weights, save_tensors};
+use opdflow_stage::cache::Memo;
 use opdflow_stage::port::Output;
 use opdflow_stage::{Asset, Description, ParamDoc, ParamFault, Resources, Stage, StageContext};
 use opdflow_world::Mix;
@@ -70,8 +71,8 @@ impl Stage for PretrainVae {
         }
     }
 
-    fn assets(&self, params: &Params, folder: &Path) -> Result<Vec<Asset>, ParamFault> {
-        Ok(vec![layout_asset(&params.layout, folder)?])
+    fn assets(&self, params: &Params, folder: &Path, _memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {
+        layout_asset(&params.layout, folder).map(|a| vec![a]).map_err(|f| vec![f])
     }
 
     fn resources(&self, params: &Params) -> Resources {

@@ -98,7 +98,7 @@ const STEMS: [&str; 2] = ["diffusion_pytorch_model", "model"];
 
 /// The files behind `what`: a file, an index, or a folder. In a folder `variant` chooses among several sets
 /// (`model.fp16.safetensors`); where a part comes without it, the plain set is meant, as in diffusers.
-pub(super) fn shard_paths(what: &Path, variant: Option<&str>) -> Result<Vec<PathBuf>> {
+pub fn shard_paths(what: &Path, variant: Option<&str>) -> Result<Vec<PathBuf>> {
     if what.is_dir() {
         return shard_paths(&set_in(what, variant)?, None);
     }

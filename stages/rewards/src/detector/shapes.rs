@@ -30,6 +30,10 @@ impl Detector for Shapes {
         "shapes"
     }
 
+    fn knows(&self, class: &str) -> bool {
+        Shape::ALL.iter().any(|s| s.name() == class)
+    }
+
     fn detect(&self, picture: &Picture) -> Result<Vec<Object>, RewardError> {
         let field = Field::of(picture);
         let labels: Vec<Option<usize>> =

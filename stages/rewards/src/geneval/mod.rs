@@ -70,6 +70,16 @@ impl Reward for Geneval {
         subject.geneval.is_some()
     }
 
+    fn refuses(&self, subject: &Subject) -> Option<RewardError> {
+        let metadata = subject.geneval?;
+        let unknown = metadata.include.iter().find(|i| !self.detector.knows(&i.class))?;
+        Some(RewardError::Class {
+            prompt: subject.text.to_owned(),
+            class: unknown.class.clone(),
+            detector: self.detector.name().to_owned(),
+        })
+    }
+
     fn score(&self, pictures: &[Picture], subjects: &[Subject]) -> Result<Vec<Score>, RewardError> {
         check(pictures, subjects)?;
         let one = |(picture, subject): (&Picture, &Subject)| {

@@ -1,0 +1,224 @@
+//! How much memory a stage takes at its peak, from configurations and parameters, before anything runs.
+//!
+//! The numbers of tensors below were counted in the network's code, in units of (tokens x width); what a layer keeps for
+//! the backward pass is what its derivative reads, with the base's own weights frozen. tests/mini/memory.rs holds the
+//! estimate against the memory that a stage took.
+
+use crate::adapter::Shape;
+use crate::model_folder::Sizes;
+use opdflow_flow::lora::LoraConfig;
+use opdflow_flow::mmdit::MmditConfig;
+use opdflow_stage::{Foreseen, Memory};
+
+/// Bytes of an f32.
+const F32: u64 = 4;
+
+/// libtorch and the program themselves, on a CPU: what a stage of the miniature takes beyond its tensors.
+const PROGRAM: u64 = 170_000_000;
+
+/// Kept of each block for the backward pass, per token and width: norms and their inputs, query, key and value before
+/// and after their norms, attention's output, the feed-forward part before its activation, gates.
+const KEPT: u64 = 20;
+/// The same of a second attention, for image tokens alone.
+const KEPT_SECOND: u64 = 8;
+/// Alive at once in a forward without gradients: the streams, one block's feed-forward part before and after its
+/// activation.
+const ALIVE: u64 = 14;
+/// Alive at once in the decoder's widest place, per pixel and channel there: a residual block's input, its norm and the
+/// two sides of a convolution.
+const DECODED: u64 = 5;
+
+/// What a stage does with its model.
+pub struct Work<'a> {
+    /// The base model.
+    pub sizes: &'a Sizes,
+    /// Whether the text encoders are loaded.
+    pub text: bool,
+    /// Side of a picture in pixels; the model's own if absent.
+    pub size: Option<i64>,
+    /// Largest batch of one forward.
+    pub micro: usize,
+    /// Whether each forward runs both halves of guidance.
+    pub guided: bool,
+}
+
+impl<'a> Work<'a> {
+    /// Reads what is known of the base on the port `base`.
+    #[must_use]
+    pub fn sizes(inputs: &Foreseen) -> Option<Sizes> {
+        serde_json::from_value(inputs.get("base")?.clone()).ok()
+    }
+
+    fn side(&self) -> u64 {
+        let own = self.sizes.transformer.sample_size * self.sizes.vae.factor();
+        self.size.unwrap_or(own).max(1).unsigned_abs()
+    }
+
+    fn image_tokens(&self) -> u64 {
+        let patch = (self.sizes.vae.factor() * self.sizes.transformer.patch_size).max(1).unsigned_abs();
+        (self.side() / patch).pow(2)
+    }
+
+    /// Numbers of one latent.
+    fn latent(&self) -> u64 {
+        let side = self.side() / self.sizes.vae.factor().max(1).unsigned_abs();
+        self.sizes.transformer.in_channels.max(0).unsigned_abs() * side * side
+    }
+
+    /// Numbers of one prompt's conditioning.
+    fn condition(&self) -> u64 {
+        let t = &self.sizes.transformer;
+        self.sizes.text_tokens * t.joint_attention_dim.max(0).unsigned_abs()
+            + t.pooled_projection_dim.max(0).unsigned_abs()
+    }
+
+    /// Rows of one forward, of a batch of `batch`.
+    fn rows(&self, batch: usize) -> u64 {
+        self.micro.min(batch).max(1) as u64 * if self.guided { 2 } else { 1 }
+    }
+
+    /// The model.
+    #[must_use]
+    pub fn weights(&self) -> Memory {
+        let text = if self.text { self.sizes.text_parameters } else { 0 };
+        Memory::of("weights", F32 * (self.sizes.transformer_parameters + self.sizes.vae_parameters + text))
+    }
+
+    /// The text encoders alone.
+    #[must_use]
+    pub fn encoders(sizes: &Sizes) -> Memory {
+        Memory::of("weights", F32 * sizes.text_parameters)
+    }
+
+    /// Forward and backward of `batch` pictures' worth of training, or their decoding, whichever is more.
+    #[must_use]
+    pub fn training(&self, batch: usize, decodes: bool) -> Memory {
+        let t = &self.sizes.transformer;
+        let (image, width) = (self.image_tokens(), t.width().max(0).unsigned_abs());
+        let layers = t.num_layers.max(0).unsigned_abs();
+        let kept = layers * (image + self.sizes.text_tokens) * KEPT
+            + t.dual_attention_layers.len() as u64 * image * KEPT_SECOND;
+        let trained = self.rows(batch) * kept * width * F32;
+        Memory::of("activations", trained.max(if decodes { self.decoding(batch) } else { 0 }))
+    }
+
+    /// Sampling of `batch` pictures, or their decoding, whichever is more.
+    #[must_use]
+    pub fn sampling(&self, batch: usize) -> Memory {
+        let width = self.sizes.transformer.width().max(0).unsigned_abs();
+        let alive = self.rows(batch) * (self.image_tokens() + self.sizes.text_tokens) * width * ALIVE * F32;
+        Memory::of("activations", alive.max(self.decoding(batch)))
+    }
+
+    fn decoding(&self, batch: usize) -> u64 {
+        // At full size the decoder still has the second level's channels.
+        let channels = &self.sizes.vae.block_out_channels;
+        let widest = channels.get(1).or(channels.first()).copied().unwrap_or(1).max(1).unsigned_abs();
+        self.micro.min(batch).max(1) as u64 * self.side().pow(2) * widest * DECODED * F32
+    }
+
+    /// An adapter in training: itself, its gradient, two moments, the running average, and `more` copies.
+    #[must_use]
+    pub fn adapter(&self, shape: &Shape, more: u64) -> Memory {
+        Memory::of("adapter", lora_parameters(&self.sizes.transformer, shape) * (5 + more) * F32)
+    }
+
+    /// What is kept of `pictures` from their sampling to the end of the round: the last latents, and of each step
+    /// `tensors` more; conditioning and the pictures themselves.
+    #[must_use]
+    pub fn round(&self, pictures: usize, steps: usize, tensors: u64) -> Memory {
+        let states = (1 + steps as u64 * tensors) * self.latent() * F32;
+        Memory::of("round", pictures as u64 * (states + self.condition() * F32 + 3 * self.side().pow(2)))
+    }
+
+    /// Pictures of 8 bits that wait for their scores.
+    #[must_use]
+    pub fn pictures(&self, pictures: u64) -> Memory {
+        Memory::of("pictures", pictures * 3 * self.side().pow(2))
+    }
+
+    /// The program itself.
+    #[must_use]
+    pub const fn program() -> Memory {
+        Memory::of("program", PROGRAM)
+    }
+}
+
+/// Parameters of an adapter.
+fn lora_parameters(config: &MmditConfig, shape: &Shape) -> u64 {
+    let wanted = LoraConfig { rank: shape.rank, alpha: shape.alpha, targets: shape.targets.clone() };
+    let sides = |(name, sides): (String, u64)| if wanted.matches(&name) { sides } else { 0 };
+    linears(config).map(sides).sum::<u64>() * shape.rank.max(0).unsigned_abs()
+}
+
+/// The linear layers of the blocks by name, with the sum of their two sides.
+fn linears(config: &MmditConfig) -> impl Iterator<Item = (String, u64)> + '_ {
+    let d = config.width().max(0).unsigned_abs();
+    (0..config.num_layers).flat_map(move |layer| {
+        let (last, dual) = (layer == config.num_layers - 1, config.dual_attention_layers.contains(&layer));
+        let mut own: Vec<(String, u64)> = vec![
+            ("norm1.linear".into(), d + if dual { 9 } else { 6 } * d),
+            ("norm1_context.linear".into(), d + if last { 2 } else { 6 } * d),
+        ];
+        let square = [
+            "attn.to_q",
+            "attn.to_k",
+            "attn.to_v",
+            "attn.to_out.0",
+            "attn.add_q_proj",
+            "attn.add_k_proj",
+            "attn.add_v_proj",
+        ];
+        own.extend(square.map(|n| (n.to_owned(), 2 * d)));
+        if dual {
+            own.extend(["to_q", "to_k", "to_v", "to_out.0"].map(|n| (format!("attn2.{n}"), 2 * d)));
+        }
+        own.extend(["ff.net.0.proj", "ff.net.2"].map(|n| (n.to_owned(), 5 * d)));
+        if !last {
+            own.push(("attn.to_add_out".into(), 2 * d));
+            own.extend(["ff_context.net.0.proj", "ff_context.net.2"].map(|n| (n.to_owned(), 5 * d)));
+        }
+        own.into_iter().map(move |(name, sides)| (format!("transformer_blocks.{layer}.{name}"), sides))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use opdflow_flow::mmdit::Mmdit;
+    use opdflow_flow::weights::Weights;
+    use tch::Device;
+
+    #[test]
+    fn the_layers_are_those_of_the_network() {
+        let config = MmditConfig {
+            num_layers: 3,
+            num_attention_heads: 2,
+            attention_head_dim: 8,
+            caption_projection_dim: 16,
+            dual_attention_layers: vec![0, 1],
+            ..MmditConfig::default()
+        };
+        let network = Mmdit::new(&Weights::new_random(1, Device::Cpu).root(), &config).unwrap();
+        let there = network.linears();
+        for (name, sides) in linears(&config) {
+            let layer = there.iter().find(|l| l.name == name).unwrap_or_else(|| panic!("no layer {name}"));
+            assert_eq!(sides, (layer.d_in + layer.d_out).unsigned_abs(), "{name}");
+        }
+        let blocks = there.iter().filter(|l| l.name.starts_with("transformer_blocks.")).count();
+        assert_eq!(linears(&config).count(), blocks);
+    }
+
+    /// The papers' adapter on SD3.5 Medium: 191 matrices of 1536 x 1536 at rank 32.
+    #[test]
+    fn the_papers_adapter_has_the_papers_size() {
+        let config = MmditConfig {
+            num_layers: 24,
+            num_attention_heads: 24,
+            attention_head_dim: 64,
+            dual_attention_layers: (0..13).collect(),
+            ..MmditConfig::default()
+        };
+        assert_eq!(lora_parameters(&config, &Shape::default()), 191 * 2 * 1536 * 32);
+    }
+}

@@ -1,0 +1,115 @@
+//! The plan's estimate of memory, held against what a stage took.
+
+use crate::space::Mini;
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Stages whose batches are large enough to be seen beside the program itself.
+fn recipe(micro: usize, guidance: f64) -> String {
+    format!(
+        "opdflow: 1
+name: memory
+seed: 3
+stages:
+  base: {{uses: base_model, with: {{source: \"bundled:mini\"}}}}
+  words: {{uses: prompts, with: {{task: geneval, train: 32, validation: 0, test: 256}}}}
+  guard:
+    uses: train_teacher
+    needs: {{base: base.model, prompts: words.train}}
+    with:
+      algorithm: {{grpo_guard: {{updates: 1}}}}
+      reward: {{looks: 1.0}}
+      iterations: 1
+      sampling: {{prompts: 32, group: 16, steps: 3, guidance: {guidance}}}
+      micro_batch: {micro}
+  nft:
+    uses: train_teacher
+    needs: {{base: base.model, prompts: words.train}}
+    with:
+      algorithm: {{diffusion_nft: {{}}}}
+      reward: {{looks: 1.0}}
+      iterations: 1
+      sampling: {{prompts: 32, group: 16, steps: 3}}
+      micro_batch: {micro}
+  student:
+    uses: distill
+    needs: {{base: base.model, teachers: {{geneval: nft.lora}}, prompts: {{geneval: words.train}}}}
+    with: {{rollout: {{steps: 3, prompts: 512, guidance: {guidance}}}, rounds: 1, micro_batch: {micro}}}
+  scores:
+    uses: evaluate
+    needs: {{base: base.model, prompts: {{geneval: words.test}}}}
+    with: {{shot: {{steps: 2, guidance: {guidance}}}, micro_batch: {micro}}}
+"
+    )
+}
+
+/// The stage of the newest run once more, in a process of its own and with another micro-batch.
+fn again(mini: &Mini, stage: &str, micro: usize) -> Command {
+    let path = mini.path(&format!(".opdflow/runs/latest/jobs/{stage}.json"));
+    let mut job: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    job["force"] = true.into();
+    job["params"]["micro_batch"] = micro.into();
+    mini.write("job.json", &job.to_string());
+    let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_opdflow")).with_file_name("opdflow-stage"));
+    command.args(["__stage", "job.json"]).current_dir(mini.path("")).env("OMP_NUM_THREADS", "1");
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+/// Runs the stage once more: its largest resident memory in bytes.
+fn measured(mini: &Mini, stage: &str, micro: usize) -> f64 {
+    #[expect(clippy::zombie_processes, reason = "wait4 waits for it, and tells more than `wait`")]
+    let child = again(mini, stage, micro).spawn().unwrap();
+    let (mut status, mut usage) = (0, std::mem::MaybeUninit::<libc::rusage>::zeroed());
+    // SAFETY: the process is our own child, and both places live through the call.
+    let usage = unsafe {
+        libc::wait4(i32::try_from(child.id()).unwrap(), &raw mut status, 0, usage.as_mut_ptr());
+        usage.assume_init()
+    };
+    assert_eq!(status, 0, "{stage}");
+    // Linux gives it in units of 1024 bytes.
+    usage.ru_maxrss as f64 * 1024.0
+}
+
+fn estimated(mini: &Mini, recipe: &str, stage: &str) -> f64 {
+    let plan = mini.run(&["plan", recipe, "--json"]).expect(0).json();
+    let stages = plan["stages"].as_array().unwrap();
+    let lines = stages.iter().find(|s| s["stage"] == stage).unwrap()["memory"].as_array().unwrap().clone();
+    assert!(lines.iter().any(|l| l["of"] == "weights"), "{lines:?}");
+    lines.iter().map(|l| l["bytes"].as_f64().unwrap()).sum()
+}
+
+/// The program itself takes most of a miniature's memory. So the batch is made large, and what it adds is compared too.
+#[test]
+fn the_estimate_is_near_what_a_stage_takes() {
+    let mini = Mini::new();
+    mini.write("r.yaml", &recipe(16, 2.0));
+    mini.run(&["run", "r.yaml"]).expect(0);
+    let mut far = Vec::new();
+    for stage in ["guard", "nft", "student", "scores"] {
+        let mut both = Vec::new();
+        for micro in [16, 512] {
+            let name = format!("m{micro}.yaml");
+            mini.write(&name, &recipe(micro, 2.0));
+            both.push((estimated(&mini, &name, stage), measured(&mini, stage, micro)));
+        }
+        let factor = |(estimated, measured): (f64, f64)| estimated / measured;
+        let more = (both[1].0 - both[0].0, both[1].1 - both[0].1);
+        println!(
+            "{stage}: micro 16: estimated {:.0} MB, measured {:.0}; micro 512: {:.0}, {:.0}; the larger batch adds {:.0}, {:.0}",
+            both[0].0 / 1e6,
+            both[0].1 / 1e6,
+            both[1].0 / 1e6,
+            both[1].1 / 1e6,
+            more.0 / 1e6,
+            more.1 / 1e6
+        );
+        for (what, factor) in [("small", factor(both[0])), ("large", factor(both[1])), ("added", factor(more))] {
+            if !(0.67..=1.5).contains(&factor) {
+                far.push(format!("{stage} {what}: {factor:.2}"));
+            }
+        }
+    }
+    assert!(far.is_empty(), "estimated by measured: {far:?}");
+}

@@ -1,0 +1,134 @@
+//! The full-size recipes as they are shipped, on models that are small: only their variables differ.
+
+use crate::own_files::fixtures;
+use crate::space::Mini;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+fn shipped(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/sd35").join(name).display().to_string()
+}
+
+/// On a machine without weights: every file that is missing, and all that can be said all the same.
+#[test]
+fn without_weights_the_plan_names_all_that_is_missing() {
+    let mini = Mini::new();
+    for (recipe, paths) in [
+        (
+            "multitask.yaml",
+            &["stable-diffusion-3.5-medium", "geneval_train.jsonl", "ocr_test.txt", "drawbench.txt"][..],
+        ),
+        (
+            "opd.yaml",
+            &["stable-diffusion-3.5-medium", "loras/geneval", "loras/ocr", "loras/pickscore", "drawbench.txt"],
+        ),
+    ] {
+        let recipe = shipped(recipe);
+        for command in ["check", "run"] {
+            let ran = mini.run(&[command, &recipe]).expect(2);
+            for path in paths {
+                assert!(ran.stderr.contains(path), "{command}: no `{path}` in {}", ran.stderr);
+            }
+            assert!(ran.stderr.contains("docs/sd35.md") && ran.stderr.contains("E050"), "{}", ran.stderr);
+        }
+        assert!(!mini.path(".opdflow").exists(), "nothing was run");
+        let json = mini.run(&["plan", &recipe, "--json"]).expect(2).json();
+        let verdict = |name: &str| {
+            let stages = json["stages"].as_array().unwrap();
+            stages.iter().find(|s| s["stage"] == name).unwrap()["verdict"].as_str().unwrap().to_owned()
+        };
+        assert_eq!((verdict("base").as_str(), verdict("ocr_prompts").as_str()), ("missing", "missing"));
+        assert_eq!((verdict("student").as_str(), verdict("table1").as_str()), ("blocked", "blocked"));
+        assert!(json["missing"].as_array().unwrap().len() >= paths.len());
+        let text = mini.run(&["plan", &recipe]).expect(2);
+        assert!(text.stdout.contains("blocked") && text.stderr.contains("E050"), "{}\n{}", text.stdout, text.stderr);
+    }
+}
+
+#[test]
+fn the_full_recipe_runs_on_the_miniature() {
+    let mini = Mini::new();
+    let vars = shipped("tiny.vars.yaml");
+    let ran = mini.run(&["run", &shipped("multitask.yaml"), "--vars", &vars, "--json"]).expect(0);
+    assert_eq!(ran.json()["stages"].as_object().unwrap().len(), 17, "{}", ran.stdout);
+    let learned: BTreeSet<String> = ["geneval_best", "ocr_best", "looks_best", "student"]
+        .map(|s| ran.outputs()[&format!("{s}.lora")].clone())
+        .into();
+    assert_eq!(learned.len(), 4, "each learned something of its own");
+    let table = std::fs::read_to_string(mini.path(".opdflow/runs/latest/outputs/table1.md")).unwrap();
+    assert!(table.contains("opd student"), "{table}");
+    assert!(mini.path(".opdflow/runs/latest/vars-1.yaml").exists(), "what the recipe ran with is kept");
+    let again = mini.run(&["plan", &shipped("multitask.yaml"), "--vars", &vars, "--exit-code"]).expect(0);
+    assert!(again.stdout.contains("nothing to do"), "{}", again.stdout);
+}
+
+/// The same recipe on a folder that diffusers' own `save_pretrained` wrote.
+#[test]
+fn the_full_recipe_runs_on_a_folder_of_diffusers_own() {
+    let mini = Mini::new();
+    let (recipe, vars) = (shipped("multitask.yaml"), shipped("tiny.vars.yaml"));
+    let base = format!("base={}", fixtures().join("pipeline").display());
+    let ran = mini.run(&["run", &recipe, "--vars", &vars, "--set", &base, "--json"]).expect(0);
+    let stages = ran.json()["stages"].clone();
+    assert_eq!(stages["table1"]["verdict"], "run", "{}", ran.stdout);
+    mini.run(&["get", &recipe, "--vars", &vars, "--set", &base, "student.lora", "-o", "student"]).expect(0);
+    let config: Value =
+        serde_json::from_slice(&std::fs::read(mini.path("student/adapter_config.json")).unwrap()).unwrap();
+    assert_eq!(config["r"], 2);
+}
+
+/// Released teachers, here those that peft itself wrote, into one student.
+#[test]
+fn teachers_of_one_s_own_are_distilled() {
+    let mini = Mini::new();
+    let at = |name: &str| fixtures().join(name).display().to_string();
+    let tiny = |name: &str| shipped(&format!("tiny/{name}"));
+    let vars = [
+        ("base", at("pipeline")),
+        ("geneval_lora", at("lora_r2")),
+        ("ocr_lora", at("lora_r8")),
+        ("looks_lora", at("lora_single.safetensors")),
+        ("geneval_train", tiny("geneval.jsonl")),
+        ("geneval_test", tiny("geneval.jsonl")),
+        ("ocr_train", tiny("ocr.txt")),
+        ("ocr_test", tiny("ocr.txt")),
+        ("looks_train", tiny("looks.txt")),
+        ("drawbench", tiny("looks.txt")),
+        ("size", "64".to_owned()),
+        ("steps", "3".to_owned()),
+        ("eval_steps", "2".to_owned()),
+        ("rounds", "2".to_owned()),
+        ("student_prompts", "2".to_owned()),
+    ];
+    let text: String = vars.iter().map(|(name, value)| format!("{name}: \"{value}\"\n")).collect();
+    let text = text
+        .lines()
+        .map(|l| if l.contains('/') { l.to_owned() } else { l.replace('"', "") } + "\n")
+        .collect::<String>();
+    mini.write("own.vars.yaml", &text);
+    let ran = mini.run(&["run", &shipped("opd.yaml"), "--vars", "own.vars.yaml", "--json"]).expect(0);
+    let lora = |stage: &str| ran.outputs()[&format!("{stage}.lora")].clone();
+    assert_ne!(lora("geneval_teacher"), lora("ocr_teacher"));
+    assert_eq!(ran.json()["stages"]["table1"]["verdict"], "run");
+}
+
+/// Real GenEval prompts on the miniature's detector: said before the first round, and not scored nought for ever.
+#[test]
+fn classes_that_the_detector_cannot_find_stop_a_teacher_at_once() {
+    let mini = Mini::new();
+    mini.write(
+        "bench.jsonl",
+        "{\"tag\": \"single_object\", \"include\": [{\"class\": \"bench\", \"count\": 1}], \"prompt\": \"a photo of a bench\"}\n",
+    );
+    let file = mini.path("bench.jsonl").display().to_string();
+    let set = [format!("geneval_train={file}"), format!("geneval_test={file}"), "validation=0".to_owned()];
+    let mut args = vec!["run".to_owned(), shipped("multitask.yaml"), "--vars".to_owned(), shipped("tiny.vars.yaml")];
+    args.extend(set.into_iter().flat_map(|s| ["--set".to_owned(), s]));
+    args.extend(["--until", "geneval_teacher", "--json"].map(ToOwned::to_owned));
+    let ran = mini.run(&args.iter().map(String::as_str).collect::<Vec<_>>()).expect(1);
+    let message = ran.json()["stages"]["geneval_teacher"]["message"].to_string();
+    for part in ["bench", "cannot find", "docs/sd35.md"] {
+        assert!(message.contains(part), "no `{part}` in {message}");
+    }
+}
