@@ -97,7 +97,8 @@ impl Embed {
             prompts.extend(records.into_iter().map(|r| r.text).filter(|t| seen.insert(t.clone())));
         }
         let total = prompts.len() as u64;
-        let first = text.embed(&prompts[..1], MAX_SEQUENCE_LENGTH)?;
+        let length = text.t5_length(MAX_SEQUENCE_LENGTH);
+        let first = text.embed(&prompts[..1], length)?;
         let mut writer = Writer::new(&context.output("embeddings"), base, &prompts, &first)?;
         writer.push(&first)?;
         let mut done = 1;
@@ -107,8 +108,8 @@ impl Embed {
             }
             // Never one alone: a product with a single row is another kernel, whose last bit may differ.
             let rows = match chunk {
-                [one] => text.embed(&[one, one], MAX_SEQUENCE_LENGTH)?.narrow(0, 1),
-                many => text.embed(many, MAX_SEQUENCE_LENGTH)?,
+                [one] => text.embed(&[one, one], length)?.narrow(0, 1),
+                many => text.embed(many, length)?,
             };
             writer.push(&rows)?;
             done += chunk.len() as u64;
