@@ -56,23 +56,6 @@ pub struct Studio {
     pub base: Digest,
 }
 
-/// Where conditioning comes from.
-enum Text {
-    /// The text encoders themselves.
-    Encoders(Box<TextEncoders>),
-    /// What they made of the prompts before.
-    Kept(Embeddings),
-}
-
-impl Text {
-    fn embed(&self, prompts: &[&str]) -> Result<Embedded> {
-        match self {
-            Self::Encoders(encoders) => encoders.embed(prompts, MAX_SEQUENCE_LENGTH),
-            Self::Kept(embeddings) => embeddings.embed(prompts),
-        }
-    }
-}
-
 /// The device of the job, with as many threads as the job may use.
 ///
 /// # Errors
