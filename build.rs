@@ -1,5 +1,10 @@
-//! Lets the binaries and tests of this crate find libtorch at run time, and the engine's binary do without it.
+//! Says what the program calls itself; lets the binaries and tests of this crate find libtorch at run time, and the
+//! engine's binary do without it.
+
+use std::process::Command;
+
 fn main() {
+    println!("cargo:rustc-env=OPDFLOW_PROGRAM=opdflow {}{}", env!("CARGO_PKG_VERSION"), commit());
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     println!("cargo:rerun-if-env-changed=DEP_TCH_LIBTORCH_LIB");
     if let Ok(lib) = std::env::var("DEP_TCH_LIBTORCH_LIB") {
@@ -11,4 +16,21 @@ fn main() {
         // link may look for in it; what is exported stays. This exports nothing. See docs/adr/0007.
         println!("cargo:rustc-link-arg-bin=opdflow=-Wl,--exclude-libs,ALL");
     }
+}
+
+/// The commit of a release build. A debug build leaves it out, so that a commit alone compiles nothing anew.
+fn commit() -> String {
+    if std::env::var("PROFILE").as_deref() != Ok("release") {
+        return String::new();
+    }
+    let git = |args: &[&str]| {
+        let ran = Command::new("git").args(args).output().ok().filter(|ran| ran.status.success())?;
+        Some(String::from_utf8_lossy(&ran.stdout).trim().to_owned())
+    };
+    if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]) {
+        println!("cargo:rerun-if-changed={log}");
+    }
+    let changed = git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|files| !files.is_empty());
+    let changed = if changed { ", changed" } else { "" };
+    git(&["rev-parse", "--short", "HEAD"]).map_or_else(String::new, |id| format!(" (commit {id}{changed})"))
 }

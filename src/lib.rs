@@ -23,3 +23,6 @@ pub mod render;
 pub mod report;
 pub mod runlog;
 pub mod sched;
+
+/// This program, its version and, in a release build from a checkout, the commit: `opdflow 0.1.0 (commit 919db76)`.
+pub const PROGRAM: &str = env!("OPDFLOW_PROGRAM");

@@ -1,6 +1,7 @@
 //! A run that is killed at any moment, in any part, ends in the same bytes when its command is given again.
 //!
-//! `OPDFLOW_KILL_ROUNDS` says how many times each part is killed (3 if it is not set).
+//! `OPDFLOW_KILLS` says how many processes die in each of the three ways (6 if it is not set): only those count that were
+//! alive. `OPDFLOW_KILLS=350 cargo test --test kill -- --nocapture` makes more than a thousand.
 #![allow(missing_docs)]
 
 mod common;
@@ -16,8 +17,8 @@ const STAGES: &str = "
     end: {uses: fake_report, needs: {parts: {x: x.model, y: y.model, z: z.model, all: x.candidates}}, with: {title: t}}
 ";
 
-fn rounds() -> u64 {
-    std::env::var("OPDFLOW_KILL_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(3)
+fn wanted() -> usize {
+    std::env::var("OPDFLOW_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(6)
 }
 
 /// Numbers that look random and are the same for the same round.
@@ -40,51 +41,62 @@ fn undisturbed() -> Ran {
     space().run(&RUN).expect(0)
 }
 
-/// Starts a run, waits a while, lets `kill` do its work, and repeats. Then the same command must end well.
-fn survives(name: &str, kills: u64, kill: impl Fn(&TestSpace, i32, u64)) {
+/// Starts a run, waits a while, lets `kill` do its work, and repeats. Then the same command must end well. All that
+/// again until enough processes have died; `kill` says how many it hit.
+fn survives(name: &str, again: u64, kill: impl Fn(&TestSpace, i32, u64) -> usize) {
     let calm = undisturbed();
-    for round in 0..rounds() {
+    let (mut deaths, mut rounds) = (0, 0);
+    while deaths < wanted() {
         let space = space();
-        for again in 0..kills {
-            let seed = round * 1000 + again;
-            let run = space.start(&RUN);
+        for turn in 0..again {
+            let seed = rounds * 1000 + turn;
+            let mut run = space.start(&RUN);
             std::thread::sleep(Duration::from_millis(random(seed, 700)));
-            kill(&space, pid(&run), seed);
-            if name == "child" {
-                // The run itself goes on and may even come to a good end.
-                finish(run);
-            } else {
-                drop(finish(run));
+            if run.try_wait().expect("a child").is_none() {
+                deaths += kill(&space, pid(&run), seed);
             }
+            // It may also go on and come to a good end.
+            finish(run);
         }
         let ran = space.run(&RUN).expect(0);
-        assert_eq!(ran.outputs(), calm.outputs(), "{name}, round {round}\n{}", ran.stderr);
+        assert_eq!(ran.outputs(), calm.outputs(), "{name}, round {rounds}\n{}", ran.stderr);
         let settled = space.run(&RUN).expect(0);
-        assert!(settled.verdicts().values().all(|v| v == "hit"), "{name}, round {round}: {:?}", settled.verdicts());
+        assert!(settled.verdicts().values().all(|v| v == "hit"), "{name}, round {rounds}: {:?}", settled.verdicts());
+        space.run(&["verify", "--deep"]).expect(0);
+        rounds += 1;
+        assert!(rounds < 1000 + 10 * wanted() as u64, "{name}: only {deaths} deaths in {rounds} rounds");
     }
+    println!("{name}: {deaths} processes died in {rounds} rounds; each came to the same bytes");
 }
 
 #[test]
 fn the_child_dies() {
-    survives("child", 2, |space, _, seed| {
+    survives("child", 3, |space, _, seed| {
         let children = space.children();
-        if !children.is_empty() {
-            let at = usize::try_from(random(seed + 77, children.len() as u64)).unwrap_or(0);
-            signal(children[at], libc::SIGKILL);
+        if children.is_empty() {
+            return 0;
         }
+        let at = usize::try_from(random(seed + 77, children.len() as u64)).unwrap_or(0);
+        signal(children[at], libc::SIGKILL);
+        1
     });
 }
 
 #[test]
 fn the_scheduler_dies() {
-    survives("scheduler", 2, |_, run, _| signal(run, libc::SIGKILL));
+    survives("scheduler", 3, |_, run, _| {
+        signal(run, libc::SIGKILL);
+        1
+    });
 }
 
 #[test]
 fn both_die() {
-    survives("both", 3, |space, run, _| {
+    survives("both", 4, |space, run, _| {
         signal(run, libc::SIGKILL);
-        space.children().into_iter().for_each(|c| signal(c, libc::SIGKILL));
+        let children = space.children();
+        children.iter().for_each(|c| signal(*c, libc::SIGKILL));
+        1 + children.len()
     });
 }
 

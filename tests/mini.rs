@@ -1,7 +1,7 @@
 //! The whole path with the real program and real stages, from pretraining to the table, on models of a few steps:
 //! nothing here is good at anything, but everything is computed.
 //!
-//! `OPDFLOW_KILL_ROUNDS` says how many times each part is killed (1 if it is not set).
+//! `OPDFLOW_KILLS` says how many times each part is killed (1 if it is not set).
 #![cfg(feature = "torch")]
 #![allow(missing_docs)]
 

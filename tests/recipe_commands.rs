@@ -119,6 +119,10 @@ fn graph_draws_lines_dot_and_json() {
     assert_eq!(data["edges"][0], json!({"from": "a", "to": "sum", "outputs": ["value"]}));
     assert_eq!(data["stages"][3]["depth"], json!(3));
     assert!(!space.store().exists(), "a drawing looks into no store");
+    let svg = space.run(&["graph", "r.yaml", "--format", "svg"]).expect(0).stdout;
+    assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"), "{svg}");
+    assert_eq!((svg.matches("<rect ").count(), svg.matches("marker-end").count()), (4, 3), "{svg}");
+    assert_eq!(svg, space.run(&["graph", "r.yaml", "--format", "svg"]).expect(0).stdout);
 }
 
 #[test]
@@ -206,6 +210,24 @@ fn stages_lists_kinds() {
     let all = space.run(&["stages", "--json"]).expect(0).json();
     assert!(all.as_array().unwrap().iter().any(|k| k["kind"] == "fake_train"));
     assert!(space.run(&["stages", "fake_smu"]).expect(2).stderr.contains("did you mean `fake_sum`?"));
+}
+
+#[test]
+fn the_schema_names_the_kinds_of_the_build() {
+    let text = space().run(&["schema"]).expect(0).stdout;
+    let schema: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(schema["$defs"]["fake_sum"]["properties"]["plus"]["type"], json!(["integer", "string"]));
+    assert_eq!(schema["properties"]["defaults"]["properties"]["fake_sum"]["$ref"], "#/$defs/fake_sum");
+}
+
+#[test]
+fn manual_pages_are_printed() {
+    let space = space();
+    let whole = space.run(&["man"]).expect(0).stdout;
+    assert!(whole.contains(".TH opdflow 1") && whole.contains("explain") && !whole.contains("__stage"), "{whole}");
+    let run = space.run(&["man", "run"]).expect(0).stdout;
+    assert!(run.contains(".TH opdflow") && run.contains("fail"), "{run}");
+    assert!(space.run(&["man", "rnu"]).expect(2).stderr.contains("did you mean `run`?"));
 }
 
 #[test]

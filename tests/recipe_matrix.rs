@@ -148,3 +148,27 @@ fn explain_says_which_axis_a_value_came_from() {
         "{text}"
     );
 }
+
+#[test]
+fn a_graph_folds_a_matrix() {
+    let space = common::TestSpace::new();
+    space.recipe(
+        "r.yaml",
+        "a: {uses: fake_source}
+        t: {uses: fake_train, matrix: {n: [1, 2, 3]}, needs: {base: a.value}, with: {iterations: \"${matrix.n}\"}}
+        end: {uses: fake_report, needs: {parts: t.model}}",
+    );
+    let folded = "a        fake_source\n  t x 3  fake_train   <- a\n    end  fake_report  <- t\n";
+    assert_eq!(space.run(&["graph", "r.yaml"]).expect(0).stdout, folded);
+    let cells = space.run(&["graph", "r.yaml", "--cells"]).expect(0).stdout;
+    assert_eq!(cells.lines().count(), 5, "{cells}");
+    assert_eq!(cells.matches("t[n=2]").count(), 2, "{cells}");
+    let stages = |args: &[&str]| {
+        let args: Vec<&str> = ["graph", "r.yaml", "--json"].iter().chain(args).copied().collect();
+        space.run(&args).expect(0).json()["stages"].as_array().unwrap().len()
+    };
+    assert_eq!((stages(&[]), stages(&["--fold"])), (5, 3));
+    let dot = space.run(&["graph", "r.yaml", "--format", "dot", "--fold"]).expect(0).stdout;
+    assert!(dot.contains("\"t\" [label=\"t x 3\\nfake_train\"]"), "{dot}");
+    space.run(&["graph", "r.yaml", "--fold", "--cells"]).expect(2);
+}

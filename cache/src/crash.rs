@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::{ActionRecord, Digest, Gc, Object, Output, RECORD_FORMAT, SaveError, Store, StoreError};
 
 /// All failpoints of the crate; a test compares them with the source.
-const POINTS: [&str; 25] = [
+const POINTS: [&str; 28] = [
     "open-before-version",
     "version-written",
     "version-synced",
@@ -24,6 +24,9 @@ const POINTS: [&str; 25] = [
     "blob-written",
     "blob-synced",
     "blob-renamed",
+    "move-hashed",
+    "move-synced",
+    "move-renamed",
     "tree-before-listing",
     "action-start",
     "action-written",
@@ -69,6 +72,11 @@ fn life(root: &Path) -> Result<(), StoreError> {
     }
     let tree = store.put_path(&source)?;
     store.publish(&record(b"tree", tree))?;
+    // Big enough to be moved. A life that goes on after a death makes it anew.
+    let work = store.work_dir(&Digest::of(b"moved"))?.join("big");
+    let _ = fs::remove_file(&work);
+    fs::write(&work, b"0123456789abcdef".repeat(70_000)).map_err(|e| StoreError::io("write", &work, e))?;
+    store.publish(&record(b"moved", store.take_path(&work)?))?;
     store.publish(&record(b"tree", store.put_bytes(b"another result")?))?;
     store.publish(&record(b"cheap", store.put_bytes(b"cheap")?))?;
     let checkpoints = store.checkpoints(&Digest::of(b"lineage"));

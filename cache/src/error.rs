@@ -89,6 +89,14 @@ pub enum StoreError {
         /// The place.
         path: PathBuf,
     },
+    /// An archive that is not whole, or none of ours. Nothing of it was taken in.
+    #[error("{} is damaged, or no archive of opdflow: {why}; nothing was taken in; make it again with `opdflow export`", path.display())]
+    Archive {
+        /// The archive.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A value that cannot be stored.
     #[error("cannot store {what}: {why}")]
     Invalid {

@@ -8,6 +8,7 @@
 //! What survives what is written down in `docs/store.md`.
 
 mod action;
+mod archive;
 mod attempt;
 mod blob;
 mod checkpoint;
@@ -34,6 +35,7 @@ mod verify;
 mod warning;
 
 pub use action::{ActionRecord, Actions, Output, RECORD_FORMAT};
+pub use archive::{ARCHIVE_FORMAT, Archive, Contents, Packed, TakenIn};
 pub use attempt::Published;
 pub use checkpoint::{Checkpoint, Checkpoints, SaveError};
 pub use clock::{rfc3339, utc_now};

@@ -1,8 +1,10 @@
 //! What a digest points at.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
-use crate::Digest;
+use crate::{Digest, StoreError, TreeEntry, put, tree};
 
 /// Something in the store: the bytes of a file, or a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -13,6 +15,33 @@ pub struct Object {
     pub kind: ObjectKind,
     /// Bytes. Of a tree: the sum of its files, without the listing.
     pub size: u64,
+}
+
+impl Object {
+    /// What a file or a folder would be in a store, without storing it: its name there, and its size.
+    ///
+    /// Refuses what [`Store::put_path`](crate::Store::put_path) refuses.
+    pub fn of_path(path: &Path) -> Result<Object, StoreError> {
+        let blob = |path: &Path| -> Result<Object, StoreError> {
+            let (digest, size) = put::digest_of(path)?;
+            Ok(Object { digest, kind: ObjectKind::Blob, size })
+        };
+        if !path.is_dir() {
+            return blob(path);
+        }
+        let mut files = Vec::new();
+        put::walk(path, "", &mut files)?;
+        files.sort_unstable();
+        let entry = |(name, path): (String, &Path)| {
+            let Object { digest, size, .. } = blob(path)?;
+            Ok(TreeEntry { path: name, digest, size })
+        };
+        let entries: Vec<TreeEntry> =
+            files.iter().map(|(n, p)| entry((n.clone(), p.as_path()))).collect::<Result<_, StoreError>>()?;
+        let size = tree::total(&entries)
+            .ok_or_else(|| StoreError::Invalid { what: path.display().to_string(), why: "it is too big".to_owned() })?;
+        Ok(Object { digest: Digest::of(&tree::encode(&entries)), kind: ObjectKind::Tree, size })
+    }
 }
 
 /// A file or a folder.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -28,9 +28,26 @@ impl Store {
     /// Symbolic links, pipes, sockets and devices are refused, as are file names that are not UTF-8. A file that is
     /// written to meanwhile is stored as it was read, under the digest of what was read.
     pub fn put_path(&self, path: &Path) -> Result<Object, StoreError> {
+        self.put_each(path, |file| self.insert_file(file))
+    }
+
+    /// Like [`Store::put_path`], for what lies in a work folder of this store and is needed by nobody afterwards: big
+    /// files are moved, not copied, which saves writing them a second time. Some may be gone from there even if this
+    /// fails.
+    ///
+    /// A file that is written to meanwhile is an error: unlike a copy, it would go on changing.
+    pub fn take_path(&self, path: &Path) -> Result<Object, StoreError> {
+        self.put_each(path, |file| self.insert_own(file))
+    }
+
+    fn put_each(
+        &self,
+        path: &Path,
+        insert: impl Fn(&Path) -> Result<(Object, PathBuf), StoreError> + Sync,
+    ) -> Result<Object, StoreError> {
         let meta = fs::symlink_metadata(path).map_err(|e| StoreError::io("read", path, e))?;
         if !meta.is_dir() {
-            let (object, shard) = self.insert_file(path)?;
+            let (object, shard) = insert(path)?;
             disk::sync_dir(&shard)?;
             return Ok(object);
         }
@@ -57,7 +74,7 @@ impl Store {
         let stored: Vec<(TreeEntry, PathBuf)> = files
             .into_par_iter()
             .map(|(name, path)| {
-                let (object, shard) = self.insert_file(&path)?;
+                let (object, shard) = insert(&path)?;
                 Ok((TreeEntry { path: name, digest: object.digest, size: object.size }, shard))
             })
             .collect::<Result<_, StoreError>>()?;
@@ -111,8 +128,49 @@ impl Store {
         Ok((Object { digest, kind: ObjectKind::Blob, size }, shard))
     }
 
+    /// Moves a file in. What is small, has a second name, or lies on another file system is copied.
+    fn insert_own(&self, path: &Path) -> Result<(Object, PathBuf), StoreError> {
+        let read = |e| StoreError::io("read", path, e);
+        let file = open_plain(path)?;
+        let before = file.metadata().map_err(read)?;
+        if before.len() <= CHUNK as u64 || before.nlink() != 1 {
+            return self.insert_file(path);
+        }
+        let object = Object { digest: Digest::of_file(path)?, kind: ObjectKind::Blob, size: before.len() };
+        if let Some(shard) = self.reuse(&object) {
+            return Ok((object, shard));
+        }
+        let dest = self.blob_path(&object.digest);
+        let shard = dest.parent().unwrap_or(self.root()).to_owned();
+        disk::make_dir(&shard)?;
+        let ready = || -> io::Result<bool> {
+            failpoint("move-hashed")?;
+            file.set_permissions(Permissions::from_mode(0o444))?;
+            file.sync_all()?;
+            failpoint("move-synced")?;
+            match fs::rename(path, &dest) {
+                Ok(()) => Ok(true),
+                Err(e) if e.kind() == io::ErrorKind::CrossesDevices => Ok(false),
+                Err(e) => Err(e),
+            }
+        };
+        if !ready().map_err(|e| StoreError::io("write", &dest, e))? {
+            return self.insert_file(path);
+        }
+        failpoint("move-renamed").map_err(|e| StoreError::io("write", &dest, e))?;
+        let after = file.metadata().map_err(read)?;
+        let same = |m: &fs::Metadata| (m.len(), m.mtime(), m.mtime_nsec());
+        if same(&before) != same(&after) {
+            self.set_aside(&dest);
+            let why =
+                "it was written to while it was stored: a stage must be done with its outputs when it ends".to_owned();
+            return Err(StoreError::Invalid { what: path.display().to_string(), why });
+        }
+        Ok((object, shard))
+    }
+
     /// The shard of a blob that is here with its size. One of a wrong size is left to be replaced.
-    fn reuse(&self, object: &Object) -> Option<PathBuf> {
+    pub(crate) fn reuse(&self, object: &Object) -> Option<PathBuf> {
         let path = self.blob_path(&object.digest);
         let meta = fs::symlink_metadata(&path).ok()?;
         if !meta.is_file() {
@@ -131,7 +189,7 @@ impl Store {
     }
 
     /// Makes the bytes durable and read-only, then gives them their name. Returns the folder to sync.
-    fn install(&self, temp: NamedTempFile, digest: &Digest) -> Result<PathBuf, StoreError> {
+    pub(crate) fn install(&self, temp: NamedTempFile, digest: &Digest) -> Result<PathBuf, StoreError> {
         let dest = self.blob_path(digest);
         let shard = dest.parent().unwrap_or(self.root()).to_owned();
         disk::make_dir(&shard)?;
@@ -147,6 +205,13 @@ impl Store {
         failpoint("blob-renamed").map_err(|e| StoreError::io("write", &dest, e))?;
         Ok(shard)
     }
+}
+
+/// The digest and length of a plain file.
+pub(crate) fn digest_of(path: &Path) -> Result<(Digest, u64), StoreError> {
+    let file = open_plain(path)?;
+    let length = file.metadata().map_err(|e| StoreError::io("read", path, e))?.len();
+    Ok((Digest::of_file(path)?, length))
 }
 
 /// Opens a file that is a plain one. A link or a pipe put there since the walk is refused, and none blocks.
@@ -195,7 +260,12 @@ pub(crate) fn walk(dir: &Path, prefix: &str, files: &mut Vec<(String, PathBuf)>)
 }
 
 /// Copies to the end and says the digest of what was copied.
-pub(crate) fn copy(from: &mut File, mut to: &File, from_path: &Path, to_path: &Path) -> Result<Digest, StoreError> {
+pub(crate) fn copy(
+    from: &mut (impl Read + ?Sized),
+    mut to: &File,
+    from_path: &Path,
+    to_path: &Path,
+) -> Result<Digest, StoreError> {
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; CHUNK];
     loop {

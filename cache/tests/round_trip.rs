@@ -222,3 +222,38 @@ proptest! {
         prop_assert_eq!(store.put_path(&dest).unwrap(), object);
     }
 }
+
+#[test]
+fn outputs_are_moved_in_and_copies_only_where_they_must_be() {
+    let (dir, store) = store();
+    let work = store.work_dir(&Digest::of(b"key")).unwrap();
+    let big = vec![7; (1 << 20) + 1];
+    write(&work.join("out/big"), &big);
+    write(&work.join("out/small"), b"small");
+    write(&work.join("out/linked"), &vec![8; (1 << 20) + 1]);
+    fs::hard_link(work.join("out/linked"), dir.path().join("elsewhere")).unwrap();
+    let object = store.take_path(&work.join("out")).unwrap();
+    store.check(&object).unwrap();
+    assert!(!work.join("out/big").exists(), "it was moved");
+    assert!(work.join("out/linked").exists(), "another name would still lead to it");
+    let mode = fs::metadata(blob(&store, &Digest::of(&big))).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o444);
+    // The same bytes again, from elsewhere: known, and left where they are.
+    write(&work.join("again/big"), &big);
+    write(&work.join("again/small"), b"small");
+    write(&work.join("again/linked"), &vec![8; (1 << 20) + 1]);
+    assert_eq!(store.take_path(&work.join("again")).unwrap(), object);
+    assert_eq!(store.put_path(&work.join("again")).unwrap(), object);
+}
+
+#[test]
+fn what_a_path_would_be_is_what_it_becomes() {
+    let (dir, store) = store();
+    write(&dir.path().join("tree/a/b"), b"1");
+    write(&dir.path().join("tree/c"), b"22");
+    for path in ["tree", "tree/c"] {
+        let path = dir.path().join(path);
+        assert_eq!(Object::of_path(&path).unwrap(), store.put_path(&path).unwrap());
+    }
+    assert!(Object::of_path(&dir.path().join("none")).is_err());
+}

@@ -1,5 +1,6 @@
 //! What the command line accepts. Types only: nothing here does anything.
 
+use crate::recipe;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -54,6 +55,12 @@ pub enum Command {
     Explain(Explain),
     /// Copy an output of a stage out of the store
     Get(Get),
+    /// Say what an output, a file or a cell of a table was made of, back to weights, prompts and seeds
+    Lineage(Lineage),
+    /// Put a run, with all its results, into one file
+    Export(Export),
+    /// Take such a file into the store, so that the run is all hits here
+    Import(Import),
     /// Show how a run is doing, or how it ended
     Status(Status),
     /// Follow a run from another terminal; ends with the run, and with its exit code
@@ -66,6 +73,8 @@ pub enum Command {
     Graph(Graph),
     /// List the kinds of stage, their ports and parameters
     Stages(Stages),
+    /// Print the JSON Schema of recipes, for editors
+    Schema,
     /// Show what the store takes, and for what
     Du,
     /// Make room in the store; only says what it would do, unless told otherwise
@@ -80,6 +89,8 @@ pub enum Command {
     Help(Help),
     /// Print what a shell needs to complete our commands
     Completions(Completions),
+    /// Print the manual page, of the program or of one command, for `man`
+    Man(Man),
     /// One stage in a process of its own; the scheduler starts it
     #[command(name = "__stage", hide = true)]
     Stage(Stage),
@@ -237,6 +248,47 @@ pub struct Get {
     pub overwrite: bool,
 }
 
+/// Arguments of `lineage`.
+#[derive(Clone, Debug, Args)]
+pub struct Lineage {
+    /// A file or folder that came out of the store; or a recipe, before an output
+    #[arg(value_name = "FILE|RECIPE")]
+    pub from: PathBuf,
+    /// The output, as STAGE.PORT
+    #[arg(value_name = "STAGE.PORT")]
+    pub output: Option<String>,
+    /// Of a table's CSV file, this row: what its first cell says
+    #[arg(long, value_name = "TEXT")]
+    pub row: Option<String>,
+    /// Of that row, this column: what its head says
+    #[arg(long, value_name = "TEXT", requires = "row")]
+    pub column: Option<String>,
+}
+
+/// Arguments of `export`.
+#[derive(Clone, Debug, Args)]
+pub struct Export {
+    /// The run: its name, the beginning of one, or its folder [default: the newest]
+    pub run: Option<String>,
+    /// The file to write, a tar archive; never over another
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Where runs are recorded
+    #[arg(long, value_name = "DIR", default_value = ".opdflow")]
+    pub run_dir: PathBuf,
+}
+
+/// Arguments of `import`.
+#[derive(Clone, Debug, Args)]
+pub struct Import {
+    /// What `export` wrote
+    #[arg(value_name = "FILE")]
+    pub archive: PathBuf,
+    /// Where runs are recorded
+    #[arg(long, value_name = "DIR", default_value = ".opdflow")]
+    pub run_dir: PathBuf,
+}
+
 /// Arguments of `status`.
 #[derive(Clone, Debug, Args)]
 pub struct Status {
@@ -297,9 +349,15 @@ pub struct Logs {
 pub struct Graph {
     /// The recipe
     pub recipe: PathBuf,
-    /// Lines for the terminal, or the language of Graphviz
+    /// Lines for the terminal, the language of Graphviz, or a picture
     #[arg(long, value_enum, default_value_t = Drawing::Text)]
     pub format: Drawing,
+    /// Draw a matrix as one box; lines for the terminal do so by themselves
+    #[arg(long)]
+    pub fold: bool,
+    /// Draw each cell of a matrix
+    #[arg(long, conflicts_with = "fold")]
+    pub cells: bool,
 }
 
 /// How `graph` draws.
@@ -309,6 +367,8 @@ pub enum Drawing {
     Text,
     /// For `dot -Tsvg`.
     Dot,
+    /// A picture, for a browser.
+    Svg,
 }
 
 /// Arguments of `gc`.
@@ -369,6 +429,13 @@ pub struct Help {
     pub about: Option<String>,
 }
 
+/// Arguments of `man`.
+#[derive(Clone, Debug, Args)]
+pub struct Man {
+    /// The command [default: the program as a whole]
+    pub command: Option<String>,
+}
+
 /// Arguments of `completions`.
 #[derive(Clone, Debug, Args)]
 pub struct Completions {
@@ -381,6 +448,9 @@ pub struct Completions {
 pub struct Stages {
     /// Only this kind
     pub kind: Option<String>,
+    /// As the page of a reference, `docs/recipe.md`
+    #[arg(long)]
+    pub markdown: bool,
 }
 
 /// Arguments of `__stage`.
@@ -431,17 +501,8 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     }
 }
 
-/// `500`, `20k`, `1.5G`: bytes, in steps of a thousand.
 fn size(text: &str) -> Result<u64, String> {
-    let units = [("", 1.0), ("k", 1e3), ("m", 1e6), ("g", 1e9), ("t", 1e12)];
-    let lower = text.to_lowercase();
-    let (number, unit) = split(lower.trim_end_matches('b'));
-    let factor = units.iter().find(|(name, _)| *name == unit).map(|(_, factor)| factor);
-    match (number, factor) {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative, and `as` saturates")]
-        (Some(n), Some(factor)) => Ok((n * factor) as u64),
-        _ => Err("expected a size, such as `500M` or `20G`".into()),
-    }
+    recipe::size(text).ok_or_else(|| "expected a size, such as `500M` or `20G`".into())
 }
 
 /// `90s`, `36h`, `7d`.
@@ -471,16 +532,11 @@ mod tests {
     }
 
     #[test]
-    fn sizes_and_times() {
-        for (text, bytes) in
-            [("0", 0), ("500", 500), ("20k", 20_000), ("1.5G", 1_500_000_000), ("2 TB", 2_000_000_000_000)]
-        {
-            assert_eq!(size(text), Ok(bytes), "{text}");
-        }
+    fn times() {
         for (text, seconds) in [("0", 0), ("90s", 90), ("36h", 129_600), ("7d", 604_800), ("1.5m", 90)] {
             assert_eq!(time(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
-        assert!(["", "-1", "x", "5q", "1.2.3G"].iter().all(|t| size(t).is_err() && time(t).is_err()));
+        assert!(["", "-1", "x", "5q", "1.2.3h"].iter().all(|t| time(t).is_err()));
         assert!(time("5").is_err());
     }
 }

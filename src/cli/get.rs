@@ -3,7 +3,7 @@
 use super::{Exit, Failure, Session, args};
 use crate::plan::{Plan, Verdict, verdicts};
 use crate::recipe::near;
-use opdflow_stage::cache::{Object, ObjectKind, Output, Store};
+use opdflow_stage::cache::{Digest, Object, ObjectKind, Output, Store};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ pub(super) fn run(session: &Session, args: &args::Get) -> Result<Exit, Failure> 
     let (stage, port) = parse(session, &plan, &args.port)?;
     let store = session.open()?;
     let _in_use = store.shared()?;
-    let output = find(&plan, &store, stage, &port)?;
+    let (_, output) = find(&plan, &store, stage, &port)?;
     if args.output.as_os_str() == "-" {
         return print(&store, &output.object, &args.port);
     }
@@ -31,6 +31,13 @@ pub(super) fn run(session: &Session, args: &args::Get) -> Result<Exit, Failure> 
         ));
     }
     Ok(Exit::Done)
+}
+
+/// The key and the port of `stage.port`, if its result is in the store.
+pub(super) fn locate(session: &Session, recipe: &Path, text: &str, store: &Store) -> Result<(Digest, String), Failure> {
+    let plan = session.plan(recipe)?;
+    let (stage, port) = parse(session, &plan, text)?;
+    Ok((find(&plan, store, stage, &port)?.0, port))
 }
 
 /// `stage.port`, as a stage of the plan and a port that it has.
@@ -58,12 +65,12 @@ fn ports(plan: &Plan, stage: usize) -> String {
     format!("its outputs are {}", names.collect::<Vec<_>>().join(", "))
 }
 
-/// The output, if the stage and all that it stands on have their results.
-fn find(plan: &Plan, store: &Store, stage: usize, port: &str) -> Result<Output, Failure> {
+/// The output with its stage's key, if the stage and all that it stands on have their results.
+fn find(plan: &Plan, store: &Store, stage: usize, port: &str) -> Result<(Digest, Output), Failure> {
     let verdicts = verdicts(plan, store);
     let name = &plan.stages[stage].spec.name;
     if let Verdict::Hit { record } = &verdicts[stage].0 {
-        return record.outputs.get(port).cloned().ok_or_else(|| {
+        return record.outputs.get(port).map(|output| (record.key, output.clone())).ok_or_else(|| {
             let there: Vec<_> = record.outputs.keys().map(|p| format!("`{name}.{p}`")).collect();
             Failure::Usage(format!("`{name}` left no output `{port}` when it ran\nhelp: it left {}", there.join(", ")))
         });

@@ -1,4 +1,4 @@
-//! `opdflow help` and `completions`: the program about itself. What a code means stands in `docs/errors.md`, which
+//! `opdflow help`, `man` and `completions`: the program about itself. What a code means stands in `docs/errors.md`, which
 //! travels inside the program.
 
 use super::{Exit, Failure, Session, args};
@@ -63,6 +63,28 @@ pub(super) fn completions(session: &Session, args: &args::Completions) -> Exit {
     clap_complete::generate(args.shell, &mut program, "opdflow", &mut text);
     session.print(String::from_utf8_lossy(&text).trim_end());
     Exit::Done
+}
+
+/// The manual page of the program, or of one of its commands.
+pub(super) fn manual(session: &Session, args: &args::Man) -> Result<Exit, Failure> {
+    let mut program = args::Opdflow::command();
+    program.build();
+    let page = match &args.command {
+        None => clap_mangen::Man::new(program),
+        Some(name) => {
+            let Some(command) = program.find_subcommand(name).filter(|c| !c.is_hide_set()) else {
+                let shown = program.get_subcommands().filter(|c| !c.is_hide_set());
+                let names: Vec<&str> = shown.map(clap::Command::get_name).collect();
+                let help = crate::recipe::hint(name, names).map_or(String::new(), |h| format!("\nhelp: {h}"));
+                return Err(Failure::Usage(format!("there is no command `{name}`{help}")));
+            };
+            clap_mangen::Man::new(command.clone()).title(format!("opdflow-{name}"))
+        }
+    };
+    let mut text = Vec::new();
+    page.render(&mut text).map_err(|e| Failure::Bug(e.to_string()))?;
+    session.print(String::from_utf8_lossy(&text).trim_end());
+    Ok(Exit::Done)
 }
 
 /// All rows whose first cell is a code.

@@ -4,15 +4,18 @@ pub mod args;
 mod check;
 mod du;
 mod explain;
+mod export;
 mod gc;
 mod generate;
 mod get;
 mod graph;
 mod help;
+mod lineage;
 mod logs;
 mod pin;
 mod plan;
 mod run;
+mod schema;
 mod stage;
 mod stages;
 mod status;
@@ -278,18 +281,23 @@ fn command(session: &Session, command: &args::Command) -> Result<Exit, Failure> 
         args::Command::Plan(args) => plan::run(session, args),
         args::Command::Explain(args) => explain::run(session, args),
         args::Command::Get(args) => get::run(session, args),
+        args::Command::Lineage(args) => lineage::run(session, args),
+        args::Command::Export(args) => export::run(session, args),
+        args::Command::Import(args) => export::take_in(session, args),
         args::Command::Status(args) => status::run(session, args),
         args::Command::Watch(args) => watch::run(session, args),
         args::Command::Stop(args) => stop::run(session, args),
         args::Command::Logs(args) => logs::run(session, args),
         args::Command::Graph(args) => graph::run(session, args),
         args::Command::Stages(args) => stages::run(session, args),
+        args::Command::Schema => Ok(schema::run(session)),
         args::Command::Du => du::run(session),
         args::Command::Gc(args) => gc::run(session, args),
         args::Command::Verify(args) => verify::run(session, args),
         args::Command::Pin(args) => pin::run(session, args),
         args::Command::Unpin(args) => pin::take_away(session, args),
         args::Command::Help(args) => help::run(session, args),
+        args::Command::Man(args) => help::manual(session, args),
         args::Command::Completions(args) => Ok(help::completions(session, args)),
         args::Command::Stage(args) => {
             Ok(Exit::Stage(u8::try_from(stage::run(&args.job, &session.workers)).unwrap_or(70)))

@@ -22,7 +22,10 @@ pub(super) fn run(session: &Session, args: &args::Run) -> Result<Exit, Failure> 
     let store = session.open()?;
     // As long as this lives, nobody sweeps up what this run counts on.
     let _in_use = store.shared()?;
-    let slots = Slots::of_machine(args.slots);
+    let mut slots = Slots::of_machine(args.slots);
+    if plan.stages.iter().any(|s| s.spec.gpu_memory.is_some()) {
+        slots = slots.with_gpu_memory();
+    }
 
     let (folder, trouble) = open_folder(&plan, &session.overrides.files, &args.run_dir)?;
     let mut view = View::new(session, args, &folder);

@@ -3,6 +3,7 @@
 mod graph;
 pub mod history;
 pub mod key;
+pub mod lineage;
 pub mod manifest;
 pub mod verdict;
 

@@ -2,7 +2,8 @@
 //!
 //! The steps, one file each: [`tree`] reads YAML into values that know where they stand, [`vars`] puts the variables
 //! in, those of [`varfile`] among them, [`matrix`] makes cells of stages, [`read`] takes the shape apart, [`params`] and [`ports`] hold it against the stage kinds. Each step reports
-//! all it finds into one list and goes on with what is sound, so that one look shows everything.
+//! all it finds into one list and goes on with what is sound, so that one look shows everything. [`schema`] and
+//! [`reference`](mod@reference) say of the stage kinds what a recipe may hold.
 
 mod cell;
 mod diagnostic;
@@ -11,8 +12,11 @@ mod near;
 mod params;
 mod ports;
 mod read;
+pub mod reference;
+pub mod schema;
 mod shape;
 mod show;
+mod size;
 mod spans;
 mod tree;
 mod varfile;
@@ -22,6 +26,7 @@ pub use cell::{Cell, select};
 pub use diagnostic::{Diagnostic, Diagnostics, Level, Span, place};
 pub use near::{hint, near};
 pub use show::colour_wanted;
+pub use size::size;
 pub use spans::{Spans, StageSpans};
 pub use tree::SetAt;
 
@@ -72,6 +77,8 @@ pub struct StageSpec {
     pub seed: u64,
     /// Threads, if the recipe says. Not in the key.
     pub cpus: Option<usize>,
+    /// Bytes of a GPU's memory, if the recipe says: the stage may then share one. Not in the key.
+    pub gpu_memory: Option<u64>,
 }
 
 /// An output of another stage.

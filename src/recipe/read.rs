@@ -4,7 +4,7 @@ use super::cell::Cell;
 use super::matrix;
 use super::near::hint;
 use super::ports::{self, Need, plain_name};
-use super::shape::{any_map, map, missing, text, whole, wrong};
+use super::shape::{any_map, bytes, map, missing, text, whole, wrong};
 use super::tree::{self, Data, Entry, Node, shown};
 use super::vars::{Outside, Vars};
 use super::{Diagnostic, FORMAT, Numerics, Recipe, Span, Spans, StageSpans, StageSpec, params};
@@ -30,6 +30,7 @@ pub(super) struct Draft {
     with: Option<Entry>,
     seed: Option<(u64, Span)>,
     cpus: Option<usize>,
+    gpu_memory: Option<u64>,
 }
 
 /// All stages, and which of them a name means.
@@ -220,6 +221,7 @@ fn draft(stage: &Entry, registry: &Registry, faults: &mut Vec<Diagnostic>) -> Op
         with: stage.value.get("with").filter(|e| !e.value.is_null()).cloned(),
         seed: None,
         cpus: None,
+        gpu_memory: None,
     };
     let what = format!("stage `{}`", stage.key);
     if map(&stage.value, &what, &["uses", "needs", "with", "seed", "resources", "matrix"], faults).is_none() {
@@ -249,10 +251,10 @@ fn draft(stage: &Entry, registry: &Registry, faults: &mut Vec<Diagnostic>) -> Op
         draft.seed = whole(seed, 0, faults).map(|n| (n, seed.value.span.clone()));
     }
     if let Some(resources) = stage.value.get("resources")
-        && let Some(found) = map(&resources.value, "`resources`", &["cpus"], faults)
-        && let Some(cpus) = found.get("cpus")
+        && let Some(found) = map(&resources.value, "`resources`", &["cpus", "gpu_memory"], faults)
     {
-        draft.cpus = whole(cpus, 1, faults).and_then(|n| usize::try_from(n).ok());
+        draft.cpus = found.get("cpus").and_then(|e| whole(e, 1, faults)).and_then(|n| usize::try_from(n).ok());
+        draft.gpu_memory = found.get("gpu_memory").and_then(|e| bytes(e, faults));
     }
     Some(draft)
 }
@@ -304,6 +306,7 @@ fn stages(
                 needs: needs.into_iter().map(|(port, need)| (port, need.from)).collect(),
                 seed: draft.seed.map_or(seed, |(own, _)| own),
                 cpus: draft.cpus,
+                gpu_memory: draft.gpu_memory,
             });
         }
         spans.stages.insert(draft.name, places);

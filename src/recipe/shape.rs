@@ -1,6 +1,7 @@
 //! Taking maps and plain values apart, with a word for everything that does not fit.
 
 use super::near::hint;
+use super::size::size;
 use super::tree::{Data, Entry, Node, SetAt, shown};
 use super::{Diagnostic, Span};
 use serde_json::Value;
@@ -69,6 +70,21 @@ pub(super) fn whole(entry: &Entry, least: u64, faults: &mut Vec<Diagnostic>) -> 
             None
         }
     }
+}
+
+/// The value as a size in bytes, such as `16G`.
+pub(super) fn bytes(entry: &Entry, faults: &mut Vec<Diagnostic>) -> Option<u64> {
+    let found = match &entry.value.data {
+        Data::Scalar(Value::String(text)) => size(text),
+        Data::Scalar(value) => value.as_u64(),
+        Data::Unknown => return None,
+        _ => None,
+    };
+    let found = found.filter(|bytes| *bytes > 0);
+    if found.is_none() {
+        faults.push(wrong(&entry.value, &shown(&entry.key), "a size, such as `16G`"));
+    }
+    found
 }
 
 /// The fault of a value that is of another type.

@@ -1,8 +1,11 @@
 //! What a run came to: its summary, and the outputs that are meant for people.
 
+pub mod kinds;
 mod outputs;
 mod pace;
+pub mod sketch;
 mod summary;
+pub mod svg;
 
 pub use outputs::{Copied, copy_finals};
 pub use pace::Pace;

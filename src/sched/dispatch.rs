@@ -3,6 +3,7 @@
 //! One thread owns all state. Children and the signal handler only send messages.
 
 use super::board::Board;
+use super::difference;
 use super::fate::{self, Fate};
 use super::lookup::{self, Care, Found};
 use super::slots::{Share, Slots};
@@ -237,11 +238,12 @@ impl Dispatch<'_, '_> {
         for stage in ready {
             // The same work under another name: wait for it here rather than in a process that holds slots.
             let taken = self.running.keys().any(|r| self.lineage(*r) == self.lineage(stage));
-            let resources = self.order.plan.stages[stage].resources.clone();
+            let planned = &self.order.plan.stages[stage];
+            let (resources, gpu_memory) = (planned.resources.clone(), planned.spec.gpu_memory);
             if taken || self.board.state(stage) != State::Ready {
                 continue;
             }
-            if let Some(share) = self.order.slots.take(resources.cpus, resources.gpu) {
+            if let Some(share) = self.order.slots.take(resources.cpus, resources.gpu, gpu_memory) {
                 self.start_one(stage, share)?;
             }
         }
@@ -304,6 +306,7 @@ impl Dispatch<'_, '_> {
             store: self.order.store.root().to_owned(),
             checkpoint_seconds: self.order.checkpoint_seconds,
             force: self.order.forced[stage] && self.facts[stage].starts == 0,
+            program: crate::PROGRAM.to_owned(),
         })
     }
 
@@ -381,11 +384,15 @@ impl Dispatch<'_, '_> {
         let Some(key) = self.facts[stage].keys.as_ref().map(|k| k.key).filter(|_| self.order.forced[stage]) else {
             return;
         };
-        let attempts = self.order.store.attempts(&key).unwrap_or_default();
-        if let Some((n, _)) = attempts.iter().find(|(_, record)| record.finished.as_str() >= began) {
+        let store = self.order.store;
+        let attempts = store.attempts(&key).unwrap_or_default();
+        if let Some((n, other)) = attempts.iter().find(|(_, record)| record.finished.as_str() >= began) {
             let name = self.name(stage);
+            let first = store.action(&key).ok().flatten();
+            let apart = first.and_then(|first| difference::differences(store, &first, other).ok()).unwrap_or_default();
+            let apart = difference::summary(&apart);
             let text = format!(
-                "`{name}` gave another result than the first time. The first stays in use; the new one is kept as attempt {n}"
+                "`{name}` gave another result than the first time. The first stays in use; the new one is kept as attempt {n} ({apart})"
             );
             self.say(RunEvent::Warned { text });
         }

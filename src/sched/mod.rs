@@ -1,6 +1,7 @@
 //! What runs when: the states of stages, the slots of the machine, and the loop between them.
 
 mod board;
+pub mod difference;
 mod dispatch;
 mod fate;
 mod lookup;

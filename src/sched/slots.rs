@@ -1,6 +1,7 @@
-//! What of the machine is free: CPU slots, and GPUs by id.
+//! What of the machine is free: CPU slots, and GPUs by id, whole or by memory.
 
 use std::path::Path;
+use std::process::Command;
 
 /// What one running stage has of the machine.
 #[derive(Debug, PartialEq, Eq)]
@@ -9,6 +10,27 @@ pub struct Share {
     pub cpus: usize,
     /// The GPU that it may see, as CUDA names it.
     pub gpu: Option<String>,
+    /// Bytes of that GPU's memory; none if it has the GPU to itself.
+    pub gpu_memory: Option<u64>,
+}
+
+/// A GPU.
+#[derive(Debug)]
+struct Gpu {
+    id: String,
+    /// Bytes of memory, if anybody knows.
+    memory: Option<u64>,
+    /// Stages on it.
+    users: usize,
+    /// Bytes that they asked for; none if one of them has it to itself.
+    taken: Option<u64>,
+}
+
+impl Gpu {
+    /// Bytes that are left beside those who share it; none if nobody may join.
+    fn room(&self) -> Option<u64> {
+        self.memory?.checked_sub(self.taken?)
+    }
 }
 
 /// The machine's slots.
@@ -16,8 +38,7 @@ pub struct Share {
 pub struct Slots {
     cpus: usize,
     free: usize,
-    gpus: usize,
-    idle: Vec<String>,
+    gpus: Vec<Gpu>,
 }
 
 impl Slots {
@@ -25,7 +46,20 @@ impl Slots {
     #[must_use]
     pub fn new(cpus: usize, gpus: Vec<String>) -> Self {
         let cpus = cpus.max(1);
-        Self { cpus, free: cpus, gpus: gpus.len(), idle: gpus }
+        let gpu = |id| Gpu { id, memory: None, users: 0, taken: Some(0) };
+        Self { cpus, free: cpus, gpus: gpus.into_iter().map(gpu).collect() }
+    }
+
+    /// The same, with the memory of its GPUs looked up, so that stages may share one: what `OPDFLOW_GPU_MEMORY` says of
+    /// each of them (in bytes), else what `nvidia-smi` says.
+    #[must_use]
+    pub fn with_gpu_memory(mut self) -> Self {
+        let said = std::env::var("OPDFLOW_GPU_MEMORY").ok().and_then(|text| text.trim().parse().ok());
+        let listed = if self.gpus.is_empty() || said.is_some() { Vec::new() } else { listed_memory() };
+        for gpu in &mut self.gpus {
+            gpu.memory = said.or_else(|| listed.iter().find(|(ids, _)| ids.contains(&gpu.id)).map(|(_, bytes)| *bytes));
+        }
+        self
     }
 
     /// This machine's slots; `cpus` instead of the number of its cores.
@@ -50,27 +84,65 @@ impl Slots {
     /// All GPUs, used or not.
     #[must_use]
     pub fn gpus(&self) -> usize {
-        self.gpus
+        self.gpus.len()
     }
 
     /// A share of `cpus` slots, or of all there are if that is fewer, and of a GPU if one is asked for and the
     /// machine has any. `None` if that much is not free now.
-    pub fn take(&mut self, cpus: usize, gpu: bool) -> Option<Share> {
+    ///
+    /// A stage that says how much of a GPU's memory it needs, in bytes, may join others that said so too, where the
+    /// memory is known and enough of it is left. Any other gets a GPU to itself.
+    pub fn take(&mut self, cpus: usize, gpu: bool, gpu_memory: Option<u64>) -> Option<Share> {
         let cpus = cpus.clamp(1, self.cpus);
-        let gpu = gpu && self.gpus > 0;
-        if cpus > self.free || (gpu && self.idle.is_empty()) {
+        let gpu = gpu && !self.gpus.is_empty();
+        if cpus > self.free {
             return None;
         }
+        if !gpu {
+            self.free -= cpus;
+            return Some(Share { cpus, gpu: None, gpu_memory: None });
+        }
+        let joined = gpu_memory.and_then(|bytes| {
+            // The fullest that still has room: the others stay free for those that need more.
+            let open = self.gpus.iter().enumerate().filter(|(_, g)| g.users > 0);
+            let open = open.filter_map(|(i, g)| g.room().filter(|room| *room >= bytes).map(|room| (room, i)));
+            open.min().map(|(_, i)| i)
+        });
+        let at = joined.or_else(|| self.gpus.iter().position(|g| g.users == 0))?;
+        let gpu = &mut self.gpus[at];
+        gpu.users += 1;
+        gpu.taken = gpu.taken.zip(gpu_memory).map(|(taken, bytes)| taken.saturating_add(bytes));
         self.free -= cpus;
-        let gpu = if gpu { Some(self.idle.remove(0)) } else { None };
-        Some(Share { cpus, gpu })
+        Some(Share { cpus, gpu: Some(gpu.id.clone()), gpu_memory })
     }
 
     /// Gives a share back.
     pub fn give(&mut self, share: Share) {
         self.free = (self.free + share.cpus).min(self.cpus);
-        self.idle.extend(share.gpu);
+        let Some(gpu) = self.gpus.iter_mut().find(|g| Some(&g.id) == share.gpu.as_ref()) else { return };
+        gpu.users = gpu.users.saturating_sub(1);
+        gpu.taken = match (gpu.users, gpu.taken, share.gpu_memory) {
+            (0, _, _) => Some(0),
+            (_, Some(taken), Some(bytes)) => Some(taken.saturating_sub(bytes)),
+            _ => None,
+        };
     }
+}
+
+/// The memory of each GPU that the driver's own tool lists, under the two names that a mask may use for it.
+fn listed_memory() -> Vec<([String; 2], u64)> {
+    let query = ["--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits"];
+    let Ok(ran) = Command::new("nvidia-smi").args(query).output() else { return Vec::new() };
+    memory_of(&String::from_utf8_lossy(&ran.stdout))
+}
+
+fn memory_of(listing: &str) -> Vec<([String; 2], u64)> {
+    let line = |line: &str| -> Option<_> {
+        let mut fields = line.split(',').map(str::trim);
+        let (index, uuid, mebibytes) = (fields.next()?, fields.next()?, fields.next()?.parse::<u64>().ok()?);
+        Some(([index.to_owned(), uuid.to_owned()], mebibytes << 20))
+    };
+    listing.lines().filter_map(line).collect()
 }
 
 /// The ids of the GPUs that this process may use. Nothing is loaded to find them: the driver's own list counts
@@ -101,9 +173,9 @@ mod tests {
     #[test]
     fn a_greedy_stage_gets_what_there_is() {
         let mut slots = Slots::new(2, vec![]);
-        let share = slots.take(8, false).unwrap();
+        let share = slots.take(8, false, None).unwrap();
         assert_eq!(share.cpus, 2);
-        assert!(slots.take(1, false).is_none());
+        assert!(slots.take(1, false, None).is_none());
         slots.give(share);
         assert_eq!(slots.free(), 2);
     }
@@ -111,17 +183,52 @@ mod tests {
     #[test]
     fn each_gpu_goes_to_one_stage() {
         let mut slots = Slots::new(8, visible(2, Some("3, 5")));
-        let (a, b) = (slots.take(1, true).unwrap(), slots.take(1, true).unwrap());
+        let (a, b) = (slots.take(1, true, None).unwrap(), slots.take(1, true, None).unwrap());
         assert_eq!((a.gpu.as_deref(), b.gpu.as_deref()), (Some("3"), Some("5")));
-        assert!(slots.take(1, true).is_none());
-        assert!(slots.take(1, false).is_some());
+        assert!(slots.take(1, true, None).is_none());
+        assert!(slots.take(1, false, None).is_some());
         slots.give(b);
-        assert_eq!(slots.take(1, true).unwrap().gpu.as_deref(), Some("5"));
+        assert_eq!(slots.take(1, true, None).unwrap().gpu.as_deref(), Some("5"));
+    }
+
+    #[test]
+    fn those_that_say_what_they_need_share_a_gpu() {
+        let mut slots = Slots::new(8, visible(2, None));
+        slots.gpus.iter_mut().for_each(|g| g.memory = Some(80));
+        let take = |slots: &mut Slots, memory| slots.take(1, true, memory);
+        let id = |share: &Option<Share>| share.as_ref().and_then(|s| s.gpu.clone());
+        let a = take(&mut slots, Some(30));
+        let b = take(&mut slots, Some(40));
+        assert_eq!((id(&a), id(&b)), (Some("0".into()), Some("0".into())));
+        // 10 are left there: this one needs the other, and whoever wants one alone has to wait.
+        let c = take(&mut slots, Some(20));
+        assert_eq!(id(&c), Some("1".into()));
+        assert!(take(&mut slots, None).is_none());
+        assert_eq!(id(&take(&mut slots, Some(10))), Some("0".into()), "the fullest with room");
+        slots.give(c.unwrap());
+        let alone = take(&mut slots, None);
+        assert_eq!(id(&alone), Some("1".into()));
+        assert!(take(&mut slots, Some(1)).is_none(), "nobody joins one that has it to itself");
+        slots.give(a.unwrap());
+        assert_eq!(id(&take(&mut slots, Some(30))), Some("0".into()));
+        // More than there is: alone, as the first.
+        slots.give(alone.unwrap());
+        assert_eq!(id(&take(&mut slots, Some(500))), Some("1".into()));
+    }
+
+    #[test]
+    fn memory_is_known_by_number_and_by_uuid() {
+        let listed = memory_of("0, GPU-aa, 81559\n1, GPU-bb, 24564\nnot a line\n");
+        assert_eq!(listed[1], (["1".to_owned(), "GPU-bb".to_owned()], 24564 << 20));
+        assert_eq!(listed.len(), 2);
     }
 
     #[test]
     fn without_gpus_a_gpu_stage_runs_on_the_cpu() {
-        assert_eq!(Slots::new(1, visible(0, Some("0"))).take(1, true), Some(Share { cpus: 1, gpu: None }));
+        assert_eq!(
+            Slots::new(1, visible(0, Some("0"))).take(1, true, None),
+            Some(Share { cpus: 1, gpu: None, gpu_memory: None })
+        );
         assert!(visible(4, Some("")).is_empty());
         assert!(visible(4, Some("-1")).is_empty());
         assert_eq!(visible(4, Some("1,-1,2")), ["1"]);

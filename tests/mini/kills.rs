@@ -11,7 +11,7 @@ const RUN: [&str; 9] =
     ["run", "multitask.yaml", "--json", "-j2", "--set", "iterations=6", "--set", "rounds=10", "--until=student"];
 
 fn rounds() -> u64 {
-    std::env::var("OPDFLOW_KILL_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(1)
+    std::env::var("OPDFLOW_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(1)
 }
 
 /// Numbers that look random and are the same for the same round.

@@ -5,6 +5,7 @@ use anyhow::{Context as _, Result};
 use opdflow_flow::lora::{Lora, LoraConfig};
 use opdflow_stage::cache::Digest;
 use opdflow_stage::{Fault, StageContext};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use tch::{Tensor, no_grad};
@@ -18,7 +19,7 @@ struct Origin {
 }
 
 /// Rank, scale and place of an adapter, as recipes write it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Shape {
     /// Inner dimension.

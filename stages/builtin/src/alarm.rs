@@ -5,12 +5,13 @@ use anyhow::Result;
 use opdflow_flow::objective::Report;
 use opdflow_flow::train::Learner;
 use opdflow_stage::{Fault, ParamFault, StageContext};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// When a metric means trouble.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Alarm {
     /// Trouble above this value.

@@ -9,6 +9,7 @@ use opdflow_stage::cache::{Digest, Memo};
 use opdflow_stage::port::Output;
 use opdflow_stage::{Asset, Description, Fault, Foreseen, ParamDoc, ParamFault, Stage, StageContext};
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
@@ -16,7 +17,7 @@ use tch::{Device, Kind};
 /// The stage kind.
 pub struct BaseModel;
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
     source: String,

@@ -26,13 +26,14 @@ use opdflow_stage::port::{Input, Output};
 use opdflow_stage::{
     Description, Fault, Foreseen, Horizon, Memory, ParamDoc, ParamFault, Resources, Stage, StageContext,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The stage kind.
 pub struct Distill;
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
     rounds: u64,
@@ -64,7 +65,7 @@ pub struct Params {
 }
 
 /// The distillation objective.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Objective {
     /// The closed-form KL of each step; direct matching where the solver adds no noise.

@@ -12,6 +12,7 @@ use opdflow_flow::pipeline::{Folder, Options};
 use opdflow_flow::text::embed::MAX_SEQUENCE_LENGTH;
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::{Description, Fault, Foreseen, Memory, Resources, Stage, StageContext};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -19,7 +20,7 @@ use std::path::Path;
 /// The stage kind.
 pub struct Embed;
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Params {
     micro_batch: usize,

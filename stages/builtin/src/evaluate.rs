@@ -15,6 +15,7 @@ use opdflow_stage::port::{Input, Output};
 use opdflow_stage::{
     Asset, Description, Fault, Foreseen, Memory, ParamDoc, ParamFault, Resources, Stage, StageContext,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,7 +23,7 @@ use std::path::Path;
 /// The stage kind.
 pub struct Evaluate;
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Params {
     rewards: BTreeMap<String, Vec<String>>,

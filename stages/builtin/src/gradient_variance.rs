@@ -13,6 +13,7 @@ use opdflow_flow::rng::derive;
 use opdflow_flow::school::{School, Walk};
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::{Description, ParamDoc, ParamFault, Resources, Stage, StageContext};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -21,7 +22,7 @@ use tch::{Kind, Tensor};
 /// The stage kind.
 pub struct GradientVariance;
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
     objectives: BTreeMap<String, Objective>,

@@ -7,6 +7,7 @@ use opdflow_flow::pipeline::Folder;
 use opdflow_stage::cache::{Digest, Memo};
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::{Asset, Description, Fault, ParamDoc, ParamFault, Stage, StageContext};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
@@ -14,7 +15,7 @@ use tch::{Device, Kind};
 /// The stage kind.
 pub struct ImportLora;
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
     source: PathBuf,

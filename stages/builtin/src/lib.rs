@@ -13,6 +13,7 @@
 //! | `merge_loras.rs` | `merge_loras` | one adapter of several, without training |
 //! | `gradient_variance.rs` | `gradient_variance` | mean and spread of the gradients of two objectives |
 //! | `evaluate.rs` | `evaluate` | scores and pictures on held-out prompts |
+//! | `note.rs` | `note` | words among the results |
 //! | `table/` | `table` | the paper's table of them, and a picture grid |
 //!
 //! `generate/` is no stage: it makes pictures for `opdflow generate`, outside of recipes and store.
@@ -35,6 +36,7 @@ mod learn;
 mod memory;
 mod merge_loras;
 mod model_folder;
+mod note;
 mod outside;
 mod param_docs;
 mod pictures;
@@ -66,6 +68,7 @@ fn all<S: StageSet>(set: S) -> S {
         .with(merge_loras::MergeLoras)
         .with(gradient_variance::GradientVariance)
         .with(evaluate::Evaluate)
+        .with(note::Note)
         .with(table::Table)
 }
 
@@ -86,6 +89,12 @@ pub fn workers() -> Workers {
 #[must_use]
 pub fn tools() -> Vec<Box<dyn Tool>> {
     vec![Box::new(generate::Generate)]
+}
+
+/// Those that do without libtorch even at work: the engine's program runs them itself, and their processes start at once.
+#[must_use]
+pub fn light() -> Workers {
+    Workers::new().with(note::Note)
 }
 
 #[cfg(test)]

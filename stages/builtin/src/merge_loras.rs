@@ -8,13 +8,14 @@ use opdflow_flow::lora::Lora;
 use opdflow_flow::merge::{Merge, merge};
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::{Description, Fault, ParamDoc, ParamFault, Resources, Stage, StageContext};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The stage kind.
 pub struct MergeLoras;
 
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Params {
     how: Merge,

@@ -2,11 +2,12 @@
 //! and latents are f32 whatever it is, and so is the autoencoder.
 
 use opdflow_stage::ParamFault;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Kind;
 
 /// A number format, by the name that recipes and command lines use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
     /// 32 bits.

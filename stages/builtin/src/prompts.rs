@@ -8,6 +8,7 @@ use opdflow_stage::cache::{Digest, Memo};
 use opdflow_stage::port::Output;
 use opdflow_stage::{Asset, Description, Fault, Foreseen, ParamDoc, ParamFault, Stage, StageContext};
 use opdflow_world::{Family, Mix, Split};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 pub struct Prompts;
 
 /// A task of the miniature world.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum World {
     /// Scenes of shapes with GenEval's metadata.
@@ -30,11 +31,14 @@ enum World {
 }
 
 /// A user's own prompts: paths are relative to the recipe.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct Files {
+    /// Prompts to train on.
     train: Option<PathBuf>,
+    /// Prompts to choose checkpoints by.
     validation: Option<PathBuf>,
+    /// Prompts to evaluate on.
     test: Option<PathBuf>,
 }
 
@@ -45,13 +49,16 @@ impl Files {
 }
 
 /// How many prompts are drawn out of a user's files. In the key only when it is given.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct Draw {
+    /// How many to train on.
     #[serde(skip_serializing_if = "Option::is_none")]
     train: Option<usize>,
+    /// How many to choose checkpoints by.
     #[serde(skip_serializing_if = "Option::is_none")]
     validation: Option<usize>,
+    /// How many to evaluate on.
     #[serde(skip_serializing_if = "Option::is_none")]
     test: Option<usize>,
 }
@@ -70,7 +77,7 @@ impl Draw {
     }
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Params {
     task: Option<World>,

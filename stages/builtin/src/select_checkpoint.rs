@@ -16,6 +16,7 @@ use opdflow_stage::port::{Input, Output};
 use opdflow_stage::{
     Asset, Description, Fault, Foreseen, Memory, ParamDoc, ParamFault, Resources, Stage, StageContext,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -24,7 +25,7 @@ use std::path::Path;
 /// The stage kind.
 pub struct SelectCheckpoint;
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
     maximise: String,

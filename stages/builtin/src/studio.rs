@@ -17,13 +17,14 @@ use opdflow_flow::{Schedule, Solver};
 use opdflow_stage::cache::Digest;
 use opdflow_stage::{Fault, StageContext};
 use opdflow_world::Picture;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use tch::{Device, Kind, Tensor};
 
 /// How pictures are made of prompts.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Shot {
     /// Denoising steps.

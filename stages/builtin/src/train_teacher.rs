@@ -26,6 +26,7 @@ use opdflow_stage::port::{Input, Output};
 use opdflow_stage::{
     Asset, Description, Fault, Foreseen, Horizon, Memory, ParamDoc, ParamFault, Resources, Stage, StageContext,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -34,7 +35,7 @@ use std::path::{Path, PathBuf};
 pub struct TrainTeacher;
 
 /// The method.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum Algorithm {
     DiffusionNft(NftConfig),
@@ -42,7 +43,7 @@ enum Algorithm {
     FlowGrpo(GrpoConfig),
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
     algorithm: Algorithm,

@@ -7,6 +7,7 @@ use crate::{
 };
 use anyhow::{Context as _, Result};
 use opdflow_cache::Memo;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::Duration;
@@ -34,7 +35,7 @@ fn read(path: &Path) -> Result<i64> {
 pub struct FakeSource;
 
 /// Parameters of [`FakeSource`].
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SourceParams {
     value: i64,
@@ -81,7 +82,7 @@ impl Stage for FakeSource {
 pub struct FakeSum;
 
 /// Parameters of [`FakeSum`].
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SumParams {
     plus: i64,
@@ -137,7 +138,7 @@ impl Stage for FakeSum {
 pub struct FakeTrain;
 
 /// Parameters of [`FakeTrain`].
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainParams {
     iterations: u64,
@@ -152,7 +153,7 @@ pub struct TrainParams {
 }
 
 /// How [`FakeTrain`] takes a step.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub enum Algorithm {
     /// By a fixed rate.
@@ -286,7 +287,7 @@ fn save(context: &mut StageContext, step: u64, state: u64) -> Result<()> {
 pub struct FakeFail;
 
 /// Parameters of [`FakeFail`].
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FailParams {
     class: FaultClass,
@@ -332,7 +333,7 @@ impl Stage for FakeFail {
 pub struct FakeClock;
 
 /// Parameters of [`FakeClock`]: none.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClockParams {}
 
@@ -361,7 +362,7 @@ impl Stage for FakeClock {
 pub struct FakeReport;
 
 /// Parameters of [`FakeReport`].
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ReportParams {
     title: String,

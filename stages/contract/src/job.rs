@@ -42,6 +42,9 @@ pub struct Job {
     pub checkpoint_seconds: f64,
     /// Compute even if the result is there already (the result is then kept as another attempt).
     pub force: bool,
+    /// The program and its version, for the record.
+    #[serde(default)]
+    pub program: String,
 }
 
 /// An artefact on an input port.
@@ -148,7 +151,7 @@ fn attempt(worker: &dyn Worker, job: &Job, events: &EventSink, stop: &StopFlag) 
                 anyhow::ensure!(port.optional, "stage kind `{}` left no output `{}`", job.kind, port.name);
                 continue;
             }
-            None => store.put_path(&path).with_context(|| format!("keeping output `{}`", port.name))?,
+            None => store.take_path(&path).with_context(|| format!("keeping output `{}`", port.name))?,
         };
         outputs.insert(
             port.name.to_owned(),
@@ -163,7 +166,10 @@ fn attempt(worker: &dyn Worker, job: &Job, events: &EventSink, stop: &StopFlag) 
         outputs,
         seconds,
         finished: opdflow_cache::utc_now(),
-        note: BTreeMap::from([("stage".to_owned(), job.name.clone()), ("device".to_owned(), job.device.clone())]),
+        note: BTreeMap::from(
+            [("stage", &job.name), ("device", &job.device), ("program", &job.program)]
+                .map(|(name, value)| (name.to_owned(), value.clone())),
+        ),
     };
     store.publish(&record)?;
     store.clear_work(&lease)?;

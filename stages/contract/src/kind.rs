@@ -6,6 +6,8 @@
 use crate::StageContext;
 use crate::port::{Arity, Input, Output};
 use opdflow_cache::{Digest, Memo};
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
 use serde::{Deserialize as _, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -128,8 +130,9 @@ impl ParamFault {
 /// One kind of stage. Implementations are unit-like values; all state is in the parameters and the context.
 pub trait Stage: Send + Sync + 'static {
     /// The type of `with:`. Use `#[serde(deny_unknown_fields)]` and defaults; the defaults are filled in before
-    /// the key is made, so that writing one out changes nothing.
-    type Params: Serialize + DeserializeOwned;
+    /// the key is made, so that writing one out changes nothing. What its fields say of themselves in their doc
+    /// comments goes into the schema of recipes and the reference.
+    type Params: Serialize + DeserializeOwned + JsonSchema;
 
     /// The static facts.
     fn describe(&self) -> Description;
@@ -181,6 +184,9 @@ pub trait Stage: Send + Sync + 'static {
 pub trait Kind: Send + Sync {
     /// See [`Stage::describe`].
     fn describe(&self) -> Description;
+    /// JSON Schema of `with`, by the parameter type: types, defaults, choices, what fields say of themselves. Nothing
+    /// in it refers to anything outside it. What the kind says of a parameter stands before what the type says.
+    fn schema(&self) -> Value;
     /// Checks `with` and gives it back with defaults filled in.
     ///
     /// # Errors
@@ -231,6 +237,19 @@ pub(crate) static METRICS: Output = Output::side("metrics", "metrics", "one JSON
 impl<S: Stage> Kind for S {
     fn describe(&self) -> Description {
         Stage::describe(self)
+    }
+    fn schema(&self) -> Value {
+        let settings = SchemaSettings::draft2020_12().with(|s| {
+            s.inline_subschemas = true;
+            s.meta_schema = None;
+        });
+        let mut schema = settings.into_generator().into_root_schema_for::<S::Params>().to_value();
+        for doc in Stage::describe(self).params {
+            if let Some(Value::Object(param)) = schema.pointer_mut(&format!("/properties/{}", doc.name)) {
+                param.insert("description".to_owned(), doc.about.into());
+            }
+        }
+        schema
     }
     fn normalise(&self, with: &Value) -> Result<Value, Vec<ParamFault>> {
         let empty = Value::Object(serde_json::Map::new());

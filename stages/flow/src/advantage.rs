@@ -1,13 +1,14 @@
 //! From rewards to advantages.
 
 use crate::task::Marks;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Advantages are cut to this many standard deviations either way (Flow-GRPO, DiffusionNFT).
 pub const CLIP: f64 = 5.0;
 
 /// Whose standard deviation divides.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Spread {
     /// That of all rewards of the round (`global_std: True` in the research code).
@@ -18,7 +19,7 @@ pub enum Spread {
 }
 
 /// How several rewards become one advantage.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Blend {
     /// The advantage of their weighted sum.

@@ -7,11 +7,12 @@ use crate::rng::{Choices, derive};
 use crate::rollout::Keep;
 use crate::school::School;
 use anyhow::Result;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 /// Settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DanceConfig {
     /// The place along the path, 0 noisy to 1 clean, is drawn from Beta(a, b) with these whole numbers, each at least 1.

@@ -9,11 +9,12 @@ use crate::rollout::Keep;
 use crate::school::School;
 use crate::teacher::per_sample;
 use anyhow::Result;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 /// Whose distribution is matched.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Along {
     /// That of the clean picture estimated at a visited state, at any noise level (DMD with simulated states).
@@ -24,7 +25,7 @@ pub enum Along {
 }
 
 /// Settings.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DmdConfig {
     /// Whose distribution is matched.

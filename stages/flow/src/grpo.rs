@@ -10,6 +10,7 @@ use crate::rollout::Keep;
 use crate::teacher::{Experience, Explorer, Sampling, per_sample};
 use crate::window::Window;
 use anyhow::{Context as _, Result, ensure};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -35,7 +36,7 @@ impl Ratio {
 }
 
 /// How the divergence to the base is weighed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum KlForm {
     /// The KL divergence of the step, `|mu - mu_ref|^2 / (2 std^2)` (paper).
@@ -46,7 +47,7 @@ pub enum KlForm {
 }
 
 /// Settings of a method of the family.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GrpoConfig {
     /// The SDE of the rollouts. It must add noise.

@@ -2,12 +2,13 @@
 
 use crate::lora::{Lora, LoraConfig, Pair};
 use anyhow::{Context as _, Result, ensure};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use tch::{Kind, Tensor};
 
 /// What is averaged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Merge {
     /// The changes of the weights themselves, `sum w_i s_i B_i A_i`, exactly: the ranks add up.

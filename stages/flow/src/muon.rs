@@ -6,11 +6,12 @@
 use crate::State;
 use crate::optim::{AdamW, AdamWConfig, Optimiser};
 use anyhow::Result;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, no_grad};
 
 /// Settings of Muon.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MuonConfig {
     /// Learning rate of matrices: the size of the orthogonal step.

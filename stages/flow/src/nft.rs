@@ -9,11 +9,12 @@ use crate::state::numbered;
 use crate::teacher::{Explorer, per_sample};
 use crate::{Solver, State};
 use anyhow::Result;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 /// How fast the sampling policy follows the trained one: `old <- d old + (1 - d) trained` after round `k`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Decay {
     /// `d = 0`: always the newest policy. It collapses (paper, ablation).
@@ -49,7 +50,7 @@ impl Decay {
 }
 
 /// What becomes of the advantages before they turn into optimalities.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// They stay.
@@ -83,7 +84,7 @@ impl Mode {
 }
 
 /// Settings of DiffusionNFT.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct NftConfig {
     /// Guidance strength of the two implicit policies is `1 / beta`; positive.

@@ -10,11 +10,12 @@ use crate::objective::{Objective, Report};
 use crate::school::School;
 use crate::teacher::per_sample;
 use anyhow::Result;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 /// What is matched at each visited state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Match {
     /// The means of the step: the closed-form KL of an SDE (paper eq. 10), half the squared distance of an ODE (eq. 12).
@@ -27,7 +28,7 @@ pub enum Match {
 }
 
 /// How the lessons share the student.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Balance {
     /// Alike.
@@ -38,7 +39,7 @@ pub enum Balance {
 }
 
 /// Settings of the distillation.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct OpdConfig {
     /// What is matched.

@@ -1,10 +1,11 @@
 //! AdamW, gradient clipping and the running average of weights, with state that can be saved.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
 
 /// Settings of AdamW (decoupled weight decay; PyTorch's `torch.optim.AdamW`).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdamWConfig {
     /// Learning rate, positive.
@@ -136,7 +137,7 @@ impl Optimiser for AdamW {
 }
 
 /// Settings of the running average of weights.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EmaConfig {
     /// Largest decay, in `[0, 1)`.

@@ -7,11 +7,12 @@ use crate::opd::divergence;
 use crate::rollout::{Keep, Rollout};
 use crate::school::{Class, School};
 use anyhow::{Context as _, Result};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Kind;
 
 /// Settings. The walk's solver must add noise.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PpoConfig {
     /// Largest distance of the ratio from 1.

@@ -11,11 +11,12 @@ use crate::teacher::Canvas;
 use crate::text::embed::Embedded;
 use crate::{Schedule, Solver};
 use anyhow::Result;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 /// How the student walks.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Walk {
     /// Solver. Noise level 0 is the ODE.

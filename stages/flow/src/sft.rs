@@ -7,11 +7,12 @@ use crate::rollout::Keep;
 use crate::school::School;
 use crate::teacher::per_sample;
 use anyhow::Result;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 /// Settings.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SftConfig {
     /// Noise levels per picture and round, drawn from those of the walk; all of the trained ones if absent, which is as

@@ -5,11 +5,12 @@
 //! and the sampler that draws from it read the same numbers.
 
 use crate::Schedule;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 /// How a state moves to the next noise level.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Solver {
     /// Euler (`noise_level` 0), or Flow-GRPO's SDE with `s = noise_level sqrt(sigma / (1 - sigma))`.

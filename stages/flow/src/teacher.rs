@@ -10,12 +10,13 @@ use crate::task::{Marks, Task, prompts_of_round};
 use crate::text::embed::Embedded;
 use crate::{Schedule, Solver, rng};
 use anyhow::{Result, ensure};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
 /// How experience is gathered. Batch sizes are those of the whole round, whatever the machine.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sampling {
     /// Prompts in a round.

@@ -4,11 +4,12 @@ use crate::objective::{Objective, Report};
 use crate::optim::{Ema, EmaConfig, Optimiser};
 use crate::{State, state::numbered};
 use anyhow::{Result, ensure};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 /// How the learning rate changes over the rounds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Pace {
     /// Rounds in which it grows linearly from 0.

@@ -1,11 +1,12 @@
 //! Which steps of a rollout are noisy and trained; the rest go along the ODE (Flow-GRPO-Fast, MixGRPO).
 
 use crate::rng::{Choices, derive};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
 /// A window of steps. Its place changes from round to round: at random, or by sliding from noisy to clean.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Window {
     /// Steps in the window, at least 1.

@@ -24,6 +24,7 @@ use opdflow_stage::cache::Memo;
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::{Asset, Description, ParamDoc, ParamFault, Resources, Stage, StageContext};
 use opdflow_world::Mix;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
@@ -31,7 +32,7 @@ use tch::{Device, Kind, Tensor};
 /// The stage kind.
 pub struct PretrainBase;
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Params {
     layout: String,

@@ -16,11 +16,12 @@ use opdflow_stage::cache::Digest;
 use opdflow_stage::{Asset, ParamFault};
 use opdflow_world::{Family, Mix, Picture, Prompt, Split};
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// What both stages have in common.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Schooling {
     /// Optimiser steps.
@@ -82,7 +83,7 @@ fn tree_digest(folder: &Path) -> Result<Digest> {
 }
 
 /// How often a picture shows something other than its caption says, by family.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Wrong {
     /// Share of scenes of shapes with one attribute changed.

@@ -17,6 +17,7 @@ use opdflow_stage::cache::Memo;
 use opdflow_stage::port::Output;
 use opdflow_stage::{Asset, Description, ParamDoc, ParamFault, Resources, Stage, StageContext};
 use opdflow_world::Mix;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use tch::{Device, Kind, Tensor, no_grad};
@@ -24,7 +25,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 /// The stage kind.
 pub struct PretrainVae;
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Params {
     layout: String,

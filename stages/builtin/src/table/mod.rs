@@ -10,6 +10,7 @@ use form::{Cell, Form, Row};
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::{Description, Fault, ParamDoc, ParamFault, Stage, StageContext};
 use opdflow_world::Picture;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,7 +19,7 @@ use std::path::Path;
 pub struct Table;
 
 /// A row, as recipes write it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RowSpec {
     /// Name on the port `scores`.
@@ -31,16 +32,18 @@ struct RowSpec {
 }
 
 /// Whose gains a student is to keep.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Kept {
+    /// The base's name on `scores`.
     base: String,
+    /// The student's.
     student: String,
     /// Column to the teacher's name on `scores`.
     teachers: BTreeMap<String, String>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
     rows: Vec<RowSpec>,

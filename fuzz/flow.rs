@@ -1,0 +1,28 @@
+//! What may be thrown at the readers of weights: any bytes must end in tensors or an error. The fuzzers of this folder and
+//! `stages/flow/tests/fuzz.rs` call these.
+
+use opdflow_flow::lora::{Lora, LoraConfig};
+use opdflow_flow::nn::LinearShape;
+use opdflow_flow::weights::read_tensors;
+use tch::Device;
+
+/// A safetensors file.
+pub fn safetensors(bytes: &[u8]) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("x.safetensors");
+    std::fs::write(&path, bytes).expect("a file");
+    let _ = read_tensors(&path, Device::Cpu, None);
+}
+
+/// The configuration of an adapter, beside weights that are whole.
+pub fn lora(bytes: &[u8]) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let linears = [LinearShape { name: "a.to_q".to_owned(), d_in: 4, d_out: 4 }];
+    let config = LoraConfig { rank: 2, alpha: 4.0, targets: vec!["to_q".to_owned()] };
+    let whole = Lora::init(&config, &linears, 0, Device::Cpu).expect("an adapter");
+    whole.save(folder.path()).expect("a saved adapter");
+    std::fs::write(folder.path().join("adapter_config.json"), bytes).expect("a file");
+    if let Ok(lora) = Lora::load(folder.path(), &linears, Device::Cpu) {
+        assert!(lora.config().rank > 0);
+    }
+}

@@ -1,0 +1,8 @@
+//! Fuzzer of `lora` in `flow.rs`.
+#![no_main]
+
+#[path = "../flow.rs"]
+#[allow(dead_code)]
+mod flow;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| flow::lora(bytes));

@@ -1,0 +1,126 @@
+//! Stage kinds for people: the page of the terminal, and the reference in `docs/recipe.md`.
+
+use crate::recipe::reference::{Param, params};
+use opdflow_stage::{Arity, Description, Input, Kind, Output};
+use std::fmt::Write as _;
+
+/// A kind on the terminal.
+#[must_use]
+pub fn page(kind: &dyn Kind) -> String {
+    let about = kind.describe();
+    let mut out = format!("{} (version {})\n  {}\n", about.kind, about.semantics, about.about);
+    section(&mut out, "needs", about.inputs.iter().map(|p| (input(p), p.about.to_owned())));
+    let lines = params(kind).into_iter().map(|p| (p.name.clone(), format!("{}. {}", facts(&p), p.about)));
+    section(&mut out, "with", lines.map(|(name, about)| (name, about.trim_end_matches(". ").to_owned())));
+    section(&mut out, "leaves", about.outputs.iter().map(|p| (output(p), p.about.to_owned())));
+    out
+}
+
+fn section(out: &mut String, title: &str, lines: impl Iterator<Item = (String, String)>) {
+    let lines: Vec<(String, String)> = lines.collect();
+    if lines.is_empty() {
+        return;
+    }
+    let width = lines.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    let _ = writeln!(out, "  {title}:");
+    for (name, about) in lines {
+        let _ = writeln!(out, "    {name:width$}  {about}");
+    }
+}
+
+/// What a parameter takes, and what it is where none is written.
+fn facts(param: &Param) -> String {
+    let default = match &param.default {
+        Some(value) => format!("; default {value}"),
+        None if param.required => "; required".to_owned(),
+        None => String::new(),
+    };
+    let outside = if param.in_key { "" } else { "; not in the key" };
+    format!("{}{default}{outside}", param.takes)
+}
+
+fn input(port: &Input) -> String {
+    let types = if port.types.is_empty() { "anything".to_owned() } else { port.types.join(" or ") };
+    match port.arity {
+        Arity::One => format!("{}: {types}", port.name),
+        Arity::Optional => format!("{}: {types}, optional", port.name),
+        Arity::Many => format!("{}: map of {types}", port.name),
+        Arity::Any => format!("{}: map of {types}, optional", port.name),
+    }
+}
+
+fn output(port: &Output) -> String {
+    let optional = if port.optional { ", optional" } else { "" };
+    format!("{}: {}{optional}", port.name, port.port_type)
+}
+
+const HEAD: &str = "# Recipes: the kinds of stage
+
+Made by `opdflow stages --markdown` from the kinds themselves; a test keeps it current (`OPDFLOW_GOLDEN=write cargo test --test
+schema` writes it anew). `opdflow schema` prints the same as JSON Schema for editors: `recipes/schema/recipe.schema.json`, which the
+first line of each shipped recipe names.
+
+## The recipe itself
+
+| name | takes | meaning |
+|---|---|---|
+| `opdflow` | 1 | the format; required |
+| `name` | text | name of the recipe, in the names of runs and pins; required |
+| `seed` | whole number from 0 | seed of every stage that does not set its own; default 0 |
+| `numerics` | `portable`, `strict` | whether device class, number type and libtorch's version are in the keys; default `portable` |
+| `vars` | map | values for `\"${name}\"` anywhere below; `--set name=value` replaces them |
+| `defaults` | map of kind to parameters | laid under the `with` of every stage of the kind, name by name |
+| `stages` | map of name to stage | required |
+
+A stage has `uses` (its kind, required), `needs` (inputs by port, `stage.port` each), `with` (parameters), and if wanted `seed`,
+`matrix` ([engine.md](engine.md#sweeps)) and `resources: {cpus: N, gpu_memory: 16G}`. Every stage that reports metrics has the output `metrics` besides
+those below.
+";
+
+/// The reference of these kinds.
+#[must_use]
+pub fn markdown<'k>(kinds: impl IntoIterator<Item = &'k (dyn Kind + 'static)>) -> String {
+    let mut out = HEAD.to_owned();
+    for kind in kinds {
+        chapter(&mut out, kind);
+    }
+    out
+}
+
+fn chapter(out: &mut String, kind: &dyn Kind) {
+    let about = kind.describe();
+    let Description { kind: name, semantics, .. } = about;
+    let seed = if about.seeded { "depends on the seed" } else { "does not depend on the seed" };
+    let _ = writeln!(out, "\n## `{name}`\n\n{}\n\nVersion {semantics}; {seed}.", about.about);
+    if !about.inputs.is_empty() {
+        let _ = writeln!(out, "\n| needs | type | |\n|---|---|---|");
+        for port in about.inputs {
+            let whole = input(port);
+            let types = whole.split_once(": ").map_or("", |(_, types)| types);
+            let _ = writeln!(out, "| `{}` | {types} | {} |", port.name, cell(port.about));
+        }
+    }
+    let all = params(kind);
+    if !all.is_empty() {
+        let _ = writeln!(out, "\n| with | takes | default | |\n|---|---|---|---|");
+        for param in all {
+            let default = match (&param.default, param.required) {
+                (Some(value), _) => format!("`{value}`"),
+                (None, true) => "required".to_owned(),
+                (None, false) => String::new(),
+            };
+            let outside = if param.in_key { "" } else { " (not in the key)" };
+            let (name, takes) = (cell(&param.name), cell(&param.takes));
+            let _ = writeln!(out, "| `{name}` | {takes} | {} | {}{outside} |", cell(&default), cell(&param.about));
+        }
+    }
+    let _ = writeln!(out, "\n| leaves | type | |\n|---|---|---|");
+    for port in about.outputs {
+        let optional = if port.optional { ", optional" } else { "" };
+        let _ = writeln!(out, "| `{}` | {}{optional} | {} |", port.name, port.port_type, cell(port.about));
+    }
+}
+
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|")
+}

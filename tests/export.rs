@@ -1,0 +1,100 @@
+//! A run carried to another store: `export`, `import`.
+#![allow(missing_docs)]
+
+mod common;
+
+use common::TestSpace;
+use serde_json::Value;
+
+const STAGES: &str = "
+a: {uses: fake_source, with: {value: 4}}
+sum: {uses: fake_sum, needs: {terms: {a: a.value}}, with: {plus: 1}}
+train: {uses: fake_train, needs: {base: sum.value}, with: {iterations: 4}}
+report: {uses: fake_report, needs: {parts: {t: train.model}}}
+";
+
+fn verdicts(space: &TestSpace, store: &str, recipe: &str) -> Vec<String> {
+    let plan = space.run(&["plan", recipe, "--json", "--store", store]).expect(0).json();
+    plan["stages"].as_array().unwrap().iter().map(|s| s["verdict"].as_str().unwrap().to_owned()).collect()
+}
+
+fn results(space: &TestSpace, store: &str) -> usize {
+    ["blobs", "actions", "checkpoints"].iter().map(|f| common::files(&space.path(store).join(f)).len()).sum()
+}
+
+#[test]
+fn a_run_is_all_hits_elsewhere() {
+    let space = TestSpace::new();
+    space.recipe("r.yaml", STAGES);
+    space.run(&["run", "r.yaml"]).expect(0);
+    let made = space.run(&["export", "-o", "run.tar", "--json"]).expect(0).json();
+    assert_eq!((&made["results"], &made["lacking"]), (&4.into(), &Value::Array(Vec::new())));
+    // Never over something else, and the same again gives the same bytes.
+    assert!(space.run(&["export", "-o", "run.tar"]).expect(3).stderr.contains("not overwritten"));
+    space.run(&["export", "-o", "again.tar"]).expect(0);
+    assert_eq!(std::fs::read(space.path("run.tar")).unwrap(), std::fs::read(space.path("again.tar")).unwrap());
+
+    let import = ["import", "run.tar", "--store", "other", "--run-dir", "there", "--json"];
+    let taken = space.run(&import).expect(0).json();
+    assert_eq!(taken["new"].as_array().unwrap().len(), 4, "{taken}");
+    let recipe = format!("{}/recipe.yaml", taken["runs"][0].as_str().unwrap());
+    assert_eq!(verdicts(&space, "other", &recipe), ["hit"; 4]);
+    let ran = space.run(&["run", &recipe, "--store", "other", "--json"]).expect(0);
+    assert!(ran.verdicts().values().all(|v| v == "hit"), "{ran:?}");
+    space.run(&["verify", "--deep", "--store", "other"]).expect(0);
+    let before = results(&space, "other");
+    let again = space.run(&import).expect(0).json();
+    assert_eq!((again["same"].as_array().unwrap().len(), again["bytes"].as_u64()), (4, Some(0)), "{again}");
+    assert_eq!(results(&space, "other"), before);
+}
+
+#[test]
+fn a_stopped_run_goes_on_elsewhere() {
+    let space = TestSpace::new();
+    space.recipe("r.yaml", &STAGES.replace("iterations: 4", "iterations: 6, fail_at: 4"));
+    space.run(&["run", "r.yaml"]).expect(1);
+    let made = space.run(&["export", "-o", "run.tar", "--json"]).expect(0).json();
+    assert_eq!((&made["results"], &made["checkpoints"]), (&2.into(), &1.into()), "{made}");
+    let taken = space.run(&["import", "run.tar", "--store", "other", "--run-dir", "there", "--json"]).expect(0).json();
+    assert_eq!(taken["checkpoints"], 1);
+    assert_eq!(verdicts(&space, "other", "r.yaml"), ["hit", "hit", "resume", "maybe"]);
+    let again = space.run(&["import", "run.tar", "--store", "other", "--run-dir", "there", "--json"]).expect(0).json();
+    assert_eq!(again["checkpoints"], 0);
+}
+
+#[test]
+fn a_damaged_archive_leaves_nothing() {
+    let space = TestSpace::new();
+    space.recipe("r.yaml", STAGES);
+    space.run(&["run", "r.yaml"]).expect(0);
+    space.run(&["export", "-o", "run.tar"]).expect(0);
+    let whole = std::fs::read(space.path("run.tar")).unwrap();
+    let spoil = |name: &str, bytes: &[u8]| {
+        std::fs::write(space.path("bad.tar"), bytes).unwrap();
+        let ran = space.run(&["import", "bad.tar", "--store", "other", "--run-dir", "there"]);
+        assert_eq!(ran.code, 3, "{name}: {ran:?}");
+        assert!(ran.stderr.starts_with("error: bad.tar "), "{name}: {}", ran.stderr);
+        assert_eq!(results(&space, "other"), 0, "{name}");
+        assert!(!space.path("there").exists(), "{name}");
+    };
+    spoil("empty", b"");
+    spoil("no archive", b"rubbish");
+    // The last kilobyte is padding.
+    for cut in (1..whole.len() - 1024).step_by(whole.len() / 23) {
+        spoil(&format!("cut at {cut}"), &whole[..cut]);
+    }
+    // A flip that is not seen must be in the padding between members: then all is taken in as it was.
+    let mut unseen = 0;
+    for at in (0..whole.len() - 1024).step_by(whole.len() / 61) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        if whole[at] == 0 {
+            unseen += 1;
+        } else {
+            spoil(&format!("flip at {at}"), &bytes);
+        }
+    }
+    assert!(unseen < 61);
+    assert!(space.run(&["import", "none.tar", "--store", "other"]).expect(3).stderr.contains("none.tar"));
+    assert!(space.run(&["export", "nope", "-o", "x.tar"]).expect(2).stderr.contains("no run `nope`"));
+}
