@@ -53,7 +53,7 @@ impl Store {
         }
         let mut files = Vec::new();
         walk(path, "", &mut files)?;
-        self.put_tree(files, path)
+        self.put_tree(files, path, insert)
     }
 
     /// Stores files as a tree, each under the name that is given with it: its path in the tree, with `/`. Unlike in a
@@ -66,10 +66,17 @@ impl Store {
             Ok(real) => Ok((name.clone(), real)),
             Err(e) => Err(StoreError::io("read", path, e)),
         };
-        self.put_tree(files.iter().map(real).collect::<Result<_, _>>()?, Path::new("a list of files"))
+        self.put_tree(files.iter().map(real).collect::<Result<_, _>>()?, Path::new("a list of files"), |file| {
+            self.insert_file(file)
+        })
     }
 
-    fn put_tree(&self, mut files: Vec<(String, PathBuf)>, what: &Path) -> Result<Object, StoreError> {
+    fn put_tree(
+        &self,
+        mut files: Vec<(String, PathBuf)>,
+        what: &Path,
+        insert: impl Fn(&Path) -> Result<(Object, PathBuf), StoreError> + Sync,
+    ) -> Result<Object, StoreError> {
         files.sort_unstable();
         let stored: Vec<(TreeEntry, PathBuf)> = files
             .into_par_iter()

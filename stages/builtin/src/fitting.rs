@@ -59,7 +59,7 @@ mod tests {
     /// A stage that asks libtorch for more memory than there is, unless its batch is small enough.
     struct Hungry;
 
-    #[derive(Clone, Serialize, Deserialize)]
+    #[derive(Clone, Serialize, Deserialize, schemars::JsonSchema)]
     struct Params {
         micro: usize,
         fits: usize,
@@ -112,6 +112,7 @@ mod tests {
             store: folder.path().to_owned(),
             checkpoint_seconds: 60.0,
             force: false,
+            program: String::new(),
         };
         let said = Arc::new(Mutex::new(String::new()));
         let sink = said.clone();
