@@ -214,9 +214,8 @@ fn faults(root: &Value, schema: &Value, value: &Value, at: &str) -> Vec<String> 
     let known = words.get("properties").and_then(Value::as_object).unwrap_or(&no_names);
     for (name, value) in map {
         let at = format!("{at}/{name}");
-        match known.get(name).or_else(|| words.get("additionalProperties")) {
-            Some(says) => inner.extend(faults(root, says, value, &at)),
-            None => {}
+        if let Some(says) = known.get(name).or_else(|| words.get("additionalProperties")) {
+            inner.extend(faults(root, says, value, &at));
         }
     }
     found.extend(inner);
