@@ -28,6 +28,18 @@ const ALIVE: u64 = 14;
 /// two sides of a convolution.
 const DECODED: u64 = 5;
 
+/// What a stage takes that makes pictures of sets of prompts, on ports `prompts.NAME`, and judges them.
+#[must_use]
+pub fn judging(inputs: &Foreseen, size: Option<i64>, micro: usize, guidance: f64) -> Vec<Memory> {
+    let Some(sizes) = Work::sizes(inputs) else { return Vec::new() };
+    let text = !inputs.contains_key("embeddings");
+    let work = Work { sizes: &sizes, text, size, micro, guided: guidance != 1.0 };
+    let sets = inputs.iter().filter(|(port, _)| port.starts_with("prompts."));
+    let most = sets.filter_map(|(_, count)| count.as_u64()).max().unwrap_or(0);
+    let batch = if most > 0 { most as usize } else { micro };
+    vec![work.weights(), work.sampling(batch), work.pictures(most), Work::program()]
+}
+
 /// What a stage does with its model.
 pub struct Work<'a> {
     /// The base model.

@@ -1,7 +1,7 @@
 //! `select_checkpoint`: the best candidate of a run, by a stated rule.
 
 use crate::fitting::fitting;
-use crate::memory::Work;
+use crate::memory::judging;
 use crate::param_docs::{EMBEDDINGS, MICRO_BATCH, PRECISION, SIZE, THREADS};
 use crate::precision::Precision;
 use crate::record::{self, Record};
@@ -143,18 +143,7 @@ impl Stage for SelectCheckpoint {
     }
 
     fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {
-        let Some(sizes) = Work::sizes(inputs) else { return Vec::new() };
-        let work = Work {
-            sizes: &sizes,
-            text: !inputs.contains_key("embeddings"),
-            size: params.size,
-            micro: params.micro_batch,
-            guided: params.shot.guidance != 1.0,
-        };
-        let sets = inputs.iter().filter(|(port, _)| port.starts_with("prompts."));
-        let most = sets.filter_map(|(_, count)| count.as_u64()).max().unwrap_or(0);
-        let batch = if most > 0 { most as usize } else { params.micro_batch };
-        vec![work.weights(), work.sampling(batch), work.pictures(most), Work::program()]
+        judging(inputs, params.size, params.micro_batch, params.shot.guidance)
     }
 
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
