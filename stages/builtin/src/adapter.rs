@@ -3,6 +3,7 @@
 use crate::studio::Studio;
 use anyhow::{Context as _, Result};
 use opdflow_flow::lora::{Lora, LoraConfig};
+use opdflow_flow::rng::derive;
 use opdflow_stage::cache::Digest;
 use opdflow_stage::{Fault, StageContext};
 use schemars::JsonSchema;
@@ -104,4 +105,17 @@ pub fn load(folder: &Path, studio: &Studio, port: &str) -> Result<Lora> {
 /// As for [`load`]; nothing on the port.
 pub fn input(context: &StageContext, port: &str, studio: &Studio) -> Result<Lora> {
     load(&context.input(port)?, studio, port)
+}
+
+/// The adapter on an input port, or a fresh one of this shape where nothing is connected. It takes gradients.
+///
+/// # Errors
+/// As for [`input`] and [`Shape::fresh`].
+pub fn trainable(context: &StageContext, port: &str, shape: &Shape, studio: &Studio) -> Result<Lora> {
+    if context.maybe_input(port)?.is_none() {
+        return shape.fresh(studio, derive(context.job().seed, "lora", 0));
+    }
+    let lora = input(context, port, studio)?;
+    lora.set_trainable(true);
+    Ok(lora)
 }

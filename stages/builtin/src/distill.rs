@@ -9,7 +9,7 @@ use crate::precision::Precision;
 use crate::prompt_task::PromptTask;
 use crate::record;
 use crate::studio::Studio;
-use crate::train_teacher::{micro, one, timing, trainable};
+use crate::train_teacher::{micro, one, timing};
 use anyhow::Result;
 use opdflow_flow::dance::{Dance, DanceConfig};
 use opdflow_flow::dmd::{Dmd, DmdConfig};
@@ -256,10 +256,7 @@ impl Distill {
         let staff = Staff::of(context, &studio)?;
         studio.recite(staff.tasks.iter().flat_map(|t| &t.records))?;
         let seed = context.job().seed;
-        let lora = match context.maybe_input("start")? {
-            Some(_) => trainable(adapter::input(context, "start", &studio)?),
-            None => params.lora.fresh(&studio, derive(seed, "lora", 0))?,
-        };
+        let lora = adapter::trainable(context, "start", &params.lora, &studio)?;
         let fake = match params.objective {
             Objective::Dmd(_) => Some(params.lora.fresh(&studio, derive(seed, "lora", 1))?),
             _ => None,

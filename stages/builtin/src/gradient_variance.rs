@@ -5,11 +5,10 @@ use crate::distill::{Objective, Staff};
 use crate::param_docs::{LORA, MICRO_BATCH, SIZE, THREADS};
 use crate::precision::Precision;
 use crate::studio::Studio;
-use crate::train_teacher::{micro, one, trainable};
+use crate::train_teacher::{micro, one};
 use anyhow::{Context as _, Result};
 use opdflow_flow::Solver;
 use opdflow_flow::lora::Lora;
-use opdflow_flow::rng::derive;
 use opdflow_flow::school::{School, Walk};
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::{Description, ParamDoc, ParamFault, Resources, Stage, StageContext};
@@ -131,10 +130,7 @@ impl Stage for GradientVariance {
         let studio = Studio::open(context, "base", params.micro_batch, params.size, Precision::default())?;
         let staff = Staff::of(context, &studio)?;
         let seed = context.job().seed;
-        let lora = match context.maybe_input("student")? {
-            Some(_) => trainable(adapter::input(context, "student", &studio)?),
-            None => params.lora.fresh(&studio, derive(seed, "lora", 0))?,
-        };
+        let lora = adapter::trainable(context, "student", &params.lora, &studio)?;
         let total = params.levels.len() as u64 * params.objectives.len() as u64 * params.samples;
         let mut rows = Vec::new();
         let mut done = 0;

@@ -16,7 +16,6 @@ use opdflow_flow::lora::Lora;
 use opdflow_flow::nft::{Nft, NftConfig};
 use opdflow_flow::objective::{Objective, Report};
 use opdflow_flow::optim::{AdamW, AdamWConfig, EmaConfig};
-use opdflow_flow::rng::derive;
 use opdflow_flow::schedule::trained;
 use opdflow_flow::task::Task;
 use opdflow_flow::teacher::{Explorer, Sampling};
@@ -271,10 +270,7 @@ impl TrainTeacher {
         let mut studio = Studio::open(context, "base", params.micro_batch, params.size, params.precision)?;
         studio.canvas.recompute = params.recompute;
         let seed = context.job().seed;
-        let lora = match context.maybe_input("start")? {
-            Some(_) => trainable(adapter::input(context, "start", &studio)?),
-            None => params.lora.fresh(&studio, derive(seed, "lora", 0))?,
-        };
+        let lora = adapter::trainable(context, "start", &params.lora, &studio)?;
         let mut tasks = tasks(&params, &studio, context)?;
         studio.recite(tasks.iter().flat_map(|t| &t.records))?;
         let explorer = Explorer {
@@ -307,12 +303,6 @@ impl TrainTeacher {
         adapter::save(&lora, learner.average(), studio.base, &context.output("lora"))?;
         timing(context, objective.gradients() * params.iterations)
     }
-}
-
-/// An adapter that learns.
-pub(crate) fn trainable(lora: Lora) -> Lora {
-    lora.set_trainable(true);
-    lora
 }
 
 /// The tasks in the order of their turns, one of them several times if the recipe says so.
