@@ -65,7 +65,7 @@ impl Stage for PretrainBase {
     fn describe(&self) -> Description {
         Description {
             kind: "pretrain_base",
-            semantics: 1,
+            semantics: 2,
             about: "Trains text encoders and transformer together by flow matching on the miniature world, with a share of captions wrong, so that the model knows everything and does nothing reliably.",
             inputs: const { &[Input::one("vae", &["vae"], "the autoencoder")] },
             outputs: const { &[Output::new("model", "model", "a model folder in diffusers layout, f16")] },
@@ -173,10 +173,11 @@ impl Stage for PretrainBase {
     }
 }
 
-/// What AdamW moves and Muon does not: everything outside the blocks of the transformer, and their modulation layers,
-/// which start at zero.
+/// What AdamW moves and Muon does not: everything outside the blocks of the networks, the blocks' modulation layers,
+/// which start at zero, and T5's table of relative positions.
 fn is_plain(name: &str) -> bool {
-    !name.contains("transformer_blocks") || name.contains("norm1")
+    let block = ["transformer_blocks.", "encoder.layers.", "encoder.block."].iter().any(|b| name.contains(b));
+    !block || name.contains("norm1") || name.contains("relative_attention_bias")
 }
 
 fn fresh_text(folder: &Path, parts: &[Weights], config: &MmditConfig) -> Result<TextEncoders> {
