@@ -65,7 +65,7 @@ impl Stage for PretrainBase {
     fn describe(&self) -> Description {
         Description {
             kind: "pretrain_base",
-            semantics: 2,
+            semantics: 1,
             about: "Trains text encoders and transformer together by flow matching on the miniature world, with a share of captions wrong, so that the model knows everything and does nothing reliably.",
             inputs: const { &[Input::one("vae", &["vae"], "the autoencoder")] },
             outputs: const { &[Output::new("model", "model", "a model folder in diffusers layout, f16")] },
@@ -173,11 +173,10 @@ impl Stage for PretrainBase {
     }
 }
 
-/// What AdamW moves and Muon does not: everything outside the blocks of the networks, the blocks' modulation layers,
-/// which start at zero, and T5's table of relative positions.
+/// What AdamW moves and Muon does not: everything outside the blocks of the transformer, and their modulation layers,
+/// which start at zero.
 fn is_plain(name: &str) -> bool {
-    let block = ["transformer_blocks.", "encoder.layers.", "encoder.block."].iter().any(|b| name.contains(b));
-    !block || name.contains("norm1") || name.contains("relative_attention_bias")
+    !name.contains("transformer_blocks") || name.contains("norm1")
 }
 
 fn fresh_text(folder: &Path, parts: &[Weights], config: &MmditConfig) -> Result<TextEncoders> {
