@@ -165,3 +165,24 @@ fn seeds_count_and_threads_do_not() {
     assert!(threads.verdicts().values().all(|v| v == "hit"), "{:?}", threads.verdicts());
     assert_eq!(first.json()["stages"]["looks_teacher"]["key"], threads.json()["stages"]["looks_teacher"]["key"]);
 }
+
+#[test]
+fn pretraining_goes_on_from_another_model() {
+    let mini = Mini::new();
+    let training =
+        |steps: u64| format!("layout: \"bundled:mini\", training: {{steps: {steps}, batch: 4, pictures: 16}}");
+    let stage = |name: &str, start: &str, steps: u64| {
+        let with = training(steps);
+        format!("  {name}:\n    uses: pretrain_base\n    needs: {{vae: vae.vae{start}}}\n    with: {{{with}}}\n")
+    };
+    let vae = format!("  vae:\n    uses: pretrain_vae\n    with: {{{}}}\n", training(2));
+    let from = ", start: first.model";
+    let stages = [vae, stage("first", "", 2), stage("same", from, 0), stage("more", from, 1), stage("alone", "", 1)];
+    mini.write("courses.yaml", &format!("opdflow: 1\nname: courses\nseed: 3\nstages:\n{}", stages.concat()));
+    let ran = mini.run(&["run", "courses.yaml", "--json"]).expect(0).json();
+    let model = |name: &str| ran["stages"][name]["outputs"]["model"].clone();
+    assert!(model("first").is_string());
+    assert_eq!(model("same"), model("first"), "no step is taken, so that nothing changes");
+    assert_ne!(model("more"), model("first"));
+    assert_ne!(model("more"), model("alone"));
+}

@@ -94,9 +94,29 @@ fn plan_tells_run_hit_resume_and_maybe() {
         words(&[("a", "hit"), ("sum", "hit"), ("train", "run"), ("report", "maybe")])
     );
     let text = space.run(&["plan", "r.yaml", "--set", "iters=20"]).expect(0).stdout;
-    insta::with_settings!({filters => vec![(r"[0-9a-f]{12}", "[key]"), (r"\d+\.\d+ s", "[s]")]}, {
+    let filters = vec![(r"[0-9a-f]{12}", "[key]"), (r"\d+\.\d+ s", "[s]"), (r"[0-9.]+ [kMGT]?B", "[bytes]")];
+    insta::with_settings!({filters => filters}, {
         insta::assert_snapshot!("plan", text);
     });
+}
+
+#[test]
+fn plan_tells_the_disk_that_results_will_take() {
+    let space = space();
+    let before = space.run(&["plan", "r.yaml", "--json"]).expect(0).json();
+    assert!(
+        before["stages"].as_array().unwrap().iter().all(|s| s["bytes"].is_null()),
+        "nothing was ever run: {before}"
+    );
+    assert!(before["free"].as_u64().is_some_and(|b| b > 0), "{before}");
+    space.run(&["run", "r.yaml"]).expect(0);
+    let used = space.run(&["du", "--json"]).expect(0).json()["kinds"].clone();
+    let after = space.run(&["plan", "r.yaml", "--set", "iters=20", "--json"]).expect(0).json();
+    for stage in after["stages"].as_array().unwrap() {
+        let kind = stage["kind"].as_str().unwrap();
+        let expected = if stage["verdict"] == "hit" { json!(0) } else { used[kind]["bytes"].clone() };
+        assert_eq!(stage["bytes"], expected, "{stage}");
+    }
 }
 
 #[test]

@@ -168,3 +168,18 @@ pub(crate) fn reflink(from: &File, to: &File) -> bool {
         false
     }
 }
+
+/// Bytes that a user without privileges may still write to the file system of a folder; none where that is not told.
+pub(crate) fn free(folder: &Path) -> Option<u64> {
+    let path = CString::new(folder.as_os_str().as_bytes()).ok()?;
+    let mut room = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the path is NUL-terminated, and the call fills the struct where it returns 0.
+    let room = unsafe {
+        if libc::statvfs(path.as_ptr(), room.as_mut_ptr()) != 0 {
+            return None;
+        }
+        room.assume_init()
+    };
+    #[expect(clippy::useless_conversion, reason = "the fields are narrower on some systems")]
+    u64::from(room.f_bavail).checked_mul(u64::from(room.f_frsize))
+}

@@ -73,6 +73,12 @@ impl Store {
         &self.inner.root
     }
 
+    /// Bytes that may still be written where the store lies; none where the system does not tell.
+    #[must_use]
+    pub fn free(&self) -> Option<u64> {
+        crate::disk::free(self.root())
+    }
+
     /// Takes the warnings gathered since the last call.
     pub fn warnings(&self) -> Vec<Warning> {
         std::mem::take(&mut *self.inner.warnings.lock().unwrap_or_else(|e| e.into_inner()))

@@ -13,6 +13,10 @@ struct Row {
     keys: Option<Keys>,
     /// Seconds still to be worked, if anything like it was ever run.
     seconds: Option<f64>,
+    /// Bytes that the store will take for it, if anything like it was ever run.
+    bytes: Option<u64>,
+    /// Whether its seconds are a GPU's.
+    gpu: bool,
 }
 
 pub(super) fn run(session: &Session, args: &args::Plan) -> Result<Exit, Failure> {
@@ -24,14 +28,16 @@ pub(super) fn run(session: &Session, args: &args::Plan) -> Result<Exit, Failure>
         .enumerate()
         .map(|(i, (verdict, keys))| {
             let whole = history.estimate(&plan.stages[i]);
-            Row { seconds: left(&verdict, whole), verdict, keys }
+            let kind = plan.stages[i].spec.kind.describe().kind;
+            let bytes = if matches!(verdict, Verdict::Hit { .. }) { Some(0) } else { history.bytes(kind) };
+            Row { seconds: left(&verdict, whole), bytes, gpu: history.on_gpu(kind), verdict, keys }
         })
         .collect();
     let missing = plan.whole(&(0..plan.stages.len()).collect::<Vec<_>>()).err();
     let text = if session.json {
-        as_json(&plan, &rows, missing.as_ref()).to_string()
+        as_json(&plan, &rows, store.free(), missing.as_ref()).to_string()
     } else {
-        table(&plan, &rows) + &memory(&plan)
+        table(&plan, &rows) + &disk(&rows, store.free()) + &memory(&plan)
     };
     session.print(text.trim_end());
     if let Some(missing) = missing {
@@ -81,6 +87,19 @@ fn table(plan: &Plan, rows: &[Row]) -> String {
     out
 }
 
+/// What the store will grow by and what it has room for, if there is something to run of which that is known.
+fn disk(rows: &[Row], free: Option<u64>) -> String {
+    let needed: u64 = rows.iter().filter_map(|r| r.bytes).sum();
+    if needed == 0 {
+        return String::new();
+    }
+    let unknown = rows.iter().filter(|r| r.bytes.is_none()).count();
+    let rest = if unknown > 0 { format!("; nothing is known of {unknown}") } else { String::new() };
+    let room = free.map_or_else(String::new, |f| format!(", {} free", bytes(f)));
+    let short = if free.is_some_and(|f| f < needed) { ": too little, see `opdflow gc`" } else { "" };
+    format!("disk for their results: about {}{rest}{room}{short}\n", bytes(needed))
+}
+
 /// What takes memory, for the stages of which that is known. Those that take the same share a line.
 fn memory(plan: &Plan) -> String {
     let mut lines: Vec<(String, Vec<&str>)> = Vec::new();
@@ -119,6 +138,10 @@ fn summary(plan: &Plan, rows: &[Row]) -> String {
     let mut text = format!("{hits} of {} stages are in the store, {work} to run", rows.len());
     if unknown < work {
         text.push_str(&format!("; about {} of work, {} on the longest way", duration(known), duration(longest)));
+        let gpu: f64 = rows.iter().filter(|r| r.gpu).filter_map(|r| r.seconds).sum();
+        if gpu > 0.0 {
+            text.push_str(&format!(", {:.2} GPU-hours", gpu / 3600.0));
+        }
     }
     if unknown > 0 {
         text.push_str(&format!("; nothing is known of the time of {unknown}"));
@@ -126,7 +149,7 @@ fn summary(plan: &Plan, rows: &[Row]) -> String {
     text
 }
 
-fn as_json(plan: &Plan, rows: &[Row], missing: Option<&Diagnostics>) -> Value {
+fn as_json(plan: &Plan, rows: &[Row], free: Option<u64>, missing: Option<&Diagnostics>) -> Value {
     let stages: Vec<Value> = plan
         .stages
         .iter()
@@ -151,13 +174,16 @@ fn as_json(plan: &Plan, rows: &[Row], missing: Option<&Diagnostics>) -> Value {
                 "key": row.keys.as_ref().map(|k| k.key),
                 "lineage": row.keys.as_ref().map(|k| k.lineage),
                 "seconds": row.seconds,
+                "bytes": row.bytes,
+                "gpu": row.gpu,
                 "cpus": stage.resources.cpus,
                 "memory": stage.memory,
                 "needs": needs,
             })
         })
         .collect();
-    let mut all = json!({"recipe": plan.recipe.name, "path": plan.recipe.path.display().to_string(), "stages": stages});
+    let path = plan.recipe.path.display().to_string();
+    let mut all = json!({"recipe": plan.recipe.name, "path": path, "stages": stages, "free": free});
     if let Some(missing) = missing {
         all["missing"] = missing.to_json()["diagnostics"].clone();
     }

@@ -1,4 +1,5 @@
-//! What earlier records in the store say: how long a kind of stage takes, and which record is nearest to a manifest.
+//! What earlier records in the store say: what a kind of stage takes of time and disk, and which record is nearest to a
+//! manifest.
 
 use super::Planned;
 use super::manifest::{Fields, Leaf, replay};
@@ -6,13 +7,15 @@ use opdflow_cache::{ActionRecord, Store};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// What stages took, from the records of a store.
+/// What stages took of time and disk, from the records of a store.
 #[derive(Clone, Debug, Default)]
 pub struct History(BTreeMap<String, Vec<Past>>);
 
 #[derive(Clone, Debug)]
 struct Past {
     seconds: f64,
+    bytes: u64,
+    gpu: bool,
     params: Value,
 }
 
@@ -24,7 +27,9 @@ impl History {
         for mut record in store.actions() {
             if let Some(kind) = kind_of(&record).map(ToOwned::to_owned) {
                 let params = record.manifest.get_mut("params").map(Value::take).unwrap_or_default();
-                by_kind.entry(kind).or_default().push(Past { seconds: record.seconds, params });
+                let gpu = record.note.get("device").is_some_and(|d| d.starts_with("cuda"));
+                let past = Past { seconds: record.seconds, bytes: record.size(), gpu, params };
+                by_kind.entry(kind).or_default().push(past);
             }
         }
         Self(by_kind)
@@ -44,10 +49,20 @@ impl History {
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
         each.map(|s| s * horizon.steps as f64).or_else(|| self.seconds(kind))
     }
+    /// The middle of what results of this kind take in the store, in bytes, if there were any.
+    #[must_use]
+    pub fn bytes(&self, kind: &str) -> Option<u64> {
+        middle(self.0.get(kind)?.iter().map(|p| p.bytes).collect())
+    }
+    /// Whether most stages of this kind ran on a GPU.
+    #[must_use]
+    pub fn on_gpu(&self, kind: &str) -> bool {
+        self.0.get(kind).is_some_and(|all| 2 * all.iter().filter(|p| p.gpu).count() > all.len())
+    }
 }
 
-fn middle(mut all: Vec<f64>) -> Option<f64> {
-    all.sort_by(f64::total_cmp);
+fn middle<N: PartialOrd + Copy>(mut all: Vec<N>) -> Option<N> {
+    all.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
     all.get(all.len() / 2).copied()
 }
 

@@ -2,11 +2,13 @@
 
 use crate::space::Mini;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Stages whose batches are large enough to be seen beside the program itself.
-fn recipe(micro: usize, guidance: f64) -> String {
+/// `more` stands in every stage that trains.
+fn recipe(micro: usize, guidance: f64, more: &str) -> String {
     format!(
         "opdflow: 1
 name: memory
@@ -23,6 +25,7 @@ stages:
       iterations: 1
       sampling: {{prompts: 32, group: 16, steps: 3, guidance: {guidance}}}
       micro_batch: {micro}
+      {more}
   nft:
     uses: train_teacher
     needs: {{base: base.model, prompts: words.train}}
@@ -32,10 +35,15 @@ stages:
       iterations: 1
       sampling: {{prompts: 32, group: 16, steps: 3}}
       micro_batch: {micro}
+      {more}
   student:
     uses: distill
     needs: {{base: base.model, teachers: {{geneval: nft.lora}}, prompts: {{geneval: words.train}}}}
-    with: {{rollout: {{steps: 3, prompts: 512, guidance: {guidance}}}, rounds: 1, micro_batch: {micro}}}
+    with:
+      rollout: {{steps: 3, prompts: 512, guidance: {guidance}}}
+      rounds: 1
+      micro_batch: {micro}
+      {more}
   scores:
     uses: evaluate
     needs: {{base: base.model, prompts: {{geneval: words.test}}}}
@@ -44,12 +52,14 @@ stages:
     )
 }
 
-/// The stage of the newest run once more, in a process of its own and with another micro-batch.
-fn again(mini: &Mini, stage: &str, micro: usize) -> Command {
+/// The stage of the newest run once more, in a process of its own and with other parameters.
+fn again(mini: &Mini, stage: &str, changed: &[(&str, Value)]) -> Command {
     let path = mini.path(&format!(".opdflow/runs/latest/jobs/{stage}.json"));
     let mut job: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     job["force"] = true.into();
-    job["params"]["micro_batch"] = micro.into();
+    for (name, value) in changed {
+        job["params"][*name] = value.clone();
+    }
     mini.write("job.json", &job.to_string());
     let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_opdflow")).with_file_name("opdflow-stage"));
     command.args(["__stage", "job.json"]).current_dir(mini.path("")).env("OMP_NUM_THREADS", "1");
@@ -58,9 +68,9 @@ fn again(mini: &Mini, stage: &str, micro: usize) -> Command {
 }
 
 /// Runs the stage once more: its largest resident memory in bytes.
-fn measured(mini: &Mini, stage: &str, micro: usize) -> f64 {
+fn measured(mini: &Mini, stage: &str, changed: &[(&str, Value)]) -> f64 {
     #[expect(clippy::zombie_processes, reason = "wait4 waits for it, and tells more than `wait`")]
-    let child = again(mini, stage, micro).spawn().unwrap();
+    let child = again(mini, stage, changed).spawn().unwrap();
     let (mut status, mut usage) = (0, std::mem::MaybeUninit::<libc::rusage>::zeroed());
     // SAFETY: the process is our own child, and both places live through the call.
     let usage = unsafe {
@@ -84,16 +94,18 @@ fn estimated(mini: &Mini, recipe: &str, stage: &str) -> f64 {
 #[test]
 fn the_estimate_is_near_what_a_stage_takes() {
     let mini = Mini::new();
-    mini.write("r.yaml", &recipe(16, 2.0));
+    mini.write("r.yaml", &recipe(16, 2.0, ""));
     mini.run(&["run", "r.yaml"]).expect(0);
     let mut far = Vec::new();
+    let mut whole = BTreeMap::new();
     for stage in ["guard", "nft", "student", "scores"] {
         let mut both = Vec::new();
         for micro in [16, 512] {
             let name = format!("m{micro}.yaml");
-            mini.write(&name, &recipe(micro, 2.0));
-            both.push((estimated(&mini, &name, stage), measured(&mini, stage, micro)));
+            mini.write(&name, &recipe(micro, 2.0, ""));
+            both.push((estimated(&mini, &name, stage), measured(&mini, stage, &[("micro_batch", micro.into())])));
         }
+        whole.insert(stage, both[1]);
         let factor = |(estimated, measured): (f64, f64)| estimated / measured;
         let more = (both[1].0 - both[0].0, both[1].1 - both[0].1);
         println!(
@@ -109,6 +121,28 @@ fn the_estimate_is_near_what_a_stage_takes() {
             if !(0.67..=1.5).contains(&factor) {
                 far.push(format!("{stage} {what}: {factor:.2}"));
             }
+        }
+    }
+    // What saves memory: less is estimated, less is taken, and about as much less.
+    for (stage, saver, value) in [
+        ("guard", "recompute", Value::from(true)),
+        ("student", "recompute", true.into()),
+        ("guard", "precision", "bf16".into()),
+        ("student", "precision", "bf16".into()),
+    ] {
+        mini.write("saving.yaml", &recipe(512, 2.0, &format!("{saver}: {value}")));
+        let estimated = estimated(&mini, "saving.yaml", stage);
+        let measured = measured(&mini, stage, &[("micro_batch", 512.into()), (saver, value)]);
+        let (before, taken) = whole[stage];
+        println!(
+            "{stage} {saver}: estimated {:.0} MB of {:.0}, measured {:.0} of {:.0}",
+            estimated / 1e6,
+            before / 1e6,
+            measured / 1e6,
+            taken / 1e6
+        );
+        if !(0.67..=1.5).contains(&(estimated / measured)) || estimated >= before || measured >= taken {
+            far.push(format!("{stage} {saver}: {:.2}", estimated / measured));
         }
     }
     assert!(far.is_empty(), "estimated by measured: {far:?}");

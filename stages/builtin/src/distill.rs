@@ -221,14 +221,9 @@ impl Stage for Distill {
     }
 
     fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {
-        let Some(sizes) = Work::sizes(inputs) else { return Vec::new() };
-        let work = Work {
-            sizes: &sizes,
-            text: !inputs.contains_key("embeddings"),
-            size: params.size,
-            micro: params.micro_batch,
-            guided: params.rollout.guidance != 1.0 || params.teacher_guidance.values().any(|g| *g != 1.0),
-        };
+        let guided = params.rollout.guidance != 1.0 || params.teacher_guidance.values().any(|g| *g != 1.0);
+        let work = Work::of(inputs, params.size, params.micro_batch, guided, params.precision);
+        let Some(work) = work.map(|w| w.recomputing(params.recompute)) else { return Vec::new() };
         let pictures = params.rollout.prompts;
         // The second network of DMD is another adapter in training.
         let copies = if matches!(params.objective, Objective::Dmd(_)) { 5 } else { 0 };

@@ -72,7 +72,7 @@ impl Stage for Embed {
     }
 
     fn memory(&self, _params: &Params, inputs: &Foreseen) -> Vec<Memory> {
-        Work::sizes(inputs).map_or(Vec::new(), |sizes| vec![Work::encoders(&sizes), Work::program()])
+        Work::encoders(inputs).map_or(Vec::new(), |weights| vec![weights, Work::program()])
     }
 
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {

@@ -6,6 +6,7 @@
 
 use crate::adapter::Shape;
 use crate::model_folder::Sizes;
+use crate::precision::Precision;
 use opdflow_flow::lora::LoraConfig;
 use opdflow_flow::mmdit::MmditConfig;
 use opdflow_stage::{Foreseen, Memory};
@@ -30,10 +31,8 @@ const DECODED: u64 = 5;
 
 /// What a stage takes that makes pictures of sets of prompts, on ports `prompts.NAME`, and judges them.
 #[must_use]
-pub fn judging(inputs: &Foreseen, size: Option<i64>, micro: usize, guidance: f64) -> Vec<Memory> {
-    let Some(sizes) = Work::sizes(inputs) else { return Vec::new() };
-    let text = !inputs.contains_key("embeddings");
-    let work = Work { sizes: &sizes, text, size, micro, guided: guidance != 1.0 };
+pub fn judging(inputs: &Foreseen, size: Option<i64>, micro: usize, guidance: f64, precision: Precision) -> Vec<Memory> {
+    let Some(work) = Work::of(inputs, size, micro, guidance != 1.0, precision) else { return Vec::new() };
     let sets = inputs.iter().filter(|(port, _)| port.starts_with("prompts."));
     let most = sets.filter_map(|(_, count)| count.as_u64()).max().unwrap_or(0);
     let batch = if most > 0 { most as usize } else { micro };
@@ -41,24 +40,44 @@ pub fn judging(inputs: &Foreseen, size: Option<i64>, micro: usize, guidance: f64
 }
 
 /// What a stage does with its model.
-pub struct Work<'a> {
-    /// The base model.
-    pub sizes: &'a Sizes,
+pub struct Work {
+    sizes: Sizes,
     /// Whether the text encoders are loaded.
-    pub text: bool,
+    text: bool,
     /// Side of a picture in pixels; the model's own if absent.
-    pub size: Option<i64>,
+    size: Option<i64>,
     /// Largest batch of one forward.
-    pub micro: usize,
+    micro: usize,
     /// Whether each forward runs both halves of guidance.
-    pub guided: bool,
+    guided: bool,
+    /// Of the frozen base.
+    precision: Precision,
+    /// Whether the inside of a block is computed once more for the gradient.
+    recompute: bool,
 }
 
-impl<'a> Work<'a> {
-    /// Reads what is known of the base on the port `base`.
+impl Work {
+    /// With the base on the port `base`, if something is known of it; without its text encoders where `embeddings` has
+    /// what they made.
     #[must_use]
-    pub fn sizes(inputs: &Foreseen) -> Option<Sizes> {
+    pub fn of(inputs: &Foreseen, size: Option<i64>, micro: usize, guided: bool, precision: Precision) -> Option<Self> {
+        let text = !inputs.contains_key("embeddings");
+        Some(Self { sizes: Self::sizes(inputs)?, text, size, micro, guided, precision, recompute: false })
+    }
+
+    /// The same with or without the inside of the blocks kept for the gradient.
+    #[must_use]
+    pub fn recomputing(self, recompute: bool) -> Self {
+        Self { recompute, ..self }
+    }
+
+    fn sizes(inputs: &Foreseen) -> Option<Sizes> {
         serde_json::from_value(inputs.get("base")?.clone()).ok()
+    }
+
+    /// Bytes of one number of the frozen base.
+    fn number(&self) -> u64 {
+        if self.precision == Precision::F32 { F32 } else { F32 / 2 }
     }
 
     fn side(&self) -> u64 {
@@ -93,13 +112,14 @@ impl<'a> Work<'a> {
     #[must_use]
     pub fn weights(&self) -> Memory {
         let text = if self.text { self.sizes.text_parameters } else { 0 };
-        Memory::of("weights", F32 * (self.sizes.transformer_parameters + self.sizes.vae_parameters + text))
+        let based = self.number() * (self.sizes.transformer_parameters + text);
+        Memory::of("weights", based + F32 * self.sizes.vae_parameters)
     }
 
-    /// The text encoders alone.
+    /// The text encoders alone, if something is known of the base.
     #[must_use]
-    pub fn encoders(sizes: &Sizes) -> Memory {
-        Memory::of("weights", F32 * sizes.text_parameters)
+    pub fn encoders(inputs: &Foreseen) -> Option<Memory> {
+        Some(Memory::of("weights", F32 * Self::sizes(inputs)?.text_parameters))
     }
 
     /// Forward and backward of `batch` pictures' worth of training, or their decoding, whichever is more.
@@ -107,10 +127,15 @@ impl<'a> Work<'a> {
     pub fn training(&self, batch: usize, decodes: bool) -> Memory {
         let t = &self.sizes.transformer;
         let (image, width) = (self.image_tokens(), t.width().max(0).unsigned_abs());
-        let layers = t.num_layers.max(0).unsigned_abs();
-        let kept = layers * (image + self.sizes.text_tokens) * KEPT
-            + t.dual_attention_layers.len() as u64 * image * KEPT_SECOND;
-        let trained = self.rows(batch) * kept * width * F32;
+        let (layers, tokens) = (t.num_layers.max(0).unsigned_abs(), image + self.sizes.text_tokens);
+        let seconds = t.dual_attention_layers.len() as u64;
+        let kept = if self.recompute {
+            // What enters each block, and the inside of one while it is computed once more and its gradient comes back.
+            layers * tokens + tokens * (KEPT + ALIVE) + seconds.min(1) * image * KEPT_SECOND
+        } else {
+            layers * tokens * KEPT + seconds * image * KEPT_SECOND
+        };
+        let trained = self.rows(batch) * kept * width * self.number();
         Memory::of("activations", trained.max(if decodes { self.decoding(batch) } else { 0 }))
     }
 
@@ -118,7 +143,8 @@ impl<'a> Work<'a> {
     #[must_use]
     pub fn sampling(&self, batch: usize) -> Memory {
         let width = self.sizes.transformer.width().max(0).unsigned_abs();
-        let alive = self.rows(batch) * (self.image_tokens() + self.sizes.text_tokens) * width * ALIVE * F32;
+        let tokens = self.image_tokens() + self.sizes.text_tokens;
+        let alive = self.rows(batch) * tokens * width * ALIVE * self.number();
         Memory::of("activations", alive.max(self.decoding(batch)))
     }
 

@@ -143,7 +143,7 @@ impl Stage for SelectCheckpoint {
     }
 
     fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {
-        judging(inputs, params.size, params.micro_batch, params.shot.guidance)
+        judging(inputs, params.size, params.micro_batch, params.shot.guidance, params.precision)
     }
 
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {

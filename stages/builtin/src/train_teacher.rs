@@ -234,14 +234,9 @@ impl Stage for TrainTeacher {
     }
 
     fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {
-        let Some(sizes) = Work::sizes(inputs) else { return Vec::new() };
-        let work = Work {
-            sizes: &sizes,
-            text: !inputs.contains_key("embeddings"),
-            size: params.size,
-            micro: params.micro_batch,
-            guided: params.sampling.guidance != 1.0,
-        };
+        let guided = params.sampling.guidance != 1.0;
+        let work = Work::of(inputs, params.size, params.micro_batch, guided, params.precision);
+        let Some(work) = work.map(|w| w.recomputing(params.recompute)) else { return Vec::new() };
         let pictures = params.sampling.prompts * params.sampling.group;
         // NFT keeps its old policy and no way; the others each state, mean and noise of the way.
         let (copies, tensors) = match params.algorithm {

@@ -19,10 +19,10 @@ use opdflow_flow::text::t5::T5Encoder;
 use opdflow_flow::text::tokenizer::Tokenizer;
 use opdflow_flow::train::Learner;
 use opdflow_flow::vae::Vae;
-use opdflow_flow::weights::{Weights, save_tensors};
+use opdflow_flow::weights::{Weights, read_tensors, save_tensors};
 use opdflow_stage::cache::Memo;
 use opdflow_stage::port::{Input, Output};
-use opdflow_stage::{Asset, Description, ParamDoc, ParamFault, Resources, Stage, StageContext};
+use opdflow_stage::{Asset, Description, Fault, ParamDoc, ParamFault, Resources, Stage, StageContext};
 use opdflow_world::Mix;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -67,7 +67,16 @@ impl Stage for PretrainBase {
             kind: "pretrain_base",
             semantics: 1,
             about: "Trains text encoders and transformer together by flow matching on the miniature world, with a share of captions wrong, so that the model knows everything and does nothing reliably.",
-            inputs: const { &[Input::one("vae", &["vae"], "the autoencoder")] },
+            inputs: const {
+                &[
+                    Input::one("vae", &["vae"], "the autoencoder"),
+                    Input::optional(
+                        "start",
+                        &["model"],
+                        "a model of the same layout to go on from; a fresh one if absent",
+                    ),
+                ]
+            },
             outputs: const { &[Output::new("model", "model", "a model folder in diffusers layout, f16")] },
             params: &[
                 ParamDoc {
@@ -152,6 +161,9 @@ impl Stage for PretrainBase {
             seed,
             device,
         };
+        if let Some(start) = context.maybe_input("start")? {
+            go_on_from(&start, &named)?;
+        }
         let leaves = named.iter().map(|(_, t)| t.shallow_clone()).collect();
         let optimiser = Muon::new(training.optimiser.clone(), &named, is_plain);
         let mut learner = Learner::new(leaves, optimiser, training.ema.clone(), training.pace);
@@ -166,11 +178,35 @@ impl Stage for PretrainBase {
                 .collect();
             // Buffers, such as the positional table, are saved with the parameters, as upstream does.
             tensors.extend(weights.tensors().into_iter().filter(|(_, t)| !t.requires_grad()));
-            let file = if *part == "transformer" { "diffusion_pytorch_model.safetensors" } else { "model.safetensors" };
-            save_tensors(out.join(part).join(file), &tensors, Kind::Half)?;
+            save_tensors(out.join(part).join(file(part)), &tensors, Kind::Half)?;
         }
         Ok(())
     }
+}
+
+/// The file of a part's weights, in its folder.
+fn file(part: &str) -> &'static str {
+    if part == "transformer" { "diffusion_pytorch_model.safetensors" } else { "model.safetensors" }
+}
+
+/// Gives the parameters, named `part/name`, the values that they have in a model folder.
+///
+/// # Errors
+/// The folder's model has other parameters than this layout's.
+fn go_on_from(folder: &Path, named: &[(String, Tensor)]) -> Result<()> {
+    for part in PARTS {
+        let (values, _) = read_tensors(folder.join(part).join(file(part)), Device::Cpu, Some(Kind::Float))?;
+        let own = named.iter().filter_map(|(n, t)| Some((n.strip_prefix(part)?.strip_prefix('/')?, t)));
+        for (name, parameter) in own {
+            let Some(value) = values.get(name).filter(|v| v.size() == parameter.size()) else {
+                let there = values.get(name).map_or_else(|| "nothing".to_owned(), |v| format!("{:?}", v.size()));
+                let what = format!("`start` is of another layout: {part} has {there} for `{name}`");
+                return Err(Fault::user(format!("{what}, expected {:?}", parameter.size())).into());
+            };
+            tch::no_grad(|| parameter.shallow_clone().copy_(value));
+        }
+    }
+    Ok(())
 }
 
 /// What AdamW moves and Muon does not: everything outside the blocks of the transformer, and their modulation layers,
