@@ -1,7 +1,9 @@
 //! A sketch as SVG, from left to right: columns by depth, boxes near what they read, arrows round the boxes between.
+//! Arrows from one box share a line for as far as they go the same way.
 //! The same sketch gives the same bytes.
 
 use super::sketch::Sketch;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// Height of a box, and of the gap below it.
@@ -17,7 +19,7 @@ const MARGIN: f64 = 16.0;
 /// Times that the columns are put in order again, there and back.
 const SWEEPS: usize = 12;
 
-/// A place in a column: a box, or an arrow that passes.
+/// A place in a column: a box, or the arrows of one box that pass.
 #[derive(Clone, Debug)]
 struct Spot {
     sketched: Option<usize>,
@@ -126,18 +128,23 @@ impl Layout {
             columns[one.depth].push(i);
         }
         let mut ways = Vec::new();
+        let mut lanes: BTreeMap<(usize, usize), usize> = BTreeMap::new();
         for (from, to) in sketch.arrows.keys() {
             let mut way = vec![*from];
             // Folded cells may lie so that an arrow has no column to pass, or even leads back.
-            for column in columns.iter_mut().take(sketch.boxes[*to].depth).skip(sketch.boxes[*from].depth + 1) {
-                spots.push(empty(None));
-                column.push(spots.len() - 1);
-                way.push(spots.len() - 1);
+            for column in sketch.boxes[*from].depth + 1..sketch.boxes[*to].depth {
+                way.push(*lanes.entry((*from, column)).or_insert_with(|| {
+                    spots.push(empty(None));
+                    columns[column].push(spots.len() - 1);
+                    spots.len() - 1
+                }));
             }
             way.push(*to);
             for pair in way.windows(2) {
-                spots[pair[0]].after.push(pair[1]);
-                spots[pair[1]].before.push(pair[0]);
+                if !spots[pair[0]].after.contains(&pair[1]) {
+                    spots[pair[0]].after.push(pair[1]);
+                    spots[pair[1]].before.push(pair[0]);
+                }
             }
             ways.push(way);
         }
@@ -236,6 +243,8 @@ mod tests {
         let ends: Vec<(usize, usize)> = layout.ways.iter().map(|w| (w[0], w[w.len() - 1])).collect();
         assert_eq!(ends, drawn.arrows.keys().copied().collect::<Vec<_>>());
         assert_eq!(layout.ways.iter().map(Vec::len).max(), Some(4));
+        // From box 0, one arrow to box 4 in the next column and another past it to box 6: two lanes for its two columns.
+        assert_eq!(layout.spots.len(), drawn.boxes.len() + 3, "{:?}", layout.ways);
         assert_eq!(svg(&drawn), svg(&drawn.clone()));
     }
 
