@@ -1,5 +1,7 @@
 //! The numbers of a table, before anything is printed.
 
+use super::published::Comparison;
+use super::seeds::NORMAL;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -13,6 +15,17 @@ pub struct Form {
     pub rows: Vec<Row>,
     /// Share of a teacher's gain over the base that the student keeps, by column.
     pub kept: BTreeMap<String, f64>,
+    /// Published numbers of the same rows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub published: Option<Comparison>,
+}
+
+impl Form {
+    /// The largest number of seeds that a cell stands for.
+    #[must_use]
+    pub fn seeds(&self) -> usize {
+        self.rows.iter().flat_map(|r| r.cells.iter().flatten()).filter_map(|c| c.seeds).max().unwrap_or(1)
+    }
 }
 
 /// One model.
@@ -32,8 +45,24 @@ pub struct Row {
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Cell {
     pub mean: f64,
+    /// Standard error of the mean: over prompts, or over seeds if there are several.
     pub error: f64,
+    /// Prompts.
     pub n: usize,
+    /// How many seeds, if several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seeds: Option<usize>,
+    /// Half of the 95 % interval of the mean over seeds (Student's t), if there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interval: Option<f64>,
+}
+
+impl Cell {
+    /// Half of the mean's 95 % interval: over seeds, or of one seed over prompts.
+    #[must_use]
+    pub fn half(&self) -> f64 {
+        self.interval.unwrap_or(NORMAL * self.error)
+    }
 }
 
 /// Fills in the averages: each of `columns` is mapped so that its lowest row is 0 and its highest 1 (0.5 where all are
@@ -68,7 +97,7 @@ pub(super) mod tests {
     use super::*;
 
     pub fn form() -> Form {
-        let cell = |mean| Some(Cell { mean, error: 0.01, n: 100 });
+        let cell = |mean| Some(Cell { mean, error: 0.01, n: 100, seeds: None, interval: None });
         let row = |title: &str, seconds, cells| Row {
             title: title.to_owned(),
             seconds,
@@ -88,6 +117,7 @@ pub(super) mod tests {
             averaged: vec!["geneval".into(), "ocr".into()],
             rows,
             kept: BTreeMap::from([("ocr".to_owned(), kept(0.5, 0.9, 0.8))]),
+            published: None,
         }
     }
 
