@@ -1,7 +1,7 @@
 //! The numbers of a table, before anything is printed.
 
 use super::published::Comparison;
-use super::seeds::NORMAL;
+pub use crate::seeds::Cell;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -39,30 +39,6 @@ pub struct Row {
     pub cells: Vec<Option<Cell>>,
     /// Mean of the min-max normalised columns, 0 to 1.
     pub average: Option<f64>,
-}
-
-/// One number.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Cell {
-    pub mean: f64,
-    /// Standard error of the mean: over prompts, or over seeds if there are several.
-    pub error: f64,
-    /// Prompts.
-    pub n: usize,
-    /// How many seeds, if several.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub seeds: Option<usize>,
-    /// Half of the 95 % interval of the mean over seeds (Student's t), if there are several.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub interval: Option<f64>,
-}
-
-impl Cell {
-    /// Half of the mean's 95 % interval: over seeds, or of one seed over prompts.
-    #[must_use]
-    pub fn half(&self) -> f64 {
-        self.interval.unwrap_or(NORMAL * self.error)
-    }
 }
 
 /// Fills in the averages: each of `columns` is mapped so that its lowest row is 0 and its highest 1 (0.5 where all are

@@ -3,12 +3,12 @@
 mod form;
 mod published;
 mod render;
-mod seeds;
 
 use crate::score::Scores;
-use crate::{grid, pictures};
+use crate::timing::cost;
+use crate::{grid, pictures, seeds};
 use anyhow::{Context as _, Result};
-use form::{Form, Row};
+use form::{Cell, Form, Row};
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::{Description, Fault, ParamDoc, ParamFault, Stage, StageContext};
 use opdflow_world::Picture;
@@ -206,7 +206,7 @@ fn read_scores(params: &Params, context: &StageContext) -> Result<BTreeMap<Strin
 }
 
 /// A column of one model, over its seeds.
-fn cell(scores: &[Scores], column: &str) -> Option<form::Cell> {
+fn cell(scores: &[Scores], column: &str) -> Option<Cell> {
     seeds::cell(&scores.iter().filter_map(|s| s.mean(column)).collect::<Vec<_>>())
 }
 
@@ -238,54 +238,6 @@ fn fill(params: &Params, scores: &BTreeMap<String, Vec<Scores>>, context: &Stage
         kept: kept.unwrap_or_default(),
         published,
     })
-}
-
-/// What training stages say of their cost.
-#[derive(Deserialize)]
-struct Timing {
-    seconds: f64,
-    #[serde(default)]
-    gradients: u64,
-}
-
-/// The cost of a row: the inner lists run side by side, the outer one after the other. With several seeds, their mean.
-fn cost(context: &StageContext, seconds: &[Vec<String>]) -> Result<Option<Timing>> {
-    let steps: Vec<Vec<Vec<Timing>>> = seconds
-        .iter()
-        .map(|side_by_side| side_by_side.iter().map(|name| read_timings(context, name)).collect())
-        .collect::<Result<_>>()?;
-    let runs = steps.iter().flatten().map(Vec::len).max().unwrap_or(0);
-    let mut total = Timing { seconds: 0.0, gradients: 0 };
-    for run in 0..runs {
-        for side_by_side in &steps {
-            // What has no seeds of its own is the same for all.
-            let of_run = side_by_side.iter().filter_map(|timings| timings.get(run).or(timings.first()));
-            let mut slowest = 0.0_f64;
-            for timing in of_run {
-                slowest = slowest.max(timing.seconds);
-                total.gradients += timing.gradients;
-            }
-            total.seconds += slowest;
-        }
-    }
-    let (count, gradients) = (runs as f64, total.gradients);
-    Ok((runs > 0).then(|| Timing { seconds: total.seconds / count, gradients: gradients.div_ceil(runs as u64) }))
-}
-
-/// The timings that a name stands for, one for each seed.
-fn read_timings(context: &StageContext, name: &str) -> Result<Vec<Timing>> {
-    let names = context.names("timings");
-    let found = seeds::collected(&names, name);
-    if found.is_empty() {
-        let title = format!("a row's `seconds` name `{name}`, but nothing is connected as `timings.{name}`");
-        return Err(Fault::user(title).into());
-    }
-    let read = |input: &str| {
-        let path = context.input(&format!("timings.{input}"))?;
-        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        serde_json::from_str(&text).with_context(|| format!("`timings.{input}` is not a timing"))
-    };
-    found.into_iter().map(read).collect()
 }
 
 /// The first pictures of every set of one model; of its first seed, if there are several.

@@ -1,7 +1,31 @@
-//! Several seeds as one row: which inputs a name stands for, their mean, and its interval.
+//! Several seeds as one number: which inputs a name stands for, their mean, and its interval.
 
-use super::form::Cell;
 use crate::score::Mean;
+use serde::Serialize;
+
+/// One number.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Cell {
+    pub mean: f64,
+    /// Standard error of the mean: over prompts, or over seeds if there are several.
+    pub error: f64,
+    /// Prompts.
+    pub n: usize,
+    /// How many seeds, if several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seeds: Option<usize>,
+    /// Half of the 95 % interval of the mean over seeds (Student's t), if there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interval: Option<f64>,
+}
+
+impl Cell {
+    /// Half of the mean's 95 % interval: over seeds, or of one seed over prompts.
+    #[must_use]
+    pub fn half(&self) -> f64 {
+        self.interval.unwrap_or(NORMAL * self.error)
+    }
+}
 
 /// The inputs that `name` stands for: the one of this name or, where a stage was collected over a matrix of seeds,
 /// `NAME_seed_1` and so on, by number. Empty if there is none.
