@@ -11,6 +11,8 @@ mod common;
 mod bad_input;
 #[path = "mini/embeddings.rs"]
 mod embeddings;
+#[path = "mini/figure.rs"]
+mod figure;
 #[path = "mini/kills.rs"]
 mod kills;
 #[path = "mini/memory.rs"]

@@ -172,3 +172,69 @@ fn a_graph_folds_a_matrix() {
     assert!(dot.contains("\"t\" [label=\"t x 3\\nfake_train\"]"), "{dot}");
     space.run(&["graph", "r.yaml", "--fold", "--cells"]).expect(2);
 }
+
+/// Seeds run through a recipe without a word at each input: a cell reads the cells of its own seed.
+#[test]
+fn a_cell_reads_the_cells_of_its_own_values() {
+    let space = TestSpace::new();
+    let stages = "
+stages:
+  base: {uses: fake_source, with: {value: 4}}
+  start:
+    uses: fake_source
+    matrix: {seed: \"${seeds}\", value: [4, 5]}
+    with: {value: \"${matrix.value}\"}
+    seed: \"${matrix.seed}\"
+  train:
+    uses: fake_train
+    matrix: {seed: \"${seeds}\", rate: [0.1, 0.5]}
+    needs: {base: base.value}
+    with: {iterations: 4, algorithm: {plain: {rate: \"${matrix.rate}\"}}}
+    seed: \"${matrix.seed}\"
+  more:
+    uses: fake_train
+    matrix: {seed: \"${seeds}\"}
+    needs: {base: \"start[value=5].value\"}
+    with: {iterations: 2}
+  each:
+    uses: fake_report
+    matrix: {seed: \"${seeds}\"}
+    needs: {parts: {all: train.model, low: \"train[rate=0.1].model\", other: \"train[rate=0.1,seed=1].model\"}}
+    with: {title: \"${who}\"}
+  report: {uses: fake_report, needs: {parts: {more: more.model}}}
+";
+    write(&space, stages);
+    let found = plan(&space, "r.yaml");
+    assert_eq!(needs(&found, "more[seed=2]"), ["base start[seed=2,value=5].value"]);
+    assert_eq!(
+        needs(&found, "each[seed=2]"),
+        [
+            "parts.all_rate_0_1 train[seed=2,rate=0.1].model",
+            "parts.all_rate_0_5 train[seed=2,rate=0.5].model",
+            "parts.low train[seed=2,rate=0.1].model",
+            "parts.other train[seed=1,rate=0.1].model",
+        ]
+    );
+    assert_eq!(
+        needs(&found, "report"),
+        ["parts.more_seed_1 more[seed=1].model", "parts.more_seed_2 more[seed=2].model"]
+    );
+    // The command line sets a list where the recipe has one.
+    let five = space.run(&["plan", "r.yaml", "--json", "--set", "seeds=[1, 4, 5]"]).expect(0).json();
+    let five = five["stages"].as_array().unwrap().clone();
+    assert_eq!(names(&five).iter().filter(|n| n.starts_with("more[")).count(), 3);
+    let wrong = space.run(&["check", "r.yaml", "--set", "seeds=3"]).expect(2);
+    assert!(wrong.stderr.contains("expected a list of values"), "{}", wrong.stderr);
+    space.run(&["check", "r.yaml", "--set", "seeds=[3"]).expect(2);
+    // An axis that reaches nothing is still a mistake, and so is a cell that is not there.
+    write(&space, &stages.replace("\"start[value=5].value\"", "base.value"));
+    let unused = space.run(&["check", "r.yaml"]).expect(2);
+    assert!(unused.stderr.contains("the axis `seed` of `more` is never used"), "{}", unused.stderr);
+    let other = stages.replace(
+        "  more:\n    uses: fake_train\n    matrix: {seed: \"${seeds}\"}",
+        "  more:\n    uses: fake_train\n    matrix: {seed: [1, 7]}",
+    );
+    write(&space, &other);
+    let lacking = space.run(&["check", "r.yaml"]).expect(2);
+    assert!(lacking.stderr.contains("has no cell with the values of `more[seed=7]`"), "{}", lacking.stderr);
+}

@@ -39,16 +39,22 @@ fn plan(path: &Path) -> Plan {
     Plan::survey(recipe, NumericFacts::default(), &Memo::none())
 }
 
+/// A stage's name without its seed, if that is the main recipe's: with this one seed, a cell has the key of the stage that
+/// has no matrix.
+fn seedless(name: &str) -> String {
+    name.replace("[seed=42]", "").replace("seed=42,", "")
+}
+
 /// Keys of all stages that lack no file, with a digest made of the upstream's name in place of each input's.
 fn keys(path: &Path) -> Vec<(String, Digest)> {
     let plan = plan(path);
     let key = |i: usize| {
         let stage = &plan.stages[i];
         let input = |(port, (from, output)): (&String, &(usize, String))| {
-            (port.clone(), Digest::of(format!("{}.{output}", plan.stages[*from].spec.name).as_bytes()))
+            (port.clone(), Digest::of(format!("{}.{output}", seedless(&plan.stages[*from].spec.name)).as_bytes()))
         };
         let inputs: BTreeMap<String, Digest> = stage.needs.iter().map(input).collect();
-        (stage.spec.name.clone(), plan.keys(i, &inputs).key)
+        (seedless(&stage.spec.name), plan.keys(i, &inputs).key)
     };
     (0..plan.stages.len()).filter(|i| plan.stages[*i].missing.is_empty()).map(key).collect()
 }
@@ -111,5 +117,40 @@ fn the_papers_recipes_find_the_main_jobs_teachers() {
         if let Some(scores) = own.get("base_scores") {
             assert_eq!(main["base_scores"], *scores, "{name}: base_scores");
         }
+    }
+}
+
+/// The figure is of the table's trainings; its student alone is kept on the way.
+#[test]
+fn the_figure_is_of_the_tables_trainings() {
+    let of = |name: &str| keys(&root().join("recipes/paper").join(name)).into_iter().collect::<BTreeMap<_, _>>();
+    let (table, figure) = (of("table1.yaml"), of("figure1.yaml"));
+    let trained = ["joint_guard", "joint_nft", "cascade_1", "cascade_2", "cascade_3", "cascade_4", "cascade_5"];
+    for stage in trained.into_iter().chain(["geneval_teacher", "ocr_teacher", "looks_teacher", "geneval_best"]) {
+        assert_eq!(table[stage], figure[stage], "{stage}");
+    }
+}
+
+/// More seeds add cells and change nothing of what is there; whatever draws has a cell for each.
+#[test]
+fn the_papers_recipes_take_seeds() {
+    let papers = shipped().into_iter().filter(|p| p.parent().unwrap().ends_with("paper"));
+    for path in papers {
+        let names = |seeds: &str| {
+            let overrides =
+                Overrides { vars: BTreeMap::from([("seeds".to_owned(), seeds.to_owned())]), ..Overrides::default() };
+            let recipe = recipe::load(&path, &opdflow_stages::registry(), &overrides)
+                .unwrap_or_else(|e| panic!("{}", e.render(false)));
+            recipe.stages.iter().map(|s| (s.name.clone(), s.seed, s.kind.describe())).collect::<Vec<_>>()
+        };
+        let (one, three) = (names("[42]"), names("[42, 43, 44]"));
+        for (name, seed, kind) in &one {
+            assert!(three.iter().any(|(n, s, _)| n == name && s == seed), "{}: {name}", path.display());
+            assert!(!kind.seeded || name.contains("seed=42"), "{}: {name} draws, and has no seed", path.display());
+            let others = ["43", "44"].map(|s| name.replace("seed=42", &format!("seed={s}")));
+            assert!(others.iter().all(|o| three.iter().any(|(n, ..)| n == o)), "{}: {name}", path.display());
+        }
+        let cells = one.iter().filter(|(n, ..)| n.contains("seed=42")).count();
+        assert_eq!(three.len(), one.len() + 2 * cells, "{}", path.display());
     }
 }

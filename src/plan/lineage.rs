@@ -116,15 +116,20 @@ impl<'s> Lineage<'s> {
 }
 
 /// The inputs that the parameters name beside a text: of a table's `{scores: student, title: OPD student}`, with the
-/// text `OPD student`, those named `scores.student`. Empty if the parameters do not have the text, or name none there.
+/// text `OPD student`, those named `scores.student`, or `scores.student_seed_1` and so on where it was collected over
+/// seeds. Empty if the parameters do not have the text, or name none there.
 #[must_use]
 pub fn beside(record: &ActionRecord, text: &str, reads: &[Read]) -> BTreeSet<String> {
     let params = record.manifest.get("params").unwrap_or(&Value::Null);
     let Some(around) = around(params, text) else { return BTreeSet::new() };
     let mut words = BTreeSet::new();
     texts(around, &mut words);
-    let name = |r: &Read| r.port.split_once('.').map(|(_, name)| name.to_owned());
-    reads.iter().filter(|r| name(r).is_some_and(|n| words.contains(n.as_str()))).map(|r| r.port.clone()).collect()
+    let seedless = |name: &str| match name.rsplit_once("_seed_") {
+        Some((rest, seed)) if seed.parse::<u64>().is_ok() => words.contains(rest),
+        _ => false,
+    };
+    let named = |r: &&Read| r.port.split_once('.').is_some_and(|(_, name)| words.contains(name) || seedless(name));
+    reads.iter().filter(named).map(|r| r.port.clone()).collect()
 }
 
 /// The innermost map that holds the text as a value.
@@ -171,9 +176,12 @@ mod tests {
             note: BTreeMap::new(),
         };
         let read = |port: &str| Read { port: port.to_owned(), digest, from: None };
-        let reads: Vec<Read> = ["scores.base", "scores.opd", "timings.ocr", "timings.opd", "opd"].map(read).into();
+        let reads: Vec<Read> =
+            ["scores.base", "scores.opd", "timings.ocr_seed_7", "timings.ocr_teacher_seed_7", "timings.opd", "opd"]
+                .map(read)
+                .into();
         let found = |text: &str| beside(&record, text, &reads).into_iter().collect::<Vec<_>>();
-        assert_eq!(found("OPD student"), ["scores.opd", "timings.ocr", "timings.opd"]);
+        assert_eq!(found("OPD student"), ["scores.opd", "timings.ocr_seed_7", "timings.opd"]);
         assert_eq!(found("the base"), ["scores.base"]);
         assert!(found("nobody").is_empty());
         // The title of the whole stands beside everything, which narrows nothing that it does not name.

@@ -26,6 +26,19 @@ impl<'a> Cell<'a> {
         self.stage == other.stage && self.axes.iter().all(|axis| other.axes.contains(axis))
     }
 
+    /// The same name, as the cell `reader` means it: it leaves out no axis that the reader has a value of and that
+    /// `others`, which are those it means elsewhere, have too.
+    #[must_use]
+    pub fn read_by(mut self, reader: &Self, others: &[Self]) -> Self {
+        for axis in &reader.axes {
+            let own = self.axes.iter().any(|(name, _)| *name == axis.0);
+            if !own && others.iter().any(|o| o.axes.iter().any(|(name, _)| *name == axis.0)) {
+                self.axes.push(*axis);
+            }
+        }
+        self
+    }
+
     /// What tells `other` from the rest of those that this name means, in the letters of names: `seed_1__rate_0_1`.
     /// Empty if this name means that one cell.
     #[must_use]
@@ -76,6 +89,17 @@ mod tests {
         assert_eq!(Cell::parse("t").unwrap().label(&cell), "seed_1__rate__0_5__by_sgd");
         assert_eq!(Cell::parse("t[by=SGD,seed=1]").unwrap().label(&cell), "rate__0_5");
         assert_eq!(cell.label(&cell), "");
+    }
+
+    #[test]
+    fn a_cell_follows_its_own_axes() {
+        let others = ["t[seed=1,rate=0.1]", "t[seed=2,rate=0.1]"].map(|n| Cell::parse(n).unwrap());
+        let reader = Cell::parse("e[seed=2,size=9]").unwrap();
+        let meant = |name| Cell::parse(name).unwrap().read_by(&reader, &others);
+        assert_eq!(meant("t").axes, [("seed", "2")]);
+        assert_eq!(meant("t[rate=0.1]").label(&others[1]), "");
+        // What is written stands.
+        assert_eq!(meant("t[seed=1]").axes, [("seed", "1")]);
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! `matrix`: a stage that is written once and stands for one stage per cell, each with values of its own for
 //! `"${matrix.axis}"`. After this step only cells are left, which are stages like all others.
 
+use super::cell;
 use super::ports::plain_name;
 use super::shape::{any_map, wrong};
 use super::tree::{Data, Entry, Node, shown};
 use super::vars::Vars;
 use super::{Diagnostic, Span};
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// More cells than anybody means.
 const MOST: usize = 1000;
@@ -24,6 +25,7 @@ struct Matrix {
 /// Puts the variables into all stages, and cells in the place of each stage with a matrix.
 pub(super) fn unfold(stages: &mut Node, vars: &mut Vars, faults: &mut Vec<Diagnostic>) {
     let Data::Map(entries) = &mut stages.data else { return vars.expand(stages, faults) };
+    let axes: Axes = entries.iter().map(|stage| (stage.key.clone(), axes_of(&stage.value))).collect();
     let mut unfolded = Vec::with_capacity(entries.len());
     for mut stage in std::mem::take(entries) {
         if stage.key.contains('[') {
@@ -45,7 +47,7 @@ pub(super) fn unfold(stages: &mut Node, vars: &mut Vars, faults: &mut Vec<Diagno
         };
         vars.expand(&mut matrix.value, faults);
         match read(&matrix, faults) {
-            Some(matrix) => unfolded.extend(cells(&stage, &matrix, vars, faults)),
+            Some(matrix) => unfolded.extend(cells(&stage, &matrix, &axes, vars, faults)),
             None => {
                 // What it would say is not known; the variables in it are used all the same.
                 vars.expand(&mut stage.value, &mut Vec::new());
@@ -63,8 +65,34 @@ fn take_out(node: &mut Node, key: &str) -> Option<Entry> {
     Some(entries.remove(at))
 }
 
+/// The names of all stages' axes.
+type Axes = BTreeMap<String, Vec<String>>;
+
+/// The names of a stage's axes, before its matrix is read.
+fn axes_of(stage: &Node) -> Vec<String> {
+    let names = |node: &Node| node.entries().iter().map(|e| e.key.clone()).collect::<Vec<_>>();
+    let Some(matrix) = stage.get("matrix") else { return Vec::new() };
+    let own: Vec<String> = names(&matrix.value).into_iter().filter(|n| n != "include" && n != "exclude").collect();
+    match matrix.value.get("include").map(|e| &e.value.data) {
+        Some(Data::List(cells)) if own.is_empty() => cells.first().map(names).unwrap_or_default(),
+        _ => own,
+    }
+}
+
+/// Whether an input below `node` is of a stage that has the axis, and so follows it.
+fn follows(node: &Node, axis: &str, axes: &Axes) -> bool {
+    match &node.data {
+        Data::Scalar(Value::String(text)) => {
+            let stage = cell::reference(text).0.split('[').next().unwrap_or_default();
+            axes.get(stage).is_some_and(|a| a.iter().any(|own| own == axis))
+        }
+        Data::Map(entries) => entries.iter().any(|e| follows(&e.value, axis, axes)),
+        _ => false,
+    }
+}
+
 /// A stage for each cell.
-fn cells(stage: &Entry, matrix: &Matrix, vars: &mut Vars, faults: &mut Vec<Diagnostic>) -> Vec<Entry> {
+fn cells(stage: &Entry, matrix: &Matrix, axes: &Axes, vars: &mut Vars, faults: &mut Vec<Diagnostic>) -> Vec<Entry> {
     let mut made = Vec::with_capacity(matrix.cells.len());
     let mut used = BTreeSet::new();
     for values in &matrix.cells {
@@ -77,7 +105,9 @@ fn cells(stage: &Entry, matrix: &Matrix, vars: &mut Vars, faults: &mut Vec<Diagn
         used.extend(vars.expand_with(&mut cell.value, pairs, faults));
         made.push(cell);
     }
-    for (axis, span) in matrix.axes.iter().filter(|(axis, _)| !used.contains(&format!("matrix.{axis}"))) {
+    let followed = |axis: &str| stage.value.get("needs").is_some_and(|needs| follows(&needs.value, axis, axes));
+    let unused = |(axis, _): &&(String, Span)| !used.contains(&format!("matrix.{axis}")) && !followed(axis);
+    for (axis, span) in matrix.axes.iter().filter(unused) {
         let title = format!("the axis {} of `{}` is never used", shown(axis), stage.key);
         let help =
             format!("use it as \"${{matrix.{axis}}}\" in the stage, or take it out: all its cells would be the same");

@@ -112,7 +112,8 @@ pub enum Numerics {
 pub struct Overrides {
     /// Files of variables, each laid over the recipe's `vars` and over the files before it.
     pub files: Vec<PathBuf>,
-    /// Variables, as typed: `iters` -> `5`. The text is read as a YAML scalar. They are laid over those of files.
+    /// Variables, as typed: `iters` -> `5`. The text is read as a YAML scalar, or as a list where the
+    /// recipe has one. They are laid over those of files.
     pub vars: BTreeMap<String, String>,
     /// The recipe's seed. Stages that set their own keep it.
     pub seed: Option<u64>,

@@ -76,7 +76,7 @@ fn connect(
                 single(draft, &one.value, &format!("{}.{}", entry.key, one.key), port, all, found, faults);
             }
         }
-        Data::Scalar(Value::String(text)) if many == Some(true) && !collects(text, all) => {
+        Data::Scalar(Value::String(text)) if many == Some(true) && !collects(draft, text, all) => {
             let title = format!("input `{}` of `{}` takes a map of outputs", entry.key, draft.name);
             let name = text.split('.').next().unwrap_or("name");
             let help = format!("give it a name: `{}: {{{name}: {text}}}`", entry.key);
@@ -88,11 +88,24 @@ fn connect(
     }
 }
 
+/// The stages that a name means where `draft` reads them, and the name as it means it: a cell means those that have its
+/// own values of the axes that both have.
+fn meant<'a>(draft: &'a Draft, stage: &'a str, all: &'a Drafts) -> (Vec<&'a Draft>, Option<Cell<'a>>) {
+    let found = all.select(stage);
+    let cells: Vec<Cell<'_>> = found.iter().filter_map(|d| Cell::parse(&d.name)).collect();
+    let wanted = match (Cell::parse(stage), Cell::parse(&draft.name)) {
+        (Some(wanted), Some(reader)) => Some(wanted.read_by(&reader, &cells)),
+        (wanted, _) => wanted,
+    };
+    let own = |d: &&Draft| wanted.as_ref().is_some_and(|w| Cell::parse(&d.name).is_some_and(|cell| w.means(&cell)));
+    (found.iter().copied().filter(own).collect(), wanted.clone())
+}
+
 /// Whether `stage.port` names a matrix, or a part of one, rather than a single stage.
-fn collects(text: &str, all: &Drafts) -> bool {
-    let stage = cell::reference(text).0;
-    let open = |d: &&Draft| Some(!Cell::parse(stage)?.label(&Cell::parse(&d.name)?).is_empty());
-    all.select(stage).first().and_then(open).unwrap_or(false)
+fn collects(draft: &Draft, text: &str, all: &Drafts) -> bool {
+    let (meant, wanted) = meant(draft, cell::reference(text).0, all);
+    let open = |d: &&Draft| Some(!wanted?.label(&Cell::parse(&d.name)?).is_empty());
+    meant.first().and_then(open).unwrap_or(false)
 }
 
 /// Reads one `stage.port`.
@@ -112,11 +125,14 @@ fn single(
         _ => return faults.push(wrong(node, &format!("what `{}` needs", draft.name), "an output, as `stage.port`")),
     };
     let (stage, output) = cell::reference(text);
-    let meant = all.select(stage);
-    let (Some(wanted), false) = (Cell::parse(stage), meant.is_empty()) else {
+    let (meant, wanted) = meant(draft, stage, all);
+    let (Some(wanted), false) = (wanted, meant.is_empty()) else {
         let title = format!("`{}` needs an unknown stage", draft.name);
         let names = all.iter().map(|d| d.name.as_str()).filter(|n| *n != draft.name);
-        let label = format!("no stage is named {}", shown(stage));
+        let label = match all.select(stage).len() {
+            0 => format!("no stage is named {}", shown(stage)),
+            _ => format!("{} has no cell with the values of `{}`", shown(stage), draft.name),
+        };
         return faults
             .push(Diagnostic::error("E032", title, span, label).maybe_help(hint(stage, names.collect::<Vec<_>>())));
     };

@@ -2,7 +2,7 @@
 //! other text the variable is written out. `$${` stands for `${` itself.
 
 use super::near::hint;
-use super::tree::{Data, Node, Origin, SetAt, scalar, shown};
+use super::tree::{self, Data, Node, Origin, SetAt, scalar, shown};
 use super::varfile::Layer;
 use super::{Diagnostic, Overrides, Span};
 use serde_json::Value;
@@ -45,7 +45,9 @@ impl Vars {
             vars.set(name, place, value.data.clone(), node.is_some(), start, faults);
         }
         for (name, text) in &outside.overrides.vars {
-            vars.set(name, format!("--set {name}={text}"), Data::Scalar(scalar(text)), node.is_some(), start, faults);
+            let listed = vars.values.get(name).is_some_and(|v| matches!(v.data, Data::List(_)));
+            let data = listed.then(|| list(text)).flatten().unwrap_or_else(|| Data::Scalar(scalar(text)));
+            vars.set(name, format!("--set {name}={text}"), data, node.is_some(), start, faults);
         }
         vars
     }
@@ -158,6 +160,13 @@ impl Vars {
         out.push_str(rest);
         Ok(Put::Text(out))
     }
+}
+
+/// What the command line writes in the place of a list: `[1, 2]`.
+fn list(text: &str) -> Option<Data> {
+    let mut faults = Vec::new();
+    let node = tree::parse(text, &mut faults)?;
+    (faults.is_empty() && matches!(node.data, Data::List(_))).then_some(node.data)
 }
 
 enum Put {

@@ -1,15 +1,16 @@
 //! `distill`: several teachers into one student, on the student's own rollouts.
 
 use crate::adapter::{self, Shape};
+use crate::candidates::Candidates;
 use crate::fitting::fitting;
 use crate::learn::{Plain, learn};
 use crate::memory::Work;
 use crate::param_docs::{EMA, EMBEDDINGS, LORA, MICRO_BATCH, OPTIMISER, PACE, PRECISION, RECOMPUTE, SIZE, THREADS};
 use crate::precision::Precision;
 use crate::prompt_task::PromptTask;
-use crate::record;
 use crate::studio::Studio;
-use crate::train_teacher::{micro, one, timing};
+use crate::train_teacher::{micro, one};
+use crate::{record, timing};
 use anyhow::Result;
 use opdflow_flow::dance::{Dance, DanceConfig};
 use opdflow_flow::dmd::{Dmd, DmdConfig};
@@ -21,6 +22,7 @@ use opdflow_flow::ppo::{Ppo, PpoConfig};
 use opdflow_flow::rng::derive;
 use opdflow_flow::school::{Lesson, School, Walk};
 use opdflow_flow::sft::{Sft, SftConfig};
+use opdflow_flow::task::Practice;
 use opdflow_flow::train::{Learner, Pace};
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::{
@@ -62,6 +64,8 @@ pub struct Params {
     micro_batch: usize,
     #[serde(default = "one")]
     threads: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    candidates_every: Option<u64>,
 }
 
 /// The distillation objective.
@@ -164,6 +168,12 @@ impl Stage for Distill {
             outputs: const {
                 &[
                     Output::new("lora", "lora", "the student (averaged weights)"),
+                    Output::new(
+                        "candidates",
+                        "candidates",
+                        "with `candidates_every`: a folder `step-000020` and so on, the student on its way",
+                    )
+                    .maybe(),
                     Output::side("timing", "timing", "seconds of training"),
                 ]
             },
@@ -181,6 +191,7 @@ impl Stage for Distill {
                     about: "`{solver, steps, prompts, guidance}`: the student's sampling; `prompts` is the number of each task in a round",
                 },
                 ParamDoc { name: "teacher_guidance", about: "guidance scale of each teacher by task; 1 if absent" },
+                ParamDoc { name: "candidates_every", about: "rounds between students kept on the way; none if absent" },
                 LORA,
                 OPTIMISER,
                 PACE,
@@ -208,6 +219,9 @@ impl Stage for Distill {
             if value == 0 {
                 faults.push(ParamFault::new(name, format!("`{name}` is 0, expected at least 1")));
             }
+        }
+        if params.candidates_every == Some(0) {
+            faults.push(ParamFault::new("candidates_every", "`candidates_every` is 0, expected at least 1"));
         }
         faults
     }
@@ -271,9 +285,16 @@ impl Distill {
         let moved = all.iter().map(tch::Tensor::shallow_clone).collect();
         let optimiser = AdamW::new(params.optimiser.clone(), moved);
         let mut learner = Learner::new(all, optimiser, params.ema.clone(), params.pace);
-        learn(context, &mut learner, &mut *objective, &mut Plain, params.rounds, 1)?;
+        match params.candidates_every {
+            Some(every) => {
+                let mut candidates = Candidates::of(&lora, studio.base, every, context);
+                learn(context, &mut learner, &mut *objective, &mut candidates, params.rounds, 1)?;
+                candidates.last(&learner)?;
+            }
+            None => learn(context, &mut learner, &mut *objective, &mut Plain, params.rounds, 1)?,
+        }
         adapter::save(&lora, &learner.average()[..own.len()], studio.base, &context.output("lora"))?;
-        timing(context, objective.gradients() * params.rounds)
+        timing::write(context, objective.gradients() * params.rounds)
     }
 }
 
@@ -303,7 +324,7 @@ impl<'a> Staff<'a> {
             names.iter().map(|n| adapter::input(context, &format!("teachers.{n}"), studio)).collect::<Result<_>>()?;
         let task = |name: &String| {
             let records = record::read(&context.input(&format!("prompts.{name}"))?)?;
-            Ok(PromptTask { name: name.clone(), studio, records, reward: None })
+            Ok(PromptTask { name: name.clone(), studio, records, reward: None, practice: Practice::default() })
         };
         let tasks = names.iter().map(task).collect::<Result<_>>()?;
         Ok(Self { names, teachers, tasks })

@@ -1,10 +1,10 @@
 //! `evaluate`: scores and pictures of a model on held-out prompts.
 
 use crate::fitting::fitting;
+use crate::judge::{self, Set, Wanted};
 use crate::memory::judging;
 use crate::param_docs::{EMBEDDINGS, MICRO_BATCH, PRECISION, SIZE, THREADS};
 use crate::precision::Precision;
-use crate::record::{self, Record};
 use crate::score::{self, Scores};
 use crate::studio::{Shot, Studio};
 use crate::train_teacher::{micro, one};
@@ -12,9 +12,7 @@ use crate::{adapter, pictures, reward};
 use anyhow::{Context as _, Result};
 use opdflow_stage::cache::Memo;
 use opdflow_stage::port::{Input, Output};
-use opdflow_stage::{
-    Asset, Description, Fault, Foreseen, Memory, ParamDoc, ParamFault, Resources, Stage, StageContext,
-};
+use opdflow_stage::{Asset, Description, Foreseen, Memory, ParamDoc, ParamFault, Resources, Stage, StageContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -26,7 +24,7 @@ pub struct Evaluate;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Params {
-    rewards: BTreeMap<String, Vec<String>>,
+    rewards: Wanted,
     shot: Shot,
     keep: usize,
     size: Option<i64>,
@@ -39,7 +37,7 @@ pub struct Params {
 impl Default for Params {
     fn default() -> Self {
         Self {
-            rewards: BTreeMap::new(),
+            rewards: Wanted::new(),
             shot: Shot::default(),
             keep: 8,
             size: None,
@@ -48,32 +46,6 @@ impl Default for Params {
             threads: one(),
         }
     }
-}
-
-impl Params {
-    /// The rewards of a set: as given, else the one of the set's own name.
-    fn of_set(&self, set: &str) -> Vec<String> {
-        self.rewards.get(set).cloned().unwrap_or_else(|| vec![set.to_owned()])
-    }
-}
-
-/// The sets of prompts, each with a reward that there is.
-fn read_sets(params: &Params, context: &StageContext) -> Result<Vec<(String, Vec<Record>)>> {
-    let names = context.names("prompts");
-    names
-        .iter()
-        .map(|name| {
-            let records = record::read(&context.input(&format!("prompts.{name}"))?)?;
-            for wanted in params.of_set(name) {
-                if !reward::NAMES.contains(&wanted.as_str()) {
-                    let fault = Fault::user(format!("no reward is named like the set of prompts `{name}`"));
-                    return Err(fault.help(format!("say which rewards judge it: `rewards: {{{name}: [...]}}`")).into());
-                }
-                reward::judges(&*reward::one(&wanted)?, &records)?;
-            }
-            Ok((name.clone(), records))
-        })
-        .collect()
 }
 
 impl Stage for Evaluate {
@@ -121,15 +93,7 @@ impl Stage for Evaluate {
     }
 
     fn check(&self, params: &Params) -> Vec<ParamFault> {
-        let mut faults = Vec::new();
-        for (set, names) in &params.rewards {
-            for (i, name) in names.iter().enumerate() {
-                if !reward::NAMES.contains(&name.as_str()) {
-                    let fault = ParamFault::new(format!("rewards.{set}[{i}]"), format!("no reward is named `{name}`"));
-                    faults.push(fault.help(format!("there are {}", reward::NAMES.join(", "))));
-                }
-            }
-        }
+        let mut faults = judge::check(&params.rewards);
         faults.extend(params.shot.solver.fault().map(|f| ParamFault::new("shot.solver", f)));
         if params.shot.steps == 0 {
             faults.push(ParamFault::new("shot.steps", "`steps` is 0, expected at least 1"));
@@ -162,24 +126,22 @@ impl Evaluate {
     /// One attempt, with batches of `params.micro_batch`.
     fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
         let studio = Studio::open(context, "base", params.micro_batch, params.size, params.precision)?;
-        let sets = read_sets(&params, context)?;
-        studio.recite(sets.iter().flat_map(|(_, records)| records))?;
+        let sets = Set::connected(&params.rewards, context)?;
+        studio.recite(sets.iter().flat_map(|s| &s.records))?;
         let lora = context.maybe_input("lora")?.map(|folder| adapter::load(&folder, &studio, "lora")).transpose()?;
-        let total: usize = sets.iter().map(|(_, r)| r.len()).sum();
+        let total: usize = sets.iter().map(|s| s.records.len()).sum();
         let mut scores = Scores::default();
         let mut lines = String::new();
         let mut done = 0;
         let folder = context.output("pictures");
-        for (set, records) in &sets {
+        for judged in &sets {
+            let (set, records) = (&judged.name, &judged.records);
             let shot = studio.shoot(records, lora.as_ref(), &params.shot, |n| {
                 context.progress((done + n) as u64, total as u64, set);
                 if context.should_stop() { Err(context.stopped(0)) } else { Ok(()) }
             })?;
             done += records.len();
-            let mut columns = BTreeMap::new();
-            for name in params.of_set(set) {
-                columns.extend(score::columns(&*reward::one(&name)?, &shot, records)?);
-            }
+            let columns = judged.columns(&shot)?;
             for (i, record) in records.iter().enumerate() {
                 let values: BTreeMap<&str, f64> = columns.iter().map(|(c, v)| (c.as_str(), v[i])).collect();
                 lines += &(serde_json::json!({"set": set, "text": record.text, "scores": values}).to_string() + "\n");

@@ -13,8 +13,10 @@
 //! | `merge_loras.rs` | `merge_loras` | one adapter of several, without training |
 //! | `gradient_variance.rs` | `gradient_variance` | mean and spread of the gradients of two objectives |
 //! | `evaluate.rs` | `evaluate` | scores and pictures on held-out prompts |
+//! | `score_candidates.rs` | `score_candidates` | scores of every candidate of a training |
 //! | `note.rs` | `note` | words among the results |
 //! | `table/` | `table` | the paper's table of them, and a picture grid |
+//! | `figure/` | `figure` | scores against training time, as CSV and drawn |
 //!
 //! `generate/` is no stage: it makes pictures for `opdflow generate`, outside of recipes and store.
 
@@ -22,16 +24,20 @@ mod adapter;
 mod alarm;
 mod base_model;
 mod bundle;
+mod candidates;
+mod curve;
 mod device;
 mod distill;
 mod embed;
 mod embeddings;
 mod evaluate;
+mod figure;
 mod fitting;
 mod generate;
 mod gradient_variance;
 mod grid;
 mod import_lora;
+mod judge;
 mod learn;
 mod memory;
 mod merge_loras;
@@ -47,9 +53,12 @@ mod prompts;
 mod record;
 mod reward;
 mod score;
+mod score_candidates;
+mod seeds;
 mod select_checkpoint;
 mod studio;
 mod table;
+mod timing;
 mod train_teacher;
 
 use opdflow_stage::{Registry, StageSet, Tool, Workers};
@@ -68,8 +77,10 @@ fn all<S: StageSet>(set: S) -> S {
         .with(merge_loras::MergeLoras)
         .with(gradient_variance::GradientVariance)
         .with(evaluate::Evaluate)
+        .with(score_candidates::ScoreCandidates)
         .with(note::Note)
         .with(table::Table)
+        .with(figure::Figure)
 }
 
 /// All stage kinds of this crate, for the engine. A program that names this, and not [`workers`], does without

@@ -3,7 +3,7 @@
 use crate::record::Record;
 use crate::studio::Studio;
 use anyhow::{Context as _, Result};
-use opdflow_flow::task::{Marks, Task};
+use opdflow_flow::task::{Marks, Practice, Task};
 use opdflow_flow::text::embed::Embedded;
 use opdflow_rewards::{Reward, Subject, Weighted};
 use tch::Tensor;
@@ -18,11 +18,17 @@ pub struct PromptTask<'a> {
     pub records: Vec<Record>,
     /// The reward; a distilled task has none.
     pub reward: Option<Weighted>,
+    /// How it is practised.
+    pub practice: Practice,
 }
 
 impl Task for PromptTask<'_> {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn practice(&self) -> Practice {
+        self.practice
     }
 
     fn prompts(&self) -> usize {

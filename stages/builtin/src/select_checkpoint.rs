@@ -8,7 +8,7 @@ use crate::record::{self, Record};
 use crate::score::{self, Mean};
 use crate::studio::{Shot, Studio};
 use crate::train_teacher::{micro, one};
-use crate::{adapter, bundle, reward};
+use crate::{adapter, bundle, candidates, reward};
 use anyhow::{Context as _, Result};
 use opdflow_flow::lora::Lora;
 use opdflow_stage::cache::Memo;
@@ -158,16 +158,10 @@ impl SelectCheckpoint {
     fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
         let studio = Studio::open(context, "base", params.micro_batch, params.size, params.precision)?;
         let folder = context.input("candidates")?;
-        let mut steps: Vec<String> = std::fs::read_dir(&folder)
-            .with_context(|| folder.display().to_string())?
-            .map(|e| Ok(e?.file_name().to_string_lossy().into_owned()))
-            .collect::<Result<Vec<_>>>()?;
-        steps.sort();
+        let listed = candidates::listed(&folder)?;
+        let mut steps: Vec<String> = listed.iter().map(|(step, _)| format!("step-{step:06}")).collect();
         if let Some(last) = params.last {
             steps.drain(..steps.len().saturating_sub(last));
-        }
-        if steps.is_empty() {
-            return Err(Fault::user("there is no candidate to choose from").into());
         }
         let sets = read_sets(&params, context)?;
         studio.recite(sets.iter().flat_map(|(_, records)| records))?;

@@ -2,25 +2,25 @@
 
 use crate::adapter::{self, Shape};
 use crate::alarm::{self, Alarms, Watched};
+use crate::candidates::Candidates;
 use crate::fitting::fitting;
-use crate::learn::{Course, learn};
+use crate::learn::learn;
 use crate::memory::Work;
 use crate::param_docs::{EMA, EMBEDDINGS, LORA, MICRO_BATCH, OPTIMISER, PACE, PRECISION, RECOMPUTE, SIZE, THREADS};
 use crate::precision::Precision;
 use crate::prompt_task::PromptTask;
 use crate::studio::Studio;
-use crate::{bundle, record, reward};
-use anyhow::{Context as _, Result};
+use crate::{record, reward, timing};
+use anyhow::Result;
 use opdflow_flow::grpo::{Grpo, GrpoConfig, Ratio};
-use opdflow_flow::lora::Lora;
 use opdflow_flow::nft::{Nft, NftConfig};
-use opdflow_flow::objective::{Objective, Report};
+use opdflow_flow::objective::Objective;
 use opdflow_flow::optim::{AdamW, AdamWConfig, EmaConfig};
 use opdflow_flow::schedule::trained;
-use opdflow_flow::task::Task;
+use opdflow_flow::task::{Practice, Task};
 use opdflow_flow::teacher::{Explorer, Sampling};
 use opdflow_flow::train::{Learner, Pace};
-use opdflow_stage::cache::{Digest, Memo};
+use opdflow_stage::cache::Memo;
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::{
     Asset, Description, Fault, Foreseen, Horizon, Memory, ParamDoc, ParamFault, Resources, Stage, StageContext,
@@ -28,7 +28,7 @@ use opdflow_stage::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The stage kind.
 pub struct TrainTeacher;
@@ -52,6 +52,8 @@ pub struct Params {
     rewards: BTreeMap<String, reward::Weights>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     turns: Vec<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    per_task: BTreeMap<String, Own>,
     iterations: u64,
     #[serde(default = "twenty")]
     candidates_every: u64,
@@ -79,6 +81,18 @@ pub struct Params {
     threads: usize,
 }
 
+/// What a task has for itself in joint training.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Own {
+    /// Learning rate in its rounds; the optimiser's if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lr: Option<f64>,
+    /// Optimiser steps in each of its rounds (GRPO); the algorithm's if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    updates: Option<usize>,
+}
+
 fn twenty() -> u64 {
     20
 }
@@ -87,6 +101,34 @@ pub(crate) fn micro() -> usize {
 }
 pub(crate) fn one() -> usize {
     1
+}
+
+impl Own {
+    /// What is wrong with it.
+    fn check(&self, task: &str, params: &Params) -> Vec<ParamFault> {
+        let at = |name: &str| format!("per_task.{task}.{name}");
+        let mut faults = Vec::new();
+        if !params.rewards.contains_key(task) {
+            let fault = ParamFault::new(format!("per_task.{task}"), format!("`{task}` has no rewards"));
+            faults.push(fault.help("name the tasks as below `rewards`"));
+        }
+        if let Some(lr) = self.lr.filter(|lr| !(lr.is_finite() && *lr > 0.0)) {
+            faults.push(ParamFault::new(at("lr"), format!("`lr` is {lr}, expected more than 0")));
+        }
+        match (self.updates, &params.algorithm) {
+            (Some(_), Algorithm::DiffusionNft(_)) => faults.push(
+                ParamFault::new(at("updates"), "DiffusionNFT takes one optimiser step a round")
+                    .help("give the task more `turns`"),
+            ),
+            (Some(n), _) if n == 0 || n > params.sampling.prompts => {
+                let most = params.sampling.prompts;
+                let what = format!("`updates` is {n}, expected 1 to {most}, the prompts of a round");
+                faults.push(ParamFault::new(at("updates"), what));
+            }
+            _ => {}
+        }
+        faults
+    }
 }
 
 impl Stage for TrainTeacher {
@@ -134,6 +176,10 @@ impl Stage for TrainTeacher {
                 ParamDoc {
                     name: "turns",
                     about: "the order in which tasks take turns, a round each; a name may stand more than once; each once if absent",
+                },
+                ParamDoc {
+                    name: "per_task",
+                    about: "by task `{lr, updates}`: a learning rate, and a number of optimiser steps, for its rounds alone",
                 },
                 ParamDoc {
                     name: "iterations",
@@ -184,6 +230,7 @@ impl Stage for TrainTeacher {
                     .help("name the tasks as below `rewards`"),
             );
         }
+        faults.extend(params.per_task.iter().flat_map(|(task, own)| own.check(task, params)));
         if let Algorithm::GrpoGuard(config) | Algorithm::FlowGrpo(config) = &params.algorithm {
             let method = if matches!(params.algorithm, Algorithm::FlowGrpo(_)) { "flow_grpo" } else { "grpo_guard" };
             if let Some(fault) = config.window.and_then(|w| w.fault(trained(params.sampling.steps))) {
@@ -284,19 +331,12 @@ impl TrainTeacher {
         };
         let optimiser = AdamW::new(params.optimiser.clone(), lora.parameters());
         let mut learner = Learner::new(lora.parameters(), optimiser, params.ema.clone(), params.pace);
-        let candidates = Candidates {
-            lora: &lora,
-            base: studio.base,
-            every: params.candidates_every,
-            folder: context.output("candidates"),
-        };
+        let candidates = Candidates::of(&lora, studio.base, params.candidates_every, context);
         let mut candidates = Watched::new(candidates, params.alarms.clone());
         learn(context, &mut learner, &mut *objective, &mut candidates, params.iterations, 1)?;
-        if !params.iterations.is_multiple_of(params.candidates_every) {
-            candidates.inner().keep(params.iterations, &learner)?;
-        }
+        candidates.inner().last(&learner)?;
         adapter::save(&lora, learner.average(), studio.base, &context.output("lora"))?;
-        timing(context, objective.gradients() * params.iterations)
+        timing::write(context, objective.gradients() * params.iterations)
     }
 }
 
@@ -305,7 +345,12 @@ fn tasks<'a>(params: &Params, studio: &'a Studio, context: &StageContext) -> Res
     let task = |name: &str, port: &str, weights: &reward::Weights| -> Result<PromptTask<'a>> {
         let (records, wanted) = (record::read(&context.input(port)?)?, reward::weighted(weights)?);
         reward::judges(&wanted, &records)?;
-        Ok(PromptTask { name: name.to_owned(), studio, records, reward: Some(wanted) })
+        let own = params.per_task.get(name);
+        let practice = Practice {
+            rate: own.and_then(|o| o.lr).map_or(1.0, |lr| lr / params.optimiser.lr),
+            updates: own.and_then(|o| o.updates),
+        };
+        Ok(PromptTask { name: name.to_owned(), studio, records, reward: Some(wanted), practice })
     };
     let connected = context.names("tasks");
     match (context.maybe_input("prompts")?, connected.is_empty()) {
@@ -324,46 +369,5 @@ fn tasks<'a>(params: &Params, studio: &'a Studio, context: &StageContext) -> Res
         _ => Err(Fault::user("a teacher needs either `prompts` with `reward`, or `tasks` with `rewards`")
             .help("connect one of the two below `needs`")
             .into()),
-    }
-}
-
-/// Writes the side output `timing`. `gradients`: of one picture at one noise level each, in the whole training.
-pub(crate) fn timing(context: &StageContext, gradients: u64) -> Result<()> {
-    let text = serde_json::json!({
-        "seconds": context.seconds(), "gradients": gradients, "threads": context.job().threads, "device": context.job().device,
-    });
-    std::fs::write(context.output("timing"), format!("{text}\n")).context("writing the timing")
-}
-
-/// Adapters kept on the way.
-struct Candidates<'a> {
-    lora: &'a Lora,
-    base: Digest,
-    every: u64,
-    folder: PathBuf,
-}
-
-impl Candidates<'_> {
-    fn keep(&self, step: u64, learner: &Learner) -> Result<()> {
-        adapter::save(self.lora, learner.average(), self.base, &self.folder.join(format!("step-{step:06}")))
-    }
-}
-
-impl Course for Candidates<'_> {
-    fn after(&mut self, _: u64, _: &Report, learner: &Learner, _: &mut StageContext) -> Result<()> {
-        if learner.rounds().is_multiple_of(self.every) { self.keep(learner.rounds(), learner) } else { Ok(()) }
-    }
-
-    fn save(&self, folder: &Path) -> Result<()> {
-        if self.folder.exists() {
-            bundle::copy_folder(&self.folder, &folder.join("candidates"), |_| true)
-        } else {
-            Ok(())
-        }
-    }
-
-    fn load(&mut self, folder: &Path) -> Result<()> {
-        let saved = folder.join("candidates");
-        if saved.exists() { bundle::copy_folder(&saved, &self.folder, |_| true) } else { Ok(()) }
     }
 }

@@ -162,8 +162,13 @@ impl Grpo<'_> {
 }
 
 impl Objective for Grpo<'_> {
-    fn updates(&self) -> usize {
-        self.config.updates.clamp(1, self.explorer.sampling.prompts.max(1))
+    fn updates(&self, round: u64) -> usize {
+        let wanted = self.explorer.practice(round).updates.unwrap_or(self.config.updates);
+        wanted.clamp(1, self.explorer.sampling.prompts.max(1))
+    }
+
+    fn rate(&self, round: u64) -> f64 {
+        self.explorer.practice(round).rate
     }
 
     fn gradients(&self) -> u64 {
@@ -184,7 +189,7 @@ impl Objective for Grpo<'_> {
         let (explorer, clip) = (&self.explorer, self.clip());
         let schedule = explorer.schedule();
         let Sampling { prompts, group, .. } = explorer.sampling;
-        let share = |u: usize| u * prompts / self.updates() * group;
+        let share = |u: usize| u * prompts / self.updates(round) * group;
         let (first, total) = (share(update) as i64, (share(update + 1) - share(update)) as i64);
         let scale = 1.0 / (total as f64 * steps.len() as f64);
         let (mut policy, mut off, mut cut) = (0.0, 0.0_f64, 0.0);

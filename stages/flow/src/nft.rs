@@ -157,6 +157,10 @@ pub struct Nft<'a> {
 }
 
 impl Objective for Nft<'_> {
+    fn rate(&self, round: u64) -> f64 {
+        self.explorer.practice(round).rate
+    }
+
     fn gradients(&self) -> u64 {
         let trained = self.explorer.schedule().trained();
         let times = self.config.times.unwrap_or(trained).clamp(1, trained);

@@ -9,9 +9,14 @@ pub type Report = Vec<(String, f64)>;
 
 /// A method: it turns the current parameters into gradients. The one training loop ([`crate::train`]) does the rest.
 pub trait Objective {
-    /// Optimiser steps in a round.
-    fn updates(&self) -> usize {
+    /// Optimiser steps in round `round`.
+    fn updates(&self, _round: u64) -> usize {
         1
+    }
+
+    /// Factor on the learning rate in round `round`.
+    fn rate(&self, _round: u64) -> f64 {
+        1.0
     }
 
     /// Gradients of a round, each of one picture at one noise level, over all updates: the measure by which methods are

@@ -85,12 +85,12 @@ impl Ppo<'_> {
 }
 
 impl Objective for Ppo<'_> {
-    fn updates(&self) -> usize {
+    fn updates(&self, _round: u64) -> usize {
         self.config.updates.max(1)
     }
 
     fn gradients(&self) -> u64 {
-        self.school.pictures() * self.school.schedule().trained() as u64 * self.updates() as u64
+        self.school.pictures() * self.school.schedule().trained() as u64 * self.updates(0) as u64
     }
 
     fn accumulate(&mut self, round: u64, update: usize) -> Result<Report> {

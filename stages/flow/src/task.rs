@@ -5,10 +5,30 @@ use crate::text::embed::Embedded;
 use anyhow::Result;
 use tch::Tensor;
 
+/// How a task is practised where it differs from the others that it takes turns with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Practice {
+    /// Factor on the learning rate in its rounds.
+    pub rate: f64,
+    /// Optimiser steps in each of its rounds, for methods that take several; the method's own number if none.
+    pub updates: Option<usize>,
+}
+
+impl Default for Practice {
+    /// As all others.
+    fn default() -> Self {
+        Self { rate: 1.0, updates: None }
+    }
+}
+
 /// Prompts with a reward.
 pub trait Task {
     /// The task's name, for metrics.
     fn name(&self) -> &str;
+    /// How it is practised.
+    fn practice(&self) -> Practice {
+        Practice::default()
+    }
     /// Number of prompts, at least 1.
     fn prompts(&self) -> usize;
     /// Encodes the prompts of these indices, one row each.

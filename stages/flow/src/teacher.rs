@@ -6,7 +6,7 @@ use crate::lora::Lora;
 use crate::mmdit::Mmdit;
 use crate::objective::Report;
 use crate::rollout::{Keep, Rollout, Way, rollout};
-use crate::task::{Marks, Task, prompts_of_round};
+use crate::task::{Marks, Practice, Task, prompts_of_round};
 use crate::text::embed::Embedded;
 use crate::{Schedule, Solver, rng};
 use anyhow::{Result, ensure};
@@ -98,6 +98,13 @@ pub struct Explorer<'a> {
 }
 
 impl Explorer<'_> {
+    /// How the task of round `round` is practised.
+    #[must_use]
+    pub fn practice(&self, round: u64) -> Practice {
+        let place = round % (self.tasks.len() as u64).max(1);
+        self.tasks.get(place as usize).map_or_else(Practice::default, |task| task.practice())
+    }
+
     /// The velocity field with an adapter; `None` is the base.
     pub fn field<'b>(&'b self, lora: Option<&'b Lora>) -> Field<'b> {
         Field { model: self.model, lora, guidance: Guidance { scale: self.sampling.guidance, empty: self.empty } }

@@ -68,14 +68,15 @@ impl Learner {
     /// # Errors
     /// What the objective says; a gradient that is not finite, with the numbers of the round.
     pub fn round(&mut self, objective: &mut dyn Objective) -> Result<Report> {
-        let (k, updates) = (self.rounds, objective.updates());
+        let (k, updates) = (self.rounds, objective.updates(self.rounds));
+        let before: u64 = (0..k).map(|round| objective.updates(round) as u64).sum();
         let mut report = Report::new();
         for update in 0..updates {
             self.optimiser.zero_grad();
             let part = objective.accumulate(k, update)?;
-            let norm = self.optimiser.step(self.pace.factor(k));
+            let norm = self.optimiser.step(self.pace.factor(k) * objective.rate(k));
             ensure!(norm.is_finite(), NotFinite { round: k, report: part });
-            self.ema.update(k * updates as u64 + update as u64, &self.params);
+            self.ema.update(before + update as u64, &self.params);
             report.extend(part);
             report.push(("grad_norm".to_owned(), norm));
         }

@@ -12,7 +12,7 @@ use opdflow_flow::optim::{AdamW, AdamWConfig, EmaConfig};
 use opdflow_flow::rng::{derive, normal};
 use opdflow_flow::rollout::{Keep, Way, rollout};
 use opdflow_flow::school::Lesson;
-use opdflow_flow::task::{Task, prompts_of_round};
+use opdflow_flow::task::{Practice, Task, prompts_of_round};
 use opdflow_flow::train::{Learner, Pace};
 use opdflow_flow::window::Window;
 use opdflow_flow::{Schedule, Solver, State};
@@ -433,6 +433,42 @@ fn tasks_take_turns() {
         gradient(&lora, nft, 1).0
     };
     assert_eq!(at(&mut nft, Blend::Rewards), at(&mut nft, Blend::Advantages));
+}
+
+#[test]
+fn a_task_is_practised_in_its_own_way() {
+    let rig = Rig::new();
+    let lora = rig.lora(MERGED, 3);
+    let (mut a, mut b) = (rig.toy("a", 5), rig.toy("b", 6));
+    a.practice = Practice { rate: 1.0, updates: Some(3) };
+    b.practice = Practice { rate: 0.0, updates: None };
+    let mut guard = rig::guard(&rig, &lora, &mut a);
+    guard.explorer.tasks.push(&mut b);
+    guard.config.updates = 2;
+    let mut learner = learner(&lora, 0.01);
+    for (round, updates) in [(0, 3), (1, 2), (2, 3), (3, 2)] {
+        let before = flat(&lora);
+        let report = learner.round(&mut guard).unwrap();
+        assert_eq!(report.iter().filter(|(name, _)| name == "grad_norm").count(), updates, "round {round}");
+        let moved = largest(&(flat(&lora) - before));
+        assert_eq!(moved > 0.0, round % 2 == 0, "round {round}: {moved}");
+    }
+    // A rate of its own is that learning rate: with one task of half the rate, what half the rate for all would do.
+    let walk = |lr: f64, rate: f64| {
+        let lora = rig.lora(MERGED, 3);
+        let mut toy = rig.toy("a", 5);
+        toy.practice.rate = rate;
+        let mut guard = rig::guard(&rig, &lora, &mut toy);
+        let mut learner = self::learner(&lora, lr);
+        (0..3).for_each(|_| drop(learner.round(&mut guard).unwrap()));
+        flat(&lora)
+    };
+    assert!(largest(&(walk(0.02, 0.5) - walk(0.01, 1.0))) < 1e-9);
+    assert!(largest(&(walk(0.02, 1.0) - walk(0.01, 1.0))) > 1e-4);
+}
+
+fn flat(lora: &Lora) -> Tensor {
+    Tensor::cat(&lora.parameters().iter().map(|p| p.detach().copy().view([-1])).collect::<Vec<_>>(), 0)
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The numbers of a table, before anything is printed.
 
+use super::published::Comparison;
+pub use crate::seeds::Cell;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -13,6 +15,17 @@ pub struct Form {
     pub rows: Vec<Row>,
     /// Share of a teacher's gain over the base that the student keeps, by column.
     pub kept: BTreeMap<String, f64>,
+    /// Published numbers of the same rows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub published: Option<Comparison>,
+}
+
+impl Form {
+    /// The largest number of seeds that a cell stands for.
+    #[must_use]
+    pub fn seeds(&self) -> usize {
+        self.rows.iter().flat_map(|r| r.cells.iter().flatten()).filter_map(|c| c.seeds).max().unwrap_or(1)
+    }
 }
 
 /// One model.
@@ -26,14 +39,6 @@ pub struct Row {
     pub cells: Vec<Option<Cell>>,
     /// Mean of the min-max normalised columns, 0 to 1.
     pub average: Option<f64>,
-}
-
-/// One number.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Cell {
-    pub mean: f64,
-    pub error: f64,
-    pub n: usize,
 }
 
 /// Fills in the averages: each of `columns` is mapped so that its lowest row is 0 and its highest 1 (0.5 where all are
@@ -68,7 +73,7 @@ pub(super) mod tests {
     use super::*;
 
     pub fn form() -> Form {
-        let cell = |mean| Some(Cell { mean, error: 0.01, n: 100 });
+        let cell = |mean| Some(Cell { mean, error: 0.01, n: 100, seeds: None, interval: None });
         let row = |title: &str, seconds, cells| Row {
             title: title.to_owned(),
             seconds,
@@ -88,6 +93,7 @@ pub(super) mod tests {
             averaged: vec!["geneval".into(), "ocr".into()],
             rows,
             kept: BTreeMap::from([("ocr".to_owned(), kept(0.5, 0.9, 0.8))]),
+            published: None,
         }
     }
 

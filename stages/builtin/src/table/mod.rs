@@ -1,15 +1,18 @@
 //! `table`: the paper's table of several models, and a grid of their pictures.
 
 mod form;
+mod published;
 mod render;
 
 use crate::score::Scores;
-use crate::{grid, pictures};
+use crate::timing::cost;
+use crate::{grid, pictures, seeds};
 use anyhow::{Context as _, Result};
 use form::{Cell, Form, Row};
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::{Description, Fault, ParamDoc, ParamFault, Stage, StageContext};
 use opdflow_world::Picture;
+use published::{Published, SECONDS};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -22,7 +25,7 @@ pub struct Table;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RowSpec {
-    /// Name on the port `scores`.
+    /// Name on the port `scores`; of a stage that was collected over a matrix of seeds, the name without the seeds.
     scores: String,
     /// What is printed.
     title: String,
@@ -53,6 +56,8 @@ pub struct Params {
     average: Vec<String>,
     #[serde(default)]
     kept: Option<Kept>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    published: Option<Published>,
     #[serde(default)]
     title: String,
     #[serde(default = "eight")]
@@ -81,7 +86,7 @@ impl Stage for Table {
         Description {
             kind: "table",
             semantics: 2,
-            about: "A table of models: training time and gradients, a column a reward, and the average of the min-max normalised columns; as Markdown, CSV and LaTeX, with a grid of the same prompts across all rows.",
+            about: "A table of models: training time and gradients, a column a reward, and the average of the min-max normalised columns; as Markdown, CSV and LaTeX, with a grid of the same prompts across all rows. Of a stage that was collected over a matrix of seeds it shows the mean and a 95 % interval (Student's t).",
             inputs: const {
                 &[
                     Input::many("scores", &["scores"], "scores of each model"),
@@ -112,6 +117,10 @@ impl Stage for Table {
                     name: "kept",
                     about: "`{base, student, teachers: {column: name}}`: adds, below the table, the share of each teacher's gain over the base that the student keeps",
                 },
+                ParamDoc {
+                    name: "published",
+                    about: "`{source, columns: {column: name there}, rows: {name: {column: number}}}`: adds the numbers of a publication beside ours, and for each column how many pairs of rows are in the same order",
+                },
                 ParamDoc { name: "title", about: "printed above the table" },
                 ParamDoc { name: "pictures", about: "pictures of each set in the grid" },
                 ParamDoc { name: "scale", about: "enlargement of the grid's pictures" },
@@ -130,6 +139,7 @@ impl Stage for Table {
         for (i, column) in params.average.iter().enumerate().filter(|(_, c)| !params.columns.contains(c)) {
             faults.push(ParamFault::new(format!("average[{i}]"), format!("`{column}` is not among `columns`")));
         }
+        faults.extend(params.published.iter().flat_map(|p| misplaced(params, p)));
         faults
     }
 
@@ -152,38 +162,60 @@ impl Stage for Table {
     }
 }
 
-fn read_scores(params: &Params, context: &StageContext) -> Result<BTreeMap<String, Scores>> {
+/// Published numbers that have no place in the table.
+fn misplaced(params: &Params, published: &Published) -> Vec<ParamFault> {
+    let mut faults = Vec::new();
+    for column in published.columns.keys().filter(|c| *c != SECONDS && !params.columns.contains(c)) {
+        let fault =
+            ParamFault::new(format!("published.columns.{column}"), format!("`{column}` is not among `columns`"));
+        faults.push(fault.help(format!("there are {SECONDS}, {}", params.columns.join(", "))));
+    }
+    for (row, numbers) in &published.rows {
+        if !params.rows.iter().any(|r| r.scores == *row) {
+            let fault = ParamFault::new(format!("published.rows.{row}"), format!("no row shows the scores `{row}`"));
+            faults.push(fault.help("name it as in `rows`"));
+        }
+        for column in numbers.keys().filter(|c| !published.columns.contains_key(*c)) {
+            let at = format!("published.rows.{row}.{column}");
+            let fault = ParamFault::new(at, format!("`{column}` is not among `published.columns`"));
+            faults.push(fault.help("say there what it is called in the publication"));
+        }
+    }
+    faults
+}
+
+/// Scores of each name that the table uses, one for each seed.
+fn read_scores(params: &Params, context: &StageContext) -> Result<BTreeMap<String, Vec<Scores>>> {
     let names = context.names("scores");
     let mentioned = params
         .rows
         .iter()
         .map(|r| &r.scores)
         .chain(params.kept.iter().flat_map(|k| [&k.base, &k.student].into_iter().chain(k.teachers.values())));
+    let mut found = BTreeMap::new();
     for name in mentioned {
-        if !names.contains(name) {
+        let of = |input: &str| Scores::read(&context.input(&format!("scores.{input}"))?);
+        let all: Vec<Scores> = seeds::collected(&names, name).into_iter().map(of).collect::<Result<_>>()?;
+        if all.is_empty() {
             let fault = Fault::user(format!("the table names `{name}`, but nothing is connected as `scores.{name}`"));
             return Err(fault.help(format!("connected are {}", names.join(", "))).into());
         }
+        found.insert(name.clone(), all);
     }
-    names.into_iter().map(|n| Ok((n.clone(), Scores::read(&context.input(&format!("scores.{n}"))?)?))).collect()
+    Ok(found)
 }
 
-fn fill(params: &Params, scores: &BTreeMap<String, Scores>, context: &StageContext) -> Result<Form> {
+/// A column of one model, over its seeds.
+fn cell(scores: &[Scores], column: &str) -> Option<Cell> {
+    seeds::cell(&scores.iter().filter_map(|s| s.mean(column)).collect::<Vec<_>>())
+}
+
+fn fill(params: &Params, scores: &BTreeMap<String, Vec<Scores>>, context: &StageContext) -> Result<Form> {
     let mut rows = Vec::new();
     for spec in &params.rows {
-        let own = &scores[&spec.scores];
-        let cells =
-            params.columns.iter().map(|c| own.mean(c).map(|m| Cell { mean: m.mean, error: m.error, n: m.n })).collect();
-        let (mut seconds, mut gradients) = (None, None);
-        for side_by_side in &spec.seconds {
-            let mut slowest = 0.0_f64;
-            for name in side_by_side {
-                let timing = read_timing(context, name)?;
-                slowest = slowest.max(timing.seconds);
-                gradients = Some(gradients.unwrap_or(0) + timing.gradients);
-            }
-            seconds = Some(seconds.unwrap_or(0.0) + slowest);
-        }
+        let cells = params.columns.iter().map(|c| cell(&scores[&spec.scores], c)).collect();
+        let cost = cost(context, &spec.seconds)?;
+        let (seconds, gradients) = (cost.as_ref().map(|c| c.seconds), cost.map(|c| c.gradients));
         rows.push(Row { title: spec.title.clone(), seconds, gradients, cells, average: None });
     }
     let averaged: Vec<usize> =
@@ -191,40 +223,28 @@ fn fill(params: &Params, scores: &BTreeMap<String, Scores>, context: &StageConte
     form::average(&mut rows, &averaged);
     let kept = params.kept.as_ref().map(|k| {
         let share = |(column, teacher): (&String, &String)| {
-            let of = |name: &String| scores[name].mean(column).map(|m| m.mean);
+            let of = |name: &String| cell(&scores[name], column).map(|c| c.mean);
             Some((column.clone(), form::kept(of(&k.base)?, of(teacher)?, of(&k.student)?)))
         };
         k.teachers.iter().filter_map(share).collect()
     });
+    let names: Vec<&str> = params.rows.iter().map(|r| r.scores.as_str()).collect();
+    let published = params.published.as_ref().map(|p| published::compare(p, &names, &params.columns, &rows));
     Ok(Form {
         title: params.title.clone(),
         columns: params.columns.clone(),
         averaged: params.average.clone(),
         rows,
         kept: kept.unwrap_or_default(),
+        published,
     })
 }
 
-/// What training stages say of their cost.
-#[derive(Deserialize)]
-struct Timing {
-    seconds: f64,
-    #[serde(default)]
-    gradients: u64,
-}
-
-fn read_timing(context: &StageContext, name: &str) -> Result<Timing> {
-    let port = format!("timings.{name}");
-    let path = context
-        .maybe_input(&port)?
-        .ok_or_else(|| Fault::user(format!("a row's `seconds` name `{name}`, but nothing is connected as `{port}`")))?;
-    let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    serde_json::from_str(&text).with_context(|| format!("`{port}` is not a timing"))
-}
-
-/// The first pictures of every set of one model.
+/// The first pictures of every set of one model; of its first seed, if there are several.
 fn picture_row(context: &StageContext, name: &str, count: usize) -> Result<Vec<Picture>> {
-    let Some(folder) = context.maybe_input(&format!("pictures.{name}"))? else { return Ok(Vec::new()) };
+    let names = context.names("pictures");
+    let Some(first) = seeds::collected(&names, name).first().copied() else { return Ok(Vec::new()) };
+    let folder = context.input(&format!("pictures.{first}"))?;
     let mut row = Vec::new();
     for set in sorted(&folder)? {
         let mut files: Vec<_> =

@@ -1,6 +1,7 @@
 //! A table as Markdown, CSV and LaTeX.
 
-use super::form::{Form, Row};
+use super::form::{Cell, Form, Row};
+use super::published::{Comparison, SECONDS};
 use std::fmt::Write as _;
 
 /// The best row of each column, to be set in bold.
@@ -33,7 +34,12 @@ fn thousands(row: &Row) -> String {
     row.gradients.map_or_else(|| "–".to_owned(), |g| format!("{:.0}", g as f64 / 1000.0))
 }
 
-/// GitHub Markdown; the best of each column in bold.
+/// A cell's mean, and half of its interval over seeds if there is one.
+fn value(cell: &Cell) -> (String, Option<String>) {
+    (format!("{:.3}", cell.mean), cell.interval.map(|half| format!("{half:.3}")))
+}
+
+/// GitHub Markdown; the best of each column in bold. Published numbers follow in a table of their own.
 pub fn markdown(form: &Form) -> String {
     let mut text = String::new();
     if !form.title.is_empty() {
@@ -52,12 +58,22 @@ pub fn markdown(form: &Form) -> String {
         let mut line = vec![row.title.clone(), seconds(row)];
         line.extend(counted(form).then(|| thousands(row)));
         for (c, cell) in row.cells.iter().enumerate() {
-            let text = cell.map_or_else(String::new, |x| format!("{:.3}", x.mean));
-            line.push(if best(form, c) == Some(i) && !text.is_empty() { format!("**{text}**") } else { text });
+            let (mean, half) = cell.as_ref().map_or_else(Default::default, value);
+            let mean = if best(form, c) == Some(i) && !mean.is_empty() { format!("**{mean}**") } else { mean };
+            line.push(half.map_or_else(|| mean.clone(), |half| format!("{mean} ± {half}")));
         }
         line.push(row.average.map_or_else(String::new, |a| format!("{a:.3}")));
         lines.push(line);
     }
+    text += &aligned(&lines);
+    text += &notes(form);
+    text += &form.published.as_ref().map_or_else(String::new, beside);
+    text
+}
+
+/// Lines of cells as a Markdown table, the first line its head. The first column goes to the left, all others to the right.
+fn aligned(lines: &[Vec<String>]) -> String {
+    let mut text = String::new();
     let widths: Vec<usize> =
         (0..lines[0].len()).map(|c| lines.iter().map(|l| l[c].chars().count()).max().unwrap_or(0).max(3)).collect();
     for (i, line) in lines.iter().enumerate() {
@@ -78,7 +94,30 @@ pub fn markdown(form: &Form) -> String {
             text += "\n";
         }
     }
-    text += &notes(form);
+    text
+}
+
+/// Published numbers, ours beside each.
+fn beside(comparison: &Comparison) -> String {
+    let mut text = format!("\nBeside the published numbers ({}):\n\n", comparison.source);
+    let mut lines = vec![vec!["model".to_owned()]];
+    for column in &comparison.columns {
+        lines[0].extend([column.published.clone(), format!("our {}", head(&column.column))]);
+    }
+    for row in &comparison.rows {
+        let mut line = vec![row.title.clone()];
+        for (column, (published, ours)) in comparison.columns.iter().zip(&row.cells) {
+            line.push(published.map_or_else(|| "–".to_owned(), |v| v.to_string()));
+            let places = if column.column == SECONDS { 0 } else { 3 };
+            line.push(ours.map_or_else(|| "–".to_owned(), |v| format!("{v:.places$}")));
+        }
+        lines.push(line);
+    }
+    text += &aligned(&lines);
+    text += "\nOrder of the rows, by pairs whose published numbers differ. Two rows are not told apart where the difference of ours is within both 95 % intervals.\n\n";
+    for column in &comparison.columns {
+        let _ = writeln!(text, "- {}: {}.", column.published, column.words());
+    }
     text
 }
 
@@ -88,14 +127,19 @@ fn notes(form: &Form) -> String {
         "\navg: mean of {}, each mapped to 0 at its lowest row and 1 at its highest.",
         form.averaged.iter().map(|c| head(c)).collect::<Vec<_>>().join(", ")
     );
+    if form.seeds() > 1 {
+        let _ = write!(text, " ±: half of the mean's 95 % interval over {} seeds (Student's t).", form.seeds());
+    }
     if let Some((largest, n)) = form
         .rows
         .iter()
         .flat_map(|r| r.cells.iter().flatten())
+        .filter(|c| c.seeds.is_none())
         .map(|c| (c.error, c.n))
         .max_by(|a, b| a.0.total_cmp(&b.0))
     {
-        let _ = write!(text, " Standard errors are at most {largest:.3} ({n} prompts).");
+        let of = if form.seeds() > 1 { "Standard errors of the other rows" } else { "Standard errors" };
+        let _ = write!(text, " {of} are at most {largest:.3} ({n} prompts).");
     }
     if counted(form) {
         text += " grads k: thousands of gradients in training, each of one picture at one noise level.";
@@ -119,47 +163,42 @@ fn notes(form: &Form) -> String {
 }
 
 /// RFC 4180; the first column is `model`, then `seconds`, `gradients` if known, the columns under their full names, `avg`.
+/// After these, half of each column's interval if there are several seeds, and published numbers if there are any.
 pub fn csv(form: &Form) -> String {
     let quoted =
         |s: &str| if s.contains([',', '"', '\n']) { format!("\"{}\"", s.replace('"', "\"\"")) } else { s.to_owned() };
-    let mut text = String::from("model,seconds");
-    if counted(form) {
-        text += ",gradients";
+    let mut heads = vec!["model".to_owned(), SECONDS.to_owned()];
+    heads.extend(counted(form).then(|| "gradients".to_owned()));
+    heads.extend(form.columns.iter().cloned());
+    heads.push("avg".to_owned());
+    if form.seeds() > 1 {
+        heads.extend(form.columns.iter().map(|c| format!("{c}.interval")));
     }
-    for column in &form.columns {
-        text += ",";
-        text += &quoted(column);
-    }
-    text += ",avg\n";
+    let published = form.published.as_ref();
+    heads.extend(published.iter().flat_map(|p| &p.columns).map(|c| format!("published.{}", c.column)));
+    let mut lines = vec![heads];
     for row in &form.rows {
-        text += &quoted(&row.title);
-        let _ = write!(text, ",{}", row.seconds.map_or_else(String::new, |s| format!("{s:.1}")));
-        if counted(form) {
-            let _ = write!(text, ",{}", row.gradients.map_or_else(String::new, |g| g.to_string()));
+        let number = |value: Option<f64>| value.map_or_else(String::new, |v| format!("{v:.6}"));
+        let mut line = vec![row.title.clone(), row.seconds.map_or_else(String::new, |s| format!("{s:.1}"))];
+        line.extend(counted(form).then(|| row.gradients.map_or_else(String::new, |g| g.to_string())));
+        line.extend(row.cells.iter().map(|c| number(c.map(|c| c.mean))));
+        line.push(number(row.average));
+        if form.seeds() > 1 {
+            line.extend(row.cells.iter().map(|c| number(c.and_then(|c| c.interval))));
         }
-        for cell in &row.cells {
-            let _ = write!(text, ",{}", cell.map_or_else(String::new, |c| format!("{:.6}", c.mean)));
+        if let Some(published) = published {
+            let own = published.rows.iter().find(|r| r.title == row.title);
+            let of = |place: usize| own.and_then(|r| r.cells[place].0).map_or_else(String::new, |v| v.to_string());
+            line.extend((0..published.columns.len()).map(of));
         }
-        let _ = writeln!(text, ",{}", row.average.map_or_else(String::new, |a| format!("{a:.6}")));
+        lines.push(line);
     }
-    text
+    lines.iter().map(|l| l.iter().map(|f| quoted(f)).collect::<Vec<_>>().join(",") + "\n").collect()
 }
 
-/// A `tabular` for booktabs; the best of each column in bold.
+/// A `tabular` for booktabs; the best of each column in bold. Published numbers follow in one of their own, whose last
+/// line counts the pairs of rows in the same order.
 pub fn latex(form: &Form) -> String {
-    let escaped = |s: &str| {
-        let mut out = String::new();
-        for c in s.chars() {
-            match c {
-                '&' | '%' | '$' | '#' | '_' | '{' | '}' => out.extend(['\\', c]),
-                '~' => out += "\\textasciitilde{}",
-                '^' => out += "\\textasciicircum{}",
-                '\\' => out += "\\textbackslash{}",
-                _ => out.push(c),
-            }
-        }
-        out
-    };
     let mut text =
         format!("% {}\n\\begin{{tabular}}{{l{}}}\n\\toprule\n", form.title, "r".repeat(form.columns.len() + 2));
     let heads: Vec<String> = form.columns.iter().map(|c| escaped(head(c))).collect();
@@ -167,20 +206,67 @@ pub fn latex(form: &Form) -> String {
     for (i, row) in form.rows.iter().enumerate() {
         let mut cells = vec![escaped(&row.title), row.seconds.map_or_else(|| "--".to_owned(), |s| format!("{s:.0}"))];
         for (c, cell) in row.cells.iter().enumerate() {
-            cells.push(cell.map_or_else(String::new, |x| {
-                if best(form, c) == Some(i) { format!("\\textbf{{{:.3}}}", x.mean) } else { format!("{:.3}", x.mean) }
-            }));
+            let (mean, half) = cell.as_ref().map_or_else(Default::default, value);
+            let bold = best(form, c) == Some(i) && !mean.is_empty();
+            let mean = if bold { format!("\\textbf{{{mean}}}") } else { mean };
+            cells.push(half.map_or_else(|| mean.clone(), |half| format!("{mean} $\\pm$ {half}")));
         }
         cells.push(row.average.map_or_else(String::new, |a| format!("{a:.3}")));
         let _ = writeln!(text, "{} \\\\", cells.join(" & "));
     }
     text += "\\bottomrule\n\\end{tabular}\n";
+    text += &form.published.as_ref().map_or_else(String::new, latex_beside);
     text
+}
+
+fn latex_beside(comparison: &Comparison) -> String {
+    let mut text = format!(
+        "\n% Beside {}\n\\begin{{tabular}}{{l{}}}\n\\toprule\n",
+        comparison.source.replace('\n', " "),
+        "rr".repeat(comparison.columns.len())
+    );
+    let heads: Vec<String> = comparison
+        .columns
+        .iter()
+        .flat_map(|c| [escaped(&c.published), format!("our {}", escaped(head(&c.column)))])
+        .collect();
+    let _ = writeln!(text, "model & {} \\\\\n\\midrule", heads.join(" & "));
+    for row in &comparison.rows {
+        let mut cells = vec![escaped(&row.title)];
+        for (column, (published, ours)) in comparison.columns.iter().zip(&row.cells) {
+            let places = if column.column == SECONDS { 0 } else { 3 };
+            cells.push(published.map_or_else(|| "--".to_owned(), |v| v.to_string()));
+            cells.push(ours.map_or_else(|| "--".to_owned(), |v| format!("{v:.places$}")));
+        }
+        let _ = writeln!(text, "{} \\\\", cells.join(" & "));
+    }
+    text += "\\midrule\npairs in the same order";
+    for column in &comparison.columns {
+        let _ = write!(text, " & \\multicolumn{{2}}{{r}}{{{} of {}}}", column.alike, column.pairs);
+    }
+    text += " \\\\\n\\bottomrule\n\\end{tabular}\n";
+    text
+}
+
+/// Text with what LaTeX would take for its own.
+fn escaped(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        match c {
+            '&' | '%' | '$' | '#' | '_' | '{' | '}' => out.extend(['\\', c]),
+            '~' => out += "\\textasciitilde{}",
+            '^' => out += "\\textasciicircum{}",
+            '\\' => out += "\\textbackslash{}",
+            _ => out.push(c),
+        }
+    }
+    out
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::form::tests::form;
+    use super::super::published::tests::compared;
 
     #[test]
     fn markdown() {
@@ -211,5 +297,36 @@ mod tests {
     fn latex() {
         let text = super::latex(&form());
         assert!(text.contains("ocr\\_teacher & 61 & 0.400 & \\textbf{0.900} & 0.500 \\\\"), "{text}");
+    }
+
+    #[test]
+    fn several_seeds_show_their_interval() {
+        let mut form = form();
+        let cell = form.rows[2].cells[1].as_mut().unwrap();
+        (cell.seeds, cell.interval) = (Some(5), Some(0.0125));
+        let text = super::markdown(&form);
+        assert!(text.contains("| student     |     100 | **0.600** | 0.800 ± 0.013 | 0.875 |"), "{text}");
+        assert!(text.contains("95 % interval over 5 seeds"), "{text}");
+        assert!(super::csv(&form).starts_with("model,seconds,geneval,ocr,avg,geneval.interval,ocr.interval\n"));
+        assert!(super::csv(&form).ends_with("student,100.0,0.600000,0.800000,0.875000,,0.012500\n"));
+        assert!(super::latex(&form).contains("\\textbf{0.600} & 0.800 $\\pm$ 0.013 & 0.875 \\\\"));
+    }
+
+    #[test]
+    fn published_numbers_leave_the_table_as_it_is() {
+        let (plain, with) = (form(), compared());
+        let text = super::markdown(&with);
+        let rest = text.strip_prefix(&super::markdown(&plain)).unwrap_or_else(|| panic!("{text}"));
+        assert!(rest.contains("| model       | hours | our seconds | GenEval | our geneval |"), "{rest}");
+        assert!(rest.contains("| ocr_teacher |    33 |          61 |    0.65 |       0.400 |"), "{rest}");
+        assert!(rest.contains("| base        |     – |           – |    0.24 |       0.400 |"), "{rest}");
+        assert!(rest.contains("- GenEval: 1 of 3 pairs"), "{rest}");
+        let csv = super::csv(&with);
+        assert!(csv.starts_with("model,seconds,geneval,ocr,avg,published.seconds,published.geneval\n"), "{csv}");
+        assert!(csv.contains("ocr_teacher,61.4,0.400000,0.900000,0.500000,33,0.65\n"), "{csv}");
+        let latex = super::latex(&with);
+        let rest = latex.strip_prefix(&super::latex(&plain)).unwrap_or_else(|| panic!("{latex}"));
+        assert!(rest.contains("ocr\\_teacher & 33 & 61 & 0.65 & 0.400 \\\\"), "{rest}");
+        assert!(rest.contains("& \\multicolumn{2}{r}{1 of 3} \\\\"), "{rest}");
     }
 }

@@ -15,7 +15,7 @@ use opdflow_flow::ppo::{Ppo, PpoConfig};
 use opdflow_flow::rng::{derive, normal};
 use opdflow_flow::school::{Lesson, School, Walk};
 use opdflow_flow::sft::{Sft, SftConfig};
-use opdflow_flow::task::{Marks, Task};
+use opdflow_flow::task::{Marks, Practice, Task};
 use opdflow_flow::teacher::{Canvas, Explorer, Sampling, per_sample};
 use opdflow_flow::text::embed::Embedded;
 use opdflow_flow::weights::Weights;
@@ -88,6 +88,7 @@ impl Rig {
             name,
             prompts: embedded(6, derive(seed, "prompts", 0)),
             wish: normal(&[1, 4, 4, 4], derive(seed, "wish", 0), CPU),
+            practice: Practice::default(),
         }
     }
 }
@@ -111,11 +112,16 @@ pub struct Toy {
     name: &'static str,
     prompts: Embedded,
     wish: Tensor,
+    #[allow(dead_code, reason = "one of the programs that share this sets it")]
+    pub practice: Practice,
 }
 
 impl Task for Toy {
     fn name(&self) -> &str {
         self.name
+    }
+    fn practice(&self) -> Practice {
+        self.practice
     }
     fn prompts(&self) -> usize {
         self.prompts.len() as usize

@@ -1,0 +1,56 @@
+//! A drawing as SVG. The same drawing gives the same bytes.
+
+use super::drawing::{Colour, Drawing, From, LETTER, Mark};
+use std::fmt::Write as _;
+
+/// The text of an SVG file.
+pub fn svg(drawing: &Drawing) -> String {
+    let Drawing { width, height, marks } = drawing;
+    let mut out = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width:.0}\" height=\"{height:.0}\" viewBox=\"0 0 {width:.0} {height:.0}\" font-family=\"system-ui, sans-serif\" font-size=\"{:.0}\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n",
+        LETTER.0 + 1.0
+    );
+    for mark in marks {
+        let _ = match mark {
+            Mark::Way { points, width, colour } => {
+                let way: Vec<String> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
+                let (way, colour) = (way.join(" "), hex(*colour));
+                writeln!(out, "<polyline points=\"{way}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\"/>")
+            }
+            Mark::Dot { at: (x, y), radius, colour } => {
+                writeln!(out, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{radius}\" fill=\"{}\"/>", hex(*colour))
+            }
+            Mark::Words { at: (x, y), text, from } => {
+                let anchor = match from {
+                    From::Left => "start",
+                    From::Middle => "middle",
+                    From::Right => "end",
+                };
+                writeln!(out, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{}</text>", escaped(text))
+            }
+        };
+    }
+    out + "</svg>\n"
+}
+
+fn hex([r, g, b]: Colour) -> String {
+    format!("#{r:02x}{g:02x}{b:02x}")
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plot::tests::drawing;
+
+    #[test]
+    fn all_marks_are_there() {
+        let text = super::svg(&drawing());
+        assert!(text.starts_with("<svg ") && text.ends_with("</svg>\n"));
+        assert_eq!(text.matches("<circle ").count(), 9);
+        assert!(text.contains(">Scores &amp; time</text>") && text.contains(">cascade, NFT</text>"), "{text}");
+        assert!(!text.contains("NaN"), "{text}");
+    }
+}

@@ -1,0 +1,71 @@
+//! What training costs: the side output `timing` of the stages that train, and sums of it.
+
+use crate::seeds;
+use anyhow::{Context as _, Result};
+use opdflow_stage::{Fault, StageContext};
+use serde::Deserialize;
+
+/// Writes the side output `timing`. `gradients`: of one picture at one noise level each, in the whole training.
+///
+/// # Errors
+/// The disk is full.
+pub fn write(context: &StageContext, gradients: u64) -> Result<()> {
+    let text = serde_json::json!({
+        "seconds": context.seconds(), "gradients": gradients, "threads": context.job().threads, "device": context.job().device,
+    });
+    std::fs::write(context.output("timing"), format!("{text}\n")).context("writing the timing")
+}
+
+/// What training stages say of their cost.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub struct Timing {
+    /// Seconds of training.
+    pub seconds: f64,
+    /// Gradients, each of one picture at one noise level.
+    #[serde(default)]
+    pub gradients: u64,
+}
+
+/// The cost of what the names on `timings` stand for: the inner lists run side by side, the outer one after the other. With
+/// several seeds, their mean. `None` if nothing is named.
+///
+/// # Errors
+/// A name that nothing is connected under; a damaged file.
+pub fn cost(context: &StageContext, names: &[Vec<String>]) -> Result<Option<Timing>> {
+    let steps: Vec<Vec<Vec<Timing>>> = names
+        .iter()
+        .map(|side_by_side| side_by_side.iter().map(|name| read_timings(context, name)).collect())
+        .collect::<Result<_>>()?;
+    let runs = steps.iter().flatten().map(Vec::len).max().unwrap_or(0);
+    let mut total = Timing::default();
+    for run in 0..runs {
+        for side_by_side in &steps {
+            // What has no seeds of its own is the same for all.
+            let of_run = side_by_side.iter().filter_map(|timings| timings.get(run).or(timings.first()));
+            let mut slowest = 0.0_f64;
+            for timing in of_run {
+                slowest = slowest.max(timing.seconds);
+                total.gradients += timing.gradients;
+            }
+            total.seconds += slowest;
+        }
+    }
+    let (count, gradients) = (runs as f64, total.gradients);
+    Ok((runs > 0).then(|| Timing { seconds: total.seconds / count, gradients: gradients.div_ceil(runs as u64) }))
+}
+
+/// The timings that a name stands for, one for each seed.
+fn read_timings(context: &StageContext, name: &str) -> Result<Vec<Timing>> {
+    let names = context.names("timings");
+    let found = seeds::collected(&names, name);
+    if found.is_empty() {
+        let title = format!("the parameters name the time of `{name}`, but nothing is connected as `timings.{name}`");
+        return Err(Fault::user(title).into());
+    }
+    let read = |input: &str| {
+        let path = context.input(&format!("timings.{input}"))?;
+        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        serde_json::from_str(&text).with_context(|| format!("`timings.{input}` is not a timing"))
+    };
+    found.into_iter().map(read).collect()
+}
