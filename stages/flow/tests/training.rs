@@ -3,6 +3,8 @@
 
 #[path = "training/rig.rs"]
 mod rig;
+#[path = "training/two_pass.rs"]
+mod two_pass;
 
 use opdflow_flow::advantage::Blend;
 use opdflow_flow::grpo::{KlForm, Ratio};
@@ -10,7 +12,6 @@ use opdflow_flow::lora::{Lora, LoraConfig};
 use opdflow_flow::opd::{Balance, Match, Opd, divergence};
 use opdflow_flow::optim::{AdamW, AdamWConfig, EmaConfig};
 use opdflow_flow::rng::{derive, normal};
-use opdflow_flow::rollout::{Keep, Way, rollout};
 use opdflow_flow::school::Lesson;
 use opdflow_flow::task::{Practice, Task, prompts_of_round};
 use opdflow_flow::train::{Learner, Pace};
@@ -18,6 +19,7 @@ use opdflow_flow::window::Window;
 use opdflow_flow::{Schedule, Solver, State};
 use rig::{BESIDE, CPU, MERGED, Method, Rig, close, cosine, gradient, largest, of, opd, wear};
 use tch::{Kind, Tensor, no_grad};
+use two_pass::rollout_then_train;
 
 const SDE: Solver = Solver::Flow { noise_level: 0.7 };
 /// What a batch of another size may do to a log-ratio: less than half of the smallest clip in use, 2e-6.
@@ -182,38 +184,10 @@ fn a_teacher_s_guidance_is_its_own() {
     close("loss", of(&report, "loss"), by_hand, 1e-5);
 }
 
-/// The textbook way to a round of distillation: roll the student out, keep every state, then go over the states
-/// again with gradients. Gives the mean loss at `values` of the parameters, on states sampled at the present ones.
-fn rollout_then_train(rig: &Rig, opd: &Opd, round: u64, change: &dyn Fn()) -> Tensor {
-    let (school, walk) = (&opd.school, &opd.school.walk);
-    let schedule = Schedule::new(walk.steps, rig.canvas.shift);
-    let mut ways = Vec::new();
-    for (i, lesson) in school.lessons.iter().enumerate() {
-        let stream = derive(school.seed, "lesson", i as u64);
-        let chosen = prompts_of_round(lesson.task.prompts(), walk.prompts, stream, round);
-        let condition = lesson.task.condition(&chosen).unwrap();
-        let start = rig.canvas.noise(chosen.len(), derive(stream, "start", round));
-        let student = rig.field(Some(school.lora), walk.guidance);
-        let along = Way { schedule: &schedule, solver: &walk.solver, window: None, keep: Keep::All, micro: 100 };
-        let noises = derive(stream, "rollout", round);
-        let mut draw = |j: usize| normal(&start.size(), derive(noises, "step", j as u64), CPU);
-        let way = rollout(&student, &condition, &start, &along, &mut draw);
-        ways.push((way, condition));
-    }
-    change();
+/// The mean loss of a round on states sampled at the present parameters, at those that `change` leaves.
+fn in_two_passes(opd: &Opd, round: u64, change: &dyn Fn()) -> Tensor {
     let mut sum = Tensor::zeros([], (Kind::Float, CPU));
-    for (lesson, (way, condition)) in school.lessons.iter().zip(&ways) {
-        for j in 0..schedule.trained() {
-            let (x, step) = (&way.states[j], walk.solver.step(&schedule, j));
-            let goal =
-                no_grad(|| rig.field(Some(lesson.teacher), lesson.guidance).velocity_at(x, step.sigma, condition));
-            let v = rig.field(Some(school.lora), walk.guidance).velocity_at(x, step.sigma, condition);
-            // Written out: (mu_S - mu_T)^2 / (2 std^2), or half the square without noise.
-            let apart = (step.mean(x, &v, None) - step.mean(x, &goal, None)).square();
-            let variance = if step.std > 0.0 { step.std * step.std } else { 1.0 };
-            sum += apart.mean(Kind::Float) / (2.0 * variance * schedule.trained() as f64 * school.lessons.len() as f64);
-        }
-    }
+    rollout_then_train(opd, round, change, &mut |share| sum += share);
     sum
 }
 
@@ -233,7 +207,7 @@ fn one_pass_is_rollout_then_train() {
             (opd.school.walk.solver, opd.school.walk.guidance, opd.school.canvas.micro) = (solver, guidance, 4);
             let (ours, report) = gradient(&student, &mut opd, 3);
             student.parameters().iter_mut().for_each(Tensor::zero_grad);
-            let loss = rollout_then_train(&rig, &opd, 3, &|| ());
+            let loss = in_two_passes(&opd, 3, &|| ());
             loss.backward();
             let theirs = rig::grads(&student);
             assert!(cosine(&ours, &theirs) > 0.9999, "{solver:?} {guidance}: {}", cosine(&ours, &theirs));
@@ -269,7 +243,7 @@ fn only_the_student_s_mean_carries_a_gradient() {
                 nudge(by);
             }
             let loss = no_grad(|| {
-                rollout_then_train(&rig, &opd, 0, &|| {
+                in_two_passes(&opd, 0, &|| {
                     if held {
                         nudge(by)
                     }
