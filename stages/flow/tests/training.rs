@@ -11,7 +11,7 @@ use opdflow_flow::grpo::{KlForm, Ratio};
 use opdflow_flow::lora::{Lora, LoraConfig};
 use opdflow_flow::opd::{Balance, Match, Opd, divergence};
 use opdflow_flow::optim::{AdamW, AdamWConfig, EmaConfig};
-use opdflow_flow::rng::{derive, normal};
+use opdflow_flow::rng::derive;
 use opdflow_flow::school::Lesson;
 use opdflow_flow::task::{Practice, Task, prompts_of_round};
 use opdflow_flow::train::{Learner, Pace};
