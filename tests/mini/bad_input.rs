@@ -171,3 +171,38 @@ fn a_disk_that_is_full_loses_nothing() {
     assert_eq!((ran.verdicts()["base"].as_str(), ran.verdicts()["looks_teacher"].as_str()), ("hit", "run"));
     assert!(common::files(&mini.store().join("tmp")).is_empty(), "nothing half written is left");
 }
+
+/// All that make pictures refuse the same settings of it, before anything runs.
+#[test]
+fn pictures_of_no_steps_are_refused() {
+    let mini = Mini::new();
+    let shot = "shot: {steps: 0, solver: {cps: {noise_level: 2.0}}}";
+    let scenes = "prompts: {geneval: scenes.test}";
+    let scored = format!("needs: {{base: base.model, candidates: teacher.candidates, {scenes}}}");
+    let text = format!(
+        "opdflow: 1
+name: shots
+seed: 3
+stages:
+  base: {{uses: base_model, with: {{source: \"bundled:mini\"}}}}
+  scenes: {{uses: prompts, with: {{task: geneval, train: 8, validation: 2, test: 4}}}}
+  teacher:
+    uses: train_teacher
+    needs: {{base: base.model, prompts: scenes.train}}
+    with: {{algorithm: {{diffusion_nft: {{}}}}, reward: {{geneval: 1.0}}, iterations: 1}}
+  best: {{uses: select_checkpoint, {scored}, with: {{maximise: geneval, {shot}}}}}
+  curve: {{uses: score_candidates, {scored}, with: {{{shot}}}}}
+  scores: {{uses: evaluate, needs: {{base: base.model, {scenes}}}, with: {{{shot}}}}}
+"
+    );
+    mini.write("shots.yaml", &text);
+    let faults = mini.run(&["check", "shots.yaml", "--json"]).expect(2).json();
+    let titles: Vec<&str> =
+        faults["diagnostics"].as_array().unwrap().iter().map(|d| d["title"].as_str().unwrap()).collect();
+    for stage in ["best", "curve", "scores"] {
+        for param in ["steps", "solver"] {
+            let title = format!("`shot.{param}` of stage `{stage}` does not fit");
+            assert!(titles.contains(&title.as_str()), "no {title}: {titles:?}");
+        }
+    }
+}

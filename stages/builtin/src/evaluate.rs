@@ -93,12 +93,7 @@ impl Stage for Evaluate {
     }
 
     fn check(&self, params: &Params) -> Vec<ParamFault> {
-        let mut faults = judge::check(&params.rewards);
-        faults.extend(params.shot.solver.fault().map(|f| ParamFault::new("shot.solver", f)));
-        if params.shot.steps == 0 {
-            faults.push(ParamFault::new("shot.steps", "`steps` is 0, expected at least 1"));
-        }
-        faults
+        judge::check(&params.rewards).into_iter().chain(params.shot.faults()).collect()
     }
 
     fn assets(&self, params: &Params, _folder: &Path, _memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {

@@ -119,7 +119,7 @@ impl Stage for SelectCheckpoint {
     }
 
     fn check(&self, params: &Params) -> Vec<ParamFault> {
-        let mut faults = Vec::new();
+        let mut faults = params.shot.faults();
         let help = reward::offered;
         if !reward::known(&params.maximise) {
             faults.push(ParamFault::new("maximise", format!("no reward is named `{}`", params.maximise)).help(help()));
