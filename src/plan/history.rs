@@ -9,7 +9,16 @@ use std::collections::BTreeMap;
 
 /// What stages took of time and disk, from the records of a store.
 #[derive(Clone, Debug, Default)]
-pub struct History(BTreeMap<String, Vec<Past>>);
+pub struct History(BTreeMap<String, Typical>);
+
+/// What is usual for a kind. Found once: a plan asks for each of its stages.
+#[derive(Clone, Debug)]
+struct Typical {
+    seconds: f64,
+    bytes: u64,
+    on_gpu: bool,
+    past: Vec<Past>,
+}
 
 #[derive(Clone, Debug)]
 struct Past {
@@ -17,6 +26,16 @@ struct Past {
     bytes: u64,
     gpu: bool,
     params: Value,
+}
+
+impl Typical {
+    /// None without a record.
+    fn of(past: Vec<Past>) -> Option<Self> {
+        let seconds = middle(past.iter().map(|p| p.seconds).collect())?;
+        let bytes = middle(past.iter().map(|p| p.bytes).collect())?;
+        let on_gpu = 2 * past.iter().filter(|p| p.gpu).count() > past.len();
+        Some(Self { seconds, bytes, on_gpu, past })
+    }
 }
 
 impl History {
@@ -32,12 +51,12 @@ impl History {
                 by_kind.entry(kind).or_default().push(past);
             }
         }
-        Self(by_kind)
+        Self(by_kind.into_iter().filter_map(|(kind, past)| Some((kind, Typical::of(past)?))).collect())
     }
     /// The middle of what stages of this kind took, if there were any.
     #[must_use]
     pub fn seconds(&self, kind: &str) -> Option<f64> {
-        middle(self.0.get(kind)?.iter().map(|p| p.seconds).collect())
+        Some(self.0.get(kind)?.seconds)
     }
     /// What a stage would take from its start: the middle of its kind, by the step where the kind counts steps.
     #[must_use]
@@ -45,19 +64,19 @@ impl History {
         let kind = planned.spec.kind.describe().kind;
         let Some(horizon) = &planned.horizon else { return self.seconds(kind) };
         let steps = |p: &Past| p.params.get(horizon.param)?.as_f64().filter(|n| *n > 0.0);
-        let each = middle(self.0.get(kind)?.iter().filter_map(|p| Some(p.seconds / steps(p)?)).collect());
+        let each = middle(self.0.get(kind)?.past.iter().filter_map(|p| Some(p.seconds / steps(p)?)).collect());
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
         each.map(|s| s * horizon.steps as f64).or_else(|| self.seconds(kind))
     }
     /// The middle of what results of this kind take in the store, in bytes, if there were any.
     #[must_use]
     pub fn bytes(&self, kind: &str) -> Option<u64> {
-        middle(self.0.get(kind)?.iter().map(|p| p.bytes).collect())
+        Some(self.0.get(kind)?.bytes)
     }
     /// Whether most stages of this kind ran on a GPU.
     #[must_use]
     pub fn on_gpu(&self, kind: &str) -> bool {
-        self.0.get(kind).is_some_and(|all| 2 * all.iter().filter(|p| p.gpu).count() > all.len())
+        self.0.get(kind).is_some_and(|k| k.on_gpu)
     }
 }
 

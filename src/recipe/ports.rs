@@ -98,7 +98,8 @@ fn meant<'a>(draft: &'a Draft, stage: &'a str, all: &'a Drafts) -> (Vec<&'a Draf
         (wanted, _) => wanted,
     };
     let own = |d: &&Draft| wanted.as_ref().is_some_and(|w| Cell::parse(&d.name).is_some_and(|cell| w.means(&cell)));
-    (found.iter().copied().filter(own).collect(), wanted.clone())
+    let meant = found.iter().copied().filter(own).collect();
+    (meant, wanted)
 }
 
 /// Whether `stage.port` names a matrix, or a part of one, rather than a single stage.
