@@ -1,7 +1,8 @@
 //! Curves as artefacts: a model's scores at steps of its training.
 
+use crate::json;
 use crate::score::Scores;
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -27,8 +28,7 @@ impl Curve {
     /// # Errors
     /// The file is not one that [`Curve::write`] wrote.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-        serde_json::from_str(&text).with_context(|| format!("{} holds no curve", path.display()))
+        json::read(path, "curve")
     }
 
     /// Writes it.
@@ -36,6 +36,6 @@ impl Curve {
     /// # Errors
     /// The disk is full.
     pub fn write(&self, path: &Path) -> Result<()> {
-        std::fs::write(path, serde_json::to_string_pretty(self)? + "\n").with_context(|| path.display().to_string())
+        json::write(path, self)
     }
 }

@@ -3,12 +3,12 @@
 use crate::fitting::fitting;
 use crate::judge::{self, Set, Wanted};
 use crate::memory::judging;
-use crate::param_docs::{EMBEDDINGS, MICRO_BATCH, PRECISION, SIZE, THREADS};
+use crate::param_docs::{EMBEDDINGS, MICRO_BATCH, PRECISION, REWARDS, SIZE, THREADS};
 use crate::precision::Precision;
 use crate::score::{self, Scores};
 use crate::studio::{Shot, Studio};
 use crate::train_teacher::{micro, one};
-use crate::{adapter, pictures, reward};
+use crate::{adapter, pictures};
 use anyhow::{Context as _, Result};
 use opdflow_stage::cache::Memo;
 use opdflow_stage::port::{Input, Output};
@@ -72,10 +72,7 @@ impl Stage for Evaluate {
                 ]
             },
             params: &[
-                ParamDoc {
-                    name: "rewards",
-                    about: "by set of prompts the rewards that judge it; the reward of the set's own name if absent",
-                },
+                REWARDS,
                 ParamDoc {
                     name: "shot",
                     about: "`{steps, guidance, solver, seed}`; 40 Euler steps without guidance if absent",
@@ -96,10 +93,8 @@ impl Stage for Evaluate {
         judge::check(&params.rewards).into_iter().chain(params.shot.faults()).collect()
     }
 
-    fn assets(&self, params: &Params, _folder: &Path, _memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {
-        // Which sets there are is known from the inputs, not here: the recogniser counts always. It is pinned.
-        let _ = params;
-        Ok(reward::assets(std::iter::once(&"ocr".to_owned())))
+    fn assets(&self, _params: &Params, _folder: &Path, _memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {
+        Ok(judge::assets())
     }
 
     fn resources(&self, params: &Params) -> Resources {

@@ -4,7 +4,7 @@ use crate::record::{self, Record};
 use crate::{reward, score};
 use anyhow::Result;
 use opdflow_rewards::{Picture, Reward};
-use opdflow_stage::{Fault, ParamFault, StageContext};
+use opdflow_stage::{Asset, Fault, ParamFault, StageContext};
 use std::collections::BTreeMap;
 
 /// Names of rewards by set of prompts.
@@ -66,4 +66,10 @@ pub fn check(wanted: &Wanted) -> Vec<ParamFault> {
         }
     }
     faults
+}
+
+/// What judging reads from outside the store. Which sets there are is known from the inputs, not before: the recogniser
+/// counts always. It is pinned.
+pub fn assets() -> Vec<Asset> {
+    reward::assets(std::iter::once(&"ocr".to_owned()))
 }

@@ -10,6 +10,8 @@ pub const LORA: ParamDoc = of("lora", "`{rank, alpha, targets}` of the adapter")
 pub const OPTIMISER: ParamDoc = of("optimiser", "AdamW: `{lr, beta1, beta2, weight_decay, eps, clip}`");
 pub const PACE: ParamDoc = of("pace", "learning-rate schedule: `{warmup, hold, until}`");
 pub const EMA: ParamDoc = of("ema", "running average of the weights: `{decay, every}`");
+pub const REWARDS: ParamDoc =
+    of("rewards", "by set of prompts the rewards that judge it; the reward of the set's own name if absent");
 pub const SIZE: ParamDoc = of("size", "side of a picture in pixels; the model's own if absent");
 pub const PRECISION: ParamDoc =
     of("precision", "number format of the frozen base: `f32`, `bf16`, or `f16`, in which nothing is trained");

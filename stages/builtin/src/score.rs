@@ -1,7 +1,8 @@
 //! Scores as artefacts, and how a set of pictures gets them.
 
+use crate::json;
 use crate::record::Record;
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use opdflow_rewards::{Picture, Reward, Subject};
 use opdflow_stage::Fault;
 use serde::{Deserialize, Serialize};
@@ -49,8 +50,7 @@ impl Scores {
     /// # Errors
     /// The file is not one that [`Scores::write`] wrote.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-        serde_json::from_str(&text).with_context(|| format!("{} holds no scores", path.display()))
+        json::read(path, "scores")
     }
 
     /// Writes them.
@@ -58,7 +58,7 @@ impl Scores {
     /// # Errors
     /// The disk is full.
     pub fn write(&self, path: &Path) -> Result<()> {
-        std::fs::write(path, serde_json::to_string_pretty(self)? + "\n").with_context(|| path.display().to_string())
+        json::write(path, self)
     }
 }
 

@@ -4,12 +4,12 @@ use crate::curve::{Curve, Point};
 use crate::fitting::fitting;
 use crate::judge::{self, Set, Wanted};
 use crate::memory::judging;
-use crate::param_docs::{EMBEDDINGS, MICRO_BATCH, PRECISION, SIZE, THREADS};
+use crate::param_docs::{EMBEDDINGS, MICRO_BATCH, PRECISION, REWARDS, SIZE, THREADS};
 use crate::precision::Precision;
 use crate::score::{self, Scores};
 use crate::studio::{Shot, Studio};
 use crate::train_teacher::{micro, one};
-use crate::{adapter, candidates, reward};
+use crate::{adapter, candidates};
 use anyhow::Result;
 use opdflow_stage::cache::Memo;
 use opdflow_stage::port::{Input, Output};
@@ -58,10 +58,7 @@ impl Stage for ScoreCandidates {
             },
             outputs: const { &[Output::new("curve", "curve", "the scores of each candidate, by its step (JSON)")] },
             params: &[
-                ParamDoc {
-                    name: "rewards",
-                    about: "by set of prompts the rewards that judge it; the reward of the set's own name if absent",
-                },
+                REWARDS,
                 ParamDoc { name: "shot", about: "`{steps, guidance, solver, seed}`; 20 Euler steps if absent" },
                 SIZE,
                 PRECISION,
@@ -79,8 +76,7 @@ impl Stage for ScoreCandidates {
     }
 
     fn assets(&self, _params: &Params, _folder: &Path, _memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {
-        // Which sets there are is known from the inputs, not here: the recogniser counts always. It is pinned.
-        Ok(reward::assets(std::iter::once(&"ocr".to_owned())))
+        Ok(judge::assets())
     }
 
     fn resources(&self, params: &Params) -> Resources {

@@ -1,6 +1,8 @@
 //! Several seeds as one number: which inputs a name stands for, their mean, and its interval.
 
-use crate::score::Mean;
+use crate::score::{Mean, Scores};
+use anyhow::Result;
+use opdflow_stage::{Fault, StageContext};
 use serde::Serialize;
 
 /// One number.
@@ -39,9 +41,28 @@ pub fn collected<'a>(names: &'a [String], name: &str) -> Vec<&'a str> {
     found.into_iter().map(|(_, n)| n).collect()
 }
 
+/// The inputs below `port` that `name` stands for, as [`collected`] says. `asks`: who names it, for the message.
+///
+/// # Errors
+/// There is none.
+pub fn connected(context: &StageContext, port: &str, name: &str, asks: &str) -> Result<Vec<String>> {
+    let names = context.names(port);
+    let found = collected(&names, name);
+    if found.is_empty() {
+        let fault = Fault::user(format!("{asks} `{name}`, but nothing is connected as `{port}.{name}`"));
+        return Err(fault.help(format!("connected are {}", names.join(", "))).into());
+    }
+    Ok(found.into_iter().map(|n| format!("{port}.{n}")).collect())
+}
+
+/// A column of one model, over its seeds; none where no scores have it.
+pub fn column<'a>(scores: impl IntoIterator<Item = &'a Scores>, column: &str) -> Option<Cell> {
+    cell(&scores.into_iter().filter_map(|s| s.mean(column)).collect::<Vec<_>>())
+}
+
 /// One mean of several. Of one seed it is that mean with its standard error over prompts; of several, the mean of their
 /// means, with its standard error over the seeds. `None` if there is none.
-pub fn cell(means: &[&Mean]) -> Option<Cell> {
+fn cell(means: &[&Mean]) -> Option<Cell> {
     let first = means.first()?;
     if means.len() == 1 {
         return Some(Cell { mean: first.mean, error: first.error, n: first.n, seeds: None, interval: None });

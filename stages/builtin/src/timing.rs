@@ -2,7 +2,7 @@
 
 use crate::seeds;
 use anyhow::{Context as _, Result};
-use opdflow_stage::{Fault, StageContext};
+use opdflow_stage::StageContext;
 use serde::Deserialize;
 
 /// Writes the side output `timing`. `gradients`: of one picture at one noise level each, in the whole training.
@@ -56,16 +56,10 @@ pub fn cost(context: &StageContext, names: &[Vec<String>]) -> Result<Option<Timi
 
 /// The timings that a name stands for, one for each seed.
 fn read_timings(context: &StageContext, name: &str) -> Result<Vec<Timing>> {
-    let names = context.names("timings");
-    let found = seeds::collected(&names, name);
-    if found.is_empty() {
-        let title = format!("the parameters name the time of `{name}`, but nothing is connected as `timings.{name}`");
-        return Err(Fault::user(title).into());
-    }
-    let read = |input: &str| {
-        let path = context.input(&format!("timings.{input}"))?;
+    let read = |input: String| {
+        let path = context.input(&input)?;
         let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        serde_json::from_str(&text).with_context(|| format!("`timings.{input}` is not a timing"))
+        serde_json::from_str(&text).with_context(|| format!("`{input}` is not a timing"))
     };
-    found.into_iter().map(read).collect()
+    seeds::connected(context, "timings", name, "the parameters name the time of")?.into_iter().map(read).collect()
 }

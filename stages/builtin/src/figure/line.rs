@@ -1,7 +1,8 @@
 //! The numbers of a figure: for each method its scores, and what its training had cost by then.
 
+use crate::csv::quoted;
 use crate::curve::Curve;
-use crate::score::{Mean, Scores};
+use crate::score::Scores;
 use crate::seeds::{self, Cell};
 use crate::timing::Timing;
 use std::fmt::Write as _;
@@ -36,9 +37,7 @@ impl Line {
     pub fn of(title: &str, base: Option<&Scores>, before: Timing, parts: &[Part], columns: &[String]) -> Self {
         let mut points = Vec::new();
         let cells = |scores: &[&Scores]| -> Vec<Option<Cell>> {
-            let of =
-                |column: &String| seeds::cell(&scores.iter().filter_map(|s| s.mean(column)).collect::<Vec<&Mean>>());
-            columns.iter().map(of).collect()
+            columns.iter().map(|column| seeds::column(scores.iter().copied(), column)).collect()
         };
         let (mut step, mut spent) = (0, before);
         if let Some(base) = base {
@@ -71,8 +70,6 @@ impl Line {
 
 /// RFC 4180: `method,step,seconds,gradients` and the columns, and with several seeds half of each column's interval.
 pub fn csv(lines: &[Line], columns: &[String]) -> String {
-    let quoted =
-        |s: &str| if s.contains([',', '"', '\n']) { format!("\"{}\"", s.replace('"', "\"\"")) } else { s.to_owned() };
     let cells = || lines.iter().flat_map(|l| &l.points).flat_map(|p| p.cells.iter().flatten());
     let several = cells().any(|c| c.seeds.is_some());
     let mut text = String::from("method,step,seconds,gradients");
@@ -97,6 +94,7 @@ pub fn csv(lines: &[Line], columns: &[String]) -> String {
 pub(super) mod tests {
     use super::*;
     use crate::curve::Point;
+    use crate::score::Mean;
     use std::collections::BTreeMap;
 
     fn scores(value: f64) -> Scores {

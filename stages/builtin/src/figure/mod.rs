@@ -12,7 +12,7 @@ use crate::{pictures, seeds, timing};
 use anyhow::{Context as _, Result};
 use line::{Line, Part};
 use opdflow_stage::port::{Input, Output};
-use opdflow_stage::{Description, Fault, ParamDoc, ParamFault, Stage, StageContext};
+use opdflow_stage::{Description, ParamDoc, ParamFault, Stage, StageContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -127,13 +127,8 @@ impl Stage for Figure {
 
 /// The curves that a name stands for, one for each seed, and what they cost.
 fn part(name: &str, context: &StageContext) -> Result<Part> {
-    let names = context.names("curves");
-    let found = seeds::collected(&names, name);
-    if found.is_empty() {
-        let fault = Fault::user(format!("the figure names `{name}`, but nothing is connected as `curves.{name}`"));
-        return Err(fault.help(format!("connected are {}", names.join(", "))).into());
-    }
-    let read = |input: &str| Curve::read(&context.input(&format!("curves.{input}"))?);
+    let inputs = seeds::connected(context, "curves", name, "the figure names")?;
+    let curves = inputs.iter().map(|input| Curve::read(&context.input(input)?)).collect::<Result<_>>()?;
     let cost = timing::cost(context, &[vec![name.to_owned()]])?.unwrap_or_default();
-    Ok(Part { curves: found.into_iter().map(read).collect::<Result<_>>()?, cost })
+    Ok(Part { curves, cost })
 }

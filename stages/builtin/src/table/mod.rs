@@ -8,9 +8,9 @@ use crate::score::Scores;
 use crate::timing::cost;
 use crate::{grid, pictures, seeds};
 use anyhow::{Context as _, Result};
-use form::{Cell, Form, Row};
+use form::{Form, Row};
 use opdflow_stage::port::{Input, Output};
-use opdflow_stage::{Description, Fault, ParamDoc, ParamFault, Stage, StageContext};
+use opdflow_stage::{Description, ParamDoc, ParamFault, Stage, StageContext};
 use opdflow_world::Picture;
 use published::{Published, SECONDS};
 use schemars::JsonSchema;
@@ -186,7 +186,6 @@ fn misplaced(params: &Params, published: &Published) -> Vec<ParamFault> {
 
 /// Scores of each name that the table uses, one for each seed.
 fn read_scores(params: &Params, context: &StageContext) -> Result<BTreeMap<String, Vec<Scores>>> {
-    let names = context.names("scores");
     let mentioned = params
         .rows
         .iter()
@@ -194,26 +193,17 @@ fn read_scores(params: &Params, context: &StageContext) -> Result<BTreeMap<Strin
         .chain(params.kept.iter().flat_map(|k| [&k.base, &k.student].into_iter().chain(k.teachers.values())));
     let mut found = BTreeMap::new();
     for name in mentioned {
-        let of = |input: &str| Scores::read(&context.input(&format!("scores.{input}"))?);
-        let all: Vec<Scores> = seeds::collected(&names, name).into_iter().map(of).collect::<Result<_>>()?;
-        if all.is_empty() {
-            let fault = Fault::user(format!("the table names `{name}`, but nothing is connected as `scores.{name}`"));
-            return Err(fault.help(format!("connected are {}", names.join(", "))).into());
-        }
+        let inputs = seeds::connected(context, "scores", name, "the table names")?;
+        let all: Vec<Scores> = inputs.iter().map(|i| Scores::read(&context.input(i)?)).collect::<Result<_>>()?;
         found.insert(name.clone(), all);
     }
     Ok(found)
 }
 
-/// A column of one model, over its seeds.
-fn cell(scores: &[Scores], column: &str) -> Option<Cell> {
-    seeds::cell(&scores.iter().filter_map(|s| s.mean(column)).collect::<Vec<_>>())
-}
-
 fn fill(params: &Params, scores: &BTreeMap<String, Vec<Scores>>, context: &StageContext) -> Result<Form> {
     let mut rows = Vec::new();
     for spec in &params.rows {
-        let cells = params.columns.iter().map(|c| cell(&scores[&spec.scores], c)).collect();
+        let cells = params.columns.iter().map(|c| seeds::column(&scores[&spec.scores], c)).collect();
         let cost = cost(context, &spec.seconds)?;
         let (seconds, gradients) = (cost.as_ref().map(|c| c.seconds), cost.map(|c| c.gradients));
         rows.push(Row { title: spec.title.clone(), seconds, gradients, cells, average: None });
@@ -223,7 +213,7 @@ fn fill(params: &Params, scores: &BTreeMap<String, Vec<Scores>>, context: &Stage
     form::average(&mut rows, &averaged);
     let kept = params.kept.as_ref().map(|k| {
         let share = |(column, teacher): (&String, &String)| {
-            let of = |name: &String| cell(&scores[name], column).map(|c| c.mean);
+            let of = |name: &String| seeds::column(&scores[name], column).map(|c| c.mean);
             Some((column.clone(), form::kept(of(&k.base)?, of(teacher)?, of(&k.student)?)))
         };
         k.teachers.iter().filter_map(share).collect()

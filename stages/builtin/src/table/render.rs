@@ -2,6 +2,7 @@
 
 use super::form::{Cell, Form, Row};
 use super::published::{Comparison, SECONDS};
+use crate::csv::quoted;
 use std::fmt::Write as _;
 
 /// The best row of each column, to be set in bold.
@@ -165,8 +166,6 @@ fn notes(form: &Form) -> String {
 /// RFC 4180; the first column is `model`, then `seconds`, `gradients` if known, the columns under their full names, `avg`.
 /// After these, half of each column's interval if there are several seeds, and published numbers if there are any.
 pub fn csv(form: &Form) -> String {
-    let quoted =
-        |s: &str| if s.contains([',', '"', '\n']) { format!("\"{}\"", s.replace('"', "\"\"")) } else { s.to_owned() };
     let mut heads = vec!["model".to_owned(), SECONDS.to_owned()];
     heads.extend(counted(form).then(|| "gradients".to_owned()));
     heads.extend(form.columns.iter().cloned());
