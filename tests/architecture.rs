@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What each crate may name of ours, and of libtorch. Tests may name more.
-const CRATES: [(&str, &[&str]); 7] = [
+const CRATES: [(&str, &[&str]); 8] = [
     ("opdflow-cache", &[]),
     ("opdflow-world", &[]),
     ("opdflow-stage", &["opdflow-cache"]),
     ("opdflow-rewards", &["opdflow-world", "tch", "torch-sys"]),
     ("opdflow-flow", &["tch", "torch-sys"]),
-    ("opdflow-stages", &["opdflow-stage", "opdflow-flow", "opdflow-rewards", "opdflow-world", "tch", "torch-sys"]),
+    ("opdflow-critics", &["opdflow-flow", "opdflow-rewards", "tch"]),
+    ("opdflow-stages", &["opdflow-stage", "opdflow-flow", "opdflow-rewards", "opdflow-critics", "opdflow-world", "tch", "torch-sys"]),
     // `main.rs` and `bin/opdflow-stage.rs` alone may name the stages: see below.
     ("opdflow", &["opdflow-cache", "opdflow-stage", "opdflow-stages", "torch-sys"]),
 ];

@@ -66,7 +66,7 @@ fn lines() -> Vec<String> {
     assert_eq!(own.len(), kinds.len(), "a kind whose source was not found");
     let mut lines: Vec<String> = own.iter().map(|(kind, paths)| format!("{kind} {}", digest(paths))).collect();
     lines.push(format!("shared by all kinds {}", digest(&shared)));
-    for part in ["flow", "rewards", "world"] {
+    for part in ["flow", "rewards", "critics", "world"] {
         lines.push(format!("crate {part} {}", digest(&sources(&root().join("stages").join(part).join("src")))));
     }
     lines
