@@ -2,6 +2,7 @@
 
 use opdflow::plan::{NumericFacts, Plan};
 use opdflow::recipe::{self, Diagnostics, Level, Overrides, Recipe};
+use opdflow_stage::cache::Store;
 use opdflow_stage::{Registry, with_fakes};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -22,11 +23,20 @@ fn set(name: &str, value: &str) -> Overrides {
 fn shown(text: &str, overrides: &Overrides) -> String {
     match read_with(text, overrides) {
         Ok(recipe) => match Plan::new(recipe, NumericFacts::default()) {
-            Ok(plan) => plan.recipe.warnings().render(false),
+            Ok(plan) => match equipped(&plan) {
+                Ok(()) => plan.recipe.warnings().render(false),
+                Err(found) => found.render(false),
+            },
             Err(found) => found.render(false),
         },
         Err(found) => found.render(false),
     }
+}
+
+/// Whether this machine has what the plan needs, nothing being in the store.
+fn equipped(plan: &Plan) -> Result<(), Diagnostics> {
+    let folder = tempfile::tempdir().unwrap();
+    plan.equipped(&(0..plan.stages.len()).collect::<Vec<_>>(), &Store::open(folder.path()).unwrap())
 }
 
 /// A recipe with a head, and these stages.
@@ -199,12 +209,18 @@ fn wrongs() -> Vec<(&'static str, &'static str, String)> {
             "default",
             "opdflow: 1\nname: x\ndefaults: {fake_sum: {modulo: -3}}\nstages:\n  a: {uses: fake_source}\n  b: {uses: fake_sum, needs: {terms: {a: a.value}}}\n  c: {uses: fake_sum, needs: {terms: {a: a.value}}}\n",
         ),
+        stages(
+            "E044",
+            "connection",
+            "a: {uses: fake_source}\nb: {uses: fake_sum, needs: {terms: {a: a.value}}, with: {minus: c}}",
+        ),
         whole(
             "E042",
             "variable",
             "opdflow: 1\nname: x\nvars: {n: few}\nstages:\n  a: {uses: fake_train, with: {iterations: \"${n}\"}}\n",
         ),
         stages("E050", "asset", "a: {uses: fake_source, with: {file: no/such/file}}"),
+        stages("E051", "tool", "a: {uses: fake_source, with: {tool: /no/such/tool}}"),
         stages("W001", "unread", "a: {uses: fake_source}\nt: {uses: fake_train, with: {iterations: 1}}"),
         whole("W002", "idle", &format!("opdflow: 1\nname: x\ndefaults: {{fake_sum: {{plus: 1}}}}\nstages:\n{one}")),
     ]

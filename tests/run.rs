@@ -32,6 +32,19 @@ fn the_second_run_computes_nothing() {
     assert!(common::files(&space.path(".opdflow/runs/latest/jobs")).is_empty());
 }
 
+/// What a kind wants in its process's environment is there, unless the user has set it.
+#[test]
+fn a_stage_finds_its_environment() {
+    let space = TestSpace::new();
+    space.recipe("r.yaml", "a: {uses: fake_source, with: {value: 2, variable: OPDFLOW_TEST_NUMBER}}");
+    space.run(&["run", "r.yaml"]).expect(0);
+    space.run(&["get", "r.yaml", "a.value", "-o", "value"]).expect(0);
+    assert_eq!(std::fs::read_to_string(space.path("value")).unwrap(), "42");
+    let forced = space.command(&["run", "r.yaml", "--force", "a"]).env("OPDFLOW_TEST_NUMBER", "5").output().unwrap();
+    let said = String::from_utf8_lossy(&forced.stderr).into_owned();
+    assert!(forced.status.success() && said.contains("gave another result"), "{said}");
+}
+
 #[test]
 fn what_a_stage_says_of_itself_stands_on_its_lines() {
     let space = chain();

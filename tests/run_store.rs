@@ -25,6 +25,29 @@ fn hits(space: &TestSpace) -> usize {
     plan["stages"].as_array().unwrap().iter().filter(|s| s["verdict"] == "hit").count()
 }
 
+/// A tool that is not there stops a run before anything starts, but only where there is something to run.
+#[test]
+fn what_the_machine_lacks_is_said_before_the_run() {
+    let space = TestSpace::new();
+    let tool = space.path("tool");
+    space.write("tool", "");
+    space.recipe(
+        "r.yaml",
+        &format!("a: {{uses: fake_source, with: {{value: 3, tool: {:?}}}}}\nb: {{uses: fake_sum, needs: {{terms: {{a: a.value}}}}}}", tool),
+    );
+    std::fs::remove_file(&tool).unwrap();
+    let said = space.run(&["run", "r.yaml"]).expect(2).stderr;
+    assert!(said.contains("E051") && said.contains("r.yaml:5:"), "{said}");
+    assert!(files(&space.store().join("actions")).is_empty());
+    let plan = space.run(&["plan", "r.yaml", "--json"]).expect(2).json();
+    assert_eq!((&plan["stages"][0]["verdict"], &plan["stages"][1]["verdict"]), (&json!("missing"), &json!("blocked")));
+    space.write("tool", "");
+    space.run(&["run", "r.yaml"]).expect(0);
+    std::fs::remove_file(&tool).unwrap();
+    space.run(&["run", "r.yaml"]).expect(0);
+    assert_eq!(hits(&space), 2);
+}
+
 #[test]
 fn du_says_what_takes_the_room() {
     let space = ran();

@@ -33,7 +33,7 @@ pub(super) fn run(session: &Session, args: &args::Plan) -> Result<Exit, Failure>
             Row { seconds: left(&verdict, whole), bytes, gpu: history.on_gpu(kind), verdict, keys }
         })
         .collect();
-    let missing = plan.whole(&(0..plan.stages.len()).collect::<Vec<_>>()).err();
+    let missing = missing(&plan, &rows);
     let text = if session.json {
         as_json(&plan, &rows, store.free(), missing.as_ref()).to_string()
     } else {
@@ -48,6 +48,13 @@ pub(super) fn run(session: &Session, args: &args::Plan) -> Result<Exit, Failure>
     }
     let nothing_to_do = rows.iter().all(|r| matches!(r.verdict, Verdict::Hit { .. }));
     Ok(if args.exit_code && !nothing_to_do { Exit::WorkToDo } else { Exit::Done })
+}
+
+/// What the stages lack that cannot run.
+fn missing(plan: &Plan, rows: &[Row]) -> Option<Diagnostics> {
+    let lacking = plan.stages.iter().zip(rows).filter(|(_, row)| matches!(row.verdict, Verdict::Missing));
+    let all: Vec<_> = lacking.flat_map(|(stage, _)| stage.missing.iter().chain(&stage.lacking).cloned()).collect();
+    (!all.is_empty()).then(|| plan.recipe.diagnostics(all))
 }
 
 /// What is left to do of a stage that takes `whole` seconds from its start.

@@ -20,6 +20,7 @@ pub(super) fn run(session: &Session, args: &args::Run) -> Result<Exit, Failure> 
     plan.whole(&choice.stages())?;
     let wanted = choice.wanted.clone();
     let store = session.open()?;
+    plan.equipped(&choice.stages(), &store)?;
     // As long as this lives, nobody sweeps up what this run counts on.
     let _in_use = store.shared()?;
     let mut slots = Slots::of_machine(args.slots);

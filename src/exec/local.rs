@@ -57,6 +57,9 @@ impl Local {
         for name in ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"] {
             command.env(name, &threads);
         }
+        for (name, value) in job.environment.iter().filter(|(name, _)| std::env::var_os(name).is_none()) {
+            command.env(name, value);
+        }
         // A stage without a GPU must not touch one that another stage was given.
         command.env("CUDA_VISIBLE_DEVICES", gpu.unwrap_or(""));
         // Ctrl-C goes to the terminal's whole foreground group. Children stand apart from it, so that the scheduler

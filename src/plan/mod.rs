@@ -11,7 +11,7 @@ pub use key::{Keys, NumericFacts, keys};
 pub use verdict::{Verdict, verdicts};
 
 use crate::recipe::{Diagnostic, Diagnostics, Recipe, StageSpec};
-use opdflow_cache::{Digest, Memo};
+use opdflow_cache::{Digest, Memo, Store};
 use opdflow_stage::{Asset, Foreseen, Horizon, Memory, Resources};
 use petgraph::graph::DiGraph;
 use std::collections::BTreeMap;
@@ -39,6 +39,8 @@ pub struct Planned {
     pub assets: Vec<Asset>,
     /// What is missing outside the store, at the parameters that name it. Then `assets` is empty and there is no key.
     pub missing: Vec<Diagnostic>,
+    /// What this machine lacks that it will need if it runs, at the parameters that call for it.
+    pub lacking: Vec<Diagnostic>,
     /// What takes memory at its peak, as far as that can be said before it runs.
     pub memory: Vec<Memory>,
     /// How long it runs, if that is a parameter of its own.
@@ -72,6 +74,9 @@ impl Plan {
                 Ok(assets) => (assets, Vec::new()),
                 Err(faults) => (Vec::new(), faults.iter().map(|f| recipe.spans.asset_fault(&spec.name, f)).collect()),
             };
+            let ports = spec.needs.keys().cloned().collect();
+            let lacking = spec.kind.lacks(&spec.params, &ports);
+            let lacking = lacking.iter().map(|f| recipe.spans.machine_fault(&spec.name, f)).collect();
             let mut resources = spec.kind.resources(&spec.params);
             resources.cpus = spec.cpus.unwrap_or(resources.cpus).max(1);
             let needs: BTreeMap<String, (usize, String)> = spec
@@ -86,7 +91,7 @@ impl Plan {
             foreseen.push(spec.kind.foresee(&spec.params, &recipe.folder, &known));
             let memory = spec.kind.memory(&spec.params, &known);
             let horizon = spec.kind.horizon(&spec.params);
-            stages.push(Planned { needs, assets, missing, memory, horizon, resources, spec });
+            stages.push(Planned { needs, assets, missing, lacking, memory, horizon, resources, spec });
         }
         let graph = graph::of(&stages);
         Self { recipe, stages, facts, graph }
@@ -99,6 +104,20 @@ impl Plan {
     pub fn whole(&self, stages: &[usize]) -> Result<(), Diagnostics> {
         let missing: Vec<Diagnostic> = stages.iter().flat_map(|&i| self.stages[i].missing.clone()).collect();
         if missing.is_empty() { Ok(()) } else { Err(self.recipe.diagnostics(missing)) }
+    }
+    /// Whether this machine has what those of these stages need that have no result yet.
+    ///
+    /// # Errors
+    /// Everything that it lacks, sorted by place.
+    pub fn equipped(&self, stages: &[usize], store: &Store) -> Result<(), Diagnostics> {
+        if stages.iter().all(|&i| self.stages[i].lacking.is_empty()) {
+            return Ok(());
+        }
+        let verdicts = verdicts(self, store);
+        let lacking = |i: &&usize| matches!(verdicts[**i].0, Verdict::Missing);
+        let all: Vec<Diagnostic> =
+            stages.iter().filter(lacking).flat_map(|&i| self.stages[i].lacking.clone()).collect();
+        if all.is_empty() { Ok(()) } else { Err(self.recipe.diagnostics(all)) }
     }
     /// Where the stage of this name stands in [`Plan::stages`].
     #[must_use]

@@ -23,7 +23,7 @@ pub enum Verdict {
     },
     /// A stage that it reads has no result yet, so that its key is not known.
     Maybe,
-    /// A file that it names is not there, so that it cannot run.
+    /// A file that it names, or that it needs to run, is not there.
     Missing,
     /// A stage that it stands on lacks a file.
     Blocked,
@@ -54,11 +54,17 @@ pub fn verdicts(plan: &Plan, store: &Store) -> Vec<(Verdict, Option<Keys>)> {
         let lacks = |up: usize| matches!(all.get(up), Some((Verdict::Missing | Verdict::Blocked, _)));
         let next = match inputs(plan, i, &all) {
             _ if !plan.stages[i].missing.is_empty() => (Verdict::Missing, None),
+            None if !plan.stages[i].lacking.is_empty() => (Verdict::Missing, None),
             None if plan.stages[i].needs.values().any(|(up, _)| lacks(*up)) => (Verdict::Blocked, None),
             None => (Verdict::Maybe, None),
             Some(inputs) => {
                 let keys = plan.keys(i, &inputs);
-                (verdict(plan, i, &keys, store), Some(keys))
+                match verdict(plan, i, &keys, store) {
+                    Verdict::Run | Verdict::Resume { .. } if !plan.stages[i].lacking.is_empty() => {
+                        (Verdict::Missing, Some(keys))
+                    }
+                    known => (known, Some(keys)),
+                }
             }
         };
         all.push(next);

@@ -5,7 +5,7 @@ use super::near::hint;
 use super::shape::with_origin;
 use super::spans::{StageSpans, find, steps};
 use super::tree::{Data, Entry, Node, shown};
-use opdflow_stage::{Kind, ParamFault};
+use opdflow_stage::{Kind, ParamFault, Ports};
 use serde_json::Value;
 
 /// `over` laid over `base`: maps name by name, everything else as a whole.
@@ -70,6 +70,17 @@ pub(super) fn normalise(
         }
     }
     None
+}
+
+/// Faults of connections that the parameters call for.
+pub(super) fn wired(
+    kind: &dyn Kind,
+    stage: &str,
+    spans: &StageSpans,
+    params: &Value,
+    ports: &Ports,
+) -> impl Iterator<Item = Diagnostic> {
+    kind.wired(params, ports).into_iter().map(move |f| diagnostic("E044", stage, spans, &f))
 }
 
 fn sound(node: &Node) -> bool {

@@ -299,6 +299,11 @@ fn stages(
             params: params.filter(|n| matches!(n.data, Data::Map(_))),
         };
         if let Some(params) = params::normalise(kind.as_ref(), &draft.name, &places, faults) {
+            // A connection that was refused is missing here through its own fault.
+            if !faults.iter().any(|d| d.code.starts_with("E03")) {
+                let ports = needs.keys().cloned().collect();
+                faults.extend(params::wired(kind.as_ref(), &draft.name, &places, &params, &ports));
+            }
             specs.push(StageSpec {
                 name: draft.name.clone(),
                 kind,

@@ -53,9 +53,17 @@ impl Spans {
     /// A fault of a parameter that came to light after the recipe was read.
     #[must_use]
     pub fn asset_fault(&self, stage: &str, fault: &ParamFault) -> Diagnostic {
+        self.fault("E050", stage, fault)
+    }
+    /// What a stage needs of the machine and does not find, at the parameter that calls for it.
+    pub fn machine_fault(&self, stage: &str, fault: &ParamFault) -> Diagnostic {
+        let title = format!("stage `{stage}` needs what this machine does not have");
+        Diagnostic { title, ..self.fault("E051", stage, fault) }
+    }
+    fn fault(&self, code: &'static str, stage: &str, fault: &ParamFault) -> Diagnostic {
         match self.stage(stage) {
-            Some(spans) => params::diagnostic("E050", stage, spans, fault),
-            None => Diagnostic::error("E050", fault.message.clone(), 0..0, ""),
+            Some(spans) => params::diagnostic(code, stage, spans, fault),
+            None => Diagnostic::error(code, fault.message.clone(), 0..0, ""),
         }
     }
 }

@@ -302,6 +302,7 @@ impl Dispatch<'_, '_> {
             threads: share.cpus,
             // The process sees one GPU, and that under the number 0.
             device: if share.gpu.is_some() { "cuda:0" } else { "cpu" }.to_owned(),
+            environment: spec.kind.environment(&spec.params),
             folder: self.order.plan.recipe.folder.clone(),
             store: self.order.store.root().to_owned(),
             checkpoint_seconds: self.order.checkpoint_seconds,

@@ -26,7 +26,7 @@ use opdflow_flow::task::Practice;
 use opdflow_flow::train::{Learner, Pace};
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::{
-    Description, Fault, Foreseen, Horizon, Memory, ParamDoc, ParamFault, Resources, Stage, StageContext,
+    Description, Environment, Fault, Foreseen, Horizon, Memory, ParamDoc, ParamFault, Resources, Stage, StageContext,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -232,6 +232,10 @@ impl Stage for Distill {
 
     fn resources(&self, params: &Params) -> Resources {
         Resources { cpus: params.threads, memory: 1 << 30, gpu: true }
+    }
+
+    fn environment(&self, params: &Params) -> Environment {
+        params.precision.environment()
     }
 
     fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {

@@ -104,9 +104,7 @@ impl Embed {
         writer.push(&first)?;
         let mut done = 1;
         for chunk in prompts[1..].chunks(params.micro_batch.max(1)) {
-            if context.should_stop() {
-                return Err(context.stopped(0));
-            }
+            context.go_on(0)?;
             // Never one alone: a product with a single row is another kernel, whose last bit may differ.
             let rows = match chunk {
                 [one] => text.embed(&[one, one], length)?.narrow(0, 1),

@@ -2,6 +2,7 @@
 
 use crate::fitting::fitting;
 use crate::judge::{self, Set, Wanted};
+use crate::jury::{CRITICS, Jury};
 use crate::memory::judging;
 use crate::param_docs::{EMBEDDINGS, MICRO_BATCH, PRECISION, REWARDS, SIZE, THREADS};
 use crate::precision::Precision;
@@ -12,7 +13,9 @@ use crate::{adapter, pictures};
 use anyhow::{Context as _, Result};
 use opdflow_stage::cache::Memo;
 use opdflow_stage::port::{Input, Output};
-use opdflow_stage::{Asset, Description, Foreseen, Memory, ParamDoc, ParamFault, Resources, Stage, StageContext};
+use opdflow_stage::{
+    Asset, Description, Environment, Foreseen, Memory, ParamDoc, ParamFault, Ports, Resources, Stage, StageContext,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -62,6 +65,7 @@ impl Stage for Evaluate {
                     Input::optional("lora", &["lora"], "an adapter; without it the base itself is judged"),
                     Input::many("prompts", &["prompts"], "sets of prompts by name"),
                     Input::optional("embeddings", &["embeddings"], EMBEDDINGS),
+                    CRITICS,
                 ]
             },
             outputs: const {
@@ -93,12 +97,24 @@ impl Stage for Evaluate {
         judge::check(&params.rewards).into_iter().chain(params.shot.faults()).collect()
     }
 
+    fn wired(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {
+        judge::wired(&params.rewards, ports)
+    }
+
+    fn lacks(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {
+        judge::lacks(&params.rewards, ports)
+    }
+
     fn assets(&self, _params: &Params, _folder: &Path, _memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {
         Ok(judge::assets())
     }
 
     fn resources(&self, params: &Params) -> Resources {
         Resources { cpus: params.threads, memory: 1 << 30, gpu: true }
+    }
+
+    fn environment(&self, params: &Params) -> Environment {
+        params.precision.environment()
     }
 
     fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {
@@ -116,7 +132,8 @@ impl Evaluate {
     /// One attempt, with batches of `params.micro_batch`.
     fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
         let studio = Studio::open(context, "base", params.micro_batch, params.size, params.precision)?;
-        let sets = Set::connected(&params.rewards, context)?;
+        let jury = Jury::connected(context, studio.canvas.device)?;
+        let sets = Set::connected(&params.rewards, &jury, context)?;
         studio.recite(sets.iter().flat_map(|s| &s.records))?;
         let lora = context.maybe_input("lora")?.map(|folder| adapter::load(&folder, &studio, "lora")).transpose()?;
         let total: usize = sets.iter().map(|s| s.records.len()).sum();
@@ -128,7 +145,7 @@ impl Evaluate {
             let (set, records) = (&judged.name, &judged.records);
             let shot = studio.shoot(records, lora.as_ref(), &params.shot, |n| {
                 context.progress((done + n) as u64, total as u64, set);
-                if context.should_stop() { Err(context.stopped(0)) } else { Ok(()) }
+                context.go_on(0)
             })?;
             done += records.len();
             let columns = judged.columns(&shot)?;

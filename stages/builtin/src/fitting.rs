@@ -110,6 +110,7 @@ mod tests {
             device: "cpu".to_owned(),
             folder: folder.path().to_owned(),
             store: folder.path().to_owned(),
+            environment: opdflow_stage::Environment::new(),
             checkpoint_seconds: 60.0,
             force: false,
             program: String::new(),

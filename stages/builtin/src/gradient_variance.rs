@@ -149,9 +149,7 @@ impl Stage for GradientVariance {
                 let mut objective = objective.on(school, None)?;
                 let mut spread = Spread::default();
                 for k in 0..params.samples {
-                    if context.should_stop() {
-                        return Err(context.stopped(done));
-                    }
+                    context.go_on(done)?;
                     lora.parameters().iter_mut().for_each(Tensor::zero_grad);
                     objective.accumulate(k, 0)?;
                     objective.after(k);

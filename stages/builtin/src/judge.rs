@@ -1,10 +1,11 @@
 //! Sets of prompts, each with the rewards that judge it.
 
+use crate::jury::{self, Jury};
 use crate::record::{self, Record};
 use crate::{reward, score};
 use anyhow::Result;
 use opdflow_rewards::{Picture, Reward};
-use opdflow_stage::{Asset, Fault, ParamFault, StageContext};
+use opdflow_stage::{Asset, Fault, ParamFault, Ports, StageContext};
 use std::collections::BTreeMap;
 
 /// Names of rewards by set of prompts.
@@ -24,20 +25,20 @@ impl Set {
     ///
     /// # Errors
     /// A reward that there is not; a prompt that lacks what its reward needs.
-    pub fn connected(wanted: &Wanted, context: &StageContext) -> Result<Vec<Self>> {
-        context.names("prompts").into_iter().map(|name| Self::read(name, wanted, context)).collect()
+    pub fn connected(wanted: &Wanted, jury: &Jury, context: &StageContext) -> Result<Vec<Self>> {
+        context.names("prompts").into_iter().map(|name| Self::read(name, wanted, jury, context)).collect()
     }
 
-    fn read(name: String, wanted: &Wanted, context: &StageContext) -> Result<Self> {
+    fn read(name: String, wanted: &Wanted, jury: &Jury, context: &StageContext) -> Result<Self> {
         let records = record::read(&context.input(&format!("prompts.{name}"))?)?;
         let mut rewards = Vec::new();
         for reward in wanted.get(&name).unwrap_or(&vec![name.clone()]) {
-            if !reward::NAMES.contains(&reward.as_str()) {
+            if !reward::is_whole(reward) {
                 let fault = Fault::user(format!("no reward is named like the set of prompts `{name}`"));
                 return Err(fault.help(format!("say which rewards judge it: `rewards: {{{name}: [...]}}`")).into());
             }
-            let judge = reward::one(reward)?;
-            reward::judges(&*judge, &records)?;
+            let judge = jury.one(reward)?;
+            jury::judges(&*judge, &records)?;
             rewards.push(judge);
         }
         Ok(Self { name, records, rewards })
@@ -60,12 +61,46 @@ impl Set {
 pub fn check(wanted: &Wanted) -> Vec<ParamFault> {
     let mut faults = Vec::new();
     for (set, names) in wanted {
-        for (i, name) in names.iter().enumerate().filter(|(_, n)| !reward::NAMES.contains(&n.as_str())) {
+        for (i, name) in names.iter().enumerate().filter(|(_, n)| !reward::is_whole(n)) {
             let fault = ParamFault::new(format!("rewards.{set}[{i}]"), format!("no reward is named `{name}`"));
-            faults.push(fault.help(format!("there are {}", reward::NAMES.join(", "))));
+            faults.push(fault.help(reward::wholes()));
         }
     }
     faults
+}
+
+/// Sets of prompts that no reward judges, and rewards whose networks are not connected.
+pub fn wired(wanted: &Wanted, ports: &Ports) -> Vec<ParamFault> {
+    let mut faults = Vec::new();
+    for set in ports.iter().filter_map(|p| p.strip_prefix("prompts.")) {
+        match wanted.get(set) {
+            Some(names) => faults.extend(
+                names.iter().enumerate().filter_map(|(i, n)| reward::unwired(format!("rewards.{set}[{i}]"), n, ports)),
+            ),
+            None if reward::is_whole(set) => faults.extend(reward::unwired(String::new(), set, ports)),
+            None => faults.push(
+                ParamFault::new("", format!("no reward is named like the set of prompts `{set}`"))
+                    .help(format!("say which rewards judge it: `rewards: {{{set}: [...]}}`")),
+            ),
+        }
+    }
+    let absent = |set: &&String| !ports.contains(&format!("prompts.{set}"));
+    faults.extend(wanted.keys().filter(absent).map(|set| {
+        ParamFault::new(format!("rewards.{set}"), format!("no prompts are connected as `prompts.{set}`"))
+            .help("connect them, or take the entry out")
+    }));
+    faults
+}
+
+/// What this machine lacks to judge the connected sets.
+pub fn lacks(wanted: &Wanted, ports: &Ports) -> Vec<ParamFault> {
+    let sets = ports.iter().filter_map(|p| p.strip_prefix("prompts."));
+    let faults = sets.flat_map(|set| match wanted.get(set) {
+        Some(names) => names.iter().filter_map(|n| reward::lacks(&format!("rewards.{set}"), n)).collect(),
+        None => Vec::from_iter(reward::lacks("", set)),
+    });
+    // One is enough: the same files are missing for all.
+    faults.take(1).collect()
 }
 
 /// What judging reads from outside the store. Which sets there are is known from the inputs, not before: the recogniser

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `base_model.rs` | `base_model` | a model folder in diffusers layout |
 //! | `import_lora.rs` | `import_lora` | an adapter of the user's own |
+//! | `critic.rs` | `critic` | a network that judges pictures, of the user's own files |
 //! | `prompts.rs` | `prompts` | training, validation and test prompts |
 //! | `embed.rs` | `embed` | what the text encoders make of prompts |
 //! | `pretrain/` | `pretrain_vae`, `pretrain_base` | the miniature, from nothing |
@@ -25,6 +26,8 @@ mod alarm;
 mod base_model;
 mod bundle;
 mod candidates;
+mod critic;
+mod critic_folder;
 mod csv;
 mod curve;
 mod device;
@@ -40,6 +43,7 @@ mod grid;
 mod import_lora;
 mod json;
 mod judge;
+mod jury;
 mod learn;
 mod memory;
 mod merge_loras;
@@ -69,6 +73,7 @@ use opdflow_stage::{Registry, StageSet, Tool, Workers};
 fn all<S: StageSet>(set: S) -> S {
     set.with(base_model::BaseModel)
         .with(import_lora::ImportLora)
+        .with(critic::Critic)
         .with(prompts::Prompts)
         .with(pretrain::PretrainVae)
         .with(pretrain::PretrainBase)

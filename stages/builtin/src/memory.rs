@@ -5,6 +5,7 @@
 //! estimate against the memory that a stage took.
 
 use crate::adapter::Shape;
+use crate::jury;
 use crate::model_folder::Sizes;
 use crate::precision::Precision;
 use opdflow_flow::lora::LoraConfig;
@@ -36,7 +37,8 @@ pub fn judging(inputs: &Foreseen, size: Option<i64>, micro: usize, guidance: f64
     let sets = inputs.iter().filter(|(port, _)| port.starts_with("prompts."));
     let most = sets.filter_map(|(_, count)| count.as_u64()).max().unwrap_or(0);
     let batch = if most > 0 { most as usize } else { micro };
-    vec![work.weights(), work.sampling(batch), work.pictures(most), Work::program()]
+    let own = [work.weights(), work.sampling(batch), work.pictures(most), Work::program()];
+    own.into_iter().chain(jury::memory(inputs)).collect()
 }
 
 /// What a stage does with its model.
@@ -77,7 +79,10 @@ impl Work {
 
     /// Bytes of one number of the frozen base.
     fn number(&self) -> u64 {
-        if self.precision == Precision::F32 { F32 } else { F32 / 2 }
+        match self.precision {
+            Precision::F32 | Precision::Tf32 => F32,
+            Precision::Bf16 | Precision::F16 => F32 / 2,
+        }
     }
 
     fn side(&self) -> u64 {

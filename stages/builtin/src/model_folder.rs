@@ -77,7 +77,8 @@ fn index(folder: &Path) -> Result<Value, String> {
     serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))
 }
 
-fn relative(file: &Path, folder: &Path) -> Option<PathBuf> {
+/// The way from `folder` to a file in it.
+pub fn relative(file: &Path, folder: &Path) -> Option<PathBuf> {
     file.strip_prefix(folder).ok().map(Path::to_owned)
 }
 
@@ -95,7 +96,7 @@ fn weights(at: &Path) -> Result<Vec<PathBuf>, Vec<String>> {
             return Err(missing);
         }
     };
-    missing.extend(shards.iter().filter_map(|shard| bytes(shard).err()));
+    missing.extend(shards.iter().filter_map(|shard| bytes_of(shard).err()));
     if !missing.is_empty() {
         return Err(missing);
     }
@@ -105,8 +106,11 @@ fn weights(at: &Path) -> Result<Vec<PathBuf>, Vec<String>> {
     Ok(std::iter::once(config).chain(lists).chain(shards.iter().cloned()).collect())
 }
 
-/// Bytes of a file of weights, if it looks like one.
-fn bytes(path: &Path) -> Result<u64, String> {
+/// Bytes of a file of weights.
+///
+/// # Errors
+/// It is not there, or only a pointer to it.
+pub fn bytes_of(path: &Path) -> Result<u64, String> {
     let fault = |e: std::io::Error| match e.kind() {
         std::io::ErrorKind::NotFound => format!("{}: this file is missing", path.display()),
         _ => format!("{}: {e}", path.display()),
@@ -177,7 +181,7 @@ impl Sizes {
 }
 
 /// Numbers in a safetensors file, by its header.
-fn parameters(mut file: Box<dyn Read>) -> Option<u64> {
+pub fn parameters(mut file: Box<dyn Read>) -> Option<u64> {
     #[derive(Deserialize)]
     struct Tensor {
         shape: Vec<u64>,

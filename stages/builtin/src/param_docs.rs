@@ -13,8 +13,10 @@ pub const EMA: ParamDoc = of("ema", "running average of the weights: `{decay, ev
 pub const REWARDS: ParamDoc =
     of("rewards", "by set of prompts the rewards that judge it; the reward of the set's own name if absent");
 pub const SIZE: ParamDoc = of("size", "side of a picture in pixels; the model's own if absent");
-pub const PRECISION: ParamDoc =
-    of("precision", "number format of the frozen base: `f32`, `bf16`, or `f16`, in which nothing is trained");
+pub const PRECISION: ParamDoc = of(
+    "precision",
+    "number format of the frozen base: `f32`, `tf32` (f32 with faster products on a GPU), `bf16`, or `f16`, in which nothing is trained",
+);
 pub const RECOMPUTE: ParamDoc = of(
     "recompute",
     "whether gradients compute activations again instead of keeping them: less memory, more time; outside the key",

@@ -1,7 +1,7 @@
 //! The number format that a frozen base computes in. An adapter's weights, their gradients and moments, losses, noise
 //! and latents are f32 whatever it is, and so is the autoencoder.
 
-use opdflow_stage::ParamFault;
+use opdflow_stage::{Environment, ParamFault};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Kind;
@@ -13,6 +13,8 @@ pub enum Precision {
     /// 32 bits.
     #[default]
     F32,
+    /// 32 bits, but on a GPU products of matrices may be taken with 11 bits of mantissa (TF32). On a CPU as `f32`.
+    Tf32,
     /// 16 bits with the range of 32: 8 bits of mantissa.
     Bf16,
     /// 16 bits with 11 of mantissa and a small range.
@@ -24,10 +26,19 @@ impl Precision {
     #[must_use]
     pub fn kind(self) -> Kind {
         match self {
-            Self::F32 => Kind::Float,
+            Self::F32 | Self::Tf32 => Kind::Float,
             Self::Bf16 => Kind::BFloat16,
             Self::F16 => Kind::Half,
         }
+    }
+
+    /// What libtorch must find in its environment when it loads. Of its allocator, that pieces of memory may grow: batches
+    /// of different sizes leave no holes then.
+    #[must_use]
+    pub fn environment(self) -> Environment {
+        let allocator = ("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True");
+        let tf32 = (self == Self::Tf32).then_some(("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "1"));
+        std::iter::once(allocator).chain(tf32).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
     }
 
     /// Whether it is the one that is left out of keys, so that a recipe that does not name it keeps its results.

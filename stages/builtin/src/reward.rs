@@ -1,21 +1,19 @@
 //! Rewards by name, as recipes spell them: `reward: {ocr: 1.0, looks: 0.5}`.
 
-use crate::record::Record;
-use anyhow::Result;
-use opdflow_rewards::{Geneval, Looks, Ocr, Part, Reward, Weighted, ocr};
+use opdflow_rewards::ocr;
 use opdflow_stage::cache::Digest;
-use opdflow_stage::{Asset, Fault, ParamFault};
+use opdflow_stage::{Asset, ParamFault, Ports};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Rewards with their weights.
 pub type Weights = BTreeMap<String, f64>;
 
-/// The rewards that a recipe may use.
+/// The rewards that need no files of the user's.
 pub const NAMES: [&str; 3] = ["geneval", "looks", "ocr"];
 
-/// Their parts, each a reward of its own under `reward.part`.
-const PARTS: [&str; 7] = [
+/// Their measures, each a reward of its own under `reward.measure`.
+const MEASURES: [&str; 7] = [
     "geneval.correct",
     "geneval.strict",
     "geneval.partial",
@@ -25,16 +23,38 @@ const PARTS: [&str; 7] = [
     "ocr.exact",
 ];
 
-/// Whether a recipe may name this reward or part.
+/// Whether a recipe may name this as a whole reward.
+#[must_use]
+pub fn is_whole(name: &str) -> bool {
+    NAMES.contains(&name) || opdflow_critics::named(name).is_some()
+}
+
+/// Whether a recipe may name this reward, or this measure of one.
 #[must_use]
 pub fn known(name: &str) -> bool {
-    NAMES.contains(&name) || PARTS.contains(&name)
+    let measured =
+        |critic: &str, measure: &str| opdflow_critics::named(critic).is_some_and(|c| c.measures.contains(&measure));
+    is_whole(name) || MEASURES.contains(&name) || name.split_once('.').is_some_and(|(c, m)| measured(c, m))
+}
+
+/// The reward that a column or a measure belongs to: `geneval.strict` is one of `geneval`'s.
+#[must_use]
+pub fn whole_of(name: &str) -> &str {
+    name.split('.').next().unwrap_or(name)
+}
+
+/// What a recipe may name as a whole reward, in words.
+#[must_use]
+pub fn wholes() -> String {
+    let critics = opdflow_critics::CRITICS.iter().map(|c| c.name).filter(|c| !NAMES.contains(c));
+    let all: Vec<&str> = NAMES.into_iter().chain(critics).collect();
+    format!("there are {}", all.join(", "))
 }
 
 /// What a recipe may name, in words.
 #[must_use]
 pub fn offered() -> String {
-    format!("there are {}, and their parts {}", NAMES.join(", "), PARTS.join(", "))
+    format!("{}, and their measures, such as {}", wholes(), MEASURES.join(", "))
 }
 
 /// What is wrong with the names or weights below the parameter `param`.
@@ -58,6 +78,20 @@ pub fn check(param: &str, weights: &Weights) -> Vec<ParamFault> {
     faults
 }
 
+/// The fault of a parameter at `path` that names a reward whose network is not connected.
+#[must_use]
+pub fn unwired(path: String, name: &str, ports: &Ports) -> Option<ParamFault> {
+    let name = whole_of(name);
+    if NAMES.contains(&name) || ports.contains(&format!("critics.{name}")) {
+        return None;
+    }
+    let what = format!("`{name}` is judged by a network, and none is connected");
+    let help = format!(
+        "add a stage `uses: critic` with `reward: {name}`, and connect it: `critics: {{{name}: STAGE.critic}}`"
+    );
+    Some(ParamFault::new(path, what).help(help))
+}
+
 /// Where the recogniser's files lie: `$OPDFLOW_DEPS`, or `.deps` beside the build folder of this program.
 #[must_use]
 pub fn deps() -> PathBuf {
@@ -67,6 +101,18 @@ pub fn deps() -> PathBuf {
     let exe = std::env::current_exe().unwrap_or_default();
     let beside = exe.ancestors().skip(1).map(|a| a.join(".deps")).find(|d| d.is_dir());
     beside.unwrap_or_else(|| PathBuf::from(".deps"))
+}
+
+/// The fault of a parameter at `path` that calls for the reward `name`, if its files are not on this machine.
+#[must_use]
+pub fn lacks(path: &str, name: &str) -> Option<ParamFault> {
+    if whole_of(name) != "ocr" {
+        return None;
+    }
+    let assets = ocr::Assets::in_folder(&deps());
+    let absent = [&assets.onnxruntime, &assets.det, &assets.rec].into_iter().find(|file| !file.exists())?;
+    let fault = ParamFault::new(path, format!("`ocr` reads with {}, which is not there", absent.display()));
+    Some(fault.help("run scripts/setup.sh, or set OPDFLOW_DEPS to the folder that it filled"))
 }
 
 /// Files from outside the store that these rewards read. Their content is pinned, so the digest is that of the pin.
@@ -80,45 +126,9 @@ pub fn assets<'a>(names: impl Iterator<Item = &'a String>) -> Vec<Asset> {
     }
 }
 
-/// One reward.
-///
-/// # Errors
-/// Its files are missing.
-pub fn one(name: &str) -> Result<Box<dyn Reward>> {
-    if let Some((whole, part)) = name.split_once('.') {
-        return Ok(Box::new(Part::new(one(whole)?, part)));
-    }
-    Ok(match name {
-        "geneval" => {
-            Box::new(Geneval::new(opdflow_rewards::detector::Shapes, opdflow_rewards::geneval::Quirks::default()))
-        }
-        "looks" => Box::new(Looks),
-        "ocr" => {
-            let assets = ocr::Assets::in_folder(&deps());
-            Box::new(Ocr::load(&assets).map_err(|e| Fault::user(e.to_string()))?)
-        }
-        other => return Err(Fault::user(format!("no reward is named `{other}`")).into()),
-    })
-}
-
-/// Whether the reward can judge pictures of these prompts at all.
-///
-/// # Errors
-/// The first prompt that it cannot.
-pub fn judges(reward: &dyn Reward, records: &[Record]) -> Result<()> {
-    match records.iter().find_map(|r| reward.refuses(&r.subject())) {
-        None => Ok(()),
-        Some(why) => Err(Fault::user(format!("the reward `{}` cannot judge these prompts: {why}", reward.name()))
-            .help("use prompts about what it can find; docs/sd35.md says which detectors there are")
-            .into()),
-    }
-}
-
-/// The weighted sum of several.
-///
-/// # Errors
-/// As for [`one`].
-pub fn weighted(weights: &Weights) -> Result<Weighted> {
-    let parts = weights.iter().map(|(name, weight)| Ok((*weight, one(name)?))).collect::<Result<Vec<_>>>()?;
-    Weighted::new(parts).map_err(|e| Fault::user(e.to_string()).into())
+/// The measure that tables show under a reward's name, where it is not its value.
+#[must_use]
+pub fn shown(name: &str) -> Option<&'static str> {
+    // Training uses GenEval's partial score, the benchmark its accuracy.
+    if name == "geneval" { Some("correct") } else { opdflow_critics::named(name)?.shown }
 }

@@ -1,7 +1,7 @@
 //! Scores as artefacts, and how a set of pictures gets them.
 
-use crate::json;
 use crate::record::Record;
+use crate::{json, reward};
 use anyhow::Result;
 use opdflow_rewards::{Picture, Reward, Subject};
 use opdflow_stage::Fault;
@@ -62,12 +62,6 @@ impl Scores {
     }
 }
 
-/// Which part of a reward is reported under its name; its value where none is.
-fn headline(reward: &str) -> Option<&'static str> {
-    // Training uses GenEval's partial score, the benchmark its accuracy.
-    (reward == "geneval").then_some("correct")
-}
-
 /// Every column of `reward` for every picture.
 ///
 /// # Errors
@@ -78,7 +72,7 @@ pub fn columns(reward: &dyn Reward, pictures: &[Picture], records: &[Record]) ->
     let name = reward.name();
     let mut columns: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for score in &scores {
-        let head = headline(name).and_then(|part| score.parts.get(part)).copied().unwrap_or(score.value);
+        let head = reward::shown(name).and_then(|part| score.parts.get(part)).copied().unwrap_or(score.value);
         columns.entry(name.to_owned()).or_default().push(head);
         columns.entry(format!("{name}.reward")).or_default().push(score.value);
         for (part, value) in &score.parts {

@@ -3,6 +3,7 @@
 use crate::curve::{Curve, Point};
 use crate::fitting::fitting;
 use crate::judge::{self, Set, Wanted};
+use crate::jury::{CRITICS, Jury};
 use crate::memory::judging;
 use crate::param_docs::{EMBEDDINGS, MICRO_BATCH, PRECISION, REWARDS, SIZE, THREADS};
 use crate::precision::Precision;
@@ -13,7 +14,9 @@ use crate::{adapter, candidates};
 use anyhow::Result;
 use opdflow_stage::cache::Memo;
 use opdflow_stage::port::{Input, Output};
-use opdflow_stage::{Asset, Description, Foreseen, Memory, ParamDoc, ParamFault, Resources, Stage, StageContext};
+use opdflow_stage::{
+    Asset, Description, Environment, Foreseen, Memory, ParamDoc, ParamFault, Ports, Resources, Stage, StageContext,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -54,6 +57,7 @@ impl Stage for ScoreCandidates {
                     Input::one("candidates", &["candidates"], "candidates of a teacher or a student"),
                     Input::many("prompts", &["prompts"], "sets of prompts by name, such as the validation prompts"),
                     Input::optional("embeddings", &["embeddings"], EMBEDDINGS),
+                    CRITICS,
                 ]
             },
             outputs: const { &[Output::new("curve", "curve", "the scores of each candidate, by its step (JSON)")] },
@@ -75,12 +79,24 @@ impl Stage for ScoreCandidates {
         judge::check(&params.rewards).into_iter().chain(params.shot.faults()).collect()
     }
 
+    fn wired(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {
+        judge::wired(&params.rewards, ports)
+    }
+
+    fn lacks(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {
+        judge::lacks(&params.rewards, ports)
+    }
+
     fn assets(&self, _params: &Params, _folder: &Path, _memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {
         Ok(judge::assets())
     }
 
     fn resources(&self, params: &Params) -> Resources {
         Resources { cpus: params.threads, memory: 1 << 30, gpu: true }
+    }
+
+    fn environment(&self, params: &Params) -> Environment {
+        params.precision.environment()
     }
 
     fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {
@@ -98,8 +114,9 @@ impl ScoreCandidates {
     /// One attempt, with batches of `params.micro_batch`.
     fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
         let studio = Studio::open(context, "base", params.micro_batch, params.size, params.precision)?;
+        let jury = Jury::connected(context, studio.canvas.device)?;
         let found = candidates::listed(&context.input("candidates")?)?;
-        let sets = Set::connected(&params.rewards, context)?;
+        let sets = Set::connected(&params.rewards, &jury, context)?;
         studio.recite(sets.iter().flat_map(|s| &s.records))?;
         let mut curve = Curve::default();
         for (i, (step, folder)) in found.iter().enumerate() {
@@ -107,9 +124,7 @@ impl ScoreCandidates {
             let lora = adapter::load(folder, &studio, "candidates")?;
             let mut scores = Scores::default();
             for set in &sets {
-                let shot = studio.shoot(&set.records, Some(&lora), &params.shot, |_| {
-                    if context.should_stop() { Err(context.stopped(0)) } else { Ok(()) }
-                })?;
+                let shot = studio.shoot(&set.records, Some(&lora), &params.shot, |_| context.go_on(0))?;
                 scores.sets.insert(set.name.clone(), score::means(&set.columns(&shot)?));
             }
             curve.points.push(Point { step: *step, scores });

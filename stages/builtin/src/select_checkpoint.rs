@@ -1,20 +1,23 @@
 //! `select_checkpoint`: the best candidate of a run, by a stated rule.
 
 use crate::fitting::fitting;
+use crate::jury::{self, CRITICS, Jury};
 use crate::memory::judging;
 use crate::param_docs::{EMBEDDINGS, MICRO_BATCH, PRECISION, SIZE, THREADS};
 use crate::precision::Precision;
 use crate::record::{self, Record};
+use crate::reward::{self, whole_of};
 use crate::score::{self, Mean};
 use crate::studio::{Shot, Studio};
 use crate::train_teacher::{micro, one};
-use crate::{adapter, bundle, candidates, reward};
+use crate::{adapter, bundle, candidates};
 use anyhow::{Context as _, Result};
 use opdflow_flow::lora::Lora;
 use opdflow_stage::cache::Memo;
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::{
-    Asset, Description, Fault, Foreseen, Memory, ParamDoc, ParamFault, Resources, Stage, StageContext,
+    Asset, Description, Environment, Fault, Foreseen, Memory, ParamDoc, ParamFault, Ports, Resources, Stage,
+    StageContext,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -55,11 +58,6 @@ impl Params {
     }
 }
 
-/// The reward that a column belongs to: `geneval.strict` is one of `geneval`'s.
-fn reward_of(column: &str) -> &str {
-    column.split('.').next().unwrap_or(column)
-}
-
 /// A candidate with its scores.
 #[derive(Clone, Debug, Serialize)]
 struct Candidate {
@@ -87,6 +85,7 @@ impl Stage for SelectCheckpoint {
                         "validation prompts, under the name of the reward that they are for",
                     ),
                     Input::optional("embeddings", &["embeddings"], EMBEDDINGS),
+                    CRITICS,
                 ]
             },
             outputs: const {
@@ -133,13 +132,40 @@ impl Stage for SelectCheckpoint {
         faults
     }
 
+    fn wired(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {
+        let maximised = std::iter::once(("maximise".to_owned(), params.maximise.as_str()));
+        let guarded = params.guard.keys().map(|column| (format!("guard.{column}"), column.as_str()));
+        let mut faults = Vec::new();
+        for (path, column) in maximised.chain(guarded) {
+            let name = whole_of(column);
+            faults.extend(reward::unwired(path.clone(), name, ports));
+            if !ports.contains(&format!("prompts.{name}")) {
+                let what = format!("no validation prompts are connected as `prompts.{name}`");
+                faults.push(ParamFault::new(path, what).help(format!("add `{name}` below `needs.prompts`")));
+            }
+        }
+        faults
+    }
+
+    fn lacks(&self, params: &Params, _ports: &Ports) -> Vec<ParamFault> {
+        let maximised = reward::lacks("maximise", &params.maximise);
+        maximised
+            .or_else(|| params.guard.keys().find_map(|column| reward::lacks("guard", column)))
+            .into_iter()
+            .collect()
+    }
+
     fn assets(&self, params: &Params, _folder: &Path, _memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {
-        let names: Vec<String> = params.columns().map(|c| reward_of(c).to_owned()).collect();
+        let names: Vec<String> = params.columns().map(|c| whole_of(c).to_owned()).collect();
         Ok(reward::assets(names.iter()))
     }
 
     fn resources(&self, params: &Params) -> Resources {
         Resources { cpus: params.threads, memory: 1 << 30, gpu: true }
+    }
+
+    fn environment(&self, params: &Params) -> Environment {
+        params.precision.environment()
     }
 
     fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {
@@ -163,16 +189,14 @@ impl SelectCheckpoint {
         if let Some(last) = params.last {
             steps.drain(..steps.len().saturating_sub(last));
         }
-        let sets = read_sets(&params, context)?;
+        let sets = read_sets(&params, &Jury::connected(context, studio.canvas.device)?, context)?;
         studio.recite(sets.iter().flat_map(|(_, records)| records))?;
         let judge = Judge { params: &params, studio: &studio, sets };
         let total = (steps.len() + usize::from(!params.guard.is_empty())) as u64;
         let base = if params.guard.is_empty() { BTreeMap::new() } else { judge.score(None, context)? };
         let mut candidates = Vec::new();
         for (i, step) in steps.iter().enumerate() {
-            if context.should_stop() {
-                return Err(context.stopped(0));
-            }
+            context.go_on(0)?;
             context.progress(i as u64, total, step);
             let lora = adapter::load(&folder.join(step), &studio, "candidates")?;
             let scores = judge.score(Some(&lora), context)?;
@@ -198,20 +222,16 @@ impl SelectCheckpoint {
 type Set = (Box<dyn opdflow_rewards::Reward>, Vec<Record>);
 
 /// The rewards that the rule names, each with its validation prompts.
-fn read_sets(params: &Params, context: &StageContext) -> Result<Vec<Set>> {
-    let mut names: Vec<&str> = params.columns().map(|c| reward_of(c)).collect();
+fn read_sets(params: &Params, jury: &Jury, context: &StageContext) -> Result<Vec<Set>> {
+    let mut names: Vec<&str> = params.columns().map(|c| whole_of(c)).collect();
     names.sort_unstable();
     names.dedup();
     names
         .into_iter()
         .map(|name| {
             let port = format!("prompts.{name}");
-            let path = context.maybe_input(&port)?.ok_or_else(|| {
-                Fault::user(format!("the rule names `{name}`, but no validation prompts are connected as `{port}`"))
-                    .help(format!("add `{name}` below `needs.prompts`"))
-            })?;
-            let (reward, records) = (reward::one(name)?, record::read(&path)?);
-            reward::judges(&*reward, &records)?;
+            let (reward, records) = (jury.one(name)?, record::read(&context.input(&port)?)?);
+            jury::judges(&*reward, &records)?;
             Ok((reward, records))
         })
         .collect()
@@ -228,9 +248,7 @@ impl Judge<'_> {
     fn score(&self, lora: Option<&Lora>, context: &StageContext) -> Result<BTreeMap<String, Mean>> {
         let mut all = BTreeMap::new();
         for (reward, records) in &self.sets {
-            let shot = self.studio.shoot(records, lora, &self.params.shot, |_| {
-                if context.should_stop() { Err(context.stopped(0)) } else { Ok(()) }
-            })?;
+            let shot = self.studio.shoot(records, lora, &self.params.shot, |_| context.go_on(0))?;
             all.extend(score::means(&score::columns(&**reward, &shot, records)?));
         }
         let wanted: Vec<&String> = self.params.columns().collect();

@@ -4,6 +4,7 @@ use crate::adapter::{self, Shape};
 use crate::alarm::{self, Alarms, Watched};
 use crate::candidates::Candidates;
 use crate::fitting::fitting;
+use crate::jury::{self, CRITICS, Jury};
 use crate::learn::learn;
 use crate::memory::Work;
 use crate::param_docs::{EMA, EMBEDDINGS, LORA, MICRO_BATCH, OPTIMISER, PACE, PRECISION, RECOMPUTE, SIZE, THREADS};
@@ -23,7 +24,8 @@ use opdflow_flow::train::{Learner, Pace};
 use opdflow_stage::cache::Memo;
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::{
-    Asset, Description, Fault, Foreseen, Horizon, Memory, ParamDoc, ParamFault, Resources, Stage, StageContext,
+    Asset, Description, Environment, Foreseen, Horizon, Memory, ParamDoc, ParamFault, Ports, Resources, Stage,
+    StageContext,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -150,6 +152,7 @@ impl Stage for TrainTeacher {
                         "an adapter to go on from, as in a cascade; a fresh one if absent",
                     ),
                     Input::optional("embeddings", &["embeddings"], EMBEDDINGS),
+                    CRITICS,
                 ]
             },
             outputs: const {
@@ -268,6 +271,31 @@ impl Stage for TrainTeacher {
         faults
     }
 
+    fn wired(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {
+        let tasks: Vec<&str> = ports.iter().filter_map(|p| p.strip_prefix("tasks.")).collect();
+        let one = ports.contains("prompts");
+        let mut faults = Vec::new();
+        if one != tasks.is_empty() || one != params.rewards.is_empty() {
+            let what = "a teacher needs either `prompts` with `reward`, or `tasks` with `rewards`";
+            faults.push(ParamFault::new("", what).help("connect one of the two below `needs`"));
+        } else if !one && !params.rewards.keys().map(String::as_str).eq(tasks.iter().copied()) {
+            let named = params.rewards.keys().cloned().collect::<Vec<_>>().join(", ");
+            let what = format!("`needs.tasks` names {}, but `rewards` names {named}", tasks.join(", "));
+            faults.push(ParamFault::new("rewards", what).help("give both the same names"));
+        }
+        let own = params.reward.keys().map(|name| (format!("reward.{name}"), name));
+        let each =
+            params.rewards.iter().flat_map(|(task, w)| w.keys().map(move |n| (format!("rewards.{task}.{n}"), n)));
+        faults.extend(own.chain(each).filter_map(|(path, name)| reward::unwired(path, name, ports)));
+        faults
+    }
+
+    fn lacks(&self, params: &Params, _ports: &Ports) -> Vec<ParamFault> {
+        let own = params.reward.keys().find_map(|name| reward::lacks("reward", name));
+        let of_tasks = || params.rewards.values().flat_map(BTreeMap::keys).find_map(|n| reward::lacks("rewards", n));
+        own.or_else(of_tasks).into_iter().collect()
+    }
+
     fn assets(&self, params: &Params, _folder: &Path, _memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {
         Ok(reward::assets(params.reward.keys().chain(params.rewards.values().flat_map(BTreeMap::keys))))
     }
@@ -278,6 +306,10 @@ impl Stage for TrainTeacher {
 
     fn resources(&self, params: &Params) -> Resources {
         Resources { cpus: params.threads, memory: 1 << 30, gpu: true }
+    }
+
+    fn environment(&self, params: &Params) -> Environment {
+        params.precision.environment()
     }
 
     fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {
@@ -297,6 +329,9 @@ impl Stage for TrainTeacher {
             work.training(pictures, true),
             Work::program(),
         ]
+        .into_iter()
+        .chain(jury::memory(inputs))
+        .collect()
     }
 
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
@@ -313,7 +348,8 @@ impl TrainTeacher {
         studio.canvas.recompute = params.recompute;
         let seed = context.job().seed;
         let lora = adapter::trainable(context, "start", &params.lora, &studio)?;
-        let mut tasks = tasks(&params, &studio, context)?;
+        let jury = Jury::connected(context, studio.canvas.device)?;
+        let mut tasks = tasks(&params, &studio, &jury, context)?;
         studio.recite(tasks.iter().flat_map(|t| &t.records))?;
         let explorer = Explorer {
             model: &studio.pipeline.transformer,
@@ -341,10 +377,10 @@ impl TrainTeacher {
 }
 
 /// The tasks in the order of their turns, one of them several times if the recipe says so.
-fn tasks<'a>(params: &Params, studio: &'a Studio, context: &StageContext) -> Result<Vec<PromptTask<'a>>> {
+fn tasks<'a>(params: &Params, studio: &'a Studio, jury: &Jury, context: &StageContext) -> Result<Vec<PromptTask<'a>>> {
     let task = |name: &str, port: &str, weights: &reward::Weights| -> Result<PromptTask<'a>> {
-        let (records, wanted) = (record::read(&context.input(port)?)?, reward::weighted(weights)?);
-        reward::judges(&wanted, &records)?;
+        let (records, wanted) = (record::read(&context.input(port)?)?, jury.weighted(weights)?);
+        jury::judges(&wanted, &records)?;
         let own = params.per_task.get(name);
         let practice = Practice {
             rate: own.and_then(|o| o.lr).map_or(1.0, |lr| lr / params.optimiser.lr),
@@ -352,22 +388,10 @@ fn tasks<'a>(params: &Params, studio: &'a Studio, context: &StageContext) -> Res
         };
         Ok(PromptTask { name: name.to_owned(), studio, records, reward: Some(wanted), practice })
     };
-    let connected = context.names("tasks");
-    match (context.maybe_input("prompts")?, connected.is_empty()) {
-        (Some(_), true) if params.rewards.is_empty() => Ok(vec![task("teacher", "prompts", &params.reward)?]),
-        (None, false) if connected.iter().eq(params.rewards.keys()) => {
-            let turns = if params.turns.is_empty() { &connected } else { &params.turns };
-            turns.iter().map(|name| task(name, &format!("tasks.{name}"), &params.rewards[name])).collect()
-        }
-        (None, false) => Err(Fault::user(format!(
-            "`needs.tasks` names {}, but `rewards` names {}",
-            connected.join(", "),
-            params.rewards.keys().cloned().collect::<Vec<_>>().join(", ")
-        ))
-        .help("give both the same names")
-        .into()),
-        _ => Err(Fault::user("a teacher needs either `prompts` with `reward`, or `tasks` with `rewards`")
-            .help("connect one of the two below `needs`")
-            .into()),
+    if params.rewards.is_empty() {
+        return Ok(vec![task("teacher", "prompts", &params.reward)?]);
     }
+    let each: Vec<&String> = params.rewards.keys().collect();
+    let turns = if params.turns.is_empty() { each } else { params.turns.iter().collect() };
+    turns.into_iter().map(|name| task(name, &format!("tasks.{name}"), &params.rewards[name])).collect()
 }

@@ -202,6 +202,14 @@ impl StageContext {
         StoppedAt(step).into()
     }
 
+    /// Goes on, unless the stage was asked to stop. For a stage that has nothing to save before it does, or has saved it.
+    ///
+    /// # Errors
+    /// [`Self::stopped`] at `step`, if it was asked to stop.
+    pub fn go_on(&self, step: u64) -> Result<()> {
+        if self.should_stop() { Err(self.stopped(step)) } else { Ok(()) }
+    }
+
     /// Reports one number of one step.
     ///
     /// # Errors

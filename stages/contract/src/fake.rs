@@ -2,8 +2,8 @@
 //! that a real kind can use.
 
 use crate::{
-    Asset, Description, Fault, FaultClass, Horizon, Input, Output, ParamDoc, ParamFault, Resources, Stage,
-    StageContext, StageSet,
+    Asset, Description, Environment, Fault, FaultClass, Horizon, Input, Output, ParamDoc, ParamFault, Ports, Resources,
+    Stage, StageContext, StageSet,
 };
 use anyhow::{Context as _, Result};
 use opdflow_cache::Memo;
@@ -40,6 +40,9 @@ pub struct FakeSource;
 pub struct SourceParams {
     value: i64,
     file: Option<String>,
+    tool: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    variable: Option<String>,
     seconds: f64,
 }
 
@@ -55,9 +58,14 @@ impl Stage for FakeSource {
             params: &[
                 ParamDoc { name: "value", about: "The number." },
                 ParamDoc { name: "file", about: "A file that holds a number to add." },
+                ParamDoc { name: "tool", about: "A file that must be there when it runs." },
+                ParamDoc {
+                    name: "variable",
+                    about: "A variable of its environment, which it asks to be 40, that holds a number to add.",
+                },
                 SECONDS,
             ],
-            outside_key: &["file", "seconds"],
+            outside_key: &["file", "tool", "seconds"],
             seeded: false,
             numeric: false,
         }
@@ -70,10 +78,21 @@ impl Stage for FakeSource {
             .map_err(|e| vec![ParamFault::new("file", e.to_string()).help("name a file that is there")])?;
         Ok(vec![Asset { name: "file".into(), digest }])
     }
+    fn environment(&self, params: &SourceParams) -> Environment {
+        params.variable.iter().map(|name| (name.clone(), "40".to_owned())).collect()
+    }
+    fn lacks(&self, params: &SourceParams, _ports: &Ports) -> Vec<ParamFault> {
+        match params.tool.as_deref().filter(|tool| !Path::new(tool).exists()) {
+            None => vec![],
+            Some(tool) => vec![ParamFault::new("tool", format!("{tool} is not there")).help("put it there")],
+        }
+    }
     fn run(&self, params: SourceParams, context: &mut StageContext) -> Result<()> {
         sleep(params.seconds);
+        let found = params.variable.and_then(|name| std::env::var(name).ok());
+        let found: i64 = found.map_or(Ok(0), |v| v.parse()).context("the variable holds no number")?;
         let more = params.file.map_or(Ok(0), |f| read(&context.job().folder.join(f)))?;
-        std::fs::write(context.output("value"), (params.value.wrapping_add(more)).to_string())?;
+        std::fs::write(context.output("value"), (params.value.wrapping_add(more).wrapping_add(found)).to_string())?;
         Ok(())
     }
 }
@@ -87,6 +106,8 @@ pub struct FakeSum;
 pub struct SumParams {
     plus: i64,
     modulo: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    minus: Option<String>,
     seconds: f64,
 }
 
@@ -104,6 +125,7 @@ impl Stage for FakeSum {
             params: &[
                 ParamDoc { name: "plus", about: "Added to the sum." },
                 ParamDoc { name: "modulo", about: "The sum is taken modulo this." },
+                ParamDoc { name: "minus", about: "The term of this name is taken off instead." },
                 SECONDS,
             ],
             outside_key: &["seconds"],
@@ -119,13 +141,23 @@ impl Stage for FakeSum {
             vec![ParamFault::new("modulo", "it must be positive").help("leave `modulo` out for the plain sum")]
         }
     }
+    fn wired(&self, params: &SumParams, ports: &Ports) -> Vec<ParamFault> {
+        match params.minus.as_deref().filter(|name| !ports.contains(&format!("terms.{name}"))) {
+            None => vec![],
+            Some(name) => vec![
+                ParamFault::new("minus", format!("no term is named `{name}`"))
+                    .help(format!("connect it: `needs: {{terms: {{{name}: ...}}}}`")),
+            ],
+        }
+    }
     fn run(&self, params: SumParams, context: &mut StageContext) -> Result<()> {
         sleep(params.seconds);
         let (mut sum, mut log) = (params.plus, String::new());
         for name in context.names("terms") {
             let term = read(&context.input(&format!("terms.{name}"))?)?;
             log.push_str(&format!("{name} {term}\n"));
-            sum = sum.wrapping_add(term);
+            let less = params.minus.as_ref() == Some(&name);
+            sum = if less { sum.wrapping_sub(term) } else { sum.wrapping_add(term) };
         }
         let sum = params.modulo.map_or(sum, |m| sum.rem_euclid(m));
         std::fs::write(context.output("value"), sum.to_string())?;

@@ -1,7 +1,7 @@
 //! One stage, ready to run, and the process that runs it.
 
 use crate::context::Finished;
-use crate::{Event, EventSink, Fault, FaultClass, StageContext, StopFlag, Worker};
+use crate::{Environment, Event, EventSink, Fault, FaultClass, StageContext, StopFlag, Worker};
 use anyhow::{Context as _, Result};
 use opdflow_cache::{ActionRecord, Digest, Object, Output, Store};
 use serde::{Deserialize, Serialize};
@@ -34,6 +34,9 @@ pub struct Job {
     pub threads: usize,
     /// `cpu` or `cuda:N`.
     pub device: String,
+    /// What its process finds in its environment, beside the user's own.
+    #[serde(default)]
+    pub environment: Environment,
     /// The recipe's folder, for relative paths in parameters.
     pub folder: PathBuf,
     /// Root of the store.

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::{Deserialize as _, Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// What a stage kind says of itself. All of it is static: `opdflow stages` prints it without running anything.
@@ -68,6 +68,12 @@ pub struct Asset {
 /// What is known of artefacts before any stage runs, by port: JSON that the kind upstream and the kind downstream agree
 /// on (a model's configuration, a number of prompts). The engine only hands it on. It is no part of any key.
 pub type Foreseen = BTreeMap<String, Value>;
+
+/// The connected ports of a stage: `base`, and `prompts.ocr` for one of a map.
+pub type Ports = BTreeSet<String>;
+
+/// Variables of a process's environment, by name.
+pub type Environment = BTreeMap<String, String>;
 
 /// What takes memory while a stage runs, in bytes, at the stage's peak. An estimate, made before anything runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -142,6 +148,13 @@ pub trait Stage: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// What is wrong with the connections as the parameters want them: a port that one of them calls for and that is not
+    /// connected. `ports` are those that are, as the job will see them (`base`, `prompts.ocr`). That a required port is
+    /// there and that types fit was checked before.
+    fn wired(&self, _params: &Self::Params, _ports: &Ports) -> Vec<ParamFault> {
+        Vec::new()
+    }
+
     /// Content from outside the store that the result depends on. `folder` is the recipe's, for relative paths; `memo`
     /// knows the digests of big files that were hashed before.
     ///
@@ -149,6 +162,13 @@ pub trait Stage: Send + Sync + 'static {
     /// Every missing or unreadable file, each as a fault of the parameter that names it.
     fn assets(&self, _params: &Self::Params, _folder: &Path, _memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {
         Ok(Vec::new())
+    }
+
+    /// What this machine lacks that the stage will need when it runs, though its key does not hang on it: a library, files
+    /// that are pinned. It is asked before a run begins, so that a missing file is not found out hours later. A fault's
+    /// path is that of the parameter that calls for it.
+    fn lacks(&self, _params: &Self::Params, _ports: &Ports) -> Vec<ParamFault> {
+        Vec::new()
     }
 
     /// What is known of its outputs before it runs; `inputs` is what is known of its inputs. A fault is not for here:
@@ -172,6 +192,12 @@ pub trait Stage: Send + Sync + 'static {
         Resources::default()
     }
 
+    /// What its process must find in its environment, for libraries that look there while they load. What the user has
+    /// set stands.
+    fn environment(&self, _params: &Self::Params) -> Environment {
+        Environment::new()
+    }
+
     /// Does the work. Reads only through `context`, leaves every output that [`Description::outputs`] promises,
     /// polls [`StageContext::should_stop`] and checkpoints if it runs for more than a few seconds.
     ///
@@ -192,17 +218,23 @@ pub trait Kind: Send + Sync {
     /// # Errors
     /// Everything that is wrong with it.
     fn normalise(&self, with: &Value) -> Result<Value, Vec<ParamFault>>;
-    /// See [`Stage::assets`]; `params` are normalised ones.
+    /// See [`Stage::wired`]; `params` are normalised ones.
+    fn wired(&self, params: &Value, ports: &Ports) -> Vec<ParamFault>;
+    /// See [`Stage::assets`].
     ///
     /// # Errors
     /// As there.
     fn assets(&self, params: &Value, folder: &Path, memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>>;
+    /// See [`Stage::lacks`].
+    fn lacks(&self, params: &Value, ports: &Ports) -> Vec<ParamFault>;
     /// See [`Stage::foresee`].
     fn foresee(&self, params: &Value, folder: &Path, inputs: &Foreseen) -> Foreseen;
     /// See [`Stage::memory`].
     fn memory(&self, params: &Value, inputs: &Foreseen) -> Vec<Memory>;
     /// See [`Stage::horizon`].
     fn horizon(&self, params: &Value) -> Option<Horizon>;
+    /// See [`Stage::environment`].
+    fn environment(&self, params: &Value) -> Environment;
     /// See [`Stage::resources`].
     fn resources(&self, params: &Value) -> Resources;
 
@@ -265,8 +297,14 @@ impl<S: Stage> Kind for S {
         }
         serde_json::to_value(&params).map_err(|e| vec![ParamFault::new("", e.to_string())])
     }
+    fn wired(&self, params: &Value, ports: &Ports) -> Vec<ParamFault> {
+        typed::<S>(params).map(|p| Stage::wired(self, &p, ports)).unwrap_or_default()
+    }
     fn assets(&self, params: &Value, folder: &Path, memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {
         Stage::assets(self, &typed::<S>(params).map_err(|e| vec![ParamFault::new("", e.to_string())])?, folder, memo)
+    }
+    fn lacks(&self, params: &Value, ports: &Ports) -> Vec<ParamFault> {
+        typed::<S>(params).map(|p| Stage::lacks(self, &p, ports)).unwrap_or_default()
     }
     fn foresee(&self, params: &Value, folder: &Path, inputs: &Foreseen) -> Foreseen {
         typed::<S>(params).map(|p| Stage::foresee(self, &p, folder, inputs)).unwrap_or_default()
@@ -276,6 +314,9 @@ impl<S: Stage> Kind for S {
     }
     fn horizon(&self, params: &Value) -> Option<Horizon> {
         Stage::horizon(self, &typed::<S>(params).ok()?)
+    }
+    fn environment(&self, params: &Value) -> Environment {
+        typed::<S>(params).map(|p| Stage::environment(self, &p)).unwrap_or_default()
     }
     fn resources(&self, params: &Value) -> Resources {
         typed::<S>(params).map(|p| Stage::resources(self, &p)).unwrap_or_default()

@@ -27,7 +27,10 @@ pub use context::StageContext;
 pub use event::{Event, EventSink};
 pub use fault::{Fault, FaultClass};
 pub use job::{Job, JobInput, Outcome, run_job};
-pub use kind::{Asset, Description, Foreseen, Horizon, Kind, Memory, ParamDoc, ParamFault, Resources, Stage, Worker};
+pub use kind::{
+    Asset, Description, Environment, Foreseen, Horizon, Kind, Memory, ParamDoc, ParamFault, Ports, Resources, Stage,
+    Worker,
+};
 pub use opdflow_cache as cache;
 pub use port::{Arity, Input, Output};
 pub use registry::{Registry, StageSet, Workers};

@@ -3,7 +3,7 @@
 //! A critic's files are the user's own. Each kind of critic names the parts that it is made of, as folders or single
 //! files; they lie side by side in one folder, `<folder>/<part>/`, from which the critic is opened.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use opdflow_rewards::Reward;
 use std::path::Path;
 use tch::Device;
@@ -27,8 +27,10 @@ pub struct Critic {
     pub about: &'static str,
     /// What it is made of.
     pub parts: &'static [Part],
-    /// Opens it from the folder of its parts.
-    pub open: fn(&Path, Device) -> Result<Box<dyn Reward>>,
+    /// The named measures of its scores, beside their value.
+    pub measures: &'static [&'static str],
+    /// The measure that tables show under its name, where it is not the value.
+    pub shown: Option<&'static str>,
 }
 
 /// All kinds, by name.
@@ -38,4 +40,14 @@ pub const CRITICS: &[Critic] = &[];
 #[must_use]
 pub fn named(name: &str) -> Option<&'static Critic> {
     CRITICS.iter().find(|c| c.name == name)
+}
+
+/// Opens the critic of this name from the folder of its parts. Apart from [`CRITICS`], so that a program which only
+/// asks what there is does without libtorch.
+///
+/// # Errors
+/// No such critic; a part that is missing, damaged, or of another form than its configuration says.
+pub fn open(name: &str, folder: &Path, device: Device) -> Result<Box<dyn Reward>> {
+    let _ = (folder, device);
+    bail!("no critic is named `{name}`")
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use opdflow_world::Prompt;
 use opdflow_world::geneval::Metadata;
@@ -68,6 +69,25 @@ pub trait Reward: Send + Sync {
     /// # Errors
     /// [`RewardError`] when the lists differ in length, a picture is malformed, or a subject lacks what is needed.
     fn score(&self, pictures: &[Picture], subjects: &[Subject]) -> Result<Vec<Score>, RewardError>;
+}
+
+/// A reward that several use.
+impl<R: Reward + ?Sized> Reward for Arc<R> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
+    fn applies(&self, subject: &Subject) -> bool {
+        (**self).applies(subject)
+    }
+
+    fn refuses(&self, subject: &Subject) -> Option<RewardError> {
+        (**self).refuses(subject)
+    }
+
+    fn score(&self, pictures: &[Picture], subjects: &[Subject]) -> Result<Vec<Score>, RewardError> {
+        (**self).score(pictures, subjects)
+    }
 }
 
 /// Why pictures could not be scored, or a reward not be made.

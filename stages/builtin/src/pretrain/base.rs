@@ -255,9 +255,7 @@ impl Lesson {
         for start in (0..prompts.len()).step_by(256) {
             let drawn = pictures(&prompts, seed, start..(start + 256).min(prompts.len()), &params.wrong)?;
             latents.push(vae.scale(&vae.encode(&to_tensor(&drawn).to_device(device)).mode()));
-            if context.should_stop() {
-                return Err(context.stopped(0));
-            }
+            context.go_on(0)?;
         }
         let words: Vec<&str> = prompts.iter().map(|p| p.text.as_str()).collect();
         let tokens = text.tokens(&words, text.t5_length(MAX_SEQUENCE_LENGTH)).context("tokenising the captions")?;
