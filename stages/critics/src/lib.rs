@@ -3,6 +3,7 @@
 //! A critic's files are the user's own. Each kind of critic names the parts that it is made of, as folders or single
 //! files; they lie side by side in one folder, `<folder>/<part>/`, from which the critic is opened.
 
+pub mod geneval;
 pub mod mask2former;
 
 use anyhow::Result;

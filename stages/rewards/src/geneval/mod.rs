@@ -9,8 +9,8 @@ use crate::{Picture, Reward, RewardError, Score, Subject};
 pub use judge::{Found, Verdict, judge};
 pub use opdflow_world::geneval::{Exclude, Include, Metadata, Relation, Tag};
 
-/// Least confidence of an object that counts.
-const CONFIDENT: f64 = 0.3;
+/// Least confidence of an object that counts: it must be above.
+pub const CONFIDENT: f64 = 0.3;
 /// The same for counting prompts.
 const CONFIDENT_COUNTING: f64 = 0.9;
 /// Most objects of one class.
@@ -48,7 +48,9 @@ impl Geneval {
             if found.iter().filter(|f: &&Found| f.class == object.class).count() >= MOST {
                 continue;
             }
-            let colour = self.detector.colour(picture, &object)?;
+            // Colours may cost a pass through a network each; only those that a clause names are told.
+            let asked = metadata.include.iter().any(|i| i.color.is_some() && i.class == object.class);
+            let colour = if asked { self.detector.colour(picture, &object)? } else { None };
             found.push(Found { class: object.class, bounds: object.bounds, colour });
         }
         judge(&found, metadata, self.quirks)
