@@ -3,6 +3,17 @@
 //! A critic's files are the user's own. Each kind of critic names the parts that it is made of, as folders or single
 //! files; they lie side by side in one folder, `<folder>/<part>/`, from which the critic is opened.
 
+mod aesthetic;
+mod batches;
+pub mod clip;
+mod clipscore;
+mod head;
+mod hpsv2;
+mod judge;
+mod parts;
+mod pickscore;
+pub mod pixels;
+
 use anyhow::Result;
 use opdflow_rewards::Reward;
 use std::path::Path;
@@ -32,7 +43,7 @@ pub struct Critic {
 }
 
 /// All kinds, by name.
-pub const CRITICS: &[Critic] = &[];
+pub const CRITICS: &[Critic] = &[aesthetic::CRITIC, clipscore::CRITIC, hpsv2::CRITIC, pickscore::CRITIC];
 
 /// The kind of this name.
 #[must_use]
