@@ -13,7 +13,10 @@ const CRATES: [(&str, &[&str]); 8] = [
     ("opdflow-rewards", &["opdflow-world", "tch", "torch-sys"]),
     ("opdflow-flow", &["tch", "torch-sys"]),
     ("opdflow-critics", &["opdflow-flow", "opdflow-rewards", "tch", "torch-sys"]),
-    ("opdflow-stages", &["opdflow-stage", "opdflow-flow", "opdflow-rewards", "opdflow-critics", "opdflow-world", "tch", "torch-sys"]),
+    (
+        "opdflow-stages",
+        &["opdflow-stage", "opdflow-flow", "opdflow-rewards", "opdflow-critics", "opdflow-world", "tch", "torch-sys"],
+    ),
     // `main.rs` and `bin/opdflow-stage.rs` alone may name the stages: see below.
     ("opdflow", &["opdflow-cache", "opdflow-stage", "opdflow-stages", "torch-sys"]),
 ];

@@ -1,4 +1,4 @@
-//! Lets the binaries and tests of this crate find libtorch at run time.
+//! Lets the tests of this crate find libtorch at run time.
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     println!("cargo:rerun-if-env-changed=DEP_TCH_LIBTORCH_LIB");

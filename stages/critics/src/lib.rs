@@ -3,8 +3,18 @@
 //! A critic's files are the user's own. Each kind of critic names the parts that it is made of, as folders or single
 //! files; they lie side by side in one folder, `<folder>/<part>/`, from which the critic is opened.
 
+mod aesthetic;
+mod batches;
+pub mod clip;
+mod clipscore;
 pub mod geneval;
+mod head;
+mod hpsv2;
+mod judge;
 pub mod mask2former;
+mod parts;
+mod pickscore;
+pub mod pixels;
 
 use anyhow::Result;
 use opdflow_rewards::Reward;
@@ -35,7 +45,8 @@ pub struct Critic {
 }
 
 /// All kinds, by name.
-pub const CRITICS: &[Critic] = &[];
+pub const CRITICS: &[Critic] =
+    &[aesthetic::CRITIC, clipscore::CRITIC, geneval::CRITIC, hpsv2::CRITIC, pickscore::CRITIC];
 
 /// The kind of this name.
 #[must_use]

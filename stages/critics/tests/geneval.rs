@@ -1,10 +1,16 @@
 //! What stands round GenEval's detector against OpenCV and a second writing of mmdetection's steps: the fixtures of
 //! `geneval/make_fixtures.py`. Then the whole reward on hand-made logits.
 
-use opdflow_critics::geneval::{Colours, Frame, Namer, Photographs, Pixels, Segmenter, instances, linear, name_of};
+use opdflow_critics::clip::{Checkpoint, Clip};
+use opdflow_critics::geneval::{
+    COLOURS, Colours, Frame, Input, Namer, Photographs, Segmenter, instances, linear, name_of,
+};
 use opdflow_critics::mask2former::{Mask2FormerConfig, Segments};
+use opdflow_critics::named;
+use opdflow_critics::pixels::{Fit, Pixels};
 use opdflow_flow::config::read_json;
 use opdflow_flow::weights::read_tensors;
+use opdflow_rewards::detector::Object;
 use opdflow_rewards::geneval::{Metadata, Quirks};
 use opdflow_rewards::{Geneval, Picture, Reward, Subject};
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,12 +37,12 @@ fn bytes(x: &Tensor) -> Vec<u8> {
 
 const LIMITS: [usize; 2] = [90, 64];
 
-fn pixels() -> Pixels {
+fn input() -> Input {
     let folder = tempfile::tempdir().unwrap();
     let numbers =
         r#"{"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225], "size": {"height": 384}}"#;
     std::fs::write(folder.path().join("preprocessor_config.json"), numbers).unwrap();
-    Pixels::open(folder.path()).unwrap().within(LIMITS)
+    Input::open(folder.path()).unwrap().within(LIMITS)
 }
 
 #[test]
@@ -54,7 +60,7 @@ fn pictures_are_resized_as_by_opencv() {
 #[test]
 fn a_picture_is_made_ready_as_by_mmdetection() {
     let f = tensors("geneval/objects.safetensors");
-    let (x, frame) = pixels().of(&picture(&f["picture"]), Device::Cpu).unwrap();
+    let (x, frame) = input().of(&picture(&f["picture"]), Device::Cpu).unwrap();
     assert_eq!(frame, Frame { picture: [57, 41], fitted: [89, 64], padded: [96, 64] });
     assert_eq!(x.size(), f["pixels"].size());
     let diff = (x - &f["pixels"]).abs().max().double_value(&[]);
@@ -89,6 +95,31 @@ fn logits_become_objects_as_by_mmdetection() {
     assert!(!sure.is_empty() && sure.len() < found.len());
     assert_eq!(sure, found[..sure.len()]);
     assert!(found[sure.len()..].iter().all(|o| o.confidence <= 0.3));
+}
+
+#[test]
+fn colours_are_told_as_by_geneval() {
+    let f = tensors("geneval/objects.safetensors");
+    let folder = at("clip/clip");
+    let pixels = Pixels { fit: Fit::Pillow, ..Pixels::from_folder(&folder).unwrap() };
+    let checkpoint = Checkpoint::open(&folder, None, Device::Cpu).unwrap();
+    let mut colours = Colours::new(Clip::new(checkpoint, &folder, pixels, Device::Cpu).unwrap());
+    let segments = Segments { classes: f["classes"].unsqueeze(0), masks: f["masks"].unsqueeze(0) };
+    let found = instances(&segments, &Frame::of(57, 41, LIMITS), 0.0);
+    let mut seen = BTreeSet::new();
+    for (i, (found, class)) in found.into_iter().zip(["cup", "tv remote", "cup", "dog", "car"]).enumerate() {
+        let bounds = found.bounds.map(|side| side as f64);
+        let object = Object { class: class.into(), bounds, confidence: found.confidence, mask: Some(found.mask) };
+        let cosines = colours.cosines(&picture(&f["picture"]), &object).unwrap();
+        let wanted = f["colours"].get(i as i64);
+        let diff = (cosines - &wanted).abs().max().double_value(&[]);
+        println!("cosines of object {i} with ten colours: max |difference| {diff:.2e}");
+        assert!(diff <= 1e-5);
+        let colour = colours.of(&picture(&f["picture"]), &object).unwrap();
+        assert_eq!(colour, COLOURS[wanted.argmax(0, false).int64_value(&[]) as usize]);
+        seen.insert(colour);
+    }
+    assert!(seen.len() > 1, "all objects have one colour");
 }
 
 fn labels() -> Vec<String> {
@@ -149,7 +180,7 @@ impl Namer for Axes {
 
 /// The reward whose detector sees what is drawn.
 fn reward(drawn: &[Drawn]) -> Geneval {
-    let detector = Photographs::new(Hand(drawn.to_vec()), &labels(), pixels(), Colours::new(Axes), Device::Cpu);
+    let detector = Photographs::new(Hand(drawn.to_vec()), &labels(), input(), Colours::new(Axes), Device::Cpu);
     Geneval::new(detector, Quirks::default())
 }
 
@@ -207,4 +238,63 @@ fn prompts_that_can_never_be_met_are_refused() {
     let subject = Subject { text: "a mouse", geneval: Some(&metadata), ..Subject::default() };
     let says = reward(&[]).refuses(&subject).unwrap().to_string();
     assert!(says.contains("asks for `mouse`, which the detector `mask2former` cannot find"), "{says}");
+}
+
+/// A critic's folder with the small random networks as its parts, less one file or folder.
+fn folder(without: Option<&str>) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (part, from) in [("detector", "mask2former/equal"), ("clip", "clip/clip")] {
+        let to = dir.path().join(part);
+        std::fs::create_dir(&to).unwrap();
+        for entry in std::fs::read_dir(at(from)).unwrap() {
+            let path = entry.unwrap().path();
+            std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    match without.map(|name| dir.path().join(name)) {
+        Some(lost) if lost.is_dir() => std::fs::remove_dir_all(lost).unwrap(),
+        Some(lost) => std::fs::remove_file(lost).unwrap(),
+        None => (),
+    }
+    dir
+}
+
+#[test]
+fn the_critic_opens_from_its_folder_and_scores() {
+    let critic = named("geneval").unwrap();
+    assert_eq!(
+        critic.parts.iter().map(|p| (p.name, p.optional)).collect::<Vec<_>>(),
+        [("detector", false), ("clip", false)]
+    );
+    let dir = folder(None);
+    let reward = (critic.open)(dir.path(), Device::Cpu).unwrap();
+    assert_eq!(reward.name(), "geneval");
+    let metadata: Metadata = serde_json::from_str(
+        r#"{"tag": "colors", "include": [{"class": "tv remote", "count": 1, "color": "red"}], "exclude": []}"#,
+    )
+    .unwrap();
+    let subject = Subject { text: "a red tv remote", geneval: Some(&metadata), ..Subject::default() };
+    assert!(reward.applies(&subject) && reward.refuses(&subject).is_none());
+    let f = tensors("geneval/resized.safetensors");
+    let pictures = [0, 4].map(|i| picture(&f[&format!("before{i}")]));
+    let scores = reward.score(&pictures, &[subject, subject]).unwrap();
+    assert!(scores.iter().all(|s| s.value.is_finite() && s.parts.contains_key("strict")));
+    let alone = reward.score(&pictures[1..], &[subject]).unwrap();
+    assert_eq!(scores[1], alone[0], "a score depends on the picture beside it");
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    for (without, says) in [
+        ("detector", "the part `detector` is missing: the folder facebook/mask2former-swin-small-coco-instance"),
+        ("clip", "the part `clip` is missing: the folder openai/clip-vit-large-patch14"),
+        ("detector/preprocessor_config.json", "detector/preprocessor_config.json"),
+        ("detector/model.safetensors", "detector: no weights here"),
+        ("detector/config.json", "detector/config.json"),
+        ("clip/preprocessor_config.json", "clip/preprocessor_config.json"),
+    ] {
+        let error =
+            (named("geneval").unwrap().open)(folder(Some(without)).path(), Device::Cpu).err().expect("an error");
+        assert!(format!("{error:#}").contains(says), "{without}: {error:#}");
+    }
 }

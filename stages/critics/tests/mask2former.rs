@@ -32,12 +32,12 @@ fn parity(name: &str) {
     for (i, map) in maps.iter().enumerate() {
         close(&format!("{name}: backbone's map {i}"), map, &f[&format!("map{i}")], 1e-5);
     }
-    let pixels = network.pixels(&maps);
-    for (i, scale) in pixels.scales.iter().enumerate() {
+    let features = network.features(&maps);
+    for (i, scale) in features.scales.iter().enumerate() {
         close(&format!("{name}: pixel decoder's scale {i}"), scale, &f[&format!("scale{i}")], 1e-5);
     }
-    close(&format!("{name}: pixel embeddings"), &pixels.masks, &f["pixels"], 1e-5);
-    let segments = network.decode(&pixels);
+    close(&format!("{name}: pixel embeddings"), &features.masks, &f["pixels"], 1e-5);
+    let segments = network.decode(&features);
     close(&format!("{name}: class logits"), &segments.classes, &f["classes"], 1e-5);
     close(&format!("{name}: mask logits"), &segments.masks, &f["masks"], 1e-5);
     let again = network.forward(&f["pictures"]);

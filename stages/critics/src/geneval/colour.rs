@@ -45,13 +45,20 @@ impl Colours {
     /// # Errors
     /// When the object lies outside of the picture, or the network fails.
     pub fn of(&mut self, picture: &Picture, object: &Object) -> Result<&'static str> {
-        let cut = cut_out(picture, object)?;
-        let row = self.namer.picture(&cut)?;
+        let best = self.cosines(picture, object)?.argmax(0, false).int64_value(&[]);
+        Ok(COLOURS[usize::try_from(best)?])
+    }
+
+    /// How well an object goes with each of [`COLOURS`]: `[10]`, -1 to 1.
+    ///
+    /// # Errors
+    /// As for [`Colours::of`].
+    pub fn cosines(&mut self, picture: &Picture, object: &Object) -> Result<Tensor> {
+        let row = self.namer.picture(&cut_out(picture, object)?)?;
         if !self.known.contains_key(&object.class) {
             self.known.insert(object.class.clone(), self.rows(&object.class)?);
         }
-        let best = row.matmul(&self.known[&object.class].tr()).argmax(-1, false).int64_value(&[0]);
-        Ok(COLOURS[usize::try_from(best)?])
+        Ok(row.matmul(&self.known[&object.class].tr()).squeeze_dim(0))
     }
 
     /// A row for each colour: the mean of three phrasings, brought back to length 1. `[10, D]`.

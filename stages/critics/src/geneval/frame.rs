@@ -8,7 +8,7 @@
 //! `preprocessor_config.json` (384x384 in the folders for COCO), changing its shape, by Pillow's filter. Of that file
 //! only mean and deviation are read, which are mmdetection's.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use opdflow_flow::config::read_json;
 use opdflow_rewards::Picture;
 use serde::Deserialize;
@@ -45,9 +45,9 @@ impl Frame {
     }
 }
 
-/// How pixels become numbers.
+/// How a picture becomes the network's input.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Pixels {
+pub struct Input {
     /// Mean of each channel on 0..255.
     mean: [f64; 3],
     /// Deviation of each channel on 0..255.
@@ -63,7 +63,7 @@ struct Processor {
     do_rescale: bool,
     #[serde(default = "yes")]
     do_normalize: bool,
-    #[serde(default = "eighth_bit")]
+    #[serde(default = "per_byte")]
     rescale_factor: f64,
     image_mean: [f64; 3],
     image_std: [f64; 3],
@@ -73,16 +73,16 @@ fn yes() -> bool {
     true
 }
 
-fn eighth_bit() -> f64 {
+fn per_byte() -> f64 {
     1.0 / 255.0
 }
 
-impl Pixels {
+impl Input {
     /// By `preprocessor_config.json` of a folder.
     ///
     /// # Errors
     /// When it is missing, or says what is not supported.
-    pub fn open(folder: &Path) -> Result<Pixels> {
+    pub fn open(folder: &Path) -> Result<Input> {
         let path = folder.join("preprocessor_config.json");
         let p: Processor = read_json(&path)?;
         let sound = p.do_rescale && p.do_normalize && p.rescale_factor > 0.0 && p.image_std.iter().all(|s| *s > 0.0);
@@ -96,19 +96,19 @@ impl Pixels {
             p.image_std
         );
         let bytes = |v: [f64; 3]| v.map(|x| x / p.rescale_factor);
-        Ok(Pixels { mean: bytes(p.image_mean), std: bytes(p.image_std), limits: LIMITS })
+        Ok(Input { mean: bytes(p.image_mean), std: bytes(p.image_std), limits: LIMITS })
     }
 
     /// The same for pictures that must fit `limits`, longer side first.
     #[must_use]
-    pub fn within(self, limits: [usize; 2]) -> Pixels {
-        Pixels { limits, ..self }
+    pub fn within(self, limits: [usize; 2]) -> Input {
+        Input { limits, ..self }
     }
 
     /// A picture as the network takes it, f32 `[1, 3, H, W]`, and its sizes.
     ///
     /// # Errors
-    /// When the picture is empty, malformed or so long that nothing would be left of its shorter side.
+    /// When the picture is empty or malformed.
     pub fn of(&self, picture: &Picture, device: Device) -> Result<(Tensor, Frame)> {
         let (w, h) = (picture.width, picture.height);
         ensure!(w > 0 && h > 0 && picture.is_whole(), "a picture of {w}x{h} with {} bytes", picture.rgb.len());
@@ -119,7 +119,7 @@ impl Pixels {
         let bytes = Tensor::from_slice(&fitted.rgb).to_device(device).view([height as i64, width as i64, 3]);
         let x = bytes.permute([2, 0, 1]).to_kind(Kind::Float).unsqueeze(0).pad([0, right, 0, down], "constant", GREY);
         let channel = |v: [f64; 3]| Tensor::from_slice(&v.map(|x| x as f32)).to_device(device).view([1, 3, 1, 1]);
-        let x = x.f_sub(&channel(self.mean)).context("a picture of three channels")? / channel(self.std);
+        let x = (x - channel(self.mean)) / channel(self.std);
         Ok((x, frame))
     }
 }
@@ -147,7 +147,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let open = |json: &str| {
             std::fs::write(folder.path().join("preprocessor_config.json"), json).unwrap();
-            Pixels::open(folder.path())
+            Input::open(folder.path())
         };
         let numbers = r#""image_mean": [0.5, 0.5, 0.5], "image_std": [0.2, 0.2, 0.2]"#;
         assert_eq!(open(&format!("{{{numbers}}}")).unwrap().mean, [127.5; 3]);
@@ -159,14 +159,14 @@ mod tests {
             let error = format!("{:#}", open(&json).unwrap_err());
             assert!(error.contains(says), "{json}: {error}");
         }
-        assert!(format!("{:#}", Pixels::open(&folder.path().join("none")).unwrap_err()).contains("cannot read"));
+        assert!(format!("{:#}", Input::open(&folder.path().join("none")).unwrap_err()).contains("cannot read"));
     }
 
     #[test]
     fn broken_pictures_are_refused() {
-        let pixels = Pixels { mean: [0.0; 3], std: [1.0; 3], limits: LIMITS };
+        let input = Input { mean: [0.0; 3], std: [1.0; 3], limits: LIMITS };
         for broken in [Picture { width: 0, height: 4, rgb: vec![] }, Picture { width: 2, height: 2, rgb: vec![0; 5] }] {
-            assert!(pixels.of(&broken, Device::Cpu).unwrap_err().to_string().starts_with("a picture of"));
+            assert!(input.of(&broken, Device::Cpu).unwrap_err().to_string().starts_with("a picture of"));
         }
     }
 }

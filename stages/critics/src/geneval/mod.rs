@@ -10,20 +10,42 @@ mod instances;
 mod names;
 mod resize;
 
+use crate::clip::{Checkpoint, Clip};
 use crate::mask2former::{Mask2Former, Segments};
+use crate::pixels::{Fit, Pixels};
+use crate::{Critic, Part, parts};
 use anyhow::Result;
 use opdflow_rewards::detector::{Detector, Object};
-use opdflow_rewards::geneval::CONFIDENT;
-use opdflow_rewards::{Picture, RewardError};
+use opdflow_rewards::geneval::{CONFIDENT, Quirks};
+use opdflow_rewards::{Geneval, Picture, RewardError};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use tch::{Device, Tensor};
 
 pub use colour::{COLOURS, Colours, Namer};
-pub use frame::{Frame, LIMITS, Pixels};
+pub use frame::{Frame, Input, LIMITS};
 pub use instances::{Instance, instances};
 pub use names::geneval as name_of;
 pub use resize::linear;
+
+const DETECTOR: Part = Part {
+    name: "detector",
+    about: "the folder facebook/mask2former-swin-small-coco-instance as published, with model.safetensors",
+    optional: false,
+};
+const CLIP: Part = Part {
+    name: "clip",
+    about: "the folder openai/clip-vit-large-patch14 as published, with model.safetensors",
+    optional: false,
+};
+
+/// `geneval`.
+pub const CRITIC: Critic = Critic {
+    name: "geneval",
+    about: "whether a picture shows the objects, counts, colours and places that the prompt names",
+    parts: &[DETECTOR, CLIP],
+    open: |folder, device| Ok(Box::new(Geneval::new(Photographs::of_parts(folder, device)?, Quirks::default()))),
+};
 
 /// What says where things are in a picture: Mask2Former, but for tests.
 pub trait Segmenter: Send {
@@ -37,12 +59,22 @@ impl Segmenter for Mask2Former {
     }
 }
 
+impl Namer for Clip {
+    fn picture(&self, picture: &Picture) -> Result<Tensor> {
+        self.encode_image(std::slice::from_ref(picture))
+    }
+
+    fn texts(&self, texts: &[String]) -> Result<Tensor> {
+        self.encode_text(texts)
+    }
+}
+
 /// GenEval's detector.
 pub struct Photographs {
     /// Behind locks, as tensors may not be seen by two threads at once.
     segmenter: Mutex<Box<dyn Segmenter>>,
     colours: Mutex<Colours>,
-    pixels: Pixels,
+    input: Input,
     /// GenEval's names of the segmenter's classes.
     classes: Vec<String>,
     device: Device,
@@ -53,32 +85,36 @@ impl Photographs {
     pub fn new(
         segmenter: impl Segmenter + 'static,
         labels: &[String],
-        pixels: Pixels,
+        input: Input,
         colours: Colours,
         device: Device,
     ) -> Photographs {
         Photographs {
             segmenter: Mutex::new(Box::new(segmenter)),
             colours: Mutex::new(colours),
-            pixels,
+            input,
             classes: labels.iter().map(|label| name_of(label)).collect(),
             device,
         }
     }
 
-    /// The published folder of a Mask2Former, and what tells colours.
+    /// From the folders of the parts `detector` and `clip`.
     ///
     /// # Errors
     /// When a file is missing, malformed or not supported; the message names it.
-    pub fn open(folder: &Path, colours: Colours, device: Device) -> Result<Photographs> {
-        let pixels = Pixels::open(folder)?;
-        let (network, config) = Mask2Former::open(folder, device)?;
-        Ok(Photographs::new(network, &config.id2label, pixels, colours, device))
+    pub fn of_parts(folder: &Path, device: Device) -> Result<Photographs> {
+        let (detector, clip) = (parts::folder(folder, &DETECTOR)?, parts::folder(folder, &CLIP)?);
+        let input = Input::open(&detector)?;
+        let (network, config) = Mask2Former::open(&detector, device)?;
+        // GenEval has open_clip make CLIP's pictures, from Pillow's.
+        let pixels = Pixels { fit: Fit::Pillow, ..Pixels::from_folder(&clip)? };
+        let colours = Clip::new(Checkpoint::open(&clip, None, device)?, &clip, pixels, device)?;
+        Ok(Photographs::new(network, &config.id2label, input, Colours::new(colours), device))
     }
 
     fn objects(&self, picture: &Picture) -> Result<Vec<Object>> {
         let _off = tch::no_grad_guard();
-        let (x, frame) = self.pixels.of(picture, self.device)?;
+        let (x, frame) = self.input.of(picture, self.device)?;
         let segments = self.segmenter.lock().unwrap_or_else(PoisonError::into_inner).segment(&x);
         let object = |found: Instance| Object {
             class: self.classes[found.class].clone(),
@@ -112,5 +148,5 @@ impl Detector for Photographs {
 }
 
 fn failed(e: anyhow::Error) -> RewardError {
-    RewardError::Model(format!("{e:#}"))
+    RewardError::Failed { reward: CRITIC.name.to_owned(), why: format!("{e:#}") }
 }

@@ -1,10 +1,10 @@
 //! `config.json` of a Mask2Former folder.
 
 use anyhow::{Result, ensure};
+use opdflow_flow::config::supported;
 use opdflow_flow::nn::Activation;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use std::collections::BTreeMap;
-use std::fmt::Debug;
 
 const WHAT: &str = "Mask2Former config";
 /// Groups of the pixel decoder's norms, fixed upstream.
@@ -87,7 +87,7 @@ impl Mask2FormerConfig {
     pub fn check(&self) -> Result<()> {
         self.backbone_config.check()?;
         if let Some(name) = &self.backbone {
-            supported("backbone", name, false, "none, with a `backbone_config`")?;
+            supported(WHAT, "backbone", name, false, "none, with a `backbone_config`")?;
         }
         for (key, value) in [
             ("mask_feature_size", self.mask_feature_size),
@@ -98,14 +98,20 @@ impl Mask2FormerConfig {
             ("dim_feedforward", self.dim_feedforward),
             ("num_queries", self.num_queries),
         ] {
-            supported(key, value, value > 0, "1 or more")?;
+            supported(WHAT, key, value, value > 0, "1 or more")?;
         }
-        supported("pre_norm", self.pre_norm, !self.pre_norm, "false")?;
-        supported("common_stride", self.common_stride, self.common_stride == 4, "4")?;
-        supported("feature_strides", &self.feature_strides, self.feature_strides == [4, 8, 16, 32], "[4, 8, 16, 32]")?;
+        supported(WHAT, "pre_norm", self.pre_norm, !self.pre_norm, "false")?;
+        supported(WHAT, "common_stride", self.common_stride, self.common_stride == 4, "4")?;
+        supported(
+            WHAT,
+            "feature_strides",
+            format!("{:?}", self.feature_strides),
+            self.feature_strides == [4, 8, 16, 32],
+            "[4, 8, 16, 32]",
+        )?;
         // The norms have 32 groups; positions take pairs of channels for each of two axes.
         for (key, width, step) in [("feature_size", self.feature_size, GROUPS), ("hidden_dim", self.hidden_dim, 4)] {
-            supported(key, width, width > 0 && width % step == 0, &format!("multiples of {step}"))?;
+            supported(WHAT, key, width, width > 0 && width % step == 0, &format!("multiples of {step}"))?;
             let heads = self.num_attention_heads;
             ensure!(width % heads == 0, "{WHAT}: `{key}` {width} is not a multiple of `num_attention_heads` {heads}");
         }
@@ -178,17 +184,23 @@ impl SwinConfig {
     }
 
     fn check(&self) -> Result<()> {
-        supported("backbone_config.patch_size", self.patch_size, self.patch_size == 4, "4")?;
-        supported("backbone_config.num_channels", self.num_channels, self.num_channels == 3, "3")?;
+        supported(WHAT, "backbone_config.patch_size", self.patch_size, self.patch_size == 4, "4")?;
+        supported(WHAT, "backbone_config.num_channels", self.num_channels, self.num_channels == 3, "3")?;
         let absolute = self.use_absolute_embeddings;
-        supported("backbone_config.use_absolute_embeddings", absolute, !absolute, "false")?;
+        supported(WHAT, "backbone_config.use_absolute_embeddings", absolute, !absolute, "false")?;
         let sound = (1..1 << 16).contains(&self.embed_dim);
-        supported("backbone_config.embed_dim", self.embed_dim, sound, "1 to 65535")?;
-        supported("backbone_config.window_size", self.window_size, (1..128).contains(&self.window_size), "1 to 127")?;
-        supported("backbone_config.mlp_ratio", self.mlp_ratio, self.inner(0) > 0, "a width of 1 or more")?;
+        supported(WHAT, "backbone_config.embed_dim", self.embed_dim, sound, "1 to 65535")?;
+        supported(
+            WHAT,
+            "backbone_config.window_size",
+            self.window_size,
+            (1..128).contains(&self.window_size),
+            "1 to 127",
+        )?;
+        supported(WHAT, "backbone_config.mlp_ratio", self.mlp_ratio, self.inner(0) > 0, "a width of 1 or more")?;
         for (key, values) in [("depths", &self.depths), ("num_heads", &self.num_heads)] {
             let ok = values.len() == 4 && values.iter().all(|&v| v > 0);
-            supported(&format!("backbone_config.{key}"), values, ok, "four numbers of 1 or more")?;
+            supported(WHAT, &format!("backbone_config.{key}"), format!("{values:?}"), ok, "four numbers of 1 or more")?;
         }
         for (stage, heads) in self.num_heads.iter().enumerate() {
             let width = self.width(stage);
@@ -197,14 +209,8 @@ impl SwinConfig {
         let named = self.out_features.as_ref().is_some_and(|f| f == &["stage1", "stage2", "stage3", "stage4"]);
         let counted = self.out_indices.as_ref().is_some_and(|i| i == &[1, 2, 3, 4]);
         let found = format!("{:?}", self.out_features.as_deref().unwrap_or_default());
-        supported("backbone_config.out_features", found, named || counted, "all four stages")
+        supported(WHAT, "backbone_config.out_features", found, named || counted, "all four stages")
     }
-}
-
-/// Fails with one sentence when a known key holds a value outside of what is implemented.
-fn supported(key: &str, found: impl Debug, ok: bool, wanted: &str) -> Result<()> {
-    ensure!(ok, "{WHAT}: `{key}` is {found:?}, supported: {wanted}");
-    Ok(())
 }
 
 /// The backbone's own table, if it is a Swin's: another's keys would be read as nonsense.
@@ -260,11 +266,8 @@ mod tests {
                 "the backbone is resnet, supported: swin",
             ),
             (r#"{"backbone_config": {}}"#, "the backbone is of no `model_type`"),
-            (r#"{"backbone": "resnet50"}"#, "`backbone` is \"resnet50\""),
-            (
-                r#"{"backbone_config": {"model_type": "swin"}}"#,
-                "`backbone_config.out_features` is \"[]\", supported: all",
-            ),
+            (r#"{"backbone": "resnet50"}"#, "`backbone` is resnet50"),
+            (r#"{"backbone_config": {"model_type": "swin"}}"#, "`backbone_config.out_features` is [], supported: all"),
             (r#"{"pre_norm": true}"#, "`pre_norm` is true, supported: false"),
             (r#"{"feature_size": 48}"#, "`feature_size` is 48, supported: multiples of 32"),
             (r#"{"hidden_dim": 252}"#, "`hidden_dim` 252 is not a multiple of `num_attention_heads` 8"),

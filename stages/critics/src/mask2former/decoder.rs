@@ -8,7 +8,7 @@ use opdflow_flow::weights::Scope;
 use tch::Tensor;
 
 use super::config::{Mask2FormerConfig, SCALES};
-use super::pixel_decoder::Pixels;
+use super::pixel_decoder::Features;
 use super::sine::positions;
 
 const EPS: f64 = 1e-5;
@@ -144,17 +144,17 @@ impl Decoder {
     }
 
     /// The last state of the queries `[B, Q, D]` and their mask logits `[B, Q, H/4, W/4]`.
-    pub(super) fn forward(&self, pixels: &Pixels) -> (Tensor, Tensor) {
-        let scales: Vec<Scale> = (0..SCALES).map(|i| self.scale(&pixels.scales[i], i)).collect();
-        let batch = pixels.masks.size()[0];
+    pub(super) fn forward(&self, features: &Features) -> (Tensor, Tensor) {
+        let scales: Vec<Scale> = (0..SCALES).map(|i| self.scale(&features.scales[i], i)).collect();
+        let batch = features.masks.size()[0];
         let mut x = self.start.unsqueeze(0).repeat([batch, 1, 1]);
         let own = self.own.unsqueeze(0);
         let mut state = self.norm.forward(&x);
-        let mut masks = self.masks(&state, &pixels.masks);
+        let mut masks = self.masks(&state, &features.masks);
         for (layer, scale) in self.layers.iter().zip(scales.iter().cycle()) {
             x = layer.forward(&x, &own, scale, &may_look(&masks, scale.size));
             state = self.norm.forward(&x);
-            masks = self.masks(&state, &pixels.masks);
+            masks = self.masks(&state, &features.masks);
         }
         (state, masks)
     }

@@ -12,19 +12,20 @@ mod sine;
 mod swin;
 mod window;
 
+use crate::parts;
 use anyhow::Result;
 use decoder::Decoder;
 use opdflow_flow::config::read_json;
 use opdflow_flow::init::Init;
 use opdflow_flow::nn::Linear;
-use opdflow_flow::weights::{Scope, Weights};
+use opdflow_flow::weights::Scope;
 use pixel_decoder::PixelDecoder;
 use std::path::Path;
 use swin::Swin;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 pub use config::{Mask2FormerConfig, SwinConfig};
-pub use pixel_decoder::Pixels;
+pub use pixel_decoder::Features;
 
 /// What the network says of a picture, for each of its queries.
 pub struct Segments {
@@ -64,7 +65,7 @@ impl Mask2Former {
     /// As [`Mask2Former::new`], and when a file is missing, unreadable or holds tensors that belong nowhere.
     pub fn open(folder: &Path, device: Device) -> Result<(Mask2Former, Mask2FormerConfig)> {
         let config: Mask2FormerConfig = read_json(&folder.join("config.json"))?;
-        let weights = Weights::load(folder, device, Kind::Float)?;
+        let weights = parts::weights(folder, device)?;
         let network = Mask2Former::new(&weights.root(), &config)?;
         weights.expect_all_used(superfluous)?;
         Ok((network, config))
@@ -72,7 +73,7 @@ impl Mask2Former {
 
     /// Logits for pictures `[B, 3, H, W]` of one size, normalised.
     pub fn forward(&self, pictures: &Tensor) -> Segments {
-        self.decode(&self.pixels(&self.maps(pictures)))
+        self.decode(&self.features(&self.maps(pictures)))
     }
 
     /// The backbone's four maps `[B, C_i, H_i, W_i]`, fine to coarse.
@@ -81,13 +82,13 @@ impl Mask2Former {
     }
 
     /// The pixel decoder's maps of the backbone's.
-    pub fn pixels(&self, maps: &[Tensor]) -> Pixels {
+    pub fn features(&self, maps: &[Tensor]) -> Features {
         self.pixels.forward(maps)
     }
 
     /// Classes and masks of the pixel decoder's maps.
-    pub fn decode(&self, pixels: &Pixels) -> Segments {
-        let (state, masks) = self.queries.forward(pixels);
+    pub fn decode(&self, features: &Features) -> Segments {
+        let (state, masks) = self.queries.forward(features);
         Segments { classes: self.classes.forward(&state, None), masks }
     }
 }

@@ -34,7 +34,7 @@ impl Smooth {
 }
 
 /// What the pixel decoder gives.
-pub struct Pixels {
+pub struct Features {
     /// Maps `[B, F, H_i, W_i]`, coarse to fine, at a 32nd, 16th and 8th of the picture's size.
     pub scales: Vec<Tensor>,
     /// What masks are made of, `[B, M, H/4, W/4]`.
@@ -75,8 +75,8 @@ impl PixelDecoder {
         })
     }
 
-    /// The backbone's four maps, fine to coarse, to [`Pixels`].
-    pub(super) fn forward(&self, maps: &[Tensor]) -> Pixels {
+    /// The backbone's four maps, fine to coarse, to [`Features`].
+    pub(super) fn forward(&self, maps: &[Tensor]) -> Features {
         let on = (maps[0].kind(), maps[0].device());
         let mut sizes: Sizes = Default::default();
         let (mut tokens, mut places) = (Vec::new(), Vec::new());
@@ -98,6 +98,6 @@ impl PixelDecoder {
         let fine = self.lateral.forward(&maps[0]);
         let coarse = scales[SCALES - 1].upsample_bilinear2d(&fine.size()[2..], false, None, None);
         let fine = self.output.forward(&(fine + coarse)).relu();
-        Pixels { scales, masks: self.masks.forward(&fine) }
+        Features { scales, masks: self.masks.forward(&fine) }
     }
 }

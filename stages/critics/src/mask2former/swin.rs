@@ -104,7 +104,7 @@ impl Swin {
         let (patch, channels) = (c.patch_size, c.num_channels);
         let projection = embeddings.sub("patch_embeddings.projection");
         Ok(Swin {
-            patches: Conv2d::new(&projection, channels, c.embed_dim, patch, patch, 0)?,
+            patches: Conv2d::patches(&projection, channels, c.embed_dim, patch, true)?,
             norm: LayerNorm::new(&embeddings.sub("norm"), c.embed_dim, EPS)?,
             stages: (0..c.depths.len()).map(stage).collect::<Result<_>>()?,
             patch,

@@ -1,22 +1,27 @@
 #!/usr/bin/env python3
-"""Makes the fixtures of what stands round GenEval's detector: pictures resized by OpenCV, a picture made ready, and
-logits with the objects that mmdetection would make of them. mmdetection itself does not install beside a current torch;
+"""Makes the fixtures of what stands round GenEval's detector: pictures resized by OpenCV, a picture made ready, logits
+with the objects that mmdetection would make of them, and what GenEval would say of their colours. mmdetection itself does not install beside a current torch;
 its steps are written down here once more, all queries at once and on whole pictures, from its documentation and code.
 Run it anywhere (python make_fixtures.py); it writes beside itself and everything is seeded.
 
-Made with numpy 2.4.6, opencv-python-headless 5.0.0.93, torch 2.11.0, on the CPU with one thread.
+Made with numpy 2.4.6, opencv-python-headless 5.0.0.93, pillow 12.0.0, torch 2.11.0, transformers 5.23.0, on the CPU
+with one thread. OpenCV 4.10 gives the same bytes. The small CLIP is that of `../clip`.
 """
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
+from PIL import Image
 from safetensors.torch import save_file
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, normalize
+from transformers import CLIPModel, CLIPTokenizer
 
 HERE = Path(__file__).resolve().parent
 LIMITS = (90, 64)  # instead of 1333x800, which would make large files
 MEAN, STD = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])
+COLOURS = "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white"
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 torch.set_num_threads(1)
 
 
@@ -69,6 +74,33 @@ def objects(classes, masks, picture, fitted, padded, most=100):
     return {"query": query, "class": label, "score": score, "bounds": boxes, "inside": (masks > 0).to(torch.uint8)}
 
 
+def colours(picture, found, names):
+    """GenEval's color_classification: cosines of some objects with ten colours, `[objects, 10]`."""
+    model, tokenizer = CLIPModel.from_pretrained(HERE.parent / "clip/clip").eval(), CLIPTokenizer.from_pretrained(HERE.parent / "clip/clip")
+    side, length = model.config.vision_config.image_size, model.config.text_config.max_position_embeddings
+    image, rows = Image.fromarray(picture), []
+    for i, name in enumerate(names):
+        mask = Image.fromarray(found["inside"][found["query"][i]].numpy() * 255)
+        crop = Image.composite(image, Image.new("RGB", image.size, "#999"), mask).crop(found["bounds"][i].tolist())
+        # open_clip's transform: the shorter side to `side`, the middle.
+        width, height = crop.size
+        long = int(side * max(width, height) / min(width, height))
+        crop = crop.resize((side, long) if width <= height else (long, side), Image.Resampling.BICUBIC)
+        left, top = (int(round((n - side) / 2)) for n in crop.size)
+        x = torch.from_numpy(np.array(crop.crop((left, top, left + side, top + side)))).permute(2, 0, 1) / 255
+        x = (x - torch.tensor(CLIP_MEAN).view(3, 1, 1)) / torch.tensor(CLIP_STD).view(3, 1, 1)
+        with torch.no_grad():
+            seen = normalize(model.visual_projection(model.vision_model(x[None]).pooler_output), dim=-1)
+            row = []
+            for c in COLOURS:
+                texts = [f"a photo of a {c} {name}", f"a photo of a {c}-colored {name}", f"a photo of a {c} object"]
+                ids = tokenizer(texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt").input_ids
+                said = normalize(model.text_projection(model.text_model(ids).pooler_output), dim=-1).mean(0)
+                row.append((seen @ (said / said.norm())).item())
+        rows.append(row)
+    return torch.tensor(rows)
+
+
 if __name__ == "__main__":
     rng = np.random.default_rng(7)
     save_file(resized(rng), HERE / "resized.safetensors")
@@ -78,9 +110,11 @@ if __name__ == "__main__":
     g = torch.Generator().manual_seed(8)
     classes = 2.5 * torch.randn(30, 5, generator=g)
     masks = interpolate(3 * torch.randn(30, 1, 4, 5, generator=g), size=(padded[0] // 4, padded[1] // 4), mode="bicubic")
-    masks = masks[:, 0] - 1
+    masks = masks[:, 0] - 3
     masks[3], masks[11] = -masks[3].abs() - 0.1, masks[11].abs() + 0.1  # nothing, and all
     found = objects(classes, masks, size, fitted, padded)
+    found["colours"] = colours(picture, found, ["cup", "tv remote", "cup", "dog", "car"])
     tensors = {"picture": torch.from_numpy(picture), "pixels": pixels, "classes": classes, "masks": masks} | found
     save_file({k: v.contiguous() for k, v in tensors.items()}, HERE / "objects.safetensors")
-    print(fitted, padded, "scores", found["score"].min(), found["score"].max(), "empty", int((found["score"] == 0).sum()))
+    print(fitted, padded, "scores", found["score"].min(), found["score"].max(), "empty", int((found["score"] == 0).sum()),
+          "boxes", found["bounds"][:5].tolist(), "colours", found["colours"].argmax(-1).tolist())

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
+from transformers.models.mask2former.image_processing_pil_mask2former import Mask2FormerImageProcessorPil
 
 HERE = Path(__file__).resolve().parent
 COCO = """person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant, stop sign,
@@ -56,6 +57,7 @@ def make(folder, seed, shape, backbone, **sizes):
     model = shake(Mask2FormerForUniversalSegmentation(config), seed)
     model.half().save_pretrained(HERE / folder)
     model.float()
+    Mask2FormerImageProcessorPil(size={"height": 384, "width": 384}, num_labels=80).save_pretrained(HERE / folder)
     pictures = torch.randn(*shape, generator=torch.Generator().manual_seed(seed + 1))
     with torch.no_grad():
         out = model(pictures, output_hidden_states=True, output_auxiliary_logits=True)

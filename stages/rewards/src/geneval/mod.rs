@@ -100,3 +100,51 @@ impl Reward for Geneval {
         pictures.iter().zip(subjects).map(one).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    /// A cup and a dog; it notes whose colour it is asked for.
+    struct Notes(&'static Mutex<Vec<String>>);
+
+    impl Detector for Notes {
+        fn name(&self) -> &str {
+            "notes"
+        }
+
+        fn knows(&self, _: &str) -> bool {
+            true
+        }
+
+        fn detect(&self, _: &Picture) -> Result<Vec<Object>, RewardError> {
+            let object =
+                |class: &str, confidence, bounds| Object { class: class.to_owned(), bounds, confidence, mask: None };
+            Ok(vec![
+                object("cup", 0.8, [0.0, 0.0, 2.0, 2.0]),
+                object("dog", CONFIDENT, [4.0, 0.0, 8.0, 4.0]),
+                object("dog", 0.5, [4.0, 0.0, 8.0, 4.0]),
+            ])
+        }
+
+        fn colour(&self, _: &Picture, object: &Object) -> Result<Option<String>, RewardError> {
+            self.0.lock().unwrap().push(object.class.clone());
+            Ok(Some("red".to_owned()))
+        }
+    }
+
+    #[test]
+    fn colours_are_asked_for_where_a_clause_names_one() {
+        static ASKED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+        let metadata: Metadata = serde_json::from_str(
+            r#"{"tag":"color_attr","include":[{"class":"cup","count":1},{"class":"dog","count":1,"color":"red"}],"exclude":[]}"#,
+        )
+        .unwrap();
+        let subject = Subject { text: "a cup and a red dog", geneval: Some(&metadata), ..Subject::default() };
+        let picture = Picture::new(8, 4, vec![0; 96]).unwrap();
+        let scores = Geneval::new(Notes(&ASKED), Quirks::default()).score(&[picture], &[subject]).unwrap();
+        assert_eq!((scores[0].value, scores[0].parts["correct"]), (1.0, 1.0));
+        assert_eq!(*ASKED.lock().unwrap(), ["dog"]);
+    }
+}
