@@ -240,6 +240,18 @@ fn prompts_that_can_never_be_met_are_refused() {
     assert!(says.contains("asks for `mouse`, which the detector `mask2former` cannot find"), "{says}");
 }
 
+#[test]
+fn logits_that_are_no_numbers_are_an_error() {
+    let metadata: Metadata =
+        serde_json::from_str(r#"{"tag": "single_object", "include": [{"class": "cup", "count": 1}], "exclude": []}"#)
+            .unwrap();
+    let subject = Subject { text: "a cup", geneval: Some(&metadata), ..Subject::default() };
+    let picture = Picture::new(60, 40, vec![0; 7200]).unwrap();
+    // The logarithm of a negative number.
+    let error = reward(&[("cup", -1.0, [0, 0, 1, 1])]).score(&[picture], &[subject]).unwrap_err().to_string();
+    assert_eq!(error, "the reward `geneval` failed: the detector's logits are not finite");
+}
+
 /// A critic's folder with the small random networks as its parts, less one file or folder.
 fn folder(without: Option<&str>) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();

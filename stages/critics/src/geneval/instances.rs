@@ -6,8 +6,9 @@
 //! the picture; a mask is where they are above 0. A pair's confidence is its class's probability times the mean
 //! probability of the mask's pixels. The box is the mask's.
 //!
-//! `Mask2FormerImageProcessor.post_process_instance_segmentation` of transformers does otherwise: it resizes to 384x384
-//! first, scores a mask before it has the picture's size, keeps one object at a pixel and has no boxes.
+//! `Mask2FormerImageProcessor.post_process_instance_segmentation` of transformers does otherwise: it resizes logits to
+//! 384x384, cuts and scores masks there and brings them to the picture by the nearest pixel; of objects that overlap the
+//! later one has the pixels; and there are no boxes.
 
 use super::frame::Frame;
 use crate::mask2former::Segments;

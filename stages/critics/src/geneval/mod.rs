@@ -14,7 +14,7 @@ use crate::clip::{Checkpoint, Clip};
 use crate::mask2former::{Mask2Former, Segments};
 use crate::pixels::{Fit, Pixels};
 use crate::{Critic, Part, parts};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use opdflow_rewards::detector::{Detector, Object};
 use opdflow_rewards::geneval::{CONFIDENT, Quirks};
 use opdflow_rewards::{Geneval, Picture, RewardError};
@@ -116,6 +116,8 @@ impl Photographs {
         let _off = tch::no_grad_guard();
         let (x, frame) = self.input.of(picture, self.device)?;
         let segments = self.segmenter.lock().unwrap_or_else(PoisonError::into_inner).segment(&x);
+        let finite = |x: &Tensor| x.isfinite().all().int64_value(&[]) != 0;
+        ensure!(finite(&segments.classes) && finite(&segments.masks), "the detector's logits are not finite");
         let object = |found: Instance| Object {
             class: self.classes[found.class].clone(),
             bounds: found.bounds.map(|side| side as f64),
