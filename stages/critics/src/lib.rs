@@ -9,6 +9,7 @@ pub mod clip;
 mod clipscore;
 mod head;
 mod hpsv2;
+pub mod imagereward;
 mod judge;
 mod parts;
 mod pickscore;
@@ -43,7 +44,8 @@ pub struct Critic {
 }
 
 /// All kinds, by name.
-pub const CRITICS: &[Critic] = &[aesthetic::CRITIC, clipscore::CRITIC, hpsv2::CRITIC, pickscore::CRITIC];
+pub const CRITICS: &[Critic] =
+    &[aesthetic::CRITIC, clipscore::CRITIC, hpsv2::CRITIC, imagereward::CRITIC, pickscore::CRITIC];
 
 /// The kind of this name.
 #[must_use]
