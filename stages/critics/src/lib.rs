@@ -10,6 +10,7 @@ mod clipscore;
 pub mod geneval;
 mod head;
 mod hpsv2;
+pub mod imagereward;
 mod judge;
 pub mod mask2former;
 mod parts;
@@ -46,7 +47,7 @@ pub struct Critic {
 
 /// All kinds, by name.
 pub const CRITICS: &[Critic] =
-    &[aesthetic::CRITIC, clipscore::CRITIC, geneval::CRITIC, hpsv2::CRITIC, pickscore::CRITIC];
+    &[aesthetic::CRITIC, clipscore::CRITIC, geneval::CRITIC, hpsv2::CRITIC, imagereward::CRITIC, pickscore::CRITIC];
 
 /// The kind of this name.
 #[must_use]

@@ -100,7 +100,7 @@ fn logits_become_objects_as_by_mmdetection() {
 #[test]
 fn colours_are_told_as_by_geneval() {
     let f = tensors("geneval/objects.safetensors");
-    let folder = at("clip/clip");
+    let folder = at("rewards/clip");
     let pixels = Pixels { fit: Fit::Pillow, ..Pixels::from_folder(&folder).unwrap() };
     let checkpoint = Checkpoint::open(&folder, None, Device::Cpu).unwrap();
     let mut colours = Colours::new(Clip::new(checkpoint, &folder, pixels, Device::Cpu).unwrap());
@@ -255,7 +255,7 @@ fn logits_that_are_no_numbers_are_an_error() {
 /// A critic's folder with the small random networks as its parts, less one file or folder.
 fn folder(without: Option<&str>) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    for (part, from) in [("detector", "mask2former/equal"), ("clip", "clip/clip")] {
+    for (part, from) in [("detector", "mask2former/equal"), ("clip", "rewards/clip")] {
         let to = dir.path().join(part);
         std::fs::create_dir(&to).unwrap();
         for entry in std::fs::read_dir(at(from)).unwrap() {

@@ -5,7 +5,7 @@ its steps are written down here once more, all queries at once and on whole pict
 Run it anywhere (python make_fixtures.py); it writes beside itself and everything is seeded.
 
 Made with numpy 2.4.6, opencv-python-headless 5.0.0.93, pillow 12.0.0, torch 2.11.0, transformers 5.23.0, on the CPU
-with one thread. OpenCV 4.10 gives the same bytes. The small CLIP is that of `../clip`.
+with one thread. OpenCV 4.10 gives the same bytes. The small CLIP is that of `../rewards/clip`.
 """
 from pathlib import Path
 
@@ -76,7 +76,8 @@ def objects(classes, masks, picture, fitted, padded, most=100):
 
 def colours(picture, found, names):
     """GenEval's color_classification: cosines of some objects with ten colours, `[objects, 10]`."""
-    model, tokenizer = CLIPModel.from_pretrained(HERE.parent / "clip/clip").eval(), CLIPTokenizer.from_pretrained(HERE.parent / "clip/clip")
+    clip = HERE.parent / "rewards/clip"
+    model, tokenizer = CLIPModel.from_pretrained(clip).eval(), CLIPTokenizer.from_pretrained(clip)
     side, length = model.config.vision_config.image_size, model.config.text_config.max_position_embeddings
     image, rows = Image.fromarray(picture), []
     for i, name in enumerate(names):

@@ -145,7 +145,7 @@ def head(width):
     layers = []
     for n, out in enumerate((1024, 128, 64, 16, 1)):
         layer = torch.nn.Linear(width, out)
-        layer.weight.data, layer.bias.data = rule((out, width), n, width**-0.5), rule((out,), n + 100, 0.1)
+        layer.weight.data, layer.bias.data = rule((out, width), n, 2 * width**-0.5), rule((out,), n + 100, 0.1)
         layers.append(layer)
         width = out
     return torch.nn.Sequential(*layers)
