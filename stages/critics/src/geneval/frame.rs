@@ -1,8 +1,9 @@
 //! From a picture to the network's input.
 //!
-//! This follows mmdetection 2.x, with which GenEval runs (`configs/mask2former/mask2former_r50_lsj_8x2_50e_coco.py`, its
-//! test pipeline): the picture is resized to fit 1333x800 whichever way it lies, its shape kept, by OpenCV's bilinear
-//! filter; filled up right and below with grey (128) to multiples of 32; and normalised.
+//! This follows mmdetection 2.x, with which GenEval runs (the test pipeline of
+//! `configs/mask2former/mask2former_r50_lsj_8x2_50e_coco.py`): the picture is resized to fit 1333x800 whichever way it
+//! lies, its shape kept, by OpenCV's bilinear filter; filled up right and below with grey (128) to multiples of 32; and
+//! normalised.
 //!
 //! `Mask2FormerImageProcessor` of the published folder does otherwise: it forces the picture to the size of
 //! `preprocessor_config.json` (384x384 in the folders for COCO), changing its shape, by Pillow's filter. Of that file
@@ -88,7 +89,8 @@ impl Input {
         let sound = p.do_rescale && p.do_normalize && p.rescale_factor > 0.0 && p.image_std.iter().all(|s| *s > 0.0);
         ensure!(
             sound,
-            "{}: `do_rescale` is {}, `do_normalize` {}, `rescale_factor` {}, `image_std` {:?}; supported: true, true, numbers above 0",
+            "{}: `do_rescale` is {}, `do_normalize` {}, `rescale_factor` {}, `image_std` {:?}; \
+             supported: true, true, numbers above 0",
             path.display(),
             p.do_rescale,
             p.do_normalize,

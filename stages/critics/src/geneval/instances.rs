@@ -1,14 +1,14 @@
 //! From the network's logits to objects, as mmdetection does it for GenEval.
 //!
 //! This follows `MaskFormerFusionHead.instance_postprocess` of mmdetection 2.x. The classes compete by a softmax, "no
-//! object" among them. Of all pairs of query and class the 100 surest are taken, so that one query may stand for several
-//! classes. Mask logits are resized (bilinear) to the network's input, cut to the picture's part of it and resized to
-//! the picture; a mask is where they are above 0. A pair's confidence is its class's probability times the mean
-//! probability of the mask's pixels. The box is the mask's.
+//! object" among them. Of all pairs of query and class the 100 surest are taken, so that one query may stand for
+//! several classes. Mask logits are resized (bilinear) to the network's input, cut to the picture's part of it and
+//! resized to the picture; a mask is where they are above 0. A pair's confidence is its class's probability times the
+//! mean probability of the mask's pixels. The box is the mask's.
 //!
 //! `Mask2FormerImageProcessor.post_process_instance_segmentation` of transformers does otherwise: it resizes logits to
-//! 384x384, cuts and scores masks there and brings them to the picture by the nearest pixel; of objects that overlap the
-//! later one has the pixels; and there are no boxes.
+//! 384x384, cuts and scores masks there and brings them to the picture by the nearest pixel; of objects that overlap
+//! the later one has the pixels; and there are no boxes.
 
 use super::frame::Frame;
 use crate::mask2former::Segments;

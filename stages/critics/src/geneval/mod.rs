@@ -1,7 +1,7 @@
 //! GenEval on photographs: its detector, Mask2Former, and its colours, by CLIP (Ghosh et al. 2023).
 //!
-//! Thresholds and rules are [`opdflow_rewards::Geneval`]'s. Here are the two networks and what lies between them and the
-//! rules: a picture is made ready (`frame.rs`), the network's logits become objects (`instances.rs`) with GenEval's
+//! Thresholds and rules are [`opdflow_rewards::Geneval`]'s. Here are the two networks and what lies between them and
+//! the rules: a picture is made ready (`frame.rs`), the network's logits become objects (`instances.rs`) with GenEval's
 //! names (`names.rs`), and an object's colour is told (`colour.rs`).
 
 mod colour;

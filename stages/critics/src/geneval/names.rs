@@ -22,8 +22,8 @@ const OTHERWISE: [(&str, &str); 17] = [
     ("hairdrier", "hair drier"),
 ];
 
-/// GenEval's name of a class that the network's `id2label` calls `label`. GenEval itself goes by the order of the classes,
-/// which a name makes unnecessary. A label that neither list knows keeps its own.
+/// GenEval's name of a class that the network's `id2label` calls `label`. GenEval itself goes by the order of the
+/// classes, which a name makes unnecessary. A label that is not in the list keeps its own.
 pub fn geneval(label: &str) -> String {
     let plain = label.trim().to_lowercase().replace(['_', '-'], " ");
     OTHERWISE.iter().find(|(from, _)| *from == plain).map_or(plain, |(_, to)| (*to).to_owned())

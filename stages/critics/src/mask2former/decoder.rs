@@ -176,8 +176,8 @@ impl Decoder {
     }
 }
 
-/// Where each query may look on a scale, bool `[B, 1, Q, S]`: where its mask is at least as likely as not. A query whose
-/// mask is empty there looks everywhere, or the softmax would have nothing to choose from.
+/// Where each query may look on a scale, bool `[B, 1, Q, S]`: where its mask is at least as likely as not. A query
+/// whose mask is empty there looks everywhere, or the softmax would have nothing to choose from.
 fn may_look(masks: &Tensor, size: [i64; 2]) -> Tensor {
     let seen = masks.upsample_bilinear2d(size, false, None, None).sigmoid().ge(0.5).flatten(2, 3);
     let blind = seen.any_dim(-1, true).logical_not();
