@@ -12,7 +12,7 @@ const CRATES: [(&str, &[&str]); 8] = [
     ("opdflow-stage", &["opdflow-cache"]),
     ("opdflow-rewards", &["opdflow-world", "tch", "torch-sys"]),
     ("opdflow-flow", &["tch", "torch-sys"]),
-    ("opdflow-critics", &["opdflow-flow", "opdflow-rewards", "tch"]),
+    ("opdflow-critics", &["opdflow-flow", "opdflow-rewards", "tch", "torch-sys"]),
     (
         "opdflow-stages",
         &["opdflow-stage", "opdflow-flow", "opdflow-rewards", "opdflow-critics", "opdflow-world", "tch", "torch-sys"],

@@ -3,6 +3,20 @@
 //! A critic's files are the user's own. Each kind of critic names the parts that it is made of, as folders or single
 //! files; they lie side by side in one folder, `<folder>/<part>/`, from which the critic is opened.
 
+mod aesthetic;
+mod batches;
+pub mod clip;
+mod clipscore;
+pub mod geneval;
+mod head;
+mod hpsv2;
+pub mod imagereward;
+mod judge;
+pub mod mask2former;
+mod parts;
+mod pickscore;
+pub mod pixels;
+
 use anyhow::{Result, bail};
 use opdflow_rewards::Reward;
 use std::path::Path;
@@ -34,7 +48,8 @@ pub struct Critic {
 }
 
 /// All kinds, by name.
-pub const CRITICS: &[Critic] = &[];
+pub const CRITICS: &[Critic] =
+    &[aesthetic::CRITIC, clipscore::CRITIC, geneval::CRITIC, hpsv2::CRITIC, imagereward::CRITIC, pickscore::CRITIC];
 
 /// The kind of this name.
 #[must_use]
@@ -48,6 +63,13 @@ pub fn named(name: &str) -> Option<&'static Critic> {
 /// # Errors
 /// No such critic; a part that is missing, damaged, or of another form than its configuration says.
 pub fn open(name: &str, folder: &Path, device: Device) -> Result<Box<dyn Reward>> {
-    let _ = (folder, device);
-    bail!("no critic is named `{name}`")
+    match name {
+        "aesthetic" => aesthetic::open(folder, device),
+        "clipscore" => clipscore::open(folder, device),
+        "geneval" => geneval::open(folder, device),
+        "hpsv2" => hpsv2::open(folder, device),
+        "imagereward" => imagereward::open(folder, device),
+        "pickscore" => pickscore::open(folder, device),
+        _ => bail!("no critic is named `{name}`"),
+    }
 }

@@ -14,7 +14,7 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
 }
 
 /// Fails with one sentence when a known key holds a value outside of what is implemented.
-pub(crate) fn supported(what: &str, key: &str, found: impl std::fmt::Display, ok: bool, wanted: &str) -> Result<()> {
+pub fn supported(what: &str, key: &str, found: impl std::fmt::Display, ok: bool, wanted: &str) -> Result<()> {
     anyhow::ensure!(ok, "{what}: `{key}` is {found}, supported: {wanted}");
     Ok(())
 }

@@ -115,10 +115,10 @@ impl GroupNorm {
     }
 }
 
-/// `torch.nn.Conv2d` with a square kernel and a bias.
+/// `torch.nn.Conv2d` with a square kernel, with or without a bias.
 pub struct Conv2d {
     w: Tensor,
-    b: Tensor,
+    b: Option<Tensor>,
     stride: i64,
     padding: i64,
 }
@@ -128,12 +128,21 @@ impl Conv2d {
     pub fn new(scope: &Scope, c_in: i64, c_out: i64, kernel: i64, stride: i64, padding: i64) -> Result<Conv2d> {
         let w = scope.get("weight", &[c_out, c_in, kernel, kernel], Init::FanIn)?;
         let b = scope.get("bias", &[c_out], Init::Uniform(1.0 / ((c_in * kernel * kernel) as f64).sqrt()))?;
-        Ok(Conv2d { w, b, stride, padding })
+        Ok(Conv2d { w, b: Some(b), stride, padding })
+    }
+
+    /// Non-overlapping patches of `size` by `size` pixels, as vision transformers begin: no padding.
+    pub fn patches(scope: &Scope, c_in: i64, c_out: i64, size: i64, bias: bool) -> Result<Conv2d> {
+        if bias {
+            return Conv2d::new(scope, c_in, c_out, size, size, 0);
+        }
+        let w = scope.get("weight", &[c_out, c_in, size, size], Init::FanIn)?;
+        Ok(Conv2d { w, b: None, stride: size, padding: 0 })
     }
 
     /// `[B, in, H, W]` to `[B, out, H', W']`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.conv2d(&self.w, Some(&self.b), [self.stride; 2], [self.padding; 2], [1, 1], 1)
+        x.conv2d(&self.w, self.b.as_ref(), [self.stride; 2], [self.padding; 2], [1, 1], 1)
     }
 }
 

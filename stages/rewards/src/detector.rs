@@ -15,6 +15,8 @@ pub struct Object {
     pub bounds: [f64; 4],
     /// How sure the detector is, 0 to 1.
     pub confidence: f64,
+    /// Which pixels within the bounds, then whole numbers, are its own, row by row; for detectors that tell.
+    pub mask: Option<Vec<bool>>,
 }
 
 /// Finds objects and names their colours. GenEval's own uses Mask2Former and CLIP.

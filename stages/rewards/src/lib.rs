@@ -16,5 +16,5 @@ pub use looks::Looks;
 pub use ocr::Ocr;
 pub use opdflow_world::Picture;
 pub use part::Part;
-pub use reward::{Reward, RewardError, Score, Subject};
+pub use reward::{Reward, RewardError, Score, Subject, check};
 pub use weighted::Weighted;

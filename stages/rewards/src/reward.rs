@@ -168,13 +168,24 @@ pub enum RewardError {
     /// A model whose inputs, outputs or tables are not those expected.
     #[error("unexpected model: {0}")]
     Model(String),
+    /// A network that gave no score.
+    #[error("the reward `{reward}` failed: {why}")]
+    Failed {
+        /// The reward.
+        reward: String,
+        /// What went wrong.
+        why: String,
+    },
     /// A weight that is not a finite number, or no rewards at all.
     #[error("bad weights: {0}")]
     Weights(String),
 }
 
 /// Checks what every reward must check first.
-pub(crate) fn check(pictures: &[Picture], subjects: &[Subject]) -> Result<(), RewardError> {
+///
+/// # Errors
+/// Lists of different lengths, or a picture that is empty or not whole.
+pub fn check(pictures: &[Picture], subjects: &[Subject]) -> Result<(), RewardError> {
     if pictures.len() != subjects.len() {
         return Err(RewardError::Lengths { pictures: pictures.len(), subjects: subjects.len() });
     }

@@ -169,8 +169,9 @@ impl TextEncoders {
     }
 }
 
-/// A tokenizer may know more tokens than the encoder beside it; looking one up there would abort the process.
-fn in_vocabulary(ids: &Tensor, size: i64, which: &str) -> Result<()> {
+/// Fails when an id of `ids` (Int64) is not below `size`. A tokenizer may know more tokens than the encoder beside it;
+/// looking one up there would abort the process.
+pub fn in_vocabulary(ids: &Tensor, size: i64, which: &str) -> Result<()> {
     if ids.numel() > 0 {
         let max = ids.max().int64_value(&[]);
         ensure!(

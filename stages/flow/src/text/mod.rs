@@ -5,3 +5,4 @@ pub mod embed;
 mod spiece;
 pub mod t5;
 pub mod tokenizer;
+mod wordpiece;

@@ -1,6 +1,7 @@
-//! Prompts to ids, exactly as transformers' `CLIPTokenizer` and `T5TokenizerFast` do for the diffusers pipeline.
+//! Prompts to ids, exactly as transformers' `CLIPTokenizer` and `T5TokenizerFast` do for the diffusers pipeline, and its
+//! `BertTokenizer` for rewards.
 
-use super::spiece;
+use super::{spiece, wordpiece};
 use crate::config::read_json;
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};
@@ -39,6 +40,20 @@ impl Tokenizer {
             spiece::read(&pieces, settings.extra_ids())?
         };
         Tokenizer::new(inner, &settings, "<pad>", folder)
+    }
+
+    /// A BERT WordPiece tokenizer: `tokenizer.json`, or `vocab.txt` alone.
+    pub fn bert(folder: impl AsRef<Path>) -> Result<Tokenizer> {
+        let folder = folder.as_ref();
+        let (json, words) = (folder.join("tokenizer.json"), folder.join("vocab.txt"));
+        let settings = Settings::read(folder)?;
+        let inner = if json.exists() {
+            from_file(&json)?
+        } else {
+            ensure!(words.exists(), "{}: neither tokenizer.json nor vocab.txt here", folder.display());
+            wordpiece::read(&words, settings.lower_case())?
+        };
+        Tokenizer::new(inner, &settings, "[PAD]", folder)
     }
 
     fn new(mut inner: tokenizers::Tokenizer, settings: &Settings, pad: &str, folder: &Path) -> Result<Tokenizer> {
@@ -123,6 +138,11 @@ impl Settings {
     fn max_length(&self) -> Option<usize> {
         let n = self.config.get("model_max_length")?.as_f64()?;
         (1.0..UNLIMITED).contains(&n).then_some(n as usize)
+    }
+
+    /// Whether BERT's letters are lower-cased, which they are unless the folder says otherwise.
+    fn lower_case(&self) -> bool {
+        self.config.get("do_lower_case").and_then(Value::as_bool).unwrap_or(true)
     }
 
     /// The number of T5's sentinels, 100 unless the folder says otherwise.

@@ -3,10 +3,12 @@
 //! A model asks for its tensors through a [`Scope`] by the names that the diffusers or transformers checkpoint uses, so
 //! loading needs no rename table. Files are read lazily, each tensor straight into its place, so the peak is one tensor above the model.
 
+mod layout;
 mod shard;
 
 use crate::init::{self, Init};
 use anyhow::{Context, Result};
+pub use layout::{Cut, Layout, Place};
 use safetensors::tensor::Dtype;
 pub use shard::shard_paths;
 use shard::{Shard, dtype_of, kind_of};
@@ -82,7 +84,7 @@ pub enum WeightsError {
 }
 
 enum Source {
-    Files { what: PathBuf, shards: Vec<Shard>, home: HashMap<String, usize> },
+    Files { what: PathBuf, shards: Vec<Shard>, home: HashMap<String, usize>, layout: Layout },
     Fresh { seed: u64, dense: bool },
 }
 
@@ -111,7 +113,16 @@ impl Weights {
                 home.insert(name, i);
             }
         }
-        Ok(Weights { source: Source::Files { what, shards, home }, device, kind, taken: RefCell::default() })
+        let source = Source::Files { what, shards, home, layout: |name| Place::whole(name) };
+        Ok(Weights { source, device, kind, taken: RefCell::default() })
+    }
+
+    /// The same files for a model that asks by the names of another layout. Fresh sets stay as they are.
+    pub fn with_layout(mut self, other: Layout) -> Weights {
+        if let Source::Files { layout, .. } = &mut self.source {
+            *layout = other;
+        }
+        self
     }
 
     /// An empty set whose tensors are made when a model asks for them: f32, trainable, each a function of `seed` and its
@@ -154,9 +165,9 @@ impl Weights {
     pub fn unused(&self) -> Vec<String> {
         match &self.source {
             Source::Fresh { .. } => Vec::new(),
-            Source::Files { home, .. } => {
-                let taken = self.taken.borrow();
-                home.keys().filter(|n| !taken.contains_key(*n)).cloned().collect::<BTreeSet<_>>().into_iter().collect()
+            Source::Files { home, layout, .. } => {
+                let taken: BTreeSet<String> = self.taken.borrow().keys().map(|n| layout(n).name).collect();
+                home.keys().filter(|n| !taken.contains(*n)).cloned().collect::<BTreeSet<_>>().into_iter().collect()
             }
         }
     }
@@ -200,18 +211,20 @@ impl Weights {
     }
 
     fn read(&self, name: &str, shape: &[i64]) -> Result<Tensor> {
-        let Source::Files { shards, home, .. } = &self.source else { unreachable!("only files are read") };
-        let Some(&i) = home.get(name) else {
-            let (file, tensor, expected) = (self.what(), name.to_string(), shape.to_vec());
-            return Err(WeightsError::Missing { file, tensor, expected, hint: nearest(name, home.keys()) }.into());
+        let Source::Files { shards, home, layout, .. } = &self.source else { unreachable!("only files are read") };
+        let Place { name, cut } = layout(name);
+        let expected = cut.there(shape);
+        let Some(&i) = home.get(&name) else {
+            let (file, hint) = (self.what(), nearest(&name, home.keys()));
+            return Err(WeightsError::Missing { file, tensor: name, expected, hint }.into());
         };
-        shards[i].read(name, Some(shape), self.device, self.kind)
+        Ok(cut.of(shards[i].read(&name, Some(&expected), self.device, self.kind)?))
     }
 
     fn has(&self, name: &str) -> bool {
         match &self.source {
             Source::Fresh { .. } => self.taken.borrow().contains_key(name),
-            Source::Files { home, .. } => home.contains_key(name),
+            Source::Files { home, layout, .. } => home.contains_key(&layout(name).name),
         }
     }
 }

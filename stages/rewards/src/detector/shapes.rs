@@ -127,6 +127,7 @@ impl Field {
             class: shape.name().to_owned(),
             bounds: [side(x - best.half), side(y - best.half), side(x + best.half), side(y + best.half)],
             confidence: f64::from(confidence),
+            mask: None,
         })
     }
 }

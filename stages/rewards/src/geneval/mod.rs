@@ -9,8 +9,8 @@ use crate::{Picture, Reward, RewardError, Score, Subject};
 pub use judge::{Found, Verdict, judge};
 pub use opdflow_world::geneval::{Exclude, Include, Metadata, Relation, Tag};
 
-/// Least confidence of an object that counts.
-const CONFIDENT: f64 = 0.3;
+/// Least confidence of an object that counts: it must be above.
+pub const CONFIDENT: f64 = 0.3;
 /// The same for counting prompts.
 const CONFIDENT_COUNTING: f64 = 0.9;
 /// Most objects of one class.
@@ -48,7 +48,9 @@ impl Geneval {
             if found.iter().filter(|f: &&Found| f.class == object.class).count() >= MOST {
                 continue;
             }
-            let colour = self.detector.colour(picture, &object)?;
+            // Colours may cost a pass through a network each; only those that a clause names are told.
+            let asked = metadata.include.iter().any(|i| i.color.is_some() && i.class == object.class);
+            let colour = if asked { self.detector.colour(picture, &object)? } else { None };
             found.push(Found { class: object.class, bounds: object.bounds, colour });
         }
         judge(&found, metadata, self.quirks)
@@ -96,5 +98,53 @@ impl Reward for Geneval {
             ))
         };
         pictures.iter().zip(subjects).map(one).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    /// A cup and a dog; it notes whose colour it is asked for.
+    struct Notes(&'static Mutex<Vec<String>>);
+
+    impl Detector for Notes {
+        fn name(&self) -> &str {
+            "notes"
+        }
+
+        fn knows(&self, _: &str) -> bool {
+            true
+        }
+
+        fn detect(&self, _: &Picture) -> Result<Vec<Object>, RewardError> {
+            let object =
+                |class: &str, confidence, bounds| Object { class: class.to_owned(), bounds, confidence, mask: None };
+            Ok(vec![
+                object("cup", 0.8, [0.0, 0.0, 2.0, 2.0]),
+                object("dog", CONFIDENT, [4.0, 0.0, 8.0, 4.0]),
+                object("dog", 0.5, [4.0, 0.0, 8.0, 4.0]),
+            ])
+        }
+
+        fn colour(&self, _: &Picture, object: &Object) -> Result<Option<String>, RewardError> {
+            self.0.lock().unwrap().push(object.class.clone());
+            Ok(Some("red".to_owned()))
+        }
+    }
+
+    #[test]
+    fn colours_are_asked_for_where_a_clause_names_one() {
+        static ASKED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+        let metadata: Metadata = serde_json::from_str(
+            r#"{"tag":"color_attr","include":[{"class":"cup","count":1},{"class":"dog","count":1,"color":"red"}],"exclude":[]}"#,
+        )
+        .unwrap();
+        let subject = Subject { text: "a cup and a red dog", geneval: Some(&metadata), ..Subject::default() };
+        let picture = Picture::new(8, 4, vec![0; 96]).unwrap();
+        let scores = Geneval::new(Notes(&ASKED), Quirks::default()).score(&[picture], &[subject]).unwrap();
+        assert_eq!((scores[0].value, scores[0].parts["correct"]), (1.0, 1.0));
+        assert_eq!(*ASKED.lock().unwrap(), ["dog"]);
     }
 }

@@ -1,10 +1,13 @@
 //! The CLIP text encoders: transformers `CLIPTextModelWithProjection`.
 
+mod layer;
+
 use crate::config::supported;
 use crate::init::Init;
 use crate::nn::{Activation, Embedding, LayerNorm, Linear};
 use crate::weights::Scope;
 use anyhow::{Result, ensure};
+pub use layer::{Layer, LayerConfig};
 use serde::Deserialize;
 use tch::{Kind, Tensor};
 
@@ -70,52 +73,18 @@ impl ClipConfig {
         ensure!(d % h == 0, "{WHAT}: `hidden_size` {d} is not a multiple of `num_attention_heads` {h}");
         Ok(())
     }
-}
 
-struct Layer {
-    norm1: LayerNorm,
-    norm2: LayerNorm,
-    q: Linear,
-    k: Linear,
-    v: Linear,
-    out: Linear,
-    fc1: Linear,
-    fc2: Linear,
-    act: Activation,
-    heads: i64,
-}
-
-impl Layer {
-    fn new(scope: &Scope, c: &ClipConfig) -> Result<Layer> {
-        let d = c.hidden_size;
-        let depth = (2.0 * c.num_hidden_layers as f64).powf(-0.5);
-        let (narrow, wide) = (Init::Normal((d as f64).powf(-0.5) * depth), Init::Normal((d as f64).powf(-0.5)));
-        let attn = |name: &str, init| Linear::new(&scope.sub("self_attn").sub(name), d, d, true, init);
-        let mlp = scope.sub("mlp");
-        let inside = Init::Normal((2.0 * d as f64).powf(-0.5));
-        Ok(Layer {
-            norm1: LayerNorm::new(&scope.sub("layer_norm1"), d, c.layer_norm_eps)?,
-            norm2: LayerNorm::new(&scope.sub("layer_norm2"), d, c.layer_norm_eps)?,
-            q: attn("q_proj", narrow)?,
-            k: attn("k_proj", narrow)?,
-            v: attn("v_proj", narrow)?,
-            out: attn("out_proj", wide)?,
-            fc1: Linear::new(&mlp.sub("fc1"), d, c.intermediate_size, true, inside)?,
-            fc2: Linear::new(&mlp.sub("fc2"), c.intermediate_size, d, true, narrow)?,
-            act: c.hidden_act,
-            heads: c.num_attention_heads,
-        })
-    }
-
-    fn forward(&self, x: &Tensor) -> Tensor {
-        let y = self.norm1.forward(x);
-        let (b, n, d) = y.size3().unwrap_or_default();
-        let [q, k, v] = [&self.q, &self.k, &self.v]
-            .map(|l| l.forward(&y, None).view([b, n, self.heads, d / self.heads]).transpose(1, 2));
-        let y = Tensor::scaled_dot_product_attention(&q, &k, &v, None::<&Tensor>, 0.0, true, None, false);
-        let x = x + self.out.forward(&y.transpose(1, 2).flatten(2, 3), None);
-        let y = self.act.forward(&self.fc1.forward(&self.norm2.forward(&x), None));
-        x + self.fc2.forward(&y, None)
+    /// What one of its layers is made by: each token sees itself and those before it.
+    pub fn layer(&self) -> LayerConfig {
+        LayerConfig {
+            hidden_size: self.hidden_size,
+            intermediate_size: self.intermediate_size,
+            num_hidden_layers: self.num_hidden_layers,
+            num_attention_heads: self.num_attention_heads,
+            hidden_act: self.hidden_act,
+            layer_norm_eps: self.layer_norm_eps,
+            causal: true,
+        }
     }
 }
 
@@ -144,7 +113,7 @@ impl ClipText {
     pub fn new(scope: &Scope, config: &ClipConfig) -> Result<ClipText> {
         config.check()?;
         let (text, d) = (scope.sub("text_model"), config.hidden_size);
-        let (emb, layers) = (text.sub("embeddings"), text.sub("encoder.layers"));
+        let (emb, layers, layer) = (text.sub("embeddings"), text.sub("encoder.layers"), config.layer());
         let wide = Init::Normal((d as f64).powf(-0.5));
         Ok(ClipText {
             tokens: Embedding::new(&emb.sub("token_embedding"), config.vocab_size, d, Init::Normal(0.02))?,
@@ -154,7 +123,7 @@ impl ClipText {
                 d,
                 Init::Normal(0.02),
             )?,
-            layers: (0..config.num_hidden_layers).map(|i| Layer::new(&layers.sub(i), config)).collect::<Result<_>>()?,
+            layers: (0..config.num_hidden_layers).map(|i| Layer::new(&layers.sub(i), &layer)).collect::<Result<_>>()?,
             norm: LayerNorm::new(&text.sub("final_layer_norm"), d, config.layer_norm_eps)?,
             projection: Linear::new(&scope.sub("text_projection"), d, config.projection_dim, false, wide)?,
             config: config.clone(),

@@ -1,0 +1,65 @@
+//! LAION's aesthetic predictor: how beautiful a picture is, whatever its prompt (Schuhmann 2022).
+
+use crate::batches::numbers;
+use crate::clip::{Checkpoint, Images};
+use crate::head::Head;
+use crate::judge::{Judge, Locked};
+use crate::pixels::Pixels;
+use crate::{Critic, Part, parts};
+use anyhow::{Context, Result};
+use opdflow_rewards::{Picture, Score};
+use std::path::Path;
+use tch::Device;
+
+const CLIP: Part = Part {
+    name: "clip",
+    about: "the folder openai/clip-vit-large-patch14 as published, with model.safetensors",
+    optional: false,
+};
+const HEAD: Part = Part {
+    name: "head",
+    about: "sac+logos+ava1-l14-linearMSE.pth of christophschuhmann/improved-aesthetic-predictor, turned into safetensors by \
+            scripts/rewards_to_safetensors.py",
+    optional: false,
+};
+
+/// `aesthetic`.
+pub const CRITIC: Critic = Critic {
+    name: "aesthetic",
+    about: "how beautiful a picture is, whatever its prompt: LAION's aesthetic predictor, about 5 to 6.5",
+    parts: &[CLIP, HEAD],
+    open: |folder, device| Ok(Box::new(Locked::new(Aesthetic::open(folder, device)?))),
+};
+
+/// A linear stack on CLIP's embedding of the picture, which is brought to length 1 first.
+pub struct Aesthetic {
+    images: Images,
+    head: Head,
+}
+
+impl Aesthetic {
+    /// Opens it from the folder of its parts `clip` and `head`.
+    ///
+    /// # Errors
+    /// A file is missing, malformed or not supported; the message names it.
+    pub fn open(folder: &Path, device: Device) -> Result<Aesthetic> {
+        let (clip, head) = (parts::folder(folder, &CLIP)?, parts::folder(folder, &HEAD)?);
+        // The text tower of the checkpoint is left where it is.
+        let images = Images::new(&Checkpoint::open(&clip, None, device)?, Pixels::from_folder(&clip)?, device)?;
+        let weights = parts::weights(&head, device)?;
+        let head =
+            Head::new(&weights.root(), images.width()).with_context(|| format!("cannot load {}", head.display()))?;
+        weights.expect_all_used(|_| false)?;
+        Ok(Aesthetic { images, head })
+    }
+}
+
+impl Judge for Aesthetic {
+    const NAME: &'static str = CRITIC.name;
+
+    fn judge(&self, pictures: &[Picture], _: &[&str]) -> Result<Vec<Score>> {
+        let rows = self.images.encode(pictures)?;
+        let values = tch::no_grad(|| numbers(&self.head.forward(&rows)))?;
+        Ok(values.into_iter().map(|v| Score::new(v, [])).collect())
+    }
+}

@@ -1,0 +1,59 @@
+//! CLIPScore: how well a picture fits its prompt, by OpenAI's CLIP.
+
+use crate::clip::{Checkpoint, Clip};
+use crate::judge::{Judge, Locked};
+use crate::pixels::{Fit, Pixels};
+use crate::{Critic, Part, parts};
+use anyhow::Result;
+use opdflow_rewards::{Picture, Score};
+use std::path::Path;
+use tch::Device;
+
+const CLIP: Part = Part {
+    name: "clip",
+    about: "the folder openai/clip-vit-large-patch14 as published, with model.safetensors",
+    optional: false,
+};
+
+/// `clipscore`.
+pub const CRITIC: Critic = Critic {
+    name: "clipscore",
+    about: "how well a picture fits its prompt: CLIP's cosine (ViT-L/14), about 0.2 to 0.3",
+    parts: &[CLIP],
+    open: |folder, device| Ok(Box::new(Locked::new(ClipScore::open(folder, device)?))),
+};
+
+/// What the logit is divided by, as in DiffusionNFT; Flow-GRPO divides by 30. The model's own scale is 100, so that the
+/// cosine remains.
+const DIVISOR: f64 = 100.0;
+
+/// The logit of picture and prompt, divided by 100. Part `logit`: before the division.
+///
+/// Pictures are made as in the scorer of Flow-GRPO and DiffusionNFT, which does not use the model's own processor:
+/// torchvision's `Resize` on tensors, thus bilinear, and `CenterCrop`. Mean and deviation are those of
+/// `preprocessor_config.json`.
+pub struct ClipScore {
+    clip: Clip,
+}
+
+impl ClipScore {
+    /// Opens it from the folder of its part `clip`.
+    ///
+    /// # Errors
+    /// A file is missing, malformed or not supported; the message names it.
+    pub fn open(folder: &Path, device: Device) -> Result<ClipScore> {
+        let at = parts::folder(folder, &CLIP)?;
+        let pixels = Pixels { fit: Fit::Tensor, ..Pixels::from_folder(&at)? };
+        Ok(ClipScore { clip: Clip::new(Checkpoint::open(&at, None, device)?, &at, pixels, device)? })
+    }
+}
+
+impl Judge for ClipScore {
+    const NAME: &'static str = CRITIC.name;
+
+    fn judge(&self, pictures: &[Picture], texts: &[&str]) -> Result<Vec<Score>> {
+        let cosines = self.clip.cosines(pictures, texts)?;
+        let logits = cosines.into_iter().map(|c| c * self.clip.scale());
+        Ok(logits.map(|l| Score::new(l / DIVISOR, [("logit", l)])).collect())
+    }
+}

@@ -1,0 +1,154 @@
+//! GenEval on photographs: its detector, Mask2Former, and its colours, by CLIP (Ghosh et al. 2023).
+//!
+//! Thresholds and rules are [`opdflow_rewards::Geneval`]'s. Here are the two networks and what lies between them and
+//! the rules: a picture is made ready (`frame.rs`), the network's logits become objects (`instances.rs`) with GenEval's
+//! names (`names.rs`), and an object's colour is told (`colour.rs`).
+
+mod colour;
+mod frame;
+mod instances;
+mod names;
+mod resize;
+
+use crate::clip::{Checkpoint, Clip};
+use crate::mask2former::{Mask2Former, Segments};
+use crate::pixels::{Fit, Pixels};
+use crate::{Critic, Part, parts};
+use anyhow::{Result, ensure};
+use opdflow_rewards::detector::{Detector, Object};
+use opdflow_rewards::geneval::{CONFIDENT, Quirks};
+use opdflow_rewards::{Geneval, Picture, RewardError};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use tch::{Device, Tensor};
+
+pub use colour::{COLOURS, Colours, Namer};
+pub use frame::{Frame, Input, LIMITS};
+pub use instances::{Instance, instances};
+pub use names::geneval as name_of;
+pub use resize::linear;
+
+const DETECTOR: Part = Part {
+    name: "detector",
+    about: "the folder facebook/mask2former-swin-small-coco-instance as published, with model.safetensors",
+    optional: false,
+};
+const CLIP: Part = Part {
+    name: "clip",
+    about: "the folder openai/clip-vit-large-patch14 as published, with model.safetensors",
+    optional: false,
+};
+
+/// `geneval`.
+pub const CRITIC: Critic = Critic {
+    name: "geneval",
+    about: "whether a picture shows the objects, counts, colours and places that the prompt names",
+    parts: &[DETECTOR, CLIP],
+    open: |folder, device| Ok(Box::new(Geneval::new(Photographs::of_parts(folder, device)?, Quirks::default()))),
+};
+
+/// What says where things are in a picture: Mask2Former, but for tests.
+pub trait Segmenter: Send {
+    /// Logits for a picture `[1, 3, H, W]`, normalised.
+    fn segment(&self, picture: &Tensor) -> Segments;
+}
+
+impl Segmenter for Mask2Former {
+    fn segment(&self, picture: &Tensor) -> Segments {
+        self.forward(picture)
+    }
+}
+
+impl Namer for Clip {
+    fn picture(&self, picture: &Picture) -> Result<Tensor> {
+        self.encode_image(std::slice::from_ref(picture))
+    }
+
+    fn texts(&self, texts: &[String]) -> Result<Tensor> {
+        self.encode_text(texts)
+    }
+}
+
+/// GenEval's detector.
+pub struct Photographs {
+    /// Behind locks, as tensors may not be seen by two threads at once.
+    segmenter: Mutex<Box<dyn Segmenter>>,
+    colours: Mutex<Colours>,
+    input: Input,
+    /// GenEval's names of the segmenter's classes.
+    classes: Vec<String>,
+    device: Device,
+}
+
+impl Photographs {
+    /// A segmenter whose classes have these labels, and what tells colours.
+    pub fn new(
+        segmenter: impl Segmenter + 'static,
+        labels: &[String],
+        input: Input,
+        colours: Colours,
+        device: Device,
+    ) -> Photographs {
+        Photographs {
+            segmenter: Mutex::new(Box::new(segmenter)),
+            colours: Mutex::new(colours),
+            input,
+            classes: labels.iter().map(|label| name_of(label)).collect(),
+            device,
+        }
+    }
+
+    /// From the folders of the parts `detector` and `clip`.
+    ///
+    /// # Errors
+    /// When a file is missing, malformed or not supported; the message names it.
+    pub fn of_parts(folder: &Path, device: Device) -> Result<Photographs> {
+        let (detector, clip) = (parts::folder(folder, &DETECTOR)?, parts::folder(folder, &CLIP)?);
+        let input = Input::open(&detector)?;
+        let (network, config) = Mask2Former::open(&detector, device)?;
+        // GenEval has open_clip make CLIP's pictures, from Pillow's.
+        let pixels = Pixels { fit: Fit::Pillow, ..Pixels::from_folder(&clip)? };
+        let colours = Clip::new(Checkpoint::open(&clip, None, device)?, &clip, pixels, device)?;
+        Ok(Photographs::new(network, &config.id2label, input, Colours::new(colours), device))
+    }
+
+    fn objects(&self, picture: &Picture) -> Result<Vec<Object>> {
+        let _off = tch::no_grad_guard();
+        let (x, frame) = self.input.of(picture, self.device)?;
+        let segments = self.segmenter.lock().unwrap_or_else(PoisonError::into_inner).segment(&x);
+        let finite = |x: &Tensor| x.isfinite().all().int64_value(&[]) != 0;
+        ensure!(finite(&segments.classes) && finite(&segments.masks), "the detector's logits are not finite");
+        let object = |found: Instance| Object {
+            class: self.classes[found.class].clone(),
+            bounds: found.bounds.map(|side| side as f64),
+            confidence: found.confidence,
+            mask: Some(found.mask),
+        };
+        // What is no surer than GenEval's lowest threshold would be dropped there, after the work of drawing it.
+        Ok(instances(&segments, &frame, CONFIDENT).into_iter().map(object).collect())
+    }
+}
+
+impl Detector for Photographs {
+    fn name(&self) -> &str {
+        "mask2former"
+    }
+
+    fn knows(&self, class: &str) -> bool {
+        self.classes.iter().any(|c| c == class)
+    }
+
+    fn detect(&self, picture: &Picture) -> Result<Vec<Object>, RewardError> {
+        self.objects(picture).map_err(failed)
+    }
+
+    fn colour(&self, picture: &Picture, object: &Object) -> Result<Option<String>, RewardError> {
+        let _off = tch::no_grad_guard();
+        let mut colours = self.colours.lock().unwrap_or_else(PoisonError::into_inner);
+        colours.of(picture, object).map(|colour| Some(colour.to_owned())).map_err(failed)
+    }
+}
+
+fn failed(e: anyhow::Error) -> RewardError {
+    RewardError::Failed { reward: CRITIC.name.to_owned(), why: format!("{e:#}") }
+}

@@ -1,0 +1,58 @@
+//! HPSv2.1: how much people would like a picture for a prompt (Wu et al. 2023).
+
+use crate::clip::{Checkpoint, Clip, Config};
+use crate::judge::{Judge, Locked};
+use crate::pixels::{Fit, Pixels};
+use crate::{Critic, Part, parts};
+use anyhow::Result;
+use opdflow_rewards::{Picture, Score};
+use std::path::Path;
+use tch::Device;
+
+const MODEL: Part = Part {
+    name: "model",
+    about: "HPS_v2.1_compressed.pt of xswu/HPSv2, turned into safetensors by scripts/rewards_to_safetensors.py",
+    optional: false,
+};
+const TOKENIZER: Part = Part {
+    name: "tokenizer",
+    about: "the tokenizer files of any CLIP, such as openai/clip-vit-large-patch14",
+    optional: false,
+};
+
+/// `hpsv2`.
+pub const CRITIC: Critic = Critic {
+    name: "hpsv2",
+    about: "how much people would like a picture for its prompt: HPSv2.1's cosine, about 0.2 to 0.35",
+    parts: &[MODEL, TOKENIZER],
+    open: |folder, device| Ok(Box::new(Locked::new(Hpsv2::open(folder, device)?))),
+};
+
+/// The cosine of picture and prompt, in f32 where the published program lets the GPU use halves.
+///
+/// The checkpoint is open_clip's ViT-H-14; an `open_clip_config.json` beside it may say otherwise. The picture is seen
+/// whole: its longer side is resized on floats, and black fills the square.
+pub struct Hpsv2 {
+    clip: Clip,
+}
+
+impl Hpsv2 {
+    /// Opens it from the folder of its parts `model` and `tokenizer`.
+    ///
+    /// # Errors
+    /// A file is missing, malformed or not supported; the message names it.
+    pub fn open(folder: &Path, device: Device) -> Result<Hpsv2> {
+        let (model, tokenizer) = (parts::folder(folder, &MODEL)?, parts::folder(folder, &TOKENIZER)?);
+        let checkpoint = Checkpoint::open(&model, Some(Config::vit_h_14()), device)?;
+        let pixels = Pixels::clip(Fit::Padded, usize::try_from(checkpoint.config().vision.image_size)?);
+        Ok(Hpsv2 { clip: Clip::new(checkpoint, &tokenizer, pixels, device)? })
+    }
+}
+
+impl Judge for Hpsv2 {
+    const NAME: &'static str = CRITIC.name;
+
+    fn judge(&self, pictures: &[Picture], texts: &[&str]) -> Result<Vec<Score>> {
+        Ok(self.clip.cosines(pictures, texts)?.into_iter().map(|c| Score::new(c, [])).collect())
+    }
+}

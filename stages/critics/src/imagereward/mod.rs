@@ -1,0 +1,113 @@
+//! ImageReward: what people prefer for a prompt, by a BLIP that reads the prompt while it looks (Xu et al. 2023).
+
+mod bert;
+mod vit;
+
+use crate::batches::{in_batches, numbers};
+use crate::head::Head;
+use crate::judge::{Judge, Locked};
+use crate::pixels::{Fit, Pixels};
+use crate::{Critic, Part, parts};
+use anyhow::{Context, Result, ensure};
+use bert::{Bert, BertConfig};
+use opdflow_flow::config::read_json;
+use opdflow_flow::text::embed::in_vocabulary;
+use opdflow_flow::text::tokenizer::Tokenizer;
+use opdflow_rewards::{Picture, Reward, Score};
+use std::path::Path;
+use tch::{Device, Tensor};
+use vit::Vit;
+
+pub use vit::VitConfig;
+
+const MODEL: Part = Part {
+    name: "model",
+    about: "ImageReward.pt of THUDM/ImageReward, turned into safetensors by scripts/rewards_to_safetensors.py; \
+            med_config.json may lie beside it",
+    optional: false,
+};
+const TOKENIZER: Part =
+    Part { name: "tokenizer", about: "the tokenizer files of google-bert/bert-base-uncased", optional: false };
+
+/// `imagereward`.
+pub const CRITIC: Critic = Critic {
+    name: "imagereward",
+    about: "what people prefer for a prompt: ImageReward v1.0, about -2 to 2",
+    parts: &[MODEL, TOKENIZER],
+    open: |folder, device| open(folder, &VitConfig::large(), device),
+};
+
+/// A prompt is cut to this many tokens, its two special ones among them.
+const LENGTH: usize = 35;
+/// Mean of the raw scores on ImageReward's own data, which is taken off.
+const MEAN: f64 = 0.167_173_628_300_524_26;
+/// Their standard deviation, by which is divided then.
+const STD: f64 = 1.033_339_496_605_407_2;
+
+/// The published score as it is: of mean 0 and deviation 1 over the pictures that it was made with.
+///
+/// Source: `ImageReward.py` of the package image-reward 1.5.
+pub struct ImageReward {
+    vision: Vit,
+    text: Bert,
+    head: Head,
+    tokenizer: Tokenizer,
+    pixels: Pixels,
+    device: Device,
+}
+
+/// Opens it from the folder of its parts `model` and `tokenizer`, with a vision transformer of any size.
+///
+/// # Errors
+/// A file is missing, malformed or not supported; the message names it.
+pub fn open(folder: &Path, sizes: &VitConfig, device: Device) -> Result<Box<dyn Reward>> {
+    Ok(Box::new(Locked::new(ImageReward::open(folder, sizes, device)?)))
+}
+
+impl ImageReward {
+    fn open(folder: &Path, sizes: &VitConfig, device: Device) -> Result<ImageReward> {
+        let (model, tokenizer) = (parts::folder(folder, &MODEL)?, parts::folder(folder, &TOKENIZER)?);
+        let file = model.join("med_config.json");
+        let config: BertConfig = if file.exists() { read_json(&file)? } else { BertConfig::default() };
+        let places = config.max_position_embeddings;
+        ensure!(
+            places >= LENGTH as i64,
+            "{}: `max_position_embeddings` is {places}, {LENGTH} are needed",
+            file.display()
+        );
+        let weights = parts::weights(&model, device)?;
+        let (root, what) = (weights.root(), || format!("cannot load {}", model.display()));
+        // Other tensors may lie there, as upstream: BLIP's own projections are not used.
+        Ok(ImageReward {
+            vision: Vit::new(&root.sub("blip.visual_encoder"), sizes).with_context(what)?,
+            text: Bert::new(&root.sub("blip.text_encoder"), &config, sizes.width).with_context(what)?,
+            head: Head::new(&root.sub("mlp"), config.hidden_size).with_context(what)?,
+            tokenizer: Tokenizer::bert(tokenizer)?,
+            pixels: Pixels::clip(Fit::Pillow, usize::try_from(sizes.image_size)?),
+            device,
+        })
+    }
+
+    /// Ids `[B, 35]` (Int64) and which of them are words `[B, 35]` (Bool).
+    fn read(&self, texts: &[&str]) -> Result<(Tensor, Tensor)> {
+        let ids = self.tokenizer.ids(texts, LENGTH)?;
+        in_vocabulary(&ids, self.text.config().vocab_size, "BERT")?;
+        let words = ids.ne(i64::from(self.tokenizer.pad()));
+        Ok((ids.to_device(self.device), words.to_device(self.device)))
+    }
+}
+
+impl Judge for ImageReward {
+    const NAME: &'static str = CRITIC.name;
+
+    fn judge(&self, pictures: &[Picture], texts: &[&str]) -> Result<Vec<Score>> {
+        let pairs: Vec<(&Picture, &str)> = pictures.iter().zip(texts.iter().copied()).collect();
+        let raw = in_batches(&pairs, 1, self.device, |some| {
+            let (pictures, texts): (Vec<&Picture>, Vec<&str>) = some.iter().copied().unzip();
+            let seen = self.vision.forward(&self.pixels.batch(&pictures)?.to_device(self.device));
+            let (ids, words) = self.read(&texts)?;
+            Ok(self.head.forward(&self.text.forward(&ids, &words, &seen)))
+        })?;
+        Ok(numbers(&raw)?.into_iter().map(|r| Score::new((r - MEAN) / STD, [])).collect())
+    }
+}

@@ -1,0 +1,57 @@
+//! PickScore: which picture people would pick for a prompt (Kirstain et al. 2023).
+
+use crate::clip::{Checkpoint, Clip};
+use crate::judge::{Judge, Locked};
+use crate::pixels::Pixels;
+use crate::{Critic, Part, parts};
+use anyhow::Result;
+use opdflow_rewards::{Picture, Score};
+use std::path::Path;
+use tch::Device;
+
+const MODEL: Part =
+    Part { name: "model", about: "the folder yuvalkirstain/PickScore_v1 as published", optional: false };
+const TOKENIZER: Part = Part {
+    name: "tokenizer",
+    about: "the processor of laion/CLIP-ViT-H-14-laion2B-s32B-b79K: its tokenizer files and preprocessor_config.json",
+    optional: false,
+};
+
+/// `pickscore`.
+pub const CRITIC: Critic = Critic {
+    name: "pickscore",
+    about: "which picture people would pick for a prompt: PickScore v1 over 26, about 0.8 to 0.95",
+    parts: &[MODEL, TOKENIZER],
+    open: |folder, device| Ok(Box::new(Locked::new(PickScore::open(folder, device)?))),
+};
+
+/// What the published score is divided by in training, as in Flow-GRPO.
+const DIVISOR: f64 = 26.0;
+
+/// The model's logit of picture and prompt, divided by 26. Part `raw`: the published score itself, about 20 to 25, which
+/// tables show.
+pub struct PickScore {
+    clip: Clip,
+}
+
+impl PickScore {
+    /// Opens it from the folder of its parts `model` and `tokenizer`.
+    ///
+    /// # Errors
+    /// A file is missing, malformed or not supported; the message names it.
+    pub fn open(folder: &Path, device: Device) -> Result<PickScore> {
+        let (model, processor) = (parts::folder(folder, &MODEL)?, parts::folder(folder, &TOKENIZER)?);
+        let pixels = Pixels::from_folder(&processor)?;
+        Ok(PickScore { clip: Clip::new(Checkpoint::open(&model, None, device)?, &processor, pixels, device)? })
+    }
+}
+
+impl Judge for PickScore {
+    const NAME: &'static str = CRITIC.name;
+
+    fn judge(&self, pictures: &[Picture], texts: &[&str]) -> Result<Vec<Score>> {
+        let cosines = self.clip.cosines(pictures, texts)?;
+        let raw = cosines.into_iter().map(|c| c * self.clip.scale());
+        Ok(raw.map(|r| Score::new(r / DIVISOR, [("raw", r)])).collect())
+    }
+}

@@ -1,0 +1,134 @@
+//! ImageReward against its own package: the fixture of `make_imagereward.py`.
+
+use crate::rig::{at, close, critic, error, fixture, head, pictures, scores};
+use opdflow_critics::imagereward::{VitConfig, open};
+use opdflow_flow::text::tokenizer::Tokenizer;
+use opdflow_flow::weights::save_tensors;
+use opdflow_rewards::Reward;
+use std::collections::BTreeMap;
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+use tempfile::TempDir;
+
+const SMALL: VitConfig = VitConfig { image_size: 20, patch_size: 6, width: 24, layers: 2, heads: 3 };
+const FILE: &str = "model/ImageReward.safetensors";
+
+/// The critic's folder: the fixture's tensors with the linear stack that is made by a rule.
+fn folder() -> TempDir {
+    let dir = critic(&[("model", "imagereward/model"), ("tokenizer", "imagereward/tokenizer")]);
+    let mut tensors = fixture("imagereward/model/ImageReward.safetensors");
+    tensors.extend(head(16).into_iter().map(|(n, t)| (format!("mlp.{n}"), t)));
+    save(&dir, tensors);
+    dir
+}
+
+fn save(folder: &TempDir, tensors: BTreeMap<String, Tensor>) {
+    save_tensors(folder.path().join(FILE), &tensors.into_iter().collect::<Vec<_>>(), Kind::Float).unwrap();
+}
+
+fn small(folder: &Path) -> anyhow::Result<Box<dyn Reward>> {
+    open(folder, &SMALL, Device::Cpu)
+}
+
+fn told(folder: &Path) -> String {
+    format!("{:#}", small(folder).err().expect("it opens"))
+}
+
+fn prompts() -> Vec<String> {
+    serde_json::from_str(&std::fs::read_to_string(at("imagereward/prompts.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn token_ids() {
+    let expected = &fixture("imagereward/scores.safetensors")["ids"];
+    let folder = tempfile::tempdir().unwrap();
+    let files = at("imagereward/tokenizer");
+    for keep in ["vocab.txt", "tokenizer.json"] {
+        std::fs::copy(files.join(keep), folder.path().join(keep)).unwrap();
+        let found = Tokenizer::bert(folder.path()).unwrap().ids(&prompts(), 35).unwrap();
+        assert_eq!(&found, expected, "{keep}");
+        std::fs::remove_file(folder.path().join(keep)).unwrap();
+    }
+}
+
+#[test]
+fn reward() {
+    let folder = folder();
+    let (pictures, prompts) = (pictures(), prompts());
+    let reward = small(folder.path()).unwrap();
+    let found = scores(&*reward, &pictures, &prompts);
+    let numbers: Vec<f32> = found.iter().map(|s| s.value as f32).collect();
+    close(
+        "imagereward",
+        &Tensor::from_slice(&numbers),
+        &fixture("imagereward/scores.safetensors")["imagereward"],
+        1e-5,
+    );
+    // Other neighbours, and more of them than a batch holds.
+    let twice = |n: usize| -> Vec<usize> { (0..n).chain((0..n).rev()).chain(0..n).collect() };
+    let order = twice(pictures.len());
+    let shown: Vec<_> = order.iter().map(|&i| pictures[i].clone()).collect();
+    let told: Vec<_> = order.iter().map(|&i| prompts[i].clone()).collect();
+    for (score, &i) in scores(&*reward, &shown, &told).iter().zip(&order) {
+        assert!((score.value - found[i].value).abs() < 1e-5, "picture {i} among others");
+    }
+    // Both sides count.
+    for (picture, prompt) in [(0, 1), (1, 0)] {
+        let other = &scores(&*reward, &pictures[picture..=picture], &prompts[prompt..=prompt])[0];
+        assert!((other.value - found[0].value).abs() > 1e-3 && (other.value - found[1].value).abs() > 1e-3);
+    }
+}
+
+#[test]
+fn broken_parts_are_explained() {
+    let nothing = tempfile::tempdir().unwrap();
+    let missing = told(nothing.path());
+    assert!(missing.contains("the part `model` is missing: ImageReward.pt"), "{missing}");
+    let whole = folder();
+    let published = error("imagereward", &whole);
+    assert!(published.contains("`blip.visual_encoder.patch_embed.proj.weight` has shape [24, 3, 6, 6]"), "{published}");
+    for (name, tensor, says) in [
+        ("mlp.layers.6.bias", None, "tensor `mlp.layers.6.bias` is missing (expected with shape [16])"),
+        ("blip.visual_encoder.pos_embed", Some(vec![1, 9, 24]), "has shape [1, 9, 24], expected [1, 10, 24]"),
+        ("blip.text_encoder.encoder.layer.1.crossattention.self.key.weight", Some(vec![16, 16]), "expected [16, 24]"),
+    ] {
+        let folder = folder();
+        let mut tensors = fixture("imagereward/model/ImageReward.safetensors");
+        tensors.extend(head(16).into_iter().map(|(n, t)| (format!("mlp.{n}"), t)));
+        assert!(tensors.remove(name).is_some());
+        if let Some(shape) = tensor {
+            tensors.insert(name.to_owned(), Tensor::zeros(shape, (Kind::Float, Device::Cpu)));
+        }
+        save(&folder, tensors);
+        let error = told(folder.path());
+        assert!(error.contains(says) && error.contains(FILE), "{name}: {error}");
+    }
+    for (from, to, says) in [
+        (
+            "\"add_cross_attention\": true",
+            "\"add_cross_attention\": false",
+            "`add_cross_attention` is false, supported: true",
+        ),
+        ("\"max_position_embeddings\": 40", "\"max_position_embeddings\": 30", "is 30, 35 are needed"),
+        ("\"hidden_act\": \"gelu\"", "\"hidden_act\": \"mish\"", "med_config.json does not hold what is expected"),
+        ("\"num_attention_heads\": 2", "\"num_attention_heads\": 3", "`hidden_size` 16 is not a multiple"),
+    ] {
+        let folder = folder();
+        let file = folder.path().join("model/med_config.json");
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains(from), "med_config.json has no {from}");
+        std::fs::write(file, text.replace(from, to)).unwrap();
+        let error = told(folder.path());
+        assert!(error.contains(says), "{to}: {error}");
+    }
+    // A tokenizer that knows more words than the network.
+    let folder = folder();
+    let file = folder.path().join("tokenizer/vocab.txt");
+    std::fs::remove_file(folder.path().join("tokenizer/tokenizer.json")).unwrap();
+    let words = std::fs::read_to_string(&file).unwrap() + "zebra\n";
+    std::fs::write(file, words).unwrap();
+    let reward = small(folder.path()).unwrap();
+    let subject = opdflow_rewards::Subject { text: "a zebra", ..Default::default() };
+    let error = reward.score(&pictures()[..1], &[subject]).unwrap_err().to_string();
+    assert!(error.contains("the reward `imagereward` failed: the BERT tokenizer gives id"), "{error}");
+}

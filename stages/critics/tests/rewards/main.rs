@@ -1,0 +1,6 @@
+//! Rewards of small random networks against the published code, file by file.
+
+mod clip;
+mod faults;
+mod imagereward;
+mod rig;
