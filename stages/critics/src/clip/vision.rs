@@ -111,7 +111,7 @@ impl Vision {
         config.check()?;
         let (model, d) = (scope.sub("vision_model"), config.hidden_size);
         let (emb, layers, layer) = (model.sub("embeddings"), model.sub("encoder.layers"), config.layer());
-        let places = (config.image_size / config.patch_size).pow(2) + 1;
+        let places = (config.image_size / config.patch_size).saturating_pow(2).saturating_add(1);
         let norm = |name: &str| LayerNorm::new(&model.sub(name), d, config.layer_norm_eps);
         let wide = Init::Normal((d as f64).powf(-0.5));
         Ok(Vision {

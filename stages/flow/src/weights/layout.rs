@@ -52,7 +52,7 @@ impl Cut {
             Cut::Transposed => there.reverse(),
             Cut::Third(_) => {
                 if let Some(rows) = there.first_mut() {
-                    *rows *= 3;
+                    *rows = rows.saturating_mul(3);
                 }
             }
         }

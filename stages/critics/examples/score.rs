@@ -1,0 +1,36 @@
+//! Scores PNG pictures for a prompt with a critic's published files: to try a folder, and to compare with numbers that
+//! others have published.
+//!
+//!     cargo run --release -p opdflow-critics --example score -- pickscore FOLDER 'a red circle' a.png b.png
+
+use anyhow::{Context, Result, bail, ensure};
+use opdflow_critics::{CRITICS, named};
+use opdflow_rewards::{Picture, Subject};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use tch::Device;
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [name, folder, prompt, files @ ..] = &args[..] else { bail!("usage: score NAME FOLDER PROMPT PICTURE...") };
+    let names: Vec<&str> = CRITICS.iter().map(|c| c.name).collect();
+    let critic = named(name).with_context(|| format!("no critic is named `{name}`; there are {}", names.join(", ")))?;
+    let pictures = files.iter().map(|f| read(Path::new(f))).collect::<Result<Vec<_>>>()?;
+    ensure!(!pictures.is_empty(), "no pictures are given");
+    let start = Instant::now();
+    let reward = (critic.open)(&PathBuf::from(folder), Device::cuda_if_available())?;
+    println!("opened in {:.1} s", start.elapsed().as_secs_f64());
+    let start = Instant::now();
+    let subjects = vec![Subject { text: prompt, ..Subject::default() }; pictures.len()];
+    for (file, score) in files.iter().zip(reward.score(&pictures, &subjects)?) {
+        println!("{file}: {:.6} {:?}", score.value, score.parts);
+    }
+    println!("scored in {:.1} s", start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Picture> {
+    let image = image::open(path).with_context(|| format!("cannot read {}", path.display()))?.into_rgb8();
+    let (width, height) = (image.width() as usize, image.height() as usize);
+    Picture::new(width, height, image.into_raw()).context("a picture of another size than it says")
+}
