@@ -9,6 +9,8 @@ mod common;
 
 #[path = "mini/bad_input.rs"]
 mod bad_input;
+#[path = "mini/critics.rs"]
+mod critics;
 #[path = "mini/embeddings.rs"]
 mod embeddings;
 #[path = "mini/figure.rs"]

@@ -27,14 +27,23 @@ pub struct Params {
 const SHAPES: &str = "bundled:shapes";
 
 impl Params {
+    fn kind(&self) -> Option<&'static Kind> {
+        opdflow_critics::named(&self.reward)
+    }
+
     /// Whether this is the miniature's own judge of GenEval.
     fn bundled(&self) -> bool {
         self.reward == "geneval" && self.files.get("detector").is_some_and(|f| f == SHAPES)
     }
 
     /// The files of each part: the path in the critic's folder, and where it lies now.
-    fn parts(&self, folder: &Path) -> BTreeMap<&str, Result<Vec<(PathBuf, PathBuf)>, Vec<String>>> {
-        self.files.iter().map(|(part, path)| (part.as_str(), critic_folder::files(&folder.join(path)))).collect()
+    fn parts<'a>(&'a self, folder: &Path) -> BTreeMap<&'a str, Result<Vec<(PathBuf, PathBuf)>, Vec<String>>> {
+        let weighty =
+            |part: &str| self.kind().and_then(|k| k.parts.iter().find(|p| p.name == part)).is_some_and(|p| p.weights);
+        let one = |(part, path): (&'a String, &String)| {
+            (part.as_str(), critic_folder::files(&folder.join(path), weighty(part)))
+        };
+        self.files.iter().map(one).collect()
     }
 }
 
@@ -62,7 +71,7 @@ impl Stage for Critic {
     }
 
     fn check(&self, params: &Params) -> Vec<ParamFault> {
-        let Some(kind) = opdflow_critics::named(&params.reward) else {
+        let Some(kind) = params.kind() else {
             let names: Vec<&str> = CRITICS.iter().map(|c| c.name).collect();
             let what = if reward::NAMES.contains(&params.reward.as_str()) {
                 format!("`{}` needs no network", params.reward)
@@ -140,7 +149,7 @@ fn parts_that_differ(kind: &Kind, params: &Params) -> Vec<ParamFault> {
         ParamFault::new(format!("files.{f}"), format!("`{}` has no part `{f}`", kind.name))
             .help(format!("its parts are {}", names.join(", ")))
     });
-    let lacking = kind.parts.iter().filter(|p| !p.optional && !params.files.contains_key(p.name)).map(|p| {
+    let lacking = kind.parts.iter().filter(|p| !params.files.contains_key(p.name)).map(|p| {
         ParamFault::new("files", format!("the part `{}` of `{}` is missing", p.name, kind.name))
             .help(format!("`{}` is {}", p.name, p.about))
     });
@@ -149,7 +158,7 @@ fn parts_that_differ(kind: &Kind, params: &Params) -> Vec<ParamFault> {
 
 /// The fault of a part whose files are not as they should be.
 fn fault(params: &Params, part: &str, what: String) -> ParamFault {
-    let parts = opdflow_critics::named(&params.reward).map_or(&[][..], |k| k.parts);
+    let parts = params.kind().map_or(&[][..], |k| k.parts);
     let about = parts.iter().find(|p| p.name == part).map_or("", |p| p.about);
     ParamFault::new(format!("files.{part}"), what).help(format!("expected, relative to the recipe: {about}"))
 }

@@ -4,9 +4,9 @@
 //!     cargo run --release -p opdflow-critics --example score -- pickscore FOLDER 'a red circle' a.png b.png
 
 use anyhow::{Context, Result, bail, ensure};
-use opdflow_critics::{CRITICS, named};
+use opdflow_critics::{CRITICS, named, open};
 use opdflow_rewards::{Picture, Subject};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 use tch::Device;
 
@@ -14,11 +14,11 @@ fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [name, folder, prompt, files @ ..] = &args[..] else { bail!("usage: score NAME FOLDER PROMPT PICTURE...") };
     let names: Vec<&str> = CRITICS.iter().map(|c| c.name).collect();
-    let critic = named(name).with_context(|| format!("no critic is named `{name}`; there are {}", names.join(", ")))?;
+    ensure!(named(name).is_some(), "no critic is named `{name}`; there are {}", names.join(", "));
     let pictures = files.iter().map(|f| read(Path::new(f))).collect::<Result<Vec<_>>>()?;
     ensure!(!pictures.is_empty(), "no pictures are given");
     let start = Instant::now();
-    let reward = (critic.open)(&PathBuf::from(folder), Device::cuda_if_available())?;
+    let reward = open(name, Path::new(folder), Device::cuda_if_available())?;
     println!("opened in {:.1} s", start.elapsed().as_secs_f64());
     let start = Instant::now();
     let subjects = vec![Subject { text: prompt, ..Subject::default() }; pictures.len()];

@@ -7,20 +7,20 @@ use crate::judge::{Judge, Locked};
 use crate::pixels::Pixels;
 use crate::{Critic, Part, parts};
 use anyhow::{Context, Result};
-use opdflow_rewards::{Picture, Score};
+use opdflow_rewards::{Picture, Reward, Score};
 use std::path::Path;
 use tch::Device;
 
 const CLIP: Part = Part {
     name: "clip",
     about: "the folder openai/clip-vit-large-patch14 as published, with model.safetensors",
-    optional: false,
+    weights: true,
 };
 const HEAD: Part = Part {
     name: "head",
     about: "sac+logos+ava1-l14-linearMSE.pth of christophschuhmann/improved-aesthetic-predictor, turned into safetensors by \
             scripts/rewards_to_safetensors.py",
-    optional: false,
+    weights: true,
 };
 
 /// `aesthetic`.
@@ -28,8 +28,17 @@ pub const CRITIC: Critic = Critic {
     name: "aesthetic",
     about: "how beautiful a picture is, whatever its prompt: LAION's aesthetic predictor, about 5 to 6.5",
     parts: &[CLIP, HEAD],
-    open: |folder, device| Ok(Box::new(Locked::new(Aesthetic::open(folder, device)?))),
+    measures: &[],
+    shown: None,
 };
+
+/// Opens it from the folder of its parts.
+///
+/// # Errors
+/// A file is missing, malformed or not supported; the message names it.
+pub fn open(folder: &Path, device: Device) -> Result<Box<dyn Reward>> {
+    Ok(Box::new(Locked::new(Aesthetic::open(folder, device)?)))
+}
 
 /// A linear stack on CLIP's embedding of the picture, which is brought to length 1 first.
 pub struct Aesthetic {

@@ -5,14 +5,14 @@ use crate::judge::{Judge, Locked};
 use crate::pixels::{Fit, Pixels};
 use crate::{Critic, Part, parts};
 use anyhow::Result;
-use opdflow_rewards::{Picture, Score};
+use opdflow_rewards::{Picture, Reward, Score};
 use std::path::Path;
 use tch::Device;
 
 const CLIP: Part = Part {
     name: "clip",
     about: "the folder openai/clip-vit-large-patch14 as published, with model.safetensors",
-    optional: false,
+    weights: true,
 };
 
 /// `clipscore`.
@@ -20,8 +20,17 @@ pub const CRITIC: Critic = Critic {
     name: "clipscore",
     about: "how well a picture fits its prompt: CLIP's cosine (ViT-L/14), about 0.2 to 0.3",
     parts: &[CLIP],
-    open: |folder, device| Ok(Box::new(Locked::new(ClipScore::open(folder, device)?))),
+    measures: &["logit"],
+    shown: None,
 };
+
+/// Opens it from the folder of its parts.
+///
+/// # Errors
+/// A file is missing, malformed or not supported; the message names it.
+pub fn open(folder: &Path, device: Device) -> Result<Box<dyn Reward>> {
+    Ok(Box::new(Locked::new(ClipScore::open(folder, device)?)))
+}
 
 /// What the logit is divided by, as in DiffusionNFT; Flow-GRPO divides by 30. The model's own scale is 100, so that the
 /// cosine remains.

@@ -6,7 +6,8 @@ use opdflow_flow::nn::Linear;
 use opdflow_flow::weights::Scope;
 use tch::Tensor;
 
-/// Number of a layer in the published `Sequential`, in which dropouts are counted too, and its width.
+/// Number of a layer in the published `Sequential`, in which dropouts are counted too, and its width there. The file may
+/// say otherwise, but for the last.
 const LAYERS: [(usize, i64); 5] = [(0, 1024), (2, 128), (4, 64), (6, 16), (7, 1)];
 
 /// Five linear layers with nothing between them.
@@ -19,7 +20,10 @@ impl Head {
     /// A tensor is missing or of another shape.
     pub fn new(scope: &Scope, mut width: i64) -> Result<Head> {
         let layer = |(number, out)| {
-            let layer = Linear::new(&scope.sub("layers").sub(number), width, out, true, Init::FanIn);
+            let own = scope.sub("layers").sub(number);
+            let found = own.shape("weight").and_then(|shape| shape.first().copied());
+            let out = if out == 1 { 1 } else { found.unwrap_or(out) };
+            let layer = Linear::new(&own, width, out, true, Init::FanIn);
             width = out;
             layer
         };

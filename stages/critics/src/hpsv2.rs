@@ -5,19 +5,19 @@ use crate::judge::{Judge, Locked};
 use crate::pixels::{Fit, Pixels};
 use crate::{Critic, Part, parts};
 use anyhow::Result;
-use opdflow_rewards::{Picture, Score};
+use opdflow_rewards::{Picture, Reward, Score};
 use std::path::Path;
 use tch::Device;
 
 const MODEL: Part = Part {
     name: "model",
     about: "HPS_v2.1_compressed.pt of xswu/HPSv2, turned into safetensors by scripts/rewards_to_safetensors.py",
-    optional: false,
+    weights: true,
 };
 const TOKENIZER: Part = Part {
     name: "tokenizer",
     about: "the tokenizer files of any CLIP, such as openai/clip-vit-large-patch14",
-    optional: false,
+    weights: false,
 };
 
 /// `hpsv2`.
@@ -25,8 +25,17 @@ pub const CRITIC: Critic = Critic {
     name: "hpsv2",
     about: "how much people would like a picture for its prompt: HPSv2.1's cosine, about 0.2 to 0.35",
     parts: &[MODEL, TOKENIZER],
-    open: |folder, device| Ok(Box::new(Locked::new(Hpsv2::open(folder, device)?))),
+    measures: &[],
+    shown: None,
 };
+
+/// Opens it from the folder of its parts.
+///
+/// # Errors
+/// A file is missing, malformed or not supported; the message names it.
+pub fn open(folder: &Path, device: Device) -> Result<Box<dyn Reward>> {
+    Ok(Box::new(Locked::new(Hpsv2::open(folder, device)?)))
+}
 
 /// The cosine of picture and prompt, in f32 where the published program lets the GPU use halves.
 ///

@@ -10,7 +10,7 @@ mod clipscore;
 pub mod geneval;
 mod head;
 mod hpsv2;
-pub mod imagereward;
+mod imagereward;
 mod judge;
 pub mod mask2former;
 mod parts;
@@ -29,8 +29,8 @@ pub struct Part {
     pub name: &'static str,
     /// What it is and where it is published.
     pub about: &'static str,
-    /// Whether the critic can do without.
-    pub optional: bool,
+    /// Whether weights are read of it. Of a folder that is there for its tokenizer alone they are left where they are.
+    pub weights: bool,
 }
 
 /// A kind of critic.
@@ -71,5 +71,23 @@ pub fn open(name: &str, folder: &Path, device: Device) -> Result<Box<dyn Reward>
         "imagereward" => imagereward::open(folder, device),
         "pickscore" => pickscore::open(folder, device),
         _ => bail!("no critic is named `{name}`"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_critic_opens_under_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let refused = |name: &str| open(name, folder.path(), Device::Cpu).err().unwrap().to_string();
+        for critic in CRITICS {
+            assert_eq!(named(critic.name).unwrap().name, critic.name);
+            let why = refused(critic.name);
+            assert!(why.contains("the part `") && why.contains("is missing"), "{why}");
+            assert!(critic.shown.is_none_or(|m| critic.measures.contains(&m)));
+        }
+        assert!(refused("charm").contains("no critic"));
     }
 }

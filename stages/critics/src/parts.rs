@@ -52,7 +52,7 @@ fn with_ending(folder: &Path, endings: &[&str]) -> Result<Vec<PathBuf>> {
 mod tests {
     use super::*;
 
-    const HEAD: Part = Part { name: "head", about: "one safetensors file", optional: false };
+    const HEAD: Part = Part { name: "head", about: "one safetensors file", weights: true };
 
     #[test]
     fn what_is_missing_is_named() {

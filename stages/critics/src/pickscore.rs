@@ -5,16 +5,15 @@ use crate::judge::{Judge, Locked};
 use crate::pixels::Pixels;
 use crate::{Critic, Part, parts};
 use anyhow::Result;
-use opdflow_rewards::{Picture, Score};
+use opdflow_rewards::{Picture, Reward, Score};
 use std::path::Path;
 use tch::Device;
 
-const MODEL: Part =
-    Part { name: "model", about: "the folder yuvalkirstain/PickScore_v1 as published", optional: false };
+const MODEL: Part = Part { name: "model", about: "the folder yuvalkirstain/PickScore_v1 as published", weights: true };
 const TOKENIZER: Part = Part {
     name: "tokenizer",
     about: "the processor of laion/CLIP-ViT-H-14-laion2B-s32B-b79K: its tokenizer files and preprocessor_config.json",
-    optional: false,
+    weights: false,
 };
 
 /// `pickscore`.
@@ -22,8 +21,17 @@ pub const CRITIC: Critic = Critic {
     name: "pickscore",
     about: "which picture people would pick for a prompt: PickScore v1 over 26, about 0.8 to 0.95",
     parts: &[MODEL, TOKENIZER],
-    open: |folder, device| Ok(Box::new(Locked::new(PickScore::open(folder, device)?))),
+    measures: &["raw"],
+    shown: Some("raw"),
 };
+
+/// Opens it from the folder of its parts.
+///
+/// # Errors
+/// A file is missing, malformed or not supported; the message names it.
+pub fn open(folder: &Path, device: Device) -> Result<Box<dyn Reward>> {
+    Ok(Box::new(Locked::new(PickScore::open(folder, device)?)))
+}
 
 /// What the published score is divided by in training, as in Flow-GRPO.
 const DIVISOR: f64 = 26.0;

@@ -275,11 +275,11 @@ fn folder(without: Option<&str>) -> tempfile::TempDir {
 fn the_critic_opens_from_its_folder_and_scores() {
     let critic = named("geneval").unwrap();
     assert_eq!(
-        critic.parts.iter().map(|p| (p.name, p.optional)).collect::<Vec<_>>(),
-        [("detector", false), ("clip", false)]
+        critic.parts.iter().map(|p| (p.name, p.weights)).collect::<Vec<_>>(),
+        [("detector", true), ("clip", true)]
     );
     let dir = folder(None);
-    let reward = (critic.open)(dir.path(), Device::Cpu).unwrap();
+    let reward = opdflow_critics::open("geneval", dir.path(), Device::Cpu).unwrap();
     assert_eq!(reward.name(), "geneval");
     let metadata: Metadata = serde_json::from_str(
         r#"{"tag": "colors", "include": [{"class": "tv remote", "count": 1, "color": "red"}], "exclude": []}"#,
@@ -306,7 +306,7 @@ fn what_is_missing_is_named() {
         ("clip/preprocessor_config.json", "clip/preprocessor_config.json"),
     ] {
         let error =
-            (named("geneval").unwrap().open)(folder(Some(without)).path(), Device::Cpu).err().expect("an error");
+            opdflow_critics::open("geneval", folder(Some(without)).path(), Device::Cpu).err().expect("an error");
         assert!(format!("{error:#}").contains(says), "{without}: {error:#}");
     }
 }

@@ -17,7 +17,7 @@ use crate::{Critic, Part, parts};
 use anyhow::{Result, ensure};
 use opdflow_rewards::detector::{Detector, Object};
 use opdflow_rewards::geneval::{CONFIDENT, Quirks};
-use opdflow_rewards::{Geneval, Picture, RewardError};
+use opdflow_rewards::{Geneval, Picture, Reward, RewardError};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use tch::{Device, Tensor};
@@ -31,12 +31,12 @@ pub use resize::linear;
 const DETECTOR: Part = Part {
     name: "detector",
     about: "the folder facebook/mask2former-swin-small-coco-instance as published, with model.safetensors",
-    optional: false,
+    weights: true,
 };
 const CLIP: Part = Part {
     name: "clip",
     about: "the folder openai/clip-vit-large-patch14 as published, with model.safetensors",
-    optional: false,
+    weights: true,
 };
 
 /// `geneval`.
@@ -44,8 +44,17 @@ pub const CRITIC: Critic = Critic {
     name: "geneval",
     about: "whether a picture shows the objects, counts, colours and places that the prompt names",
     parts: &[DETECTOR, CLIP],
-    open: |folder, device| Ok(Box::new(Geneval::new(Photographs::of_parts(folder, device)?, Quirks::default()))),
+    measures: &["correct", "strict", "partial"],
+    shown: Some("correct"),
 };
+
+/// Opens it from the folder of its parts.
+///
+/// # Errors
+/// A file is missing, malformed or not supported; the message names it.
+pub fn open(folder: &Path, device: Device) -> Result<Box<dyn Reward>> {
+    Ok(Box::new(Geneval::new(Photographs::of_parts(folder, device)?, Quirks::default())))
+}
 
 /// What says where things are in a picture: Mask2Former, but for tests.
 pub trait Segmenter: Send {

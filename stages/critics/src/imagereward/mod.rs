@@ -14,27 +14,27 @@ use opdflow_flow::config::read_json;
 use opdflow_flow::text::embed::in_vocabulary;
 use opdflow_flow::text::tokenizer::Tokenizer;
 use opdflow_rewards::{Picture, Reward, Score};
+use serde::de::DeserializeOwned;
 use std::path::Path;
 use tch::{Device, Tensor};
-use vit::Vit;
-
-pub use vit::VitConfig;
+use vit::{Vit, VitConfig};
 
 const MODEL: Part = Part {
     name: "model",
     about: "ImageReward.pt of THUDM/ImageReward, turned into safetensors by scripts/rewards_to_safetensors.py; \
-            med_config.json may lie beside it",
-    optional: false,
+            med_config.json and vit_config.json may lie beside it",
+    weights: true,
 };
 const TOKENIZER: Part =
-    Part { name: "tokenizer", about: "the tokenizer files of google-bert/bert-base-uncased", optional: false };
+    Part { name: "tokenizer", about: "the tokenizer files of google-bert/bert-base-uncased", weights: false };
 
 /// `imagereward`.
 pub const CRITIC: Critic = Critic {
     name: "imagereward",
     about: "what people prefer for a prompt: ImageReward v1.0, about -2 to 2",
     parts: &[MODEL, TOKENIZER],
-    open: |folder, device| open(folder, &VitConfig::large(), device),
+    measures: &[],
+    shown: None,
 };
 
 /// A prompt is cut to this many tokens, its two special ones among them.
@@ -56,19 +56,21 @@ pub struct ImageReward {
     device: Device,
 }
 
-/// Opens it from the folder of its parts `model` and `tokenizer`, with a vision transformer of any size.
+/// Opens it from the folder of its parts.
 ///
 /// # Errors
 /// A file is missing, malformed or not supported; the message names it.
-pub fn open(folder: &Path, sizes: &VitConfig, device: Device) -> Result<Box<dyn Reward>> {
-    Ok(Box::new(Locked::new(ImageReward::open(folder, sizes, device)?)))
+pub fn open(folder: &Path, device: Device) -> Result<Box<dyn Reward>> {
+    Ok(Box::new(Locked::new(ImageReward::open(folder, device)?)))
 }
 
 impl ImageReward {
-    fn open(folder: &Path, sizes: &VitConfig, device: Device) -> Result<ImageReward> {
+    fn open(folder: &Path, device: Device) -> Result<ImageReward> {
         let (model, tokenizer) = (parts::folder(folder, &MODEL)?, parts::folder(folder, &TOKENIZER)?);
+        let sizes: VitConfig = maybe(&model.join("vit_config.json"))?;
+        sizes.check()?;
         let file = model.join("med_config.json");
-        let config: BertConfig = if file.exists() { read_json(&file)? } else { BertConfig::default() };
+        let config: BertConfig = maybe(&file)?;
         let places = config.max_position_embeddings;
         ensure!(
             places >= LENGTH as i64,
@@ -79,7 +81,7 @@ impl ImageReward {
         let (root, what) = (weights.root(), || format!("cannot load {}", model.display()));
         // Other tensors may lie there, as upstream: BLIP's own projections are not used.
         Ok(ImageReward {
-            vision: Vit::new(&root.sub("blip.visual_encoder"), sizes).with_context(what)?,
+            vision: Vit::new(&root.sub("blip.visual_encoder"), &sizes).with_context(what)?,
             text: Bert::new(&root.sub("blip.text_encoder"), &config, sizes.width).with_context(what)?,
             head: Head::new(&root.sub("mlp"), config.hidden_size).with_context(what)?,
             tokenizer: Tokenizer::bert(tokenizer)?,
@@ -95,6 +97,11 @@ impl ImageReward {
         let words = ids.ne(i64::from(self.tokenizer.pad()));
         Ok((ids.to_device(self.device), words.to_device(self.device)))
     }
+}
+
+/// A configuration, or the published one where there is no file.
+fn maybe<T: DeserializeOwned + Default>(file: &Path) -> Result<T> {
+    if file.exists() { read_json(file) } else { Ok(T::default()) }
 }
 
 impl Judge for ImageReward {

@@ -1,17 +1,20 @@
 //! BLIP's vision transformer: `VisionTransformer` of `models/BLIP/vit.py`, which is timm's.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use opdflow_flow::config::supported;
 use opdflow_flow::init::Init;
 use opdflow_flow::nn::{Conv2d, LayerNorm, Linear};
 use opdflow_flow::weights::Scope;
+use serde::Deserialize;
 use tch::Tensor;
 
 const EPS: f64 = 1e-6;
 /// Width inside the feed-forward part, over the width.
 const RATIO: i64 = 4;
 
-/// Sizes, which no published file names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Sizes. No published file names them: the default is ViT-L/16 on 224 pixels, which ImageReward has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct VitConfig {
     /// Side of a picture, in pixels.
     pub image_size: i64,
@@ -25,11 +28,32 @@ pub struct VitConfig {
     pub heads: i64,
 }
 
-impl VitConfig {
-    /// ViT-L/16 on 224 pixels, which ImageReward has.
-    #[must_use]
-    pub fn large() -> VitConfig {
+impl Default for VitConfig {
+    fn default() -> VitConfig {
         VitConfig { image_size: 224, patch_size: 16, width: 1024, layers: 24, heads: 16 }
+    }
+}
+
+impl VitConfig {
+    /// Refuses what cannot be.
+    ///
+    /// # Errors
+    /// The first size that does not fit.
+    pub fn check(&self) -> Result<()> {
+        const WHAT: &str = "vit_config.json";
+        let sizes = [
+            ("image_size", self.image_size, 4096),
+            ("patch_size", self.patch_size, self.image_size),
+            ("width", self.width, 1 << 16),
+            ("layers", self.layers, 1 << 10),
+            ("heads", self.heads, self.width),
+        ];
+        for (key, value, most) in sizes {
+            supported(WHAT, key, value, (1..=most).contains(&value), &format!("1 to {most}"))?;
+        }
+        let (width, heads) = (self.width, self.heads);
+        ensure!(width % heads == 0, "{WHAT}: `width` {width} is not a multiple of `heads` {heads}");
+        Ok(())
     }
 }
 

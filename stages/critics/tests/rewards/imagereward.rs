@@ -1,7 +1,7 @@
 //! ImageReward against its own package: the fixture of `make_imagereward.py`.
 
 use crate::rig::{at, close, critic, error, fixture, head, pictures, scores};
-use opdflow_critics::imagereward::{VitConfig, open};
+use opdflow_critics::open;
 use opdflow_flow::text::tokenizer::Tokenizer;
 use opdflow_flow::weights::save_tensors;
 use opdflow_rewards::Reward;
@@ -10,7 +10,7 @@ use std::path::Path;
 use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
 
-const SMALL: VitConfig = VitConfig { image_size: 20, patch_size: 6, width: 24, layers: 2, heads: 3 };
+const SMALL: &str = r#"{"image_size": 20, "patch_size": 6, "width": 24, "layers": 2, "heads": 3}"#;
 const FILE: &str = "model/ImageReward.safetensors";
 
 /// The critic's folder: the fixture's tensors with the linear stack that is made by a rule.
@@ -19,6 +19,7 @@ fn folder() -> TempDir {
     let mut tensors = fixture("imagereward/model/ImageReward.safetensors");
     tensors.extend(head(16).into_iter().map(|(n, t)| (format!("mlp.{n}"), t)));
     save(&dir, tensors);
+    std::fs::write(dir.path().join("model/vit_config.json"), SMALL).unwrap();
     dir
 }
 
@@ -27,7 +28,7 @@ fn save(folder: &TempDir, tensors: BTreeMap<String, Tensor>) {
 }
 
 fn small(folder: &Path) -> anyhow::Result<Box<dyn Reward>> {
-    open(folder, &SMALL, Device::Cpu)
+    open("imagereward", folder, Device::Cpu)
 }
 
 fn told(folder: &Path) -> String {

@@ -1,6 +1,5 @@
 //! Fixtures, and what the tests of all rewards share.
 
-use opdflow_critics::named;
 use opdflow_flow::weights::{read_tensors, save_tensors};
 use opdflow_rewards::{Picture, Reward, Score, Subject};
 use std::collections::BTreeMap;
@@ -77,7 +76,7 @@ pub fn aesthetic() -> TempDir {
 }
 
 pub fn open(name: &str, folder: &TempDir) -> anyhow::Result<Box<dyn Reward>> {
-    (named(name).unwrap().open)(folder.path(), Device::Cpu)
+    opdflow_critics::open(name, folder.path(), Device::Cpu)
 }
 
 pub fn error(name: &str, folder: &TempDir) -> String {

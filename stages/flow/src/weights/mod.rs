@@ -221,6 +221,13 @@ impl Weights {
         Ok(cut.of(shards[i].read(&name, Some(&expected), self.device, self.kind)?))
     }
 
+    fn shape(&self, name: &str) -> Option<Vec<i64>> {
+        let Source::Files { shards, home, layout, .. } = &self.source else { return None };
+        let name = layout(name).name;
+        let info = shards[*home.get(&name)?].header.info(&name)?;
+        Some(info.shape.iter().map(|&d| d as i64).collect())
+    }
+
     fn has(&self, name: &str) -> bool {
         match &self.source {
             Source::Fresh { .. } => self.taken.borrow().contains_key(name),
@@ -266,6 +273,11 @@ impl<'a> Scope<'a> {
     /// Whether the files hold `name` under this scope (fresh sets: whether it was made before).
     pub fn has(&self, name: &str) -> bool {
         self.weights.has(&self.full(name))
+    }
+
+    /// The shape that the files give `name` under this scope, where they hold it: for sizes that no configuration names.
+    pub fn shape(&self, name: &str) -> Option<Vec<i64>> {
+        self.weights.shape(&self.full(name))
     }
 
     /// Where the tensors live.

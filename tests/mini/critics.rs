@@ -1,0 +1,127 @@
+//! Networks that judge, of the user's own files: taken in by content, connected by the name of their reward.
+
+use crate::space::Mini;
+use std::path::{Path, PathBuf};
+
+/// Small random networks of the published classes (`make_fixtures.py` there).
+pub fn networks() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("stages/critics/tests/rewards")
+}
+
+/// A recipe with one critic, and something that judges by it.
+fn recipe(critic: &str, rest: &str) -> String {
+    let critic = critic.replace("NETWORKS", &networks().display().to_string());
+    format!(
+        "opdflow: 1\nname: critics\nseed: 1\nstages:\n  base: {{uses: base_model, with: {{source: \"bundled:mini\"}}}}\n  \
+         words: {{uses: prompts, with: {{files: {{train: words.txt}}}}}}\n  judge: {{uses: critic, with: {critic}}}\n{rest}"
+    )
+}
+
+const PICK: &str = "{reward: pickscore, files: {model: NETWORKS/pick, tokenizer: NETWORKS/pick_processor}}";
+const SCORES: &str = "  scores:
+    uses: evaluate
+    needs: {base: base.model, prompts: {words: words.train}, critics: {pickscore: judge.critic}}
+    with: {rewards: {words: [pickscore]}, shot: {steps: 1}, keep: 0}
+";
+
+fn space(text: &str) -> Mini {
+    let mini = Mini::new();
+    mini.write("words.txt", "a red dot\na sea\n");
+    mini.write("r.yaml", text);
+    mini
+}
+
+#[test]
+fn a_network_trains_chooses_and_scores() {
+    let rest = "  teacher:
+    uses: train_teacher
+    needs: {base: base.model, prompts: words.train, critics: {pickscore: judge.critic}}
+    with:
+      algorithm: {diffusion_nft: {}}
+      reward: {pickscore: 1.0, looks: 0.5}
+      iterations: 1
+      candidates_every: 1
+      sampling: {prompts: 2, group: 2, steps: 2}
+      lora: {rank: 1, alpha: 1}
+  best:
+    uses: select_checkpoint
+    needs: {base: base.model, candidates: teacher.candidates, prompts: {pickscore: words.train}, critics: {pickscore: judge.critic}}
+    with: {maximise: pickscore.raw, shot: {steps: 1}}
+";
+    let mini = space(&recipe(PICK, &(rest.to_owned() + SCORES)));
+    let ran = mini.run(&["run", "r.yaml", "--json"]).expect(0);
+    assert!(ran.verdicts().values().any(|v| v == "run"), "{}", ran.stdout);
+    mini.run(&["get", "r.yaml", "scores.scores", "-o", "scores.json"]).expect(0);
+    let scores = std::fs::read_to_string(mini.path("scores.json")).unwrap();
+    for column in ["\"pickscore\"", "\"pickscore.raw\"", "\"pickscore.reward\""] {
+        assert!(scores.contains(column), "no {column} in {scores}");
+    }
+    let log = std::fs::read_to_string(mini.path(".opdflow/runs/latest/events.jsonl")).unwrap();
+    assert!(log.contains("pickscore") && log.contains("looks"), "each reward is a metric of the training");
+}
+
+#[test]
+fn a_network_is_its_content_and_not_its_path() {
+    let mini = space(&recipe(PICK, ""));
+    mini.run(&["run", "r.yaml"]).expect(0);
+    let copy = mini.path("copy");
+    std::fs::create_dir(&copy).unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        std::fs::copy(networks().join("pick").join(file), copy.join(file)).unwrap();
+    }
+    std::fs::write(copy.join("README.md"), "a card").unwrap();
+    mini.write("r.yaml", &recipe(&PICK.replace("NETWORKS/pick,", "copy,"), ""));
+    assert_eq!(mini.run(&["run", "r.yaml", "--json"]).expect(0).verdicts()["judge"], "hit");
+    let config = std::fs::read_to_string(copy.join("config.json")).unwrap();
+    std::fs::write(copy.join("config.json"), config + "\n").unwrap();
+    assert_eq!(mini.run(&["run", "r.yaml", "--json"]).expect(0).verdicts()["judge"], "run");
+}
+
+#[test]
+fn what_does_not_fit_is_said_before_anything_runs() {
+    let unconnected = SCORES.replace(", critics: {pickscore: judge.critic}", "");
+    for (text, parts) in [
+        (
+            recipe(PICK, &unconnected),
+            &["E044", "`pickscore` is judged by a network", "critics: {pickscore: STAGE.critic}"][..],
+        ),
+        (
+            recipe("{reward: pickscore, files: {model: NETWORKS/pick}}", SCORES),
+            &["E043", "the part `tokenizer`", "CLIP-ViT-H-14"],
+        ),
+        (
+            recipe("{reward: pickscore, files: {model: a, tokenizer: b, head: c}}", SCORES),
+            &["E043", "no part `head`", "model, tokenizer"],
+        ),
+        (recipe("{reward: picksore, files: {}}", SCORES), &["E043", "no reward is named `picksore`", "pickscore"]),
+        (recipe("{reward: looks, files: {}}", SCORES), &["E043", "`looks` needs no network"]),
+        (
+            recipe("{reward: pickscore, files: {model: nowhere, tokenizer: NETWORKS/pick_processor}}", SCORES),
+            &["E050", "nowhere: there is no such file or folder", "yuvalkirstain/PickScore_v1"],
+        ),
+        (recipe(PICK, &SCORES.replace("[pickscore]", "[picksore]")), &["E043", "picksore"]),
+        (recipe(PICK, &SCORES.replace("{rewards: {words: [pickscore]}, ", "{")), &["E044", "set of prompts `words`"]),
+        (recipe(PICK, &SCORES.replace("{words: [pickscore]}", "{other: [pickscore]}")), &["E044", "`prompts.other`"]),
+    ] {
+        let said = space(&text).run(&["check", "r.yaml"]).expect(2).stderr;
+        for part in parts {
+            assert!(said.contains(part), "no `{part}` in\n{said}");
+        }
+    }
+}
+
+#[test]
+fn a_broken_or_misnamed_network_is_the_users_fault() {
+    let mini =
+        space(&recipe("{reward: pickscore, files: {model: broken, tokenizer: NETWORKS/pick_processor}}", SCORES));
+    std::fs::create_dir(mini.path("broken")).unwrap();
+    std::fs::copy(networks().join("pick/config.json"), mini.path("broken/config.json")).unwrap();
+    mini.write("broken/model.safetensors", "short");
+    let said = mini.run(&["run", "r.yaml", "--json"]).expect(1).json()["stages"]["judge"]["message"].to_string();
+    assert!(said.contains("model.safetensors") && !said.contains("bug"), "{said}");
+
+    let other = "{reward: clipscore, files: {clip: NETWORKS/clip}}";
+    let mini = space(&recipe(other, SCORES));
+    let said = mini.run(&["run", "r.yaml", "--json"]).expect(1).json()["stages"]["scores"]["message"].to_string();
+    assert!(said.contains("critics.pickscore") && said.contains("another reward"), "{said}");
+}
