@@ -114,8 +114,8 @@ fn the_papers_recipes_find_the_main_jobs_teachers() {
         if let Some((_, student)) = students.iter().find(|(n, _)| *n == name) {
             shorter.insert(own[*student]);
         }
-        if let Some(student) = own.get("student") {
-            assert_eq!(main["student"], *student, "{name}");
+        if ["figure1", "table1"].contains(&name) {
+            assert_eq!(main["student"], own["student"], "{name}");
         }
         if let Some(scores) = own.get("base_scores") {
             assert_eq!(main["base_scores"], *scores, "{name}: base_scores");
