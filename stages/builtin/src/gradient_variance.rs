@@ -2,11 +2,12 @@
 
 use crate::adapter::{self, Shape};
 use crate::distill::{Objective, Staff};
+use crate::gradient_table::{self, Row};
 use crate::param_docs::{LORA, MICRO_BATCH, SIZE, THREADS};
 use crate::precision::Precision;
 use crate::studio::Studio;
 use crate::train_teacher::{micro, one};
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use opdflow_flow::Solver;
 use opdflow_flow::lora::Lora;
 use opdflow_flow::school::{School, Walk};
@@ -15,7 +16,6 @@ use opdflow_stage::{Description, ParamDoc, ParamFault, Resources, Stage, StageCo
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use tch::{Kind, Tensor};
 
 /// The stage kind.
@@ -163,24 +163,8 @@ impl Stage for GradientVariance {
                 first.get_or_insert(mean);
             }
         }
-        write(context, &rows)
+        gradient_table::write(context, &rows)
     }
-}
-
-/// A line of the table.
-#[derive(Clone, Debug, Default, Serialize)]
-struct Row {
-    level: f64,
-    objective: String,
-    /// Length of the mean gradient, freed of what the variance adds to it; 0 where nothing is left.
-    mean: f64,
-    /// Square root of the trace of the covariance of one sample.
-    spread: f64,
-    /// `mean / spread`.
-    signal: f64,
-    /// Of the mean with that of the level's first objective.
-    cosine: f64,
-    samples: u64,
 }
 
 /// Running mean and variance of vectors (Welford), f64.
@@ -223,20 +207,6 @@ fn gradient(lora: &Lora) -> Tensor {
 fn cosine(a: &Tensor, b: &Tensor) -> f64 {
     let dot = |a: &Tensor, b: &Tensor| (a * b).sum(Kind::Double).double_value(&[]);
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt().max(f64::MIN_POSITIVE)
-}
-
-fn write(context: &StageContext, rows: &[Row]) -> Result<()> {
-    let mut csv = "level,objective,mean,spread,signal,cosine,samples\n".to_owned();
-    let mut text = "| noise level | objective | length of the mean | spread | mean / spread | cosine of the means |\n|---:|---|---:|---:|---:|---:|\n".to_owned();
-    for Row { level, objective, mean, spread, signal, cosine, samples } in rows {
-        writeln!(csv, "{level},{objective},{mean:.6e},{spread:.6e},{signal:.6},{cosine:.6},{samples}")?;
-        writeln!(text, "| {level} | {objective} | {mean:.3e} | {spread:.3e} | {signal:.3} | {cosine:.3} |")?;
-    }
-    let json = serde_json::to_string_pretty(rows)? + "\n";
-    for (port, content) in [("markdown", text), ("csv", csv), ("json", json)] {
-        std::fs::write(context.output(port), content).with_context(|| format!("writing the output `{port}`"))?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@
 //! | `distill.rs` | `distill` | the student |
 //! | `merge_loras.rs` | `merge_loras` | one adapter of several, without training |
 //! | `gradient_variance.rs` | `gradient_variance` | mean and spread of the gradients of two objectives |
+//! | `gradient_table.rs` | `gradient_table` | the same over several seeds |
 //! | `evaluate.rs` | `evaluate` | scores and pictures on held-out prompts |
 //! | `score_candidates.rs` | `score_candidates` | scores of every candidate of a training |
 //! | `note.rs` | `note` | words among the results |
@@ -38,6 +39,7 @@ mod evaluate;
 mod figure;
 mod fitting;
 mod generate;
+mod gradient_table;
 mod gradient_variance;
 mod grid;
 mod import_lora;
@@ -83,6 +85,7 @@ fn all<S: StageSet>(set: S) -> S {
         .with(distill::Distill)
         .with(merge_loras::MergeLoras)
         .with(gradient_variance::GradientVariance)
+        .with(gradient_table::GradientTable)
         .with(evaluate::Evaluate)
         .with(score_candidates::ScoreCandidates)
         .with(note::Note)

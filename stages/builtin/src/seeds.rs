@@ -75,6 +75,12 @@ fn cell(means: &[&Mean]) -> Option<Cell> {
     Some(Cell { mean, error, n: first.n, seeds: Some(means.len()), interval })
 }
 
+/// The mean of a number over seeds and, of several, half of its 95 % interval.
+pub fn interval(values: &[f64]) -> (f64, Option<f64>) {
+    let means: Vec<Mean> = values.iter().map(|&mean| Mean { mean, error: 0.0, n: 1 }).collect();
+    cell(&means.iter().collect::<Vec<_>>()).map_or((f64::NAN, None), |c| (c.mean, c.interval))
+}
+
 /// The 97.5 % point of Student's t: half of a 95 % interval, in standard errors. `freedom` is at least 1.
 pub fn student(freedom: usize) -> f64 {
     const FEW: [f64; 10] =
