@@ -1,6 +1,8 @@
 //! What stands round GenEval's detector against OpenCV and a second writing of mmdetection's steps: the fixtures of
 //! `geneval/make_fixtures.py`. Then the whole reward on hand-made logits.
 
+mod place;
+
 use opdflow_critics::clip::{Checkpoint, Clip};
 use opdflow_critics::geneval::{
     COLOURS, Colours, Frame, Input, Namer, Photographs, Segmenter, instances, linear, name_of,
@@ -13,13 +15,9 @@ use opdflow_flow::weights::read_tensors;
 use opdflow_rewards::detector::Object;
 use opdflow_rewards::geneval::{Metadata, Quirks};
 use opdflow_rewards::{Geneval, Picture, Reward, Subject};
+use place::{at, device};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
-
-fn at(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
-}
 
 fn tensors(name: &str) -> BTreeMap<String, Tensor> {
     read_tensors(at(name), Device::Cpu, None).unwrap().0
@@ -102,8 +100,8 @@ fn colours_are_told_as_by_geneval() {
     let f = tensors("geneval/objects.safetensors");
     let folder = at("rewards/clip");
     let pixels = Pixels { fit: Fit::Pillow, ..Pixels::from_folder(&folder).unwrap() };
-    let checkpoint = Checkpoint::open(&folder, None, Device::Cpu).unwrap();
-    let mut colours = Colours::new(Clip::new(checkpoint, &folder, pixels, Device::Cpu).unwrap());
+    let checkpoint = Checkpoint::open(&folder, None, device()).unwrap();
+    let mut colours = Colours::new(Clip::new(checkpoint, &folder, pixels, device()).unwrap());
     let segments = Segments { classes: f["classes"].unsqueeze(0), masks: f["masks"].unsqueeze(0) };
     let found = instances(&segments, &Frame::of(57, 41, LIMITS), 0.0);
     let mut seen = BTreeSet::new();
@@ -279,7 +277,7 @@ fn the_critic_opens_from_its_folder_and_scores() {
         [("detector", true), ("clip", true)]
     );
     let dir = folder(None);
-    let reward = opdflow_critics::open("geneval", dir.path(), Device::Cpu).unwrap();
+    let reward = opdflow_critics::open("geneval", dir.path(), device()).unwrap();
     assert_eq!(reward.name(), "geneval");
     let metadata: Metadata = serde_json::from_str(
         r#"{"tag": "colors", "include": [{"class": "tv remote", "count": 1, "color": "red"}], "exclude": []}"#,

@@ -1,34 +1,29 @@
 //! The network against transformers' own: the fixtures of `mask2former/make_fixtures.py`.
 
+mod place;
+
 use opdflow_critics::mask2former::Mask2Former;
 use opdflow_flow::weights::{read_tensors, save_tensors};
+use place::{close, device};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
 
 fn at(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mask2former").join(name)
+    place::at("mask2former").join(name)
 }
 
 fn tensors(name: &str) -> BTreeMap<String, Tensor> {
     read_tensors(at(name), Device::Cpu, Some(Kind::Float)).unwrap().0
 }
 
-/// Largest absolute difference; printed, so that `--nocapture` gives the table.
-#[track_caller]
-fn close(what: &str, found: &Tensor, expected: &Tensor, limit: f64) {
-    assert_eq!(found.size(), expected.size(), "{what}: shape");
-    let diff = (found - expected).abs().max().double_value(&[]);
-    println!("{what}: max |difference| {diff:.2e} of max |value| {:.2e}", expected.abs().max().double_value(&[]));
-    assert!(diff <= limit, "{what}: differs by {diff:e}, allowed {limit:e}");
-}
-
 fn parity(name: &str) {
     let _off = tch::no_grad_guard();
     let f = tensors(&format!("{name}.safetensors"));
-    let (network, config) = Mask2Former::open(&at(name), Device::Cpu).unwrap();
+    let (network, config) = Mask2Former::open(&at(name), device()).unwrap();
+    let pictures = f["pictures"].to_device(device());
     assert_eq!(config.id2label.len(), 80);
-    let maps = network.maps(&f["pictures"]);
+    let maps = network.maps(&pictures);
     for (i, map) in maps.iter().enumerate() {
         close(&format!("{name}: backbone's map {i}"), map, &f[&format!("map{i}")], 1e-5);
     }
@@ -40,7 +35,7 @@ fn parity(name: &str) {
     let segments = network.decode(&features);
     close(&format!("{name}: class logits"), &segments.classes, &f["classes"], 1e-5);
     close(&format!("{name}: mask logits"), &segments.masks, &f["masks"], 1e-5);
-    let again = network.forward(&f["pictures"]);
+    let again = network.forward(&pictures);
     assert_eq!((again.classes, again.masks), (segments.classes, segments.masks));
 }
 

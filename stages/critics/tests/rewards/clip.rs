@@ -1,10 +1,11 @@
 //! The CLIP rewards against transformers, torchvision, Pillow and hpsv2: the fixtures of `make_fixtures.py`.
 
+use crate::place::device;
 use crate::rig::{aesthetic, at, close, critic, fixture, open, picture, pictures, prompts, scores};
 use opdflow_critics::clip::{Checkpoint, Clip};
 use opdflow_critics::pixels::{Fit, Pixels, resample};
 use opdflow_rewards::{Picture, Score};
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 const SIDE: usize = 20;
 
@@ -40,7 +41,7 @@ fn pixels() {
 #[test]
 fn embeddings() {
     let (f, pictures, prompts) = (fixture("scores.safetensors"), pictures(), prompts());
-    let clip = Clip::open(&at("clip"), Device::Cpu).unwrap();
+    let clip = Clip::open(&at("clip"), device()).unwrap();
     close("transformers, quick_gelu: texts", &clip.encode_text(&prompts).unwrap(), &f["clip.text"], 1e-5);
     assert!((clip.scale() - 2.31f64.exp()).abs() < 1e-5);
     for (what, model, tokenizer, pixels) in [
@@ -48,8 +49,8 @@ fn embeddings() {
         ("transformers, gelu", "pick", "pick_processor", Pixels::from_folder(&at("pick_processor")).unwrap()),
         ("open_clip", "hps", "clip", Pixels::clip(Fit::Padded, SIDE)),
     ] {
-        let checkpoint = Checkpoint::open(&at(model), None, Device::Cpu).unwrap();
-        let clip = Clip::new(checkpoint, &at(tokenizer), pixels, Device::Cpu).unwrap();
+        let checkpoint = Checkpoint::open(&at(model), None, device()).unwrap();
+        let clip = Clip::new(checkpoint, &at(tokenizer), pixels, device()).unwrap();
         close(
             &format!("{what}: pictures"),
             &clip.encode_image(&pictures).unwrap(),

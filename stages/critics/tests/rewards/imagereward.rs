@@ -1,5 +1,6 @@
 //! ImageReward against its own package: the fixture of `make_imagereward.py`.
 
+use crate::place::device;
 use crate::rig::{at, close, critic, error, fixture, head, pictures, scores};
 use opdflow_critics::open;
 use opdflow_flow::text::tokenizer::Tokenizer;
@@ -28,7 +29,7 @@ fn save(folder: &TempDir, tensors: BTreeMap<String, Tensor>) {
 }
 
 fn small(folder: &Path) -> anyhow::Result<Box<dyn Reward>> {
-    open("imagereward", folder, Device::Cpu)
+    open("imagereward", folder, device())
 }
 
 fn told(folder: &Path) -> String {
@@ -86,6 +87,7 @@ fn broken_parts_are_explained() {
     let missing = told(nothing.path());
     assert!(missing.contains("the part `model` is missing: ImageReward.pt"), "{missing}");
     let whole = folder();
+    std::fs::remove_file(whole.path().join("model/vit_config.json")).unwrap();
     let published = error("imagereward", &whole);
     assert!(published.contains("`blip.visual_encoder.patch_embed.proj.weight` has shape [24, 3, 6, 6]"), "{published}");
     for (name, tensor, says) in [
@@ -121,6 +123,16 @@ fn broken_parts_are_explained() {
         std::fs::write(file, text.replace(from, to)).unwrap();
         let error = told(folder.path());
         assert!(error.contains(says), "{to}: {error}");
+    }
+    for (sizes, says) in [
+        (SMALL.replace("\"heads\": 3", "\"heads\": 5"), "`width` 24 is not a multiple of `heads` 5"),
+        (SMALL.replace("\"layers\": 2", "\"layers\": 0"), "`layers` is 0, supported: 1 to 1024"),
+        (SMALL.replace("\"layers\"", "\"depth\""), "vit_config.json does not hold what is expected"),
+    ] {
+        let folder = folder();
+        std::fs::write(folder.path().join("model/vit_config.json"), sizes).unwrap();
+        let error = told(folder.path());
+        assert!(error.contains(says), "{error}");
     }
     // A tokenizer that knows more words than the network.
     let folder = folder();

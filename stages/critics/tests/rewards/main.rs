@@ -3,4 +3,6 @@
 mod clip;
 mod faults;
 mod imagereward;
+#[path = "../place/mod.rs"]
+mod place;
 mod rig;

@@ -1,14 +1,17 @@
 //! Fixtures, and what the tests of all rewards share.
 
+use crate::place::{self, device};
 use opdflow_flow::weights::{read_tensors, save_tensors};
 use opdflow_rewards::{Picture, Reward, Score, Subject};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
 
+pub use crate::place::close;
+
 pub fn at(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rewards").join(name)
+    place::at("rewards").join(name)
 }
 
 pub fn fixture(name: &str) -> BTreeMap<String, Tensor> {
@@ -27,15 +30,6 @@ pub fn pictures() -> Vec<Picture> {
 
 pub fn prompts() -> Vec<String> {
     serde_json::from_str(&std::fs::read_to_string(at("prompts.json")).unwrap()).unwrap()
-}
-
-/// Largest absolute difference; printed, so that `--nocapture` gives the table.
-#[track_caller]
-pub fn close(what: &str, found: &Tensor, expected: &Tensor, limit: f64) {
-    assert_eq!(found.size(), expected.size(), "{what}: shape");
-    let diff = (found - expected).abs().max().double_value(&[]);
-    println!("{what}: max |difference| {diff:.2e} of max |value| {:.2e}", expected.abs().max().double_value(&[]));
-    assert!(diff <= limit, "{what}: differs by {diff:e}, allowed {limit:e}");
 }
 
 /// A critic's folder with copies of these fixtures as its parts.
@@ -76,7 +70,7 @@ pub fn aesthetic() -> TempDir {
 }
 
 pub fn open(name: &str, folder: &TempDir) -> anyhow::Result<Box<dyn Reward>> {
-    opdflow_critics::open(name, folder.path(), Device::Cpu)
+    opdflow_critics::open(name, folder.path(), device())
 }
 
 pub fn error(name: &str, folder: &TempDir) -> String {
