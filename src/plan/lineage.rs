@@ -2,6 +2,7 @@
 //! from outside. It is all in the action records; run logs and recipes may be gone.
 
 use opdflow_cache::{ActionRecord, Digest, ObjectKind, Store};
+use opdflow_stage::port;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -124,11 +125,8 @@ pub fn beside(record: &ActionRecord, text: &str, reads: &[Read]) -> BTreeSet<Str
     let Some(around) = around(params, text) else { return BTreeSet::new() };
     let mut words = BTreeSet::new();
     texts(around, &mut words);
-    let seedless = |name: &str| match name.rsplit_once("_seed_") {
-        Some((rest, seed)) if seed.parse::<u64>().is_ok() => words.contains(rest),
-        _ => false,
-    };
-    let named = |r: &&Read| r.port.split_once('.').is_some_and(|(_, name)| words.contains(name) || seedless(name));
+    let of_seed = |name: &str| port::seedless(name).is_some_and(|(rest, _)| words.contains(rest));
+    let named = |r: &&Read| r.port.split_once('.').is_some_and(|(_, name)| words.contains(name) || of_seed(name));
     reads.iter().filter(named).map(|r| r.port.clone()).collect()
 }
 

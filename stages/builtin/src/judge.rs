@@ -26,10 +26,14 @@ impl Set {
     /// # Errors
     /// A reward that there is not; a prompt that lacks what its reward needs.
     pub fn connected(wanted: &Wanted, jury: &Jury, context: &StageContext) -> Result<Vec<Self>> {
-        context.names("prompts").into_iter().map(|name| Self::read(name, wanted, jury, context)).collect()
+        context.names("prompts").into_iter().map(|name| Self::named(name, wanted, jury, context)).collect()
     }
 
-    fn read(name: String, wanted: &Wanted, jury: &Jury, context: &StageContext) -> Result<Self> {
+    /// The set of this name.
+    ///
+    /// # Errors
+    /// As for [`Set::connected`].
+    pub fn named(name: String, wanted: &Wanted, jury: &Jury, context: &StageContext) -> Result<Self> {
         let records = record::read(&context.input(&format!("prompts.{name}"))?)?;
         let mut rewards = Vec::new();
         for reward in wanted.get(&name).unwrap_or(&vec![name.clone()]) {

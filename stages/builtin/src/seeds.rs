@@ -2,7 +2,7 @@
 
 use crate::score::{Mean, Scores};
 use anyhow::Result;
-use opdflow_stage::{Fault, StageContext};
+use opdflow_stage::{Fault, StageContext, port};
 use serde::Serialize;
 
 /// One number.
@@ -35,7 +35,7 @@ pub fn collected<'a>(names: &'a [String], name: &str) -> Vec<&'a str> {
     if let Some(one) = names.iter().find(|n| *n == name) {
         return vec![one];
     }
-    let seed = |n: &str| n.strip_prefix(name)?.strip_prefix("_seed_")?.parse::<u64>().ok();
+    let seed = |n: &str| port::seedless(n).filter(|(rest, _)| *rest == name).map(|(_, seed)| seed);
     let mut found: Vec<(u64, &str)> = names.iter().filter_map(|n| Some((seed(n)?, n.as_str()))).collect();
     found.sort_unstable();
     found.into_iter().map(|(_, n)| n).collect()

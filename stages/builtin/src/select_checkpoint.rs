@@ -1,11 +1,11 @@
 //! `select_checkpoint`: the best candidate of a run, by a stated rule.
 
 use crate::fitting::fitting;
-use crate::jury::{self, CRITICS, Jury};
+use crate::judge::{Set, Wanted};
+use crate::jury::{CRITICS, Jury};
 use crate::memory::judging;
 use crate::param_docs::{EMBEDDINGS, MICRO_BATCH, PRECISION, SIZE, THREADS};
 use crate::precision::Precision;
-use crate::record::{self, Record};
 use crate::reward::{self, whole_of};
 use crate::score::{self, Mean};
 use crate::studio::{Shot, Studio};
@@ -21,7 +21,7 @@ use opdflow_stage::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -190,7 +190,7 @@ impl SelectCheckpoint {
             steps.drain(..steps.len().saturating_sub(last));
         }
         let sets = read_sets(&params, &Jury::connected(context, studio.canvas.device)?, context)?;
-        studio.recite(sets.iter().flat_map(|(_, records)| records))?;
+        studio.recite(sets.iter().flat_map(|s| &s.records))?;
         let judge = Judge { params: &params, studio: &studio, sets };
         let total = (steps.len() + usize::from(!params.guard.is_empty())) as u64;
         let base = if params.guard.is_empty() { BTreeMap::new() } else { judge.score(None, context)? };
@@ -218,23 +218,10 @@ impl SelectCheckpoint {
     }
 }
 
-/// A reward and the prompts that it judges.
-type Set = (Box<dyn opdflow_rewards::Reward>, Vec<Record>);
-
-/// The rewards that the rule names, each with its validation prompts.
+/// The validation prompts of each reward that the rule names.
 fn read_sets(params: &Params, jury: &Jury, context: &StageContext) -> Result<Vec<Set>> {
-    let mut names: Vec<&str> = params.columns().map(|c| whole_of(c)).collect();
-    names.sort_unstable();
-    names.dedup();
-    names
-        .into_iter()
-        .map(|name| {
-            let port = format!("prompts.{name}");
-            let (reward, records) = (jury.one(name)?, record::read(&context.input(&port)?)?);
-            jury::judges(&*reward, &records)?;
-            Ok((reward, records))
-        })
-        .collect()
+    let names: BTreeSet<&str> = params.columns().map(|c| whole_of(c)).collect();
+    names.into_iter().map(|name| Set::named(name.to_owned(), &Wanted::new(), jury, context)).collect()
 }
 
 /// Scores adapters on the validation prompts.
@@ -247,9 +234,9 @@ struct Judge<'a> {
 impl Judge<'_> {
     fn score(&self, lora: Option<&Lora>, context: &StageContext) -> Result<BTreeMap<String, Mean>> {
         let mut all = BTreeMap::new();
-        for (reward, records) in &self.sets {
-            let shot = self.studio.shoot(records, lora, &self.params.shot, |_| context.go_on(0))?;
-            all.extend(score::means(&score::columns(&**reward, &shot, records)?));
+        for set in &self.sets {
+            let shot = self.studio.shoot(&set.records, lora, &self.params.shot, |_| context.go_on(0))?;
+            all.extend(score::means(&set.columns(&shot)?));
         }
         let wanted: Vec<&String> = self.params.columns().collect();
         all.retain(|name, _| wanted.contains(&name));

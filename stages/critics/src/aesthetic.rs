@@ -11,11 +11,6 @@ use opdflow_rewards::{Picture, Reward, Score};
 use std::path::Path;
 use tch::Device;
 
-const CLIP: Part = Part {
-    name: "clip",
-    about: "the folder openai/clip-vit-large-patch14 as published, with model.safetensors",
-    weights: true,
-};
 const HEAD: Part = Part {
     name: "head",
     about: "sac+logos+ava1-l14-linearMSE.pth of christophschuhmann/improved-aesthetic-predictor, turned into safetensors by \
@@ -27,7 +22,7 @@ const HEAD: Part = Part {
 pub const CRITIC: Critic = Critic {
     name: "aesthetic",
     about: "how beautiful a picture is, whatever its prompt: LAION's aesthetic predictor, about 5 to 6.5",
-    parts: &[CLIP, HEAD],
+    parts: &[parts::CLIP, HEAD],
     measures: &[],
     shown: None,
 };
@@ -52,7 +47,7 @@ impl Aesthetic {
     /// # Errors
     /// A file is missing, malformed or not supported; the message names it.
     pub fn open(folder: &Path, device: Device) -> Result<Aesthetic> {
-        let (clip, head) = (parts::folder(folder, &CLIP)?, parts::folder(folder, &HEAD)?);
+        let (clip, head) = (parts::folder(folder, &parts::CLIP)?, parts::folder(folder, &HEAD)?);
         // The text tower of the checkpoint is left where it is.
         let images = Images::new(&Checkpoint::open(&clip, None, device)?, Pixels::from_folder(&clip)?, device)?;
         let weights = parts::weights(&head, device)?;

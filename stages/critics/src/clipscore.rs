@@ -3,23 +3,17 @@
 use crate::clip::{Checkpoint, Clip};
 use crate::judge::{Judge, Locked};
 use crate::pixels::{Fit, Pixels};
-use crate::{Critic, Part, parts};
+use crate::{Critic, parts};
 use anyhow::Result;
 use opdflow_rewards::{Picture, Reward, Score};
 use std::path::Path;
 use tch::Device;
 
-const CLIP: Part = Part {
-    name: "clip",
-    about: "the folder openai/clip-vit-large-patch14 as published, with model.safetensors",
-    weights: true,
-};
-
 /// `clipscore`.
 pub const CRITIC: Critic = Critic {
     name: "clipscore",
     about: "how well a picture fits its prompt: CLIP's cosine (ViT-L/14), about 0.2 to 0.3",
-    parts: &[CLIP],
+    parts: &[parts::CLIP],
     measures: &["logit"],
     shown: None,
 };
@@ -51,7 +45,7 @@ impl ClipScore {
     /// # Errors
     /// A file is missing, malformed or not supported; the message names it.
     pub fn open(folder: &Path, device: Device) -> Result<ClipScore> {
-        let at = parts::folder(folder, &CLIP)?;
+        let at = parts::folder(folder, &parts::CLIP)?;
         let pixels = Pixels { fit: Fit::Tensor, ..Pixels::from_folder(&at)? };
         Ok(ClipScore { clip: Clip::new(Checkpoint::open(&at, None, device)?, &at, pixels, device)? })
     }

@@ -6,6 +6,13 @@ use opdflow_flow::weights::Weights;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
 
+/// CLIP ViT-L/14, which several critics see with.
+pub const CLIP: Part = Part {
+    name: "clip",
+    about: "the folder openai/clip-vit-large-patch14 as published, with model.safetensors",
+    weights: true,
+};
+
 /// The folder of a part below that of its critic.
 ///
 /// # Errors

@@ -13,6 +13,14 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     serde_json::from_str(&text).with_context(|| format!("{} does not hold what is expected", path.display()))
 }
 
+/// Fails at the first of these sizes that is not at least 1.
+///
+/// # Errors
+/// That size.
+pub fn positive(what: &str, sizes: &[(&str, i64)]) -> Result<()> {
+    sizes.iter().try_for_each(|(key, value)| supported(what, key, value, *value > 0, "1 or more"))
+}
+
 /// Fails with one sentence when a known key holds a value outside of what is implemented.
 pub fn supported(what: &str, key: &str, found: impl std::fmt::Display, ok: bool, wanted: &str) -> Result<()> {
     anyhow::ensure!(ok, "{what}: `{key}` is {found}, supported: {wanted}");

@@ -33,17 +33,12 @@ const DETECTOR: Part = Part {
     about: "the folder facebook/mask2former-swin-small-coco-instance as published, with model.safetensors",
     weights: true,
 };
-const CLIP: Part = Part {
-    name: "clip",
-    about: "the folder openai/clip-vit-large-patch14 as published, with model.safetensors",
-    weights: true,
-};
 
 /// `geneval`.
 pub const CRITIC: Critic = Critic {
     name: "geneval",
     about: "whether a picture shows the objects, counts, colours and places that the prompt names",
-    parts: &[DETECTOR, CLIP],
+    parts: &[DETECTOR, parts::CLIP],
     measures: &["correct", "strict", "partial"],
     shown: Some("correct"),
 };
@@ -112,7 +107,7 @@ impl Photographs {
     /// # Errors
     /// When a file is missing, malformed or not supported; the message names it.
     pub fn of_parts(folder: &Path, device: Device) -> Result<Photographs> {
-        let (detector, clip) = (parts::folder(folder, &DETECTOR)?, parts::folder(folder, &CLIP)?);
+        let (detector, clip) = (parts::folder(folder, &DETECTOR)?, parts::folder(folder, &parts::CLIP)?);
         let input = Input::open(&detector)?;
         let (network, config) = Mask2Former::open(&detector, device)?;
         // GenEval has open_clip make CLIP's pictures, from Pillow's.

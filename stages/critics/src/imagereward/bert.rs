@@ -1,7 +1,7 @@
 //! BLIP's text encoder, a BERT whose every layer also looks at the picture: `BertModel` of `models/BLIP/med.py`.
 
 use anyhow::{Result, ensure};
-use opdflow_flow::config::supported;
+use opdflow_flow::config::{positive, supported};
 use opdflow_flow::init::Init;
 use opdflow_flow::nn::{Activation, Embedding, LayerNorm, Linear};
 use opdflow_flow::weights::Scope;
@@ -55,16 +55,17 @@ impl BertConfig {
     /// A size that is not positive, or sizes that do not go together.
     pub fn check(&self) -> Result<()> {
         const WHAT: &str = "BLIP text config";
-        for (key, value) in [
-            ("vocab_size", self.vocab_size),
-            ("hidden_size", self.hidden_size),
-            ("intermediate_size", self.intermediate_size),
-            ("num_hidden_layers", self.num_hidden_layers),
-            ("num_attention_heads", self.num_attention_heads),
-            ("max_position_embeddings", self.max_position_embeddings),
-        ] {
-            supported(WHAT, key, value, value > 0, "1 or more")?;
-        }
+        positive(
+            WHAT,
+            &[
+                ("vocab_size", self.vocab_size),
+                ("hidden_size", self.hidden_size),
+                ("intermediate_size", self.intermediate_size),
+                ("num_hidden_layers", self.num_hidden_layers),
+                ("num_attention_heads", self.num_attention_heads),
+                ("max_position_embeddings", self.max_position_embeddings),
+            ],
+        )?;
         let crossed = self.add_cross_attention;
         supported(WHAT, "add_cross_attention", crossed, crossed, "true")?;
         let (d, h) = (self.hidden_size, self.num_attention_heads);

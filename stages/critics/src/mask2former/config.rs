@@ -1,7 +1,7 @@
 //! `config.json` of a Mask2Former folder.
 
 use anyhow::{Result, ensure};
-use opdflow_flow::config::supported;
+use opdflow_flow::config::{positive, supported};
 use opdflow_flow::nn::Activation;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use std::collections::BTreeMap;
@@ -89,17 +89,18 @@ impl Mask2FormerConfig {
         if let Some(name) = &self.backbone {
             supported(WHAT, "backbone", name, false, "none, with a `backbone_config`")?;
         }
-        for (key, value) in [
-            ("mask_feature_size", self.mask_feature_size),
-            ("encoder_feedforward_dim", self.encoder_feedforward_dim),
-            ("encoder_layers", self.encoder_layers),
-            ("decoder_layers", self.decoder_layers),
-            ("num_attention_heads", self.num_attention_heads),
-            ("dim_feedforward", self.dim_feedforward),
-            ("num_queries", self.num_queries),
-        ] {
-            supported(WHAT, key, value, value > 0, "1 or more")?;
-        }
+        positive(
+            WHAT,
+            &[
+                ("mask_feature_size", self.mask_feature_size),
+                ("encoder_feedforward_dim", self.encoder_feedforward_dim),
+                ("encoder_layers", self.encoder_layers),
+                ("decoder_layers", self.decoder_layers),
+                ("num_attention_heads", self.num_attention_heads),
+                ("dim_feedforward", self.dim_feedforward),
+                ("num_queries", self.num_queries),
+            ],
+        )?;
         supported(WHAT, "pre_norm", self.pre_norm, !self.pre_norm, "false")?;
         supported(WHAT, "common_stride", self.common_stride, self.common_stride == 4, "4")?;
         supported(

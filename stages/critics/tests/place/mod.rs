@@ -3,24 +3,12 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
-use std::path::PathBuf;
-use std::sync::OnceLock;
-use tch::{Device, Tensor};
+#[path = "../../../flow/tests/parity/place.rs"]
+mod flow;
 
-/// `OPDFLOW_PARITY_DEVICE=cuda:0`, or the CPU.
-pub fn device() -> Device {
-    static CHOSEN: OnceLock<Device> = OnceLock::new();
-    *CHOSEN.get_or_init(|| match std::env::var("OPDFLOW_PARITY_DEVICE").as_deref() {
-        Err(_) | Ok("" | "cpu") => Device::Cpu,
-        Ok(name) => {
-            // Before anything else of libtorch's: it looks for CUDA once in the life of a process.
-            opdflow_flow::device::load().unwrap();
-            let index = name.strip_prefix("cuda:").and_then(|n| n.parse().ok());
-            assert!(tch::Cuda::is_available(), "{name}: libtorch finds no CUDA device");
-            Device::Cuda(index.unwrap_or_else(|| panic!("{name} is neither cpu nor cuda:N")))
-        }
-    })
-}
+pub use flow::device;
+use std::path::PathBuf;
+use tch::{Device, Tensor};
 
 /// A fixture by name; below `OPDFLOW_CRITICS_FIXTURES` if that is set.
 pub fn at(name: &str) -> PathBuf {
@@ -33,7 +21,7 @@ pub fn at(name: &str) -> PathBuf {
 #[track_caller]
 pub fn close(what: &str, found: &Tensor, expected: &Tensor, limit: f64) {
     assert_eq!(found.size(), expected.size(), "{what}: shape");
-    let limit = if device().is_cuda() { limit * 30.0 } else { limit };
+    let limit = flow::allowed(limit);
     let diff = (found.to_device(Device::Cpu) - expected).abs().max().double_value(&[]);
     println!("{what}: max |difference| {diff:.2e} of max |value| {:.2e}", expected.abs().max().double_value(&[]));
     assert!(diff <= limit, "{what}: differs by {diff:e}, allowed {limit:e}");

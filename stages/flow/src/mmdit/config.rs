@@ -1,6 +1,6 @@
 //! `transformer/config.json`.
 
-use crate::config::supported;
+use crate::config::{positive, supported};
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
@@ -78,20 +78,21 @@ impl MmditConfig {
         if let Some(norm) = &self.qk_norm {
             supported(WHAT, "qk_norm", norm, norm == "rms_norm", "null, \"rms_norm\"")?;
         }
-        for (key, value) in [
-            ("sample_size", self.sample_size),
-            ("patch_size", self.patch_size),
-            ("in_channels", self.in_channels),
-            ("out_channels", self.channels_out()),
-            ("num_layers", self.num_layers),
-            ("attention_head_dim", self.attention_head_dim),
-            ("num_attention_heads", self.num_attention_heads),
-            ("joint_attention_dim", self.joint_attention_dim),
-            ("pooled_projection_dim", self.pooled_projection_dim),
-            ("pos_embed_max_size", self.pos_embed_max_size.unwrap_or(1)),
-        ] {
-            supported(WHAT, key, value, value > 0, "1 or more")?;
-        }
+        positive(
+            WHAT,
+            &[
+                ("sample_size", self.sample_size),
+                ("patch_size", self.patch_size),
+                ("in_channels", self.in_channels),
+                ("out_channels", self.channels_out()),
+                ("num_layers", self.num_layers),
+                ("attention_head_dim", self.attention_head_dim),
+                ("num_attention_heads", self.num_attention_heads),
+                ("joint_attention_dim", self.joint_attention_dim),
+                ("pooled_projection_dim", self.pooled_projection_dim),
+                ("pos_embed_max_size", self.pos_embed_max_size.unwrap_or(1)),
+            ],
+        )?;
         let (width, p) = (self.width(), self.patch_size);
         supported(WHAT, "sample_size", self.sample_size, self.sample_size >= p, "`patch_size` or more")?;
         ensure!(

@@ -1,6 +1,6 @@
 //! The T5 text encoder: transformers `T5EncoderModel`.
 
-use crate::config::supported;
+use crate::config::{positive, supported};
 use crate::init::Init;
 use crate::nn::{Activation, Embedding, Linear, RmsNorm};
 use crate::weights::Scope;
@@ -55,16 +55,17 @@ impl T5Config {
     /// Refuses what is not implemented and what cannot be.
     pub fn check(&self) -> Result<()> {
         const WHAT: &str = "T5 config";
-        for (key, value) in [
-            ("vocab_size", self.vocab_size),
-            ("d_model", self.d_model),
-            ("d_kv", self.d_kv),
-            ("d_ff", self.d_ff),
-            ("num_layers", self.num_layers),
-            ("num_heads", self.num_heads),
-        ] {
-            supported(WHAT, key, value, value > 0, "1 or more")?;
-        }
+        positive(
+            WHAT,
+            &[
+                ("vocab_size", self.vocab_size),
+                ("d_model", self.d_model),
+                ("d_kv", self.d_kv),
+                ("d_ff", self.d_ff),
+                ("num_layers", self.num_layers),
+                ("num_heads", self.num_heads),
+            ],
+        )?;
         let (buckets, far) = (self.relative_attention_num_buckets, self.relative_attention_max_distance);
         supported(WHAT, "relative_attention_num_buckets", buckets, buckets >= 4, "4 or more")?;
         supported(

@@ -1,6 +1,6 @@
 //! `vae/config.json`.
 
-use crate::config::supported;
+use crate::config::{positive, supported};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
@@ -97,16 +97,17 @@ impl VaeConfig {
         let stats = self.latents_mean.is_some() || self.latents_std.is_some();
         supported(WHAT, "latents_mean / latents_std", "set", !stats, "null")?;
         let g = self.norm_num_groups;
-        for (key, value) in [
-            ("in_channels", self.in_channels),
-            ("out_channels", self.out_channels),
-            ("latent_channels", self.latent_channels),
-            ("layers_per_block", self.layers_per_block),
-            ("norm_num_groups", g),
-            ("sample_size", self.sample_size),
-        ] {
-            supported(WHAT, key, value, value > 0, "1 or more")?;
-        }
+        positive(
+            WHAT,
+            &[
+                ("in_channels", self.in_channels),
+                ("out_channels", self.out_channels),
+                ("latent_channels", self.latent_channels),
+                ("layers_per_block", self.layers_per_block),
+                ("norm_num_groups", g),
+                ("sample_size", self.sample_size),
+            ],
+        )?;
         let divisible = self.block_out_channels.iter().all(|c| *c > 0 && c % g == 0);
         let widths = format!("{:?}", self.block_out_channels);
         supported(WHAT, "block_out_channels", widths, divisible, &format!("multiples of norm_num_groups = {g}"))

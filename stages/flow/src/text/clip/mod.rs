@@ -2,7 +2,7 @@
 
 mod layer;
 
-use crate::config::supported;
+use crate::config::positive;
 use crate::init::Init;
 use crate::nn::{Activation, Embedding, LayerNorm, Linear};
 use crate::weights::Scope;
@@ -58,17 +58,18 @@ impl ClipConfig {
     /// Refuses what cannot be.
     pub fn check(&self) -> Result<()> {
         const WHAT: &str = "CLIP text config";
-        for (key, value) in [
-            ("vocab_size", self.vocab_size),
-            ("hidden_size", self.hidden_size),
-            ("intermediate_size", self.intermediate_size),
-            ("projection_dim", self.projection_dim),
-            ("num_hidden_layers", self.num_hidden_layers),
-            ("num_attention_heads", self.num_attention_heads),
-            ("max_position_embeddings", self.max_position_embeddings),
-        ] {
-            supported(WHAT, key, value, value > 0, "1 or more")?;
-        }
+        positive(
+            WHAT,
+            &[
+                ("vocab_size", self.vocab_size),
+                ("hidden_size", self.hidden_size),
+                ("intermediate_size", self.intermediate_size),
+                ("projection_dim", self.projection_dim),
+                ("num_hidden_layers", self.num_hidden_layers),
+                ("num_attention_heads", self.num_attention_heads),
+                ("max_position_embeddings", self.max_position_embeddings),
+            ],
+        )?;
         let (d, h) = (self.hidden_size, self.num_attention_heads);
         ensure!(d % h == 0, "{WHAT}: `hidden_size` {d} is not a multiple of `num_attention_heads` {h}");
         Ok(())
