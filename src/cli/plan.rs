@@ -70,14 +70,15 @@ fn left(verdict: &Verdict, whole: Option<f64>) -> Option<f64> {
 fn table(plan: &Plan, rows: &[Row]) -> String {
     let head = ["stage", "kind", "verdict", "key", "time"].map(ToOwned::to_owned);
     let lines: Vec<[String; 5]> = std::iter::once(head)
-        .chain(plan.stages.iter().zip(rows).map(|(stage, row)| {
+        .chain(plan.stages.iter().zip(rows).enumerate().map(|(i, (stage, row))| {
             let key = row.keys.as_ref().map_or_else(|| "-".into(), |k| k.key.short());
             let seconds = match (&row.verdict, row.seconds) {
                 (Verdict::Hit { .. }, _) => "-".into(),
                 (_, Some(s)) => duration(s),
                 (_, None) => "?".into(),
             };
-            [stage.spec.name.clone(), stage.spec.kind.describe().kind.to_owned(), row.verdict.words(), key, seconds]
+            let verdict = row.verdict.words() + &condition(&deciding(plan, rows, i));
+            [stage.spec.name.clone(), stage.spec.kind.describe().kind.to_owned(), verdict, key, seconds]
         }))
         .collect();
     let width = |c: usize| lines.iter().map(|l| l[c].chars().count()).max().unwrap_or(0);
@@ -92,6 +93,24 @@ fn table(plan: &Plan, rows: &[Row]) -> String {
     }
     out.push_str(&format!("\n{}\n", summary(plan, rows)));
     out
+}
+
+/// The stages on which it hangs whether stage `i`, which is a maybe, must run: those it reads that have no result yet.
+fn deciding<'p>(plan: &'p Plan, rows: &[Row], i: usize) -> Vec<&'p str> {
+    if !matches!(rows[i].verdict, Verdict::Maybe) {
+        return Vec::new();
+    }
+    let open = plan.upstream(i).into_iter().filter(|up| !matches!(rows[*up].verdict, Verdict::Hit { .. }));
+    open.map(|up| plan.stages[up].spec.name.as_str()).collect()
+}
+
+fn condition(deciding: &[&str]) -> String {
+    match deciding {
+        [] => String::new(),
+        [one] => format!(" (if {one} changes)"),
+        [one, other] => format!(" (if {one} or {other} changes)"),
+        [one, rest @ ..] => format!(" (if {one} or one of {} more changes)", rest.len()),
+    }
 }
 
 /// What the store will grow by and what it has room for, if there is something to run of which that is known.
@@ -161,7 +180,8 @@ fn as_json(plan: &Plan, rows: &[Row], free: Option<u64>, missing: Option<&Diagno
         .stages
         .iter()
         .zip(rows)
-        .map(|(stage, row)| {
+        .enumerate()
+        .map(|(i, (stage, row))| {
             let (word, step) = match &row.verdict {
                 Verdict::Hit { .. } => ("hit", None),
                 Verdict::Run => ("run", None),
@@ -176,6 +196,7 @@ fn as_json(plan: &Plan, rows: &[Row], free: Option<u64>, missing: Option<&Diagno
                 "stage": stage.spec.name,
                 "kind": stage.spec.kind.describe().kind,
                 "verdict": word,
+                "if_changes": deciding(plan, rows, i),
                 "step": step,
                 "steps": stage.horizon.as_ref().map(|h| h.steps),
                 "key": row.keys.as_ref().map(|k| k.key),
