@@ -6,6 +6,7 @@ use super::manifest::{Fields, Leaf, replay};
 use opdflow_cache::{ActionRecord, Store};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 /// What stages took of time and disk, from the records of a store.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +19,8 @@ struct Typical {
     bytes: u64,
     on_gpu: bool,
     past: Vec<Past>,
+    /// Seconds of a step, where the kind counts steps. All stages of a kind count by the same parameter.
+    step: OnceLock<Option<f64>>,
 }
 
 #[derive(Clone, Debug)]
@@ -34,7 +37,7 @@ impl Typical {
         let seconds = middle(past.iter().map(|p| p.seconds).collect())?;
         let bytes = middle(past.iter().map(|p| p.bytes).collect())?;
         let on_gpu = 2 * past.iter().filter(|p| p.gpu).count() > past.len();
-        Some(Self { seconds, bytes, on_gpu, past })
+        Some(Self { seconds, bytes, on_gpu, past, step: OnceLock::new() })
     }
 }
 
@@ -64,7 +67,9 @@ impl History {
         let kind = planned.spec.kind.describe().kind;
         let Some(horizon) = &planned.horizon else { return self.seconds(kind) };
         let steps = |p: &Past| p.params.get(horizon.param)?.as_f64().filter(|n| *n > 0.0);
-        let each = middle(self.0.get(kind)?.past.iter().filter_map(|p| Some(p.seconds / steps(p)?)).collect());
+        let typical = self.0.get(kind)?;
+        let each = || middle(typical.past.iter().filter_map(|p| Some(p.seconds / steps(p)?)).collect());
+        let each = *typical.step.get_or_init(each);
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
         each.map(|s| s * horizon.steps as f64).or_else(|| self.seconds(kind))
     }
