@@ -6,6 +6,7 @@ use crate::opd::divergence;
 use crate::rng::{Choices, derive};
 use crate::rollout::Keep;
 use crate::school::School;
+use crate::tally::Tally;
 use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -57,7 +58,7 @@ impl Dance<'_> {
         let sigma: Vec<f32> = places.iter().map(|&j| schedule.sigma(j) as f32).collect();
         let sigma = Tensor::from_slice(&sigma).to_device(school.canvas.device);
         let scale = 1.0 / class.len() as f64;
-        let mut sum = 0.0;
+        let mut sum = Tally::default();
         for (at, count) in school.canvas.micros(class.len()) {
             let (x, sigma, condition) =
                 (x.narrow(0, at, count), sigma.narrow(0, at, count), class.condition.narrow(at, count));
@@ -68,9 +69,9 @@ impl Dance<'_> {
             let trained = student.seen(&x, &sigma, &condition, school.canvas.recompute);
             let loss = divergence(&trained.velocity, &goal, 0.0).sum(Kind::Float) * scale;
             trained.backward(&(&loss * (1.0 / school.lessons.len() as f64)));
-            sum += loss.double_value(&[]);
+            sum.add(&loss, 1.0);
         }
-        Ok(sum)
+        Ok(sum.read())
     }
 }
 

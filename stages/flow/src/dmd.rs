@@ -7,6 +7,7 @@ use crate::objective::{Objective, Report};
 use crate::rng::{Choices, derive};
 use crate::rollout::Keep;
 use crate::school::School;
+use crate::tally::Tally;
 use crate::teacher::per_sample;
 use anyhow::Result;
 use schemars::JsonSchema;
@@ -96,7 +97,7 @@ impl Dmd<'_> {
         let (x, noise) = (Tensor::cat(&rows, 0), class.noise("diffuse", 0));
         let scale = 1.0 / class.len() as f64;
         let share = 1.0 / school.lessons.len() as f64;
-        let (mut push, mut miss) = (0.0, 0.0);
+        let (mut push, mut miss) = (Tally::default(), Tally::default());
         for (at, count) in school.canvas.micros(class.len()) {
             let cut = |x: &Tensor| x.narrow(0, at, count);
             let (x, now, from, to, noise) = (cut(&x), cut(&now), cut(&from), cut(&to), cut(&noise));
@@ -123,10 +124,10 @@ impl Dmd<'_> {
             // The two share no parameter and no path.
             trained.backward(&(pull * share));
             second.backward(&(&learnt * share));
-            push += per_sample(&way.square()).sum(Kind::Float).double_value(&[]) * scale;
-            miss += learnt.double_value(&[]);
+            push.add(&per_sample(&way.square()), scale);
+            miss.add(&learnt, 1.0);
         }
-        Ok([push, miss])
+        Ok([push.read(), miss.read()])
     }
 }
 

@@ -7,6 +7,7 @@ use crate::lora::Lora;
 use crate::objective::{Objective, Report};
 use crate::rng::{Choices, derive};
 use crate::rollout::Keep;
+use crate::tally::Tally;
 use crate::teacher::{Experience, Explorer, Sampling, per_sample};
 use crate::window::Window;
 use anyhow::{Context as _, Result, ensure};
@@ -192,7 +193,7 @@ impl Objective for Grpo<'_> {
         let share = |u: usize| u * prompts / self.updates(round) * group;
         let (first, total) = (share(update) as i64, (share(update + 1) - share(update)) as i64);
         let scale = 1.0 / (total as f64 * steps.len() as f64);
-        let (mut policy, mut off, mut cut) = (0.0, 0.0_f64, 0.0);
+        let (mut policy, mut off, mut cut) = (Tally::default(), Tally::default(), Tally::default());
         for &j in &steps {
             let step = self.config.solver.step(&schedule, j);
             let weight = match self.ratio {
@@ -226,12 +227,13 @@ impl Objective for Grpo<'_> {
                     total_loss += apart * (self.config.kl * form * scale);
                 }
                 trained.backward(&total_loss);
-                policy += by_sample.sum(Kind::Float).double_value(&[]) * scale;
+                policy.add(&by_sample, scale);
                 let away = log_ratio.detach().abs();
-                off = off.max(away.max().double_value(&[]));
-                cut += away.gt(clip).to_kind(Kind::Float).sum(Kind::Float).double_value(&[]) * scale;
+                off.most(&away);
+                cut.add(&away.gt(clip).to_kind(Kind::Float), scale);
             }
         }
+        let (policy, off, cut) = (policy.read(), off.read(), cut.read());
         // On-policy the ratio is 1 up to rounding. Anything else at the very first update means that rollout and training
         // do not compute the same function, and no number that follows could be trusted.
         ensure!(round > 0 || update > 0 || off <= clip.max(1e-6), OffPolicy { log_ratio: off, clip });

@@ -26,6 +26,7 @@ pub mod school;
 pub mod sft;
 pub mod solver;
 pub mod state;
+pub mod tally;
 pub mod task;
 pub mod teacher;
 pub mod text;

@@ -6,6 +6,7 @@ use crate::objective::{Objective, Report};
 use crate::rng::{Choices, derive, normal};
 use crate::rollout::Keep;
 use crate::state::numbered;
+use crate::tally::Tally;
 use crate::teacher::{Explorer, per_sample};
 use crate::{Solver, State};
 use anyhow::Result;
@@ -179,7 +180,7 @@ impl Objective for Nft<'_> {
         // Every picture meets the levels in an order of its own.
         let mut choices = Choices::new(derive(seed, "times", round));
         let orders: Vec<Vec<usize>> = (0..total).map(|_| choices.permutation(schedule.trained())).collect();
-        let (mut policy, mut distance) = (0.0, 0.0);
+        let (mut policy, mut distance) = (Tally::default(), Tally::default());
         for m in 0..times {
             let t: Vec<f32> = orders.iter().map(|o| schedule.sigma(o[m]) as f32).collect();
             let t = Tensor::from_slice(&t).to_device(canvas.device);
@@ -203,13 +204,13 @@ impl Objective for Nft<'_> {
                 let scale = 1.0 / (total as f64 * times as f64);
                 let loss = (by_sample.sum(Kind::Float) + away.sum(Kind::Float) * self.config.kl) * scale;
                 trained.backward(&loss);
-                policy += by_sample.sum(Kind::Float).double_value(&[]) * scale;
-                distance += away.sum(Kind::Float).double_value(&[]) * scale;
+                policy.add(&by_sample, scale);
+                distance.add(&away, scale);
             }
         }
         let mut report = seen.report;
-        report.push(("loss".to_owned(), policy));
-        report.push(("distance_to_base".to_owned(), distance));
+        report.push(("loss".to_owned(), policy.read()));
+        report.push(("distance_to_base".to_owned(), distance.read()));
         Ok(report)
     }
 

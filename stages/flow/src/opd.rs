@@ -8,6 +8,7 @@
 use crate::State;
 use crate::objective::{Objective, Report};
 use crate::school::School;
+use crate::tally::Tally;
 use crate::teacher::per_sample;
 use anyhow::Result;
 use schemars::JsonSchema;
@@ -128,7 +129,7 @@ impl Opd<'_> {
         let schedule = school.schedule();
         let (student, teacher) = (school.student(), school.teacher(index));
         let scale = 1.0 / (class.len() as usize * schedule.trained()) as f64;
-        let mut sum = 0.0;
+        let mut sum = Tally::default();
         for (at, count) in school.canvas.micros(class.len()) {
             let condition = class.condition.narrow(at, count);
             let mut x = class.start.narrow(0, at, count);
@@ -150,14 +151,14 @@ impl Opd<'_> {
                 let loss = loss.sum(Kind::Float) * (scale * factor);
                 let next = step.mean(&x, v, None).detach();
                 seen.backward(&(&loss * (weight / school.lessons.len() as f64)));
-                sum += loss.double_value(&[]);
+                sum.add(&loss, 1.0);
                 x = next;
                 if step.std > 0.0 {
                     x += class.noise("step", j).narrow(0, at, count) * step.std;
                 }
             }
         }
-        Ok(sum)
+        Ok(sum.read())
     }
 }
 

@@ -6,6 +6,7 @@ use crate::objective::{Objective, Report};
 use crate::opd::divergence;
 use crate::rollout::{Keep, Rollout};
 use crate::school::{Class, School};
+use crate::tally::Tally;
 use anyhow::{Context as _, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -56,7 +57,7 @@ impl Ppo<'_> {
         let schedule = school.schedule();
         let (student, teacher) = (school.student(), school.teacher(index));
         let scale = 1.0 / (class.len() as usize * schedule.trained()) as f64;
-        let mut sum = 0.0;
+        let mut sum = Tally::default();
         for j in 0..schedule.trained() {
             let step = school.walk.solver.step(&schedule, j);
             for (at, count) in school.canvas.micros(class.len()) {
@@ -77,10 +78,10 @@ impl Ppo<'_> {
                     by_sample += divergence(&mean, &base, step.std) * config.anchor;
                 }
                 trained.backward(&(by_sample.sum(Kind::Float) * (scale / school.lessons.len() as f64)));
-                sum += apart.sum(Kind::Float).double_value(&[]) * scale;
+                sum.add(&apart, scale);
             }
         }
-        Ok(sum)
+        Ok(sum.read())
     }
 }
 

@@ -5,6 +5,7 @@ use crate::objective::{Objective, Report};
 use crate::rng::{Choices, derive};
 use crate::rollout::Keep;
 use crate::school::School;
+use crate::tally::Tally;
 use crate::teacher::per_sample;
 use anyhow::Result;
 use schemars::JsonSchema;
@@ -38,7 +39,7 @@ impl Sft<'_> {
         let mut choices = Choices::new(derive(class.seed, "times", 0));
         let orders: Vec<Vec<usize>> = (0..class.len()).map(|_| choices.permutation(schedule.trained())).collect();
         let scale = 1.0 / (class.len() as usize * times) as f64;
-        let mut sum = 0.0;
+        let mut sum = Tally::default();
         for m in 0..times {
             let t: Vec<f32> = orders.iter().map(|o| schedule.sigma(o[m]) as f32).collect();
             let t = Tensor::from_slice(&t).to_device(school.canvas.device);
@@ -52,10 +53,10 @@ impl Sft<'_> {
                 let trained = school.student().seen(&xt, &t, &condition, school.canvas.recompute);
                 let loss = per_sample(&(&trained.velocity - (noise - x0)).square()).sum(Kind::Float) * scale;
                 trained.backward(&(&loss * (1.0 / school.lessons.len() as f64)));
-                sum += loss.double_value(&[]);
+                sum.add(&loss, 1.0);
             }
         }
-        Ok(sum)
+        Ok(sum.read())
     }
 }
 
