@@ -1,6 +1,7 @@
 //! `critic`: a network that judges pictures, of the user's own files.
 
 use crate::bundle::listing_digest;
+use crate::critic_folder::Files;
 use crate::{critic_folder, jury, outside, reward};
 use anyhow::{Context as _, Result};
 use opdflow_critics::{CRITICS, Critic as Kind};
@@ -37,7 +38,7 @@ impl Params {
     }
 
     /// The files of each part: the path in the critic's folder, and where it lies now.
-    fn parts<'a>(&'a self, folder: &Path) -> BTreeMap<&'a str, Result<Vec<(PathBuf, PathBuf)>, Vec<String>>> {
+    fn parts<'a>(&'a self, folder: &Path) -> BTreeMap<&'a str, Result<Files, Vec<String>>> {
         let weighty =
             |part: &str| self.kind().and_then(|k| k.parts.iter().find(|p| p.name == part)).is_some_and(|p| p.weights);
         let one = |(part, path): (&'a String, &String)| {
@@ -121,7 +122,7 @@ impl Stage for Critic {
             return std::fs::write(folder.join(jury::BUNDLED.0), jury::BUNDLED.1).context("writing the critic");
         }
         let folder = context.job().folder.clone();
-        let mut files: BTreeMap<String, Vec<(PathBuf, PathBuf)>> = BTreeMap::new();
+        let mut files: BTreeMap<String, Files> = BTreeMap::new();
         for (part, found) in params.parts(&folder) {
             files.insert(part.to_owned(), found.map_err(|missing| Fault::user(missing.join("\n")))?);
         }
@@ -169,7 +170,7 @@ fn part_digest(stored: &[TreeEntry], root: &str) -> Digest {
 }
 
 /// Opens the critic where its files lie, so that a fault is found before anything is kept.
-fn try_out(name: &str, files: &BTreeMap<String, Vec<(PathBuf, PathBuf)>>) -> Result<()> {
+fn try_out(name: &str, files: &BTreeMap<String, Files>) -> Result<()> {
     let folder = tempfile::tempdir().context("a folder to lay the parts out in")?;
     for (part, files) in files {
         for (at, path) in files {

@@ -22,12 +22,15 @@ const SMALL: [&str; 14] = [
     "spiece.model",
 ];
 
+/// Files: each one's path in the part, and where it lies.
+pub type Files = Vec<(PathBuf, PathBuf)>;
+
 /// The files of a part at `path`: each one's path in the part, and where it lies. Sorted. Weights are among them if
 /// `weighty`.
 ///
 /// # Errors
 /// Everything that is missing or plainly not what it should be, a line each.
-pub fn files(path: &Path, weighty: bool) -> Result<Vec<(PathBuf, PathBuf)>, Vec<String>> {
+pub fn files(path: &Path, weighty: bool) -> Result<Files, Vec<String>> {
     if path.is_file() {
         bytes_of(path).map_err(|e| vec![e])?;
         if is_pickle(path) {

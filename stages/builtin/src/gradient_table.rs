@@ -32,8 +32,11 @@ pub struct Row {
     pub samples: u64,
 }
 
+/// A column: its name, and its number in a line.
+type Measure = (&'static str, fn(&Row) -> f64);
+
 /// What is measured, in the order of the columns.
-const MEASURES: [(&str, fn(&Row) -> f64); 4] =
+const MEASURES: [Measure; 4] =
     [("mean", |r| r.mean), ("spread", |r| r.spread), ("signal", |r| r.signal), ("cosine", |r| r.cosine)];
 
 const HEAD: &str = "| noise level | objective | length of the mean | spread | mean / spread | cosine of the means |
