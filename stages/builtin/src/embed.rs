@@ -4,6 +4,7 @@ use crate::embeddings::Writer;
 use crate::fitting::fitting;
 use crate::memory::Work;
 use crate::param_docs::{MICRO_BATCH, THREADS};
+use crate::precision::Precision;
 use crate::record;
 use crate::studio;
 use crate::train_teacher::{micro, one};
@@ -11,7 +12,7 @@ use anyhow::{Context as _, Result};
 use opdflow_flow::pipeline::{Folder, Options};
 use opdflow_flow::text::embed::MAX_SEQUENCE_LENGTH;
 use opdflow_stage::port::{Input, Output};
-use opdflow_stage::{Description, Fault, Foreseen, Memory, Resources, Stage, StageContext};
+use opdflow_stage::{Description, Environment, Fault, Foreseen, Memory, Resources, Stage, StageContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -59,6 +60,10 @@ impl Stage for Embed {
             seeded: false,
             numeric: true,
         }
+    }
+
+    fn environment(&self, _params: &Params) -> Environment {
+        Precision::default().environment()
     }
 
     fn resources(&self, params: &Params) -> Resources {

@@ -75,10 +75,7 @@ impl Stage for GradientTable {
             return Err(fault.help("connect tables of one `gradient_variance` over its seeds").into());
         }
         let (text, csv) = merged(&tables, first);
-        for (port, content) in [("markdown", text), ("csv", csv)] {
-            std::fs::write(context.output(port), content).with_context(|| format!("writing the output `{port}`"))?;
-        }
-        Ok(())
+        leave(context, text, csv)
     }
 }
 
@@ -121,10 +118,15 @@ pub fn write(context: &StageContext, rows: &[Row]) -> Result<()> {
         writeln!(csv, "{level},{objective},{mean:.6e},{spread:.6e},{signal:.6},{cosine:.6},{samples}")?;
         writeln!(text, "| {level} | {objective} | {mean:.3e} | {spread:.3e} | {signal:.3} | {cosine:.3} |")?;
     }
+    leave(context, text, csv)?;
+    json::write(&context.output("json"), &rows)
+}
+
+fn leave(context: &StageContext, text: String, csv: String) -> Result<()> {
     for (port, content) in [("markdown", text), ("csv", csv)] {
         std::fs::write(context.output(port), content).with_context(|| format!("writing the output `{port}`"))?;
     }
-    json::write(&context.output("json"), &rows)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use opdflow_flow::Solver;
 use opdflow_flow::lora::Lora;
 use opdflow_flow::school::{School, Walk};
 use opdflow_stage::port::{Input, Output};
-use opdflow_stage::{Description, ParamDoc, ParamFault, Resources, Stage, StageContext};
+use opdflow_stage::{Description, Environment, ParamDoc, ParamFault, Resources, Stage, StageContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -120,6 +120,10 @@ impl Stage for GradientVariance {
             faults.push(ParamFault::new("samples", format!("`samples` is {}, expected at least 2", params.samples)));
         }
         faults
+    }
+
+    fn environment(&self, _params: &Params) -> Environment {
+        Precision::default().environment()
     }
 
     fn resources(&self, params: &Params) -> Resources {

@@ -67,18 +67,27 @@ fn cell(means: &[&Mean]) -> Option<Cell> {
     if means.len() == 1 {
         return Some(Cell { mean: first.mean, error: first.error, n: first.n, seeds: None, interval: None });
     }
-    let count = means.len() as f64;
-    let mean = means.iter().map(|m| m.mean).sum::<f64>() / count;
-    let variance = means.iter().map(|m| (m.mean - mean).powi(2)).sum::<f64>() / (count - 1.0);
-    let error = (variance / count).sqrt();
-    let interval = Some(student(means.len() - 1) * error);
-    Some(Cell { mean, error, n: first.n, seeds: Some(means.len()), interval })
+    let values: Vec<f64> = means.iter().map(|m| m.mean).collect();
+    let (mean, error) = mean_and_error(&values);
+    let interval = Some(student(values.len() - 1) * error);
+    Some(Cell { mean, error, n: first.n, seeds: Some(values.len()), interval })
 }
 
-/// The mean of a number over seeds and, of several, half of its 95 % interval.
+/// The mean of two or more values, and its standard error.
+fn mean_and_error(values: &[f64]) -> (f64, f64) {
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (count - 1.0);
+    (mean, (variance / count).sqrt())
+}
+
+/// The mean of a number over one or more seeds and, of several, half of its 95 % interval.
 pub fn interval(values: &[f64]) -> (f64, Option<f64>) {
-    let means: Vec<Mean> = values.iter().map(|&mean| Mean { mean, error: 0.0, n: 1 }).collect();
-    cell(&means.iter().collect::<Vec<_>>()).map_or((f64::NAN, None), |c| (c.mean, c.interval))
+    if let [one] = values {
+        return (*one, None);
+    }
+    let (mean, error) = mean_and_error(values);
+    (mean, Some(student(values.len() - 1) * error))
 }
 
 /// The 97.5 % point of Student's t: half of a 95 % interval, in standard errors. `freedom` is at least 1.

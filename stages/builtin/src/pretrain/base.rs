@@ -4,6 +4,7 @@ use super::{Schooling, Wrong, captions, layout_asset, pictures, place_layout};
 use crate::learn::{Plain, learn};
 use crate::param_docs::THREADS;
 use crate::pictures::to_tensor;
+use crate::precision::Precision;
 use anyhow::{Context as _, Result};
 use opdflow_flow::config::read_json;
 use opdflow_flow::mmdit::{Mmdit, MmditConfig};
@@ -22,7 +23,7 @@ use opdflow_flow::vae::Vae;
 use opdflow_flow::weights::{Weights, read_tensors, save_tensors};
 use opdflow_stage::cache::Memo;
 use opdflow_stage::port::{Input, Output};
-use opdflow_stage::{Asset, Description, Fault, ParamDoc, ParamFault, Resources, Stage, StageContext};
+use opdflow_stage::{Asset, Description, Environment, Fault, ParamDoc, ParamFault, Resources, Stage, StageContext};
 use opdflow_world::Mix;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -124,6 +125,10 @@ impl Stage for PretrainBase {
 
     fn assets(&self, params: &Params, folder: &Path, _memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {
         layout_asset(&params.layout, folder).map(|a| vec![a]).map_err(|f| vec![f])
+    }
+
+    fn environment(&self, _params: &Params) -> Environment {
+        Precision::default().environment()
     }
 
     fn resources(&self, params: &Params) -> Resources {

@@ -1,6 +1,6 @@
 //! CLIP's vision tower: transformers `CLIPVisionModelWithProjection`.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use opdflow_flow::config::{positive, supported};
 use opdflow_flow::init::Init;
 use opdflow_flow::nn::{Activation, Conv2d, LayerNorm, Linear};
@@ -59,23 +59,11 @@ impl VisionConfig {
     /// A size that is not positive, or sizes that do not go together.
     pub fn check(&self) -> Result<()> {
         const WHAT: &str = "CLIP vision config";
-        positive(
-            WHAT,
-            &[
-                ("hidden_size", self.hidden_size),
-                ("intermediate_size", self.intermediate_size),
-                ("projection_dim", self.projection_dim),
-                ("num_hidden_layers", self.num_hidden_layers),
-                ("num_attention_heads", self.num_attention_heads),
-                ("image_size", self.image_size),
-            ],
-        )?;
+        positive(WHAT, &[("projection_dim", self.projection_dim), ("image_size", self.image_size)])?;
         supported(WHAT, "num_channels", self.num_channels, self.num_channels == 3, "3")?;
         let (patch, side) = (self.patch_size, self.image_size);
         supported(WHAT, "patch_size", patch, (1..=side).contains(&patch), &format!("1 to the picture's {side}"))?;
-        let (d, h) = (self.hidden_size, self.num_attention_heads);
-        ensure!(d % h == 0, "{WHAT}: `hidden_size` {d} is not a multiple of `num_attention_heads` {h}");
-        Ok(())
+        self.layer().check(WHAT)
     }
 
     fn layer(&self) -> LayerConfig {

@@ -62,17 +62,11 @@ impl ClipConfig {
             WHAT,
             &[
                 ("vocab_size", self.vocab_size),
-                ("hidden_size", self.hidden_size),
-                ("intermediate_size", self.intermediate_size),
                 ("projection_dim", self.projection_dim),
-                ("num_hidden_layers", self.num_hidden_layers),
-                ("num_attention_heads", self.num_attention_heads),
                 ("max_position_embeddings", self.max_position_embeddings),
             ],
         )?;
-        let (d, h) = (self.hidden_size, self.num_attention_heads);
-        ensure!(d % h == 0, "{WHAT}: `hidden_size` {d} is not a multiple of `num_attention_heads` {h}");
-        Ok(())
+        self.layer().check(WHAT)
     }
 
     /// What one of its layers is made by: each token sees itself and those before it.
