@@ -1,7 +1,7 @@
 //! `base_model`: where everything begins.
 
 use crate::model_folder::{self, Sizes};
-use crate::{bundle, outside};
+use crate::{bundle, folder, outside};
 use anyhow::Result;
 use opdflow_flow::pipeline::Folder;
 use opdflow_flow::weights::Weights;
@@ -90,7 +90,7 @@ fn import(source: &str, context: &mut StageContext) -> Result<()> {
     let listed: Vec<(String, PathBuf)> =
         files.iter().map(|f| (f.to_string_lossy().into_owned(), folder.join(f))).collect();
     let stored = context.adopt("model", &listed)?;
-    let found = bundle::listing_digest(stored.iter().map(|e| (Path::new(&e.path), e.digest)));
+    let found = folder::listing_digest(stored.iter().map(|e| (Path::new(&e.path), e.digest)));
     outside::expect(context, "model", found, &folder)
 }
 
@@ -113,5 +113,5 @@ fn digest(folder: &Path, memo: &Memo) -> Result<Digest, Vec<String>> {
             Err(e) => Err(vec![e.to_string()]),
         })
         .collect::<Result<Vec<_>, _>>()?;
-    Ok(bundle::listing_digest(listed.iter().map(|(p, d)| (p.as_path(), *d))))
+    Ok(folder::listing_digest(listed.iter().map(|(p, d)| (p.as_path(), *d))))
 }

@@ -1,7 +1,7 @@
 //! Candidates: adapters kept on the way of a training, a folder `step-000020` and so on each.
 
 use crate::learn::Course;
-use crate::{adapter, bundle};
+use crate::{adapter, folder};
 use anyhow::{Context as _, Result};
 use opdflow_flow::lora::Lora;
 use opdflow_flow::objective::Report;
@@ -44,16 +44,12 @@ impl Course for Candidates<'_> {
     }
 
     fn save(&self, folder: &Path) -> Result<()> {
-        if self.folder.exists() {
-            bundle::copy_folder(&self.folder, &folder.join("candidates"), |_| true)
-        } else {
-            Ok(())
-        }
+        if self.folder.exists() { folder::copy(&self.folder, &folder.join("candidates"), |_| true) } else { Ok(()) }
     }
 
     fn load(&mut self, folder: &Path) -> Result<()> {
         let saved = folder.join("candidates");
-        if saved.exists() { bundle::copy_folder(&saved, &self.folder, |_| true) } else { Ok(()) }
+        if saved.exists() { folder::copy(&saved, &self.folder, |_| true) } else { Ok(()) }
     }
 }
 

@@ -1,7 +1,7 @@
 //! `critic`: a network that judges pictures, of the user's own files.
 
-use crate::bundle::listing_digest;
 use crate::critic_folder::Files;
+use crate::folder::listing_digest;
 use crate::{critic_folder, jury, outside, reward};
 use anyhow::{Context as _, Result};
 use opdflow_critics::{CRITICS, Critic as Kind};

@@ -38,6 +38,7 @@ mod embeddings;
 mod evaluate;
 mod figure;
 mod fitting;
+mod folder;
 mod generate;
 mod gradient_table;
 mod gradient_variance;

@@ -54,7 +54,7 @@ pub fn files(folder: &Path) -> Result<Vec<PathBuf>, Vec<String>> {
                 Err(faults) => missing.extend(faults),
             }
         } else {
-            match crate::bundle::files_below(&at) {
+            match crate::folder::files_below(&at) {
                 Ok(files) if files.is_empty() => missing.push(format!("{}: this folder is empty", at.display())),
                 Ok(files) => found.extend(files.into_iter().map(|f| Path::new(part).join(f))),
                 Err(e) => missing.push(format!("{e:#}")),
@@ -203,7 +203,7 @@ mod tests {
     fn mini() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("mini");
-        crate::bundle::copy_folder(&own, dir.path(), |_| true).unwrap();
+        crate::folder::copy(&own, dir.path(), |_| true).unwrap();
         dir
     }
 
@@ -211,7 +211,7 @@ mod tests {
     fn only_what_would_be_loaded_is_the_model() {
         let dir = mini();
         let before = files(dir.path()).unwrap();
-        assert_eq!(before, crate::bundle::files_below(dir.path()).unwrap(), "the miniature is nothing but the model");
+        assert_eq!(before, crate::folder::files_below(dir.path()).unwrap(), "the miniature is nothing but the model");
         for extra in ["README.md", "transformer/model.fp16.safetensors", "text_encoder/flax_model.msgpack"] {
             std::fs::write(dir.path().join(extra), "x").unwrap();
         }

@@ -10,7 +10,7 @@ use crate::reward::{self, whole_of};
 use crate::score::{self, Mean};
 use crate::studio::{Shot, Studio};
 use crate::train_teacher::{micro, one};
-use crate::{adapter, bundle, candidates};
+use crate::{adapter, candidates, folder};
 use anyhow::{Context as _, Result};
 use opdflow_flow::lora::Lora;
 use opdflow_stage::cache::Memo;
@@ -210,7 +210,7 @@ impl SelectCheckpoint {
             return Err(fault.help("widen the guard, or train with a smaller learning rate or a larger `kl`").into());
         };
         context.progress(total, total, &format!("chose {}", candidates[best].step));
-        bundle::copy_folder(&folder.join(&candidates[best].step), &context.output("lora"), |_| true)?;
+        folder::copy(&folder.join(&candidates[best].step), &context.output("lora"), |_| true)?;
         std::fs::write(context.output("candidates"), text).context("writing the table")?;
         let choice = serde_json::json!({"chosen": candidates[best].step, "base": base, "candidates": candidates});
         std::fs::write(context.output("choice"), serde_json::to_string_pretty(&choice)? + "\n")

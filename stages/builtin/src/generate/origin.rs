@@ -1,7 +1,7 @@
 //! Where a picture comes from, as text in its file: settings, and digests of base and adapter.
 
 use super::Size;
-use crate::{adapter, bundle};
+use crate::{adapter, folder};
 use anyhow::{Context as _, Result};
 use opdflow_stage::GenerateOrder;
 use opdflow_stage::cache::{Digest, TreeEntry, tree_digest};
@@ -90,5 +90,5 @@ fn digest(path: &Path) -> Result<Digest> {
         let size = file.metadata().with_context(|| file.display().to_string())?.len();
         Ok(TreeEntry { path: relative.to_string_lossy().replace('\\', "/"), digest, size })
     };
-    Ok(tree_digest(bundle::files_below(path)?.into_par_iter().map(entry).collect::<Result<_>>()?))
+    Ok(tree_digest(folder::files_below(path)?.into_par_iter().map(entry).collect::<Result<_>>()?))
 }

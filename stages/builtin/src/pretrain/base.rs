@@ -139,7 +139,7 @@ impl Stage for PretrainBase {
         let device = crate::studio::device(context)?;
         let out = context.output("model");
         place_layout(&params.layout, &context.job().folder.clone(), &out)?;
-        crate::bundle::replace_folder(&context.input("vae")?, &out.join("vae"))?;
+        crate::folder::replace(&context.input("vae")?, &out.join("vae"))?;
         let vae = Folder::open(&out)?.vae(device)?;
         let seed = context.job().seed;
         let parts: Vec<Weights> =

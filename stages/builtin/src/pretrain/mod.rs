@@ -66,20 +66,20 @@ pub(crate) fn layout_asset(layout: &str, folder: &Path) -> Result<Asset, ParamFa
 pub(crate) fn place_layout(layout: &str, folder: &Path, to: &Path) -> Result<()> {
     match crate::bundle::named(layout) {
         Some(bundle) => bundle.place(to, crate::bundle::is_layout),
-        None => crate::bundle::copy_folder(&folder.join(layout), to, crate::bundle::is_layout),
+        None => crate::folder::copy(&folder.join(layout), to, crate::bundle::is_layout),
     }
 }
 
 fn tree_digest(folder: &Path) -> Result<Digest> {
     let mut files: Vec<(PathBuf, Digest)> = Vec::new();
-    for relative in crate::bundle::files_below(folder)? {
+    for relative in crate::folder::files_below(folder)? {
         if crate::bundle::is_layout(&relative) {
             let bytes = std::fs::read(folder.join(&relative)).with_context(|| relative.display().to_string())?;
             let digest = Digest::of(&crate::bundle::unmeasured(&relative, &bytes));
             files.push((relative, digest));
         }
     }
-    Ok(crate::bundle::listing_digest(files.iter().map(|(p, d)| (p.as_path(), *d))))
+    Ok(crate::folder::listing_digest(files.iter().map(|(p, d)| (p.as_path(), *d))))
 }
 
 /// How often a picture shows something other than its caption says, by family.
