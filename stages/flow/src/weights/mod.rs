@@ -313,6 +313,9 @@ pub fn read_tensors(
 
 /// Writes named tensors to one safetensors file; floats as `kind`, others as they are. Goes through a temporary file
 /// beside it, so a reader never sees half of one.
+///
+/// # Errors
+/// A number that is too large for `kind`; the disk is full.
 pub fn save_tensors(path: impl AsRef<Path>, tensors: &[(String, Tensor)], kind: Kind) -> Result<()> {
     let path = path.as_ref();
     let parts = tensors.iter().map(|(n, t)| Ok((n.as_str(), Raw::of(n, t, kind)?))).collect::<Result<Vec<_>>>()?;
@@ -329,10 +332,21 @@ struct Raw {
     bytes: Vec<u8>,
 }
 
+/// The tensor as `kind`. A number that `kind` has no room for would become infinite in silence.
+fn narrowed(name: &str, t: &Tensor, kind: Kind) -> Result<Tensor> {
+    let finite = |t: &Tensor| t.isfinite().all().int64_value(&[]) != 0;
+    let narrow = t.to_kind(kind);
+    if !finite(&narrow) && finite(t) {
+        let largest = t.abs().max().double_value(&[]);
+        anyhow::bail!("tensor `{name}` holds a number of size {largest:e}, for which {kind:?} has no room");
+    }
+    Ok(narrow)
+}
+
 impl Raw {
     fn of(name: &str, t: &Tensor, kind: Kind) -> Result<Raw> {
         let t = t.detach().to_device(Device::Cpu);
-        let t = if t.is_floating_point() { t.to_kind(kind) } else { t }.contiguous();
+        let t = if t.is_floating_point() { narrowed(name, &t, kind)? } else { t }.contiguous();
         let Some(dtype) = dtype_of(t.kind()) else {
             anyhow::bail!("tensor `{name}` of kind {:?} cannot be written as safetensors", t.kind())
         };
@@ -391,6 +405,18 @@ mod tests {
 
     fn error<T>(r: Result<T>) -> String {
         format!("{:#}", r.err().expect("no error"))
+    }
+
+    #[test]
+    fn a_number_too_large_for_the_file_is_not_written() {
+        let (_dir, path) = file(b"kept");
+        let save = |t: &Tensor| save_tensors(&path, &[("a.weight".into(), t.shallow_clone())], Kind::Half);
+        let t = Tensor::from_slice(&[1.0_f32, -70_000.0]);
+        assert_eq!(error(save(&t)), "tensor `a.weight` holds a number of size 7e4, for which Half has no room");
+        assert_eq!(std::fs::read(&path).unwrap(), b"kept");
+        // What is infinite already is not this function's fault.
+        save(&(&t * f64::INFINITY)).unwrap();
+        save(&Tensor::from_slice(&[1.0_f32, -65_504.0])).unwrap();
     }
 
     #[test]
