@@ -1,5 +1,6 @@
 //! The numbers of a table, before anything is printed.
 
+use super::budget::Budget;
 use super::published::Comparison;
 pub use crate::seeds::Cell;
 use serde::Serialize;
@@ -15,6 +16,9 @@ pub struct Form {
     pub rows: Vec<Row>,
     /// Share of a teacher's gain over the base that the student keeps, by column.
     pub kept: BTreeMap<String, f64>,
+    /// Gradients of the rows that are compared with each other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
     /// Published numbers of the same rows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub published: Option<Comparison>,
@@ -93,6 +97,7 @@ pub(super) mod tests {
             averaged: vec!["geneval".into(), "ocr".into()],
             rows,
             kept: BTreeMap::from([("ocr".to_owned(), kept(0.5, 0.9, 0.8))]),
+            budget: None,
             published: None,
         }
     }

@@ -1,5 +1,6 @@
 //! `table`: the paper's table of several models, and a grid of their pictures.
 
+mod budget;
 mod form;
 mod published;
 mod render;
@@ -8,6 +9,7 @@ use crate::score::Scores;
 use crate::timing::cost;
 use crate::{grid, pictures, seeds};
 use anyhow::{Context as _, Result};
+use budget::Budget;
 use form::{Form, Row};
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::{Description, ParamDoc, ParamFault, Stage, StageContext};
@@ -56,6 +58,8 @@ pub struct Params {
     average: Vec<String>,
     #[serde(default)]
     kept: Option<Kept>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    equal: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     published: Option<Published>,
     #[serde(default)]
@@ -85,7 +89,7 @@ impl Stage for Table {
     fn describe(&self) -> Description {
         Description {
             kind: "table",
-            semantics: 2,
+            semantics: 3,
             about: "A table of models: training time and gradients, a column a reward, and the average of the min-max normalised columns; as Markdown, CSV and LaTeX, with a grid of the same prompts across all rows. Of a stage that was collected over a matrix of seeds it shows the mean and a 95 % interval (Student's t).",
             inputs: const {
                 &[
@@ -118,6 +122,10 @@ impl Stage for Table {
                     about: "`{base, student, teachers: {column: name}}`: adds, below the table, the share of each teacher's gain over the base that the student keeps",
                 },
                 ParamDoc {
+                    name: "equal",
+                    about: "names on `scores` whose trainings are compared with each other: says below the table whether they took equally many gradients, or from how many to how many",
+                },
+                ParamDoc {
                     name: "published",
                     about: "`{source, columns: {column: name there}, rows: {name: {column: number}}}`: adds the numbers of a publication beside ours, and for each column how many pairs of rows are in the same order",
                 },
@@ -139,6 +147,7 @@ impl Stage for Table {
         for (i, column) in params.average.iter().enumerate().filter(|(_, c)| !params.columns.contains(c)) {
             faults.push(ParamFault::new(format!("average[{i}]"), format!("`{column}` is not among `columns`")));
         }
+        faults.extend(params.equal.iter().enumerate().filter_map(|(i, name)| uncounted(params, i, name)));
         faults.extend(params.published.iter().flat_map(|p| misplaced(params, p)));
         faults
     }
@@ -159,6 +168,19 @@ impl Stage for Table {
             pictures::write_png(&context.output("png"), &sheet)?;
         }
         Ok(())
+    }
+}
+
+/// What is wrong with the `i`-th name of `equal`, a row whose gradients are to be counted.
+fn uncounted(params: &Params, i: usize, name: &str) -> Option<ParamFault> {
+    let at = format!("equal[{i}]");
+    match params.rows.iter().find(|r| r.scores == *name) {
+        None => Some(ParamFault::new(at, format!("no row shows the scores `{name}`")).help("name it as in `rows`")),
+        Some(row) if row.seconds.is_empty() => {
+            let fault = ParamFault::new(at, format!("of the row `{}` no training is known", row.title));
+            Some(fault.help("give the row its `seconds`"))
+        }
+        Some(_) => None,
     }
 }
 
@@ -219,6 +241,8 @@ fn fill(params: &Params, scores: &BTreeMap<String, Vec<Scores>>, context: &Stage
         k.teachers.iter().filter_map(share).collect()
     });
     let names: Vec<&str> = params.rows.iter().map(|r| r.scores.as_str()).collect();
+    let compared = |name: &String| names.iter().position(|n| n == name).map(|place| &rows[place]);
+    let budget = Budget::of(params.equal.iter().filter_map(compared));
     let published = params.published.as_ref().map(|p| published::compare(p, &names, &params.columns, &rows));
     Ok(Form {
         title: params.title.clone(),
@@ -226,6 +250,7 @@ fn fill(params: &Params, scores: &BTreeMap<String, Vec<Scores>>, context: &Stage
         averaged: params.average.clone(),
         rows,
         kept: kept.unwrap_or_default(),
+        budget,
         published,
     })
 }

@@ -146,6 +146,10 @@ fn notes(form: &Form) -> String {
         text += " grads k: thousands of gradients in training, each of one picture at one noise level.";
     }
     text += "\n";
+    if let Some(budget) = &form.budget {
+        text += &budget.words();
+        text += "\n";
+    }
     if !form.kept.is_empty() {
         let shares: Vec<String> = form
             .kept
@@ -198,12 +202,14 @@ pub fn csv(form: &Form) -> String {
 /// A `tabular` for booktabs; the best of each column in bold. Published numbers follow in one of their own, whose last
 /// line counts the pairs of rows in the same order.
 pub fn latex(form: &Form) -> String {
-    let mut text =
-        format!("% {}\n\\begin{{tabular}}{{l{}}}\n\\toprule\n", form.title, "r".repeat(form.columns.len() + 2));
+    let columns = form.columns.len() + 2 + usize::from(counted(form));
+    let mut text = format!("% {}\n\\begin{{tabular}}{{l{}}}\n\\toprule\n", form.title, "r".repeat(columns));
+    let grads = if counted(form) { " & grads k" } else { "" };
     let heads: Vec<String> = form.columns.iter().map(|c| escaped(head(c))).collect();
-    let _ = writeln!(text, "model & train s & {} & avg \\\\\n\\midrule", heads.join(" & "));
+    let _ = writeln!(text, "model & train s{grads} & {} & avg \\\\\n\\midrule", heads.join(" & "));
     for (i, row) in form.rows.iter().enumerate() {
         let mut cells = vec![escaped(&row.title), row.seconds.map_or_else(|| "--".to_owned(), |s| format!("{s:.0}"))];
+        cells.extend(counted(form).then(|| thousands(row).replace('–', "--")));
         for (c, cell) in row.cells.iter().enumerate() {
             let (mean, half) = cell.as_ref().map_or_else(Default::default, value);
             let bold = best(form, c) == Some(i) && !mean.is_empty();
@@ -214,6 +220,9 @@ pub fn latex(form: &Form) -> String {
         let _ = writeln!(text, "{} \\\\", cells.join(" & "));
     }
     text += "\\bottomrule\n\\end{tabular}\n";
+    if let Some(budget) = &form.budget {
+        let _ = writeln!(text, "% {}", budget.words().replace('\n', " "));
+    }
     text += &form.published.as_ref().map_or_else(String::new, latex_beside);
     text
 }
@@ -282,6 +291,24 @@ mod tests {
         assert!(super::csv(&form).contains("model,seconds,gradients,geneval"), "{}", super::csv(&form));
         assert!(super::csv(&form).contains("base,,,0.400000") && super::csv(&form).contains("ocr_teacher,61.4,40320,"));
         assert!(super::markdown(&form).contains("| ocr_teacher |      61 |      40 |"), "{}", super::markdown(&form));
+        let latex = super::latex(&form);
+        assert!(latex.contains("{lrrrrr}") && latex.contains("train s & grads k & geneval"), "{latex}");
+        assert!(
+            latex.contains("base & -- & -- & 0.400") && latex.contains("ocr\\_teacher & 61 & 40 & 0.400"),
+            "{latex}"
+        );
+    }
+
+    #[test]
+    fn budgets_stand_below_the_table() {
+        let mut form = form();
+        assert!(!super::markdown(&form).contains("budgets"));
+        (form.rows[1].gradients, form.rows[2].gradients) = (Some(1000), Some(2000));
+        form.budget = super::super::budget::Budget::of(form.rows[1..].iter());
+        let words = form.budget.as_ref().unwrap().words();
+        assert!(words.starts_with("Unequal budgets: of ocr_teacher and student, ocr_teacher"), "{words}");
+        assert!(super::markdown(&form).contains(&format!("\n{words}\n")), "{}", super::markdown(&form));
+        assert!(super::latex(&form).ends_with(&format!("\n% {words}\n")), "{}", super::latex(&form));
     }
 
     #[test]
