@@ -14,9 +14,10 @@ fn shipped(name: &str) -> String {
 #[test]
 fn without_weights_the_plan_names_all_that_is_missing() {
     let mini = Mini::new();
-    for (recipe, paths) in [
+    for (recipe, last, paths) in [
         (
             "multitask.yaml",
+            "student",
             &[
                 "stable-diffusion-3.5-medium",
                 "geneval_train.jsonl",
@@ -27,8 +28,10 @@ fn without_weights_the_plan_names_all_that_is_missing() {
                 "HPS_v2.1_compressed.safetensors",
             ][..],
         ),
+        ("cascade.yaml", "ocr_5", &["stable-diffusion-3.5-medium", "pickapic_train.txt", "ImageReward.safetensors"]),
         (
             "opd.yaml",
+            "student",
             &["stable-diffusion-3.5-medium", "loras/geneval", "loras/ocr", "loras/pickscore", "drawbench.txt"],
         ),
     ] {
@@ -47,7 +50,7 @@ fn without_weights_the_plan_names_all_that_is_missing() {
             stages.iter().find(|s| s["stage"] == name).unwrap()["verdict"].as_str().unwrap().to_owned()
         };
         assert_eq!((verdict("base").as_str(), verdict("ocr_prompts").as_str()), ("missing", "missing"));
-        assert_eq!((verdict("student").as_str(), verdict("table1").as_str()), ("blocked", "blocked"));
+        assert_eq!((verdict(last).as_str(), verdict("table1").as_str()), ("blocked", "blocked"));
         assert!(json["missing"].as_array().unwrap().len() >= paths.len());
         let text = mini.run(&["plan", &recipe]).expect(2);
         assert!(text.stdout.contains("blocked") && text.stderr.contains("E050"), "{}\n{}", text.stdout, text.stderr);
@@ -71,7 +74,24 @@ fn the_full_recipe_runs_on_the_miniature() {
     assert!(again.stdout.contains("nothing to do"), "{}", again.stdout);
 }
 
-/// The same recipe on a folder that diffusers' own `save_pretrained` wrote.
+/// Five stages, each from where the last one ended: what changes in one leaves those before it in the store.
+#[test]
+fn the_cascade_is_a_chain_of_cached_stages() {
+    let mini = Mini::new();
+    let (recipe, vars) = (shipped("cascade.yaml"), shipped("cascade.tiny.vars.yaml"));
+    let ran = mini.run(&["run", &recipe, "--vars", &vars, "--json"]).expect(0);
+    assert_eq!(ran.json()["stages"].as_object().unwrap().len(), 22, "{}", ran.stdout);
+    let chain = ["looks_1", "geneval_2", "looks_3", "geneval_4", "ocr_5"];
+    let learned: BTreeSet<String> = chain.map(|s| ran.outputs()[&format!("{s}.lora")].clone()).into();
+    assert_eq!(learned.len(), chain.len(), "each learned something of its own");
+    let more = ["run", &recipe, "--vars", &vars, "--set", "geneval_4_iterations=2", "--json"];
+    let stages = mini.run(&more).expect(0).json()["stages"].clone();
+    for (i, stage) in chain.iter().enumerate() {
+        assert_eq!(stages[*stage]["verdict"] == "hit", i < 3, "{stage}: {}", stages[*stage]);
+    }
+}
+
+/// The main recipe on a folder that diffusers' own `save_pretrained` wrote.
 #[test]
 fn the_full_recipe_runs_on_a_folder_of_diffusers_own() {
     let mini = Mini::new();
