@@ -39,7 +39,7 @@ impl Budget {
     /// The budget as a sentence.
     pub fn words(&self) -> String {
         let thousands = |gradients: u64| format!("{:.0} thousand", gradients as f64 / 1000.0);
-        let titles: Vec<&str> = self.rows.iter().map(|r| r.0.as_str()).collect();
+        let titles: Vec<String> = self.rows.iter().map(|r| format!("`{}`", r.0)).collect();
         let (last, others) = titles.split_last().expect("there are two rows or more");
         let titles = format!("{} and {last}", others.join(", "));
         let ((short, least), (long, most)) = (self.least(), self.most());
@@ -49,7 +49,7 @@ impl Budget {
             format!("Equal budgets: {titles} took {} gradients each{within}.", thousands(*most))
         } else {
             format!(
-                "Unequal budgets: of {titles}, {short} took the fewest gradients, {}, and {long} the most, {}.",
+                "Unequal budgets: of {titles}, `{short}` took the fewest gradients, {}, and `{long}` the most, {}.",
                 thousands(*least),
                 thousands(*most)
             )
@@ -78,11 +78,11 @@ mod tests {
         assert!(equal.equal);
         assert_eq!(
             equal.words(),
-            "Equal budgets: student, joint and cascade took 134 thousand gradients each, equal within 0.5 %."
+            "Equal budgets: `student`, `joint` and `cascade` took 134 thousand gradients each, equal within 0.5 %."
         );
         assert_eq!(
             budget(&[Some(60_480), Some(60_480)]).unwrap().words(),
-            "Equal budgets: student and joint took 60 thousand gradients each."
+            "Equal budgets: `student` and `joint` took 60 thousand gradients each."
         );
         assert!(budget(&[Some(95), Some(100)]).unwrap().equal);
         assert!(!budget(&[Some(94), Some(100)]).unwrap().equal);
@@ -93,7 +93,7 @@ mod tests {
         let unequal = budget(&[Some(234_720), Some(57_600), Some(46_080)]).unwrap();
         assert_eq!(
             unequal.words(),
-            "Unequal budgets: of student, joint and cascade, cascade took the fewest gradients, 46 thousand, and student the most, 235 thousand."
+            "Unequal budgets: of `student`, `joint` and `cascade`, `cascade` took the fewest gradients, 46 thousand, and `student` the most, 235 thousand."
         );
     }
 

@@ -306,7 +306,7 @@ mod tests {
         (form.rows[1].gradients, form.rows[2].gradients) = (Some(1000), Some(2000));
         form.budget = super::super::budget::Budget::of(form.rows[1..].iter());
         let words = form.budget.as_ref().unwrap().words();
-        assert!(words.starts_with("Unequal budgets: of ocr_teacher and student, ocr_teacher"), "{words}");
+        assert!(words.starts_with("Unequal budgets: of `ocr_teacher` and `student`, `ocr_teacher`"), "{words}");
         assert!(super::markdown(&form).contains(&format!("\n{words}\n")), "{}", super::markdown(&form));
         assert!(super::latex(&form).ends_with(&format!("\n% {words}\n")), "{}", super::latex(&form));
     }
