@@ -10,9 +10,9 @@ const EQUAL: f64 = 0.05;
 #[derive(Clone, Debug, Serialize)]
 pub struct Budget {
     /// Titles of the rows with their gradients, each of one picture at one noise level.
-    pub rows: Vec<(String, u64)>,
+    rows: Vec<(String, u64)>,
     /// Whether the rows' gradients are equal, to a twentieth.
-    pub equal: bool,
+    equal: bool,
 }
 
 impl Budget {

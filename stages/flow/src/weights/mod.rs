@@ -336,7 +336,7 @@ struct Raw {
 fn narrowed(name: &str, t: &Tensor, kind: Kind) -> Result<Tensor> {
     let finite = |t: &Tensor| t.isfinite().all().int64_value(&[]) != 0;
     let narrow = t.to_kind(kind);
-    if !finite(&narrow) && finite(t) {
+    if t.kind() != kind && !finite(&narrow) && finite(t) {
         let largest = t.abs().max().double_value(&[]);
         anyhow::bail!("tensor `{name}` holds a number of size {largest:e}, for which {kind:?} has no room");
     }
