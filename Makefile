@@ -13,11 +13,12 @@ export LIBTORCH ?= $(OPDFLOW_DEPS)/libtorch
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt build setup
+.PHONY: help run test test-less lint fmt build setup
 
 help:
 	@echo 'make run    build opdflow and run a recipe [RECIPE=$(RECIPE)] [ARGS="--set name=value ..."]'
 	@echo 'make test   all tests'
+	@echo 'make test-less  the same with fewer instructions of the processor [LESS=avx2 or sse]'
 	@echo 'make lint   formatting, clippy, documentation; warnings are errors'
 	@echo 'make fmt    format the sources'
 	@echo 'make build  target/release/opdflow'
@@ -31,10 +32,21 @@ build: setup
 
 # The engine alone first: it is quick to build, and it must do without libtorch. It shares most of its crates with the rest.
 # One thread for libtorch in each test: several are slower than one when tests run side by side.
+# All tests run, whatever fails: the last line says which programs did.
 test: export OMP_NUM_THREADS = 1
 test: setup
-	$(CARGO) test --locked --package opdflow --no-default-features
-	$(CARGO) test --locked --workspace
+	@status=0; \
+	$(CARGO) test --locked --no-fail-fast --package opdflow --no-default-features || status=1; \
+	$(CARGO) test --locked --no-fail-fast --workspace || status=1; \
+	exit $$status
+
+# The same with fewer of the processor's instructions than it has: what is promised as equal must hold on any x86-64
+# machine. LESS=avx2 is a machine without AVX-512, LESS=sse one without AVX.
+LESS ?= avx2
+test-less: export ATEN_CPU_CAPABILITY = $(if $(filter avx2,$(LESS)),avx2,default)
+test-less: export ONEDNN_MAX_CPU_ISA = $(if $(filter avx2,$(LESS)),AVX2,SSE41)
+test-less: export MKL_CBWR = $(if $(filter avx2,$(LESS)),AVX2,COMPATIBLE)
+test-less: test
 
 lint: export RUSTDOCFLAGS = -D warnings -A rustdoc::private_intra_doc_links
 lint: setup

@@ -8,7 +8,6 @@ const EMBED: &str = "
     needs:
       base: base.model
       prompts: {a: geneval_prompts.train, b: ocr_prompts.train, c: looks_prompts.train, d: geneval_prompts.validation, e: ocr_prompts.validation, f: looks_prompts.validation, g: geneval_prompts.test, h: ocr_prompts.test, i: looks_prompts.test}
-    with: {micro_batch: 3}
 ";
 
 /// The recipe with the embeddings on every stage that takes them.

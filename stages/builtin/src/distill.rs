@@ -150,7 +150,7 @@ impl Stage for Distill {
     fn describe(&self) -> Description {
         Description {
             kind: "distill",
-            semantics: 2,
+            semantics: 3,
             about: "Several teachers into one student. By default DiffusionOPD: the student samples, and at every state it visits it is pulled to the step that the task's teacher would take. One optimiser step for each full round over all teachers.",
             inputs: const {
                 &[

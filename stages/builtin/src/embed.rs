@@ -1,13 +1,12 @@
 //! `embed`: prompts through the text encoders, once for all stages that make pictures of them.
 
 use crate::embeddings::Writer;
-use crate::fitting::fitting;
 use crate::memory::Work;
-use crate::param_docs::{MICRO_BATCH, THREADS};
+use crate::param_docs::THREADS;
 use crate::precision::Precision;
 use crate::record;
 use crate::studio;
-use crate::train_teacher::{micro, one};
+use crate::train_teacher::one;
 use anyhow::{Context as _, Result};
 use opdflow_flow::pipeline::{Folder, Options};
 use opdflow_flow::text::embed::MAX_SEQUENCE_LENGTH;
@@ -24,13 +23,12 @@ pub struct Embed;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Params {
-    micro_batch: usize,
     threads: usize,
 }
 
 impl Default for Params {
     fn default() -> Self {
-        Self { micro_batch: micro(), threads: one() }
+        Self { threads: one() }
     }
 }
 
@@ -40,7 +38,7 @@ impl Stage for Embed {
     fn describe(&self) -> Description {
         Description {
             kind: "embed",
-            semantics: 1,
+            semantics: 2,
             about: "Runs the text encoders over sets of prompts and keeps what they make of them. A stage that reads it does not load the encoders, which at full size are larger than the model.",
             inputs: const {
                 &[
@@ -55,8 +53,8 @@ impl Stage for Embed {
                     "text tokens and pooled text of every prompt and of the empty one, f32",
                 )]
             },
-            params: &[MICRO_BATCH, THREADS],
-            outside_key: &["micro_batch", "threads"],
+            params: &[THREADS],
+            outside_key: &["threads"],
             seeded: false,
             numeric: true,
         }
@@ -80,16 +78,7 @@ impl Stage for Embed {
         Work::encoders(inputs).map_or(Vec::new(), |weights| vec![weights, Work::program()])
     }
 
-    fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
-        fitting(params.micro_batch, context, |micro_batch, context| {
-            Self::attempt(Params { micro_batch, ..params.clone() }, context)
-        })
-    }
-}
-
-impl Embed {
-    /// One attempt, with batches of `params.micro_batch`.
-    fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
+    fn run(&self, _params: Params, context: &mut StageContext) -> Result<()> {
         let device = studio::device(context)?;
         let base = context.object("base").context("a model on no port")?.digest;
         let folder = context.input_parts("base", &PARTS)?;
@@ -104,20 +93,13 @@ impl Embed {
         }
         let total = prompts.len() as u64;
         let length = text.t5_length(MAX_SEQUENCE_LENGTH);
-        let first = text.embed(&prompts[..1], length)?;
-        let mut writer = Writer::new(&context.output("embeddings"), base, &prompts, &first)?;
-        writer.push(&first)?;
-        let mut done = 1;
-        for chunk in prompts[1..].chunks(params.micro_batch.max(1)) {
+        let empty = text.embed(&prompts[..1], length)?;
+        let mut writer = Writer::new(&context.output("embeddings"), base, &prompts, &empty)?;
+        writer.push(&empty)?;
+        for (done, prompt) in (1..).zip(&prompts[1..]) {
             context.go_on(0)?;
-            // Never one alone: a product with a single row is another kernel, whose last bit may differ.
-            let rows = match chunk {
-                [one] => text.embed(&[one, one], length)?.narrow(0, 1),
-                many => text.embed(many, length)?,
-            };
-            writer.push(&rows)?;
-            done += chunk.len() as u64;
-            context.progress(done, total, "prompts");
+            writer.push(&text.embed(&[prompt], length)?)?;
+            context.progress(done + 1, total, "prompts");
         }
         writer.finish()
     }

@@ -58,7 +58,7 @@ impl Stage for GradientVariance {
     fn describe(&self) -> Description {
         Description {
             kind: "gradient_variance",
-            semantics: 1,
+            semantics: 2,
             about: "Mean and variance of the gradients of several distillation objectives over many rollouts of one student that stands still, at several noise levels, and how far their means agree (DiffusionOPD, section 3.3).",
             inputs: const {
                 &[

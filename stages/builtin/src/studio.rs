@@ -77,18 +77,56 @@ pub fn device(context: &StageContext) -> Result<Device> {
 
 /// What becomes of prompts.
 enum Text {
-    /// The encoders encode them whenever they are asked for.
-    Live(Box<TextEncoders>),
+    /// The encoders are here, with what they have encoded.
+    Live(Box<Encoders>),
     /// The encoders are gone; these prompts were encoded before, a row each, on the CPU.
     Recited(HashMap<String, Embedded>),
     /// They never were here: an earlier stage has encoded the prompts.
     Kept(Embeddings),
 }
 
+/// The text encoders, and prompts that they have encoded: a training asks for the same ones again and again.
+struct Encoders {
+    text: TextEncoders,
+    /// A row for each prompt, on the CPU.
+    known: RefCell<HashMap<String, Embedded>>,
+}
+
+impl Encoders {
+    /// Rows are kept up to so many bytes.
+    const KEPT: usize = 512 << 20;
+
+    fn new(text: TextEncoders) -> Self {
+        Self { text, known: RefCell::default() }
+    }
+
+    fn one(&self, prompt: &str) -> Result<Embedded> {
+        self.text.embed(&[prompt], self.text.t5_length(MAX_SEQUENCE_LENGTH))
+    }
+
+    fn embed(&self, prompts: &[&str], device: Device) -> Result<Embedded> {
+        let mut known = self.known.borrow_mut();
+        let mut rows = Vec::with_capacity(prompts.len());
+        for prompt in prompts {
+            if let Some(row) = known.get(*prompt) {
+                rows.push(row.to(device, row.pooled.kind()));
+                continue;
+            }
+            let row = self.one(prompt)?;
+            let bytes = |t: &Tensor| t.numel() * t.kind().elt_size_in_bytes();
+            if (known.len() + 1) * (bytes(&row.context) + bytes(&row.pooled)) <= Self::KEPT {
+                known.insert((*prompt).to_owned(), row.to(Device::Cpu, row.pooled.kind()));
+            }
+            rows.push(row);
+        }
+        Ok(Embedded::cat(&rows.iter().collect::<Vec<_>>()))
+    }
+}
+
 impl Text {
     fn embed(&self, prompts: &[&str], canvas: &Canvas, kind: Kind) -> Result<Embedded> {
         match self {
-            Self::Live(text) => text.embed(prompts, text.t5_length(MAX_SEQUENCE_LENGTH)),
+            Self::Live(encoders) => encoders.embed(prompts, canvas.device),
             Self::Recited(known) => {
                 let row = |p: &&str| known.get(*p).with_context(|| format!("the prompt {p:?} was not announced"));
                 let rows = prompts.iter().map(row).collect::<Result<Vec<_>>>()?;
@@ -126,7 +164,7 @@ impl Studio {
             None => {
                 let mut pipeline = Pipeline::load(context.input(port)?, options).map_err(unfit)?;
                 let text = pipeline.text.take().context("a pipeline without text encoders")?;
-                (pipeline, Text::Live(Box::new(text)))
+                (pipeline, Text::Live(Box::new(Encoders::new(text))))
             }
         };
         let config = pipeline.transformer.config();
@@ -149,22 +187,21 @@ impl Studio {
         Ok(Self { pipeline, text: RefCell::new(text), empty, canvas, base })
     }
 
-    /// Says that these are all the prompts there will be. A model of 16 bits, which is a large one, encodes them now, one
-    /// by one, and lets the encoders go: they are larger than the transformer. One of 32 bits keeps its encoders, so that
-    /// what is encoded together, and with it the last bit of each result, stays what it was.
+    /// Says that these are all the prompts there will be. A model of 16 bits, which is a large one, encodes them now and
+    /// lets the encoders go: they are larger than the transformer. One of 32 bits keeps them, and encodes what is asked for.
     ///
     /// # Errors
     /// A tokenizer that does not belong to its encoder.
     pub fn recite<'a>(&self, records: impl IntoIterator<Item = &'a Record>) -> Result<()> {
         let mut held = self.text.borrow_mut();
-        let Text::Live(text) = &*held else { return Ok(()) };
+        let Text::Live(encoders) = &*held else { return Ok(()) };
         if self.pipeline.transformer.kind() == Kind::Float {
             return Ok(());
         }
         let mut known = HashMap::new();
         for record in records {
             if !known.contains_key(&record.text) {
-                let row = text.embed(&[&record.text], text.t5_length(MAX_SEQUENCE_LENGTH))?;
+                let row = encoders.one(&record.text)?;
                 known.insert(record.text.clone(), row.to(Device::Cpu, row.pooled.kind()));
             }
         }

@@ -27,7 +27,7 @@ fn close(what: &str, found: &Tensor, expected: &Tensor, limit: f64) {
     assert_eq!(found.size(), expected.size(), "{what}: shape");
     let diff = (found - expected).abs().max().double_value(&[]);
     println!("{what}: max |difference| {diff:.2e} of max |value| {:.2e}", expected.abs().max().double_value(&[]));
-    let limit = allowed(limit);
+    let limit = allowed(limit, expected);
     assert!(diff <= limit, "{what}: differs by {diff:e}, allowed {limit:e}");
 }
 
@@ -58,11 +58,11 @@ fn mmdit_plain_with_all_gradients() {
     let out = velocity(&model, &f, None);
     close("velocity", &out, &f["out"], 1e-5);
     (out - &f["target"]).square().mean(Kind::Float).backward();
-    close("gradient of the latent", &f["latent"].grad(), &f["grad_latent"], 1e-6);
+    close("gradient of the latent", &f["latent"].grad(), &f["grad_latent"], 1e-5);
     let trainable = weights.trainable();
     assert_eq!(trainable.len(), f.keys().filter(|k| k.starts_with("grad.")).count());
     for (name, t) in trainable {
-        close(&name, &t.grad(), &f[&format!("grad.{name}")], 1e-6);
+        close(&name, &t.grad(), &f[&format!("grad.{name}")], 1e-5);
     }
 }
 
@@ -111,7 +111,7 @@ fn adapter(rank: i64) {
     assert_eq!(named.len(), 2 * (3 * 8 - 1));
     assert_eq!(named.len(), expected.keys().filter(|k| k.starts_with("grad.")).count());
     for (name, t) in named {
-        close(&name, &t.grad(), &expected[&format!("grad.{name}")], 1e-6);
+        close(&name, &t.grad(), &expected[&format!("grad.{name}")], 1e-5);
     }
 }
 

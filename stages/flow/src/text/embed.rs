@@ -145,7 +145,8 @@ impl TextEncoders {
         Ok(Tokens { clip: [clip(0)?, clip(1)?], t5, t5_length: t5_length as i64 })
     }
 
-    /// Encodes tokens in one batch, with gradients where the caller has them on.
+    /// Encodes tokens in one batch, with gradients where the caller has them on: for training, where the batch is part of
+    /// what is computed.
     pub fn encode(&self, tokens: &Tokens) -> Result<Embedded> {
         let (mut hidden, mut pooled) = (Vec::new(), Vec::new());
         for ((_, clip), ids) in self.clip.iter().zip(&tokens.clip) {
@@ -162,10 +163,17 @@ impl TextEncoders {
         Ok(Embedded { context: Tensor::cat(&[clip, t5], 1), pooled: Tensor::cat(&pooled, -1) })
     }
 
-    /// Embeds prompts, without gradients, in the encoders' kind.
+    /// Embeds prompts, without gradients, in the encoders' kind. Each is encoded in a batch of its own: which kernel a
+    /// product takes, and with it the last bit, may depend on the number of rows, and a prompt must become the same
+    /// bytes whatever it is asked for with.
     pub fn embed<S: AsRef<str>>(&self, prompts: &[S], t5_length: usize) -> Result<Embedded> {
         let _guard = tch::no_grad_guard();
-        self.encode(&self.tokens(prompts, t5_length)?)
+        if prompts.is_empty() {
+            return self.encode(&self.tokens(prompts, t5_length)?);
+        }
+        let one = |prompt: &S| self.encode(&self.tokens(&[prompt], t5_length)?);
+        let rows = prompts.iter().map(one).collect::<Result<Vec<_>>>()?;
+        Ok(Embedded::cat(&rows.iter().collect::<Vec<_>>()))
     }
 }
 
