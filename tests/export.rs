@@ -104,16 +104,16 @@ fn a_damaged_archive_leaves_nothing() {
 fn the_command_that_import_names_works() {
     let space = TestSpace::new();
     std::fs::create_dir(space.path("project")).unwrap();
-    space.write("project/prompts", "a dog");
+    space.write("project/number", "5");
     let recipe = "opdflow: 1
 name: r
 vars: {n: 0, file: none}
 stages:
-  a: {uses: fake_source, with: {value: \"${n}\", asset: \"${file}\"}}
+  a: {uses: fake_source, with: {value: \"${n}\", file: \"${file}\"}}
   t: {uses: fake_train, with: {iterations: 3}}
 ";
     space.write("project/r.yaml", recipe);
-    space.write("over.yaml", "file: prompts\n");
+    space.write("over.yaml", "file: number\n");
     space.run(&["run", "project/r.yaml", "--vars", "over.yaml", "--set", "n=4", "--seed", "9"]).expect(0);
     space.run(&["export", "-o", "run.tar"]).expect(0);
     let import = ["import", "run.tar", "--store", "other", "--run-dir", "there"];
@@ -131,7 +131,7 @@ stages:
     // On another machine there is neither.
     std::fs::rename(space.path("project"), space.path("moved")).unwrap();
     let said = space.run(&["import", "run.tar", "--store", "third", "--run-dir", "elsewhere"]).expect(0).stderr;
-    assert!(said.contains("files that an archive does not hold are missing") && said.contains("prompts"), "{said}");
+    assert!(said.contains("files that an archive does not hold are missing") && said.contains("number"), "{said}");
 }
 
 /// A log that could not be read later is not taken in, and neither is anything else.
@@ -146,7 +146,7 @@ fn a_run_whose_log_is_damaged_leaves_nothing() {
     std::fs::write(&log, format!("{text}{{\"at\":")).unwrap();
     space.run(&["export", "-o", "torn.tar"]).expect(0);
     space.run(&["import", "torn.tar", "--store", "first", "--run-dir", "first-runs"]).expect(0);
-    std::fs::write(&log, text.replacen("\"event\"", "\"evnt\"", 3)).unwrap();
+    std::fs::write(&log, text.replace("run_ended", "run_edned")).unwrap();
     space.run(&["export", "-o", "bad.tar"]).expect(0);
     let import = ["import", "bad.tar", "--store", "other", "--run-dir", "there"];
     let said = space.run(&import).expect(3).stderr;
@@ -163,8 +163,7 @@ fn an_import_that_was_killed_is_cleared_away_by_the_next() {
     for _ in 0..6 {
         let mut import = space.start(&["import", "run.tar", "--store", "other", "--run-dir", "there"]);
         common::wait_until("it lays the records ready", || {
-            std::fs::read_dir(space.path("there/runs")).is_ok_and(|mut d| d.next().is_some())
-                || import_ended(&space)
+            std::fs::read_dir(space.path("there/runs")).is_ok_and(|mut d| d.next().is_some()) || import_ended(&space)
         });
         let _ = import.kill();
         let _ = import.wait();

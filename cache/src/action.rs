@@ -124,9 +124,10 @@ impl Store {
             Err(e) => return Err(unsure(e.to_string(), "make it readable, or remove it")),
         };
         read(&bytes, key).map(Some).map_err(|unread| match unread {
-            Unread::Newer(format) => {
-                unsure(format!("its format is {format}, this program knows up to {RECORD_FORMAT}"), "update the program")
-            }
+            Unread::Newer(format) => unsure(
+                format!("its format is {format}, this program knows up to {RECORD_FORMAT}"),
+                "update the program",
+            ),
             Unread::Damaged(why) => unsure(why, "`opdflow verify` moves what is damaged aside"),
         })
     }

@@ -95,6 +95,8 @@ impl Archive {
             let Some((digest, _)) = self.index.files.get(file) else { return Ok(()) };
             let mut checked = Checked::new(from);
             take(file, &mut checked)?;
+            // Whether or not the other side wanted it.
+            io::copy(&mut checked, &mut io::sink()).map_err(|e| StoreError::io("read", &self.path, e))?;
             self.same(digest, checked.digest())
         })
     }
@@ -159,12 +161,9 @@ impl Archive {
         if key.and_then(|key: Digest| self.index.actions.get(&key)) != Some(&Digest::of(&bytes)) {
             return Err(self.damaged(format!("`{name}` has other bytes than its index says")));
         }
-        let record: ActionRecord =
-            sealed::unseal_as(&bytes).map_err(|why| self.damaged(format!("`{name}`: {why}")))?;
+        let record: ActionRecord = sealed::unseal_as(&bytes).map_err(|why| self.damaged(format!("`{name}`: {why}")))?;
         if Some(record.key) != key || record.format != RECORD_FORMAT {
-            return Err(
-                self.damaged(format!("`{name}` is another record than its name says, or of a newer program"))
-            );
+            return Err(self.damaged(format!("`{name}` is another record than its name says, or of a newer program")));
         }
         if !is_time(record.seconds) {
             return Err(self.damaged(format!("`{name}`: {} seconds is not a cost", record.seconds)));
@@ -283,8 +282,9 @@ fn walk(path: &Path, take: &mut Take<'_>) -> Result<(), StoreError> {
     for member in tar.entries_with_seek().map_err(broken)?.raw(true) {
         let mut member = member.map_err(broken)?;
         let size = member.size();
-        // What is not read is skipped, and a skip beyond the end is no error.
-        if member.raw_file_position().checked_add(size).is_none_or(|end| end > length) {
+        // What is not read is skipped, and a skip beyond the end is no error. A member fills whole blocks of 512 bytes.
+        let end = member.raw_file_position().checked_add(size).and_then(|end| end.checked_next_multiple_of(512));
+        if end.is_none_or(|end| end > length) {
             return Err(damaged("it is cut short".to_owned()));
         }
         let kind = member.header().entry_type();

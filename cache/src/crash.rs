@@ -10,9 +10,7 @@ use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
-use crate::{
-    ActionRecord, Contents, Digest, Gc, Object, Output, RECORD_FORMAT, Roots, SaveError, Store, StoreError,
-};
+use crate::{ActionRecord, Contents, Digest, Gc, Object, Output, RECORD_FORMAT, Roots, SaveError, Store, StoreError};
 
 /// All failpoints of the crate; a test compares them with the source.
 const POINTS: [&str; 30] = [
@@ -83,7 +81,9 @@ fn life(root: &Path) -> Result<(), StoreError> {
     store.publish(&record(b"moved", store.take_path(&work)?))?;
     store.publish(&record(b"tree", store.put_bytes(b"another result")?))?;
     store.publish(&record(b"cheap", store.put_bytes(b"cheap")?))?;
-    for (lineage, step) in [(&b"lineage"[..], 10), (b"lineage", 20), (b"lineage", 30), (b"unneeded", 5), (b"unneeded", 6)] {
+    for (lineage, step) in
+        [(&b"lineage"[..], 10), (b"lineage", 20), (b"lineage", 30), (b"unneeded", 5), (b"unneeded", 6)]
+    {
         let fill = |dir: &Path| {
             fs::write(dir.join("weights"), step.to_string())?;
             fs::write(dir.join("optimiser"), "m")

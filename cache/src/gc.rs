@@ -106,11 +106,7 @@ impl Store {
     /// has written down by then what it needs, and nobody uses it until the sweep is over. Its error, and anything in
     /// the store that cannot be read, ends the sweep before anything is removed. A kill in the middle loses nothing that
     /// was to be kept: records go before the blobs they name.
-    pub fn gc<E: From<StoreError>>(
-        &self,
-        plan: &Gc,
-        roots: impl FnOnce() -> Result<Roots, E>,
-    ) -> Result<GcReport, E> {
+    pub fn gc<E: From<StoreError>>(&self, plan: &Gc, roots: impl FnOnce() -> Result<Roots, E>) -> Result<GcReport, E> {
         let _lock = if plan.dry_run { self.shared()? } else { self.alone()? };
         let mut roots = roots()?;
         roots.keys.extend(self.pins()?.into_values());

@@ -50,12 +50,7 @@ impl Store {
     }
 
     /// Writes the object to a path where nobody looks yet.
-    pub(crate) fn place_at(
-        &self,
-        object: &Object,
-        dest: &Path,
-        keep: &dyn Fn(&str) -> bool,
-    ) -> Result<(), StoreError> {
+    pub(crate) fn place_at(&self, object: &Object, dest: &Path, keep: &dyn Fn(&str) -> bool) -> Result<(), StoreError> {
         match object.kind {
             ObjectKind::Blob => self.place_blob(&object.digest, object.size, dest),
             ObjectKind::Tree => self.place_tree(object, dest, keep),

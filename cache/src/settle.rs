@@ -75,9 +75,8 @@ fn ours(path: &Path) -> bool {
     let Some(name) = path.file_name().and_then(|n| n.to_str()) else { return false };
     let all = |good: fn(&str) -> bool| {
         path.is_dir()
-            && list(path).is_ok_and(|inside| {
-                inside.iter().all(|p| p.file_name().and_then(|n| n.to_str()).is_some_and(good))
-            })
+            && list(path)
+                .is_ok_and(|inside| inside.iter().all(|p| p.file_name().and_then(|n| n.to_str()).is_some_and(good)))
     };
     match name {
         // `lost+found` is in every fresh file system. `version` may have come meanwhile from another process.

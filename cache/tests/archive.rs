@@ -55,8 +55,11 @@ impl Made {
         let index = ("opdflow-archive.json".to_owned(), seal(&self.index));
         for (name, bytes) in std::iter::once(&index).chain(&self.members) {
             let mut header = tar::Header::new_ustar();
+            // By hand: the library would not write every name.
+            header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
             header.set_size(bytes.len() as u64);
-            tar.append_data(&mut header, name, bytes.as_slice()).unwrap();
+            header.set_cksum();
+            tar.append(&header, bytes.as_slice()).unwrap();
         }
         tar.finish().unwrap();
     }
@@ -94,7 +97,9 @@ const WRONG: [(&str, Change); 25] = [
     ("a cost of -1 seconds", |m| m.record(|r| r["seconds"] = json!(-1.0))),
     ("a format of the future", |m| m.record(|r| r["format"] = json!(9))),
     ("another key", |m| m.record(|r| r["key"] = json!(Digest::of(b"two")))),
-    ("an output that is not there", |m| m.record(|r| r["outputs"]["log"]["object"]["digest"] = json!(Digest::of(b"no")))),
+    ("an output that is not there", |m| {
+        m.record(|r| r["outputs"]["log"]["object"]["digest"] = json!(Digest::of(b"no")))
+    }),
     ("an output of another size", |m| m.record(|r| r["outputs"]["log"]["object"]["size"] = json!(4))),
     ("a folder of another size", |m| m.record(|r| r["outputs"]["out"]["object"]["size"] = json!(4))),
     ("a file for a folder", |m| m.record(|r| r["outputs"]["log"]["object"]["kind"] = json!("tree"))),

@@ -152,7 +152,8 @@ fn nobody_who_looks_is_disturbed_by_who_saves() {
     assert_eq!(store.warnings(), []);
     assert_eq!(store.verify(true).unwrap().damage, []);
     assert_eq!(store.usage().tmp.files, 0);
-    let parts: Vec<_> = common::files(dir.path()).into_iter().filter(|p| p.to_string_lossy().contains("part")).collect();
+    let parts: Vec<_> =
+        common::files(dir.path()).into_iter().filter(|p| p.to_string_lossy().contains("part")).collect();
     assert!(parts.is_empty(), "{parts:?}");
 }
 

@@ -195,7 +195,11 @@ fn what_is_left_of_a_store_becomes_one_again() {
         let before = fs::read(&path).unwrap_or_default();
         write(&path, b"years of work");
         let Err(StoreError::NotAStore { .. }) = Store::open(&root) else { panic!("{name}: opened") };
-        if mine { fs::remove_file(&path).unwrap() } else { fs::write(&path, before).unwrap() }
+        if mine {
+            fs::remove_file(&path).unwrap()
+        } else {
+            fs::write(&path, before).unwrap()
+        }
         Store::open(&root).unwrap();
     }
 }

@@ -10,11 +10,8 @@ use std::path::{Path, PathBuf};
 
 pub(super) fn run(session: &Session, args: &args::Gc) -> Result<Exit, Failure> {
     let store = session.open()?;
-    let plan = Gc {
-        budget_bytes: args.budget.or_else(|| args.unused.then_some(0)),
-        grace: args.grace,
-        dry_run: !args.delete,
-    };
+    let plan =
+        Gc { budget_bytes: args.budget.or_else(|| args.unused.then_some(0)), grace: args.grace, dry_run: !args.delete };
     let mut named = BTreeMap::new();
     let report = store.gc(&plan, || {
         // Names for what goes, while it is still there.
@@ -52,7 +49,7 @@ fn roots(args: &args::Gc, store: &Store) -> Result<Roots, Failure> {
         // Runs that could not be recorded in their proper place.
         homes.extend(RunFolder::temporary_home());
         for home in homes {
-            let found = runlog::needs(&home, store.root()).map_err(|unclear| stopped(&unclear))?;
+            let found = runlog::needs(&home).map_err(|unclear| stopped(&unclear))?;
             roots.keys.extend(found.keys);
             roots.lineages.extend(found.lineages);
         }
@@ -86,10 +83,7 @@ fn stopped(unclear: &Unclear) -> Failure {
         None => "make it readable, or move it away".to_owned(),
     };
     let path = unclear.path.display();
-    Failure::Store(format!(
-        "cannot tell what a run needs: {path}: {}; nothing was removed\nhelp: {help}",
-        unclear.why
-    ))
+    Failure::Store(format!("cannot tell what a run needs: {path}: {}; nothing was removed\nhelp: {help}", unclear.why))
 }
 
 fn names(store: &Store) -> Result<BTreeMap<Digest, String>, Failure> {

@@ -20,8 +20,12 @@ use std::time::{Duration, SystemTime};
 /// No line of a log is longer: messages of stages are cut long before.
 const LINE_LIMIT: u64 = 64 << 20;
 
-/// A run of another store may be beginning just now: its folder comes before its log.
+/// A run of another store may be beginning just now, or writing a line: its folder comes before its log. One whose folder
+/// is older is not.
 const SETTLED: Duration = Duration::from_secs(5);
+
+/// How long such a run is waited for.
+const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Keys of results, and lineages of checkpoints.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,18 +53,17 @@ pub struct Told {
     /// The keys and lineages, in their order.
     pub keyed: Vec<(Digest, Digest)>,
     stages: Vec<StageLine>,
-    store: String,
     /// Stages whose keys are told, and those whose results are there.
     known: BTreeSet<String>,
     there: BTreeSet<String>,
     ended: Option<bool>,
 }
 
-/// What all runs recorded in `home` need. `ours`: the root of the store that is asked about.
+/// What all runs recorded in `home` need, whichever store they used: a store may have been moved, or copied, since.
 ///
 /// # Errors
 /// The first thing that cannot be read, or that is no run's where only runs should be.
-pub fn needs(home: &Path, ours: &Path) -> Result<Needs, Unclear> {
+pub fn needs(home: &Path) -> Result<Needs, Unclear> {
     let unclear = |path: &Path, e: io::Error| Unclear { path: path.to_owned(), why: e.to_string(), run: None };
     let mut needs = Needs::default();
     for entry in fs::read_dir(home).map_err(|e| unclear(home, e))? {
@@ -73,28 +76,26 @@ pub fn needs(home: &Path, ours: &Path) -> Result<Needs, Unclear> {
             continue;
         }
         if fs::metadata(&path).map_err(|e| unclear(&path, e))?.is_dir() {
-            of_run(&RunFolder::of(path), ours, &mut needs)?;
+            of_run(&RunFolder::of(path), &mut needs)?;
         }
     }
     Ok(needs)
 }
 
 /// Adds what one run needs.
-fn of_run(run: &RunFolder, ours: &Path, needs: &mut Needs) -> Result<(), Unclear> {
+fn of_run(run: &RunFolder, needs: &mut Needs) -> Result<(), Unclear> {
     let began = SystemTime::now();
     loop {
         let Err((path, why)) = try_run(run, needs) else { return Ok(()) };
-        let young = run.path().metadata().and_then(|m| m.modified()).is_ok_and(|t| {
-            began.duration_since(t).map_or(true, |age| age < SETTLED) || is_alive(run)
-        });
+        let young = run
+            .path()
+            .metadata()
+            .and_then(|m| m.modified())
+            .is_ok_and(|t| began.duration_since(t).map_or(true, |age| age < SETTLED) || is_alive(run));
         let waited = began.elapsed().unwrap_or(SETTLED);
-        if young && waited < SETTLED / 5 {
+        if young && waited < PATIENCE {
             std::thread::sleep(Duration::from_millis(50));
             continue;
-        }
-        // A run that says first that it used another store, which is there, needs nothing of this one.
-        if of_another(run, ours) {
-            return Ok(());
         }
         return Err(Unclear { path, why, run: Some(run.path().to_owned()) });
     }
@@ -112,21 +113,6 @@ fn try_run(run: &RunFolder, needs: &mut Needs) -> Result<(), (PathBuf, String)> 
         needs.lineages.insert(lineage);
     }
     Ok(())
-}
-
-fn of_another(run: &RunFolder, ours: &Path) -> bool {
-    let identity = |path: &Path| {
-        use std::os::unix::fs::MetadataExt as _;
-        path.metadata().ok().map(|m| (m.dev(), m.ino()))
-    };
-    let first = fs::File::open(run.events()).ok().and_then(|file| {
-        let mut line = Vec::new();
-        BufReader::new(file).take(LINE_LIMIT).read_until(b'\n', &mut line).ok()?;
-        serde_json::from_slice::<Line>(&line).ok()
-    });
-    let Some(Line { event: RunEvent::RunStarted(started), .. }) = first else { return false };
-    let root = Path::new(&started.store);
-    root.is_absolute() && root.join("version").is_file() && identity(root) != identity(ours)
 }
 
 /// Reads a run log, every line of it.
@@ -161,9 +147,11 @@ impl Told {
             RunEvent::RunStarted(started) => {
                 if started.format > FORMAT {
                     let found = started.format;
-                    return Err(format!("its format is {found}, this program knows up to {FORMAT}: update the program"));
+                    return Err(format!(
+                        "its format is {found}, this program knows up to {FORMAT}: update the program"
+                    ));
                 }
-                (self.stages, self.store) = (started.stages, started.store);
+                self.stages = started.stages;
             }
             RunEvent::Keyed { stage, key, lineage } => {
                 self.keyed.push((key, lineage));
@@ -272,7 +260,7 @@ mod tests {
         let stages = vec![stage("a", &[]), stage("b", &["a"])];
         let keyed = |s: &str| RunEvent::Keyed { stage: s.into(), key: key(s), lineage: key(&format!("{s}'")) };
         let hit = |s: &str| RunEvent::Hit { stage: s.into(), saved_seconds: 1.0, outputs: BTreeMap::new() };
-        let started = RunStarted { format: FORMAT, stages, store: "/nowhere".into(), ..RunStarted::default() };
+        let started = RunStarted { format: FORMAT, stages, ..RunStarted::default() };
         let events = [
             RunEvent::RunStarted(started),
             keyed("a"),
@@ -301,18 +289,18 @@ mod tests {
     fn a_run_needs_all_its_keys_however_it_ended() {
         let home = tempfile::tempdir().unwrap();
         run(home.path(), 6);
-        assert_eq!(needs(home.path(), home.path()), Ok(all()));
+        assert_eq!(needs(home.path()), Ok(all()));
         for killed in 1..6 {
             let home = tempfile::tempdir().unwrap();
             run(home.path(), killed);
-            let found = needs(home.path(), home.path()).unwrap();
+            let found = needs(home.path()).unwrap();
             assert_eq!(found.keys.len(), killed / 2, "killed after event {killed}");
         }
         // Two links, a file of the user's, and what an import left.
         std::os::unix::fs::symlink("gone", home.path().join(".latest-7")).unwrap();
         fs::write(home.path().join("notes.txt"), "mine").unwrap();
         fs::create_dir(home.path().join(".import-x")).unwrap();
-        assert_eq!(needs(home.path(), home.path()), Ok(all()));
+        assert_eq!(needs(home.path()), Ok(all()));
     }
 
     #[test]
@@ -324,7 +312,7 @@ mod tests {
             let check = |bytes: &[u8], how: &str| {
                 fs::write(&path, bytes).unwrap();
                 settle(&folder);
-                match needs(home.path(), home.path()) {
+                match needs(home.path()) {
                     Ok(found) => {
                         let lost: Vec<_> = all().keys.difference(&found.keys).copied().collect();
                         assert!(lost.is_empty(), "{}: {how}", path.display());
@@ -332,12 +320,12 @@ mod tests {
                     Err(unclear) => assert_eq!(unclear.run.as_deref(), Some(folder.path()), "{how}"),
                 }
             };
-            for cut in 0..whole.len() {
+            for cut in (0..whole.len()).step_by(3).chain([whole.len() - 1]) {
                 check(&whole[..cut], &format!("cut at {cut}"));
                 let zeros: Vec<u8> = whole.iter().enumerate().map(|(i, b)| if i < cut { *b } else { 0 }).collect();
                 check(&zeros, &format!("zeros from {cut}"));
             }
-            for at in 0..whole.len() {
+            for at in (0..whole.len()).step_by(2) {
                 let mut bytes = whole.clone();
                 bytes[at] ^= 1;
                 check(&bytes, &format!("flip at {at}"));
@@ -371,13 +359,13 @@ mod tests {
             let folder = run(home.path(), 6);
             harm(&folder);
             settle(&folder);
-            let unclear = needs(home.path(), home.path()).unwrap_err();
+            let unclear = needs(home.path()).unwrap_err();
             assert!(unclear.path.ends_with(name), "{unclear:?}");
         }
         let home = tempfile::tempdir().unwrap();
-        assert!(needs(&home.path().join("none"), home.path()).is_err());
+        assert!(needs(&home.path().join("none")).is_err());
         fs::write(home.path().join("file"), "").unwrap();
-        assert!(needs(&home.path().join("file"), home.path()).is_err());
+        assert!(needs(&home.path().join("file")).is_err());
     }
 
     /// A log of an older program has no keys beside it: what it must have is looked for.
@@ -388,21 +376,7 @@ mod tests {
             let folder = run(home.path(), events);
             fs::remove_file(folder.keys()).unwrap();
             settle(&folder);
-            assert_eq!(needs(home.path(), home.path()).is_ok(), told, "{events} events");
+            assert_eq!(needs(home.path()).is_ok(), told, "{events} events");
         }
-    }
-
-    #[test]
-    fn a_damaged_run_of_another_store_is_no_hindrance() {
-        let home = tempfile::tempdir().unwrap();
-        let folder = run(home.path(), 6);
-        let other = tempfile::tempdir().unwrap();
-        fs::write(other.path().join("version"), "1\n").unwrap();
-        let text = fs::read_to_string(folder.events()).unwrap();
-        let text = text.replace("/nowhere", &other.path().display().to_string()) + "torn";
-        fs::write(folder.events(), text).unwrap();
-        settle(&folder);
-        assert!(needs(home.path(), home.path()).is_ok());
-        assert!(needs(home.path(), other.path()).is_err());
     }
 }
