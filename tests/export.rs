@@ -98,3 +98,97 @@ fn a_damaged_archive_leaves_nothing() {
     assert!(space.run(&["import", "none.tar", "--store", "other"]).expect(3).stderr.contains("none.tar"));
     assert!(space.run(&["export", "nope", "-o", "x.tar"]).expect(2).stderr.contains("no run `nope`"));
 }
+
+/// What `import` says at its end is tried: with the variables, the seed and the files of the run.
+#[test]
+fn the_command_that_import_names_works() {
+    let space = TestSpace::new();
+    std::fs::create_dir(space.path("project")).unwrap();
+    space.write("project/number", "5");
+    let recipe = "opdflow: 1
+name: r
+vars: {n: 0, file: none}
+stages:
+  a: {uses: fake_source, with: {value: \"${n}\", file: \"${file}\"}}
+  t: {uses: fake_train, with: {iterations: 3}}
+";
+    space.write("project/r.yaml", recipe);
+    space.write("over.yaml", "file: number\n");
+    space.run(&["run", "project/r.yaml", "--vars", "over.yaml", "--set", "n=4", "--seed", "9"]).expect(0);
+    space.run(&["export", "-o", "run.tar"]).expect(0);
+    let import = ["import", "run.tar", "--store", "other", "--run-dir", "there"];
+    let command = |said: &str| {
+        let words = said.split('`').nth(1).unwrap_or_else(|| panic!("no command in {said}"));
+        words.split(' ').skip(1).map(ToOwned::to_owned).collect::<Vec<_>>()
+    };
+    // The recipe still lies where it was, with its file beside it.
+    let said = space.run(&import).expect(0).stderr;
+    let mut words = command(&said);
+    assert!(words.contains(&"--seed".to_owned()) && words.contains(&"n=4".to_owned()), "{said}");
+    words.push("--json".to_owned());
+    let ran = space.run(&words.iter().map(String::as_str).collect::<Vec<_>>()).expect(0);
+    assert!(ran.verdicts().values().all(|v| v == "hit"), "{said}: {ran:?}");
+    // On another machine there is neither.
+    std::fs::rename(space.path("project"), space.path("moved")).unwrap();
+    let said = space.run(&["import", "run.tar", "--store", "third", "--run-dir", "elsewhere"]).expect(0).stderr;
+    assert!(said.contains("files that an archive does not hold are missing") && said.contains("number"), "{said}");
+}
+
+/// A log that could not be read later is not taken in, and neither is anything else.
+#[test]
+fn a_run_whose_log_is_damaged_leaves_nothing() {
+    let space = TestSpace::new();
+    space.recipe("r.yaml", STAGES);
+    space.run(&["run", "r.yaml"]).expect(0);
+    let log = space.path(".opdflow/runs/latest/events.jsonl");
+    let text = std::fs::read_to_string(&log).unwrap();
+    // What a run under way leaves: the line is left out.
+    std::fs::write(&log, format!("{text}{{\"at\":")).unwrap();
+    space.run(&["export", "-o", "torn.tar"]).expect(0);
+    space.run(&["import", "torn.tar", "--store", "first", "--run-dir", "first-runs"]).expect(0);
+    std::fs::write(&log, text.replace("run_ended", "run_edned")).unwrap();
+    space.run(&["export", "-o", "bad.tar"]).expect(0);
+    let import = ["import", "bad.tar", "--store", "other", "--run-dir", "there"];
+    let said = space.run(&import).expect(3).stderr;
+    assert!(said.contains("the log of the run") && said.contains("nothing was taken in"), "{said}");
+    assert!(!space.path("other").exists() && !space.path("there").exists());
+}
+
+#[test]
+fn an_import_that_was_killed_is_cleared_away_by_the_next() {
+    let space = TestSpace::new();
+    space.recipe("r.yaml", STAGES);
+    space.run(&["run", "r.yaml"]).expect(0);
+    space.run(&["export", "-o", "run.tar"]).expect(0);
+    for _ in 0..6 {
+        let mut import = space.start(&["import", "run.tar", "--store", "other", "--run-dir", "there"]);
+        common::wait_until("it lays the records ready", || {
+            std::fs::read_dir(space.path("there/runs")).is_ok_and(|mut d| d.next().is_some()) || import_ended(&space)
+        });
+        let _ = import.kill();
+        let _ = import.wait();
+        if import_ended(&space) {
+            std::fs::remove_dir_all(space.path("there")).unwrap();
+        }
+    }
+    std::fs::create_dir_all(space.path("there/runs/.import-7-run/logs")).unwrap();
+    space.run(&["import", "run.tar", "--store", "other", "--run-dir", "there"]).expect(0);
+    let left: Vec<_> = std::fs::read_dir(space.path("there/runs")).unwrap().flatten().map(|e| e.file_name()).collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+    space.run(&["verify", "--deep", "--store", "other"]).expect(0);
+    // A killed export is cleared away by the next as well.
+    for n in 0..4 {
+        let mut export = space.start(&["export", "-o", &format!("killed-{n}.tar")]);
+        std::thread::sleep(std::time::Duration::from_millis(3 * n));
+        let _ = export.kill();
+        let _ = export.wait();
+    }
+    space.run(&["export", "-o", "last.tar"]).expect(0);
+    let parts = std::fs::read_dir(space.path(".")).unwrap().flatten();
+    assert!(parts.into_iter().all(|e| !e.file_name().to_string_lossy().contains("part")));
+}
+
+fn import_ended(space: &TestSpace) -> bool {
+    let runs = std::fs::read_dir(space.path("there/runs")).into_iter().flatten().flatten();
+    runs.into_iter().any(|e| !e.file_name().to_string_lossy().starts_with('.'))
+}

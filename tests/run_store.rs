@@ -66,12 +66,11 @@ fn gc_keeps_what_a_recorded_run_names_and_what_is_young() {
     space.run(&["gc", "--unused", "--delete"]).expect(0);
     space.run(&["gc", "--unused", "--grace", "0", "--delete"]).expect(0);
     assert_eq!((files(&space.store().join("actions")).len(), hits(&space)), (before, 4));
-    let said = space.run(&["gc", "--unused", "--grace", "0", "--run-dir", "elsewhere"]).expect(0).stdout;
+    let said = space.run(&["gc", "--unused", "--grace", "0", "--no-runs"]).expect(0).stdout;
     assert!(said.contains("would go: 4 results") && said.contains("--delete"), "{said}");
     assert!(said.contains("train (fake_train)"), "{said}");
     assert_eq!(hits(&space), 4);
-    let report =
-        space.run(&["gc", "--unused", "--grace", "0", "--run-dir", "elsewhere", "--delete", "--json"]).expect(0).json();
+    let report = space.run(&["gc", "--unused", "--grace", "0", "--no-runs", "--delete", "--json"]).expect(0).json();
     assert_eq!((&report["dry_run"], &report["kept_actions"]), (&json!(false), &json!(0)));
     assert_eq!(hits(&space), 0);
     assert!(files(&space.store().join("blobs")).is_empty());
@@ -91,16 +90,197 @@ fn gc_waits_for_nobody_and_takes_nothing_from_under_a_run() {
     space.run(&["gc", "--delete"]).expect(0);
 }
 
+/// Everything in the store, with its bytes.
+fn bytes_of(space: &TestSpace) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let mut all: Vec<_> = ["blobs", "actions", "checkpoints", "pins", "damaged"]
+        .iter()
+        .flat_map(|f| files(&space.store().join(f)))
+        .map(|p| (p.clone(), std::fs::read(&p).unwrap()))
+        .collect();
+    all.sort();
+    all
+}
+
+/// Each of these may name what must be kept. Whatever the sweep, it says what it cannot read and takes nothing.
 #[test]
-fn a_log_that_cannot_be_read_stops_a_sweep() {
+fn a_sweep_stops_at_whatever_it_cannot_read() {
+    use std::fs;
+    type Harm = fn(&TestSpace);
+    fn log(space: &TestSpace) -> std::path::PathBuf {
+        space.path(".opdflow/runs/latest/events.jsonl")
+    }
+    fn lines(space: &TestSpace, change: impl Fn(&mut Vec<String>)) {
+        let mut lines = fs::read_to_string(log(space)).unwrap().lines().map(|l| format!("{l}\n")).collect();
+        change(&mut lines);
+        fs::write(log(space), lines.concat()).unwrap();
+    }
+    let harms: [(&str, &str, Harm); 14] = [
+        ("a newer log", "events.jsonl", |s| {
+            fs::write(log(s), "{\"at\":1,\"event\":{\"run_started\":{\"format\":9}}}\n").unwrap();
+        }),
+        ("an empty log", "events.jsonl", |s| fs::write(log(s), "").unwrap()),
+        ("a log that is gone", "events.jsonl", |s| fs::remove_file(log(s)).unwrap()),
+        ("a log that is a folder", "events.jsonl", |s| {
+            fs::remove_file(log(s)).unwrap();
+            fs::create_dir(log(s)).unwrap();
+        }),
+        ("a log cut in a line", "events.jsonl", |s| lines(s, |l| l.last_mut().unwrap().truncate(20))),
+        ("a log cut after its first line", "events.jsonl", |s| lines(s, |l| l.truncate(1))),
+        ("a damaged line", "events.jsonl", |s| lines(s, |l| l[1] = "\0\0\0\n".into())),
+        ("a line that is gone", "events.jsonl", |s| lines(s, |l| l.retain(|l| !l.contains("keyed")))),
+        ("lines of an older log that are gone", "events.jsonl", |s| {
+            fs::remove_file(s.path(".opdflow/runs/latest/keys")).unwrap();
+            lines(s, |l| l.retain(|l| !l.contains("keyed")));
+        }),
+        ("a folder of runs that is a file", "runs", |s| {
+            fs::rename(s.path(".opdflow/runs"), s.path("moved")).unwrap();
+            fs::write(s.path(".opdflow/runs"), "").unwrap();
+        }),
+        ("a folder of runs that leads in circles", "runs", |s| {
+            fs::rename(s.path(".opdflow/runs"), s.path("moved")).unwrap();
+            std::os::unix::fs::symlink("runs", s.path(".opdflow/runs")).unwrap();
+        }),
+        ("a run that was moved to a disk that is not there", "old", |s| {
+            std::os::unix::fs::symlink("/nowhere/at/all", s.path(".opdflow/runs/old")).unwrap();
+        }),
+        ("no runs here", ".opdflow", |s| fs::rename(s.path(".opdflow"), s.path("moved")).unwrap()),
+        ("a pin", "pins/p", |s| fs::create_dir(s.store().join("pins/p")).unwrap()),
+    ];
+    let ran = ran();
+    let whole = bytes_of(&ran);
+    for (what, named, harm) in harms {
+        let space = TestSpace::new();
+        copy(&ran.path("."), &space.path("."));
+        harm(&space);
+        for how in [&["--unused"][..], &["--budget", "1K"]] {
+            let sweep = [&["gc", "--grace", "0", "--delete"][..], how].concat();
+            let ended = space.run(&sweep);
+            assert!([2, 3].contains(&ended.code), "{what}: {ended:?}");
+            assert!(ended.stderr.contains(named), "{what}: {}", ended.stderr);
+            let kept = bytes_of(&space);
+            assert_eq!(kept.len(), whole.len(), "{what}");
+            // With the default grace as well, and when it only says what it would do.
+            space.run(&[&["gc", "--delete"][..], how].concat());
+            assert!(space.run(&[&["gc", "--grace", "0"][..], how].concat()).code > 0, "{what}");
+            assert_eq!(bytes_of(&space), kept, "{what}");
+        }
+    }
+    for wrong in ["elsewhere", "store", "r.yaml", ".opdflow/runs", ".opdflow/runs/latest"] {
+        for how in [&["--unused"][..], &["--budget", "1K"], &[]] {
+            let sweep =
+                [&["gc", "--grace", "0", "--delete", "--run-dir", ".opdflow", "--run-dir", wrong][..], how].concat();
+            let said = ran.run(&sweep).expect(2).stderr;
+            assert!(said.contains(wrong) && said.contains("nothing was removed"), "{said}");
+        }
+    }
+    assert_eq!(bytes_of(&ran), whole);
+    // The way out that it names: the run again, and its old records away.
+    let old = std::fs::read_link(ran.path(".opdflow/runs/latest")).unwrap();
+    std::fs::write(log(&ran), "").unwrap();
+    let said = ran.run(&["gc", "--unused", "--grace", "0", "--delete"]).expect(3).stderr;
+    assert!(said.contains(old.to_str().unwrap()), "{said}");
+    ran.run(&["run", "r.yaml"]).expect(0);
+    std::fs::remove_dir_all(ran.path(".opdflow/runs").join(old)).unwrap();
+    ran.run(&["gc", "--unused", "--grace", "0", "--delete"]).expect(0);
+    assert_eq!(hits(&ran), 4);
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    for entry in std::fs::read_dir(from).unwrap().flatten() {
+        let (path, to) = (entry.path(), to.join(entry.file_name()));
+        match entry.file_type().unwrap() {
+            t if t.is_dir() => {
+                std::fs::create_dir_all(&to).unwrap();
+                copy(&path, &to);
+            }
+            t if t.is_symlink() => std::os::unix::fs::symlink(std::fs::read_link(&path).unwrap(), &to).unwrap(),
+            _ => drop(std::fs::copy(&path, &to).unwrap()),
+        }
+    }
+}
+
+/// Runs and sweeps begin at any moment of each other, some of them in a store that is not there yet.
+#[test]
+fn runs_and_sweeps_beside_each_other() {
+    let space = TestSpace::new();
+    std::fs::create_dir_all(space.path(".opdflow/runs")).unwrap();
+    let sweeps: [&[&str]; 3] = [&["--unused", "--grace", "0"], &["--budget", "1K", "--grace", "0"], &["--unused"]];
+    for n in 0..12 {
+        if n % 4 == 0 {
+            let _ = std::fs::remove_dir_all(space.store());
+        }
+        space.recipe(
+            &format!("{n}.yaml"),
+            &format!("a: {{uses: fake_source, with: {{value: {n}}}}}\nb: {{uses: fake_sum, needs: {{terms: {{a: a.value}}}}}}"),
+        );
+        let sweep = [&["gc", "--delete"], sweeps[n % 3]].concat();
+        let (name, mut others) = (format!("{n}.yaml"), Vec::new());
+        others.push(space.start(&sweep));
+        let run = space.start(&["run", &name]);
+        others.push(space.start(&sweep));
+        common::finish(run).expect(0);
+        others.push(space.start(&sweep));
+        for ended in others.into_iter().map(common::finish) {
+            assert!(ended.code == 0 || (ended.code == 3 && ended.stderr.contains("in use")), "{ended:?}");
+        }
+        let again = space.run(&["run", &name, "--json"]).expect(0);
+        assert!(again.verdicts().values().all(|v| v == "hit"), "{n}: {again:?}");
+    }
+}
+
+/// The store is deleted while a stage works: the run says so, leaves nothing behind, and the next one works.
+#[test]
+fn a_store_deleted_under_a_run() {
+    let space = TestSpace::new();
+    for (n, stage) in
+        ["iterations: 4000, step_seconds: 0.005, checkpoint_every: 20", "iterations: 300, step_seconds: 0.005"]
+            .iter()
+            .enumerate()
+    {
+        space.recipe("long.yaml", &format!("t: {{uses: fake_train, with: {{{stage}}}}}\nafter: {{uses: fake_report, needs: {{parts: {{t: t.model}}}}}}"));
+        let run = space.start(&["run", "long.yaml"]);
+        common::wait_until("the stage works", || {
+            space.events_of("progress").iter().any(|p| p["step"].as_u64() > Some(20))
+        });
+        // As often as it takes: the stage may make a folder in the one that is being removed.
+        common::wait_until("the store is removed", || std::fs::remove_dir_all(space.store()).is_ok());
+        let ended = common::finish(run);
+        assert_eq!(ended.code, 1, "{n}: {ended:?}");
+        assert!(
+            ended.stderr.contains("was deleted") && ended.stderr.contains("the same command again"),
+            "{n}: {}",
+            ended.stderr
+        );
+        assert!(!space.store().exists(), "{n}: {:?}", files(&space.store()));
+        space.recipe("r.yaml", CHAIN);
+        space.run(&["run", "r.yaml"]).expect(0);
+        assert_eq!(hits(&space), 4);
+        space.run(&["verify", "--deep"]).expect(0);
+        std::fs::remove_dir_all(space.path(".opdflow")).unwrap();
+    }
+}
+
+#[test]
+fn get_replaces_only_what_it_wrote() {
     let space = ran();
-    std::fs::write(
-        space.path(".opdflow/runs/latest/events.jsonl"),
-        "{\"at\":1,\"event\":{\"run_started\":{\"format\":9}}}\n",
-    )
-    .unwrap();
-    let ran = space.run(&["gc", "--unused", "--grace", "0", "--delete"]).expect(3);
-    assert!(ran.stderr.contains("nothing was swept"), "{}", ran.stderr);
+    let get = ["get", "r.yaml", "train.candidates", "-o", "out", "--overwrite"];
+    space.run(&get).expect(0);
+    space.recipe("r.yaml", &CHAIN.replace("iterations: 6", "iterations: 8"));
+    space.run(&["run", "r.yaml"]).expect(0);
+    space.run(&get).expect(0);
+    space.write("out/README.md", "my words");
+    let said = space.run(&get).expect(2).stderr;
+    assert!(said.contains("`README.md`") && said.contains("another place"), "{said}");
+    assert_eq!(std::fs::read_to_string(space.path("out/README.md")).unwrap(), "my words");
+    let before = bytes_of(&space);
+    for place in ["store", "store/blobs", ".", "/", "store/../store", "store/blobs/x"] {
+        let said = space.run(&["get", "r.yaml", "train.candidates", "-o", place, "--overwrite"]).expect(2).stderr;
+        assert!(said.contains("nothing is written to"), "{place}: {said}");
+    }
+    for (port, place) in [("sum.value", "r.yaml"), ("sum.value", "/dev/null"), ("sum.value", "store/version")] {
+        space.run(&["get", "r.yaml", port, "-o", place, "--overwrite"]).expect(2);
+    }
+    assert_eq!(bytes_of(&space), before);
     assert_eq!(hits(&space), 4);
 }
 
@@ -108,7 +288,7 @@ fn a_log_that_cannot_be_read_stops_a_sweep() {
 fn pins_keep_a_stage_and_all_it_stands_on() {
     let space = ran();
     space.run(&["pin", "r.yaml", "train"]).expect(0);
-    let sweep = ["gc", "--unused", "--grace", "0", "--run-dir", "elsewhere", "--delete"];
+    let sweep = ["gc", "--unused", "--grace", "0", "--no-runs", "--delete"];
     space.run(&sweep).expect(0);
     assert_eq!(hits(&space), 3);
     assert_eq!(space.run(&["pin"]).expect(0).stdout.lines().count(), 3);

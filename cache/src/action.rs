@@ -94,26 +94,66 @@ impl Store {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(StoreError::io("read", path, e)),
         };
-        let value = match sealed::unseal(&bytes) {
-            Ok(value) => value,
-            Err(why) => return Ok(self.spoiled(path, why)),
+        match read(&bytes, key) {
+            Ok(record) => Ok(Some(record)),
+            // A newer record is whole, only not for us: it stays where it is.
+            Err(Unread::Newer(format)) => {
+                self.warn(path, format!("record format {format} is newer than {RECORD_FORMAT}: not used"), None);
+                Ok(None)
+            }
+            Err(Unread::Damaged(why)) => Ok(self.spoiled(path, why)),
+        }
+    }
+
+    /// All pinned records, or the first that cannot be read. Unlike [`Store::actions`], it moves nothing aside: it is
+    /// for a sweep, which must not take a damaged record for none.
+    pub fn records(&self) -> Result<Vec<ActionRecord>, StoreError> {
+        let mut records = Vec::new();
+        for key in self.keys()? {
+            records.extend(self.sure_record(&self.action_path(&key, 1), &key)?);
+        }
+        Ok(records)
+    }
+
+    /// A record, or nothing if there is no such file; an error if there is one that cannot be read.
+    pub(crate) fn sure_record(&self, path: &Path, key: &Digest) -> Result<Option<ActionRecord>, StoreError> {
+        let unsure = |why: String, help: &str| StoreError::Unsure { path: path.to_owned(), why, help: help.to_owned() };
+        let bytes = match fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(unsure(e.to_string(), "make it readable, or remove it")),
         };
-        // A newer record is whole, only not for us: it stays where it is.
-        if let Some(format) = value.get("format").and_then(|f| f.as_u64()).filter(|f| *f > RECORD_FORMAT.into()) {
-            self.warn(path, format!("record format {format} is newer than {RECORD_FORMAT}: not used"), None);
-            return Ok(None);
-        }
-        match serde_json::from_value::<ActionRecord>(value) {
-            Ok(record) if record.key == *key => Ok(Some(record)),
-            Ok(_) => Ok(self.spoiled(path, "it is the record of another key".to_owned())),
-            Err(e) => Ok(self.spoiled(path, e.to_string())),
-        }
+        read(&bytes, key).map(Some).map_err(|unread| match unread {
+            Unread::Newer(format) => unsure(
+                format!("its format is {format}, this program knows up to {RECORD_FORMAT}"),
+                "update the program",
+            ),
+            Unread::Damaged(why) => unsure(why, "`opdflow verify` moves what is damaged aside"),
+        })
     }
 
     fn spoiled<T>(&self, path: &Path, why: String) -> Option<T> {
         let aside = self.set_aside(path);
         self.warn(path, format!("damaged record: {why}"), aside);
         None
+    }
+}
+
+/// Why a record cannot be used.
+enum Unread {
+    Newer(u64),
+    Damaged(String),
+}
+
+fn read(bytes: &[u8], key: &Digest) -> Result<ActionRecord, Unread> {
+    let value = sealed::unseal(bytes).map_err(Unread::Damaged)?;
+    if let Some(format) = value.get("format").and_then(|f| f.as_u64()).filter(|f| *f > RECORD_FORMAT.into()) {
+        return Err(Unread::Newer(format));
+    }
+    match serde_json::from_value::<ActionRecord>(value) {
+        Ok(record) if record.key == *key => Ok(record),
+        Ok(_) => Err(Unread::Damaged("it is the record of another key".to_owned())),
+        Err(e) => Err(Unread::Damaged(e.to_string())),
     }
 }
 

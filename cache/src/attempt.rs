@@ -52,7 +52,7 @@ impl Store {
                 Some(_) => attempt += 1,
                 None => {
                     if let Some(shard) = path.parent() {
-                        disk::make_dir(shard)?;
+                        self.make_dir(shard)?;
                     }
                     failpoint("action-start").map_err(|e| StoreError::io("write", &path, e))?;
                     if disk::create(&self.tmp(), &path, text.as_bytes(), "action")? {

@@ -87,11 +87,8 @@ impl Checkpoints {
     /// The newest whole checkpoint of at most `step` steps: where a run with that horizon can go on from.
     pub fn at_most(&self, step: u64) -> Result<Option<Checkpoint>, StoreError> {
         for found in self.steps()?.into_iter().rev().filter(|s| *s <= step) {
-            match self.load(found, true) {
-                Ok(Some(checkpoint)) => return Ok(Some(checkpoint)),
-                Ok(None) => {}
-                Err(Trouble::Damaged(why)) => self.spoiled(found, &why),
-                Err(Trouble::Unknown(e)) => return Err(e),
+            if let Some(checkpoint) = self.sound(found, true)? {
+                return Ok(Some(checkpoint));
             }
         }
         Ok(None)
@@ -114,11 +111,11 @@ impl Checkpoints {
         keep: usize,
         write: impl FnOnce(&Path) -> Result<(), E>,
     ) -> Result<Checkpoint, SaveError<E>> {
-        if !elapsed_seconds.is_finite() {
-            let what = format!("the checkpoint of step {step}");
-            return Err(StoreError::Invalid { what, why: format!("{elapsed_seconds} seconds is not a time") }.into());
+        let invalid = |why: String| StoreError::Invalid { what: format!("the checkpoint of step {step}"), why };
+        if !is_time(elapsed_seconds) {
+            return Err(invalid(format!("{elapsed_seconds} seconds is not a time")).into());
         }
-        disk::make_dir(&self.dir)?;
+        self.store.make_dir(&self.dir)?;
         let _lock = self.lock()?;
         self.clear_parts();
         let part = tempfile::Builder::new()
@@ -132,6 +129,9 @@ impl Checkpoints {
         self.step_point("checkpoint-written")?;
         let manifest =
             Manifest { format: FORMAT, lineage: self.lineage, step, elapsed_seconds, files: digests(&files)? };
+        if manifest.files.is_empty() {
+            return Err(invalid("it holds no file, so nothing could go on from it".to_owned()).into());
+        }
         self.seal(part.path(), &manifest)?;
         self.step_point("checkpoint-synced")?;
         let dest = self.step_dir(step);
@@ -148,17 +148,43 @@ impl Checkpoints {
         &self.dir
     }
 
-    /// Looks at every checkpoint, moves damaged ones aside, and says how many there were.
+    /// Looks at every checkpoint, moves damaged ones aside, and says how many are whole.
     pub(crate) fn verify(&self, deep: bool) -> Result<u64, StoreError> {
-        let steps = self.steps()?;
-        for step in &steps {
-            match self.load(*step, deep) {
-                Ok(_) => {}
-                Err(Trouble::Damaged(why)) => self.spoiled(*step, &why),
-                Err(Trouble::Unknown(e)) => return Err(e),
+        let mut whole = 0;
+        for step in self.steps()? {
+            whole += u64::from(self.sound(step, deep)?.is_some());
+        }
+        Ok(whole)
+    }
+
+    /// The newest checkpoint, held: its files have second names in a folder of ours, so that they can be read when the
+    /// checkpoint itself is dropped meanwhile, because newer ones were saved. The folder's files are named by their place
+    /// among the checkpoint's files.
+    pub(crate) fn held_head(&self) -> Result<Option<(Checkpoint, tempfile::TempDir)>, StoreError> {
+        // Ends: each turn but the last needs a save that was made meanwhile.
+        loop {
+            let Some(head) = self.head()? else { return Ok(None) };
+            let tmp = self.store.tmp();
+            let held = tempfile::Builder::new()
+                .prefix("held-")
+                .tempdir_in(&tmp)
+                .map_err(|e| StoreError::io("write in", &tmp, e))?;
+            let id = disk::identity(&self.step_dir(head.step));
+            if self.load(head.step, false).ok().flatten().as_ref() != Some(&head) {
+                // Another one of its step, or none.
+                continue;
+            }
+            let linked = head.files.iter().enumerate().try_for_each(|(n, file)| {
+                let (from, to) = (head.path.join(&file.path), held.path().join(n.to_string()));
+                // A file system without second names gets copies.
+                fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(drop))
+            });
+            match linked {
+                _ if id.is_none() || disk::identity(&self.step_dir(head.step)) != id => {}
+                Ok(()) => return Ok(Some((head, held))),
+                Err(e) => return Err(StoreError::io("read", &head.path, e)),
             }
         }
-        Ok(steps.len() as u64)
     }
 
     fn step_dir(&self, step: u64) -> PathBuf {
@@ -221,20 +247,49 @@ impl Checkpoints {
         }
     }
 
-    fn spoiled(&self, step: u64, why: &str) {
-        let path = self.step_dir(step);
-        let aside = self.store.set_aside(&path);
-        self.store.warn(&path, format!("damaged checkpoint: {why}; an earlier one is used if there is one"), aside);
+    /// The checkpoint if it is whole. A damaged one is moved aside; nothing then, or if it is gone or of a newer format.
+    fn sound(&self, step: u64, deep: bool) -> Result<Option<Checkpoint>, StoreError> {
+        match self.load(step, deep) {
+            Ok(found) => return Ok(found),
+            Err(Trouble::Unknown(e)) => return Err(e),
+            Err(Trouble::Damaged(_)) => {}
+        }
+        // Once more, while nobody saves: a new checkpoint of this step must not be moved aside for the old one's sake.
+        // A place without locks, or one that is gone, is no reason to serve what is damaged.
+        let _lock = self.lock().ok();
+        match self.load(step, deep) {
+            Ok(found) => Ok(found),
+            Err(Trouble::Unknown(e)) => Err(e),
+            Err(Trouble::Damaged(why)) => {
+                let path = self.step_dir(step);
+                let aside = self.store.set_aside(&path);
+                let what = format!("damaged checkpoint: {why}; an earlier one is used if there is one");
+                self.store.warn(&path, what, aside);
+                Ok(None)
+            }
+        }
     }
 
     /// The checkpoint; nothing if it is gone or of a newer format.
+    ///
+    /// It may be dropped, or another one of its step put in its place, while it is looked at. It then has another name
+    /// before the first of its files goes, so that trouble counts only if the folder is the same before and after.
     fn load(&self, step: u64, deep: bool) -> Result<Option<Checkpoint>, Trouble> {
+        loop {
+            let id = disk::identity(&self.step_dir(step));
+            let found = if id.is_none() { Ok(None) } else { self.examine(step, deep) };
+            if found.is_ok() || disk::identity(&self.step_dir(step)) == id {
+                return found;
+            }
+        }
+    }
+
+    fn examine(&self, step: u64, deep: bool) -> Result<Option<Checkpoint>, Trouble> {
         let damaged = |why: String| Err(Trouble::Damaged(why));
         let dir = self.step_dir(step);
         let path = dir.join("manifest.json");
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
-            Err(_) if !dir.exists() => return Ok(None),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 return damaged("it has no manifest".to_owned());
             }
@@ -249,6 +304,13 @@ impl Checkpoints {
         if manifest.lineage != self.lineage || manifest.step != step {
             return damaged("it belongs elsewhere".to_owned());
         }
+        if !is_time(manifest.elapsed_seconds) {
+            return damaged(format!("{} seconds is not a time", manifest.elapsed_seconds));
+        }
+        if manifest.files.is_empty() {
+            return damaged("it holds no file".to_owned());
+        }
+        crate::tree::apart(manifest.files.iter().map(|f| f.path.as_str())).map_err(Trouble::Damaged)?;
         let files = dir.join("files");
         for file in &manifest.files {
             let path = files.join(&file.path);
@@ -266,6 +328,11 @@ impl Checkpoints {
         let Manifest { elapsed_seconds, files: entries, .. } = manifest;
         Ok(Some(Checkpoint { step, path: files, elapsed_seconds, files: entries }))
     }
+}
+
+/// Whether a number of seconds can be what a work took.
+pub(crate) fn is_time(seconds: f64) -> bool {
+    seconds.is_finite() && seconds >= 0.0
 }
 
 /// A disk that cannot give the bytes back has damaged them; any other trouble may pass.

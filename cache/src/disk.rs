@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -30,6 +30,30 @@ pub(crate) fn make_dir(dir: &Path) -> Result<(), StoreError> {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
         Err(e) => Err(StoreError::io("create the folder", dir, e)),
     }
+}
+
+/// Creates a folder that only its owner may enter, and its parents as usual. One that is there stays as it is.
+pub(crate) fn make_private_dir(dir: &Path) -> Result<(), StoreError> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let parent = dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    make_dir(parent)?;
+    match fs::DirBuilder::new().mode(0o700).create(dir) {
+        Ok(()) => sync_dir(parent),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
+        Err(e) => Err(StoreError::io("create the folder", dir, e)),
+    }
+}
+
+/// Device and inode of what a path leads to, without following a link at its end; nothing if there is nothing.
+pub(crate) fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
+}
+
+/// Whether the open file is still the one that its path leads to.
+pub(crate) fn still_there(file: &File, path: &Path) -> bool {
+    file.metadata().is_ok_and(|meta| Some((meta.dev(), meta.ino())) == identity(path))
 }
 
 /// What is in a folder, sorted; nothing if there is no such folder. A folder that cannot be listed is an error, for

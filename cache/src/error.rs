@@ -113,12 +113,52 @@ pub enum StoreError {
         /// The system's word on it.
         source: io::Error,
     },
+    /// The store was deleted, or another one put in its place, while it was in use.
+    #[error("the store {} was deleted, or replaced, while it was in use: what it held must be computed again; give the same command again", path.display())]
+    Gone {
+        /// The store's root.
+        path: PathBuf,
+    },
+    /// A sweep met something that may name what must be kept, and cannot read it. Nothing was removed.
+    #[error("cannot tell what must be kept: {}: {why}; nothing was removed; {help}", path.display())]
+    Unsure {
+        /// What cannot be read.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+        /// The way out.
+        help: String,
+    },
+    /// A folder that is to be replaced holds what this store did not write there. Nothing was replaced.
+    #[error("{} holds what `opdflow get` did not write there, or what was changed since, and is not replaced: {}; move that away, or choose another place", path.display(), names(.found, *.more))]
+    Foreign {
+        /// The folder.
+        path: PathBuf,
+        /// Some of what was found, relative to it.
+        found: Vec<String>,
+        /// How many more there are.
+        more: usize,
+    },
+    /// A place that nothing is put over, and nothing into.
+    #[error("nothing is written to {}: {why}; choose another place", path.display())]
+    Protected {
+        /// The place.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
     /// Another process uses the store, and this needs it alone.
     #[error("the store {} is in use by another run: wait until it ends and try again", path.display())]
     InUse {
         /// The store's root.
         path: PathBuf,
     },
+}
+
+fn names(found: &[String], more: usize) -> String {
+    let named: Vec<String> = found.iter().map(|name| format!("`{name}`")).collect();
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    format!("{}{more}", named.join(", "))
 }
 
 fn moved(path: &Option<PathBuf>) -> String {

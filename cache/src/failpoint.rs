@@ -8,6 +8,8 @@ use std::io;
 
 #[cfg(any(test, feature = "failpoints"))]
 pub(crate) fn failpoint(name: &str) -> io::Result<()> {
+    #[cfg(test)]
+    burn()?;
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicUsize, Ordering};
     static ARMED: OnceLock<Option<String>> = OnceLock::new();
@@ -34,6 +36,27 @@ pub(crate) fn failpoint(name: &str) -> io::Result<()> {
             loop {
                 std::thread::park();
             }
+        }
+    }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// How many more steps this thread comes through, for tests in one process; nothing: all.
+    pub(crate) static FUSE: std::cell::Cell<Option<usize>> = const { std::cell::Cell::new(None) };
+}
+
+/// Ends what is being done, once, when the fuse has burned down.
+#[cfg(test)]
+fn burn() -> io::Result<()> {
+    match FUSE.get() {
+        Some(0) => {
+            FUSE.set(None);
+            Err(io::Error::other("the process is dead"))
+        }
+        steps => {
+            FUSE.set(steps.map(|n| n - 1));
+            Ok(())
         }
     }
 }

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
 use crate::disk::{self, list};
 use crate::failpoint::failpoint;
 use crate::usage::share;
-use crate::{ActionRecord, Digest, Store, StoreError};
+use crate::{ActionRecord, Digest, ObjectKind, Output, Store, StoreError, StoreLock, tree};
 
 /// What to sweep. The default keeps everything that any record names, and only says what it would do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,23 +22,25 @@ pub struct Gc {
     pub grace: Duration,
     /// Only report.
     pub dry_run: bool,
-    /// Keys of actions to keep beside the pinned ones: those that the known runs name.
-    pub keep: BTreeSet<Digest>,
-    /// Lineages whose checkpoints to keep.
-    pub keep_lineages: BTreeSet<Digest>,
 }
 
 impl Default for Gc {
     fn default() -> Gc {
-        Gc {
-            budget_bytes: None,
-            grace: Duration::from_secs(24 * 3600),
-            dry_run: true,
-            keep: BTreeSet::new(),
-            keep_lineages: BTreeSet::new(),
-        }
+        Gc { budget_bytes: None, grace: Duration::from_secs(24 * 3600), dry_run: true }
     }
 }
+
+/// What a sweep keeps beside the pins: what the known runs name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Roots {
+    /// Keys of actions.
+    pub keys: BTreeSet<Digest>,
+    /// Lineages whose checkpoints to keep.
+    pub lineages: BTreeSet<Digest>,
+}
+
+/// How long a sweep waits for those who use the store only for a moment, such as to open it.
+const PATIENCE: Duration = Duration::from_millis(300);
 
 /// What was swept, or would be.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -97,20 +99,36 @@ struct Census {
 }
 
 impl Store {
-    /// Sweeps the store. Roots are the pins, `plan.keep` and `plan.keep_lineages`.
+    /// Sweeps the store. Roots are the pins, and what `roots` finds.
     ///
     /// Takes the store's exclusive lock itself, so the caller must hold none; fails with [`StoreError::InUse`] if
-    /// anyone does. A dry run takes a shared lock. A kill in the middle loses nothing that was to be kept: records go
-    /// before the blobs they name.
-    pub fn gc(&self, plan: &Gc) -> Result<GcReport, StoreError> {
-        let _lock = if plan.dry_run {
-            self.shared()?
-        } else {
-            self.try_exclusive()?.ok_or_else(|| StoreError::InUse { path: self.root().to_owned() })?
-        };
+    /// anyone does. A dry run takes a shared lock. `roots` is called once the lock is held: whoever used the store before
+    /// has written down by then what it needs, and nobody uses it until the sweep is over. Its error, and anything in
+    /// the store that cannot be read, ends the sweep before anything is removed. A kill in the middle loses nothing that
+    /// was to be kept: records go before the blobs they name.
+    pub fn gc<E: From<StoreError>>(&self, plan: &Gc, roots: impl FnOnce() -> Result<Roots, E>) -> Result<GcReport, E> {
+        let _lock = if plan.dry_run { self.shared()? } else { self.alone()? };
+        let mut roots = roots()?;
+        roots.keys.extend(self.pins()?.into_values());
+        Ok(self.sweep_but(plan, &roots)?)
+    }
+
+    /// The exclusive lock, from those who use the store longer than a moment.
+    fn alone(&self) -> Result<StoreLock, StoreError> {
+        let began = Instant::now();
+        loop {
+            if let Some(lock) = self.try_exclusive()? {
+                return Ok(lock);
+            }
+            if began.elapsed() > PATIENCE {
+                return Err(StoreError::InUse { path: self.root().to_owned() });
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn sweep_but(&self, plan: &Gc, roots: &Roots) -> Result<GcReport, StoreError> {
         let now = SystemTime::now();
-        let mut roots = plan.keep.clone();
-        roots.extend(self.pins()?.into_values());
         let mut census = self.census()?;
         let mut report = GcReport { dry_run: plan.dry_run, ..GcReport::default() };
 
@@ -125,7 +143,7 @@ impl Store {
         let mut bytes = report.before_bytes.saturating_sub(sum([work_going, census.bytes(&dead)]));
         report.within_budget = true;
         if let Some(budget) = plan.budget_bytes {
-            for candidate in self.candidates(plan, &roots, &census, now)? {
+            for candidate in self.candidates(plan, roots, &census, now)? {
                 if bytes <= budget {
                     break;
                 }
@@ -157,12 +175,14 @@ impl Store {
         let mut census =
             Census { records: BTreeMap::new(), reach: BTreeMap::new(), owners: BTreeMap::new(), sizes: self.blobs()? };
         for key in self.keys()? {
-            let Some(record) = self.counted(&self.action_path(&key, 1), &key)? else {
+            let Some(record) = self.sure_record(&self.action_path(&key, 1), &key)? else {
                 continue;
             };
-            let mut blobs = self.reach(&record);
+            let mut blobs = self.reach(&record)?;
             for path in self.attempt_paths(&key)?.values() {
-                blobs.extend(self.counted(path, &key)?.iter().flat_map(|attempt| self.reach(attempt)));
+                if let Some(attempt) = self.sure_record(path, &key)? {
+                    blobs.extend(self.reach(&attempt)?);
+                }
             }
             for blob in &blobs {
                 *census.owners.entry(*blob).or_default() += 1;
@@ -173,24 +193,39 @@ impl Store {
         Ok(census)
     }
 
-    /// A record, or nothing if it was damaged. One that is whole and still cannot be read is an error: nobody here
-    /// can say which blobs it needs.
-    fn counted(&self, path: &Path, key: &Digest) -> Result<Option<ActionRecord>, StoreError> {
-        match self.read_record(path, key)? {
-            None if path.exists() => Err(StoreError::Invalid {
-                what: format!("or read {}", path.display()),
-                why: "it is of a newer format, or damaged and cannot be moved: update the program or remove it"
-                    .to_owned(),
-            }),
-            other => Ok(other),
+    /// The blobs that a record needs: of a tree, the listing and the files. A listing that is not here counts alone:
+    /// its record is worth nothing. One that is here and cannot be read is an error.
+    fn reach(&self, record: &ActionRecord) -> Result<BTreeSet<Digest>, StoreError> {
+        let mut blobs = BTreeSet::new();
+        for Output { object, .. } in record.outputs.values() {
+            blobs.insert(object.digest);
+            if object.kind != ObjectKind::Tree {
+                continue;
+            }
+            let path = self.blob_path(&object.digest);
+            let unsure = |why: String| StoreError::Unsure {
+                path: path.clone(),
+                why,
+                help: "`opdflow verify --deep` moves what is damaged aside".to_owned(),
+            };
+            let bytes = match fs::read(&path) {
+                Ok(bytes) => bytes,
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(e) => return Err(unsure(e.to_string())),
+            };
+            if Digest::of(&bytes) != object.digest {
+                return Err(unsure(format!("its {} bytes have another digest", bytes.len())));
+            }
+            blobs.extend(tree::decode(&bytes).map_err(unsure)?.iter().map(|e| e.digest));
         }
+        Ok(blobs)
     }
 
     /// What may go, the cheapest to compute again per byte first.
     fn candidates(
         &self,
         plan: &Gc,
-        roots: &BTreeSet<Digest>,
+        roots: &Roots,
         census: &Census,
         now: SystemTime,
     ) -> Result<Vec<Evicted>, StoreError> {
@@ -198,7 +233,7 @@ impl Store {
         for (key, record) in &census.records {
             let bytes = census.share_of(key);
             let young = !old(&self.action_path(key, 1), plan.grace, now);
-            if !roots.contains(key) && !young && bytes > 0 {
+            if !roots.keys.contains(key) && !young && bytes > 0 {
                 found.push(Evicted { kind: EvictedKind::Action, digest: *key, seconds: record.seconds, bytes });
             }
         }
@@ -206,7 +241,7 @@ impl Store {
             let Some(lineage) = dir.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse().ok()) else {
                 continue;
             };
-            if plan.keep_lineages.contains(&lineage) || list(&dir)?.iter().any(|p| !old(p, plan.grace, now)) {
+            if roots.lineages.contains(&lineage) || list(&dir)?.iter().any(|p| !old(p, plan.grace, now)) {
                 continue;
             }
             let seconds = self.checkpoints(&lineage).list().last().map_or(0.0, |c| c.elapsed_seconds);
@@ -218,12 +253,14 @@ impl Store {
         Ok(found)
     }
 
-    /// Work folders, temp files and lease files that are older than the grace.
+    /// Work folders, temp files and lease files that are older than the grace, and what is remembered of places that
+    /// are gone.
     fn leftovers(&self, plan: &Gc, now: SystemTime) -> Result<Vec<PathBuf>, StoreError> {
         let mut found = list(&self.folder("tmp"))?;
         found.extend(list(&self.folder("work"))?);
         found.extend(list(&self.folder("leases"))?);
         found.retain(|path| old_below(path, plan.grace, now) && !self.leased(path));
+        found.extend(self.stale_deliveries()?);
         Ok(found)
     }
 
@@ -240,7 +277,20 @@ impl Store {
         let mut shards = BTreeSet::new();
         for gone in evicted {
             match gone.kind {
-                EvictedKind::Checkpoints => remove(self.checkpoints(&gone.digest).dir())?,
+                EvictedKind::Checkpoints => {
+                    // Moved first: what a kill leaves half removed must not be found under its name.
+                    let dir = self.checkpoints(&gone.digest).dir().to_owned();
+                    let aside = self.spare_name(&gone.digest);
+                    match disk::rename(&dir, &aside, disk::Taken::Refuse) {
+                        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                            return Err(StoreError::io("remove", &dir, e));
+                        }
+                        _ => {}
+                    }
+                    disk::sync_dir(&self.folder("checkpoints"))?;
+                    point("gc-checkpoints-moved")?;
+                    remove(&aside)?;
+                }
                 EvictedKind::Action => {
                     // The pinned record last: without it nobody would ever find the attempts.
                     for attempt in self.attempt_paths(&gone.digest)?.into_values() {
@@ -262,6 +312,12 @@ impl Store {
             point("gc-blob-gone")?;
         }
         leftovers.iter().try_for_each(|path| remove(path))
+    }
+
+    /// A free name below `tmp/`.
+    fn spare_name(&self, digest: &Digest) -> PathBuf {
+        let name = |n: u32| self.tmp().join(format!("gone-{digest}-{n}"));
+        (0..).map(name).find(|path| path.symlink_metadata().is_err()).unwrap_or_else(|| name(0))
     }
 }
 
@@ -339,7 +395,8 @@ mod tests {
         disk::make_dir(path.parent().unwrap()).unwrap();
         fs::write(&path, crate::sealed::seal(&serde_json::json!({"format": 2})).unwrap()).unwrap();
         let plan = Gc { grace: Duration::ZERO, dry_run: false, ..Gc::default() };
-        assert!(matches!(store.gc(&plan), Err(StoreError::Invalid { .. })));
+        let swept = store.gc(&plan, || Ok::<_, StoreError>(Roots::default()));
+        assert!(matches!(swept, Err(StoreError::Unsure { .. })));
         assert!(path.exists() && store.present(&out));
         assert_eq!(store.action(&key).unwrap(), None);
     }

@@ -2,13 +2,13 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::disk::still_there;
 use crate::lock::{open, unlockable};
 use crate::{Digest, Store, StoreError, clock};
 
@@ -40,6 +40,7 @@ impl Store {
         loop {
             let file = open(&path)?;
             match file.lock() {
+                // A sweep may have removed the file between our opening and locking it; then the lock is on nothing.
                 Ok(()) if still_there(&file, &path) => return self.granted(key, file),
                 Ok(()) => {}
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -129,13 +130,5 @@ impl Drop for Lease {
     fn drop(&mut self) {
         // Before the lock goes with the file; what is left behind by a kill is seen through by `lease_holder`.
         let _ = fs::remove_file(self.store.holder_path(&self.key));
-    }
-}
-
-/// A sweep may have removed the file between our opening and locking it; then the lock is on nothing.
-fn still_there(file: &File, path: &Path) -> bool {
-    match (file.metadata(), fs::metadata(path)) {
-        (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
-        _ => false,
     }
 }

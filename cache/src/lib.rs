@@ -9,25 +9,33 @@
 
 mod action;
 mod archive;
+mod archive_read;
+mod archive_take;
 mod attempt;
+mod beside;
 mod blob;
 mod checkpoint;
 mod clock;
 #[cfg(test)]
 mod crash;
+mod deliver;
 mod digest;
 mod disk;
 mod error;
 mod failpoint;
 mod gc;
+#[cfg(test)]
+mod interleave;
 mod lease;
 mod lock;
 mod memo;
 mod object;
+mod permission;
 mod pin;
 mod place;
 mod put;
 mod sealed;
+mod settle;
 mod store;
 mod tree;
 mod usage;
@@ -35,13 +43,15 @@ mod verify;
 mod warning;
 
 pub use action::{ActionRecord, Actions, Output, RECORD_FORMAT};
-pub use archive::{ARCHIVE_FORMAT, Archive, Contents, Packed, TakenIn};
+pub use archive::{ARCHIVE_FORMAT, Contents, Packed};
+pub use archive_read::Archive;
+pub use archive_take::TakenIn;
 pub use attempt::Published;
 pub use checkpoint::{Checkpoint, Checkpoints, SaveError};
 pub use clock::{rfc3339, utc_now};
 pub use digest::{Digest, DigestError};
 pub use error::StoreError;
-pub use gc::{Evicted, EvictedKind, Gc, GcReport};
+pub use gc::{Evicted, EvictedKind, Gc, GcReport, Roots};
 pub use lease::{Holder, Lease};
 pub use lock::StoreLock;
 pub use memo::Memo;

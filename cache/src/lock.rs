@@ -21,6 +21,16 @@ impl Store {
         Ok(StoreLock { _file: file })
     }
 
+    /// As [`Store::shared`], but nothing where someone sweeps now.
+    pub fn try_shared(&self) -> Result<Option<StoreLock>, StoreError> {
+        let (file, path) = self.lock_file()?;
+        match file.try_lock_shared() {
+            Ok(()) => Ok(Some(StoreLock { _file: file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(e)) => Err(unlockable(&path, e)),
+        }
+    }
+
     /// Waits until no one else uses the store, then keeps everyone out. Waits for ever if this process itself holds
     /// a lock.
     pub fn exclusive(&self) -> Result<StoreLock, StoreError> {

@@ -140,6 +140,8 @@ impl Memo {
         let Some(root) = self.root.as_ref().filter(|_| !news.is_empty()) else { return };
         // Opened first, so that a file of ours never makes a strange folder look like a store, or an empty one taken.
         let Ok(store) = Store::open(root) else { return };
+        // A sweep would take the temp file away.
+        let Ok(Some(_in_use)) = store.try_shared() else { return };
         let mut files = read(root);
         for (path, what) in news {
             match what {

@@ -30,12 +30,13 @@ impl Store {
     pub fn pins(&self) -> Result<BTreeMap<String, Digest>, StoreError> {
         let mut pins = BTreeMap::new();
         for path in list(&self.folder("pins"))? {
-            let text = fs::read_to_string(&path).map_err(|e| StoreError::io("read", &path, e))?;
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let key = text.trim().parse().map_err(|_| StoreError::Invalid {
+            let unreadable = |why: String| StoreError::Invalid {
                 what: format!("or read the pin {}", path.display()),
-                why: "it holds no digest: remove it, and pin again".to_owned(),
-            })?;
+                why: format!("{why}: remove it, and pin again"),
+            };
+            let text = fs::read_to_string(&path).map_err(|e| unreadable(e.to_string()))?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let key = text.trim().parse().map_err(|_| unreadable("it holds no digest".to_owned()))?;
             pins.insert(name, key);
         }
         Ok(pins)

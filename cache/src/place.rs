@@ -7,12 +7,14 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use crate::beside::BesideFolder;
 use crate::put::copy;
-use crate::{Digest, Object, ObjectKind, Store, StoreError, disk};
+use crate::{Digest, Object, ObjectKind, Store, StoreError, disk, permission};
 
 impl Store {
     /// Writes the object to `dest`: a file for a blob, a folder for a tree. Every byte is verified on the way.
@@ -33,20 +35,26 @@ impl Store {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        fs::create_dir_all(parent).map_err(|e| StoreError::io("create the folder", parent, e))?;
-        let beside = tempfile::Builder::new()
-            .prefix(".opdflow-")
-            .tempdir_in(parent)
-            .map_err(|e| StoreError::io("write in", parent, e))?;
-        let whole = beside.path().join("whole");
-        match object.kind {
-            ObjectKind::Blob => self.place_blob(&object.digest, object.size, &whole)?,
-            ObjectKind::Tree => self.place_tree(object, &whole, &keep)?,
+        if parent.starts_with(self.root()) {
+            self.make_dir(parent)?;
+        } else {
+            fs::create_dir_all(parent).map_err(|e| StoreError::io("create the folder", parent, e))?;
         }
+        let beside = BesideFolder::new(parent)?;
+        let whole = beside.path().join("whole");
+        self.place_at(object, &whole, &keep)?;
         disk::rename(&whole, dest, disk::Taken::Refuse).map_err(|e| match e.kind() {
             io::ErrorKind::AlreadyExists => taken(),
             _ => StoreError::io("write", dest, e),
         })
+    }
+
+    /// Writes the object to a path where nobody looks yet.
+    pub(crate) fn place_at(&self, object: &Object, dest: &Path, keep: &dyn Fn(&str) -> bool) -> Result<(), StoreError> {
+        match object.kind {
+            ObjectKind::Blob => self.place_blob(&object.digest, object.size, dest),
+            ObjectKind::Tree => self.place_tree(object, dest, keep),
+        }
     }
 
     fn place_tree(&self, object: &Object, dest: &Path, keep: &dyn Fn(&str) -> bool) -> Result<(), StoreError> {
@@ -68,7 +76,14 @@ impl Store {
     fn place_blob(&self, digest: &Digest, size: u64, dest: &Path) -> Result<(), StoreError> {
         let write = |e| StoreError::io("write", dest, e);
         let mut blob = self.open_blob(digest)?;
-        let file = fs::OpenOptions::new().read(true).write(true).create_new(true).open(dest).map_err(write)?;
+        let readers = permission::readers(&blob.metadata().map_err(|e| self.unreadable(digest, &blob, e))?);
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(permission::given_out(readers))
+            .open(dest)
+            .map_err(write)?;
         let found = if disk::reflink(&blob, &file) {
             Digest::of_reader(&mut &file).map_err(write)?.0
         } else {

@@ -1,9 +1,9 @@
 //! Taking bytes in.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -12,13 +12,13 @@ use tempfile::NamedTempFile;
 
 use crate::digest::CHUNK;
 use crate::failpoint::failpoint;
-use crate::{Digest, Object, ObjectKind, Store, StoreError, TreeEntry, disk, tree};
+use crate::{Digest, Object, ObjectKind, Store, StoreError, TreeEntry, disk, permission, tree};
 
 impl Store {
     /// Stores bytes. When this returns they survive a power cut.
     pub fn put_bytes(&self, bytes: &[u8]) -> Result<Object, StoreError> {
         let object = Object { digest: Digest::of(bytes), kind: ObjectKind::Blob, size: bytes.len() as u64 };
-        let shard = self.insert_bytes(&object, bytes)?;
+        let shard = self.insert_bytes(&object, bytes, permission::ANYONE)?;
         disk::sync_dir(&shard)?;
         Ok(object)
     }
@@ -97,12 +97,13 @@ impl Store {
         Ok(Object { digest: listing.digest, kind: ObjectKind::Tree, size })
     }
 
-    /// The blob is in place, but its name is durable only once the returned folder is synced.
-    fn insert_bytes(&self, object: &Object, bytes: &[u8]) -> Result<PathBuf, StoreError> {
+    /// The blob is in place, but its name is durable only once the returned folder is synced. `readers` as in
+    /// [`permission::readers`].
+    fn insert_bytes(&self, object: &Object, bytes: &[u8], readers: u32) -> Result<PathBuf, StoreError> {
         if let Some(shard) = self.reuse(object) {
             return Ok(shard);
         }
-        let mut temp = disk::temp_file(&self.tmp(), 0o600)?;
+        let mut temp = disk::temp_file(&self.tmp(), permission::while_written(readers))?;
         temp.write_all(bytes).map_err(|e| StoreError::io("write", temp.path(), e))?;
         self.install(temp, &object.digest)
     }
@@ -110,12 +111,13 @@ impl Store {
     fn insert_file(&self, path: &Path) -> Result<(Object, PathBuf), StoreError> {
         let read = |e| StoreError::io("read", path, e);
         let mut file = open_plain(path)?;
-        let length = file.metadata().map_err(read)?.len();
+        let meta = file.metadata().map_err(read)?;
+        let (length, readers) = (meta.len(), permission::readers(&meta));
         if length <= CHUNK as u64 {
             let mut bytes = Vec::new();
             file.read_to_end(&mut bytes).map_err(read)?;
             let object = Object { digest: Digest::of(&bytes), kind: ObjectKind::Blob, size: bytes.len() as u64 };
-            let shard = self.insert_bytes(&object, &bytes)?;
+            let shard = self.insert_bytes(&object, &bytes, readers)?;
             return Ok((object, shard));
         }
         // Hashing is far cheaper than writing: look first whether the store has these bytes.
@@ -123,7 +125,7 @@ impl Store {
         if let Some(shard) = self.reuse(&object) {
             return Ok((object, shard));
         }
-        let temp = disk::temp_file(&self.tmp(), 0o600)?;
+        let temp = disk::temp_file(&self.tmp(), permission::while_written(readers))?;
         let digest = if disk::reflink(&file, temp.as_file()) {
             // Our own copy now: nobody can change it between the hash and the rename.
             Digest::of_file(temp.path())?
@@ -149,10 +151,10 @@ impl Store {
         }
         let dest = self.blob_path(&object.digest);
         let shard = dest.parent().unwrap_or(self.root()).to_owned();
-        disk::make_dir(&shard)?;
+        self.make_dir(&shard)?;
         let ready = || -> io::Result<bool> {
             failpoint("move-hashed")?;
-            file.set_permissions(Permissions::from_mode(0o444))?;
+            file.set_permissions(permission::read_only(&before))?;
             file.sync_all()?;
             failpoint("move-synced")?;
             match fs::rename(path, &dest) {
@@ -199,10 +201,10 @@ impl Store {
     pub(crate) fn install(&self, temp: NamedTempFile, digest: &Digest) -> Result<PathBuf, StoreError> {
         let dest = self.blob_path(digest);
         let shard = dest.parent().unwrap_or(self.root()).to_owned();
-        disk::make_dir(&shard)?;
+        self.make_dir(&shard)?;
         let ready = || -> io::Result<()> {
             failpoint("blob-written")?;
-            temp.as_file().set_permissions(Permissions::from_mode(0o444))?;
+            temp.as_file().set_permissions(permission::read_only(&temp.as_file().metadata()?))?;
             temp.as_file().sync_all()?;
             failpoint("blob-synced")
         };

@@ -6,17 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use crate::disk;
-use crate::failpoint::failpoint;
 use crate::{Digest, StoreError, Warning};
 
 /// The newest layout that this program reads and writes.
 pub const STORE_FORMAT: u32 = 1;
-
-const TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
-# This folder is a cache made by opdflow. Backup programs may skip it.\n\
-# For information about cache directory tags, see https://bford.info/cachedir/\n";
-
-const FOLDERS: [&str; 8] = ["blobs", "actions", "leases", "checkpoints", "pins", "work", "tmp", "damaged"];
 
 /// A store on disk. Cheap to clone; clones share one list of warnings.
 ///
@@ -30,11 +23,14 @@ pub struct Store {
 #[derive(Debug)]
 struct Inner {
     root: PathBuf,
+    /// Device and inode of the root: another folder in its place is another store.
+    identity: (u64, u64),
     warnings: Mutex<Vec<Warning>>,
 }
 
 impl Store {
-    /// Opens the store at `root`, creating it if there is nothing.
+    /// Opens the store at `root`, creating it if there is nothing. The folder of a new store is its owner's alone
+    /// (mode 0700); a folder that is there keeps its mode.
     ///
     /// Fails if the place cannot be written to, was made by a newer program, or holds something else.
     pub fn open(root: &Path) -> Result<Store, StoreError> {
@@ -42,14 +38,72 @@ impl Store {
             StoreError::Io { path, source, .. } => StoreError::Unwritable { path, source },
             other => other,
         };
-        disk::make_dir(root).map_err(unwritable)?;
-        // The working folder may change later, and child processes have their own: keep a path that stays true.
-        let root = root.canonicalize().map_err(|e| StoreError::io("read", root, e))?;
-        let store = Store { inner: Arc::new(Inner { root, warnings: Mutex::default() }) };
-        store.settle()?;
+        disk::make_private_dir(root).map_err(unwritable)?;
+        let store = Store::at(root)?;
+        store.settle().map_err(unwritable)?;
         // The one honest test of whether a place can be written to is to write.
         disk::temp_file(&store.tmp(), 0o600).map_err(unwritable)?;
         Ok(store)
+    }
+
+    /// Opens the store at `root`, which must be there: for the processes of a run, which never begin a store anew where
+    /// the run's was deleted.
+    pub fn reopen(root: &Path) -> Result<Store, StoreError> {
+        let gone = || StoreError::Gone { path: root.to_owned() };
+        if !root.join("version").exists() {
+            return Err(gone());
+        }
+        Store::open(root)
+    }
+
+    fn at(root: &Path) -> Result<Store, StoreError> {
+        // The working folder may change later, and child processes have their own: keep a path that stays true.
+        let root = root.canonicalize().map_err(|e| StoreError::io("read", root, e))?;
+        let identity = disk::identity(&root).ok_or_else(|| StoreError::Gone { path: root.clone() })?;
+        Ok(Store { inner: Arc::new(Inner { root, identity, warnings: Mutex::default() }) })
+    }
+
+    /// Whether the store that was opened is still there, and no other in its place.
+    ///
+    /// # Errors
+    /// [`StoreError::Gone`] if it is not.
+    pub fn still_there(&self) -> Result<(), StoreError> {
+        if disk::identity(self.root()) == Some(self.inner.identity) && self.root().join("version").exists() {
+            return Ok(());
+        }
+        Err(StoreError::Gone { path: self.root().to_owned() })
+    }
+
+    /// Creates a folder in the store, and those it lies in, but never the store itself: half a store would be none.
+    pub(crate) fn make_dir(&self, dir: &Path) -> Result<(), StoreError> {
+        if dir.is_dir() {
+            return Ok(());
+        }
+        self.still_there()?;
+        let parent = dir.parent().filter(|p| p.starts_with(self.root())).unwrap_or(self.root());
+        if parent != self.root() {
+            self.make_dir(parent)?;
+        }
+        match fs::create_dir(dir) {
+            Ok(()) => disk::sync_dir(parent),
+            // Another process was faster.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
+            Err(e) => Err(self.still_there().err().unwrap_or_else(|| StoreError::io("create the folder", dir, e))),
+        }
+    }
+
+    /// After a store was deleted under the running action `key`: removes what the action has made again of it. A store
+    /// that was begun anew meanwhile is left alone.
+    pub fn clear_remains(&self, key: &Digest) {
+        let root = self.root();
+        if root.join("version").exists() {
+            return;
+        }
+        // The work folder is the action's own; the others go only if they are empty. Best effort: what stays is taken for
+        // the rest of a store at the next opening.
+        let _ = fs::remove_dir_all(root.join("work").join(key.to_string()));
+        let _ = fs::remove_dir(root.join("work"));
+        let _ = fs::remove_dir(root);
     }
 
     /// `$OPDFLOW_STORE`, else `$XDG_CACHE_HOME/opdflow`, else `~/.cache/opdflow`; without a home, `.opdflow/store`.
@@ -93,7 +147,7 @@ impl Store {
     /// broken attempt left. Use it under the key's lease.
     pub fn work_dir(&self, key: &Digest) -> Result<PathBuf, StoreError> {
         let dir = self.root().join("work").join(key.to_string());
-        disk::make_dir(&dir)?;
+        self.make_dir(&dir)?;
         Ok(dir)
     }
 
@@ -146,55 +200,5 @@ impl Store {
             }
         }
         None
-    }
-
-    /// Checks or writes the version and creates the folders.
-    fn settle(&self) -> Result<(), StoreError> {
-        let root = self.root();
-        let version = root.join("version");
-        match fs::read_to_string(&version) {
-            Ok(text) => match text.trim().parse::<u32>() {
-                Ok(found) if found > STORE_FORMAT => {
-                    return Err(StoreError::Newer { path: root.to_owned(), found, known: STORE_FORMAT });
-                }
-                Ok(_) => {}
-                Err(_) => {
-                    return Err(StoreError::NotAStore { path: root.to_owned(), found: "version".to_owned() });
-                }
-            },
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                self.refuse_strangers()?;
-                // The version goes first: a folder with one is ours, however far the first start came.
-                disk::make_dir(&self.tmp())?;
-                failpoint("open-before-version").map_err(|e| StoreError::io("write", &version, e))?;
-                disk::replace(&self.tmp(), &version, format!("{STORE_FORMAT}\n").as_bytes(), "version")?;
-            }
-            Err(e) => return Err(StoreError::io("read", &version, e)),
-        }
-        for folder in FOLDERS {
-            disk::make_dir(&root.join(folder))?;
-        }
-        let tag = root.join("CACHEDIR.TAG");
-        if !tag.exists() {
-            disk::create(&self.tmp(), &tag, TAG.as_bytes(), "tag")?;
-        }
-        Ok(())
-    }
-
-    /// A folder without a version must be empty but for what an interrupted first start may leave.
-    fn refuse_strangers(&self) -> Result<(), StoreError> {
-        let root = self.root();
-        for entry in fs::read_dir(root).map_err(|e| StoreError::io("read", root, e))? {
-            let name = entry.map_err(|e| StoreError::io("read", root, e))?.file_name();
-            // `lost+found` is in every fresh file system. `version` may have come meanwhile from another process.
-            if name != "tmp" && name != "version" && name != "lost+found" {
-                let found = name.to_string_lossy().into_owned();
-                // Unless another process has just settled it.
-                if !root.join("version").exists() {
-                    return Err(StoreError::NotAStore { path: root.to_owned(), found });
-                }
-            }
-        }
-        Ok(())
     }
 }

@@ -72,15 +72,26 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<TreeEntry>, String> {
         let (path, tail) = rest.split_at_checked(length).ok_or("a path is cut short")?;
         rest = tail.strip_prefix(b"\n").ok_or("a line does not end where it says")?;
         let path = std::str::from_utf8(path).map_err(|_| "a path is not UTF-8")?.to_owned();
-        if path.split('/').any(|name| matches!(name, "" | "." | "..")) || path.contains('\0') {
-            return Err(format!("`{path}` is not a plain relative path"));
-        }
         if entries.last().is_some_and(|last| last.path >= path) {
             return Err(format!("`{path}` is out of order"));
         }
         entries.push(TreeEntry { path, digest, size });
     }
-    let files: BTreeSet<&str> = entries.iter().map(|e| e.path.as_str()).collect();
+    apart(entries.iter().map(|e| e.path.as_str()))?;
+    Ok(entries)
+}
+
+/// Whether files of these paths can lie beside each other in one folder, and in no other.
+pub(crate) fn apart<'a>(paths: impl Iterator<Item = &'a str>) -> Result<(), String> {
+    let mut files: BTreeSet<&str> = BTreeSet::new();
+    for path in paths {
+        if path.split('/').any(|name| matches!(name, "" | "." | "..")) || path.contains('\0') {
+            return Err(format!("`{path}` is not a plain relative path"));
+        }
+        if !files.insert(path) {
+            return Err(format!("`{path}` is there twice"));
+        }
+    }
     for file in &files {
         let mut above = *file;
         while let Some((folder, _)) = above.rsplit_once('/') {
@@ -90,7 +101,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<TreeEntry>, String> {
             above = folder;
         }
     }
-    Ok(entries)
+    Ok(())
 }
 
 /// Bytes of the files, or nothing if the sum does not fit.

@@ -1,12 +1,12 @@
 //! Looking the store over, and healing what can be healed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Serialize;
 
 use crate::disk::list;
-use crate::{ActionRecord, Digest, ObjectKind, Store, StoreError};
+use crate::{ActionRecord, Digest, Store, StoreError};
 
 /// What a look over the store found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -103,20 +103,5 @@ impl Store {
             }
         }
         Ok(blobs)
-    }
-
-    /// The blobs that a record needs: of a tree, the listing and the files. A listing that cannot be read counts alone.
-    pub(crate) fn reach(&self, record: &ActionRecord) -> BTreeSet<Digest> {
-        let mut blobs = BTreeSet::new();
-        for output in record.outputs.values() {
-            let object = output.object;
-            blobs.insert(object.digest);
-            if object.kind == ObjectKind::Tree
-                && let Ok(entries) = self.tree(&object.digest)
-            {
-                blobs.extend(entries.iter().map(|e| e.digest));
-            }
-        }
-        blobs
     }
 }

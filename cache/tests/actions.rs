@@ -2,12 +2,11 @@
 
 mod common;
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
 use common::{action_file, blob, damage, record, store, write};
-use opdflow_cache::{Digest, EvictedKind, Gc, Published, Store, StoreError};
+use opdflow_cache::{Digest, EvictedKind, Gc, GcReport, Published, Roots, Store, StoreError};
 use proptest::prelude::*;
 
 #[test]
@@ -93,6 +92,14 @@ fn verify_turns_a_broken_hit_into_a_run() {
     assert_eq!(store.verify(true).unwrap().damage, []);
 }
 
+fn gc(store: &Store, plan: &Gc) -> Result<GcReport, StoreError> {
+    keeping(store, plan, &[])
+}
+
+fn keeping(store: &Store, plan: &Gc, keys: &[Digest]) -> Result<GcReport, StoreError> {
+    store.gc(plan, || Ok(Roots { keys: keys.iter().copied().collect(), ..Roots::default() }))
+}
+
 fn all_of(plan: Gc) -> Gc {
     Gc { dry_run: false, grace: Duration::ZERO, ..plan }
 }
@@ -110,14 +117,14 @@ fn gc_evicts_what_costs_least_to_compute_again() {
     }
     let orphan = put(b"5", 1000);
     store.pin("paper-table.1", &pinned.key).unwrap();
-    let keep = BTreeSet::from([named.key]);
-    let plan = Gc { budget_bytes: Some(3000), keep, ..Gc::default() };
+    let keep = [named.key];
+    let plan = Gc { budget_bytes: Some(3000), ..Gc::default() };
     // Dry by default, and the young are safe.
-    let report = store.gc(&plan).unwrap();
+    let report = keeping(&store, &plan, &keep).unwrap();
     assert!(report.dry_run && report.evicted.is_empty() && report.swept_blobs == 0, "{report:?}");
-    let dry = store.gc(&Gc { grace: Duration::ZERO, ..plan.clone() }).unwrap();
+    let dry = keeping(&store, &Gc { grace: Duration::ZERO, ..plan.clone() }, &keep).unwrap();
     assert!(store.present(&orphan));
-    let report = store.gc(&all_of(plan.clone())).unwrap();
+    let report = keeping(&store, &all_of(plan.clone()), &keep).unwrap();
     assert_eq!((&report.evicted, report.after_bytes), (&dry.evicted, dry.after_bytes));
     assert_eq!((report.before_bytes, report.after_bytes, report.within_budget), (5000, 3000, true));
     let evicted: Vec<_> = report.evicted.iter().map(|e| (e.kind, e.digest)).collect();
@@ -125,7 +132,7 @@ fn gc_evicts_what_costs_least_to_compute_again() {
     assert_eq!(store.usage().blobs.bytes, 3000);
     assert_eq!(store.action(&cheap.key).unwrap(), None);
     // Nothing but the roots is left, and they stay whatever the budget.
-    let report = store.gc(&all_of(Gc { budget_bytes: Some(0), ..plan })).unwrap();
+    let report = keeping(&store, &all_of(Gc { budget_bytes: Some(0), ..plan }), &keep).unwrap();
     assert!(!report.within_budget);
     for one in [&pinned, &named] {
         store.check(&one.outputs["out"].object).unwrap();
@@ -141,15 +148,15 @@ fn gc_evicts_what_costs_least_to_compute_again() {
 fn gc_waits_for_no_one_and_sweeps_under_no_one() {
     let (_dir, store) = store();
     let user = store.shared().unwrap();
-    assert!(matches!(store.gc(&all_of(Gc::default())), Err(StoreError::InUse { .. })));
+    assert!(matches!(gc(&store, &all_of(Gc::default())), Err(StoreError::InUse { .. })));
     assert!(store.try_exclusive().unwrap().is_none());
-    store.gc(&Gc::default()).unwrap();
+    gc(&store, &Gc::default()).unwrap();
     drop(user);
     let key = Digest::of(b"running");
     let lease = store.lease(&key).unwrap();
     let idle = store.work_dir(&Digest::of(b"idle")).unwrap();
     let busy = store.work_dir(&key).unwrap();
-    store.gc(&all_of(Gc::default())).unwrap();
+    gc(&store, &all_of(Gc::default())).unwrap();
     assert!(busy.exists() && !idle.exists());
     assert!(store.lease_holder(&key).is_some());
     store.clear_work(&lease).unwrap();
@@ -161,11 +168,75 @@ fn gc_refuses_what_it_cannot_read() {
     let (_dir, store) = store();
     let out = store.put_bytes(b"out").unwrap();
     fs::write(store.root().join("pins/torn"), "").unwrap();
-    assert!(matches!(store.gc(&all_of(Gc::default())), Err(StoreError::Invalid { .. })));
+    assert!(matches!(gc(&store, &all_of(Gc::default())), Err(StoreError::Invalid { .. })));
     assert!(store.present(&out));
     for bad in ["", "../up", ".hidden", "a/b", "a b"] {
         assert!(store.pin(bad, &out.digest).is_err(), "{bad}");
     }
+}
+
+#[test]
+fn gc_takes_nothing_for_nothing_that_it_cannot_read() {
+    let (dir, store) = store();
+    write(&dir.path().join("tree/a"), b"in a folder");
+    let listed = store.put_path(&dir.path().join("tree")).unwrap();
+    let one = record(b"one", &[("out", listed, true)], 1.0);
+    store.publish(&one).unwrap();
+    let sweep = all_of(Gc { budget_bytes: Some(0), ..Gc::default() });
+    let stopped = |path: &std::path::Path, wanted: &str| {
+        let before = common::files(store.root());
+        let Err(e) = gc(&store, &sweep) else { panic!("{} was swept over", path.display()) };
+        let text = e.to_string();
+        assert!(text.contains(&path.display().to_string()) && text.contains("nothing was removed"), "{text}");
+        assert!(text.contains(wanted), "{text}");
+        assert_eq!(common::files(store.root()), before);
+        assert!(store.warnings().is_empty(), "nothing was even moved");
+    };
+    // A record, whose blobs would be nobody's.
+    let path = action_file(&store, &one.key);
+    let whole = fs::read(&path).unwrap();
+    for torn in [&b""[..], &whole[..100], b"{}"] {
+        fs::write(&path, torn).unwrap();
+        stopped(&path, "opdflow verify");
+    }
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    stopped(&path, "remove it");
+    fs::remove_dir(&path).unwrap();
+    fs::write(&path, &whole).unwrap();
+    // An attempt beside it.
+    let attempt = path.with_file_name(format!("{}.attempt-2.json", one.key));
+    fs::write(&attempt, "").unwrap();
+    stopped(&attempt, "opdflow verify");
+    fs::remove_file(&attempt).unwrap();
+    // A listing, whose files would be nobody's.
+    let listing = blob(&store, &listed.digest);
+    let bytes = fs::read(&listing).unwrap();
+    damage(&listing, &bytes[..20]);
+    stopped(&listing, "opdflow verify");
+    damage(&listing, &bytes);
+    // A pin that is a folder.
+    fs::create_dir(store.root().join("pins/p")).unwrap();
+    assert!(matches!(gc(&store, &sweep), Err(StoreError::Invalid { .. })));
+    store.check(&listed).unwrap();
+    fs::remove_dir(store.root().join("pins/p")).unwrap();
+    assert_eq!(gc(&store, &sweep).unwrap().evicted.len(), 1);
+}
+
+#[test]
+fn roots_are_read_when_nobody_uses_the_store() {
+    let (_dir, store) = store();
+    let mut asked = false;
+    let report = store.gc(&all_of(Gc::default()), || {
+        asked = true;
+        assert!(store.try_shared().unwrap().is_none(), "a run may begin while the roots are read");
+        Ok::<_, StoreError>(Roots::default())
+    });
+    assert!(report.is_ok() && asked);
+    let user = store.shared().unwrap();
+    let late = store.gc(&all_of(Gc::default()), || -> Result<Roots, StoreError> { panic!("the store is in use") });
+    assert!(matches!(late, Err(StoreError::InUse { .. })));
+    drop(user);
 }
 
 /// A few actions over a few shared blobs, some of them trees.
@@ -179,7 +250,7 @@ proptest! {
     #[test]
     fn gc_never_takes_what_a_root_reaches(world in world(), budget in 0..4000_u64, dry_run in any::<bool>()) {
         let (dir, store) = store();
-        let mut keep = BTreeSet::new();
+        let mut keep = Vec::new();
         let mut records = Vec::new();
         for (n, (files, as_tree, root, seconds)) in world.iter().enumerate() {
             let folder = dir.path().join(n.to_string());
@@ -190,12 +261,12 @@ proptest! {
             let one = record(&[n as u8], &[("out", store.put_path(&from).unwrap(), true)], *seconds);
             store.publish(&one).unwrap();
             if *root {
-                keep.insert(one.key);
+                keep.push(one.key);
             }
             records.push(one);
         }
-        let plan = Gc { budget_bytes: Some(budget), keep: keep.clone(), dry_run, grace: Duration::ZERO, ..Gc::default() };
-        let report = store.gc(&plan).unwrap();
+        let plan = Gc { budget_bytes: Some(budget), dry_run, grace: Duration::ZERO };
+        let report = keeping(&store, &plan, &keep).unwrap();
         prop_assert_eq!(report.within_budget, report.after_bytes <= budget);
         if !dry_run {
             prop_assert_eq!(store.usage().blobs.bytes, report.after_bytes);

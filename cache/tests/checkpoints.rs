@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 
 use common::{damage, store, write};
-use opdflow_cache::{Checkpoint, Checkpoints, Digest, SaveError};
+use opdflow_cache::{Checkpoint, Checkpoints, Contents, Digest, SaveError, StoreError};
 
 fn save(checkpoints: &Checkpoints, step: u64, text: &str) -> Checkpoint {
     let fill = |dir: &Path| -> Result<(), Infallible> {
@@ -98,7 +98,10 @@ fn what_breaks_off_leaves_no_trace() {
     });
     assert!(matches!(failed, Err(SaveError::Write(e)) if e.to_string() == "out of memory"));
     let never = |_: &Path| -> Result<(), Infallible> { Ok(()) };
-    assert!(matches!(checkpoints.save(20, f64::NAN, 2, never), Err(SaveError::Store(_))));
+    for wrong in [f64::NAN, f64::INFINITY, -1.0, 1.0] {
+        // The last for want of a file.
+        assert!(matches!(checkpoints.save(20, wrong, 2, never), Err(SaveError::Store(StoreError::Invalid { .. }))));
+    }
     // What a kill would leave.
     let dir = head.path.parent().unwrap().parent().unwrap();
     write(&dir.join("part-torn/files/weights"), b"to");
@@ -109,4 +112,62 @@ fn what_breaks_off_leaves_no_trace() {
     assert_eq!(names, ["lock", "step-0000000010", "step-0000000020"]);
     assert_eq!(store.verify(true).unwrap().checkpoints, 2);
     assert!(store.warnings().is_empty());
+}
+
+/// Looks and exports, while checkpoints are saved, swapped and dropped as fast as they can be.
+#[test]
+fn nobody_who_looks_is_disturbed_by_who_saves() {
+    let (dir, store) = store();
+    let lineage = Digest::of(b"lineage");
+    save(&store.checkpoints(&lineage), 1, "1");
+    let saving = std::sync::atomic::AtomicBool::new(true);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            for step in 2..400_u64 {
+                let text = format!("{step:01000}");
+                save(&store.checkpoints(&lineage), step - step % 3, &text);
+            }
+            saving.store(false, std::sync::atomic::Ordering::SeqCst);
+        });
+        for looker in 0..2 {
+            let (store, saving, dir) = (&store, &saving, &dir);
+            threads.spawn(move || {
+                let (mut looked, mut n) = (0, 0);
+                while saving.load(std::sync::atomic::Ordering::SeqCst) || looked == 0 {
+                    n += 1;
+                    if looker == 0 {
+                        looked += store.verify(true).unwrap().checkpoints;
+                        assert!(store.checkpoints(&lineage).head().unwrap().is_some());
+                    } else {
+                        let files = Default::default();
+                        let to = dir.path().join(format!("{n}.tar"));
+                        let packed = store.pack(&to, &Contents { keys: &[], lineages: &[lineage], files: &files });
+                        looked += packed.unwrap().checkpoints as u64;
+                        opdflow_cache::Archive::open(&to).unwrap();
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(store.warnings(), []);
+    assert_eq!(store.verify(true).unwrap().damage, []);
+    assert_eq!(store.usage().tmp.files, 0);
+    let parts: Vec<_> =
+        common::files(dir.path()).into_iter().filter(|p| p.to_string_lossy().contains("part")).collect();
+    assert!(parts.is_empty(), "{parts:?}");
+}
+
+#[test]
+fn a_checkpoint_that_nothing_can_go_on_from_is_none() {
+    let (_dir, store) = store();
+    let checkpoints = store.checkpoints(&Digest::of(b"lineage"));
+    save(&checkpoints, 10, "10");
+    let newest = save(&checkpoints, 20, "20");
+    // As an archive of an older program may have brought it: whole, and with a time before its beginning.
+    let path = newest.path.parent().unwrap().join("manifest.json");
+    let text = fs::read_to_string(&path).unwrap().replace("\"elapsed_seconds\": 10.0", "\"elapsed_seconds\": -10.0");
+    let body = text.split_once("\",").unwrap().1;
+    damage(&path, format!("{{\n  \"check\": \"{}\",{body}", Digest::of(body.as_bytes())).as_bytes());
+    assert_eq!(checkpoints.head().unwrap().unwrap().step, 10);
+    assert!(store.warnings()[0].what.contains("-10 seconds"));
 }

@@ -174,6 +174,109 @@ fn opening() {
     Store::open(&fresh).unwrap();
 }
 
+/// A folder in which something of a store is left, and no version, is one again; one with anything else is not.
+#[test]
+fn what_is_left_of_a_store_becomes_one_again() {
+    let (dir, store) = store();
+    let tree = dir.path().join("tree");
+    write(&tree.join("a"), b"a");
+    let object = store.put_path(&tree).unwrap();
+    store.pin("p", &object.digest).unwrap();
+    store.work_dir(&object.digest).unwrap();
+    drop(store.lease(&object.digest).unwrap());
+    drop(store.shared().unwrap());
+    let root = store.root().to_owned();
+    fs::remove_file(root.join("version")).unwrap();
+    store.check(&object).unwrap();
+    Store::open(&root).unwrap().check(&object).unwrap();
+    for (name, mine) in [("blobs/thesis.tex", true), ("work/notes", true), ("thesis.tex", true), ("lock", false)] {
+        fs::remove_file(root.join("version")).unwrap();
+        let path = root.join(name);
+        let before = fs::read(&path).unwrap_or_default();
+        write(&path, b"years of work");
+        let Err(StoreError::NotAStore { .. }) = Store::open(&root) else { panic!("{name}: opened") };
+        if mine {
+            fs::remove_file(&path).unwrap()
+        } else {
+            fs::write(&path, before).unwrap()
+        }
+        Store::open(&root).unwrap();
+    }
+}
+
+#[test]
+fn a_deleted_store_is_not_made_again_by_halves() {
+    let (_dir, store) = store();
+    let root = store.root().to_owned();
+    let key = Digest::of(b"key");
+    let object = store.put_bytes(b"x").unwrap();
+    let writes: [(&str, &dyn Fn() -> bool); 5] = [
+        ("bytes", &|| store.put_bytes(b"y").is_ok()),
+        ("a checkpoint", &|| store.checkpoints(&key).save(1, 1.0, 2, |d| fs::write(d.join("s"), "s")).is_ok()),
+        ("a record", &|| store.publish(&common::record(b"k", &[("out", object, true)], 1.0)).is_ok()),
+        ("a work folder", &|| store.work_dir(&key).is_ok()),
+        ("a pin", &|| store.pin("p", &key).is_ok()),
+    ];
+    for (what, write) in writes {
+        let _ = fs::remove_dir_all(&root);
+        assert!(!write(), "{what}");
+        assert!(!root.exists(), "{what}: half a store");
+    }
+    assert!(matches!(store.work_dir(&key), Err(StoreError::Gone { .. })));
+    assert!(matches!(store.still_there(), Err(StoreError::Gone { .. })));
+    assert!(matches!(Store::reopen(&root), Err(StoreError::Gone { .. })));
+    // A stage makes the folders of its output again.
+    fs::create_dir_all(root.join("work").join(key.to_string()).join("outputs/lora")).unwrap();
+    store.clear_remains(&key);
+    assert!(!root.exists());
+    // Another store in its place is another store.
+    fs::create_dir_all(root.join("work").join(key.to_string())).unwrap();
+    let fresh = Store::open(&root).unwrap();
+    assert!(matches!(store.work_dir(&Digest::of(b"other")), Err(StoreError::Gone { .. })));
+    store.clear_remains(&key);
+    fresh.check(&fresh.put_bytes(b"y").unwrap()).unwrap();
+}
+
+#[test]
+fn nobody_reads_in_the_store_what_they_could_not_read_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("store")).unwrap();
+    assert_eq!(common::mode(store.root()), 0o700);
+    // A folder that somebody made for several people stays theirs.
+    let shared = dir.path().join("shared");
+    fs::create_dir(&shared).unwrap();
+    fs::set_permissions(&shared, fs::Permissions::from_mode(0o770)).unwrap();
+    assert_eq!(common::mode(Store::open(&shared).unwrap().root()), 0o770);
+    // What the mask of this process leaves.
+    write(&dir.path().join("plain"), b"");
+    let mask = common::mode(&dir.path().join("plain"));
+    for (n, source) in [0o600, 0o640, 0o644, 0o400, 0o666].into_iter().enumerate() {
+        for size in [9, (1 << 20) + 9] {
+            let bytes = vec![n as u8 + 1; size];
+            let tree = dir.path().join(format!("tree-{n}-{size}"));
+            write(&tree.join("weights"), &bytes);
+            fs::set_permissions(tree.join("weights"), fs::Permissions::from_mode(source)).unwrap();
+            let object = store.put_path(&tree).unwrap();
+            let kept = common::mode(&blob(&store, &Digest::of(&bytes)));
+            assert_eq!(kept, 0o400 | source & 0o044 & mask, "{source:o}");
+            store.place(&object, &dir.path().join(format!("out-{n}-{size}"))).unwrap();
+            let given = common::mode(&dir.path().join(format!("out-{n}-{size}/weights")));
+            assert_eq!((given & 0o600, given & 0o044), (0o600, source & 0o044 & mask), "{source:o}: {given:o}");
+            // An archive is for those who may read all of it.
+            let record = common::record(format!("{n}-{size}").as_bytes(), &[("out", object, true)], 1.0);
+            store.publish(&record).unwrap();
+            let tar = dir.path().join(format!("{n}-{size}.tar"));
+            let files = BTreeMap::new();
+            store.pack(&tar, &opdflow_cache::Contents { keys: &[record.key], lineages: &[], files: &files }).unwrap();
+            let readers = source & 0o044 & mask;
+            assert_eq!(common::mode(&tar), 0o600 | readers);
+            let other = Store::open(&dir.path().join(format!("other-{n}-{size}"))).unwrap();
+            other.take_in(&opdflow_cache::Archive::open(&tar).unwrap()).unwrap();
+            assert_eq!(common::mode(&blob(&other, &Digest::of(&bytes))), 0o400 | readers);
+        }
+    }
+}
+
 #[test]
 fn an_unwritable_place_is_named() {
     let dir = tempfile::tempdir().unwrap();

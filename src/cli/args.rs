@@ -243,7 +243,7 @@ pub struct Get {
     /// Where to put it
     #[arg(short, long, value_name = "PATH")]
     pub output: PathBuf,
-    /// Replace what is there
+    /// Replace what is there: a file, or a folder in which all was written by an earlier `get`
     #[arg(long)]
     pub overwrite: bool,
 }
@@ -387,8 +387,12 @@ pub struct Gc {
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = time)]
     pub grace: Duration,
     /// Where runs are recorded whose results are kept; may be given again, for projects that share the store
-    #[arg(long, value_name = "DIR", default_value = ".opdflow")]
+    /// [default: .opdflow]
+    #[arg(long, value_name = "DIR")]
     pub run_dir: Vec<PathBuf>,
+    /// Keep the results of no recorded run, only what is pinned or young
+    #[arg(long, conflicts_with = "run_dir")]
+    pub no_runs: bool,
 }
 
 /// Arguments of `verify`.

@@ -1,10 +1,9 @@
-//! `opdflow export` and `import`: a run in one file, for another machine's store.
+//! `opdflow export`: a run in one file, for another machine's store.
 
 use super::{Exit, Failure, Session, args, find_run};
-use crate::plan::key;
 use crate::render::bytes;
 use crate::runlog::{self, RunEvent, RunFolder};
-use opdflow_cache::{Archive, Contents, Digest};
+use opdflow_cache::{Contents, Digest};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -71,8 +70,15 @@ fn files(folder: &RunFolder) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
     let (name, mut found) = (folder.name(), BTreeMap::new());
     // The recipe, its files of variables, the log of events.
     for entry in std::fs::read_dir(folder.path()).into_iter().flatten().flatten() {
-        if let Some(file) = entry.file_name().to_str().filter(|_| entry.path().is_file()) {
-            found.insert(format!("{name}/{file}"), read(&entry.path())?);
+        let file = entry.file_name();
+        // The keys are in the log, too.
+        if let Some(file) = file.to_str().filter(|_| entry.path().is_file() && entry.path() != folder.keys()) {
+            let mut bytes = read(&entry.path())?;
+            if entry.path() == folder.events() {
+                // A run under way may be in the middle of a line.
+                bytes.truncate(bytes.iter().rposition(|b| *b == b'\n').map_or(0, |n| n + 1));
+            }
+            found.insert(format!("{name}/{file}"), bytes);
         }
     }
     for entry in std::fs::read_dir(folder.path().join("logs")).into_iter().flatten().flatten() {
@@ -81,71 +87,4 @@ fn files(folder: &RunFolder) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
         }
     }
     Ok(found)
-}
-
-pub(super) fn take_in(session: &Session, args: &args::Import) -> Result<Exit, Failure> {
-    let archive = Archive::open(&args.archive)?;
-    // The store knows bytes only; that a record is what its key says is for us to see.
-    if let Some(record) = archive.records().iter().find(|r| key::of_manifest(&r.manifest) != Some(r.key)) {
-        return Err(Failure::Store(format!(
-            "{} is damaged: the record of {} was made for another key; nothing was taken in",
-            args.archive.display(),
-            record.key.short()
-        )));
-    }
-    let store = session.open()?;
-    let _in_use = store.shared()?;
-    let taken = store.take_in(&archive)?;
-    let runs = place_runs(&archive, &RunFolder::home(&args.run_dir))?;
-    if session.json {
-        let attempts: BTreeMap<String, u32> = taken.attempts.iter().map(|(k, n)| (k.to_string(), *n)).collect();
-        session.print(
-            &json!({"new": taken.new, "same": taken.same, "attempts": attempts, "checkpoints": taken.checkpoints,
-                "bytes": taken.bytes, "runs": runs})
-            .to_string(),
-        );
-        return Ok(Exit::Done);
-    }
-    if !session.quiet {
-        let all = archive.records().len();
-        let (new, same, size) = (taken.new.len(), taken.same.len(), bytes(taken.bytes));
-        session.note(&format!("{all} results: {new} new, {same} known; {size} written"));
-        for (key, n) in &taken.attempts {
-            let short = key.short();
-            session.note(&format!(
-                "{short} has another result here, which stays in use; that of the archive is kept as attempt {n}"
-            ));
-        }
-        for run in runs {
-            session.note(&format!("recorded as {run}; `opdflow run {run}/recipe.yaml` goes on from there"));
-        }
-    }
-    Ok(Exit::Done)
-}
-
-/// Puts the runs' records where runs are recorded. One that is there stays as it is.
-fn place_runs(archive: &Archive, home: &Path) -> Result<Vec<String>, Failure> {
-    let failed = |path: &Path, e: std::io::Error| Failure::Store(format!("cannot write {}: {e}", path.display()));
-    let mut names: Vec<&str> = archive.files().keys().filter_map(|p| Some(p.split_once('/')?.0)).collect();
-    names.dedup();
-    for name in &names {
-        let folder = home.join(name);
-        if folder.exists() {
-            continue;
-        }
-        // Whole or not at all, as everything else.
-        let fresh = home.join(format!(".import-{}-{name}", std::process::id()));
-        for (path, bytes) in archive.files() {
-            let Some(rest) = path.strip_prefix(name).and_then(|rest| rest.strip_prefix('/')) else { continue };
-            let to = fresh.join(rest);
-            let parent = to.parent().unwrap_or(&fresh);
-            std::fs::create_dir_all(parent).map_err(|e| failed(parent, e))?;
-            std::fs::write(&to, bytes).map_err(|e| failed(&to, e))?;
-        }
-        if let Err(e) = std::fs::rename(&fresh, &folder) {
-            let _ = std::fs::remove_dir_all(&fresh);
-            return Err(failed(&folder, e));
-        }
-    }
-    Ok(names.iter().map(|name| home.join(name).display().to_string()).collect())
 }

@@ -3,60 +3,98 @@
 use super::{Exit, Failure, Session, args};
 use crate::plan::history::kind_of;
 use crate::render::{bytes, duration};
-use crate::runlog::{self, RunEvent, RunFolder};
-use opdflow_cache::{Digest, Evicted, EvictedKind, Gc, GcReport, Store};
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use crate::runlog::{self, RunFolder, Unclear};
+use opdflow_cache::{Digest, Evicted, EvictedKind, Gc, GcReport, Roots, Store};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 pub(super) fn run(session: &Session, args: &args::Gc) -> Result<Exit, Failure> {
     let store = session.open()?;
-    let mut plan = Gc {
-        budget_bytes: args.budget.or_else(|| args.unused.then_some(0)),
-        grace: args.grace,
-        dry_run: !args.delete,
-        ..Gc::default()
-    };
-    for run_dir in &args.run_dir {
-        roots(run_dir, &mut plan.keep, &mut plan.keep_lineages)?;
-    }
-    // Names for what goes, while it is still there.
-    let names = names(&store);
-    let report = store.gc(&plan)?;
+    let plan =
+        Gc { budget_bytes: args.budget.or_else(|| args.unused.then_some(0)), grace: args.grace, dry_run: !args.delete };
+    let mut named = BTreeMap::new();
+    let report = store.gc(&plan, || {
+        // Names for what goes, while it is still there.
+        named = names(&store)?;
+        roots(args, &store)
+    })?;
     for warning in store.warnings() {
         session.note(&format!("warning: {warning}"));
     }
     if session.json {
         session.print(&serde_json::json!(report).to_string());
     } else {
-        session.print(&text(&report, &names, args));
+        session.print(&text(&report, &named, args));
     }
     Ok(Exit::Done)
 }
 
-/// The keys and lineages that the runs below `run_dir` name. A log that cannot be read stops everything: nobody knows
-/// what it would have kept.
-fn roots(run_dir: &Path, keys: &mut BTreeSet<Digest>, lineages: &mut BTreeSet<Digest>) -> Result<(), Failure> {
-    for run in runlog::all(&RunFolder::home(run_dir)) {
-        let record = runlog::read(&run).map_err(|e| Failure::Store(format!("{e:#}; nothing was swept")))?;
-        for line in record.lines {
-            if let RunEvent::Keyed { key, lineage, .. } = line.event {
-                keys.insert(key);
-                lineages.insert(lineage);
-            }
+/// The folder in which runs are recorded unless another one is named.
+const RUN_DIR: &str = ".opdflow";
+
+/// What the runs need that are recorded in the folders that were named. A run that cannot be read stops everything:
+/// nobody knows what it would have kept.
+fn roots(args: &args::Gc, store: &Store) -> Result<Roots, Failure> {
+    let evicts = args.unused || args.budget.is_some();
+    let mut homes = Vec::new();
+    for run_dir in &args.run_dir {
+        homes.push(home_of(run_dir, store)?);
+    }
+    if args.run_dir.is_empty() && evicts && !args.no_runs {
+        homes.push(home_of(Path::new(RUN_DIR), store)?);
+    }
+    let mut roots = Roots::default();
+    // Without evictions only what no record names goes, so that no run needs to be asked.
+    if evicts && !args.no_runs {
+        // Runs that could not be recorded in their proper place.
+        homes.extend(RunFolder::temporary_home());
+        for home in homes {
+            let found = runlog::needs(&home).map_err(|unclear| stopped(&unclear))?;
+            roots.keys.extend(found.keys);
+            roots.lineages.extend(found.lineages);
         }
     }
-    Ok(())
+    Ok(roots)
 }
 
-fn names(store: &Store) -> BTreeMap<Digest, String> {
+/// Where runs are recorded below a folder. A mistyped name must not count as a folder without runs.
+fn home_of(run_dir: &Path, store: &Store) -> Result<PathBuf, Failure> {
+    let home = RunFolder::home(run_dir);
+    if std::fs::read_dir(&home).is_ok() {
+        return Ok(home);
+    }
+    let (shown, store) = (run_dir.display(), store.root().display());
+    let why = match (run_dir.symlink_metadata(), home.symlink_metadata()) {
+        (Err(_), _) => format!("there is no folder {shown}"),
+        (Ok(_), Ok(_)) => format!("{} cannot be read", home.display()),
+        (Ok(_), Err(_)) => format!("{shown} is no folder that runs are recorded in: it has no `runs`"),
+    };
+    Err(Failure::Usage(format!(
+        "{why}, so nobody can say which results in {store} are needed; nothing was removed\nhelp: go to the project's folder, or name its `{RUN_DIR}` with `--run-dir`; `--no-runs` keeps only what is pinned or young"
+    )))
+}
+
+fn stopped(unclear: &Unclear) -> Failure {
+    let help = match &unclear.run {
+        Some(run) => format!(
+            "give the run's command again, which records it anew, or pin what it made; then remove {}",
+            run.display()
+        ),
+        None => "make it readable, or move it away".to_owned(),
+    };
+    let path = unclear.path.display();
+    Failure::Store(format!("cannot tell what a run needs: {path}: {}; nothing was removed\nhelp: {help}", unclear.why))
+}
+
+fn names(store: &Store) -> Result<BTreeMap<Digest, String>, Failure> {
     let mut names = BTreeMap::new();
-    for record in store.actions() {
+    for record in store.records()? {
         let stage = record.note.get("stage").map_or("?", String::as_str);
         let name = format!("{stage} ({})", kind_of(&record).unwrap_or("?"));
         names.entry(record.lineage).or_insert_with(|| name.clone());
         names.insert(record.key, name);
     }
-    names
+    Ok(names)
 }
 
 fn text(report: &GcReport, names: &BTreeMap<Digest, String>, args: &args::Gc) -> String {

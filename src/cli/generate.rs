@@ -118,6 +118,11 @@ fn make_room<'a>(args: &args::Generate, files: impl Iterator<Item = &'a PathBuf>
     std::fs::create_dir_all(&args.output)
         .map_err(|e| Failure::Usage(format!("cannot make the folder {folder}: {e}\nhelp: `-o` takes a folder")))?;
     let there: Vec<&PathBuf> = files.filter(|f| f.symlink_metadata().is_ok()).collect();
+    // A link or a pipe would lead the picture elsewhere.
+    if let Some(other) = there.iter().find(|f| !f.symlink_metadata().is_ok_and(|m| m.is_file())) {
+        let help = "remove it, or name another folder";
+        return Err(Failure::Usage(format!("{} is no plain file and is not replaced\nhelp: {help}", other.display())));
+    }
     match there[..] {
         [first, ..] if !args.overwrite => {
             let more = if there.len() > 1 { format!(" and {} more", there.len() - 1) } else { String::new() };

@@ -3,9 +3,10 @@
 use super::{Exit, Failure, Session, args};
 use crate::plan::{Plan, Verdict, verdicts};
 use crate::recipe::near;
-use opdflow_stage::cache::{Digest, Object, ObjectKind, Output, Store};
+use opdflow_stage::cache::{Digest, Object, ObjectKind, Output, Store, StoreError};
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 pub(super) fn run(session: &Session, args: &args::Get) -> Result<Exit, Failure> {
     let plan = session.plan(&args.recipe)?;
@@ -16,7 +17,7 @@ pub(super) fn run(session: &Session, args: &args::Get) -> Result<Exit, Failure> 
     if args.output.as_os_str() == "-" {
         return print(&store, &output.object, &args.port);
     }
-    put(&store, &output.object, &args.output, args.overwrite)?;
+    put(session, &store, &output.object, args)?;
     let name = &args.port;
     if session.json {
         let found = serde_json::json!({"output": name, "type": output.port_type, "digest": output.object.digest,
@@ -98,43 +99,31 @@ fn print(store: &Store, object: &Object, name: &str) -> Result<Exit, Failure> {
 }
 
 /// Writes the object to `dest`. What is there stays until the new thing is whole.
-fn put(store: &Store, object: &Object, dest: &Path, overwrite: bool) -> Result<(), Failure> {
-    let Ok(there) = dest.symlink_metadata() else { return Ok(store.place(object, dest)?) };
-    let shown = dest.display();
-    if !overwrite {
+fn put(session: &Session, store: &Store, object: &Object, args: &args::Get) -> Result<(), Failure> {
+    let dest = &args.output;
+    let given = session.overrides.files.iter().chain([&args.recipe]);
+    if let Some(path) = given.into_iter().find(|path| same_file(path, dest)) {
         return Err(Failure::Usage(format!(
-            "{shown} exists already\nhelp: add `--overwrite`, or choose another place"
+            "{} is {}, which this command reads, and is not replaced\nhelp: choose another place",
+            dest.display(),
+            path.display()
         )));
     }
-    let folder = object.kind == ObjectKind::Tree;
-    if there.is_dir() != folder {
-        let (is, wants) = if folder { ("file", "folder") } else { ("folder", "file") };
-        return Err(Failure::Usage(format!(
-            "{shown} is a {is}, and the output is a {wants}\nhelp: choose another place"
-        )));
+    store.deliver(object, dest, args.overwrite).map_err(|error| match error {
+        StoreError::Exists { path } => Failure::Usage(format!(
+            "{} exists already\nhelp: add `--overwrite`, or choose another place",
+            path.display()
+        )),
+        StoreError::Foreign { .. } | StoreError::Protected { .. } => Failure::Usage(error.to_string()),
+        other => other.into(),
+    })?;
+    for warning in store.warnings() {
+        session.note(&format!("warning: {warning}"));
     }
-    if folder && holds_us(dest) {
-        return Err(Failure::Usage(format!(
-            "{shown} holds the current folder and is not replaced\nhelp: choose another place"
-        )));
-    }
-    let (fresh, old) = (beside(dest, "new"), beside(dest, "old"));
-    store.place(object, &fresh)?;
-    let swapped = std::fs::rename(dest, &old).and_then(|()| std::fs::rename(&fresh, dest));
-    swapped.map_err(|e| Failure::Store(format!("cannot replace {shown}: {e}; the new one is {}", fresh.display())))?;
-    let removed = if folder { std::fs::remove_dir_all(&old) } else { std::fs::remove_file(&old) };
-    removed.map_err(|e| Failure::Store(format!("{shown} is in place, but {} cannot be removed: {e}", old.display())))
+    Ok(())
 }
 
-/// Whether the current folder lies in `dest`, or is it.
-fn holds_us(dest: &Path) -> bool {
-    match (std::env::current_dir().and_then(|d| d.canonicalize()), dest.canonicalize()) {
-        (Ok(here), Ok(dest)) => here.starts_with(dest),
-        _ => true,
-    }
-}
-
-fn beside(dest: &Path, word: &str) -> PathBuf {
-    let name = dest.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-    dest.with_file_name(format!(".{name}.{}.{word}", std::process::id()))
+fn same_file(a: &Path, b: &Path) -> bool {
+    let of = |path: &Path| path.metadata().ok().map(|m| (m.dev(), m.ino()));
+    of(a).is_some() && of(a) == of(b)
 }

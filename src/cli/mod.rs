@@ -10,6 +10,7 @@ mod generate;
 mod get;
 mod graph;
 mod help;
+mod import;
 mod lineage;
 mod logs;
 mod pin;
@@ -283,7 +284,7 @@ fn command(session: &Session, command: &args::Command) -> Result<Exit, Failure> 
         args::Command::Get(args) => get::run(session, args),
         args::Command::Lineage(args) => lineage::run(session, args),
         args::Command::Export(args) => export::run(session, args),
-        args::Command::Import(args) => export::take_in(session, args),
+        args::Command::Import(args) => import::run(session, args),
         args::Command::Status(args) => status::run(session, args),
         args::Command::Watch(args) => watch::run(session, args),
         args::Command::Stop(args) => stop::run(session, args),

@@ -20,9 +20,9 @@ pub(super) fn run(session: &Session, args: &args::Run) -> Result<Exit, Failure> 
     plan.whole(&choice.stages())?;
     let wanted = choice.wanted.clone();
     let store = session.open()?;
-    plan.equipped(&choice.stages(), &store)?;
     // As long as this lives, nobody sweeps up what this run counts on.
     let _in_use = store.shared()?;
+    plan.equipped(&choice.stages(), &store)?;
     let mut slots = Slots::of_machine(args.slots);
     if plan.stages.iter().any(|s| s.spec.gpu_memory.is_some()) {
         slots = slots.with_gpu_memory();

@@ -1,8 +1,10 @@
 //! The folder of one run: `.opdflow/runs/<UTC time>-<recipe>-<4 hex>/`.
 
 use anyhow::{Context as _, Result};
+use opdflow_stage::Fault;
 use opdflow_stage::cache::{Digest, utc_now};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 /// Where the records of one run lie.
@@ -45,9 +47,14 @@ impl RunFolder {
     /// # Errors
     /// Not even that can be written to.
     pub fn temporary(recipe: &str) -> Result<Self> {
-        // SAFETY: it takes nothing and cannot fail.
-        let uid = unsafe { libc::getuid() };
-        Self::create(&std::env::temp_dir().join(format!("opdflow-{uid}")), recipe)
+        Self::create(&own_folder(&std::env::temp_dir(), true)?, recipe)
+    }
+
+    /// Where the runs lie that could not be recorded in their proper place, if there are any: a folder of this user's
+    /// that no other could have written to.
+    #[must_use]
+    pub fn temporary_home() -> Option<PathBuf> {
+        own_folder(&std::env::temp_dir(), false).ok()
     }
 
     /// The folder of an earlier run.
@@ -83,6 +90,12 @@ impl RunFolder {
         self.0.join("events.jsonl")
     }
 
+    /// The keys that became known in the run, beside its log.
+    #[must_use]
+    pub fn keys(&self) -> PathBuf {
+        self.0.join("keys")
+    }
+
     /// What the process of a stage writes to its standard error.
     #[must_use]
     pub fn log(&self, stage: &str) -> PathBuf {
@@ -101,6 +114,33 @@ impl RunFolder {
         let parts = [Some(stage), port].into_iter().flatten().map(file_name).chain(extension.map(ToOwned::to_owned));
         self.0.join("outputs").join(parts.collect::<Vec<_>>().join("."))
     }
+}
+
+/// The folder of this user in a folder that all users share. Anybody can make one of that name there, or a link: what is
+/// not this user's own, or that others may write to, is not used.
+fn own_folder(shared: &Path, make: bool) -> Result<PathBuf> {
+    // SAFETY: it takes nothing and cannot fail.
+    let uid = unsafe { libc::geteuid() };
+    let path = shared.join(format!("opdflow-{uid}"));
+    let shown = path.display();
+    if make {
+        match std::fs::DirBuilder::new().mode(0o700).create(&path) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(e).with_context(|| format!("cannot create {shown}"));
+            }
+            _ => {}
+        }
+    }
+    let meta = path.symlink_metadata().with_context(|| format!("cannot look at {shown}"))?;
+    let wrong = match meta.mode() & 0o7777 {
+        _ if meta.is_symlink() => "it is a symbolic link".to_owned(),
+        _ if !meta.is_dir() => "it is no folder".to_owned(),
+        _ if meta.uid() != uid => format!("it belongs to the user {}", meta.uid()),
+        mode if mode & 0o022 != 0 => format!("others may write to it (mode {mode:o})"),
+        _ => return Ok(path),
+    };
+    let help = "remove it, or give `--run-dir` or TMPDIR a folder of your own that can be written to";
+    Err(Fault::machine(format!("{shown} is not used: {wrong}")).help(help).into())
 }
 
 /// `name` as a file name. Names of stages and recipes nearly always are one already; what is not one gets a few
@@ -146,6 +186,38 @@ mod tests {
         let b = RunFolder::create(home.path(), "multi task").unwrap();
         assert_ne!(a, b);
         assert_eq!(RunFolder::of(home.path().join("latest")).name(), b.name());
+    }
+
+    #[test]
+    fn what_others_may_have_made_in_a_shared_folder_is_not_used() {
+        use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+        let shared = tempfile::tempdir().unwrap();
+        assert!(own_folder(shared.path(), false).is_err());
+        let path = own_folder(shared.path(), true).unwrap();
+        assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o700);
+        assert_eq!(own_folder(shared.path(), false).unwrap(), path);
+        // As an older program left it.
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(own_folder(shared.path(), true).is_ok());
+        let refused = |why: &str| {
+            let text = format!("{:#}", own_folder(shared.path(), true).unwrap_err());
+            assert!(text.contains(why) && text.contains("--run-dir"), "{text}");
+        };
+        for mode in [0o777, 0o775, 0o1777] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            refused("others may write");
+        }
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+        // Only root can give a folder away.
+        if chown(&path, Some(12345), None).is_ok() {
+            refused("belongs to the user 12345");
+        }
+        std::fs::remove_dir(&path).unwrap();
+        symlink(shared.path(), &path).unwrap();
+        refused("symbolic link");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "").unwrap();
+        refused("no folder");
     }
 
     #[test]

@@ -2,12 +2,14 @@
 
 mod event;
 mod folder;
+mod needs;
 mod reader;
 mod tail;
 mod writer;
 
 pub use event::{FORMAT, Line, RunEvent, RunStarted, StageLine};
 pub use folder::RunFolder;
+pub use needs::{Needs, Told, Unclear, keys_of, needs, read_log};
 pub use reader::{Record, all, find, is_alive, read};
 pub use tail::Tail;
 pub use writer::RunLog;

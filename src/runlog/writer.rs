@@ -2,6 +2,7 @@
 
 use super::event::{Line, RunEvent};
 use super::folder::RunFolder;
+use super::needs::keys_line;
 use anyhow::{Context as _, Result};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -16,6 +17,8 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct RunLog {
     file: File,
+    /// Where keys are kept beside the log, so that a log that lost lines is known (see `needs.rs`).
+    keys: Option<File>,
     progressed: BTreeMap<String, Instant>,
     broken: bool,
 }
@@ -31,7 +34,8 @@ impl RunLog {
         let file = file.with_context(|| format!("cannot create {}", path.display()))?;
         // A file system without locks costs `status` the word "running", nothing else.
         let _ = file.try_lock();
-        Ok(Self { file, progressed: BTreeMap::new(), broken: false })
+        let keys = File::options().create_new(true).append(true).open(folder.keys()).ok();
+        Ok(Self { file, keys, progressed: BTreeMap::new(), broken: false })
     }
 
     /// Appends one event. Progress of one stage, its own or another run's, is kept once a second at most, and its last step always.
@@ -41,6 +45,10 @@ impl RunLog {
     pub fn write(&mut self, event: &RunEvent) -> Result<()> {
         if self.broken || !self.is_due(event) {
             return Ok(());
+        }
+        if let (RunEvent::Keyed { key, lineage, .. }, Some(keys)) = (event, &mut self.keys) {
+            // One that cannot be written shows later: the log then has a key that is not here.
+            let _ = keys.write_all(keys_line(key, lineage).as_bytes());
         }
         let line = Line { at: now(), event: event.clone() };
         let mut text = serde_json::to_vec(&line).context("cannot encode an event")?;

@@ -52,3 +52,19 @@ pub fn record(key: &[u8], outputs: &[(&str, Object, bool)], seconds: f64) -> Act
         note: BTreeMap::from([("host".to_owned(), "here".to_owned())]),
     }
 }
+
+/// Every file and folder below one.
+pub fn files(dir: &Path) -> std::collections::BTreeSet<PathBuf> {
+    let mut found = std::collections::BTreeSet::new();
+    for path in fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()) {
+        if path.symlink_metadata().unwrap().is_dir() {
+            found.extend(files(&path));
+        }
+        found.insert(path);
+    }
+    found
+}
+
+pub fn mode(path: &Path) -> u32 {
+    fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777
+}

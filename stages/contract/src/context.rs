@@ -45,7 +45,7 @@ impl StageContext {
             if folder.exists() {
                 std::fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
             }
-            std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+            std::fs::create_dir(&folder).with_context(|| folder.display().to_string())?;
         }
         let now = Instant::now();
         Ok(Self {

@@ -100,7 +100,7 @@ impl std::error::Error for StoppedAt {}
 /// Runs `job` with `worker` under the lease of its lineage and publishes what it leaves. Never panics on what the
 /// stage does; every ending is also an [`Event`].
 pub fn run_job(worker: &dyn Worker, job: &Job, events: &EventSink, stop: &StopFlag) -> Outcome {
-    let outcome = match attempt(worker, job, events, stop) {
+    let outcome = match in_store(worker, job, events, stop) {
         Ok(outcome) => outcome,
         Err(error) => match error.downcast_ref::<StoppedAt>() {
             Some(at) => {
@@ -116,9 +116,23 @@ pub fn run_job(worker: &dyn Worker, job: &Job, events: &EventSink, stop: &StopFl
     outcome
 }
 
-fn attempt(worker: &dyn Worker, job: &Job, events: &EventSink, stop: &StopFlag) -> Result<Outcome> {
-    let store = Store::open(&job.store)?;
+/// The store is the run's: one that was deleted is not begun again by a stage. If it goes while the stage works, that
+/// is the error, whatever the stage itself met.
+fn in_store(worker: &dyn Worker, job: &Job, events: &EventSink, stop: &StopFlag) -> Result<Outcome> {
+    let store = Store::reopen(&job.store)?;
     let _in_use = store.shared()?;
+    let outcome = attempt(&store, worker, job, events, stop);
+    if let Err(error) = &outcome
+        && let Err(gone) = store.still_there()
+        && error.downcast_ref::<StoppedAt>().is_none()
+    {
+        store.clear_remains(&job.lineage);
+        return Err(gone.into());
+    }
+    outcome
+}
+
+fn attempt(store: &Store, worker: &dyn Worker, job: &Job, events: &EventSink, stop: &StopFlag) -> Result<Outcome> {
     let lease = loop {
         if let Some(lease) = store.try_lease(&job.lineage)? {
             break lease;
