@@ -36,7 +36,7 @@ fn shown(text: &str, overrides: &Overrides) -> String {
 /// Whether this machine has what the plan needs, nothing being in the store.
 fn equipped(plan: &Plan) -> Result<(), Diagnostics> {
     let folder = tempfile::tempdir().unwrap();
-    plan.equipped(&(0..plan.stages.len()).collect::<Vec<_>>(), &Store::open(folder.path()).unwrap())
+    plan.equipped(&(0..plan.stages.len()).collect::<Vec<_>>(), &[], &Store::open(folder.path()).unwrap())
 }
 
 /// A recipe with a head, and these stages.

@@ -1,7 +1,7 @@
 //! `opdflow-stage __stage JOB`, the process of one stage, and `__tool NAME`, that of a tool. Started by `opdflow`, not by people.
 
 use anyhow::{Context as _, Result};
-use opdflow_stage::{Event, EventSink, FaultClass, Job, StopFlag, Tool, Worker, Workers, run_job, run_tool};
+use opdflow_stage::{Event, EventSink, Fault, FaultClass, Job, StopFlag, Tool, Worker, Workers, run_job, run_tool};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd as _;
@@ -43,7 +43,7 @@ fn run_named(name: &str, tools: &[Box<dyn Tool>]) -> i32 {
         Ok((tool, order, events, stop)) => run_tool(tool, &order, &events, &stop),
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "opdflow {TOOL}: {error:#}");
-            FaultClass::Bug.exit_code()
+            Fault::class_of(&error).exit_code()
         }
     }
 }
@@ -63,7 +63,7 @@ pub(super) fn run(path: &Path, workers: &Workers) -> i32 {
         },
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "opdflow __stage: {error:#}");
-            FaultClass::Bug.exit_code()
+            Fault::class_of(&error).exit_code()
         }
     }
 }

@@ -112,22 +112,27 @@ impl Program {
 
 impl Executor for Local {
     fn start(&self, stage: usize, job: &Job, gpu: Option<&str>, inbox: &Sender<Message>) -> Result<Box<dyn Process>> {
-        let mut child = self.command(job, gpu)?.spawn().context("cannot start a process of opdflow")?;
-        let id = child.id();
-        let alive = Arc::new(Mutex::new(Some(id)));
-        let stdout = child.stdout.take();
+        let mut command = self.command(job, gpu)?;
+        let alive = Arc::new(Mutex::new(None));
         let (inbox, shared) = (inbox.clone(), alive.clone());
+        let (hand_over, take_over) = std::sync::mpsc::channel::<Child>();
         let listen = move || {
-            if let Some(stdout) = stdout {
+            let Ok(mut child) = take_over.recv() else { return };
+            if let Some(stdout) = child.stdout.take() {
                 forward(stage, stdout, &inbox);
             }
             // The scheduler may be gone already; then nobody needs to know.
             let _ = inbox.send(Message::Ended(stage, reap(child, &shared)));
         };
+        // The thread first: a child that nobody listens to could not be stopped, and its end would never be heard of.
         std::thread::Builder::new()
             .name(format!("stage {}", job.name))
             .spawn(listen)
             .context("cannot start a thread")?;
+        let child = command.spawn().context("cannot start a process of opdflow")?;
+        let id = child.id();
+        *alive.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
+        hand_over.send(child).context("the thread of a stage is gone")?;
         Ok(Box::new(LocalProcess { id, alive }))
     }
 }

@@ -3,6 +3,10 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+/// The exit code of a process that stopped at a checkpoint because it was asked to, and of a run whose stages did. Started
+/// again it goes on from there. (`EX_TEMPFAIL` of BSD's sysexits.)
+pub const STOPPED: u8 = 75;
+
 /// Whose fault it is, and whether another try can help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -73,7 +77,10 @@ impl Fault {
             if let Some(fault) = cause.downcast_ref::<Self>() {
                 return fault.class;
             }
-            if cause.downcast_ref::<opdflow_cache::StoreError>().is_some()
+            // A file that is written as JSON fails with an error of that, which hides the system's own.
+            let json = cause.downcast_ref::<serde_json::Error>().is_some_and(serde_json::Error::is_io);
+            if json
+                || cause.downcast_ref::<opdflow_cache::StoreError>().is_some()
                 || cause.downcast_ref::<std::io::Error>().is_some()
             {
                 return FaultClass::Machine;
