@@ -5,7 +5,7 @@ const LONG: usize = 200;
 
 /// Names that are compared for one recipe, all its mistakes together: a second or so. A recipe of many stages that are
 /// all mistyped would take minutes otherwise.
-const COMPARED: usize = 3_000_000;
+const COMPARED: usize = 2_000_000;
 
 /// [`hint`] for the mistakes of one recipe. After very many of them nothing more is looked for.
 pub(super) struct Hints(usize);

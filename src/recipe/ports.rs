@@ -137,12 +137,12 @@ fn single(
     let (meant, wanted) = meant(draft, stage, all);
     let (Some(wanted), false) = (wanted, meant.is_empty()) else {
         let title = format!("`{}` needs an unknown stage", draft.name);
-        let names = || all.iter().map(|d| d.name.as_str()).filter(|n| *n != draft.name);
+        let names = all.iter().map(|d| d.name.as_str()).filter(|n| *n != draft.name);
         let label = match all.select(stage).len() {
             0 => format!("no stage is named {}", shown(stage)),
             _ => format!("{} has no cell with the values of `{}`", shown(stage), draft.name),
         };
-        let help = all.hints.borrow_mut().hint(stage, all.len(), names().collect::<Vec<_>>());
+        let help = all.hints.borrow_mut().hint(stage, all.len(), names);
         return faults.push(Diagnostic::error("E032", title, span, label).maybe_help(help));
     };
     // A matrix, or a part of one, gives each of its cells a place of its own in a map.

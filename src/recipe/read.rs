@@ -41,9 +41,12 @@ pub(super) struct Drafts {
     /// Places in the list by the name as it is written: one, or that of each cell.
     written: HashMap<String, Vec<usize>>,
     pub hints: RefCell<Hints>,
-    /// The first outputs of the recipe, with the places of their stages, that fit an input of these types.
-    fitting: RefCell<HashMap<&'static [&'static str], Vec<(usize, String)>>>,
+    /// The first outputs of the recipe that fit an input of these types.
+    fitting: RefCell<HashMap<&'static [&'static str], Outputs>>,
 }
+
+/// Outputs as `stage.port`, with the places of their stages.
+type Outputs = Vec<(usize, String)>;
 
 /// As many outputs are named to who looks for one.
 const FITTING: usize = 4;
