@@ -21,6 +21,7 @@ mod stage;
 mod stages;
 mod status;
 mod stop;
+mod threads;
 mod verify;
 mod watch;
 
@@ -169,6 +170,7 @@ impl Session {
     /// # Errors
     /// The recipe has mistakes.
     pub fn survey(&self, path: &Path) -> Result<Plan, Failure> {
+        threads::ready();
         let silent = self.quiet || self.json;
         let memo = Memo::of(&self.store).telling(move |path, size| {
             if !silent {
@@ -193,6 +195,7 @@ impl Session {
     /// # Errors
     /// It cannot be opened.
     pub fn open(&self) -> Result<Store, Failure> {
+        threads::ready();
         Ok(Store::open(&self.store)?)
     }
     /// Finds a stage of a plan by the name that was given on the command line.

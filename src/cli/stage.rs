@@ -29,6 +29,7 @@ pub(super) const TOOL: &str = "__tool";
 
 /// Runs a tool. A signal is the wish to stop.
 fn run_named(name: &str, tools: &[Box<dyn Tool>]) -> i32 {
+    super::threads::ready();
     let ready = || -> Result<(&dyn Tool, serde_json::Value, EventSink, StopFlag)> {
         let tool = tools.iter().find(|t| t.name() == name);
         let tool = tool.with_context(|| format!("there is no tool `{name}`: both programs must be from one build"))?;
@@ -52,6 +53,7 @@ fn run_named(name: &str, tools: &[Box<dyn Tool>]) -> i32 {
 /// everything else to the standard error.
 #[must_use]
 pub(super) fn run(path: &Path, workers: &Workers) -> i32 {
+    super::threads::ready();
     match prepare(path) {
         Ok((job, events, stop)) => match worker(&job, workers) {
             Ok(worker) => run_job(worker, &job, &events, &stop).exit_code(),

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// # Errors
 /// The program is not there or cannot be started; the message says the way out.
 pub fn run_tool(name: &str, order: &impl serde::Serialize, threads: usize, mut hear: impl FnMut(Event)) -> Result<End> {
-    let program = Program::beside_this_one().map_err(anyhow::Error::msg)?;
+    let program = Program::beside_this_one()?;
     let text = serde_json::to_vec(order).context("cannot encode the order")?;
     let mut command = Command::new(program.place());
     command.arg0("opdflow").arg("__tool").arg(name).stdin(Stdio::piped()).stdout(Stdio::piped());

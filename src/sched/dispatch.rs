@@ -13,7 +13,7 @@ use crate::plan::{Keys, Plan};
 use crate::runlog::RunEvent;
 use anyhow::{Result, bail};
 use opdflow_stage::cache::{ActionRecord, Digest, Store, utc_now};
-use opdflow_stage::{Arity, Event, FaultClass, Job, JobInput};
+use opdflow_stage::{Arity, Event, Fault, FaultClass, Job, JobInput};
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
@@ -264,7 +264,7 @@ impl Dispatch<'_, '_> {
             Ok(process) => process,
             Err(error) => {
                 self.order.slots.give(share);
-                return self.fail(stage, FaultClass::Machine, format!("{error:#}"));
+                return self.fail(stage, Fault::class_of(&error), format!("{error:#}"));
             }
         };
         self.apply(stage, Move::Start)?;

@@ -88,7 +88,7 @@ pub fn open(name: &str, folder: &Path, device: Device) -> Result<Box<dyn Reward>
     if name == "geneval" && folder.join("detector").join(BUNDLED.0).is_file() {
         return Ok(Box::new(Geneval::default()));
     }
-    opdflow_critics::open(name, folder, device).map_err(|e| Fault::user(format!("{e:#}")).into())
+    opdflow_critics::open(name, folder, device).map_err(|e| Fault::about(&e).into())
 }
 
 /// Whether the reward can judge pictures of these prompts at all.

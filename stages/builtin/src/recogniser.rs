@@ -1,7 +1,7 @@
 //! The files that `ocr` reads with, which are fetched and pinned, or of the user's own choice.
 
 use crate::reward::deps;
-use opdflow_rewards::ocr::{self, Assets};
+use opdflow_rewards::ocr::Assets;
 use opdflow_stage::Asset;
 use opdflow_stage::cache::{Digest, StoreError};
 use std::collections::BTreeMap;
@@ -91,7 +91,7 @@ mod tests {
     fn the_fetched_files_are_those_that_are_pinned() {
         let fetched = Assets::in_folder(&deps());
         assert_eq!(fault(&fetched), None);
-        assert_eq!(fetched.onnxruntime_sha256, Some(ocr::ONNXRUNTIME_SHA256));
+        assert_eq!(fetched.onnxruntime_sha256, Some(opdflow_rewards::ocr::ONNXRUNTIME_SHA256));
     }
 
     #[test]

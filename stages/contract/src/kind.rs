@@ -404,3 +404,63 @@ impl std::fmt::Display for Unreadable {
 }
 
 impl std::error::Error for Unreadable {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+    use serde_json::json;
+
+    /// A kind with a bug: JSON has no number for its default.
+    struct Boundless;
+
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    #[serde(default)]
+    struct Params {
+        limit: f64,
+    }
+
+    impl Default for Params {
+        fn default() -> Self {
+            Self { limit: f64::INFINITY }
+        }
+    }
+
+    impl Stage for Boundless {
+        type Params = Params;
+        fn describe(&self) -> Description {
+            Description {
+                kind: "boundless",
+                semantics: 1,
+                about: "Nothing.",
+                inputs: &[],
+                outputs: &[],
+                params: &[],
+                outside_key: &[],
+                seeded: false,
+                numeric: false,
+            }
+        }
+        fn resources(&self, _: &Params) -> Resources {
+            Resources { cpus: 7, memory: 0, gpu: true }
+        }
+        fn run(&self, _: Params, _: &mut StageContext) -> anyhow::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn parameters_that_cannot_be_read_again_are_a_bug_and_no_default() {
+        let found = Boundless.normalise(&json!({})).unwrap_err();
+        assert_eq!((found.len(), &found[0].cause), (1, &Cause::Bug));
+        assert!(found[0].message.contains("a bug of ours"), "{}", found[0].message);
+        let sound = Boundless.normalise(&json!({"limit": 2})).unwrap();
+        assert_eq!(Kind::resources(&Boundless, &sound).unwrap().cpus, 7);
+        let spoiled = json!({"limit": null});
+        assert!(Kind::resources(&Boundless, &spoiled).unwrap_err().to_string().contains("`boundless`"));
+        assert!(
+            Kind::horizon(&Boundless, &spoiled).is_err() && Kind::lacks(&Boundless, &spoiled, &Ports::new()).is_err()
+        );
+        assert_eq!(Kind::assets(&Boundless, &spoiled, Path::new("."), &Memo::none()).unwrap_err()[0].cause, Cause::Bug);
+    }
+}

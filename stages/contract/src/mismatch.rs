@@ -379,3 +379,125 @@ impl<'de> de::VariantAccess<'de> for Content<'de> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::{Deserialize, Serialize};
+    use serde_json::json;
+    use std::collections::BTreeMap;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Whole {
+        count: u32,
+        #[serde(default)]
+        rate: f64,
+        #[serde(default)]
+        name: Option<String>,
+        #[serde(default)]
+        on: bool,
+        #[serde(default)]
+        list: Vec<i64>,
+        #[serde(default)]
+        pair: Option<(u8, String)>,
+        #[serde(default)]
+        by_name: BTreeMap<String, Choice>,
+        #[serde(default)]
+        by_number: BTreeMap<u32, bool>,
+        #[serde(default)]
+        choice: Option<Choice>,
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, rename_all = "snake_case")]
+    enum Choice {
+        Plain,
+        One(f64),
+        Two(u8, u8),
+        Named { at: u64 },
+    }
+
+    fn fault(value: Value) -> (String, Mismatch) {
+        let found = read::<Whole>(&value).unwrap_err();
+        let Cause::Type(mismatch) = found.cause else { panic!("{found:?}") };
+        (found.path, mismatch)
+    }
+
+    /// It takes what `serde_json` takes, reads the same from it, and refuses the rest.
+    #[test]
+    fn it_reads_what_serde_json_reads() {
+        let values = [
+            json!(null),
+            json!(true),
+            json!(0),
+            json!(-1),
+            json!(255),
+            json!(256),
+            json!(u64::MAX),
+            json!(i64::MIN),
+            json!(1.5),
+            json!(1e308),
+            json!(""),
+            json!("plain"),
+            json!("one"),
+            json!("other"),
+            json!([]),
+            json!([1]),
+            json!([1, "a"]),
+            json!([1, 2]),
+            json!([1, 2, 3]),
+            json!({}),
+            json!({"plain": null}),
+            json!({"plain": 1}),
+            json!({"one": 2}),
+            json!({"one": 2.5}),
+            json!({"two": [1, 2]}),
+            json!({"two": [1]}),
+            json!({"two": 1}),
+            json!({"named": {"at": 3}}),
+            json!({"named": {"at": -3}}),
+            json!({"named": {}}),
+            json!({"named": 1}),
+            json!({"one": 1, "plain": null}),
+            json!({"1": true}),
+            json!({"x": true}),
+            json!({"a": "plain", "b": {"one": 1}}),
+        ];
+        let mut read_well = 0;
+        for field in ["count", "rate", "name", "on", "list", "pair", "by_name", "by_number", "choice", "unknown"] {
+            for value in &values {
+                let whole = json!({"count": 1, field: value});
+                let theirs = serde_json::from_value::<Whole>(whole.clone()).ok();
+                let ours = read::<Whole>(&whole).ok();
+                assert_eq!(ours, theirs, "{whole}");
+                read_well += usize::from(ours.is_some());
+            }
+        }
+        assert!(read_well > 30, "{read_well}");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_data() {
+        let other = |found: &str, expected: &str| Mismatch::Other { found: found.into(), expected: expected.into() };
+        assert_eq!(fault(json!({})), (String::new(), Mismatch::MissingField { name: "count" }));
+        let (path, found) = fault(json!({"count": 1, "cuont": 2}));
+        assert!(path.is_empty() || path == "cuont", "{path}");
+        assert!(matches!(found, Mismatch::UnknownField { name, known } if name == "cuont" && known.contains(&"count")));
+        assert_eq!(fault(json!({"count": "many"})).1, other("the text `many`", "a whole number from 0"));
+        assert_eq!(fault(json!({"count": -2})), ("count".into(), other("`-2`", "a whole number from 0")));
+        assert_eq!(fault(json!({"count": 1, "rate": {}})).1, other("a map", "a number"));
+        assert_eq!(fault(json!({"count": 1, "on": null})).1, other("nothing", "`true` or `false`"));
+        let long = "x\u{1b}".repeat(100);
+        assert!(!fault(json!({"count": long})).1.to_string().contains('\u{1b}'));
+        assert_eq!(fault(json!({"count": 1, "list": [1, 2.5]})).0, "list[1]");
+        let (_, found) = fault(json!({"count": 1, "choice": "palin"}));
+        assert!(matches!(found, Mismatch::UnknownVariant { name, known } if name == "palin" && known.len() == 4));
+        assert_eq!(fault(json!({"count": 1, "choice": {"one": 1, "plain": null}})).1, Mismatch::NotOneName);
+        assert_eq!(fault(json!({"count": 1, "choice": 3})).1, other("`3`", "a name, or a map with one name"));
+        assert_eq!(
+            fault(json!({"count": 1, "choice": "one"})).1,
+            other("a name without a value", "one with a value under it")
+        );
+    }
+}
