@@ -98,23 +98,20 @@ fn connect(
 
 /// The stages that a name means where `draft` reads them, and the name as it means it: a cell means those that have its
 /// own values of the axes that both have.
-fn meant<'a>(draft: &'a Draft, stage: &'a str, all: &'a Drafts) -> (Vec<&'a Draft>, Option<Cell<'a>>) {
-    let found = all.select(stage);
-    let cells: Vec<Cell<'_>> = found.iter().filter_map(|d| Cell::parse(&d.name)).collect();
+fn meant<'a>(draft: &'a Draft, stage: &'a str, all: &'a Drafts) -> (Vec<(&'a Draft, Cell<'a>)>, Option<Cell<'a>>) {
+    let mut found = all.select(stage);
     let wanted = match (Cell::parse(stage), Cell::parse(&draft.name)) {
-        (Some(wanted), Some(reader)) => Some(wanted.read_by(&reader, &cells)),
+        (Some(wanted), Some(reader)) => Some(wanted.read_by(&reader, found.iter().map(|(_, cell)| cell))),
         (wanted, _) => wanted,
     };
-    let own = |d: &&Draft| wanted.as_ref().is_some_and(|w| Cell::parse(&d.name).is_some_and(|cell| w.means(&cell)));
-    let meant = found.iter().copied().filter(own).collect();
-    (meant, wanted)
+    found.retain(|(_, cell)| wanted.as_ref().is_some_and(|w| w.means(cell)));
+    (found, wanted)
 }
 
 /// Whether `stage.port` names a matrix, or a part of one, rather than a single stage.
 fn collects(draft: &Draft, text: &str, all: &Drafts) -> bool {
     let (meant, wanted) = meant(draft, cell::reference(text).0, all);
-    let open = |d: &&Draft| Some(!wanted?.label(&Cell::parse(&d.name)?).is_empty());
-    meant.first().and_then(open).unwrap_or(false)
+    meant.first().zip(wanted).is_some_and(|((_, cell), wanted)| !wanted.label(cell).is_empty())
 }
 
 /// Reads one `stage.port`.
@@ -146,8 +143,7 @@ fn single(
         return faults.push(Diagnostic::error("E032", title, span, label).maybe_help(help));
     };
     // A matrix, or a part of one, gives each of its cells a place of its own in a map.
-    let labels: Vec<String> =
-        meant.iter().map(|d| Cell::parse(&d.name).map_or_else(String::new, |c| wanted.label(&c))).collect();
+    let labels: Vec<String> = meant.iter().map(|(_, cell)| wanted.label(cell)).collect();
     let in_map = at.contains('.');
     let one_only = !in_map && port.is_some_and(|p| matches!(p.arity, Arity::One | Arity::Optional));
     if one_only && labels.iter().any(|l| !l.is_empty()) {
@@ -155,12 +151,12 @@ fn single(
             format!("input `{at}` of `{}` takes one output, and `{stage}` has {} cells", draft.name, meant.len());
         let help = format!(
             "name the cell: `{at}: \"{}{}\"`",
-            meant[0].name,
+            meant[0].0.name,
             output.map_or_else(String::new, |o| format!(".{o}"))
         );
         return faults.push(Diagnostic::error("E038", title, span, "more than one").help(help));
     }
-    for (upstream, label) in meant.into_iter().zip(labels) {
+    for ((upstream, _), label) in meant.into_iter().zip(labels) {
         let place = match (label.is_empty(), in_map) {
             (true, _) => at.to_owned(),
             (false, true) => format!("{at}_{label}"),

@@ -88,11 +88,11 @@ impl Drafts {
         others.take(FITTING).map(|(_, name)| name.clone()).collect()
     }
     /// The stages that a name means: one, or cells.
-    pub fn select(&self, name: &str) -> Vec<&Draft> {
+    pub fn select(&self, name: &str) -> Vec<(&Draft, Cell<'_>)> {
         let Some(wanted) = Cell::parse(name) else { return Vec::new() };
         let places = self.written.get(wanted.stage).map(Vec::as_slice).unwrap_or_default();
         let drafts = places.iter().map(|i| &self.list[*i]);
-        drafts.filter(|d| Cell::parse(&d.name).is_some_and(|cell| wanted.means(&cell))).collect()
+        drafts.filter_map(|d| Some((d, Cell::parse(&d.name)?))).filter(|(_, cell)| wanted.means(cell)).collect()
     }
 }
 

@@ -163,6 +163,10 @@ pub(super) fn scalar(text: &str) -> Value {
         return Value::Null;
     }
     let word = || Value::String(text.to_owned());
+    // Most numbers are short whole ones.
+    if text.len() < 19 && text.bytes().all(|c| c.is_ascii_digit()) && (text.len() == 1 || !text.starts_with('0')) {
+        return text.parse::<u64>().map_or_else(|_| word(), Value::from);
+    }
     // Of words that begin with a letter only `true`, `false` and `null` are none.
     let plain = |c: u8| c.is_ascii_alphabetic() && !b"tTfFnN".contains(&c);
     if !typed || text == "..." || text == "-" || text == "?" || text.bytes().next().is_some_and(plain) {
