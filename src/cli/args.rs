@@ -5,6 +5,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// Most pictures, steps, or pictures at once.
+pub const MOST: usize = 1_000_000;
+
 /// Train one teacher per reward and distil them into one student, from a recipe.
 #[derive(Debug, Parser)]
 #[command(name = "opdflow", version, max_term_width = 100, disable_help_subcommand = true)]
@@ -102,7 +105,7 @@ pub struct Run {
     /// The recipe
     pub recipe: PathBuf,
     /// How many threads all stages together may use [default: the machine's]
-    #[arg(short = 'j', long, value_name = "N", value_parser = at_least_one)]
+    #[arg(short = 'j', long, value_name = "N", value_parser = threads)]
     pub slots: Option<usize>,
     /// Run this stage even if its result is in the store; may be given again
     #[arg(long, value_name = "STAGE")]
@@ -188,7 +191,7 @@ pub struct Generate {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     pub batch: usize,
     /// Threads [default: the machine's]
-    #[arg(short = 'j', long, value_name = "N", value_parser = at_least_one)]
+    #[arg(short = 'j', long, value_name = "N", value_parser = threads)]
     pub threads: Option<usize>,
     /// `cpu`, or `cuda:N` [default: the first GPU if there is one]
     #[arg(long, value_name = "NAME", value_parser = device)]
@@ -498,10 +501,18 @@ fn device(text: &str) -> Result<String, String> {
     }
 }
 
+/// A number of things that are made one after the other, each of which takes a while.
 fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(n) if n > 0 => Ok(n),
-        _ => Err("expected a whole number from 1".into()),
+        Ok(n) if (1..=MOST).contains(&n) => Ok(n),
+        _ => Err(format!("expected a whole number from 1 to {MOST}")),
+    }
+}
+
+fn threads(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if (1..=recipe::MOST_THREADS).contains(&n) => Ok(n),
+        _ => Err(format!("expected a whole number from 1 to {}", recipe::MOST_THREADS)),
     }
 }
 

@@ -2,11 +2,12 @@
 
 use super::{Exit, Failure, Session, args};
 use crate::exec::{End, run_tool};
+use crate::recipe::input;
+use crate::render::keep_alive;
 use crate::sched::Slots;
 use indicatif::{ProgressBar, ProgressStyle};
-use opdflow_stage::{Event, FaultClass, GenerateOrder};
+use opdflow_stage::{Event, FaultClass, GenerateOrder, STOPPED};
 use serde_json::{Value, json};
-use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -25,7 +26,7 @@ pub(super) fn run(session: &Session, args: &args::Generate) -> Result<Exit, Fail
         (Some((FaultClass::OutOfMemory | FaultClass::Machine, text)), _) => return Err(Failure::Store(text)),
         (Some((FaultClass::Bug, text)), _) => return Err(Failure::Bug(text)),
         (None, End::Code(0)) => {}
-        (None, End::Code(75 | 130)) => return Ok(Exit::Interrupted),
+        (None, End::Code(code)) if code == i32::from(STOPPED) || code == 130 => return Ok(Exit::Interrupted),
         (None, End::Signal(libc::SIGKILL)) => {
             let help = "`--dtype bf16`, `--no-t5`, `--vae-tiling` and a smaller `--size` take less";
             return Err(Failure::Store(format!("the process was killed, perhaps for want of memory\nhelp: {help}")));
@@ -48,7 +49,15 @@ fn order(session: &Session, args: &args::Generate) -> Result<GenerateOrder, Fail
         let help = "`--lora` takes a peft folder, or a safetensors file as diffusers saves it";
         return Err(Failure::Usage(format!("there is no adapter {}\nhelp: {help}", path.display())));
     }
-    let total = prompts.len() * args.count;
+    let total = prompts.len().saturating_mul(args.count);
+    if total > args::MOST {
+        let help = format!("ask for at most {} at a time", args::MOST);
+        return Err(Failure::Usage(format!(
+            "{} prompts with {} pictures each\nhelp: {help}",
+            prompts.len(),
+            args.count
+        )));
+    }
     // Names sort as the pictures were asked for, however many they are.
     let digits = total.saturating_sub(1).to_string().len().max(4);
     let pictures: Vec<PathBuf> = (0..total).map(|i| args.output.join(format!("{i:0digits$}.png"))).collect();
@@ -89,7 +98,7 @@ fn order(session: &Session, args: &args::Generate) -> Result<GenerateOrder, Fail
 /// One prompt a line, or a JSON object a line with `prompt` or `text`. Blank lines are skipped.
 fn read_prompts(path: &Path) -> Result<Vec<String>, Failure> {
     let at = path.display();
-    let text = std::fs::read_to_string(path)
+    let text = input::read_text(path)
         .map_err(|e| Failure::Usage(format!("cannot read the prompts {at}: {e}\nhelp: one prompt a line, as UTF-8")))?;
     let mut prompts = Vec::new();
     for (i, line) in text.lines().enumerate().map(|(i, line)| (i + 1, line.trim())) {
@@ -159,10 +168,10 @@ struct View<'a> {
 
 impl<'a> View<'a> {
     fn new(session: &'a Session) -> Self {
-        let bar = (!session.quiet && std::io::stderr().is_terminal()).then(|| {
+        let bar = (!session.quiet && session.moving).then(|| {
             let bar = ProgressBar::no_length();
             bar.set_style(style("{spinner} {msg}"));
-            bar.enable_steady_tick(Duration::from_millis(250));
+            keep_alive(&bar);
             bar
         });
         Self { session, bar, shown: Instant::now() }

@@ -4,7 +4,6 @@ use super::{Exit, Failure, Session, args};
 use crate::plan::{Plan, Verdict, verdicts};
 use crate::recipe::near;
 use opdflow_stage::cache::{Digest, Object, ObjectKind, Output, Store, StoreError};
-use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
@@ -15,7 +14,7 @@ pub(super) fn run(session: &Session, args: &args::Get) -> Result<Exit, Failure> 
     let _in_use = store.shared()?;
     let (_, output) = find(&plan, &store, stage, &port)?;
     if args.output.as_os_str() == "-" {
-        return print(&store, &output.object, &args.port);
+        return print(session, &store, &output.object, &args.port);
     }
     put(session, &store, &output.object, args)?;
     let name = &args.port;
@@ -85,16 +84,13 @@ fn find(plan: &Plan, store: &Store, stage: usize, port: &str) -> Result<(Digest,
     )))
 }
 
-fn print(store: &Store, object: &Object, name: &str) -> Result<Exit, Failure> {
+fn print(session: &Session, store: &Store, object: &Object, name: &str) -> Result<Exit, Failure> {
     if object.kind == ObjectKind::Tree {
         return Err(Failure::Usage(format!(
             "`{name}` is a folder and cannot be printed\nhelp: give it a place: `-o FOLDER`"
         )));
     }
-    let bytes = store.read(&object.digest)?;
-    let mut out = std::io::stdout().lock();
-    // Nobody reading it is no error.
-    let _ = out.write_all(&bytes).and_then(|()| out.flush());
+    session.out.bytes(&store.read(&object.digest)?);
     Ok(Exit::Done)
 }
 

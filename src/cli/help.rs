@@ -22,7 +22,7 @@ pub(super) fn run(session: &Session, args: &args::Help) -> Result<Exit, Failure>
     // Names and options of commands are whole only after this.
     program.build();
     let Some(about) = &args.about else {
-        let _ = program.print_long_help();
+        session.out.by(|| program.print_long_help());
         return Ok(Exit::Done);
     };
     if let Some(entry) = entries().into_iter().find(|e| e.code.eq_ignore_ascii_case(about)) {
@@ -39,7 +39,7 @@ pub(super) fn run(session: &Session, args: &args::Help) -> Result<Exit, Failure>
     let names: Vec<String> =
         program.get_subcommands().filter(|c| !c.is_hide_set()).map(|c| c.get_name().to_owned()).collect();
     if let Some(command) = program.find_subcommand_mut(about) {
-        let _ = command.print_long_help();
+        session.out.by(|| command.print_long_help());
         return Ok(Exit::Done);
     }
     let codes: Vec<String> = entries().into_iter().map(|e| e.code).collect();

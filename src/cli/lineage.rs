@@ -3,7 +3,7 @@
 use super::{Exit, Failure, Session, args, get};
 use crate::plan::history::kind_of;
 use crate::plan::lineage::{Lineage, Origin, Read, beside};
-use crate::recipe::hint;
+use crate::recipe::{hint, input};
 use opdflow_cache::{ActionRecord, Digest, Object};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -73,7 +73,7 @@ fn file(lineage: &Lineage<'_>, path: &Path, session: &Session) -> Result<Origin,
 /// A cell of a CSV file, in words. The row is known by its first cell, the column by its head.
 fn cell(path: &Path, row: &str, column: Option<&str>) -> Result<String, Failure> {
     let at = path.display();
-    let text = std::fs::read_to_string(path).map_err(|e| Failure::Usage(format!("cannot read {at}: {e}")))?;
+    let text = input::read_text(path).map_err(|e| Failure::Usage(format!("cannot read {at}: {e}")))?;
     let rows: Vec<Vec<String>> = text.lines().filter(|l| !l.trim().is_empty()).map(fields).collect();
     let unknown = |what: &str, name: &str, names: Vec<String>| {
         let help = hint(name, names.iter().map(String::as_str)).map_or(String::new(), |h| format!("\nhelp: {h}"));

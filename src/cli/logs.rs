@@ -6,7 +6,7 @@ use crate::report::Summary;
 use crate::runlog::{self, RunFolder};
 use serde_json::json;
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::time::Duration;
 
 pub(super) fn run(session: &Session, args: &args::Logs) -> Result<Exit, Failure> {
@@ -36,8 +36,8 @@ pub(super) fn run(session: &Session, args: &args::Logs) -> Result<Exit, Failure>
         let more = args.follow && runlog::is_alive(&folder);
         let mut text = Vec::new();
         file.read_to_end(&mut text).map_err(|e| Failure::Store(format!("cannot read {}: {e}", path.display())))?;
-        let mut out = std::io::stdout().lock();
-        if out.write_all(&text).and_then(|()| out.flush()).is_err() || !more {
+        session.out.bytes(&text);
+        if session.out.is_over() || !more {
             return Ok(Exit::Done);
         }
         std::thread::sleep(Duration::from_millis(100));

@@ -13,6 +13,7 @@ mod help;
 mod import;
 mod lineage;
 mod logs;
+mod output;
 mod pin;
 mod plan;
 mod run;
@@ -21,17 +22,19 @@ mod stage;
 mod stages;
 mod status;
 mod stop;
+mod threads;
 mod verify;
 mod watch;
 
 use crate::plan::{NumericFacts, Plan};
-use crate::recipe::{self, Diagnostics, Overrides, Recipe, colour_wanted};
+use crate::recipe::{self, Diagnostics, Overrides, Recipe, colour_wanted, is_terminal};
 use crate::render::bytes;
 use crate::runlog::{self, RunFolder};
 use crate::sched::Slots;
 use clap::Parser as _;
 use opdflow_cache::{Memo, Store, StoreError};
-use opdflow_stage::{Fault, FaultClass, Registry, Workers};
+use opdflow_stage::{Fault, FaultClass, Registry, STOPPED, Workers};
+pub use output::Output;
 pub use stage::stage_main;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -55,6 +58,10 @@ pub struct Session {
     pub overrides: Overrides,
     /// Whether standard error may be coloured.
     pub colour: bool,
+    /// Whether standard error is a terminal on which lines can be moved and replaced.
+    pub moving: bool,
+    /// The standard output.
+    pub out: Output,
 }
 
 /// How a command ended, if it could do its work. `docs/errors.md` lists the exit codes.
@@ -64,13 +71,15 @@ pub enum Exit {
     Done,
     /// A stage failed: 1.
     StageFailed,
+    /// The machine failed all the stages that failed (a full disk, a lost process): 3.
+    MachineFailed,
     /// Files that the recipe names are not there; what could be said without them was said: 2.
     Missing,
     /// Something in the store was damaged: 3.
     Damaged,
     /// There is work to do, and the user asked for a code that says so: 10.
     WorkToDo,
-    /// Stopped at checkpoints as asked; running again goes on from there: 75.
+    /// Stopped at checkpoints as asked; running again goes on from there: [`STOPPED`].
     Stopped,
     /// Interrupted by the user: 130.
     Interrupted,
@@ -86,9 +95,9 @@ impl Exit {
             Self::Done => 0,
             Self::StageFailed => 1,
             Self::Missing => 2,
-            Self::Damaged => 3,
+            Self::Damaged | Self::MachineFailed => 3,
             Self::WorkToDo => 10,
-            Self::Stopped => 75,
+            Self::Stopped => STOPPED,
             Self::Interrupted => 130,
             Self::Stage(code) => code,
         }
@@ -131,6 +140,20 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
+impl Failure {
+    /// Adds where to look, or the way out.
+    #[must_use]
+    pub fn help(self, help: &str) -> Self {
+        let with = |text: String| format!("{text}\nhelp: {help}");
+        match self {
+            Self::Recipe(found) => Self::Recipe(found),
+            Self::Usage(text) => Self::Usage(with(text)),
+            Self::Store(text) => Self::Store(with(text)),
+            Self::Bug(text) => Self::Bug(with(text)),
+        }
+    }
+}
+
 impl Session {
     /// Reads a recipe and shows its warnings.
     ///
@@ -148,6 +171,7 @@ impl Session {
     /// # Errors
     /// The recipe has mistakes.
     pub fn survey(&self, path: &Path) -> Result<Plan, Failure> {
+        threads::ready();
         let silent = self.quiet || self.json;
         let memo = Memo::of(&self.store).telling(move |path, size| {
             if !silent {
@@ -172,6 +196,7 @@ impl Session {
     /// # Errors
     /// It cannot be opened.
     pub fn open(&self) -> Result<Store, Failure> {
+        threads::ready();
         Ok(Store::open(&self.store)?)
     }
     /// Finds a stage of a plan by the name that was given on the command line.
@@ -212,10 +237,9 @@ impl Session {
     pub fn note(&self, text: &str) {
         let _ = writeln!(std::io::stderr(), "{text}");
     }
-    /// A result, on standard output. Nobody reading it is no error.
+    /// A result, on standard output. Nobody reading it is no error; a full disk is one, at the command's end.
     pub fn print(&self, text: &str) {
-        let mut out = std::io::stdout();
-        let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+        self.out.line(text);
     }
 
     fn explain_failure(&self, failure: &Failure) -> u8 {
@@ -246,9 +270,15 @@ impl Session {
 pub fn main(registry: Registry, workers: Workers, mut facts: NumericFacts) -> ExitCode {
     let args = match args::Opdflow::try_parse() {
         Ok(args) => args,
-        Err(e) => {
+        Err(e) if e.use_stderr() => {
             let _ = e.print();
             return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2));
+        }
+        // `--help` and `--version`.
+        Err(e) => {
+            let out = Output::default();
+            out.by(|| e.print());
+            return ExitCode::from(whole(&out, 0));
         }
     };
     if Slots::of_machine(None).gpus() > 0 {
@@ -267,11 +297,22 @@ pub fn main(registry: Registry, workers: Workers, mut facts: NumericFacts) -> Ex
             seed: args.global.seed,
         },
         colour: colour_wanted(),
+        moving: is_terminal(),
+        out: Output::default(),
     };
-    ExitCode::from(match command(&session, &args.command) {
+    let code = match command(&session, &args.command) {
         Ok(exit) => exit.code(),
         Err(failure) => session.explain_failure(&failure),
-    })
+    };
+    ExitCode::from(whole(&session.out, code))
+}
+
+/// The exit code of a command that did its work and would end with `code`, now that all was printed. One that ended badly
+/// anyhow keeps its code.
+fn whole(out: &Output, code: u8) -> u8 {
+    let Some(why) = out.failure() else { return code };
+    let _ = writeln!(std::io::stderr(), "error: the output could not be written whole: {why}");
+    if code == 0 || code == Exit::WorkToDo.code() { Exit::Damaged.code() } else { code }
 }
 
 fn command(session: &Session, command: &args::Command) -> Result<Exit, Failure> {

@@ -115,7 +115,7 @@ fn condition(deciding: &[&str]) -> String {
 
 /// What the store will grow by and what it has room for, if there is something to run of which that is known.
 fn disk(rows: &[Row], free: Option<u64>) -> String {
-    let needed: u64 = rows.iter().filter_map(|r| r.bytes).sum();
+    let needed = rows.iter().filter_map(|r| r.bytes).fold(0, u64::saturating_add);
     if needed == 0 {
         return String::new();
     }
@@ -130,7 +130,7 @@ fn disk(rows: &[Row], free: Option<u64>) -> String {
 fn memory(plan: &Plan) -> String {
     let mut lines: Vec<(String, Vec<&str>)> = Vec::new();
     for stage in plan.stages.iter().filter(|s| !s.memory.is_empty()) {
-        let total: u64 = stage.memory.iter().map(|m| m.bytes).sum();
+        let total = stage.memory.iter().map(|m| m.bytes).fold(0, u64::saturating_add);
         let parts: Vec<String> = stage.memory.iter().map(|m| format!("{} {}", m.of, bytes(m.bytes))).collect();
         let text = format!("{:>9}  {}", bytes(total), parts.join(" + "));
         match lines.iter_mut().find(|(other, _)| *other == text) {

@@ -22,7 +22,7 @@ pub(super) fn run(session: &Session, args: &args::Run) -> Result<Exit, Failure> 
     let store = session.open()?;
     // As long as this lives, nobody sweeps up what this run counts on.
     let _in_use = store.shared()?;
-    plan.equipped(&choice.stages(), &store)?;
+    plan.equipped(&choice.stages(), &choice.forced, &store)?;
     let mut slots = Slots::of_machine(args.slots);
     if plan.stages.iter().any(|s| s.spec.gpu_memory.is_some()) {
         slots = slots.with_gpu_memory();
@@ -37,7 +37,7 @@ pub(super) fn run(session: &Session, args: &args::Run) -> Result<Exit, Failure> 
 
     let executor = Local::new(folder.clone(), session.workers.names());
     let ended = dispatch(&plan, &store, &executor, slots, choice, &mut view)
-        .map_err(|e| Failure::Bug(format!("{e:#}\nhelp: what happened is in {}", folder.path().display())))?;
+        .map_err(|e| Failure::from(e).help(&format!("what happened is in {}", folder.path().display())))?;
     let copies = copies(&plan, &wanted, &store, &folder, &ended, &mut view);
     let seconds = began.elapsed().as_secs_f64();
     view.tell(&RunEvent::RunEnded { ok: ended.ending == Ending::Complete, seconds });
@@ -45,6 +45,7 @@ pub(super) fn run(session: &Session, args: &args::Run) -> Result<Exit, Failure> 
     hand_over(session, &view.summary, &folder, ended.ending, &copies);
     Ok(match ended.ending {
         Ending::Complete => Exit::Done,
+        Ending::Failed if view.summary.by_machine() => Exit::MachineFailed,
         Ending::Failed => Exit::StageFailed,
         Ending::Stopped => Exit::Stopped,
         Ending::Killed => Exit::Interrupted,
@@ -208,7 +209,7 @@ struct View {
 
 impl View {
     fn new(session: &Session, args: &args::Run, folder: &RunFolder) -> Self {
-        let mode = Mode::of(session.quiet, args.plain);
+        let mode = Mode::of(session.quiet, args.plain, session.moving);
         let mut view = Self { log: None, screen: render::screen(mode, session.colour), summary: Summary::default() };
         match RunLog::create(folder) {
             Ok(log) => view.log = Some(log),

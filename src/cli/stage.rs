@@ -1,7 +1,7 @@
 //! `opdflow-stage __stage JOB`, the process of one stage, and `__tool NAME`, that of a tool. Started by `opdflow`, not by people.
 
 use anyhow::{Context as _, Result};
-use opdflow_stage::{Event, EventSink, FaultClass, Job, StopFlag, Tool, Worker, Workers, run_job, run_tool};
+use opdflow_stage::{Event, EventSink, Fault, FaultClass, Job, StopFlag, Tool, Worker, Workers, run_job, run_tool};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd as _;
@@ -29,6 +29,7 @@ pub(super) const TOOL: &str = "__tool";
 
 /// Runs a tool. A signal is the wish to stop.
 fn run_named(name: &str, tools: &[Box<dyn Tool>]) -> i32 {
+    super::threads::ready();
     let ready = || -> Result<(&dyn Tool, serde_json::Value, EventSink, StopFlag)> {
         let tool = tools.iter().find(|t| t.name() == name);
         let tool = tool.with_context(|| format!("there is no tool `{name}`: both programs must be from one build"))?;
@@ -43,7 +44,7 @@ fn run_named(name: &str, tools: &[Box<dyn Tool>]) -> i32 {
         Ok((tool, order, events, stop)) => run_tool(tool, &order, &events, &stop),
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "opdflow {TOOL}: {error:#}");
-            FaultClass::Bug.exit_code()
+            Fault::class_of(&error).exit_code()
         }
     }
 }
@@ -52,6 +53,7 @@ fn run_named(name: &str, tools: &[Box<dyn Tool>]) -> i32 {
 /// everything else to the standard error.
 #[must_use]
 pub(super) fn run(path: &Path, workers: &Workers) -> i32 {
+    super::threads::ready();
     match prepare(path) {
         Ok((job, events, stop)) => match worker(&job, workers) {
             Ok(worker) => run_job(worker, &job, &events, &stop).exit_code(),
@@ -63,7 +65,7 @@ pub(super) fn run(path: &Path, workers: &Workers) -> i32 {
         },
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "opdflow __stage: {error:#}");
-            FaultClass::Bug.exit_code()
+            Fault::class_of(&error).exit_code()
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `opdflow stop`: asks the process of a run to stop, as Ctrl-C in its terminal would.
 
+use super::status::orphans;
 use super::{Exit, Failure, Session, args, find_run};
 use crate::report::Summary;
 use crate::runlog::{self, RunEvent, RunFolder};
@@ -14,8 +15,12 @@ pub(super) fn run(session: &Session, args: &args::Stop) -> Result<Exit, Failure>
     let folder = find_run(&args.run_dir, args.run.as_deref())?;
     let name = folder.name();
     let record = runlog::read(&folder).map_err(|e| Failure::Usage(format!("{e:#}")))?;
-    let pid = Summary::of(&record.lines).started.pid;
+    let summary = Summary::of(&record.lines);
+    let pid = summary.started.pid;
     let alive = runlog::is_alive(&folder);
+    // Of a run that died its stages may be left, and nobody else would stop them.
+    let left = if alive { Vec::new() } else { orphans(&summary, &folder) };
+    left.iter().for_each(|stage| stage.stop(&folder, args.now));
     let said = if alive {
         let owner = owner(&folder, pid).ok_or_else(|| {
             Failure::Usage(format!("{name} is at work, but not as process {pid} of this machine\nhelp: stop it on the machine where it was started"))
@@ -23,15 +28,21 @@ pub(super) fn run(session: &Session, args: &args::Stop) -> Result<Exit, Failure>
         ask(&folder, owner, args.now)?;
         let how = if args.now { "its stages are ended at once" } else { "its stages go on to their next checkpoints" };
         format!("asked {name} (process {pid}) to stop; {how}")
-    } else {
+    } else if left.is_empty() {
         format!("{name} has ended already")
+    } else {
+        let stages: Vec<String> = left.iter().map(|o| format!("{} (process {})", o.stage, o.pid)).collect();
+        let how = if args.now { "ended at once" } else { "asked to stop at their next checkpoints" };
+        format!("{name} died before; its stages that were still at work are {how}: {}", stages.join(", "))
     };
-    while args.wait && runlog::is_alive(&folder) {
+    while args.wait && (runlog::is_alive(&folder) || left.iter().any(|stage| stage.lives(&folder))) {
         std::thread::sleep(Duration::from_millis(50));
     }
     if session.json {
-        session
-            .print(&json!({"run": name, "pid": pid, "asked": alive, "alive": runlog::is_alive(&folder)}).to_string());
+        let stages: serde_json::Map<_, _> = left.iter().map(|o| (o.stage.clone(), o.pid.into())).collect();
+        let asked = alive || !left.is_empty();
+        let alive = runlog::is_alive(&folder);
+        session.print(&json!({"run": name, "pid": pid, "asked": asked, "alive": alive, "stages": stages}).to_string());
     } else if !session.quiet {
         session.note(&said);
     }

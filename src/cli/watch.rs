@@ -1,5 +1,6 @@
 //! `opdflow watch`: a run as its own terminal shows it, from its log.
 
+use super::status::{died, orphans};
 use super::{Exit, Failure, Session, args, find_run};
 use crate::render::{self, Mode};
 use crate::report::{Standing, Summary};
@@ -13,11 +14,12 @@ pub(super) fn run(session: &Session, args: &args::Watch) -> Result<Exit, Failure
     let usage = |e: anyhow::Error| Failure::Usage(format!("{e:#}"));
     let folder = find_run(&args.run_dir, args.run.as_deref())?;
     let mut log = Tail::open(&folder).map_err(usage)?;
-    let mut screen = render::screen(Mode::of(session.quiet || session.json, args.plain), session.colour);
+    let mut screen =
+        render::screen(Mode::of(session.quiet || session.json, args.plain, session.moving), session.colour);
     let mut summary = Summary::default();
     // A run takes its lock right after it has made its log: one look in between must not count as its death.
     let mut dead = 0;
-    while summary.ended.is_none() && dead < 2 {
+    while summary.ended.is_none() && dead < 2 && !session.out.is_over() {
         // Asked before the log is read, so that the last words of a run that ends meanwhile are not missed.
         dead = if runlog::is_alive(&folder) { 0 } else { dead + 1 };
         for line in log.news().map_err(usage)? {
@@ -35,10 +37,12 @@ pub(super) fn run(session: &Session, args: &args::Watch) -> Result<Exit, Failure
     screen.finish();
     Ok(match summary.ended {
         Some((true, _)) => Exit::Done,
+        Some((false, _)) if summary.by_machine() => Exit::MachineFailed,
         Some((false, _)) if summary.count(Standing::Failed) > 0 => Exit::StageFailed,
+        None if session.out.is_over() => Exit::Done,
         Some((false, _)) => Exit::Stopped,
         None => {
-            session.note(&format!("{} died without a last word; run its command again to go on", folder.name()));
+            session.note(&format!("{} {}", folder.name(), died(&orphans(&summary, &folder))));
             Exit::StageFailed
         }
     })

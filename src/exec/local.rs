@@ -3,7 +3,7 @@
 use super::{End, Executor, Message, Process};
 use crate::runlog::RunFolder;
 use anyhow::{Context as _, Result};
-use opdflow_stage::{Event, Job};
+use opdflow_stage::{Event, Fault, Job};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
@@ -24,7 +24,7 @@ const STAGE_PROGRAM: &str = "opdflow-stage";
 pub struct Local {
     folder: RunFolder,
     own: BTreeSet<&'static str>,
-    other: Result<Program, String>,
+    other: Result<Program, Fault>,
 }
 
 impl Local {
@@ -39,7 +39,7 @@ impl Local {
         if self.own.contains(job.kind.as_str()) {
             return Ok(this_program());
         }
-        self.other.as_ref().map(Program::place).map_err(|e| anyhow::Error::msg(e.clone()))
+        Ok(self.other.as_ref().map(Program::place).map_err(Clone::clone)?)
     }
 
     fn command(&self, job: &Job, gpu: Option<&str>) -> Result<Command> {
@@ -87,16 +87,17 @@ pub(super) struct Program {
 }
 
 impl Program {
-    pub(super) fn beside_this_one() -> Result<Self, String> {
-        let here = std::env::current_exe().map_err(|e| format!("cannot find the file of this program: {e}"))?;
+    pub(super) fn beside_this_one() -> Result<Self, Fault> {
+        let fault = |e: std::io::Error, what: String| Fault::about(&anyhow::Error::from(e).context(what));
+        let here = std::env::current_exe().map_err(|e| fault(e, "cannot find the file of this program".into()))?;
         let path = here.with_file_name(STAGE_PROGRAM);
         // Enough to start it, and all that a file needs to allow.
         match File::options().read(true).custom_flags(libc::O_PATH).open(&path) {
             Ok(file) => Ok(Self { path, file }),
-            Err(e) => Err(format!(
-                "cannot start {}: {e}\nhelp: `opdflow` and `{STAGE_PROGRAM}` are installed side by side, from one build",
-                path.display()
-            )),
+            Err(e) => {
+                let help = format!("`opdflow` and `{STAGE_PROGRAM}` are installed side by side, from one build");
+                Err(fault(e, format!("cannot start {}", path.display())).help(help))
+            }
         }
     }
 
@@ -112,22 +113,27 @@ impl Program {
 
 impl Executor for Local {
     fn start(&self, stage: usize, job: &Job, gpu: Option<&str>, inbox: &Sender<Message>) -> Result<Box<dyn Process>> {
-        let mut child = self.command(job, gpu)?.spawn().context("cannot start a process of opdflow")?;
-        let id = child.id();
-        let alive = Arc::new(Mutex::new(Some(id)));
-        let stdout = child.stdout.take();
+        let mut command = self.command(job, gpu)?;
+        let alive = Arc::new(Mutex::new(None));
         let (inbox, shared) = (inbox.clone(), alive.clone());
+        let (hand_over, take_over) = std::sync::mpsc::channel::<Child>();
         let listen = move || {
-            if let Some(stdout) = stdout {
+            let Ok(mut child) = take_over.recv() else { return };
+            if let Some(stdout) = child.stdout.take() {
                 forward(stage, stdout, &inbox);
             }
             // The scheduler may be gone already; then nobody needs to know.
             let _ = inbox.send(Message::Ended(stage, reap(child, &shared)));
         };
+        // The thread first: a child that nobody listens to could not be stopped, and its end would never be heard of.
         std::thread::Builder::new()
             .name(format!("stage {}", job.name))
             .spawn(listen)
             .context("cannot start a thread")?;
+        let child = command.spawn().context("cannot start a process of opdflow")?;
+        let id = child.id();
+        *alive.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
+        hand_over.send(child).context("the thread of a stage is gone")?;
         Ok(Box::new(LocalProcess { id, alive }))
     }
 }

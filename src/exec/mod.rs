@@ -1,9 +1,11 @@
 //! Where the processes of stages run.
 
 mod local;
+mod orphan;
 mod tool;
 
 pub use local::Local;
+pub use orphan::{Orphan, orphan};
 pub use tool::run_tool;
 
 use anyhow::Result;

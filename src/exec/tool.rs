@@ -10,7 +10,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Runs `opdflow-stage __tool NAME` to its end. `threads` is for the libraries that read it from the environment.
 ///
@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex};
 /// # Errors
 /// The program is not there or cannot be started; the message says the way out.
 pub fn run_tool(name: &str, order: &impl serde::Serialize, threads: usize, mut hear: impl FnMut(Event)) -> Result<End> {
-    let program = Program::beside_this_one().map_err(anyhow::Error::msg)?;
+    let program = Program::beside_this_one()?;
     let text = serde_json::to_vec(order).context("cannot encode the order")?;
     let mut command = Command::new(program.place());
     command.arg0("opdflow").arg("__tool").arg(name).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -30,17 +30,22 @@ pub fn run_tool(name: &str, order: &impl serde::Serialize, threads: usize, mut h
     // Apart from the terminal's foreground group: Ctrl-C reaches it through us alone.
     command.process_group(0);
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot listen to signals")?;
-    let mut child = command.spawn().context("cannot start a process of opdflow")?;
-    let alive = Arc::new(Mutex::new(Some(child.id())));
-    let process = LocalProcess { id: child.id(), alive: alive.clone() };
+    let alive = Arc::new(Mutex::new(None));
+    let process = Arc::new(LocalProcess { id: 0, alive: alive.clone() });
     let (handle, asked) = (signals.handle(), Arc::new(AtomicBool::new(false)));
-    let again = asked.clone();
+    let (again, heard) = (asked.clone(), process.clone());
     let forward = move || {
         for _ in signals.forever() {
-            if again.swap(true, Ordering::SeqCst) { process.kill() } else { process.stop() }
+            if again.swap(true, Ordering::SeqCst) { heard.kill() } else { heard.stop() }
         }
     };
+    // The thread first: without it the child could not be stopped.
     std::thread::Builder::new().name("signals".to_owned()).spawn(forward).context("cannot start a thread")?;
+    let mut child = command.spawn().context("cannot start a process of opdflow")?;
+    *alive.lock().unwrap_or_else(PoisonError::into_inner) = Some(child.id());
+    if asked.load(Ordering::SeqCst) {
+        process.stop();
+    }
     if let Some(mut order) = child.stdin.take() {
         // A process that is gone already says why by its end.
         let _ = order.write_all(&text);

@@ -41,8 +41,9 @@ pub(super) fn of(stages: &[Planned]) -> DiGraph<(), ()> {
         graph.add_node(());
     }
     for (i, stage) in stages.iter().enumerate() {
-        for (up, _) in stage.needs.values() {
-            graph.update_edge(NodeIndex::new(*up), NodeIndex::new(i), ());
+        // Each once. To ask the graph would go through all readers of a stage that everybody reads.
+        for up in stage.needs.values().map(|(up, _)| *up).collect::<BTreeSet<_>>() {
+            graph.add_edge(NodeIndex::new(up), NodeIndex::new(i), ());
         }
     }
     graph

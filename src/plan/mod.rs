@@ -1,5 +1,6 @@
 //! From a recipe to a plan: the graph, the keys, and what the store already has.
 
+mod asked;
 mod graph;
 pub mod history;
 pub mod key;
@@ -11,8 +12,9 @@ pub use key::{Keys, NumericFacts, keys};
 pub use verdict::{Verdict, verdicts};
 
 use crate::recipe::{Diagnostic, Diagnostics, Recipe, StageSpec};
+use asked::{Asked, Said};
 use opdflow_cache::{Digest, Memo, Store};
-use opdflow_stage::{Asset, Foreseen, Horizon, Memory, Resources};
+use opdflow_stage::{Asset, Foreseen, Horizon, Memory, ParamFault, Resources};
 use petgraph::graph::DiGraph;
 use std::collections::BTreeMap;
 
@@ -68,17 +70,9 @@ impl Plan {
             order.iter().enumerate().map(|(at, &i)| (recipe.stages[i].name.as_str(), at)).collect();
         let mut stages: Vec<Planned> = Vec::with_capacity(order.len());
         let mut foreseen: Vec<Foreseen> = Vec::with_capacity(order.len());
+        let mut asked = Asked::default();
         for &i in &order {
             let spec = recipe.stages[i].clone();
-            let (assets, missing) = match spec.kind.assets(&spec.params, &recipe.folder, memo) {
-                Ok(assets) => (assets, Vec::new()),
-                Err(faults) => (Vec::new(), faults.iter().map(|f| recipe.spans.asset_fault(&spec.name, f)).collect()),
-            };
-            let ports = spec.needs.keys().cloned().collect();
-            let lacking = spec.kind.lacks(&spec.params, &ports);
-            let lacking = lacking.iter().map(|f| recipe.spans.machine_fault(&spec.name, f)).collect();
-            let mut resources = spec.kind.resources(&spec.params);
-            resources.cpus = spec.cpus.unwrap_or(resources.cpus).max(1);
             let needs: BTreeMap<String, (usize, String)> = spec
                 .needs
                 .iter()
@@ -88,9 +82,20 @@ impl Plan {
                 .iter()
                 .filter_map(|(port, (up, out))| Some((port.clone(), foreseen.get(*up)?.get(out)?.clone())))
                 .collect();
-            foreseen.push(spec.kind.foresee(&spec.params, &recipe.folder, &known));
-            let memory = spec.kind.memory(&spec.params, &known);
-            let horizon = spec.kind.horizon(&spec.params);
+            let ports = spec.needs.keys().cloned().collect();
+            let fault = |f: &ParamFault| recipe.spans.asset_fault(&spec.name, f);
+            let (assets, mut missing) = match asked.assets(&spec, &recipe.folder, memo) {
+                Ok(assets) => (assets, Vec::new()),
+                Err(faults) => (Vec::new(), faults.iter().map(fault).collect()),
+            };
+            let said = asked.said(&spec, &recipe.folder, &ports, &known).unwrap_or_else(|bug| {
+                missing.push(recipe.spans.bug(&spec.name, &bug));
+                Said::default()
+            });
+            let Said { lacking, mut resources, foreseen: leaves, memory, horizon } = said;
+            let lacking = lacking.iter().map(|f| recipe.spans.machine_fault(&spec.name, f)).collect();
+            resources.cpus = spec.cpus.unwrap_or(resources.cpus).max(1);
+            foreseen.push(leaves);
             stages.push(Planned { needs, assets, missing, lacking, memory, horizon, resources, spec });
         }
         let graph = graph::of(&stages);
@@ -105,16 +110,17 @@ impl Plan {
         let missing: Vec<Diagnostic> = stages.iter().flat_map(|&i| self.stages[i].missing.clone()).collect();
         if missing.is_empty() { Ok(()) } else { Err(self.recipe.diagnostics(missing)) }
     }
-    /// Whether this machine has what those of these stages need that have no result yet.
+    /// Whether this machine has what those of these stages need that have no result yet, or are `forced` to make it again.
     ///
     /// # Errors
     /// Everything that it lacks, sorted by place.
-    pub fn equipped(&self, stages: &[usize], store: &Store) -> Result<(), Diagnostics> {
+    pub fn equipped(&self, stages: &[usize], forced: &[bool], store: &Store) -> Result<(), Diagnostics> {
         if stages.iter().all(|&i| self.stages[i].lacking.is_empty()) {
             return Ok(());
         }
         let verdicts = verdicts(self, store);
-        let lacking = |i: &&usize| matches!(verdicts[**i].0, Verdict::Missing);
+        let runs = |i: usize| forced.get(i).copied().unwrap_or(false) || matches!(verdicts[i].0, Verdict::Missing);
+        let lacking = |i: &&usize| runs(**i);
         let all: Vec<Diagnostic> =
             stages.iter().filter(lacking).flat_map(|&i| self.stages[i].lacking.clone()).collect();
         if all.is_empty() { Ok(()) } else { Err(self.recipe.diagnostics(all)) }

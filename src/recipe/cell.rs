@@ -29,10 +29,13 @@ impl<'a> Cell<'a> {
     /// The same name, as the cell `reader` means it: it leaves out no axis that the reader has a value of and that
     /// `others`, which are those it means elsewhere, have too.
     #[must_use]
-    pub fn read_by(mut self, reader: &Self, others: &[Self]) -> Self {
+    pub fn read_by<'o>(mut self, reader: &Self, others: impl Iterator<Item = &'o Self> + Clone) -> Self
+    where
+        'a: 'o,
+    {
         for axis in &reader.axes {
             let own = self.axes.iter().any(|(name, _)| *name == axis.0);
-            if !own && others.iter().any(|o| o.axes.iter().any(|(name, _)| *name == axis.0)) {
+            if !own && others.clone().any(|o| o.axes.iter().any(|(name, _)| *name == axis.0)) {
                 self.axes.push(*axis);
             }
         }
@@ -95,7 +98,7 @@ mod tests {
     fn a_cell_follows_its_own_axes() {
         let others = ["t[seed=1,rate=0.1]", "t[seed=2,rate=0.1]"].map(|n| Cell::parse(n).unwrap());
         let reader = Cell::parse("e[seed=2,size=9]").unwrap();
-        let meant = |name| Cell::parse(name).unwrap().read_by(&reader, &others);
+        let meant = |name| Cell::parse(name).unwrap().read_by(&reader, others.iter());
         assert_eq!(meant("t").axes, [("seed", "2")]);
         assert_eq!(meant("t[rate=0.1]").label(&others[1]), "");
         // What is written stands.

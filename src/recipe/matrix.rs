@@ -1,6 +1,7 @@
 //! `matrix`: a stage that is written once and stands for one stage per cell, each with values of its own for
 //! `"${matrix.axis}"`. After this step only cells are left, which are stages like all others.
 
+use super::bound::Extent;
 use super::cell;
 use super::ports::plain_name;
 use super::shape::{any_map, wrong};
@@ -12,6 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// More cells than anybody means.
 const MOST: usize = 1000;
+
+/// More axes than anybody means. Of those with two values and more, ten are too many already.
+const MOST_AXES: usize = 32;
 
 /// One value for each axis, in the order of the axes.
 type Values = Vec<Node>;
@@ -46,7 +50,7 @@ pub(super) fn unfold(stages: &mut Node, vars: &mut Vars, faults: &mut Vec<Diagno
             continue;
         };
         vars.expand(&mut matrix.value, faults);
-        match read(&matrix, faults) {
+        match read(&matrix, vars, faults) {
             Some(matrix) => unfolded.extend(cells(&stage, &matrix, &axes, vars, faults)),
             None => {
                 // What it would say is not known; the variables in it are used all the same.
@@ -66,13 +70,13 @@ fn take_out(node: &mut Node, key: &str) -> Option<Entry> {
 }
 
 /// The names of all stages' axes.
-type Axes = BTreeMap<String, Vec<String>>;
+type Axes = BTreeMap<String, BTreeSet<String>>;
 
 /// The names of a stage's axes, before its matrix is read.
-fn axes_of(stage: &Node) -> Vec<String> {
-    let names = |node: &Node| node.entries().iter().map(|e| e.key.clone()).collect::<Vec<_>>();
-    let Some(matrix) = stage.get("matrix") else { return Vec::new() };
-    let own: Vec<String> = names(&matrix.value).into_iter().filter(|n| n != "include" && n != "exclude").collect();
+fn axes_of(stage: &Node) -> BTreeSet<String> {
+    let names = |node: &Node| node.entries().iter().map(|e| e.key.clone()).collect::<BTreeSet<_>>();
+    let Some(matrix) = stage.get("matrix") else { return BTreeSet::new() };
+    let own: BTreeSet<String> = names(&matrix.value).into_iter().filter(|n| n != "include" && n != "exclude").collect();
     match matrix.value.get("include").map(|e| &e.value.data) {
         Some(Data::List(cells)) if own.is_empty() => cells.first().map(names).unwrap_or_default(),
         _ => own,
@@ -84,7 +88,7 @@ fn follows(node: &Node, axis: &str, axes: &Axes) -> bool {
     match &node.data {
         Data::Scalar(Value::String(text)) => {
             let stage = cell::reference(text).0.split('[').next().unwrap_or_default();
-            axes.get(stage).is_some_and(|a| a.iter().any(|own| own == axis))
+            axes.get(stage).is_some_and(|a| a.contains(axis))
         }
         Data::Map(entries) => entries.iter().any(|e| follows(&e.value, axis, axes)),
         _ => false,
@@ -95,13 +99,18 @@ fn follows(node: &Node, axis: &str, axes: &Axes) -> bool {
 fn cells(stage: &Entry, matrix: &Matrix, axes: &Axes, vars: &mut Vars, faults: &mut Vec<Diagnostic>) -> Vec<Entry> {
     let mut made = Vec::with_capacity(matrix.cells.len());
     let mut used = BTreeSet::new();
+    let whole = Extent::of_entry(stage);
     for values in &matrix.cells {
         let pairs: Vec<(String, Node)> =
             matrix.axes.iter().map(|(axis, _)| format!("matrix.{axis}")).zip(values.iter().cloned()).collect();
         let words: Vec<String> =
             matrix.axes.iter().zip(values).map(|((axis, _), value)| format!("{axis}={}", word(value))).collect();
+        let words = words.join(",");
+        if !vars.bound.take(whole.and(Extent::text(&words)), &stage.key_span) {
+            return made;
+        }
         let mut cell = stage.clone();
-        cell.key = format!("{}[{}]", stage.key, words.join(","));
+        cell.key = format!("{}[{words}]", stage.key);
         used.extend(vars.expand_with(&mut cell.value, pairs, faults));
         made.push(cell);
     }
@@ -116,7 +125,7 @@ fn cells(stage: &Entry, matrix: &Matrix, axes: &Axes, vars: &mut Vars, faults: &
     made
 }
 
-fn read(matrix: &Entry, faults: &mut Vec<Diagnostic>) -> Option<Matrix> {
+fn read(matrix: &Entry, vars: &mut Vars, faults: &mut Vec<Diagnostic>) -> Option<Matrix> {
     let before = faults.len();
     any_map(&matrix.value, "`matrix`", faults)?;
     let mut axes: Vec<(String, Span)> = Vec::new();
@@ -124,30 +133,34 @@ fn read(matrix: &Entry, faults: &mut Vec<Diagnostic>) -> Option<Matrix> {
     for axis in matrix.value.entries().iter().filter(|e| e.key != "include" && e.key != "exclude") {
         let values = values(axis, faults)?;
         axes.push((axis.key.clone(), axis.key_span.clone()));
+        if cells.len().saturating_mul(values.len()) > MOST {
+            faults.push(too_many(format!("{MOST} cells"), &axis.key_span, "too many with this axis"));
+            return None;
+        }
+        if axes.len() > MOST_AXES {
+            faults.push(too_many(format!("{MOST_AXES} axes"), &axis.key_span, "one too many"));
+            return None;
+        }
+        // A long text as a value of one axis stands in the cells of all others.
+        let each = values.iter().map(Extent::of).fold(Extent::default(), Extent::and);
+        if !(0..cells.len()).all(|_| vars.bound.take(each, &axis.key_span)) {
+            return None;
+        }
         cells = cells
             .iter()
             .flat_map(|cell| values.iter().map(move |v| cell.iter().chain([v]).cloned().collect()))
             .collect();
-        if cells.len() > MOST {
-            let title = format!("the matrix has more than {MOST} cells");
-            faults.push(
-                Diagnostic::error("E025", title, axis.key_span.clone(), "too many with this axis")
-                    .help("leave values out"),
-            );
-            return None;
-        }
     }
     if axes.is_empty() {
         cells.clear();
     }
+    let mut words: Vec<Vec<String>> = cells.iter().map(|cell| cell.iter().map(word).collect()).collect();
     for one in listed(matrix, "exclude", faults) {
         let Some(wanted) = chosen(one, &axes, faults) else { continue };
-        let kept: Vec<Values> = cells
-            .iter()
-            .filter(|cell| !wanted.iter().all(|(at, value)| word(&cell[*at]) == word(value)))
-            .cloned()
-            .collect();
-        if kept.len() == cells.len() && !wanted.is_empty() {
+        let wanted: Vec<(usize, String)> = wanted.into_iter().map(|(at, value)| (at, word(value))).collect();
+        let kept: Vec<bool> = words.iter().map(|cell| !wanted.iter().all(|(at, word)| cell[*at] == *word)).collect();
+        let (mut cell_kept, mut word_kept) = (kept.iter(), kept.iter());
+        if kept.iter().all(|kept| *kept) && !wanted.is_empty() {
             faults.push(
                 Diagnostic::error(
                     "E025",
@@ -158,10 +171,16 @@ fn read(matrix: &Entry, faults: &mut Vec<Diagnostic>) -> Option<Matrix> {
                 .help("take it out"),
             );
         }
-        cells = kept;
+        cells.retain(|_| *cell_kept.next().unwrap_or(&true));
+        words.retain(|_| *word_kept.next().unwrap_or(&true));
     }
+    let mut known: BTreeSet<Vec<String>> = words.into_iter().collect();
     for one in listed(matrix, "include", faults) {
         if axes.is_empty() {
+            if let Some(extra) = one.entries().get(MOST_AXES) {
+                faults.push(too_many(format!("{MOST_AXES} axes"), &extra.key_span, "one too many"));
+                return None;
+            }
             axes = one.entries().iter().map(|e| (e.key.clone(), e.key_span.clone())).collect();
         }
         let Some(mut wanted) = chosen(one, &axes, faults) else { continue };
@@ -174,7 +193,10 @@ fn read(matrix: &Entry, faults: &mut Vec<Diagnostic>) -> Option<Matrix> {
                 Diagnostic::error("E025", "an included cell lacks a value", one.span.clone(), "an axis is missing")
                     .help(help),
             );
-        } else if cells.iter().any(|c| c.iter().map(word).eq(cell.iter().map(word))) {
+        } else if cells.len() >= MOST {
+            faults.push(too_many(format!("{MOST} cells"), &one.span, "one too many"));
+            return None;
+        } else if !known.insert(cell.iter().map(word).collect()) {
             faults.push(
                 Diagnostic::error("E025", "the matrix has this cell already", one.span.clone(), "included again here")
                     .help("take it out"),
@@ -190,6 +212,11 @@ fn read(matrix: &Entry, faults: &mut Vec<Diagnostic>) -> Option<Matrix> {
         );
     }
     (faults.len() == before).then_some(Matrix { axes, cells })
+}
+
+fn too_many(what: String, span: &Span, label: &str) -> Diagnostic {
+    let title = format!("the matrix has more than {what}");
+    Diagnostic::error("E025", title, span.clone(), label).help("leave values out")
 }
 
 /// The values of an axis.

@@ -1,15 +1,18 @@
 //! From the text of a recipe to a checked [`Recipe`], or to every mistake in it with its place.
 //!
-//! The steps, one file each: [`tree`] reads YAML into values that know where they stand, [`vars`] puts the variables
-//! in, those of [`varfile`] among them, [`matrix`] makes cells of stages, [`read`] takes the shape apart, [`params`] and [`ports`] hold it against the stage kinds. Each step reports
+//! The steps, one file each: [`input`] reads a file, [`tree`] reads YAML into values that know where they stand, [`vars`]
+//! puts the variables in, those of [`varfile`] among them, within a [`bound`], [`matrix`] makes cells of stages, [`read`] takes the shape apart, [`params`] and [`ports`] hold it against the stage kinds. Each step reports
 //! all it finds into one list and goes on with what is sound, so that one look shows everything. [`schema`] and
 //! [`reference`](mod@reference) say of the stage kinds what a recipe may hold.
 
+mod bound;
 mod cell;
 mod diagnostic;
+pub mod input;
 mod matrix;
 mod near;
 mod params;
+mod places;
 mod ports;
 mod read;
 pub mod reference;
@@ -25,7 +28,7 @@ mod vars;
 pub use cell::{Cell, select};
 pub use diagnostic::{Diagnostic, Diagnostics, Level, Span, place};
 pub use near::{hint, near};
-pub use show::colour_wanted;
+pub use show::{colour_wanted, is_terminal};
 pub use size::size;
 pub use spans::{Spans, StageSpans};
 pub use tree::SetAt;
@@ -38,6 +41,9 @@ use std::sync::Arc;
 
 /// The recipe format that this build reads.
 pub const FORMAT: u64 = 1;
+
+/// Most threads that a stage, or all of them together, may be given: libraries start as many as they are told.
+pub const MOST_THREADS: usize = 4096;
 
 /// A checked recipe: every kind, port, parameter and variable in it is known to fit.
 #[derive(Clone)]
@@ -143,7 +149,7 @@ impl Recipe {
 /// Everything that is wrong with it, sorted by place.
 pub fn load(path: &Path, registry: &Registry, overrides: &Overrides) -> Result<Recipe, Diagnostics> {
     let fail = |d: Diagnostic| Err(Diagnostics::new(path, "", vec![d]));
-    let bytes = match std::fs::read(path) {
+    let bytes = match input::read(path) {
         Ok(bytes) => bytes,
         Err(e) => {
             let help = "name a recipe file, such as `recipes/multitask.yaml`";
@@ -168,9 +174,11 @@ pub fn load(path: &Path, registry: &Registry, overrides: &Overrides) -> Result<R
 /// # Errors
 /// As there.
 pub fn parse(path: &Path, text: String, registry: &Registry, overrides: &Overrides) -> Result<Recipe, Diagnostics> {
-    let layers = overrides.files.iter().map(|f| varfile::read(f)).collect::<Result<Vec<_>, _>>()?;
+    let mut bound = bound::Bound::default();
+    let layers = overrides.files.iter().map(|f| varfile::read(f, &mut bound)).collect::<Result<Vec<_>, _>>()?;
     let mut faults = Vec::new();
-    let recipe = read::recipe(path, &text, registry, &vars::Outside { layers, overrides }, &mut faults);
+    let outside = vars::Outside { layers, overrides };
+    let recipe = read::recipe(path, &text, registry, &outside, bound, &mut faults);
     match recipe {
         Some(mut recipe) if !faults.iter().any(|d| d.level == Level::Error) => {
             recipe.warnings = Diagnostics::new(path, "", faults).list;

@@ -5,7 +5,7 @@ use super::near::hint;
 use super::shape::with_origin;
 use super::spans::{StageSpans, find, steps};
 use super::tree::{Data, Entry, Node, shown};
-use opdflow_stage::{Kind, ParamFault, Ports};
+use opdflow_stage::{Cause, Kind, Mismatch, ParamFault, Ports, Unreadable};
 use serde_json::Value;
 
 /// `over` laid over `base`: maps name by name, everything else as a whole.
@@ -20,17 +20,6 @@ pub(super) fn merge(base: &Node, over: &Node) -> Node {
     }
     Node { span: over.span.clone(), data: Data::Map(entries), var: over.var.clone() }
 }
-
-/// What a type says of a value that it refuses. Taking the value out shows whether more is wrong.
-const BY_TYPE: [&str; 7] = [
-    "unknown field",
-    "unknown variant",
-    "invalid type",
-    "invalid value",
-    "invalid length",
-    "missing field",
-    "data did not match",
-];
 
 /// The parameters with defaults filled in, or `None` after everything that is wrong with them went to `faults`.
 pub(super) fn normalise(
@@ -47,16 +36,17 @@ pub(super) fn normalise(
             Ok(params) => return (whole && taken.is_empty()).then_some(params),
             Err(found) => found,
         };
-        let by_type = |f: &ParamFault| BY_TYPE.iter().any(|p| f.message.starts_with(p));
         match found.as_slice() {
-            [fault] if by_type(fault) => {
+            // Taking out a value that its type refuses shows whether more is wrong.
+            [fault @ ParamFault { cause: Cause::Type(mismatch), .. }] => {
+                let missing = matches!(mismatch, Mismatch::MissingField { .. });
                 let way = place(fault, &value);
                 // What we took out ourselves is missing through no fault of the user's.
-                let ours = taken.contains(&way) || !whole && fault.message.starts_with("missing field");
+                let ours = taken.contains(&way) || !whole && missing;
                 if !ours {
                     faults.push(diagnostic("E042", stage, spans, fault));
                 }
-                if way.is_empty() || fault.message.starts_with("missing field") || !take_out(&mut value, &way) {
+                if way.is_empty() || missing || !take_out(&mut value, &way) {
                     return None;
                 }
                 taken.push(way);
@@ -72,15 +62,23 @@ pub(super) fn normalise(
     None
 }
 
-/// Faults of connections that the parameters call for.
+/// What is wrong with the connections, as the parameters want them.
 pub(super) fn wired(
     kind: &dyn Kind,
     stage: &str,
     spans: &StageSpans,
     params: &Value,
     ports: &Ports,
-) -> impl Iterator<Item = Diagnostic> {
-    kind.wired(params, ports).into_iter().map(move |f| diagnostic("E044", stage, spans, &f))
+) -> Vec<Diagnostic> {
+    match kind.wired(params, ports) {
+        Ok(found) => found.iter().map(|f| diagnostic("E044", stage, spans, f)).collect(),
+        Err(bug) => vec![unreadable(spans, &bug)],
+    }
+}
+
+/// A bug of a stage kind.
+pub(super) fn unreadable(spans: &StageSpans, bug: &Unreadable) -> Diagnostic {
+    Diagnostic::error("E000", bug.to_string(), spans.uses.clone(), "")
 }
 
 fn sound(node: &Node) -> bool {
@@ -95,11 +93,13 @@ fn sound(node: &Node) -> bool {
 /// The way to the value that a fault is about. Of an unknown field some types name the map, others the field.
 fn place(fault: &ParamFault, value: &Value) -> Vec<String> {
     let mut way = steps(&fault.path);
-    if let Some(name) = quoted(&fault.message).first()
-        && (fault.message.starts_with("unknown field") || fault.message.starts_with("missing field"))
-        && (way.last() != Some(name) || lookup(value, &way).is_some_and(Value::is_object))
-    {
-        way.push(name.clone());
+    let name = match &fault.cause {
+        Cause::Type(Mismatch::UnknownField { name, .. }) => name.as_str(),
+        Cause::Type(Mismatch::MissingField { name }) => name,
+        _ => return way,
+    };
+    if way.last().is_none_or(|last| last != name) || lookup(value, &way).is_some_and(Value::is_object) {
+        way.push(name.to_owned());
     }
     way
 }
@@ -134,22 +134,16 @@ fn take_out(value: &mut Value, way: &[String]) -> bool {
     }
 }
 
-/// The words in backquotes.
-fn quoted(message: &str) -> Vec<String> {
-    message.split('`').skip(1).step_by(2).map(ToOwned::to_owned).collect()
-}
-
 /// A fault of a stage's parameters at the value that causes it. `code` stands for faults that no type finds.
 pub(super) fn diagnostic(code: &'static str, stage: &str, spans: &StageSpans, fault: &ParamFault) -> Diagnostic {
     let value = spans.params.as_ref().map_or(Value::Null, Node::json);
     let way = place(fault, &value);
     let name = if way.is_empty() { "`with`".to_owned() } else { shown(&way.join(".")) };
-    let words = quoted(&fault.message);
-    let choices = || words.iter().skip(1).map(String::as_str);
+    let code = if fault.cause == Cause::Bug { "E000" } else { code };
     let top = spans.with.clone().unwrap_or_else(|| spans.name.clone());
     let Some(root) = &spans.params else {
-        if let Some(field) = missing(fault) {
-            return lacking(stage, field, fault, top);
+        if let Cause::Type(Mismatch::MissingField { name }) = &fault.cause {
+            return lacking(stage, name, fault, top);
         }
         return finish(
             Diagnostic::error(code, format!("{name} of stage `{stage}` does not fit"), top, &fault.message),
@@ -158,13 +152,13 @@ pub(super) fn diagnostic(code: &'static str, stage: &str, spans: &StageSpans, fa
     };
     let spot = find(root, &way);
     let key = spot.entry.map_or(top, |e| e.key_span.clone());
-    if fault.message.starts_with("unknown field") {
+    if let Cause::Type(Mismatch::UnknownField { name: field, known }) = &fault.cause {
         let title = format!("stage `{stage}` has no parameter {name}");
         let none = "the kind takes no parameters there".to_owned();
-        let help = hint(words.first().map_or("", String::as_str), choices()).unwrap_or(none);
+        let help = hint(field, known.iter().copied()).unwrap_or(none);
         return Diagnostic::error("E040", title, key, "not known here").help(help);
     }
-    if let Some(field) = missing(fault) {
+    if let Cause::Type(Mismatch::MissingField { name: field }) = &fault.cause {
         let parent = find(root, &way[..way.len() - 1]);
         let key = parent
             .entry
@@ -172,71 +166,30 @@ pub(super) fn diagnostic(code: &'static str, stage: &str, spans: &StageSpans, fa
         return lacking(stage, field, fault, key);
     }
     let title = format!("{name} of stage `{stage}` does not fit");
-    if fault.message.starts_with("unknown variant") {
-        let found = words.first().map_or("", String::as_str);
+    if let Cause::Type(Mismatch::UnknownVariant { name: found, known }) = &fault.cause {
         // The variant is the value itself, or the one name in it.
         let span = spot.node.get(found).map_or_else(|| spot.node.span.clone(), |e| e.key_span.clone());
         let label = format!("{} is no choice here", shown(found));
         return with_origin(
-            Diagnostic::error("E042", title, span, label).maybe_help(hint(found, choices())),
+            Diagnostic::error("E042", title, span, label).maybe_help(hint(found, known.iter().copied())),
             spot.node,
         );
     }
     let span = if spot.rest.is_empty() && spot.entry.is_some() { spot.node.span.clone() } else { key };
-    let found = Diagnostic::error(code, title, span, plain(&fault.message));
+    let found = Diagnostic::error(code, title, span, &fault.message);
     with_origin(finish(found, fault), spot.node)
 }
 
-fn missing(fault: &ParamFault) -> Option<String> {
-    fault.message.starts_with("missing field").then(|| quoted(&fault.message).first().cloned().unwrap_or_default())
-}
-
-fn lacking(stage: &str, field: String, fault: &ParamFault, span: super::Span) -> Diagnostic {
-    let title = format!("stage `{stage}` lacks the parameter {}", shown(&field));
+fn lacking(stage: &str, field: &str, fault: &ParamFault, span: super::Span) -> Diagnostic {
+    let title = format!("stage `{stage}` lacks the parameter {}", shown(field));
     let inside = if fault.path.is_empty() { "with".to_owned() } else { fault.path.clone() };
     Diagnostic::error("E041", title, span, format!("`{field}` is missing"))
         .help(format!("set `{field}` under `{inside}`"))
 }
 
 fn finish(found: Diagnostic, fault: &ParamFault) -> Diagnostic {
-    if fault.help.is_none() && fault.message.contains("map with a single key") {
+    if fault.cause == Cause::Type(Mismatch::NotOneName) {
         return found.help("name one choice only; `defaults` and `with` are laid over each other name by name");
     }
     found.maybe_help(fault.help.clone())
-}
-
-/// serde's words in ours: `invalid type: string "fast", expected f64` becomes `found the text "fast", expected a
-/// number`.
-fn plain(message: &str) -> String {
-    let Some((found, expected)) = BY_TYPE
-        .iter()
-        .find_map(|p| message.strip_prefix(p)?.strip_prefix(": "))
-        .and_then(|rest| rest.rsplit_once(", expected "))
-    else {
-        return message.to_owned();
-    };
-    let found = match found.split_once(' ') {
-        Some(("string", text)) => format!("the text {}", shown(text.trim_matches('"'))),
-        Some(("integer" | "boolean" | "floating", value)) => value.trim_start_matches("point ").to_owned(),
-        Some(("newtype" | "unit" | "tuple" | "struct", _)) => "a name without a value".to_owned(),
-        _ if found == "null" || found == "unit" || found == "Option value" => "nothing".to_owned(),
-        _ if found == "sequence" => "a list".to_owned(),
-        _ if found == "map" => "a map".to_owned(),
-        _ => found.to_owned(),
-    };
-    let expected = match expected {
-        "f32" | "f64" => "a number",
-        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number from 0",
-        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
-        "a nonzero u64" | "a nonzero usize" | "a nonzero u32" => "a whole number from 1",
-        "a boolean" => "`true` or `false`",
-        "a string" | "string" => "a text",
-        "a sequence" | "sequence" => "a list",
-        "string or map" => "a name, or a map with one name",
-        "map with a single key" => "a map with a single key",
-        "a map" | "map" => "a map",
-        other if other.starts_with("struct ") => "a map",
-        other => other,
-    };
-    format!("found {found}, expected {expected}")
 }

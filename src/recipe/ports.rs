@@ -1,5 +1,6 @@
 //! Inputs: every port known, of the right type and number, and no stage waiting for itself.
 
+use super::bound::{Bound, Extent};
 use super::cell::{self, Cell};
 use super::near::hint;
 use super::read::{Draft, Drafts};
@@ -22,9 +23,10 @@ pub(super) fn needs(
     draft: &Draft,
     node: Option<&Node>,
     all: &Drafts,
+    bound: &mut Bound,
     faults: &mut Vec<Diagnostic>,
 ) -> BTreeMap<String, Need> {
-    let mut found = BTreeMap::new();
+    let mut found = Found { needs: BTreeMap::new(), bound };
     let about = draft.kind.as_ref().map(|k| k.describe());
     let entries = node.and_then(|n| any_map(n, "`needs`", faults)).map(Node::entries).unwrap_or_default();
     for entry in entries.iter().filter(|e| e.key != "<<") {
@@ -41,7 +43,13 @@ pub(super) fn needs(
     if let (Some(kind), true) = (&draft.kind, node.is_none_or(|n| !matches!(n.data, Data::Unknown))) {
         lacking(draft, kind.as_ref(), entries, node.is_some(), all, faults);
     }
-    found
+    found.needs
+}
+
+/// The connections of a stage so far. One line connects all cells of a matrix, so they count too.
+struct Found<'b> {
+    needs: BTreeMap<String, Need>,
+    bound: &'b mut Bound,
 }
 
 /// Reads what one input is connected to: `stage.port`, or a map of such.
@@ -50,7 +58,7 @@ fn connect(
     entry: &Entry,
     port: Option<&Input>,
     all: &Drafts,
-    found: &mut BTreeMap<String, Need>,
+    found: &mut Found<'_>,
     faults: &mut Vec<Diagnostic>,
 ) {
     let many = port.map(|p| matches!(p.arity, Arity::Many | Arity::Any));
@@ -90,23 +98,20 @@ fn connect(
 
 /// The stages that a name means where `draft` reads them, and the name as it means it: a cell means those that have its
 /// own values of the axes that both have.
-fn meant<'a>(draft: &'a Draft, stage: &'a str, all: &'a Drafts) -> (Vec<&'a Draft>, Option<Cell<'a>>) {
-    let found = all.select(stage);
-    let cells: Vec<Cell<'_>> = found.iter().filter_map(|d| Cell::parse(&d.name)).collect();
+fn meant<'a>(draft: &'a Draft, stage: &'a str, all: &'a Drafts) -> (Vec<(&'a Draft, Cell<'a>)>, Option<Cell<'a>>) {
+    let mut found = all.select(stage);
     let wanted = match (Cell::parse(stage), Cell::parse(&draft.name)) {
-        (Some(wanted), Some(reader)) => Some(wanted.read_by(&reader, &cells)),
+        (Some(wanted), Some(reader)) => Some(wanted.read_by(&reader, found.iter().map(|(_, cell)| cell))),
         (wanted, _) => wanted,
     };
-    let own = |d: &&Draft| wanted.as_ref().is_some_and(|w| Cell::parse(&d.name).is_some_and(|cell| w.means(&cell)));
-    let meant = found.iter().copied().filter(own).collect();
-    (meant, wanted)
+    found.retain(|(_, cell)| wanted.as_ref().is_some_and(|w| w.means(cell)));
+    (found, wanted)
 }
 
 /// Whether `stage.port` names a matrix, or a part of one, rather than a single stage.
 fn collects(draft: &Draft, text: &str, all: &Drafts) -> bool {
     let (meant, wanted) = meant(draft, cell::reference(text).0, all);
-    let open = |d: &&Draft| Some(!wanted?.label(&Cell::parse(&d.name)?).is_empty());
-    meant.first().and_then(open).unwrap_or(false)
+    meant.first().zip(wanted).is_some_and(|((_, cell), wanted)| !wanted.label(cell).is_empty())
 }
 
 /// Reads one `stage.port`.
@@ -116,7 +121,7 @@ fn single(
     at: &str,
     port: Option<&Input>,
     all: &Drafts,
-    found: &mut BTreeMap<String, Need>,
+    found: &mut Found<'_>,
     faults: &mut Vec<Diagnostic>,
 ) {
     let span = node.span.clone();
@@ -134,12 +139,11 @@ fn single(
             0 => format!("no stage is named {}", shown(stage)),
             _ => format!("{} has no cell with the values of `{}`", shown(stage), draft.name),
         };
-        return faults
-            .push(Diagnostic::error("E032", title, span, label).maybe_help(hint(stage, names.collect::<Vec<_>>())));
+        let help = all.hints.borrow_mut().hint(stage, all.len(), names);
+        return faults.push(Diagnostic::error("E032", title, span, label).maybe_help(help));
     };
     // A matrix, or a part of one, gives each of its cells a place of its own in a map.
-    let labels: Vec<String> =
-        meant.iter().map(|d| Cell::parse(&d.name).map_or_else(String::new, |c| wanted.label(&c))).collect();
+    let labels: Vec<String> = meant.iter().map(|(_, cell)| wanted.label(cell)).collect();
     let in_map = at.contains('.');
     let one_only = !in_map && port.is_some_and(|p| matches!(p.arity, Arity::One | Arity::Optional));
     if one_only && labels.iter().any(|l| !l.is_empty()) {
@@ -147,12 +151,12 @@ fn single(
             format!("input `{at}` of `{}` takes one output, and `{stage}` has {} cells", draft.name, meant.len());
         let help = format!(
             "name the cell: `{at}: \"{}{}\"`",
-            meant[0].name,
+            meant[0].0.name,
             output.map_or_else(String::new, |o| format!(".{o}"))
         );
         return faults.push(Diagnostic::error("E038", title, span, "more than one").help(help));
     }
-    for (upstream, label) in meant.into_iter().zip(labels) {
+    for ((upstream, _), label) in meant.into_iter().zip(labels) {
         let place = match (label.is_empty(), in_map) {
             (true, _) => at.to_owned(),
             (false, true) => format!("{at}_{label}"),
@@ -160,14 +164,18 @@ fn single(
         };
         let Some(from) = join(draft, upstream, output, (&place, &span), port, all, faults) else { return };
         let fits = label.is_empty() || place.rsplit('.').next().is_some_and(plain_name);
-        if !fits || found.contains_key(&place) {
+        if !fits || found.needs.contains_key(&place) {
             let title = format!("the cells of `{stage}` have no names of their own on input `{at}`");
             let help = "give each cell a name: `name: \"stage[axis=value].port\"`";
             return faults.push(
                 Diagnostic::error("E014", title, span, format!("`{place}` is too long, or there twice")).help(help),
             );
         }
-        found.insert(place, Need { from, span: span.clone() });
+        let extent = Extent::VALUE.and(Extent::name(&place)).and(Extent::text(&from.stage));
+        if !found.bound.take(extent, &span) {
+            return;
+        }
+        found.needs.insert(place, Need { from, span: span.clone() });
     }
 }
 
@@ -227,18 +235,7 @@ fn fitting(draft: &Draft, port: &Input, all: &Drafts) -> Option<String> {
     if port.types.is_empty() {
         return None;
     }
-    let mut fits = Vec::new();
-    for other in all.iter().filter(|d| d.name != draft.name) {
-        let Some(kind) = &other.kind else { continue };
-        fits.extend(
-            kind.describe()
-                .outputs
-                .iter()
-                .filter(|o| port.takes(o.port_type))
-                .map(|o| format!("`{}.{}`", other.name, o.name)),
-        );
-    }
-    fits.truncate(4);
+    let fits = all.fitting(&draft.name, port);
     (!fits.is_empty()).then(|| format!("`{}` would take {}", port.name, fits.join(", ")))
 }
 
@@ -257,6 +254,9 @@ pub(super) fn plain_name(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
+/// As many stages of a circle are shown.
+const LINKS: usize = 16;
+
 /// Reports each circle of stages that wait for each other, once, with its way.
 pub(super) fn cycles(all: &[Draft], needs: &[BTreeMap<String, Need>], faults: &mut Vec<Diagnostic>) {
     let number: BTreeMap<&str, usize> = all.iter().enumerate().map(|(i, d)| (d.name.as_str(), i)).collect();
@@ -269,7 +269,8 @@ pub(super) fn cycles(all: &[Draft], needs: &[BTreeMap<String, Need>], faults: &m
             }
         }
     }
-    for mut circle in petgraph::algo::tarjan_scc(&graph) {
+    // Not by Tarjan's way, which goes as deep into the stack as a recipe is long.
+    for mut circle in petgraph::algo::kosaraju_scc(&graph) {
         circle.sort();
         let first = circle[0];
         let inside: BTreeSet<_> = circle.into_iter().collect();
@@ -277,7 +278,10 @@ pub(super) fn cycles(all: &[Draft], needs: &[BTreeMap<String, Need>], faults: &m
             continue;
         }
         let way = around(&graph, first, &inside);
-        let mut names: Vec<&str> = way.iter().map(|n| all[n.index()].name.as_str()).collect();
+        let mut names: Vec<&str> = way.iter().take(LINKS).map(|n| all[n.index()].name.as_str()).collect();
+        if way.len() > LINKS {
+            names.push("...");
+        }
         names.push(names[0]);
         let title = format!("stages wait for each other: {}", names.join(" -> "));
         let edge = |a, b| graph.find_edge(a, b).map_or(0..0, |e| graph[e].clone());
@@ -290,6 +294,7 @@ pub(super) fn cycles(all: &[Draft], needs: &[BTreeMap<String, Need>], faults: &m
         links.sort_by_key(|(span, _)| span.start);
         let (span, label) = links.remove(0);
         let mut found = Diagnostic::error("E039", title, span, label).help("take one of these inputs out");
+        links.truncate(LINKS);
         found.also = links;
         faults.push(found);
     }

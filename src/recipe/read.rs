@@ -1,15 +1,17 @@
 //! The recipe's own shape: which words stand where, and what they must be.
 
+use super::bound::{Bound, Extent};
 use super::cell::Cell;
 use super::matrix;
-use super::near::hint;
+use super::near::{Hints, hint};
 use super::ports::{self, Need, plain_name};
 use super::shape::{any_map, bytes, map, missing, text, whole, wrong};
 use super::tree::{self, Data, Entry, Node, shown};
 use super::vars::{Outside, Vars};
-use super::{Diagnostic, FORMAT, Numerics, Recipe, Span, Spans, StageSpans, StageSpec, params};
-use opdflow_stage::{Kind, Registry};
+use super::{Diagnostic, FORMAT, MOST_THREADS, Numerics, Recipe, Span, Spans, StageSpans, StageSpec, params};
+use opdflow_stage::{Input, Kind, Registry};
 use serde_json::Value;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
@@ -38,7 +40,16 @@ pub(super) struct Drafts {
     list: Vec<Draft>,
     /// Places in the list by the name as it is written: one, or that of each cell.
     written: HashMap<String, Vec<usize>>,
+    pub hints: RefCell<Hints>,
+    /// The first outputs of the recipe that fit an input of these types.
+    fitting: RefCell<HashMap<&'static [&'static str], Outputs>>,
 }
+
+/// Outputs as `stage.port`, with the places of their stages.
+type Outputs = Vec<(usize, String)>;
+
+/// As many outputs are named to who looks for one.
+const FITTING: usize = 4;
 
 impl Drafts {
     fn new(list: Vec<Draft>) -> Self {
@@ -47,17 +58,41 @@ impl Drafts {
             let name = draft.name.split('[').next().unwrap_or_default();
             written.entry(name.to_owned()).or_default().push(i);
         }
-        Self { list, written }
+        Self { list, written, hints: RefCell::default(), fitting: RefCell::default() }
     }
     pub fn iter(&self) -> std::slice::Iter<'_, Draft> {
         self.list.iter()
     }
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+    /// The first few outputs, as `stage.port`, that an input takes which is of another stage than `reader`.
+    pub fn fitting(&self, reader: &str, input: &Input) -> Vec<String> {
+        let mut known = self.fitting.borrow_mut();
+        let fits = known.entry(input.types).or_insert_with(|| {
+            let kinds = self.list.iter().enumerate().filter_map(|(at, d)| Some((at, d.kind.as_ref()?)));
+            let outputs = kinds.flat_map(|(at, kind)| kind.describe().outputs.iter().map(move |o| (at, o)));
+            let fits = outputs.filter(|(_, o)| input.takes(o.port_type));
+            let named = fits.map(|(at, o)| (at, format!("`{}.{}`", self.list[at].name, o.name)));
+            // One stage, the reader, may have several of them.
+            let (mut stages, mut last) = (0, usize::MAX);
+            named
+                .take_while(|(at, _)| {
+                    stages += usize::from(*at != last);
+                    last = *at;
+                    stages <= FITTING + 1
+                })
+                .collect()
+        });
+        let others = fits.iter().filter(|(at, _)| self.list[*at].name != reader);
+        others.take(FITTING).map(|(_, name)| name.clone()).collect()
+    }
     /// The stages that a name means: one, or cells.
-    pub fn select(&self, name: &str) -> Vec<&Draft> {
+    pub fn select(&self, name: &str) -> Vec<(&Draft, Cell<'_>)> {
         let Some(wanted) = Cell::parse(name) else { return Vec::new() };
         let places = self.written.get(wanted.stage).map(Vec::as_slice).unwrap_or_default();
         let drafts = places.iter().map(|i| &self.list[*i]);
-        drafts.filter(|d| Cell::parse(&d.name).is_some_and(|cell| wanted.means(&cell))).collect()
+        drafts.filter_map(|d| Some((d, Cell::parse(&d.name)?))).filter(|(_, cell)| wanted.means(cell)).collect()
     }
 }
 
@@ -67,10 +102,11 @@ pub(super) fn recipe(
     text: &str,
     registry: &Registry,
     outside: &Outside<'_>,
+    mut bound: Bound,
     faults: &mut Vec<Diagnostic>,
 ) -> Option<Recipe> {
     let start = text.len() - text.trim_start().len();
-    let mut root = match tree::parse(text, faults) {
+    let mut root = match tree::parse(text, &mut bound, faults) {
         Some(root) if !root.is_null() => root,
         parsed => {
             if parsed.is_some() || faults.is_empty() {
@@ -83,7 +119,11 @@ pub(super) fn recipe(
     let known = ["opdflow", "name", "seed", "numerics", "vars", "defaults", "stages"];
     map(&root, "a recipe", &known, faults)?;
     let first = root.entries().first().map_or(start..start, |e| e.key_span.clone());
-    let vars = variables(&mut root, outside, &first, faults);
+    let mut vars = variables(&mut root, outside, bound, &first, faults);
+    if let Some(found) = vars.bound.fault() {
+        faults.push(found);
+        return None;
+    }
     format(&root, &first, faults);
     let name = match root.get("name") {
         Some(entry) => super::shape::text(entry, faults),
@@ -98,7 +138,9 @@ pub(super) fn recipe(
     let drafts = drafts(&root, registry, &first, faults);
     faults.extend(vars.unused());
     let seed = outside.overrides.seed.or(seed).unwrap_or(0);
-    let (stages, spans) = stages(&root, drafts, &defaults, seed, faults)?;
+    let made = stages(&root, drafts, &defaults, seed, &mut vars.bound, faults);
+    faults.extend(vars.bound.fault());
+    let (stages, spans) = made?;
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
     Some(Recipe {
         path: path.to_owned(),
@@ -114,11 +156,11 @@ pub(super) fn recipe(
 }
 
 /// Puts the variables into everything but `vars` itself.
-fn variables(root: &mut Node, outside: &Outside<'_>, first: &Span, faults: &mut Vec<Diagnostic>) -> Vars {
+fn variables(root: &mut Node, outside: &Outside<'_>, bound: Bound, first: &Span, faults: &mut Vec<Diagnostic>) -> Vars {
     let entry = root.get("vars").filter(|e| !e.value.is_null());
     let node = entry.and_then(|e| any_map(&e.value, "`vars`", faults)).cloned();
     let place = entry.map_or_else(|| first.clone(), |e| e.key_span.clone());
-    let mut vars = Vars::read(node.as_ref(), outside, &place, faults);
+    let mut vars = Vars::read(node.as_ref(), outside, bound, &place, faults);
     if let Data::Map(entries) = &mut root.data {
         for entry in entries.iter_mut().filter(|e| e.key != "vars") {
             if entry.key == "stages" {
@@ -166,15 +208,17 @@ fn numerics(entry: &Entry, faults: &mut Vec<Diagnostic>) -> Option<Numerics> {
     }
 }
 
-/// `defaults`, by kind.
-fn defaults(root: &Node, registry: &Registry, faults: &mut Vec<Diagnostic>) -> BTreeMap<String, Entry> {
-    let mut found = BTreeMap::new();
+/// `defaults`, by kind, and what each comes to.
+type Defaults = BTreeMap<String, (Entry, Extent)>;
+
+fn defaults(root: &Node, registry: &Registry, faults: &mut Vec<Diagnostic>) -> Defaults {
+    let mut found = Defaults::new();
     let Some(entry) = root.get("defaults").filter(|e| !e.value.is_null()) else { return found };
     for entry in any_map(&entry.value, "`defaults`", faults).map(Node::entries).unwrap_or_default() {
         if registry.get(&entry.key).is_none() {
             unknown_kind(&entry.key, entry.key_span.clone(), registry, faults);
         } else if any_map(&entry.value, &format!("the defaults of `{}`", entry.key), faults).is_some() {
-            found.insert(entry.key.clone(), entry.clone());
+            found.insert(entry.key.clone(), (entry.clone(), Extent::of(&entry.value)));
         }
     }
     found
@@ -253,40 +297,60 @@ fn draft(stage: &Entry, registry: &Registry, faults: &mut Vec<Diagnostic>) -> Op
     if let Some(resources) = stage.value.get("resources")
         && let Some(found) = map(&resources.value, "`resources`", &["cpus", "gpu_memory"], faults)
     {
-        draft.cpus = found.get("cpus").and_then(|e| whole(e, 1, faults)).and_then(|n| usize::try_from(n).ok());
+        draft.cpus = found.get("cpus").and_then(|e| threads(e, faults));
         draft.gpu_memory = found.get("gpu_memory").and_then(|e| bytes(e, faults));
     }
     Some(draft)
+}
+
+/// A number of threads.
+fn threads(entry: &Entry, faults: &mut Vec<Diagnostic>) -> Option<usize> {
+    let found = usize::try_from(whole(entry, 1, faults)?).ok().filter(|n| *n <= MOST_THREADS);
+    if found.is_none() {
+        faults.push(wrong(&entry.value, "`cpus`", &format!("a whole number from 1 to {MOST_THREADS}")));
+    }
+    found
 }
 
 /// Holds the drafts against their kinds and each other. `None` if one of them is not whole.
 fn stages(
     root: &Node,
     drafts: Vec<Draft>,
-    defaults: &BTreeMap<String, Entry>,
+    defaults: &Defaults,
     seed: u64,
+    bound: &mut Bound,
     faults: &mut Vec<Diagnostic>,
 ) -> Option<(Vec<StageSpec>, Spans)> {
-    let written = root.get("stages").map(|e| &e.value);
+    let written = root.get("stages").map(|e| e.value.entries()).unwrap_or_default();
+    let written: HashMap<&str, &Node> = written.iter().map(|e| (e.key.as_str(), &e.value)).collect();
     let drafts = Drafts::new(drafts);
     let needs: Vec<BTreeMap<String, Need>> = drafts
         .iter()
         .map(|draft| {
-            let node = written.and_then(|s| s.get(&draft.name)).and_then(|s| s.value.get("needs"));
-            ports::needs(draft, node.map(|e| &e.value).filter(|n| !n.is_null()), &drafts, faults)
+            let node = written.get(draft.name.as_str()).and_then(|s| s.get("needs"));
+            ports::needs(draft, node.map(|e| &e.value).filter(|n| !n.is_null()), &drafts, bound, faults)
         })
         .collect();
     let drafts = drafts.list;
+    // Each stage of a kind gets its defaults anew.
+    for draft in &drafts {
+        let base = draft.kind.as_ref().and_then(|k| defaults.get(k.describe().kind));
+        if !base.is_none_or(|base| bound.take(base.1, &base.0.key_span)) {
+            return None;
+        }
+    }
     ports::cycles(&drafts, &needs, faults);
     unread(&drafts, &needs, faults);
     idle_defaults(&drafts, defaults, faults);
     let (mut specs, mut spans) = (Vec::new(), Spans::default());
     spans.seed = root.get("seed").map(|e| e.value.span.clone());
     let count = drafts.len();
+    // A connection that was refused is missing through its own fault.
+    let connected = !faults.iter().any(|d| d.code.starts_with("E03"));
     for (draft, needs) in drafts.into_iter().zip(needs) {
         let Some(kind) = draft.kind.clone() else { continue };
         let own = draft.with.as_ref().map(|e| &e.value);
-        let params = match (defaults.get(kind.describe().kind).map(|e| &e.value), own) {
+        let params = match (defaults.get(kind.describe().kind).map(|(e, _)| &e.value), own) {
             (Some(base), Some(own)) => Some(params::merge(base, own)),
             (base, own) => own.or(base).cloned(),
         };
@@ -299,8 +363,7 @@ fn stages(
             params: params.filter(|n| matches!(n.data, Data::Map(_))),
         };
         if let Some(params) = params::normalise(kind.as_ref(), &draft.name, &places, faults) {
-            // A connection that was refused is missing here through its own fault.
-            if !faults.iter().any(|d| d.code.starts_with("E03")) {
+            if connected {
                 let ports = needs.keys().cloned().collect();
                 faults.extend(params::wired(kind.as_ref(), &draft.name, &places, &params, &ports));
             }
@@ -341,9 +404,10 @@ fn unread(drafts: &[Draft], needs: &[BTreeMap<String, Need>], faults: &mut Vec<D
 }
 
 /// Warns of defaults for a kind that no stage uses.
-fn idle_defaults(drafts: &[Draft], defaults: &BTreeMap<String, Entry>, faults: &mut Vec<Diagnostic>) {
-    for (kind, entry) in defaults {
-        if !drafts.iter().any(|d| d.kind.as_ref().is_some_and(|k| k.describe().kind == kind)) {
+fn idle_defaults(drafts: &[Draft], defaults: &Defaults, faults: &mut Vec<Diagnostic>) {
+    let used: BTreeSet<&str> = drafts.iter().filter_map(|d| Some(d.kind.as_ref()?.describe().kind)).collect();
+    for (kind, (entry, _)) in defaults {
+        if !used.contains(kind.as_str()) {
             let title = format!("no stage uses the defaults of `{kind}`");
             faults.push(
                 Diagnostic::warning("W002", title, entry.key_span.clone(), "used by no stage").help("take them out"),

@@ -1,42 +1,81 @@
 //! Diagnostics as text for people and as JSON for programs.
 
+use super::places::Places;
 use super::{Diagnostic, Diagnostics, Level};
-use annotate_snippets::{AnnotationKind, Group, Level as Mark, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Element, Group, Level as Mark, Origin, Renderer, Snippet, Title};
 use serde_json::{Value, json};
 use std::io::IsTerminal as _;
 use std::ops::Range;
 
+/// As many mistakes are shown to people. To mend these first is quicker than to read on.
+const SHOWN: usize = 100;
+
+/// A line longer than this is shown in part.
+const LONG: usize = 4096;
+
+/// What of a long line is shown before a mistake, and as much behind its beginning.
+const AROUND: usize = 160;
+
+/// Lines further apart than this many bytes are shown apart.
+const APART: usize = 1 << 16;
+
+/// Whether standard error is a terminal that can do more than print lines one after the other. `TERM=dumb` says that it
+/// cannot, and one without a name cannot be counted on.
+#[must_use]
+pub fn is_terminal() -> bool {
+    let named = std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb");
+    named && std::io::stderr().is_terminal()
+}
+
 /// Whether what goes to standard error may be coloured: it is a terminal and `NO_COLOR` is not set.
 #[must_use]
 pub fn colour_wanted() -> bool {
-    std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()) && std::io::stderr().is_terminal()
+    std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()) && is_terminal()
 }
 
 impl Diagnostics {
-    /// All of them, with the lines of the recipe that they speak of, and a last line that counts.
+    /// The first hundred of them, errors before warnings, with the lines of the recipe that they speak of, and a last
+    /// line that counts all.
     #[must_use]
     pub fn render(&self, colour: bool) -> String {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+        let places = Places::of(&self.text);
         let mut out = String::new();
-        for diagnostic in &self.list {
-            out.push_str(&self.one(diagnostic, &renderer));
+        for diagnostic in self.shown() {
+            out.push_str(&self.one(diagnostic, &places, &renderer));
             out.push_str("\n\n");
+        }
+        if let Some(more) = self.list.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+            out.push_str(&format!("and {more} more, which `--json` lists\n\n"));
         }
         out.push_str(&self.summary());
         out.push('\n');
         out
     }
 
-    /// The same for programs: an object with `path`, `errors`, `warnings` and `diagnostics`.
+    /// Those that people get to see, in the order of the text.
+    fn shown(&self) -> Vec<&Diagnostic> {
+        let of = |level| self.list.iter().enumerate().filter(move |(_, d)| d.level == level);
+        let mut shown: Vec<_> = of(Level::Error).chain(of(Level::Warning)).take(SHOWN).collect();
+        shown.sort_by_key(|(at, _)| *at);
+        shown.into_iter().map(|(_, found)| found).collect()
+    }
+
+    /// All of them for programs: an object with `path`, `errors`, `warnings` and `diagnostics`.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let (errors, warnings) = self.counts();
+        let places = Places::of(&self.text);
+        let spot = |span: &Range<usize>, label: &str| {
+            let ((line, column), (end_line, end_column)) = (places.place(span.start), places.place(span.end));
+            json!({"line": line, "column": column, "end_line": end_line, "end_column": end_column, "label": label})
+        };
         let list: Vec<Value> = self
             .list
             .iter()
             .map(|d| {
-                let also: Vec<Value> = d.also.iter().map(|(span, label)| self.spot(span, label)).collect();
-                let mut one = self.spot(&d.span, &d.label);
+                let also: Vec<Value> = d.also.iter().map(|(span, label)| spot(span, label)).collect();
+                let mut one = spot(&d.span, &d.label);
                 one["code"] = json!(d.code);
                 one["level"] = json!(d.level);
                 one["title"] = json!(d.title);
@@ -46,11 +85,6 @@ impl Diagnostics {
             })
             .collect();
         json!({"path": self.path.display().to_string(), "errors": errors, "warnings": warnings, "diagnostics": list})
-    }
-
-    fn spot(&self, span: &Range<usize>, label: &str) -> Value {
-        let ((line, column), (end_line, end_column)) = (self.place(span.start), self.place(span.end));
-        json!({"line": line, "column": column, "end_line": end_line, "end_column": end_column, "label": label})
     }
 
     fn summary(&self) -> String {
@@ -64,7 +98,7 @@ impl Diagnostics {
         }
     }
 
-    fn one(&self, d: &Diagnostic, renderer: &Renderer) -> String {
+    fn one(&self, d: &Diagnostic, places: &Places<'_>, renderer: &Renderer) -> String {
         let mark = match d.level {
             Level::Error => Mark::ERROR,
             Level::Warning => Mark::WARNING,
@@ -77,12 +111,9 @@ impl Diagnostics {
             let group = title.element(origin);
             if d.label.is_empty() { group } else { group.element(Mark::NOTE.message(d.label.as_str())) }
         } else {
-            let mut snippet = Snippet::source(self.text.as_str()).path(path.as_str());
-            snippet = snippet.annotation(AnnotationKind::Primary.span(self.fit(&d.span)).label(d.label.as_str()));
-            for (span, label) in &d.also {
-                snippet = snippet.annotation(AnnotationKind::Context.span(self.fit(span)).label(label.as_str()));
-            }
-            title.element(snippet)
+            let mut views = vec![View::of(self.fit(&d.span), &d.label, AnnotationKind::Primary)];
+            views.extend(d.also.iter().map(|(span, l)| View::of(self.fit(span), l, AnnotationKind::Context)));
+            self.snippets(title, &path, views, places)
         };
         if let Some(help) = &d.help {
             main = main.element(Mark::HELP.message(help.as_str()));
@@ -91,19 +122,74 @@ impl Diagnostics {
         renderer.render(&groups)
     }
 
+    /// The lines of the text that `views` are of. Only these are handed on: the renderer goes through all that it gets.
+    fn snippets<'s>(&'s self, title: Title<'s>, path: &str, views: Vec<View<'s>>, places: &Places<'_>) -> Group<'s> {
+        let mut parts: Vec<Part<'s>> = Vec::new();
+        for view in views {
+            let line = places.line(view.span.start);
+            let long = line.len() > LONG;
+            let lines = if long { self.around(&view.span, &line) } else { line };
+            let joined = |there: &Part<'_>| lines.start.min(there.lines.start)..lines.end.max(there.lines.end);
+            match parts.iter_mut().find(|there| !there.long && !long && joined(there).len() < APART) {
+                Some(there) => {
+                    there.lines = joined(there);
+                    there.views.push(view);
+                }
+                None => parts.push(Part { lines, long, views: vec![view] }),
+            }
+        }
+        let mut elements: Vec<Element<'s>> = Vec::new();
+        for Part { lines, long, views } in parts {
+            let mut snippet = Snippet::source(&self.text[lines.clone()]).line_start(places.place(lines.start).0);
+            if long {
+                // The renderer would count columns from where the line is cut.
+                let (line, column) = places.place(views.first().map_or(lines.start, |v| v.span.start));
+                elements.push(Origin::path(path.to_owned()).line(line).char_column(column).into());
+            } else {
+                snippet = snippet.path(path.to_owned());
+            }
+            for View { span, label, kind } in views {
+                let at = span.start - lines.start..span.end.min(lines.end) - lines.start;
+                snippet = snippet.annotation(kind.span(at).label(label));
+            }
+            elements.push(snippet.into());
+        }
+        title.elements(elements)
+    }
+
+    /// What of a long line stands around a span.
+    fn around(&self, span: &Range<usize>, line: &Range<usize>) -> Range<usize> {
+        let start = self.text.floor_char_boundary(span.start.saturating_sub(AROUND)).max(line.start);
+        start..self.text.ceil_char_boundary(span.start + AROUND).min(line.end)
+    }
+
     /// A span that lies in the text, on its characters, and on one line: what runs over many lines is shown by its
     /// first.
     fn fit(&self, span: &Range<usize>) -> Range<usize> {
-        let floor = |mut at: usize| {
-            at = at.min(self.text.len());
-            while !self.text.is_char_boundary(at) {
-                at -= 1;
-            }
-            at
-        };
-        let start = floor(span.start);
-        let end = floor(span.end.max(start));
+        let start = self.text.floor_char_boundary(span.start);
+        let end = self.text.floor_char_boundary(span.end.max(start));
         let line = self.text[start..end].find(['\n', '\r']).map_or(end, |n| start + n);
         start..line
+    }
+}
+
+/// Lines that are shown together.
+struct Part<'s> {
+    lines: Range<usize>,
+    /// Whether they are a part of one long line.
+    long: bool,
+    views: Vec<View<'s>>,
+}
+
+/// A place that is shown, and what is said of it.
+struct View<'s> {
+    span: Range<usize>,
+    label: &'s str,
+    kind: AnnotationKind,
+}
+
+impl<'s> View<'s> {
+    fn of(span: Range<usize>, label: &'s str, kind: AnnotationKind) -> Self {
+        Self { span, label, kind }
     }
 }

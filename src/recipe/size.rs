@@ -9,8 +9,11 @@ pub fn size(text: &str) -> Option<u64> {
     let end = lower.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(lower.len());
     let number: f64 = lower[..end].parse().ok()?;
     let factor = units.iter().find(|(name, _)| *name == lower[end..].trim()).map(|(_, factor)| factor)?;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative, and `as` saturates")]
-    Some((number * factor) as u64)
+    let bytes = number * factor;
+    // 2^64 and more are bytes of no machine.
+    let there = bytes.is_finite() && bytes < 18_446_744_073_709_551_616.0;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "in range, and not negative")]
+    there.then_some(bytes as u64)
 }
 
 #[cfg(test)]
@@ -24,6 +27,11 @@ mod tests {
         {
             assert_eq!(size(text), Some(bytes), "{text}");
         }
-        assert!(["", "-1", "x", "5q", "1.2.3G"].iter().all(|t| size(t).is_none()));
+        assert_eq!(size("9007199254740992"), Some(1 << 53));
+        assert!(
+            ["", "-1", "x", "5q", "1.2.3G", "18446744073709551616", "99999999T", &"9".repeat(400)]
+                .iter()
+                .all(|t| size(t).is_none())
+        );
     }
 }

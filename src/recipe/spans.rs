@@ -2,7 +2,7 @@
 
 use super::tree::{Entry, Node, SetAt};
 use super::{Diagnostic, Span, params};
-use opdflow_stage::ParamFault;
+use opdflow_stage::{ParamFault, Unreadable};
 use std::collections::BTreeMap;
 
 /// Where the stages of a recipe stand, by name.
@@ -54,6 +54,13 @@ impl Spans {
     #[must_use]
     pub fn asset_fault(&self, stage: &str, fault: &ParamFault) -> Diagnostic {
         self.fault("E050", stage, fault)
+    }
+    /// A bug of a stage's kind.
+    pub(crate) fn bug(&self, stage: &str, bug: &Unreadable) -> Diagnostic {
+        match self.stage(stage) {
+            Some(spans) => params::unreadable(spans, bug),
+            None => Diagnostic::error("E000", bug.to_string(), 0..0, ""),
+        }
     }
     /// What a stage needs of the machine and does not find, at the parameter that calls for it.
     pub fn machine_fault(&self, stage: &str, fault: &ParamFault) -> Diagnostic {

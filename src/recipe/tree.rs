@@ -4,10 +4,12 @@
 //! is given twice; what a plain word means (`1`, `1.0`, `true`, `null`) is `serde_yaml`'s to say. What YAML allows
 //! and a recipe does not (anchors, tags, merge keys) is refused here.
 
+use super::bound::{Bound, Extent};
 use super::{Diagnostic, Span};
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError};
 use serde_json::Value;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// How deep lists and maps may lie in each other.
 const DEPTH: usize = 48;
@@ -18,7 +20,7 @@ pub(super) struct Node {
     pub span: Span,
     pub data: Data,
     /// The variable that it came from, if it is one as a whole.
-    pub var: Option<Origin>,
+    pub var: Option<Arc<Origin>>,
 }
 
 /// Where a variable's value came from.
@@ -121,11 +123,17 @@ pub(super) fn shown(text: &str) -> String {
 }
 
 /// Reads the text. What is wrong goes to `faults`; `None` if there is no telling what it should be.
-pub(super) fn parse(text: &str, faults: &mut Vec<Diagnostic>) -> Option<Node> {
-    // Places come as counts of characters, spans are in bytes.
-    let bytes: Vec<usize> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
-    let at = |index: usize| bytes[index.min(bytes.len() - 1)];
-    let mut builder = Builder { text, open: Vec::new(), root: None, faults };
+pub(super) fn parse(text: &str, bound: &mut Bound, faults: &mut Vec<Diagnostic>) -> Option<Node> {
+    // Places come as counts of characters, spans are in bytes. They are the same in most recipes.
+    let bytes: Vec<usize> = match text.is_ascii() {
+        true => Vec::new(),
+        false => text.char_indices().map(|(at, _)| at).collect(),
+    };
+    let at = |index: usize| match bytes.is_empty() {
+        true => index.min(text.len()),
+        false => bytes.get(index).copied().unwrap_or(text.len()),
+    };
+    let mut builder = Builder { text, open: Vec::new(), root: None, bound, faults };
     for event in Parser::new_from_str(text) {
         let (event, span) = match event {
             Ok(event) => event,
@@ -137,6 +145,10 @@ pub(super) fn parse(text: &str, faults: &mut Vec<Diagnostic>) -> Option<Node> {
         let start = at(span.start.index());
         let span = start..at(span.end.index()).max(start);
         builder.take(event, span)?;
+        if let Some(found) = builder.bound.fault() {
+            builder.faults.push(found);
+            return None;
+        }
     }
     builder.root
 }
@@ -151,7 +163,13 @@ pub(super) fn scalar(text: &str) -> Value {
         return Value::Null;
     }
     let word = || Value::String(text.to_owned());
-    if !typed || text == "..." || text == "-" || text == "?" {
+    // Most numbers are short whole ones.
+    if text.len() < 19 && text.bytes().all(|c| c.is_ascii_digit()) && (text.len() == 1 || !text.starts_with('0')) {
+        return text.parse::<u64>().map_or_else(|_| word(), Value::from);
+    }
+    // Of words that begin with a letter only `true`, `false` and `null` are none.
+    let plain = |c: u8| c.is_ascii_alphabetic() && !b"tTfFnN".contains(&c);
+    if !typed || text == "..." || text == "-" || text == "?" || text.bytes().next().is_some_and(plain) {
         return word();
     }
     match serde_yaml::from_str::<serde_yaml::Value>(text) {
@@ -180,6 +198,7 @@ struct Builder<'a> {
     text: &'a str,
     open: Vec<Open>,
     root: Option<Node>,
+    bound: &'a mut Bound,
     faults: &'a mut Vec<Diagnostic>,
 }
 
@@ -188,6 +207,8 @@ impl Builder<'_> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 self.refuse(anchor != 0, tag.is_some(), &span);
+                let extent = if self.is_name() { Extent::name(&text) } else { Extent::VALUE.and(Extent::text(&text)) };
+                self.bound.take(extent, &span);
                 let value = if style == ScalarStyle::Plain { scalar(&text) } else { Value::String(text.to_string()) };
                 if let Some(Open::Map { key: key @ None, seen, .. }) = self.open.last_mut() {
                     let first = seen.insert(text.to_string(), span.clone());
@@ -228,12 +249,18 @@ impl Builder<'_> {
     /// A list or map begins: not where a name is expected.
     fn begin(&mut self, anchor: usize, tag: bool, span: &Span) -> Option<()> {
         self.refuse(anchor != 0, tag, span);
-        if let Some(Open::Map { key: None, .. }) = self.open.last() {
+        self.bound.take(Extent::VALUE, span);
+        if self.is_name() {
             let help = "write a plain word as the name; put quotes around text that begins with `{` or `[`";
             self.unsupported("a list or map in the place of a name", help, span);
             return None;
         }
         Some(())
+    }
+
+    /// Whether what comes next is a name in a map.
+    fn is_name(&self) -> bool {
+        matches!(self.open.last(), Some(Open::Map { key: None, .. }))
     }
 
     fn end(&mut self, end: usize) {

@@ -3,10 +3,12 @@
 //! It is a map from names to values, as under `vars`. It sets what the recipe has and adds nothing, so that one recipe
 //! runs at several sizes and a mistyped name is found. Paths in it start at the recipe's folder, as everywhere.
 
+use super::bound::Bound;
+use super::places::Places;
 use super::shape::any_map;
 use super::tree::{self, Node};
 use super::vars::holds_variable;
-use super::{Diagnostic, Diagnostics, Level};
+use super::{Diagnostic, Diagnostics, Level, input};
 use std::path::{Path, PathBuf};
 
 /// The variables of one file.
@@ -19,7 +21,8 @@ pub(super) struct Layer {
 impl Layer {
     /// Names, values, and where each stands: `small.vars.yaml:3`.
     pub fn values(&self) -> impl Iterator<Item = (&str, &Node, String)> {
-        let place = |byte| format!("{}:{}", self.path.display(), super::place(&self.text, byte).0);
+        let places = Places::of(&self.text);
+        let place = move |byte| format!("{}:{}", self.path.display(), places.place(byte).0);
         self.root.entries().iter().map(move |e| (e.key.as_str(), &e.value, place(e.key_span.start)))
     }
 }
@@ -28,8 +31,8 @@ impl Layer {
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub(super) fn read(path: &Path) -> Result<Layer, Diagnostics> {
-    let text = match std::fs::read_to_string(path) {
+pub(super) fn read(path: &Path, bound: &mut Bound) -> Result<Layer, Diagnostics> {
+    let text = match input::read_text(path) {
         Ok(text) => text,
         Err(e) => {
             let found = Diagnostic::error("E027", "the file of variables cannot be read", 0..0, e.to_string());
@@ -38,7 +41,7 @@ pub(super) fn read(path: &Path) -> Result<Layer, Diagnostics> {
         }
     };
     let mut faults = Vec::new();
-    let root = tree::parse(&text, &mut faults);
+    let root = tree::parse(&text, bound, &mut faults);
     if let Some(root) = &root {
         any_map(root, "a file of variables", &mut faults);
         for entry in root.entries().iter().filter(|e| holds_variable(&e.value)) {

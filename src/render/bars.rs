@@ -31,8 +31,7 @@ impl Bars {
         bar.set_style(style(&format!("{{prefix:>{width}}} {{spinner}} {{msg}}")));
         bar.set_prefix(stage.to_owned());
         bar.set_message("starting");
-        // A stage that says nothing for a while still looks alive.
-        bar.enable_steady_tick(std::time::Duration::from_millis(250));
+        keep_alive(&bar);
         self.bars.insert(stage.to_owned(), bar);
     }
 
@@ -60,11 +59,24 @@ impl Bars {
     /// A line that stays, above the moving ones.
     fn keep(&self, text: &str) {
         // Without a moving line there is nothing to move out of the way, and indicatif would draw nothing.
-        if self.bars.is_empty() || self.all.println(text).is_err() {
+        if self.bars.is_empty() || self.all.is_hidden() || self.all.println(text).is_err() {
             use std::io::Write as _;
             let _ = writeln!(std::io::stderr(), "{text}");
         }
     }
+}
+
+/// Moves the line now and then: a stage that says nothing for a while still looks alive. Without a thread for it, which
+/// indicatif's own way would not survive, it stands still between two events.
+pub fn keep_alive(bar: &ProgressBar) {
+    let moved = bar.clone();
+    let tick = move || {
+        while !moved.is_finished() {
+            moved.tick();
+            std::thread::sleep(std::time::Duration::from_millis(250));
+        }
+    };
+    let _ = std::thread::Builder::new().name("screen".to_owned()).spawn(tick);
 }
 
 fn style(template: &str) -> ProgressStyle {

@@ -7,13 +7,13 @@ mod paint;
 mod plain;
 mod words;
 
+pub use bars::keep_alive;
 pub use numbers::{bytes, duration, metric};
 pub use paint::{Paint, Tone};
 pub use words::{beside, left};
 
 use crate::report::Summary;
 use crate::runlog::RunEvent;
-use std::io::IsTerminal as _;
 
 /// Shows events.
 pub trait Render {
@@ -30,18 +30,18 @@ pub enum Mode {
     Quiet,
     /// Lines.
     Plain,
-    /// Moving lines on a terminal, else lines.
-    Auto,
+    /// Lines that move, for what is at work.
+    Moving,
 }
 
 impl Mode {
-    /// As the user asked for it.
+    /// As the user asked for it, on a screen on which lines can move or not.
     #[must_use]
-    pub const fn of(quiet: bool, plain: bool) -> Self {
-        match (quiet, plain) {
+    pub const fn of(quiet: bool, plain: bool, moving: bool) -> Self {
+        match (quiet, plain || !moving) {
             (true, _) => Self::Quiet,
             (false, true) => Self::Plain,
-            (false, false) => Self::Auto,
+            (false, false) => Self::Moving,
         }
     }
 }
@@ -52,8 +52,8 @@ pub fn screen(mode: Mode, colour: bool) -> Box<dyn Render> {
     let paint = Paint::new(colour);
     match mode {
         Mode::Quiet => Box::new(Quiet(paint)),
-        Mode::Auto if std::io::stderr().is_terminal() => Box::new(bars::Bars::new(paint)),
-        Mode::Auto | Mode::Plain => Box::new(plain::Plain::new(paint)),
+        Mode::Moving => Box::new(bars::Bars::new(paint)),
+        Mode::Plain => Box::new(plain::Plain::new(paint)),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use super::Pace;
 use crate::runlog::{Line, RunEvent, RunStarted};
+use opdflow_stage::FaultClass;
 use opdflow_stage::cache::Digest;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -53,6 +54,10 @@ pub struct StageSummary {
     pub outputs: BTreeMap<String, Digest>,
     /// What went wrong, if something did.
     pub message: Option<String>,
+    /// Whose fault it was, if it failed.
+    pub class: Option<FaultClass>,
+    /// Its newest process.
+    pub pid: Option<u32>,
 }
 
 /// Where a stage stands.
@@ -134,6 +139,14 @@ impl Summary {
         self.stages.iter().filter(|s| s.state == standing).count()
     }
 
+    /// Whether stages failed, and each of them by the machine: its disk, its memory, its processes.
+    #[must_use]
+    pub fn by_machine(&self) -> bool {
+        let mut failed = self.stages.iter().filter(|s| s.state == Standing::Failed).peekable();
+        let machine = |class| matches!(class, Some(FaultClass::Machine | FaultClass::OutOfMemory));
+        failed.peek().is_some() && failed.all(|s| machine(s.class))
+    }
+
     /// The one object that `run --json` prints.
     #[must_use]
     pub fn to_json(&self, run: &str) -> Value {
@@ -157,8 +170,9 @@ impl StageSummary {
             RunEvent::Hit { saved_seconds, outputs, .. } => {
                 (self.state, self.saved_seconds, self.outputs) = (Standing::Hit, *saved_seconds, outputs.clone());
             }
-            RunEvent::Started { .. } => {
+            RunEvent::Started { pid, .. } => {
                 (self.state, self.began, self.resumed_at) = (Standing::Running, Some(at), 0);
+                self.pid = Some(*pid);
                 self.pace.begin(at, 0);
             }
             RunEvent::Waits { pid, note, .. } => {
@@ -182,7 +196,10 @@ impl StageSummary {
                 };
             }
             RunEvent::Stopped { .. } => self.end(at, Standing::Stopped, None),
-            RunEvent::Failed { message, .. } => self.end(at, Standing::Failed, Some(message.clone())),
+            RunEvent::Failed { class, message, .. } => {
+                self.class = Some(*class);
+                self.end(at, Standing::Failed, Some(message.clone()));
+            }
             RunEvent::Blocked { by, .. } => self.end(at, Standing::Blocked, Some(format!("`{by}` failed"))),
             RunEvent::Retried { message, .. } | RunEvent::Damaged { message, .. } => {
                 self.state = Standing::Waiting;

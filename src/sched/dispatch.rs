@@ -13,7 +13,7 @@ use crate::plan::{Keys, Plan};
 use crate::runlog::RunEvent;
 use anyhow::{Result, bail};
 use opdflow_stage::cache::{ActionRecord, Digest, Store, utc_now};
-use opdflow_stage::{Arity, Event, FaultClass, Job, JobInput};
+use opdflow_stage::{Arity, Event, Fault, FaultClass, Job, JobInput};
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
@@ -93,6 +93,8 @@ struct Facts {
     losses: u32,
     damages: u32,
     starts: u32,
+    /// It was computed in this run, whatever became of the result since.
+    computed: bool,
 }
 
 struct Dispatch<'a, 't> {
@@ -174,7 +176,7 @@ impl Dispatch<'_, '_> {
             let lineage = self.lineage(stage).unwrap_or(key);
             self.say(RunEvent::Keyed { stage: self.name(stage), key, lineage });
         }
-        if self.order.forced[stage] && self.facts[stage].starts == 0 {
+        if self.is_forced(stage) {
             self.facts[stage].missing = true;
             return Ok(());
         }
@@ -262,7 +264,7 @@ impl Dispatch<'_, '_> {
             Ok(process) => process,
             Err(error) => {
                 self.order.slots.give(share);
-                return self.fail(stage, FaultClass::Machine, format!("{error:#}"));
+                return self.fail(stage, Fault::class_of(&error), format!("{error:#}"));
             }
         };
         self.apply(stage, Move::Start)?;
@@ -287,6 +289,11 @@ impl Dispatch<'_, '_> {
         Ok(())
     }
 
+    /// Whether a stage must still be computed although its result is there. A process that was lost has not done so.
+    fn is_forced(&self, stage: usize) -> bool {
+        self.order.forced[stage] && !self.facts[stage].computed
+    }
+
     fn job(&self, stage: usize, share: &Share) -> Result<Job, String> {
         let spec = &self.order.plan.stages[stage].spec;
         let keys = self.facts[stage].keys.as_ref().ok_or("its key is not known")?;
@@ -302,11 +309,11 @@ impl Dispatch<'_, '_> {
             threads: share.cpus,
             // The process sees one GPU, and that under the number 0.
             device: if share.gpu.is_some() { "cuda:0" } else { "cpu" }.to_owned(),
-            environment: spec.kind.environment(&spec.params),
+            environment: spec.kind.environment(&spec.params).map_err(|bug| bug.to_string())?,
             folder: self.order.plan.recipe.folder.clone(),
             store: self.order.store.root().to_owned(),
             checkpoint_seconds: self.order.checkpoint_seconds,
-            force: self.order.forced[stage] && self.facts[stage].starts == 0,
+            force: self.is_forced(stage),
             program: crate::PROGRAM.to_owned(),
         })
     }
@@ -369,6 +376,7 @@ impl Dispatch<'_, '_> {
             Ok(Some(record)) => {
                 let outputs = digests_of(&record);
                 self.facts[stage].record = Some(record);
+                self.facts[stage].computed = true;
                 self.apply(stage, Move::Finish)?;
                 self.say(RunEvent::Done { stage: self.name(stage), seconds, found, outputs });
                 Ok(())

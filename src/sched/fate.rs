@@ -1,10 +1,7 @@
 //! What the end of a stage's process means.
 
 use crate::exec::End;
-use opdflow_stage::FaultClass;
-
-/// The exit code of a stage that stopped at a checkpoint.
-const STOPPED: i32 = 75;
+use opdflow_stage::{FaultClass, STOPPED};
 
 /// What became of a stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +22,7 @@ pub(super) fn of(end: &End, published: bool, failure: Option<(FaultClass, String
     }
     match (end, failure) {
         (End::Code(0), _) => Fate::Published,
-        (End::Code(STOPPED), _) => Fate::Stopped,
+        (End::Code(code), _) if *code == i32::from(STOPPED) => Fate::Stopped,
         (End::Code(_), Some((class, message))) => Fate::Failed(class, message),
         (End::Code(code), None) => {
             Fate::Failed(class_of(*code), format!("its process ended with code {code} and said nothing"))

@@ -3,6 +3,9 @@
 use std::path::Path;
 use std::process::Command;
 
+/// More GPUs than any machine has.
+const MOST_GPUS: usize = 1024;
+
 /// What one running stage has of the machine.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Share {
@@ -140,7 +143,7 @@ fn memory_of(listing: &str) -> Vec<([String; 2], u64)> {
     let line = |line: &str| -> Option<_> {
         let mut fields = line.split(',').map(str::trim);
         let (index, uuid, mebibytes) = (fields.next()?, fields.next()?, fields.next()?.parse::<u64>().ok()?);
-        Some(([index.to_owned(), uuid.to_owned()], mebibytes << 20))
+        Some(([index.to_owned(), uuid.to_owned()], mebibytes.checked_mul(1 << 20)?))
     };
     listing.lines().filter_map(line).collect()
 }
@@ -149,7 +152,7 @@ fn memory_of(listing: &str) -> Vec<([String; 2], u64)> {
 /// them, `OPDFLOW_GPUS` overrides the count, and `CUDA_VISIBLE_DEVICES` says which.
 fn gpus_here() -> Vec<String> {
     let count = match std::env::var("OPDFLOW_GPUS") {
-        Ok(text) => text.trim().parse().unwrap_or(0),
+        Ok(text) => text.trim().parse().unwrap_or(0).min(MOST_GPUS),
         Err(_) => count_entries(Path::new("/proc/driver/nvidia/gpus")),
     };
     visible(count, std::env::var("CUDA_VISIBLE_DEVICES").ok().as_deref())

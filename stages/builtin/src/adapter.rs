@@ -47,8 +47,7 @@ impl Shape {
     pub fn fresh(&self, studio: &Studio, seed: u64) -> Result<Lora> {
         let config = LoraConfig { rank: self.rank, alpha: self.alpha, targets: self.targets.clone() };
         let model = &studio.pipeline.transformer;
-        Lora::init(&config, &model.linears(), seed, studio.canvas.device)
-            .map_err(|e| Fault::user(format!("{e:#}")).into())
+        Lora::init(&config, &model.linears(), seed, studio.canvas.device).map_err(|e| Fault::about(&e).into())
     }
 }
 

@@ -86,7 +86,7 @@ fn import(source: &str, context: &mut StageContext) -> Result<()> {
     let again = "download or export the model again";
     let files = model_folder::files(&folder).map_err(|missing| Fault::user(missing.join("\n")).help(again))?;
     // Checked where it lies, so that a fault is named by the user's own path and no broken copy is kept.
-    check(&folder, &files).map_err(|e| Fault::user(format!("{e:#}")).help(again))?;
+    check(&folder, &files).map_err(|e| Fault::about(&e).help(again))?;
     let listed: Vec<(String, PathBuf)> =
         files.iter().map(|f| (f.to_string_lossy().into_owned(), folder.join(f))).collect();
     let stored = context.adopt("model", &listed)?;

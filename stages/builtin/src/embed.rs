@@ -83,7 +83,7 @@ impl Stage for Embed {
         let base = context.object("base").context("a model on no port")?.digest;
         let folder = context.input_parts("base", &PARTS)?;
         let options = Options { device, ..Options::default() };
-        let text = Folder::open(folder).and_then(|f| f.text(options)).map_err(|e| Fault::user(format!("{e:#}")))?;
+        let text = Folder::open(folder).and_then(|f| f.text(options)).map_err(|e| Fault::about(&e))?;
         // The empty prompt first: it is the unguided half of every picture.
         let mut prompts = vec![String::new()];
         let mut seen = BTreeSet::from([String::new()]);

@@ -59,7 +59,7 @@ impl Stage for ImportLora {
         let source = context.job().folder.join(&params.source);
         let base = context.object("base").context("a model on no port")?.digest;
         let model = Folder::open(context.input_parts("base", &["model_index.json", "transformer"])?)?;
-        let (transformer, _) = model.transformer(Device::Cpu, Kind::Half).map_err(|e| Fault::user(format!("{e:#}")))?;
+        let (transformer, _) = model.transformer(Device::Cpu, Kind::Half).map_err(|e| Fault::about(&e))?;
         let lora = Lora::load(&source, &transformer.linears(), Device::Cpu).map_err(|e| {
             Fault::user(format!("this adapter does not fit the base {}: {e:#}", base.short()))
                 .help("name the base that the adapter was trained on, or another adapter")

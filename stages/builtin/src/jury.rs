@@ -1,9 +1,10 @@
 //! The rewards that a stage may ask: those of the program, and the critics on its port `critics`.
 
+use crate::recogniser;
 use crate::record::Record;
-use crate::reward::{self, Weights};
+use crate::reward::Weights;
 use anyhow::{Context as _, Result};
-use opdflow_rewards::{Geneval, Looks, Ocr, Part, Reward, Weighted, ocr};
+use opdflow_rewards::{Geneval, Looks, Ocr, Part, Reward, Weighted};
 use opdflow_stage::port::Input;
 use opdflow_stage::{Fault, Foreseen, Memory, StageContext};
 use std::collections::BTreeMap;
@@ -59,7 +60,7 @@ impl Jury {
             "geneval" => Box::new(Geneval::default()),
             "looks" => Box::new(Looks),
             "ocr" => {
-                let assets = ocr::Assets::in_folder(&reward::deps());
+                let assets = recogniser::assets();
                 Box::new(Ocr::load(&assets).map_err(|e| Fault::user(e.to_string()))?)
             }
             other => {
@@ -87,7 +88,7 @@ pub fn open(name: &str, folder: &Path, device: Device) -> Result<Box<dyn Reward>
     if name == "geneval" && folder.join("detector").join(BUNDLED.0).is_file() {
         return Ok(Box::new(Geneval::default()));
     }
-    opdflow_critics::open(name, folder, device).map_err(|e| Fault::user(format!("{e:#}")).into())
+    opdflow_critics::open(name, folder, device).map_err(|e| Fault::about(&e).into())
 }
 
 /// Whether the reward can judge pictures of these prompts at all.

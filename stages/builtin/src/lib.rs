@@ -59,6 +59,7 @@ mod precision;
 mod pretrain;
 mod prompt_task;
 mod prompts;
+mod recogniser;
 mod record;
 mod reward;
 mod score;

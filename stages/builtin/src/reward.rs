@@ -1,5 +1,6 @@
 //! Rewards by name, as recipes spell them: `reward: {ocr: 1.0, looks: 0.5}`.
 
+use crate::recogniser;
 use opdflow_rewards::ocr;
 use opdflow_stage::cache::Digest;
 use opdflow_stage::{Asset, ParamFault, Ports};
@@ -109,10 +110,8 @@ pub fn lacks(path: &str, name: &str) -> Option<ParamFault> {
     if whole_of(name) != "ocr" {
         return None;
     }
-    let assets = ocr::Assets::in_folder(&deps());
-    let absent = [&assets.onnxruntime, &assets.det, &assets.rec].into_iter().find(|file| !file.exists())?;
-    let fault = ParamFault::new(path, format!("`ocr` reads with {}, which is not there", absent.display()));
-    Some(fault.help("run scripts/setup.sh, or set OPDFLOW_DEPS to the folder that it filled"))
+    let (message, help) = recogniser::fault(&recogniser::assets())?;
+    Some(ParamFault::new(path, message).help(help))
 }
 
 /// Files from outside the store that these rewards read. Their content is pinned, so the digest is that of the pin.
@@ -120,7 +119,10 @@ pub fn lacks(path: &str, name: &str) -> Option<ParamFault> {
 pub fn assets<'a>(names: impl Iterator<Item = &'a String>) -> Vec<Asset> {
     if names.into_iter().any(|n| n.starts_with("ocr")) {
         let pin = |name: &str, sha256: &str| Asset { name: name.to_owned(), digest: Digest::of(sha256.as_bytes()) };
-        vec![pin("ppocr.det", ocr::DET_SHA256), pin("ppocr.rec", ocr::REC_SHA256)]
+        let mut assets = vec![pin("ppocr.det", ocr::DET_SHA256), pin("ppocr.rec", ocr::REC_SHA256)];
+        // The runtime that is fetched is as good as part of the program. Another one may give other scores.
+        assets.extend(recogniser::own_runtime());
+        assets
     } else {
         Vec::new()
     }

@@ -154,7 +154,7 @@ impl Studio {
         let device = self::device(context)?;
         let base = context.object(port).context("a model on no port")?.digest;
         let options = Options { device, kind: precision.kind(), drop_t5: false };
-        let unfit = |e: anyhow::Error| Fault::user(format!("{e:#}"));
+        let unfit = |e: anyhow::Error| Fault::about(&e);
         let (pipeline, text) = match context.maybe_input("embeddings")? {
             Some(kept) => {
                 let folder = context.input_parts(port, &["model_index.json", "transformer", "vae", "scheduler"])?;
@@ -170,12 +170,12 @@ impl Studio {
         let config = pipeline.transformer.config();
         let side = match size {
             Some(pixels) => {
-                pipeline.vae.check_picture(pixels, pixels).map_err(|e| Fault::user(format!("{e:#}")))?;
+                pipeline.vae.check_picture(pixels, pixels).map_err(|e| Fault::about(&e))?;
                 pixels / pipeline.vae.config().factor()
             }
             None => config.sample_size,
         };
-        pipeline.transformer.check_latent(config.in_channels, side, side).map_err(|e| Fault::user(format!("{e:#}")))?;
+        pipeline.transformer.check_latent(config.in_channels, side, side).map_err(|e| Fault::about(&e))?;
         let canvas = Canvas {
             shape: [config.in_channels, side, side],
             shift: pipeline.scheduler.shift,

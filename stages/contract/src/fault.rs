@@ -3,6 +3,10 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+/// The exit code of a process that stopped at a checkpoint because it was asked to, and of a run whose stages did. Started
+/// again it goes on from there. (`EX_TEMPFAIL` of BSD's sysexits.)
+pub const STOPPED: u8 = 75;
+
 /// Whose fault it is, and whether another try can help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -50,6 +54,12 @@ impl Fault {
     pub fn user(message: impl Into<String>) -> Self {
         Self { class: FaultClass::User, message: message.into(), help: None }
     }
+    /// What an error says about something of the user's: their fault, unless it was the machine that could not read it.
+    pub fn about(error: &anyhow::Error) -> Self {
+        let machine = error.chain().filter_map(|c| c.downcast_ref::<std::io::Error>()).any(is_of_machine);
+        let class = if machine { FaultClass::Machine } else { FaultClass::User };
+        Self { class, message: format!("{error:#}"), help: None }
+    }
     /// A number that is not finite.
     pub fn not_finite(message: impl Into<String>) -> Self {
         Self { class: FaultClass::NotFinite, message: message.into(), help: None }
@@ -73,7 +83,10 @@ impl Fault {
             if let Some(fault) = cause.downcast_ref::<Self>() {
                 return fault.class;
             }
-            if cause.downcast_ref::<opdflow_cache::StoreError>().is_some()
+            // A file that is written as JSON fails with an error of that, which hides the system's own.
+            let json = cause.downcast_ref::<serde_json::Error>().is_some_and(serde_json::Error::is_io);
+            if json
+                || cause.downcast_ref::<opdflow_cache::StoreError>().is_some()
                 || cause.downcast_ref::<std::io::Error>().is_some()
             {
                 return FaultClass::Machine;
@@ -81,6 +94,22 @@ impl Fault {
         }
         FaultClass::Bug
     }
+}
+
+/// Whether the system lacked means (files, processes, memory, room) or a device failed, whatever was asked of it.
+fn is_of_machine(error: &std::io::Error) -> bool {
+    const MEANS: [i32; 9] = [
+        libc::EMFILE,
+        libc::ENFILE,
+        libc::ENOMEM,
+        libc::EAGAIN,
+        libc::ENOSPC,
+        libc::EDQUOT,
+        libc::EROFS,
+        libc::EIO,
+        libc::ESTALE,
+    ];
+    error.raw_os_error().is_some_and(|code| MEANS.contains(&code))
 }
 
 impl fmt::Display for Fault {
@@ -94,3 +123,59 @@ impl fmt::Display for Fault {
 }
 
 impl std::error::Error for Fault {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context as _;
+    use std::io;
+
+    /// The system's errors, bare or inside others, are the machine's and never a bug.
+    #[test]
+    fn what_the_system_refuses_is_no_bug() {
+        for code in [
+            libc::EMFILE,
+            libc::ENFILE,
+            libc::EAGAIN,
+            libc::ENOMEM,
+            libc::ENOSPC,
+            libc::EDQUOT,
+            libc::EROFS,
+            libc::EIO,
+            libc::EACCES,
+            libc::ESTALE,
+        ] {
+            let system = || io::Error::from_raw_os_error(code);
+            let json = serde_json::to_writer(Broken(code), &[1, 2, 3]).unwrap_err();
+            let all = [
+                anyhow::Error::from(system()),
+                Err::<(), _>(system()).context("writing the table").context("the stage").unwrap_err(),
+                anyhow::Error::from(json).context("writing the metrics"),
+            ];
+            for error in all {
+                assert_eq!(Fault::class_of(&error), FaultClass::Machine, "{error:#}");
+            }
+            // A place that may not be read is one that the user named.
+            let about = Fault::about(&anyhow::Error::from(system()).context("their file"));
+            let expected = if code == libc::EACCES { FaultClass::User } else { FaultClass::Machine };
+            assert_eq!(about.class, expected, "{about}");
+        }
+        let malformed = serde_json::from_str::<u8>("x").unwrap_err();
+        assert_eq!(Fault::class_of(&malformed.into()), FaultClass::Bug);
+        assert_eq!(Fault::about(&anyhow::anyhow!("no model")).class, FaultClass::User);
+        let absent = io::Error::from(io::ErrorKind::NotFound);
+        assert_eq!(Fault::about(&absent.into()).class, FaultClass::User);
+    }
+
+    /// A file that cannot be written.
+    struct Broken(i32);
+
+    impl io::Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::Error::from_raw_os_error(self.0))
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+}

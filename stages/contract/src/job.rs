@@ -67,7 +67,7 @@ pub enum Outcome {
         /// Whether somebody else had computed them meanwhile.
         found: bool,
     },
-    /// It stopped at a checkpoint as asked: exit code 75, run it again to go on.
+    /// It stopped at a checkpoint as asked: exit code [`crate::STOPPED`], run it again to go on.
     Stopped,
     /// It failed.
     Failed(FaultClass, String),
@@ -79,7 +79,7 @@ impl Outcome {
     pub const fn exit_code(&self) -> i32 {
         match self {
             Self::Published { .. } => 0,
-            Self::Stopped => 75,
+            Self::Stopped => crate::STOPPED as i32,
             Self::Failed(class, _) => class.exit_code(),
         }
     }

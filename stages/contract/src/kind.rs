@@ -4,6 +4,7 @@
 //! then leaves that code out, and with it the libraries that it needs.
 
 use crate::StageContext;
+use crate::mismatch::{self, Mismatch};
 use crate::port::{Arity, Input, Output};
 use opdflow_cache::{Digest, Memo};
 use schemars::JsonSchema;
@@ -118,12 +119,30 @@ pub struct ParamFault {
     pub message: String,
     /// The way out.
     pub help: Option<String>,
+    /// What sort of fault it is.
+    pub cause: Cause,
+}
+
+/// Who found that a parameter does not fit, and how it does not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Cause {
+    /// The kind, which looked at a value that its type takes.
+    #[default]
+    Value,
+    /// The type.
+    Type(Mismatch),
+    /// Nobody but us: a bug.
+    Bug,
 }
 
 impl ParamFault {
     /// A fault at `path`.
     pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { path: path.into(), message: message.into(), help: None }
+        Self { path: path.into(), message: message.into(), help: None, cause: Cause::Value }
+    }
+    /// A fault of ours.
+    pub(crate) fn bug(message: String) -> Self {
+        Self { cause: Cause::Bug, ..Self::new("", message) }
     }
     /// Adds the way out.
     #[must_use]
@@ -219,24 +238,45 @@ pub trait Kind: Send + Sync {
     /// Everything that is wrong with it.
     fn normalise(&self, with: &Value) -> Result<Value, Vec<ParamFault>>;
     /// See [`Stage::wired`]; `params` are normalised ones.
-    fn wired(&self, params: &Value, ports: &Ports) -> Vec<ParamFault>;
+    ///
+    /// # Errors
+    /// Of this and all that follow: the parameters are none that [`Kind::normalise`] gave, or a bug of the kind.
+    fn wired(&self, params: &Value, ports: &Ports) -> Result<Vec<ParamFault>, Unreadable>;
     /// See [`Stage::assets`].
     ///
     /// # Errors
-    /// As there.
+    /// As there; parameters that cannot be read are a fault of `with` itself.
     fn assets(&self, params: &Value, folder: &Path, memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>>;
     /// See [`Stage::lacks`].
-    fn lacks(&self, params: &Value, ports: &Ports) -> Vec<ParamFault>;
+    ///
+    /// # Errors
+    /// As for [`Kind::wired`].
+    fn lacks(&self, params: &Value, ports: &Ports) -> Result<Vec<ParamFault>, Unreadable>;
     /// See [`Stage::foresee`].
-    fn foresee(&self, params: &Value, folder: &Path, inputs: &Foreseen) -> Foreseen;
+    ///
+    /// # Errors
+    /// As for [`Kind::wired`].
+    fn foresee(&self, params: &Value, folder: &Path, inputs: &Foreseen) -> Result<Foreseen, Unreadable>;
     /// See [`Stage::memory`].
-    fn memory(&self, params: &Value, inputs: &Foreseen) -> Vec<Memory>;
+    ///
+    /// # Errors
+    /// As for [`Kind::wired`].
+    fn memory(&self, params: &Value, inputs: &Foreseen) -> Result<Vec<Memory>, Unreadable>;
     /// See [`Stage::horizon`].
-    fn horizon(&self, params: &Value) -> Option<Horizon>;
+    ///
+    /// # Errors
+    /// As for [`Kind::wired`].
+    fn horizon(&self, params: &Value) -> Result<Option<Horizon>, Unreadable>;
     /// See [`Stage::environment`].
-    fn environment(&self, params: &Value) -> Environment;
+    ///
+    /// # Errors
+    /// As for [`Kind::wired`].
+    fn environment(&self, params: &Value) -> Result<Environment, Unreadable>;
     /// See [`Stage::resources`].
-    fn resources(&self, params: &Value) -> Resources;
+    ///
+    /// # Errors
+    /// As for [`Kind::wired`].
+    fn resources(&self, params: &Value) -> Result<Resources, Unreadable>;
 
     /// The input port of this name.
     fn input(&self, name: &str) -> Option<&'static Input> {
@@ -286,40 +326,42 @@ impl<S: Stage> Kind for S {
     fn normalise(&self, with: &Value) -> Result<Value, Vec<ParamFault>> {
         let empty = Value::Object(serde_json::Map::new());
         let with = if with.is_null() { &empty } else { with };
-        let params: S::Params = serde_path_to_error::deserialize(with).map_err(|e| {
-            let path = e.path().to_string();
-            let path = if path == "." { String::new() } else { path };
-            vec![ParamFault::new(path, e.into_inner().to_string())]
-        })?;
+        let params: S::Params = mismatch::read(with).map_err(|fault| vec![fault])?;
         let faults = self.check(&params);
         if !faults.is_empty() {
             return Err(faults);
         }
-        serde_json::to_value(&params).map_err(|e| vec![ParamFault::new("", e.to_string())])
+        let kind = Stage::describe(self).kind;
+        let unreadable = |why: String| vec![ParamFault::bug(Unreadable { kind, why }.to_string())];
+        let normal = serde_json::to_value(&params).map_err(|e| unreadable(e.to_string()))?;
+        // What could not be read again later would have no resources, no files and no end.
+        read_again::<S>(&normal, kind).map_err(|e| unreadable(e.why))?;
+        Ok(normal)
     }
-    fn wired(&self, params: &Value, ports: &Ports) -> Vec<ParamFault> {
-        typed::<S>(params).map(|p| Stage::wired(self, &p, ports)).unwrap_or_default()
+    fn wired(&self, params: &Value, ports: &Ports) -> Result<Vec<ParamFault>, Unreadable> {
+        Ok(Stage::wired(self, &typed(self, params)?, ports))
     }
     fn assets(&self, params: &Value, folder: &Path, memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {
-        Stage::assets(self, &typed::<S>(params).map_err(|e| vec![ParamFault::new("", e.to_string())])?, folder, memo)
+        let params = typed(self, params).map_err(|e| vec![ParamFault::bug(e.to_string())])?;
+        Stage::assets(self, &params, folder, memo)
     }
-    fn lacks(&self, params: &Value, ports: &Ports) -> Vec<ParamFault> {
-        typed::<S>(params).map(|p| Stage::lacks(self, &p, ports)).unwrap_or_default()
+    fn lacks(&self, params: &Value, ports: &Ports) -> Result<Vec<ParamFault>, Unreadable> {
+        Ok(Stage::lacks(self, &typed(self, params)?, ports))
     }
-    fn foresee(&self, params: &Value, folder: &Path, inputs: &Foreseen) -> Foreseen {
-        typed::<S>(params).map(|p| Stage::foresee(self, &p, folder, inputs)).unwrap_or_default()
+    fn foresee(&self, params: &Value, folder: &Path, inputs: &Foreseen) -> Result<Foreseen, Unreadable> {
+        Ok(Stage::foresee(self, &typed(self, params)?, folder, inputs))
     }
-    fn memory(&self, params: &Value, inputs: &Foreseen) -> Vec<Memory> {
-        typed::<S>(params).map(|p| Stage::memory(self, &p, inputs)).unwrap_or_default()
+    fn memory(&self, params: &Value, inputs: &Foreseen) -> Result<Vec<Memory>, Unreadable> {
+        Ok(Stage::memory(self, &typed(self, params)?, inputs))
     }
-    fn horizon(&self, params: &Value) -> Option<Horizon> {
-        Stage::horizon(self, &typed::<S>(params).ok()?)
+    fn horizon(&self, params: &Value) -> Result<Option<Horizon>, Unreadable> {
+        Ok(Stage::horizon(self, &typed(self, params)?))
     }
-    fn environment(&self, params: &Value) -> Environment {
-        typed::<S>(params).map(|p| Stage::environment(self, &p)).unwrap_or_default()
+    fn environment(&self, params: &Value) -> Result<Environment, Unreadable> {
+        Ok(Stage::environment(self, &typed(self, params)?))
     }
-    fn resources(&self, params: &Value) -> Resources {
-        typed::<S>(params).map(|p| Stage::resources(self, &p)).unwrap_or_default()
+    fn resources(&self, params: &Value) -> Result<Resources, Unreadable> {
+        Ok(Stage::resources(self, &typed(self, params)?))
     }
 }
 
@@ -328,10 +370,97 @@ impl<S: Stage> Worker for S {
         Stage::describe(self)
     }
     fn run(&self, params: &Value, context: &mut StageContext) -> anyhow::Result<()> {
-        Stage::run(self, typed::<S>(params)?, context)
+        Stage::run(self, typed(self, params)?, context)
     }
 }
 
-fn typed<S: Stage>(params: &Value) -> Result<S::Params, serde_json::Error> {
-    S::Params::deserialize(params)
+/// Normalised parameters as their type.
+fn typed<S: Stage>(stage: &S, params: &Value) -> Result<S::Params, Unreadable> {
+    read_again::<S>(params, Stage::describe(stage).kind)
+}
+
+fn read_again<S: Stage>(params: &Value, kind: &'static str) -> Result<S::Params, Unreadable> {
+    S::Params::deserialize(params).map_err(|e| Unreadable { kind, why: e.to_string() })
+}
+
+/// Parameters that a kind gave back as checked and that its own type does not take again. Always a bug: of the kind, or of
+/// whoever changed them on the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// The kind.
+    pub kind: &'static str,
+    /// What its type says.
+    pub why: String,
+}
+
+impl std::fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { kind, why } = self;
+        write!(
+            f,
+            "stage kind `{kind}` cannot read its own parameters ({why}): a bug of ours, please report it with the recipe"
+        )
+    }
+}
+
+impl std::error::Error for Unreadable {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+    use serde_json::json;
+
+    /// A kind with a bug: JSON has no number for its default.
+    struct Boundless;
+
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    #[serde(default)]
+    struct Params {
+        limit: f64,
+    }
+
+    impl Default for Params {
+        fn default() -> Self {
+            Self { limit: f64::INFINITY }
+        }
+    }
+
+    impl Stage for Boundless {
+        type Params = Params;
+        fn describe(&self) -> Description {
+            Description {
+                kind: "boundless",
+                semantics: 1,
+                about: "Nothing.",
+                inputs: &[],
+                outputs: &[],
+                params: &[],
+                outside_key: &[],
+                seeded: false,
+                numeric: false,
+            }
+        }
+        fn resources(&self, _: &Params) -> Resources {
+            Resources { cpus: 7, memory: 0, gpu: true }
+        }
+        fn run(&self, _: Params, _: &mut StageContext) -> anyhow::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn parameters_that_cannot_be_read_again_are_a_bug_and_no_default() {
+        let found = Boundless.normalise(&json!({})).unwrap_err();
+        assert_eq!((found.len(), &found[0].cause), (1, &Cause::Bug));
+        assert!(found[0].message.contains("a bug of ours"), "{}", found[0].message);
+        let sound = Boundless.normalise(&json!({"limit": 2})).unwrap();
+        assert_eq!(Kind::resources(&Boundless, &sound).unwrap().cpus, 7);
+        let spoiled = json!({"limit": null});
+        assert!(Kind::resources(&Boundless, &spoiled).unwrap_err().to_string().contains("`boundless`"));
+        assert!(
+            Kind::horizon(&Boundless, &spoiled).is_err() && Kind::lacks(&Boundless, &spoiled, &Ports::new()).is_err()
+        );
+        assert_eq!(Kind::assets(&Boundless, &spoiled, Path::new("."), &Memo::none()).unwrap_err()[0].cause, Cause::Bug);
+    }
 }

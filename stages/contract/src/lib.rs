@@ -18,6 +18,7 @@ pub mod fake;
 mod fault;
 mod job;
 mod kind;
+mod mismatch;
 pub mod port;
 mod registry;
 mod stop;
@@ -25,12 +26,13 @@ mod tool;
 
 pub use context::StageContext;
 pub use event::{Event, EventSink};
-pub use fault::{Fault, FaultClass};
+pub use fault::{Fault, FaultClass, STOPPED};
 pub use job::{Job, JobInput, Outcome, run_job};
 pub use kind::{
-    Asset, Description, Environment, Foreseen, Horizon, Kind, Memory, ParamDoc, ParamFault, Ports, Resources, Stage,
-    Worker,
+    Asset, Cause, Description, Environment, Foreseen, Horizon, Kind, Memory, ParamDoc, ParamFault, Ports, Resources,
+    Stage, Unreadable, Worker,
 };
+pub use mismatch::Mismatch;
 pub use opdflow_cache as cache;
 pub use port::{Arity, Input, Output};
 pub use registry::{Registry, StageSet, Workers};

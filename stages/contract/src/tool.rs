@@ -79,7 +79,7 @@ pub fn run_tool(tool: &dyn Tool, order: &Value, events: &EventSink, stop: &StopF
     };
     if stop.raised() {
         events.send(&Event::Stopped { step: 0 });
-        return 75;
+        return crate::STOPPED.into();
     }
     let class = Fault::class_of(&error);
     events.send(&Event::Failed { class, message: format!("{error:#}") });

@@ -10,7 +10,7 @@ mod runtime;
 use crate::reward::check;
 use crate::{Picture, Reward, RewardError, Score, Subject};
 
-pub use runtime::{Assets, DET_SHA256, REC_SHA256};
+pub use runtime::{Assets, DET_SHA256, ONNXRUNTIME_SHA256, REC_SHA256};
 
 use find::Finder;
 use read::Reader;
@@ -29,10 +29,10 @@ impl Ocr {
     /// The process keeps the first ONNX Runtime that loads; later calls use it whatever their path.
     ///
     /// # Errors
-    /// [`RewardError::Asset`] for a missing file, [`RewardError::Digest`] for a model of other contents, and
+    /// [`RewardError::Asset`] for a missing file, [`RewardError::Digest`] for a model or a library of other contents, and
     /// [`RewardError::Runtime`] when the library does not load.
     pub fn load(assets: &Assets) -> Result<Ocr, RewardError> {
-        let runtime = runtime::open(&assets.onnxruntime)?;
+        let runtime = runtime::open(&assets.onnxruntime, assets.onnxruntime_sha256)?;
         let finder = Finder::new(runtime::session(&runtime, &assets.det, DET_SHA256)?);
         let reader = Reader::new(runtime::session(&runtime, &assets.rec, REC_SHA256)?)?;
         Ok(Ocr { finder, reader })

@@ -10,6 +10,8 @@ use sha2::{Digest, Sha256};
 
 use crate::RewardError;
 
+/// SHA-256 of the ONNX Runtime that `scripts/setup.sh` fetches, `libonnxruntime.so` 1.32.0 (28 MB).
+pub const ONNXRUNTIME_SHA256: &str = "6c1585d1bbf45b0712ea4a21b705c5fcb4ba04ff2e30f1fbf81a49faf658638f";
 /// SHA-256 of the text finder, `ch_PP-OCRv4_det_infer.onnx` (4.7 MB).
 pub const DET_SHA256: &str = "d2a7720d45a54257208b1e13e36a8479894cb74155a5efe29462512d42f49da9";
 /// SHA-256 of the text reader, `ch_PP-OCRv4_rec_infer.onnx` (10.9 MB).
@@ -20,6 +22,8 @@ pub const REC_SHA256: &str = "48fc40f24f6d2a207a2b1091d3437eb3cc3eb6b676dc3ef9c3
 pub struct Assets {
     /// The shared library of ONNX Runtime, 1.22 or later.
     pub onnxruntime: PathBuf,
+    /// The SHA-256 that the library must have; nothing for a build of the user's own.
+    pub onnxruntime_sha256: Option<&'static str>,
     /// The text finder, known by [`DET_SHA256`].
     pub det: PathBuf,
     /// The text reader, known by [`REC_SHA256`].
@@ -31,6 +35,7 @@ impl Assets {
     pub fn in_folder(folder: &Path) -> Assets {
         Assets {
             onnxruntime: folder.join("onnxruntime/libonnxruntime.so"),
+            onnxruntime_sha256: Some(ONNXRUNTIME_SHA256),
             det: folder.join("ppocr/det.onnx"),
             rec: folder.join("ppocr/rec.onnx"),
         }
@@ -42,8 +47,9 @@ pub(super) fn failed<T>(error: ort::Error<T>) -> RewardError {
     RewardError::Runtime(error.to_string())
 }
 
-/// The process's one environment; made by the first call that succeeds.
-pub(super) fn open(library: &Path) -> Result<Environment, RewardError> {
+/// The process's one environment; made by the first call that succeeds. The library is held against `wanted` before any
+/// of it runs in this process.
+pub(super) fn open(library: &Path, wanted: Option<&'static str>) -> Result<Environment, RewardError> {
     static ENVIRONMENT: Mutex<Option<Environment>> = Mutex::new(None);
     let mut held = ENVIRONMENT.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     if let Some(environment) = held.as_ref() {
@@ -51,6 +57,9 @@ pub(super) fn open(library: &Path) -> Result<Environment, RewardError> {
     }
     // A relative path would be looked up beside the program first.
     let library = library.canonicalize().map_err(|source| RewardError::Asset { path: library.to_owned(), source })?;
+    if let Some(wanted) = wanted {
+        read_known(&library, wanted)?;
+    }
     let environment = ort::init_from(&library)
         .map_err(|e| RewardError::Runtime(e.to_string()))?
         .with_telemetry(false)
@@ -59,13 +68,16 @@ pub(super) fn open(library: &Path) -> Result<Environment, RewardError> {
     Ok(held.insert(environment).clone())
 }
 
-/// A session on one thread over a model of known contents.
-pub(super) fn session(environment: &Environment, path: &Path, wanted: &'static str) -> Result<Session, RewardError> {
+/// The bytes of a file whose SHA-256 is `wanted`.
+fn read_known(path: &Path, wanted: &'static str) -> Result<Vec<u8>, RewardError> {
     let bytes = std::fs::read(path).map_err(|source| RewardError::Asset { path: path.to_owned(), source })?;
     let found: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
-    if found != wanted {
-        return Err(RewardError::Digest { path: path.to_owned(), wanted, found });
-    }
+    if found == wanted { Ok(bytes) } else { Err(RewardError::Digest { path: path.to_owned(), wanted, found }) }
+}
+
+/// A session on one thread over a model of known contents.
+pub(super) fn session(environment: &Environment, path: &Path, wanted: &'static str) -> Result<Session, RewardError> {
+    let bytes = read_known(path, wanted)?;
     Session::builder(environment)
         .map_err(failed)?
         .with_optimization_level(GraphOptimizationLevel::Level3)
