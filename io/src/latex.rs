@@ -131,7 +131,8 @@ fn letter(c: char, before: &mut char, out: &mut String) {
 /// Letters and marks outside of ASCII that pdflatex prints with its own fonts, in each of their encodings.
 fn is_latin(c: char) -> bool {
     const MARKS: &str = "–—‘’“”…§¶†‡©£";
-    const EXTENDED: &str = "ĀāĂăĆćĈĉĊċČčĎďĒēĔĕĖėĚěĜĝĞğĠġĤĥĨĩĪīĬĭİıĴĵĹĺĽľŁłŃńŇňŌōŎŏŐőŒœŔŕŘřŚśŜŝŠšŤťŨũŪūŬŭŮůŰűŴŵŶŷŸŹźŻżŽž";
+    const EXTENDED: &str =
+        "ĀāĂăĆćĈĉĊċČčĎďĒēĔĕĖėĚěĜĝĞğĠġĤĥĨĩĪīĬĭİıĴĵĹĺĽľŁłŃńŇňŌōŎŏŐőŒœŔŕŘřŚśŜŝŠšŤťŨũŪūŬŭŮůŰűŴŵŶŷŸŹźŻżŽž";
     matches!(c, 'À'..='Ï' | 'Ñ'..='Ö' | 'Ø'..='Ý' | 'ß'..='ï' | 'ñ'..='ö' | 'ø'..='ý' | 'ÿ')
         || MARKS.contains(c)
         || EXTENDED.contains(c)

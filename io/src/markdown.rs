@@ -28,11 +28,12 @@ pub enum Side {
     Right,
 }
 
-/// A table, padded so that it reads well as plain text too.
+/// A table, padded so that it reads well as plain text too, unless it is a compact one.
 #[derive(Clone, Debug)]
 pub struct Table {
     sides: Vec<Side>,
     lines: Vec<Vec<Cell>>,
+    padded: bool,
 }
 
 impl Table {
@@ -40,7 +41,13 @@ impl Table {
     #[must_use]
     pub fn new(head: impl IntoIterator<Item = (Cell, Side)>) -> Self {
         let (head, sides) = head.into_iter().unzip();
-        Self { sides, lines: vec![head] }
+        Self { sides, lines: vec![head], padded: true }
+    }
+
+    /// The same table without padding.
+    #[must_use]
+    pub fn compact(self) -> Self {
+        Self { padded: false, ..self }
     }
 
     /// Appends a row, which is cut or filled up to the number of columns.
@@ -53,6 +60,9 @@ impl Table {
     /// The text, with a line break at its end.
     #[must_use]
     pub fn finish(&self) -> String {
+        if !self.padded {
+            return self.unpadded();
+        }
         let mut text = String::new();
         let width = |c: usize| self.lines.iter().map(|l| l[c].0.chars().count()).max().unwrap_or(0).max(3);
         let widths: Vec<usize> = (0..self.sides.len()).map(width).collect();
@@ -71,6 +81,24 @@ impl Table {
                     let dashes = "-".repeat(width + 1);
                     text += &if *side == Side::Left { format!(":{dashes}|") } else { format!("{dashes}:|") };
                 }
+                text.push('\n');
+            }
+        }
+        text
+    }
+
+    fn unpadded(&self) -> String {
+        let mut text = String::new();
+        for (i, line) in self.lines.iter().enumerate() {
+            text.push('|');
+            for cell in line {
+                // A column without a name is narrow.
+                let _ = if i == 0 && cell.0.is_empty() { write!(text, " |") } else { write!(text, " {} |", cell.0) };
+            }
+            text.push('\n');
+            if i == 0 {
+                text.push('|');
+                self.sides.iter().for_each(|side| text += if *side == Side::Left { "---|" } else { "---:|" });
                 text.push('\n');
             }
         }
@@ -178,5 +206,6 @@ mod tests {
             table.finish(),
             "| model    |    a\\|b |\n|:---------|--------:|\n| x \\| y z | **0.5** |\n| short    |         |\n"
         );
+        assert_eq!(table.compact().finish(), "| model | a\\|b |\n|---|---:|\n| x \\| y z | **0.5** |\n| short |  |\n");
     }
 }

@@ -67,7 +67,11 @@ pub fn coloured(text: &str) -> Cow<'_, str> {
             code[end..].starts_with('m').then_some(2 + end + 1)
         });
         let (kept, after) = rest.split_at(colour.unwrap_or(1));
-        if colour.is_some() { out.push_str(kept) } else { out.push_str(&shown(kept)) }
+        if colour.is_some() {
+            out.push_str(kept)
+        } else {
+            out.push_str(&shown(kept))
+        }
         rest = after;
     }
     out.push_str(&shown(rest));

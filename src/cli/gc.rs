@@ -2,7 +2,7 @@
 
 use super::{Exit, Failure, Session, args};
 use crate::plan::history::kind_of;
-use crate::render::{bytes, duration};
+use crate::render::{bytes, duration, name};
 use crate::runlog::{self, RunEvent, RunFolder};
 use opdflow_cache::{Digest, Evicted, EvictedKind, Gc, GcReport, Store};
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,7 +52,7 @@ fn names(store: &Store) -> BTreeMap<Digest, String> {
     let mut names = BTreeMap::new();
     for record in store.actions() {
         let stage = record.note.get("stage").map_or("?", String::as_str);
-        let name = format!("{stage} ({})", kind_of(&record).unwrap_or("?"));
+        let name = format!("{} ({})", name(stage), name(kind_of(&record).unwrap_or("?")));
         names.entry(record.lineage).or_insert_with(|| name.clone());
         names.insert(record.key, name);
     }

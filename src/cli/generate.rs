@@ -2,8 +2,10 @@
 
 use super::{Exit, Failure, Session, args};
 use crate::exec::{End, run_tool};
+use crate::render::name;
 use crate::sched::Slots;
 use indicatif::{ProgressBar, ProgressStyle};
+use opdflow_io::terminal::message;
 use opdflow_stage::{Event, FaultClass, GenerateOrder};
 use serde_json::{Value, json};
 use std::io::IsTerminal as _;
@@ -174,7 +176,7 @@ impl<'a> View<'a> {
                         bar.reset_eta();
                     }
                     bar.set_position(*step);
-                    bar.set_message(note.clone());
+                    bar.set_message(name(note).into_owned());
                 }
                 None if self.shown.elapsed() >= PROGRESS_EVERY && !self.session.quiet => {
                     self.shown = Instant::now();
@@ -184,7 +186,7 @@ impl<'a> View<'a> {
                 None => {}
             },
             Event::Said { text } if !self.session.quiet => match &self.bar {
-                Some(bar) => bar.println(text),
+                Some(bar) => bar.println(message(text)),
                 None => self.session.note(text),
             },
             _ => {}

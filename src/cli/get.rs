@@ -4,7 +4,7 @@ use super::{Exit, Failure, Session, args};
 use crate::plan::{Plan, Verdict, verdicts};
 use crate::recipe::near;
 use opdflow_stage::cache::{Digest, Object, ObjectKind, Output, Store};
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
 pub(super) fn run(session: &Session, args: &args::Get) -> Result<Exit, Failure> {
@@ -90,11 +90,19 @@ fn print(store: &Store, object: &Object, name: &str) -> Result<Exit, Failure> {
             "`{name}` is a folder and cannot be printed\nhelp: give it a place: `-o FOLDER`"
         )));
     }
-    let bytes = store.read(&object.digest)?;
+    let bytes = visible(store.read(&object.digest)?);
     let mut out = std::io::stdout().lock();
     // Nobody reading it is no error.
     let _ = out.write_all(&bytes).and_then(|()| out.flush());
     Ok(Exit::Done)
+}
+
+/// Bytes as they are; on a terminal, where some would act, as text.
+fn visible(bytes: Vec<u8>) -> Vec<u8> {
+    if !std::io::stdout().is_terminal() {
+        return bytes;
+    }
+    opdflow_io::terminal::shown(&String::from_utf8_lossy(&bytes)).into_owned().into_bytes()
 }
 
 /// Writes the object to `dest`. What is there stays until the new thing is whole.

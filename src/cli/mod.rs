@@ -30,6 +30,7 @@ use crate::runlog::{self, RunFolder};
 use crate::sched::Slots;
 use clap::Parser as _;
 use opdflow_cache::{Memo, Store, StoreError};
+use opdflow_io::terminal;
 use opdflow_stage::{Fault, FaultClass, Registry, Workers};
 pub use stage::stage_main;
 use std::io::Write as _;
@@ -138,7 +139,7 @@ impl Session {
     pub fn recipe(&self, path: &Path) -> Result<Recipe, Failure> {
         let recipe = recipe::load(path, &self.registry, &self.overrides)?;
         if !recipe.warnings.is_empty() && !self.quiet && !self.json {
-            self.note(recipe.warnings().render(self.colour).trim_end());
+            self.tell(&recipe.warnings());
         }
         Ok(recipe)
     }
@@ -150,7 +151,12 @@ impl Session {
         let silent = self.quiet || self.json;
         let memo = Memo::of(&self.store).telling(move |path, size| {
             if !silent {
-                let _ = writeln!(std::io::stderr(), "hashing {} ({}), once", path.display(), bytes(size));
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "hashing {} ({}), once",
+                    terminal::line(&path.to_string_lossy()),
+                    bytes(size)
+                );
             }
         });
         let plan = Plan::survey(self.recipe(path)?, self.facts.clone(), &memo);
@@ -209,10 +215,16 @@ impl Session {
     }
     /// A line for the user, on standard error.
     pub fn note(&self, text: &str) {
-        let _ = writeln!(std::io::stderr(), "{text}");
+        let _ = writeln!(std::io::stderr(), "{}", terminal::message(text));
+    }
+    /// What was found in a recipe, on standard error.
+    pub fn tell(&self, found: &Diagnostics) {
+        let text = found.render(self.colour);
+        let _ = writeln!(std::io::stderr(), "{}", terminal::coloured(text.trim_end()));
     }
     /// A result, on standard output. Nobody reading it is no error.
     pub fn print(&self, text: &str) {
+        let text = if self.json { terminal::json(text) } else { terminal::shown(text) };
         let mut out = std::io::stdout();
         let _ = writeln!(out, "{text}").and_then(|()| out.flush());
     }
@@ -223,7 +235,7 @@ impl Session {
                 if self.json {
                     self.print(&found.to_json().to_string());
                 } else {
-                    self.note(found.render(self.colour).trim_end());
+                    self.tell(found);
                 }
                 return 2;
             }
@@ -232,7 +244,7 @@ impl Session {
             Failure::Bug(text) => ("bug", format!("this is a bug of opdflow, please report it: {text}"), 70),
         };
         if self.json {
-            self.print(&serde_json::json!({"error": kind, "message": text}).to_string());
+            self.print(&serde_json::json!({"error": kind, "message": terminal::message(&text)}).to_string());
         } else {
             self.note(&format!("error: {text}"));
         }
@@ -246,7 +258,7 @@ pub fn main(registry: Registry, workers: Workers, mut facts: NumericFacts) -> Ex
     let args = match args::Opdflow::try_parse() {
         Ok(args) => args,
         Err(e) => {
-            let _ = e.print();
+            complain(&e);
             return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2));
         }
     };
@@ -271,6 +283,16 @@ pub fn main(registry: Registry, workers: Workers, mut facts: NumericFacts) -> Ex
         Ok(exit) => exit.code(),
         Err(failure) => session.explain_failure(&failure),
     })
+}
+
+/// What is wrong with the arguments. They may hold anything, and then there are no colours.
+fn complain(error: &clap::Error) {
+    let text = error.to_string();
+    if text == terminal::shown(&text) {
+        let _ = error.print();
+    } else {
+        let _ = writeln!(std::io::stderr(), "{}", terminal::message(text.trim_end()));
+    }
 }
 
 fn command(session: &Session, command: &args::Command) -> Result<Exit, Failure> {

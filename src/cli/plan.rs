@@ -42,7 +42,7 @@ pub(super) fn run(session: &Session, args: &args::Plan) -> Result<Exit, Failure>
     session.print(text.trim_end());
     if let Some(missing) = missing {
         if !session.json {
-            session.note(missing.render(session.colour).trim_end());
+            session.tell(&missing);
         }
         return Ok(Exit::Missing);
     }

@@ -42,7 +42,8 @@ fn run_named(name: &str, tools: &[Box<dyn Tool>]) -> i32 {
     match ready() {
         Ok((tool, order, events, stop)) => run_tool(tool, &order, &events, &stop),
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "opdflow {TOOL}: {error:#}");
+            let _ =
+                writeln!(std::io::stderr(), "opdflow {TOOL}: {}", opdflow_io::terminal::message(&format!("{error:#}")));
             FaultClass::Bug.exit_code()
         }
     }
@@ -62,7 +63,11 @@ pub(super) fn run(path: &Path, workers: &Workers) -> i32 {
             }
         },
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "opdflow __stage: {error:#}");
+            let _ = writeln!(
+                std::io::stderr(),
+                "opdflow __stage: {}",
+                opdflow_io::terminal::message(&format!("{error:#}"))
+            );
             FaultClass::Bug.exit_code()
         }
     }
@@ -116,7 +121,7 @@ fn sink(mut pipe: File) -> EventSink {
         };
         // A log that cannot be written (a full disk) must not end the stage.
         if let Some(words) = words {
-            let _ = writeln!(std::io::stderr(), "{words}");
+            let _ = writeln!(std::io::stderr(), "{}", opdflow_io::terminal::message(&words));
         }
         if let Ok(mut line) = serde_json::to_vec(event) {
             line.push(b'\n');

@@ -1,7 +1,7 @@
 //! `opdflow status`: how a run is doing, or how it ended, from its log.
 
 use super::{Exit, Failure, Session, args};
-use crate::render::{beside, duration, left};
+use crate::render::{beside, duration, left, name};
 use crate::report::{StageSummary, Standing, Summary};
 use crate::runlog::{self, RunFolder};
 use serde_json::{Value, json};
@@ -71,7 +71,7 @@ fn to_text(summary: &Summary, folder: &RunFolder, alive: bool) -> String {
     let width = summary.stages.iter().map(|s| s.name.chars().count()).max().unwrap_or(0);
     for stage in &summary.stages {
         text += "\n";
-        text += format!("  {:width$}  {}", stage.name, line(stage, summary)).trim_end();
+        text += format!("  {:width$}  {}", name(&stage.name), line(stage, summary)).trim_end();
     }
     text
 }
@@ -91,7 +91,7 @@ fn line(stage: &StageSummary, summary: &Summary) -> String {
             .filter(|s| !s.is_empty()),
     );
     if let Some(message) = &stage.message {
-        parts.push(message.lines().next().unwrap_or_default().to_owned());
+        parts.push(name(message.lines().next().unwrap_or_default()).into_owned());
     }
     parts.join("  ")
 }

@@ -29,7 +29,7 @@ impl Bars {
         let width = summary.stages.iter().map(|s| s.name.chars().count()).max().unwrap_or(0).min(32);
         let bar = self.all.add(ProgressBar::no_length());
         bar.set_style(style(&format!("{{prefix:>{width}}} {{spinner}} {{msg}}")));
-        bar.set_prefix(stage.to_owned());
+        bar.set_prefix(words::name(stage).into_owned());
         bar.set_message("starting");
         // A stage that says nothing for a while still looks alive.
         bar.enable_steady_tick(std::time::Duration::from_millis(250));
@@ -83,7 +83,7 @@ impl Render for Bars {
             RunEvent::Progress { stage, .. } | RunEvent::Metric { stage, .. } => self.update(stage, summary),
             RunEvent::Waits { stage, pid, note } => {
                 if let Some(bar) = self.bars.get(stage) {
-                    bar.set_message(format!("another run (process {pid}) computes it: {note}"));
+                    bar.set_message(format!("another run (process {pid}) computes it: {}", words::name(note)));
                 }
             }
             _ => {

@@ -2,6 +2,7 @@
 
 use crate::plan::Plan;
 use crate::recipe::Cell;
+use opdflow_io::terminal::shown;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -97,7 +98,7 @@ impl Sketch {
     #[must_use]
     pub fn dot(&self) -> String {
         let quoted =
-            |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"));
+            |text: &str| format!("\"{}\"", shown(text).replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"));
         let mut out = format!("digraph {} {{\n  rankdir=LR\n  node [shape=box]\n", quoted(&self.title));
         for (i, one) in self.boxes.iter().enumerate() {
             let label = quoted(&format!("{}\n{}", self.label(i), one.kind));

@@ -110,7 +110,9 @@ pub fn lacks(path: &str, name: &str) -> Option<ParamFault> {
         return None;
     }
     let assets = ocr::Assets::in_folder(&deps());
-    let absent = [&assets.onnxruntime, &assets.det, &assets.rec].into_iter().find(|file| !file.exists())?;
+    let absent = [&assets.onnxruntime, &assets.det, &assets.rec]
+        .into_iter()
+        .find(|file| opdflow_io::file::regular(file).is_err())?;
     let fault = ParamFault::new(path, format!("`ocr` reads with {}, which is not there", absent.display()));
     Some(fault.help("run scripts/setup.sh, or set OPDFLOW_DEPS to the folder that it filled"))
 }

@@ -61,7 +61,8 @@ pub(super) fn open(library: &Path) -> Result<Environment, RewardError> {
 
 /// A session on one thread over a model of known contents.
 pub(super) fn session(environment: &Environment, path: &Path, wanted: &'static str) -> Result<Session, RewardError> {
-    let bytes = std::fs::read(path).map_err(|source| RewardError::Asset { path: path.to_owned(), source })?;
+    let bytes = opdflow_io::file::read(path, opdflow_io::file::DESCRIPTION)
+        .map_err(|source| RewardError::Asset { path: path.to_owned(), source })?;
     let found: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
     if found != wanted {
         return Err(RewardError::Digest { path: path.to_owned(), wanted, found });
