@@ -69,9 +69,11 @@ impl Table {
         for (i, line) in self.lines.iter().enumerate() {
             text.push('|');
             for ((cell, &width), side) in line.iter().zip(&widths).zip(&self.sides) {
+                // Not by a width in the format: that ends at 65,535.
+                let pad = " ".repeat(width - cell.0.chars().count());
                 let _ = match side {
-                    Side::Left => write!(text, " {:<width$} |", cell.0),
-                    Side::Right => write!(text, " {:>width$} |", cell.0),
+                    Side::Left => write!(text, " {}{pad} |", cell.0),
+                    Side::Right => write!(text, " {pad}{} |", cell.0),
                 };
             }
             text.push('\n');
@@ -187,6 +189,13 @@ mod tests {
         ] {
             assert_eq!(escaped(text), expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_title_may_be_of_any_length() {
+        let mut table = Table::new([(Cell::text("model"), Side::Left)]);
+        table.row([Cell::text(&"x".repeat(100_000))]);
+        assert_eq!(table.finish().len(), 3 * 100_005);
     }
 
     #[test]

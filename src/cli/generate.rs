@@ -5,6 +5,7 @@ use crate::exec::{End, run_tool};
 use crate::render::name;
 use crate::sched::Slots;
 use indicatif::{ProgressBar, ProgressStyle};
+use opdflow_io::file;
 use opdflow_io::terminal::message;
 use opdflow_stage::{Event, FaultClass, GenerateOrder};
 use serde_json::{Value, json};
@@ -88,15 +89,25 @@ fn order(session: &Session, args: &args::Generate) -> Result<GenerateOrder, Fail
     })
 }
 
+/// The most bytes that a file of prompts may have.
+const PROMPTS: u64 = 1 << 30;
+
 /// One prompt a line, or a JSON object a line with `prompt` or `text`. Blank lines are skipped.
 fn read_prompts(path: &Path) -> Result<Vec<String>, Failure> {
     let at = path.display();
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| Failure::Usage(format!("cannot read the prompts {at}: {e}\nhelp: one prompt a line, as UTF-8")))?;
+    let text = file::read_text(path, PROMPTS)
+        .map_err(|e| Failure::Usage(format!("cannot read the prompts: {at} {e}\nhelp: one prompt a line, as UTF-8")))?;
     let mut prompts = Vec::new();
     for (i, line) in text.lines().enumerate().map(|(i, line)| (i + 1, line.trim())) {
         if line.is_empty() {
             continue;
+        }
+        if let Some(c) = line.chars().find(|c| c.is_control() && *c != '\t') {
+            let help = "help: one prompt a line, as UTF-8 text";
+            return Err(Failure::Usage(format!(
+                "{at}:{i}: a control character, U+{:04X}, is in it\n{help}",
+                u32::from(c)
+            )));
         }
         if !line.starts_with('{') {
             prompts.push(line.to_owned());

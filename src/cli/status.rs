@@ -68,7 +68,7 @@ fn to_text(summary: &Summary, folder: &RunFolder, alive: bool) -> String {
         word => word.to_owned(),
     };
     let mut text = format!("{}  {state}  {}", folder.name(), duration(seconds(summary, alive)));
-    let width = summary.stages.iter().map(|s| s.name.chars().count()).max().unwrap_or(0);
+    let width = summary.stages.iter().map(|s| name(&s.name).chars().count()).max().unwrap_or(0);
     for stage in &summary.stages {
         text += "\n";
         text += format!("  {:width$}  {}", name(&stage.name), line(stage, summary)).trim_end();

@@ -78,7 +78,7 @@ impl Sketch {
     pub fn lines(&self) -> String {
         let name = |i: usize| format!("{}{}", "  ".repeat(self.boxes[i].depth), self.label(i));
         let all = 0..self.boxes.len();
-        let names = all.clone().map(|i| name(i).chars().count()).max().unwrap_or(0);
+        let names = all.clone().map(|i| name(i).chars().count()).max().unwrap_or(0).min(120);
         let kinds = self.boxes.iter().map(|b| b.kind.len()).max().unwrap_or(0);
         let mut reads: Vec<Vec<&str>> = vec![Vec::new(); self.boxes.len()];
         for (from, to) in self.arrows.keys() {

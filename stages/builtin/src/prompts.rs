@@ -222,6 +222,25 @@ impl Stage for Prompts {
         ["train", "validation", "test"].into_iter().filter_map(|s| Some((s.to_owned(), of(s)?.into()))).collect()
     }
 
+    /// How each file was understood, and texts that several of them hold.
+    fn remarks(&self, params: &Params, folder: &Path) -> Vec<String> {
+        let read =
+            |(set, file): (&'static str, Option<&PathBuf>)| Some((set, file?, read(&folder.join(file?)).ok()?.0));
+        let sets: Vec<(&str, &PathBuf, Vec<Entry>)> = params.files.each().into_iter().filter_map(read).collect();
+        let mut said: Vec<String> = sets.iter().map(|(set, file, entries)| about(set, file, entries)).collect();
+        for (i, (a, _, one)) in sets.iter().enumerate() {
+            for (b, _, other) in &sets[i + 1..] {
+                let texts =
+                    |entries: &'_ [Entry]| entries.iter().map(|e| e.record.text.clone()).collect::<BTreeSet<_>>();
+                let shared = texts(one).intersection(&texts(other)).count();
+                if shared > 0 {
+                    said.push(format!("{a} and {b} share {shared} texts"));
+                }
+            }
+        }
+        said
+    }
+
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
         let sets = match params.task {
             Some(task) => of_the_world(&params, task)?,

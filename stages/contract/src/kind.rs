@@ -177,6 +177,12 @@ pub trait Stage: Send + Sync + 'static {
         Foreseen::new()
     }
 
+    /// What a user should see of the files that its parameters name before anything runs: how they were understood. A fault
+    /// is not for here.
+    fn remarks(&self, _params: &Self::Params, _folder: &Path) -> Vec<String> {
+        Vec::new()
+    }
+
     /// What takes memory at its peak, or nothing if that cannot be known. `inputs` is what is known of its inputs.
     fn memory(&self, _params: &Self::Params, _inputs: &Foreseen) -> Vec<Memory> {
         Vec::new()
@@ -229,6 +235,8 @@ pub trait Kind: Send + Sync {
     fn lacks(&self, params: &Value, ports: &Ports) -> Vec<ParamFault>;
     /// See [`Stage::foresee`].
     fn foresee(&self, params: &Value, folder: &Path, inputs: &Foreseen) -> Foreseen;
+    /// See [`Stage::remarks`].
+    fn remarks(&self, params: &Value, folder: &Path) -> Vec<String>;
     /// See [`Stage::memory`].
     fn memory(&self, params: &Value, inputs: &Foreseen) -> Vec<Memory>;
     /// See [`Stage::horizon`].
@@ -308,6 +316,9 @@ impl<S: Stage> Kind for S {
     }
     fn foresee(&self, params: &Value, folder: &Path, inputs: &Foreseen) -> Foreseen {
         typed::<S>(params).map(|p| Stage::foresee(self, &p, folder, inputs)).unwrap_or_default()
+    }
+    fn remarks(&self, params: &Value, folder: &Path) -> Vec<String> {
+        typed::<S>(params).map(|p| Stage::remarks(self, &p, folder)).unwrap_or_default()
     }
     fn memory(&self, params: &Value, inputs: &Foreseen) -> Vec<Memory> {
         typed::<S>(params).map(|p| Stage::memory(self, &p, inputs)).unwrap_or_default()
