@@ -60,7 +60,7 @@ fn check_says_how_prompts_were_understood_and_names_every_bad_line() {
     // Fifty megabytes of bad JSON are not repeated.
     space.write("p.txt", &format!("{{\"prompt\": [\"{}\"]}}\n", "x".repeat(50_000_000)));
     let ran = quickly(&space, &["check", "r.yaml"]).expect(2);
-    assert!(ran.stderr.len() < 5000 && ran.stderr.contains("p.txt:1: not a prompt: 50000015 bytes"), "{}", ran.stderr);
+    assert!(ran.stderr.len() < 5000 && ran.stderr.contains("p.txt:1: not a prompt: 50000016 bytes"), "{}", ran.stderr);
 }
 
 #[test]

@@ -224,9 +224,14 @@ impl Stage for Prompts {
 
     /// How each file was understood, and texts that several of them hold.
     fn remarks(&self, params: &Params, folder: &Path) -> Vec<String> {
-        let read =
-            |(set, file): (&'static str, Option<&PathBuf>)| Some((set, file?, read(&folder.join(file?)).ok()?.0));
-        let sets: Vec<(&str, &PathBuf, Vec<Entry>)> = params.files.each().into_iter().filter_map(read).collect();
+        let mut sets: Vec<(&str, &PathBuf, Vec<Entry>)> = Vec::new();
+        for (set, file) in params.files.each() {
+            let Some(file) = file else { continue };
+            // What cannot be read is a fault, and told as one.
+            if let Ok((entries, _)) = read(&folder.join(file)) {
+                sets.push((set, file, entries));
+            }
+        }
         let mut said: Vec<String> = sets.iter().map(|(set, file, entries)| about(set, file, entries)).collect();
         for (i, (a, _, one)) in sets.iter().enumerate() {
             for (b, _, other) in &sets[i + 1..] {
