@@ -6,19 +6,29 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What each crate may name of ours, and of libtorch. Tests may name more.
-const CRATES: [(&str, &[&str]); 8] = [
-    ("opdflow-cache", &[]),
+const CRATES: [(&str, &[&str]); 9] = [
+    ("opdflow-io", &[]),
+    ("opdflow-cache", &["opdflow-io"]),
     ("opdflow-world", &[]),
-    ("opdflow-stage", &["opdflow-cache"]),
-    ("opdflow-rewards", &["opdflow-world", "tch", "torch-sys"]),
-    ("opdflow-flow", &["tch", "torch-sys"]),
-    ("opdflow-critics", &["opdflow-flow", "opdflow-rewards", "tch", "torch-sys"]),
+    ("opdflow-stage", &["opdflow-cache", "opdflow-io"]),
+    ("opdflow-rewards", &["opdflow-world", "opdflow-io", "tch", "torch-sys"]),
+    ("opdflow-flow", &["opdflow-io", "tch", "torch-sys"]),
+    ("opdflow-critics", &["opdflow-flow", "opdflow-rewards", "opdflow-io", "tch", "torch-sys"]),
     (
         "opdflow-stages",
-        &["opdflow-stage", "opdflow-flow", "opdflow-rewards", "opdflow-critics", "opdflow-world", "tch", "torch-sys"],
+        &[
+            "opdflow-stage",
+            "opdflow-flow",
+            "opdflow-rewards",
+            "opdflow-critics",
+            "opdflow-world",
+            "opdflow-io",
+            "tch",
+            "torch-sys",
+        ],
     ),
     // `main.rs` and `bin/opdflow-stage.rs` alone may name the stages: see below.
-    ("opdflow", &["opdflow-cache", "opdflow-stage", "opdflow-stages", "torch-sys"]),
+    ("opdflow", &["opdflow-cache", "opdflow-stage", "opdflow-stages", "opdflow-io", "torch-sys"]),
 ];
 
 /// What each module of the engine may name of the others. `cli` stands above all of them.

@@ -25,6 +25,8 @@ mod own_files;
 mod sd35;
 #[path = "mini/space.rs"]
 mod space;
+#[path = "mini/user_text.rs"]
+mod user_text;
 
 use serde_json::Value;
 use space::{Mini, TEACHERS, lasting};

@@ -1,7 +1,6 @@
 //! The name of some bytes.
 
 use std::fmt;
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::str::FromStr;
@@ -46,10 +45,10 @@ impl Digest {
     }
 
     /// The digest of a file's bytes. A big file is hashed on all cores, piece by piece: read and not mapped, so that
-    /// one that is cut short meanwhile gives another digest and no signal.
+    /// one that is cut short meanwhile gives another digest and no signal. What is no regular file is refused.
     pub fn of_file(path: &Path) -> Result<Digest, StoreError> {
         let fail = |e| StoreError::io("hash", path, e);
-        let mut file = File::open(path).map_err(fail)?;
+        let mut file = opdflow_io::file::open(path).map_err(fail)?;
         if file.metadata().map_err(fail)?.len() < PIECE as u64 {
             return Digest::of_reader(&mut file).map(|(digest, _)| digest).map_err(fail);
         }

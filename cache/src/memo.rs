@@ -106,6 +106,7 @@ impl Memo {
 
     /// The digest of a file: remembered if the file is the one that was hashed, else by reading it.
     pub fn digest(&self, path: &Path) -> Result<Digest, StoreError> {
+        opdflow_io::file::regular(path).map_err(|e| StoreError::io("read", path, e))?;
         let real = path.canonicalize().map_err(|e| StoreError::io("read", path, e))?;
         let Some(stamp) = Stamp::of(&real).filter(|s| s.size >= WORTH) else { return Digest::of_file(path) };
         if let Some(known) = lock(&self.known).get(&real).filter(|k| k.stamp == stamp) {

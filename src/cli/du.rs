@@ -2,7 +2,7 @@
 
 use super::{Exit, Failure, Session};
 use crate::plan::history::kind_of;
-use crate::render::{bytes, duration};
+use crate::render::{bytes, duration, name};
 use opdflow_cache::{Share, Store, Usage};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -37,7 +37,7 @@ pub(super) fn run(session: &Session) -> Result<Exit, Failure> {
 fn kinds(store: &Store) -> BTreeMap<String, Tally> {
     let mut kinds: BTreeMap<String, Tally> = BTreeMap::new();
     for record in store.actions() {
-        let tally = kinds.entry(kind_of(&record).unwrap_or("?").to_owned()).or_default();
+        let tally = kinds.entry(name(kind_of(&record).unwrap_or("?")).into_owned()).or_default();
         tally.results += 1;
         tally.bytes = tally.bytes.saturating_add(record.size());
         tally.seconds += record.seconds;

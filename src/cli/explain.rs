@@ -4,7 +4,9 @@ use super::{Exit, Failure, Session, args};
 use crate::plan::history::{Change, fields, nearest};
 use crate::plan::{Plan, Verdict, verdicts};
 use crate::recipe::{SetAt, Span};
+use crate::render::name;
 use opdflow_cache::{ActionRecord, Digest};
+use opdflow_io::terminal::cut;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -75,7 +77,8 @@ fn story(
     if let Verdict::Hit { record } = verdict {
         out.push_str(&format!(
             "  its result is in the store: finished {} in {:.1} s\n",
-            record.finished, record.seconds
+            name(&record.finished),
+            record.seconds
         ));
         return out;
     }
@@ -83,11 +86,11 @@ fn story(
         out.push_str(&format!("  the store has no result of any stage of kind `{kind}`\n"));
         return out;
     };
-    let stage = earlier.note.get("stage").map_or(String::new(), |s| format!(", as stage `{s}`"));
+    let stage = earlier.note.get("stage").map_or(String::new(), |s| format!(", as stage `{}`", name(s)));
     out.push_str(&format!(
         "  nearest earlier result: key {}, finished {}{stage}\n",
         earlier.key.short(),
-        earlier.finished
+        name(&earlier.finished)
     ));
     if reasons.is_empty() {
         let why = if open.is_empty() {
@@ -97,15 +100,15 @@ fn story(
         };
         out.push_str(&format!("  {why}\n"));
     }
-    let name = |r: &Reason| r.change.way.join(".");
-    let width = reasons.iter().map(|r| name(r).chars().count()).max().unwrap_or(0);
+    let field = |r: &Reason| name(&r.change.way.join(".")).into_owned();
+    let width = reasons.iter().map(|r| field(r).chars().count()).max().unwrap_or(0);
     for reason in reasons {
         let side = |leaf: &Option<crate::plan::manifest::Leaf>| {
-            leaf.as_ref().map_or_else(|| "(not there)".into(), ToString::to_string)
+            leaf.as_ref().map_or_else(|| "(not there)".into(), |leaf| cut(&leaf.to_string(), 500).into_owned())
         };
         out.push_str(&format!(
             "    {:width$}  {} -> {}",
-            name(reason),
+            field(reason),
             side(&reason.change.old),
             side(&reason.change.new)
         ));

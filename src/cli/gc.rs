@@ -2,7 +2,7 @@
 
 use super::{Exit, Failure, Session, args};
 use crate::plan::history::kind_of;
-use crate::render::{bytes, duration};
+use crate::render::{bytes, duration, name};
 use crate::runlog::{self, RunFolder, Unclear};
 use opdflow_cache::{Digest, Evicted, EvictedKind, Gc, GcReport, Roots, Store};
 use std::collections::BTreeMap;
@@ -90,7 +90,7 @@ fn names(store: &Store) -> Result<BTreeMap<Digest, String>, Failure> {
     let mut names = BTreeMap::new();
     for record in store.records()? {
         let stage = record.note.get("stage").map_or("?", String::as_str);
-        let name = format!("{stage} ({})", kind_of(&record).unwrap_or("?"));
+        let name = format!("{} ({})", name(stage), name(kind_of(&record).unwrap_or("?")));
         names.entry(record.lineage).or_insert_with(|| name.clone());
         names.insert(record.key, name);
     }

@@ -2,10 +2,11 @@
 
 use super::{Exit, Failure, Session, args};
 use crate::exec::{End, run_tool};
-use crate::recipe::input;
-use crate::render::keep_alive;
+use crate::render::{keep_alive, name};
 use crate::sched::Slots;
 use indicatif::{ProgressBar, ProgressStyle};
+use opdflow_io::file;
+use opdflow_io::terminal::message;
 use opdflow_stage::{Event, FaultClass, GenerateOrder, STOPPED};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -95,15 +96,25 @@ fn order(session: &Session, args: &args::Generate) -> Result<GenerateOrder, Fail
     })
 }
 
+/// The most bytes that a file of prompts may have.
+const PROMPTS: u64 = 1 << 30;
+
 /// One prompt a line, or a JSON object a line with `prompt` or `text`. Blank lines are skipped.
 fn read_prompts(path: &Path) -> Result<Vec<String>, Failure> {
     let at = path.display();
-    let text = input::read_text(path)
-        .map_err(|e| Failure::Usage(format!("cannot read the prompts {at}: {e}\nhelp: one prompt a line, as UTF-8")))?;
+    let text = file::read_text(path, PROMPTS)
+        .map_err(|e| Failure::Usage(format!("cannot read the prompts: {at} {e}\nhelp: one prompt a line, as UTF-8")))?;
     let mut prompts = Vec::new();
     for (i, line) in text.lines().enumerate().map(|(i, line)| (i + 1, line.trim())) {
         if line.is_empty() {
             continue;
+        }
+        if let Some(c) = line.chars().find(|c| c.is_control() && *c != '\t') {
+            let help = "help: one prompt a line, as UTF-8 text";
+            return Err(Failure::Usage(format!(
+                "{at}:{i}: a control character, U+{:04X}, is in it\n{help}",
+                u32::from(c)
+            )));
         }
         if !line.starts_with('{') {
             prompts.push(line.to_owned());
@@ -188,7 +199,7 @@ impl<'a> View<'a> {
                         bar.reset_eta();
                     }
                     bar.set_position(*step);
-                    bar.set_message(note.clone());
+                    bar.set_message(name(note).into_owned());
                 }
                 None if self.shown.elapsed() >= PROGRESS_EVERY && !self.session.quiet => {
                     self.shown = Instant::now();
@@ -198,7 +209,7 @@ impl<'a> View<'a> {
                 None => {}
             },
             Event::Said { text } if !self.session.quiet => match &self.bar {
-                Some(bar) => bar.println(text),
+                Some(bar) => bar.println(message(text)),
                 None => self.session.note(text),
             },
             _ => {}

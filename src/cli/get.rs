@@ -4,6 +4,7 @@ use super::{Exit, Failure, Session, args};
 use crate::plan::{Plan, Verdict, verdicts};
 use crate::recipe::near;
 use opdflow_stage::cache::{Digest, Object, ObjectKind, Output, Store, StoreError};
+use std::io::IsTerminal as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
@@ -90,8 +91,16 @@ fn print(session: &Session, store: &Store, object: &Object, name: &str) -> Resul
             "`{name}` is a folder and cannot be printed\nhelp: give it a place: `-o FOLDER`"
         )));
     }
-    session.out.bytes(&store.read(&object.digest)?);
+    session.out.bytes(&visible(store.read(&object.digest)?));
     Ok(Exit::Done)
+}
+
+/// Bytes as they are; on a terminal, where some would act, as text.
+fn visible(bytes: Vec<u8>) -> Vec<u8> {
+    if !std::io::stdout().is_terminal() {
+        return bytes;
+    }
+    opdflow_io::terminal::shown(&String::from_utf8_lossy(&bytes)).into_owned().into_bytes()
 }
 
 /// Writes the object to `dest`. What is there stays until the new thing is whole.

@@ -3,8 +3,10 @@
 use super::{Exit, Failure, Session, args, get};
 use crate::plan::history::kind_of;
 use crate::plan::lineage::{Lineage, Origin, Read, beside};
-use crate::recipe::{hint, input};
+use crate::recipe::hint;
 use opdflow_cache::{ActionRecord, Digest, Object};
+use opdflow_io::terminal::{cut, line};
+use opdflow_io::{csv, file as files};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -73,8 +75,9 @@ fn file(lineage: &Lineage<'_>, path: &Path, session: &Session) -> Result<Origin,
 /// A cell of a CSV file, in words. The row is known by its first cell, the column by its head.
 fn cell(path: &Path, row: &str, column: Option<&str>) -> Result<String, Failure> {
     let at = path.display();
-    let text = input::read_text(path).map_err(|e| Failure::Usage(format!("cannot read {at}: {e}")))?;
-    let rows: Vec<Vec<String>> = text.lines().filter(|l| !l.trim().is_empty()).map(fields).collect();
+    let text =
+        files::read_text(path, files::DESCRIPTION).map_err(|e| Failure::Usage(format!("cannot read {at}: {e}")))?;
+    let rows = csv::read(&text).map_err(|e| Failure::Usage(format!("cannot read {at}: {e}")))?;
     let unknown = |what: &str, name: &str, names: Vec<String>| {
         let help = hint(name, names.iter().map(String::as_str)).map_or(String::new(), |h| format!("\nhelp: {h}"));
         Failure::Usage(format!("{at} has no {what} `{name}`{help}"))
@@ -86,25 +89,6 @@ fn cell(path: &Path, row: &str, column: Option<&str>) -> Result<String, Failure>
     let heads = rows.first().cloned().unwrap_or_default();
     let Some(place) = heads.iter().position(|h| h == column) else { return Err(unknown("column", column, heads)) };
     Ok(format!("row `{row}`, column `{column}`: {}", found.get(place).map_or("", String::as_str)))
-}
-
-/// The fields of a line of CSV. Quotes may enclose a field; two of them inside stand for one.
-fn fields(line: &str) -> Vec<String> {
-    let (mut found, mut field, mut quoted) = (Vec::new(), String::new(), false);
-    let mut chars = line.chars().peekable();
-    while let Some(c) = chars.next() {
-        match c {
-            '"' if quoted && chars.peek() == Some(&'"') => {
-                field.push('"');
-                chars.next();
-            }
-            '"' => quoted = !quoted,
-            ',' if !quoted => found.push(std::mem::take(&mut field)),
-            c => field.push(c),
-        }
-    }
-    found.push(field);
-    found
 }
 
 /// What there is to tell.
@@ -127,8 +111,9 @@ impl Told<'_> {
     }
 
     fn text(&self) -> String {
-        let inside = self.origin.inside.as_ref().map_or(String::new(), |p| format!(", the file {p} in it"));
-        let mut out = format!("{}: output `{}`{inside}\n", self.what, self.origin.port);
+        let inside =
+            self.origin.inside.as_ref().map_or(String::new(), |p| format!(", the file {} in it", line(&p.to_string())));
+        let mut out = format!("{}: output `{}`{inside}\n", line(self.what), line(&self.origin.port));
         if let Some(cell) = self.cell {
             let _ = writeln!(out, "{cell}");
         }
@@ -147,22 +132,22 @@ impl Told<'_> {
         let reads = self.reads(record);
         let bar = if reads.is_empty() { "  " } else { "| " };
         if let Some(params) = record.manifest.get("params").filter(|p| p.as_object().is_some_and(|m| !m.is_empty())) {
-            let _ = writeln!(out, "{rest}{bar}with {params}");
+            let _ = writeln!(out, "{rest}{bar}with {}", cut(&params.to_string(), 4000));
         }
         for (name, digest) in assets(record) {
-            let _ = writeln!(out, "{rest}{bar}asset {name} {}", digest.get(..12).unwrap_or(digest));
+            let _ = writeln!(out, "{rest}{bar}asset {} {}", line(name), line(digest.get(..12).unwrap_or(digest)));
         }
         for (i, read) in reads.iter().enumerate() {
             let last = i + 1 == reads.len();
             match &read.from {
                 Some((from, output)) => {
-                    let first = format!("{rest}+-{} <- {output} of ", read.port);
+                    let first = format!("{rest}+-{} <- {} of ", line(&read.port), line(output));
                     let rest = format!("{rest}{}", if last { "  " } else { "| " });
                     self.branch(from, &first, &rest, seen, out);
                 }
                 None => {
                     let digest = read.digest.short();
-                    let _ = writeln!(out, "{rest}+-{} <- {digest}, whose record is not in the store", read.port);
+                    let _ = writeln!(out, "{rest}+-{} <- {digest}, whose record is not in the store", line(&read.port));
                 }
             }
         }
@@ -211,7 +196,7 @@ fn head(record: &ActionRecord) -> String {
         fact("device").map(ToOwned::to_owned),
         fact("program").map(ToOwned::to_owned),
     ];
-    facts.into_iter().flatten().collect::<Vec<_>>().join("  ")
+    facts.into_iter().flatten().map(|f| line(&cut(&f, 200)).into_owned()).collect::<Vec<_>>().join("  ")
 }
 
 fn assets(record: &ActionRecord) -> impl Iterator<Item = (&String, &str)> {
@@ -224,9 +209,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_of_csv() {
-        assert_eq!(fields("a,b"), ["a", "b"]);
-        assert_eq!(fields("\"a, b\",\"say \"\"x\"\"\","), ["a, b", "say \"x\"", ""]);
-        assert_eq!(fields(""), [""]);
+    fn a_cell_is_found_by_the_words_that_were_given() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.csv");
+        let mut table = csv::Table::new(["model", "ocr"]);
+        table.row(["a, \"b\"\nc", "0.5"]);
+        table.row(["=1+1", "0.25"]);
+        std::fs::write(&path, table.finish()).unwrap();
+        let found = |row: &str, column: &str| cell(&path, row, Some(column)).unwrap();
+        assert!(found("a, \"b\"\nc", "ocr").ends_with(": 0.5"));
+        assert!(found("=1+1", "ocr").ends_with(": 0.25"));
+        assert!(cell(&path, "b", None).is_err());
     }
 }

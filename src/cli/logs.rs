@@ -4,6 +4,7 @@ use super::{Exit, Failure, Session, args, find_run};
 use crate::recipe::near;
 use crate::report::Summary;
 use crate::runlog::{self, RunFolder};
+use opdflow_io::terminal;
 use serde_json::json;
 use std::fs::File;
 use std::io::Read as _;
@@ -31,17 +32,31 @@ pub(super) fn run(session: &Session, args: &args::Logs) -> Result<Exit, Failure>
     if !session.quiet {
         session.note(&format!("{} in {}: {}", args.stage, folder.name(), path.display()));
     }
+    let mut rest = Vec::new();
     loop {
         // Asked first: what is written before the end is then read below.
         let more = args.follow && runlog::is_alive(&folder);
         let mut text = Vec::new();
         file.read_to_end(&mut text).map_err(|e| Failure::Store(format!("cannot read {}: {e}", path.display())))?;
-        session.out.bytes(&text);
+        session.out.bytes(shown(&mut rest, text, more).as_bytes());
         if session.out.is_over() || !more {
             return Ok(Exit::Done);
         }
         std::thread::sleep(Duration::from_millis(100));
     }
+}
+
+/// What a process wrote, so that nothing in it acts on a terminal. A character whose end is not yet written stays in `rest`
+/// while there is `more` to come.
+fn shown(rest: &mut Vec<u8>, text: Vec<u8>, more: bool) -> String {
+    rest.extend(text);
+    let whole = match std::str::from_utf8(rest) {
+        Err(e) if more && e.error_len().is_none() => e.valid_up_to(),
+        _ => rest.len(),
+    };
+    let text = String::from_utf8_lossy(&rest[..whole]).into_owned();
+    rest.drain(..whole);
+    terminal::shown(&text).into_owned()
 }
 
 /// The newest run in which the stage had a process.
@@ -69,4 +84,17 @@ fn missing(folder: &RunFolder, stage: &str) -> String {
         |n| format!("did you mean `{n}`?"),
     );
     format!("{run} has no stage `{stage}`\nhelp: {help}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shown;
+
+    #[test]
+    fn a_log_is_shown_as_text_piece_by_piece() {
+        let mut rest = Vec::new();
+        assert_eq!(shown(&mut rest, b"a\x1b[2J \xc3".to_vec(), true), "a\\u{1b}[2J ");
+        assert_eq!(shown(&mut rest, b"\xbc\n\xff".to_vec(), true), "ü\n\u{fffd}");
+        assert_eq!(shown(&mut rest, b"\xc3".to_vec(), false), "\u{fffd}");
+    }
 }

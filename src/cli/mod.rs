@@ -33,6 +33,7 @@ use crate::runlog::{self, RunFolder};
 use crate::sched::Slots;
 use clap::Parser as _;
 use opdflow_cache::{Memo, Store, StoreError};
+use opdflow_io::terminal;
 use opdflow_stage::{Fault, FaultClass, Registry, STOPPED, Workers};
 pub use output::Output;
 pub use stage::stage_main;
@@ -162,7 +163,7 @@ impl Session {
     pub fn recipe(&self, path: &Path) -> Result<Recipe, Failure> {
         let recipe = recipe::load(path, &self.registry, &self.overrides)?;
         if !recipe.warnings.is_empty() && !self.quiet && !self.json {
-            self.note(recipe.warnings().render(self.colour).trim_end());
+            self.tell(&recipe.warnings());
         }
         Ok(recipe)
     }
@@ -175,7 +176,12 @@ impl Session {
         let silent = self.quiet || self.json;
         let memo = Memo::of(&self.store).telling(move |path, size| {
             if !silent {
-                let _ = writeln!(std::io::stderr(), "hashing {} ({}), once", path.display(), bytes(size));
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "hashing {} ({}), once",
+                    terminal::line(&path.to_string_lossy()),
+                    bytes(size)
+                );
             }
         });
         let plan = Plan::survey(self.recipe(path)?, self.facts.clone(), &memo);
@@ -235,11 +241,17 @@ impl Session {
     }
     /// A line for the user, on standard error.
     pub fn note(&self, text: &str) {
-        let _ = writeln!(std::io::stderr(), "{text}");
+        let _ = writeln!(std::io::stderr(), "{}", terminal::message(text));
+    }
+    /// What was found in a recipe, on standard error.
+    pub fn tell(&self, found: &Diagnostics) {
+        let text = found.render(self.colour);
+        let _ = writeln!(std::io::stderr(), "{}", terminal::coloured(text.trim_end()));
     }
     /// A result, on standard output. Nobody reading it is no error; a full disk is one, at the command's end.
     pub fn print(&self, text: &str) {
-        self.out.line(text);
+        let text = if self.json { terminal::json(text) } else { terminal::shown(text) };
+        self.out.line(&text);
     }
 
     fn explain_failure(&self, failure: &Failure) -> u8 {
@@ -248,7 +260,7 @@ impl Session {
                 if self.json {
                     self.print(&found.to_json().to_string());
                 } else {
-                    self.note(found.render(self.colour).trim_end());
+                    self.tell(found);
                 }
                 return 2;
             }
@@ -257,7 +269,7 @@ impl Session {
             Failure::Bug(text) => ("bug", format!("this is a bug of opdflow, please report it: {text}"), 70),
         };
         if self.json {
-            self.print(&serde_json::json!({"error": kind, "message": text}).to_string());
+            self.print(&serde_json::json!({"error": kind, "message": terminal::message(&text)}).to_string());
         } else {
             self.note(&format!("error: {text}"));
         }
@@ -271,7 +283,7 @@ pub fn main(registry: Registry, workers: Workers, mut facts: NumericFacts) -> Ex
     let args = match args::Opdflow::try_parse() {
         Ok(args) => args,
         Err(e) if e.use_stderr() => {
-            let _ = e.print();
+            complain(&e);
             return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2));
         }
         // `--help` and `--version`.
@@ -313,6 +325,16 @@ fn whole(out: &Output, code: u8) -> u8 {
     let Some(why) = out.failure() else { return code };
     let _ = writeln!(std::io::stderr(), "error: the output could not be written whole: {why}");
     if code == 0 || code == Exit::WorkToDo.code() { Exit::Damaged.code() } else { code }
+}
+
+/// What is wrong with the arguments. They may hold anything, and then there are no colours.
+fn complain(error: &clap::Error) {
+    let text = error.to_string();
+    if text == terminal::shown(&text) {
+        let _ = error.print();
+    } else {
+        let _ = writeln!(std::io::stderr(), "{}", terminal::message(text.trim_end()));
+    }
 }
 
 fn command(session: &Session, command: &args::Command) -> Result<Exit, Failure> {

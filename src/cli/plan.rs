@@ -42,7 +42,7 @@ pub(super) fn run(session: &Session, args: &args::Plan) -> Result<Exit, Failure>
     session.print(text.trim_end());
     if let Some(missing) = missing {
         if !session.json {
-            session.note(missing.render(session.colour).trim_end());
+            session.tell(&missing);
         }
         return Ok(Exit::Missing);
     }
@@ -67,6 +67,9 @@ fn left(verdict: &Verdict, whole: Option<f64>) -> Option<f64> {
     }
 }
 
+/// Columns are padded to no more than this: names of cells can be long.
+const WIDEST: usize = 120;
+
 fn table(plan: &Plan, rows: &[Row]) -> String {
     let head = ["stage", "kind", "verdict", "key", "time"].map(ToOwned::to_owned);
     let lines: Vec<[String; 5]> = std::iter::once(head)
@@ -81,7 +84,7 @@ fn table(plan: &Plan, rows: &[Row]) -> String {
             [stage.spec.name.clone(), stage.spec.kind.describe().kind.to_owned(), verdict, key, seconds]
         }))
         .collect();
-    let width = |c: usize| lines.iter().map(|l| l[c].chars().count()).max().unwrap_or(0);
+    let width = |c: usize| lines.iter().map(|l| l[c].chars().count()).max().unwrap_or(0).min(WIDEST);
     let widths = [width(0), width(1), width(2), width(3)];
     let mut out = String::new();
     for line in &lines {

@@ -43,7 +43,8 @@ fn run_named(name: &str, tools: &[Box<dyn Tool>]) -> i32 {
     match ready() {
         Ok((tool, order, events, stop)) => run_tool(tool, &order, &events, &stop),
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "opdflow {TOOL}: {error:#}");
+            let _ =
+                writeln!(std::io::stderr(), "opdflow {TOOL}: {}", opdflow_io::terminal::message(&format!("{error:#}")));
             Fault::class_of(&error).exit_code()
         }
     }
@@ -64,7 +65,11 @@ pub(super) fn run(path: &Path, workers: &Workers) -> i32 {
             }
         },
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "opdflow __stage: {error:#}");
+            let _ = writeln!(
+                std::io::stderr(),
+                "opdflow __stage: {}",
+                opdflow_io::terminal::message(&format!("{error:#}"))
+            );
             Fault::class_of(&error).exit_code()
         }
     }
@@ -118,7 +123,7 @@ fn sink(mut pipe: File) -> EventSink {
         };
         // A log that cannot be written (a full disk) must not end the stage.
         if let Some(words) = words {
-            let _ = writeln!(std::io::stderr(), "{words}");
+            let _ = writeln!(std::io::stderr(), "{}", opdflow_io::terminal::message(&words));
         }
         if let Ok(mut line) = serde_json::to_vec(event) {
             line.push(b'\n');

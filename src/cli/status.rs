@@ -2,7 +2,7 @@
 
 use super::{Exit, Failure, Session, args};
 use crate::exec::{Orphan, orphan};
-use crate::render::{beside, duration, left};
+use crate::render::{beside, duration, left, name};
 use crate::report::{StageSummary, Standing, Summary};
 use crate::runlog::{self, RunFolder};
 use serde_json::{Value, json};
@@ -114,10 +114,10 @@ fn to_text(summary: &Summary, folder: &RunFolder, life: &Life) -> String {
         word => word.to_owned(),
     };
     let mut text = format!("{}  {state}  {}", folder.name(), duration(seconds(summary, alive)));
-    let width = summary.stages.iter().map(|s| s.name.chars().count()).max().unwrap_or(0);
+    let width = summary.stages.iter().map(|s| name(&s.name).chars().count()).max().unwrap_or(0);
     for stage in &summary.stages {
         text += "\n";
-        text += format!("  {:width$}  {}", stage.name, line(stage, summary, life)).trim_end();
+        text += format!("  {:width$}  {}", name(&stage.name), line(stage, summary, life)).trim_end();
     }
     text
 }
@@ -140,7 +140,7 @@ fn line(stage: &StageSummary, summary: &Summary, life: &Life) -> String {
         parts.push(format!("(process {})", orphan.pid));
     }
     if let Some(message) = &stage.message {
-        parts.push(message.lines().next().unwrap_or_default().to_owned());
+        parts.push(name(message.lines().next().unwrap_or_default()).into_owned());
     }
     parts.join("  ")
 }

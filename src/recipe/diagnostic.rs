@@ -1,5 +1,6 @@
 //! One mistake in a recipe, and a list of them with the text they point into.
 
+use opdflow_io::terminal;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -78,12 +79,18 @@ pub struct Diagnostics {
 
 impl Diagnostics {
     /// Sorts by place and drops what says the same about the same place twice (a default that does not fit is
-    /// wrong once, not once for each stage that takes it).
+    /// wrong once, not once for each stage that takes it). Nothing in the messages acts on a terminal.
     #[must_use]
     pub fn new(path: &Path, text: &str, mut list: Vec<Diagnostic>) -> Self {
         list.sort_by(|a, b| {
             (a.span.start, a.span.end, a.code, &a.title).cmp(&(b.span.start, b.span.end, b.code, &b.title))
         });
+        // What a message quotes may be anything, and of any length.
+        for d in &mut list {
+            let also = d.also.iter_mut().map(|(_, label)| label);
+            let texts = [&mut d.title, &mut d.label].into_iter().chain(also).chain(&mut d.help);
+            texts.for_each(|text| *text = terminal::message(text));
+        }
         list.dedup_by(|b, a| a.span == b.span && a.code == b.code && a.label == b.label && !a.label.is_empty());
         Self { path: path.to_owned(), text: text.to_owned(), list }
     }

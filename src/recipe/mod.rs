@@ -1,6 +1,6 @@
 //! From the text of a recipe to a checked [`Recipe`], or to every mistake in it with its place.
 //!
-//! The steps, one file each: [`input`] reads a file, [`tree`] reads YAML into values that know where they stand, [`vars`]
+//! The steps, one file each: [`tree`] reads YAML into values that know where they stand, [`vars`]
 //! puts the variables in, those of [`varfile`] among them, within a [`bound`], [`matrix`] makes cells of stages, [`read`] takes the shape apart, [`params`] and [`ports`] hold it against the stage kinds. Each step reports
 //! all it finds into one list and goes on with what is sound, so that one look shows everything. [`schema`] and
 //! [`reference`](mod@reference) say of the stage kinds what a recipe may hold.
@@ -8,7 +8,6 @@
 mod bound;
 mod cell;
 mod diagnostic;
-pub mod input;
 mod matrix;
 mod near;
 mod params;
@@ -143,13 +142,16 @@ impl Recipe {
     }
 }
 
+/// Most bytes of a recipe or a file of variables: texts that people write.
+const MOST: u64 = 32 << 20;
+
 /// Reads and checks a recipe.
 ///
 /// # Errors
 /// Everything that is wrong with it, sorted by place.
 pub fn load(path: &Path, registry: &Registry, overrides: &Overrides) -> Result<Recipe, Diagnostics> {
     let fail = |d: Diagnostic| Err(Diagnostics::new(path, "", vec![d]));
-    let bytes = match input::read(path) {
+    let bytes = match opdflow_io::file::read(path, MOST) {
         Ok(bytes) => bytes,
         Err(e) => {
             let help = "name a recipe file, such as `recipes/multitask.yaml`";

@@ -111,11 +111,8 @@ impl Node {
 
 /// A user's text in backquotes: cut if it is long, and with nothing in it that could move the terminal's cursor.
 pub(super) fn shown(text: &str) -> String {
-    let mut out: String = text
-        .chars()
-        .take(40)
-        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
-        .collect();
+    let head: String = text.chars().take(40).collect();
+    let mut out = opdflow_io::terminal::line(&head).into_owned();
     if text.chars().count() > 40 {
         out.push('…');
     }
@@ -322,17 +319,28 @@ impl Builder<'_> {
         let end = self.text[at..].chars().next().map_or(at, |c| at + c.len_utf8());
         let begin = self.text[..at].rfind('\n').map_or(0, |n| n + 1);
         let line = &self.text[begin..self.text[at..].find('\n').map_or(self.text.len(), |n| at + n)];
-        let help =
-            if line.trim_start_matches(' ').starts_with('\t') || line.contains('\t') && error.info().contains("tab") {
-                Some("indent with spaces: YAML does not allow tabs there")
-            } else if line.contains("${") {
-                Some("put a variable in quotes: \"${name}\"")
-            } else {
-                None
-            };
+        let indent = &line[..line.len() - line.trim_start().len()];
+        let help = if line.trim_start_matches(' ').starts_with('\t')
+            || line.contains('\t') && error.info().contains("tab")
+        {
+            Some("indent with spaces: YAML does not allow tabs there")
+        } else if indent.chars().any(is_strange_space) || self.text[..end].contains(is_strange_space) {
+            Some(
+                "the text holds no-break spaces or the like, which look as spaces and are none to YAML: write plain spaces",
+            )
+        } else if line.contains("${") {
+            Some("put a variable in quotes: \"${name}\"")
+        } else {
+            None
+        };
         let found = Diagnostic::error("E003", "the recipe is not valid YAML", at..end, error.info());
         self.faults.push(found.maybe_help(help.map(Into::into)));
     }
+}
+
+/// A space that YAML takes for a letter; text that is copied from a web page or a word processor holds some.
+fn is_strange_space(c: char) -> bool {
+    !c.is_ascii() && c.is_whitespace() || matches!(c, '\u{feff}' | '\u{200b}' | '\u{2060}')
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::places::Places;
 use super::shape::any_map;
 use super::tree::{self, Node};
 use super::vars::holds_variable;
-use super::{Diagnostic, Diagnostics, Level, input};
+use super::{Diagnostic, Diagnostics, Level};
 use std::path::{Path, PathBuf};
 
 /// The variables of one file.
@@ -32,7 +32,7 @@ impl Layer {
 /// # Errors
 /// Everything that is wrong with it.
 pub(super) fn read(path: &Path, bound: &mut Bound) -> Result<Layer, Diagnostics> {
-    let text = match input::read_text(path) {
+    let text = match opdflow_io::file::read_text(path, super::MOST) {
         Ok(text) => text,
         Err(e) => {
             let found = Diagnostic::error("E027", "the file of variables cannot be read", 0..0, e.to_string());

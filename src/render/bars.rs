@@ -29,7 +29,7 @@ impl Bars {
         let width = summary.stages.iter().map(|s| s.name.chars().count()).max().unwrap_or(0).min(32);
         let bar = self.all.add(ProgressBar::no_length());
         bar.set_style(style(&format!("{{prefix:>{width}}} {{spinner}} {{msg}}")));
-        bar.set_prefix(stage.to_owned());
+        bar.set_prefix(words::name(stage).into_owned());
         bar.set_message("starting");
         keep_alive(&bar);
         self.bars.insert(stage.to_owned(), bar);
@@ -95,7 +95,7 @@ impl Render for Bars {
             RunEvent::Progress { stage, .. } | RunEvent::Metric { stage, .. } => self.update(stage, summary),
             RunEvent::Waits { stage, pid, note } => {
                 if let Some(bar) = self.bars.get(stage) {
-                    bar.set_message(format!("another run (process {pid}) computes it: {note}"));
+                    bar.set_message(format!("another run (process {pid}) computes it: {}", words::name(note)));
                 }
             }
             _ => {

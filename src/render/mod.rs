@@ -10,7 +10,7 @@ mod words;
 pub use bars::keep_alive;
 pub use numbers::{bytes, duration, metric};
 pub use paint::{Paint, Tone};
-pub use words::{beside, left};
+pub use words::{beside, left, name};
 
 use crate::report::Summary;
 use crate::runlog::RunEvent;

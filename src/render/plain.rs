@@ -41,6 +41,7 @@ impl Render for Plain {
                 // The first progress line comes a while after the start, not with it.
                 self.shown.insert(stage.clone(), Instant::now());
                 let plural = if *threads == 1 { "" } else { "s" };
+                let (stage, device) = (words::name(stage), words::name(device));
                 Some(format!("{:>8} {stage}  ({device}, {threads} thread{plural})", "start"))
             }
             RunEvent::Progress { stage, .. } if is_due(&mut self.shown, stage) => {
@@ -60,7 +61,7 @@ fn progress(stage: &StageSummary, now: f64) -> String {
     format!(
         "{:>8} {}  {} of {}{}{}",
         "",
-        stage.name,
+        words::name(&stage.name),
         stage.step,
         stage.total,
         words::beside(stage),

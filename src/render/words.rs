@@ -4,11 +4,13 @@ use super::numbers::{duration, metric};
 use super::paint::{Paint, Tone};
 use crate::report::{StageSummary, Standing, Summary};
 use crate::runlog::RunEvent;
+use opdflow_io::terminal::{self, cut};
+use std::borrow::Cow;
 
 /// The line for an event, if it is worth one. `summary` has taken the event in already.
 #[must_use]
 pub fn line(event: &RunEvent, summary: &Summary, paint: Paint) -> Option<String> {
-    let head = |tone, word: &str, stage: &str| format!("{} {stage}", paint.tint(tone, &format!("{word:>8}")));
+    let head = |tone, word: &str, stage: &str| format!("{} {}", paint.tint(tone, &format!("{word:>8}")), name(stage));
     Some(match event {
         RunEvent::Hit { stage, saved_seconds, .. } => {
             let saved = if *saved_seconds >= 1.0 {
@@ -19,7 +21,7 @@ pub fn line(event: &RunEvent, summary: &Summary, paint: Paint) -> Option<String>
             format!("{}{saved}", head(Tone::Calm, "hit", stage))
         }
         RunEvent::Waits { stage, pid, note } => {
-            let note = if note.is_empty() { String::new() } else { format!(": {note}") };
+            let note = if note.is_empty() { String::new() } else { format!(": {}", name(note)) };
             format!("{}  another run (process {pid}) computes it{note}", head(Tone::Calm, "waits", stage))
         }
         RunEvent::Done { stage, seconds, found, .. } => done(&head, summary, stage, *seconds, *found),
@@ -27,17 +29,17 @@ pub fn line(event: &RunEvent, summary: &Summary, paint: Paint) -> Option<String>
             format!("{}  from the checkpoint of step {step}", head(Tone::Calm, "resumes", stage))
         }
         RunEvent::Retried { stage, message } => {
-            format!("{}  {message}; trying once more", head(Tone::Warn, "lost", stage))
+            format!("{}  {}; trying once more", head(Tone::Warn, "lost", stage), indent(message))
         }
         RunEvent::Damaged { stage, message } => {
-            format!("{}  {message}; it is computed again", head(Tone::Warn, "damaged", stage))
+            format!("{}  {}; it is computed again", head(Tone::Warn, "damaged", stage), indent(message))
         }
         RunEvent::Stopped { stage, step: Some(step) } => {
             format!("{}  at the checkpoint of step {step}", head(Tone::Warn, "stopped", stage))
         }
         RunEvent::Stopped { stage, step: None } => head(Tone::Warn, "stopped", stage),
         RunEvent::Failed { stage, message, .. } => format!("{}  {}", head(Tone::Bad, "FAILED", stage), indent(message)),
-        RunEvent::Blocked { stage, by } => format!("{}  it needs `{by}`", head(Tone::Warn, "blocked", stage)),
+        RunEvent::Blocked { stage, by } => format!("{}  it needs `{}`", head(Tone::Warn, "blocked", stage), name(by)),
         RunEvent::Warned { text } => format!("{} {}", paint.tint(Tone::Warn, " warning"), indent(text)),
         RunEvent::Stopping { kill: false } => {
             "stopping: waiting for checkpoints (once more to stop at once)".to_owned()
@@ -70,9 +72,9 @@ fn done(
 #[must_use]
 pub fn beside(stage: &StageSummary) -> String {
     if stage.note.is_empty() {
-        stage.metrics.iter().take(2).map(|(name, (_, value))| format!("  {name} {}", metric(*value))).collect()
+        stage.metrics.iter().take(2).map(|(n, (_, value))| format!("  {} {}", name(n), metric(*value))).collect()
     } else {
-        format!("  {}", stage.note)
+        format!("  {}", name(&stage.note))
     }
 }
 
@@ -82,9 +84,18 @@ pub fn left(stage: &StageSummary, now: f64) -> String {
     stage.left(now).map_or_else(String::new, |s| format!("  {} left", duration(s)))
 }
 
-/// Everything after the first line stands below it.
+/// A name, or a few words, from outside: one line, of no more than a line's length.
+#[must_use]
+pub fn name(text: &str) -> Cow<'_, str> {
+    match cut(text, 200) {
+        Cow::Borrowed(text) => terminal::line(text),
+        Cow::Owned(text) => Cow::Owned(terminal::line(&text).into_owned()),
+    }
+}
+
+/// A message from outside. Everything after the first line stands below it.
 fn indent(text: &str) -> String {
-    text.trim_end().replace('\n', "\n         ")
+    terminal::message(text.trim_end()).replace('\n', "\n         ")
 }
 
 fn ending(summary: &Summary, seconds: f64) -> String {

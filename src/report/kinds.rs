@@ -1,6 +1,7 @@
 //! Stage kinds for people: the page of the terminal, and the reference in `docs/recipe.md`.
 
 use crate::recipe::reference::{Param, params};
+use opdflow_io::markdown::{Cell, Side, Table};
 use opdflow_stage::{Arity, Description, Input, Kind, Output};
 use std::fmt::Write as _;
 
@@ -93,16 +94,17 @@ fn chapter(out: &mut String, kind: &dyn Kind) {
     let seed = if about.seeded { "depends on the seed" } else { "does not depend on the seed" };
     let _ = writeln!(out, "\n## `{name}`\n\n{}\n\nVersion {semantics}; {seed}.", about.about);
     if !about.inputs.is_empty() {
-        let _ = writeln!(out, "\n| needs | type | |\n|---|---|---|");
+        let mut table = columns(["needs", "type", ""]);
         for port in about.inputs {
             let whole = input(port);
             let types = whole.split_once(": ").map_or("", |(_, types)| types);
-            let _ = writeln!(out, "| `{}` | {types} | {} |", port.name, cell(port.about));
+            table.row([format!("`{}`", port.name), types.to_owned(), port.about.to_owned()].map(|c| cell(&c)));
         }
+        let _ = write!(out, "\n{}", table.finish());
     }
     let all = params(kind);
     if !all.is_empty() {
-        let _ = writeln!(out, "\n| with | takes | default | |\n|---|---|---|---|");
+        let mut table = columns(["with", "takes", "default", ""]);
         for param in all {
             let default = match (&param.default, param.required) {
                 (Some(value), _) => format!("`{value}`"),
@@ -110,17 +112,25 @@ fn chapter(out: &mut String, kind: &dyn Kind) {
                 (None, false) => String::new(),
             };
             let outside = if param.in_key { "" } else { " (not in the key)" };
-            let (name, takes) = (cell(&param.name), cell(&param.takes));
-            let _ = writeln!(out, "| `{name}` | {takes} | {} | {}{outside} |", cell(&default), cell(&param.about));
+            let about = format!("{}{outside}", param.about);
+            table.row([format!("`{}`", param.name), param.takes, default, about].map(|c| cell(&c)));
         }
+        let _ = write!(out, "\n{}", table.finish());
     }
-    let _ = writeln!(out, "\n| leaves | type | |\n|---|---|---|");
+    let mut table = columns(["leaves", "type", ""]);
     for port in about.outputs {
         let optional = if port.optional { ", optional" } else { "" };
-        let _ = writeln!(out, "| `{}` | {}{optional} | {} |", port.name, port.port_type, cell(port.about));
+        let port_type = format!("{}{optional}", port.port_type);
+        table.row([format!("`{}`", port.name), port_type, port.about.to_owned()].map(|c| cell(&c)));
     }
+    let _ = write!(out, "\n{}", table.finish());
 }
 
-fn cell(text: &str) -> String {
-    text.replace('|', "\\|")
+fn columns<const N: usize>(names: [&str; N]) -> Table {
+    Table::new(names.map(|name| (Cell::text(name), Side::Left))).compact()
+}
+
+/// What kinds say of themselves is Markdown already, but for the bars.
+fn cell(markdown: &str) -> Cell {
+    Cell::markup(markdown.replace('|', "\\|"))
 }

@@ -2,6 +2,7 @@
 
 use crate::plan::Plan;
 use crate::recipe::Cell;
+use opdflow_io::terminal::shown;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -77,7 +78,7 @@ impl Sketch {
     pub fn lines(&self) -> String {
         let name = |i: usize| format!("{}{}", "  ".repeat(self.boxes[i].depth), self.label(i));
         let all = 0..self.boxes.len();
-        let names = all.clone().map(|i| name(i).chars().count()).max().unwrap_or(0);
+        let names = all.clone().map(|i| name(i).chars().count()).max().unwrap_or(0).min(120);
         let kinds = self.boxes.iter().map(|b| b.kind.len()).max().unwrap_or(0);
         let mut reads: Vec<Vec<&str>> = vec![Vec::new(); self.boxes.len()];
         for (from, to) in self.arrows.keys() {
@@ -97,7 +98,7 @@ impl Sketch {
     #[must_use]
     pub fn dot(&self) -> String {
         let quoted =
-            |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"));
+            |text: &str| format!("\"{}\"", shown(text).replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"));
         let mut out = format!("digraph {} {{\n  rankdir=LR\n  node [shape=box]\n", quoted(&self.title));
         for (i, one) in self.boxes.iter().enumerate() {
             let label = quoted(&format!("{}\n{}", self.label(i), one.kind));

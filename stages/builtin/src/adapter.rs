@@ -4,6 +4,7 @@ use crate::studio::Studio;
 use anyhow::{Context as _, Result};
 use opdflow_flow::lora::{Lora, LoraConfig};
 use opdflow_flow::rng::derive;
+use opdflow_io::file;
 use opdflow_stage::cache::Digest;
 use opdflow_stage::{Fault, StageContext};
 use schemars::JsonSchema;
@@ -73,7 +74,7 @@ pub fn save(lora: &Lora, values: &[Tensor], base: Digest, folder: &Path) -> Resu
 
 /// The base that an adapter was trained on, where a file beside it says so.
 pub fn trained_on(folder: &Path) -> Option<Digest> {
-    let text = std::fs::read_to_string(folder.join(ORIGIN)).ok()?;
+    let text = file::read_text(&folder.join(ORIGIN), file::DESCRIPTION).ok()?;
     Some(serde_json::from_str::<Origin>(&text).ok()?.base)
 }
 
@@ -82,7 +83,7 @@ pub fn trained_on(folder: &Path) -> Option<Digest> {
 /// # Errors
 /// It belongs to another base, lacks tensors, or is damaged.
 pub fn load(folder: &Path, studio: &Studio, port: &str) -> Result<Lora> {
-    if let Ok(text) = std::fs::read_to_string(folder.join(ORIGIN)) {
+    if let Ok(text) = file::read_text(&folder.join(ORIGIN), file::DESCRIPTION) {
         let origin: Origin = serde_json::from_str(&text).with_context(|| folder.join(ORIGIN).display().to_string())?;
         if origin.base != studio.base {
             let fault = Fault::user(format!(

@@ -2,6 +2,7 @@
 
 use crate::model_folder::{bytes_of, parameters, relative};
 use opdflow_flow::weights::shard_paths;
+use opdflow_io::file;
 use std::path::{Path, PathBuf};
 
 /// What is read of a folder beside its weights.
@@ -31,7 +32,7 @@ pub type Files = Vec<(PathBuf, PathBuf)>;
 /// # Errors
 /// Everything that is missing or plainly not what it should be, a line each.
 pub fn files(path: &Path, weighty: bool) -> Result<Files, Vec<String>> {
-    if path.is_file() {
+    if !path.is_dir() && file::is_named(path) {
         bytes_of(path).map_err(|e| vec![e])?;
         if is_pickle(path) {
             return Err(vec![pickle(path)]);
@@ -42,7 +43,11 @@ pub fn files(path: &Path, weighty: bool) -> Result<Files, Vec<String>> {
     if !path.is_dir() {
         return Err(vec![format!("{}: there is no such file or folder", path.display())]);
     }
-    let mut found: Vec<PathBuf> = SMALL.iter().map(|name| path.join(name)).filter(|p| p.is_file()).collect();
+    let mut found: Vec<PathBuf> = SMALL.iter().map(|name| path.join(name)).filter(|p| file::is_named(p)).collect();
+    let unfit: Vec<String> = found.iter().filter_map(|file| bytes_of(file).err()).collect();
+    if !unfit.is_empty() {
+        return Err(unfit);
+    }
     if weighty {
         found.extend(weights(path)?);
     }
@@ -88,7 +93,7 @@ fn pickle(path: &Path) -> String {
 #[must_use]
 pub fn bytes(files: &[(PathBuf, PathBuf)]) -> Option<u64> {
     let weights = files.iter().filter(|(at, _)| at.extension().is_some_and(|e| e == "safetensors"));
-    weights.map(|(_, path)| Some(4 * parameters(Box::new(std::fs::File::open(path).ok()?))?)).sum()
+    weights.map(|(_, path)| Some(4 * parameters(Box::new(file::open(path).ok()?))?)).sum()
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
 //! `gradient_table`: what `gradient_variance` found, over several seeds.
 
-use crate::{csv, json, seeds};
+use crate::{json, seeds};
 use anyhow::{Context as _, Result};
+use opdflow_io::csv;
+use opdflow_io::markdown::{Cell, Side, Table};
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::{Description, Fault, Stage, StageContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::fmt::Write as _;
 
 /// The stage kind.
 pub struct GradientTable;
@@ -39,9 +40,19 @@ type Measure = (&'static str, fn(&Row) -> f64);
 const MEASURES: [Measure; 4] =
     [("mean", |r| r.mean), ("spread", |r| r.spread), ("signal", |r| r.signal), ("cosine", |r| r.cosine)];
 
-const HEAD: &str = "| noise level | objective | length of the mean | spread | mean / spread | cosine of the means |
-|---:|---|---:|---:|---:|---:|
-";
+/// The columns of the Markdown table.
+const HEAD: [(&str, Side); 6] = [
+    ("noise level", Side::Right),
+    ("objective", Side::Left),
+    ("length of the mean", Side::Right),
+    ("spread", Side::Right),
+    ("mean / spread", Side::Right),
+    ("cosine of the means", Side::Right),
+];
+
+fn table() -> Table {
+    Table::new(HEAD.map(|(name, side)| (Cell::text(name), side))).compact()
+}
 
 impl Stage for GradientTable {
     type Params = Params;
@@ -81,30 +92,29 @@ impl Stage for GradientTable {
 
 /// Tables of the same lines as one, as Markdown and as CSV.
 fn merged(tables: &[Vec<Row>], first: &[Row]) -> (String, String) {
-    let (mut text, mut csv) = (HEAD.to_owned(), "level,objective".to_owned());
-    for (name, _) in MEASURES {
-        let _ = write!(csv, ",{name},{name}_half");
-    }
-    csv += ",seeds\n";
+    let mut heads = vec!["level".to_owned(), "objective".to_owned()];
+    heads.extend(MEASURES.iter().flat_map(|(name, _)| [(*name).to_owned(), format!("{name}_half")]));
+    heads.push("seeds".to_owned());
+    let (mut text, mut csv) = (table(), csv::Table::new(heads));
     for (i, line) in first.iter().enumerate() {
-        let _ = write!(text, "| {} | {} |", line.level, line.objective);
-        let _ = write!(csv, "{},{}", line.level, csv::quoted(&line.objective));
+        let mut cells = vec![Cell::markup(line.level.to_string()), Cell::text(&line.objective)];
+        let mut fields = vec![line.level.to_string(), line.objective.clone()];
         for (name, of) in MEASURES {
             let values: Vec<f64> = tables.iter().map(|t| of(&t[i])).collect();
             let (mean, half) = seeds::interval(&values);
-            let _ = match (half, name) {
-                (None, "mean" | "spread") => write!(text, " {mean:.3e} |"),
-                (None, _) => write!(text, " {mean:.3} |"),
-                (Some(half), "mean" | "spread") => write!(text, " {mean:.3e} ± {half:.1e} |"),
-                (Some(half), _) => write!(text, " {mean:.3} ± {half:.3} |"),
-            };
-            let half = half.map_or_else(String::new, |h| format!("{h:.6e}"));
-            let _ = write!(csv, ",{mean:.6e},{half}");
+            cells.push(Cell::markup(match (half, name) {
+                (None, "mean" | "spread") => format!("{mean:.3e}"),
+                (None, _) => format!("{mean:.3}"),
+                (Some(half), "mean" | "spread") => format!("{mean:.3e} ± {half:.1e}"),
+                (Some(half), _) => format!("{mean:.3} ± {half:.3}"),
+            }));
+            fields.extend([format!("{mean:.6e}"), half.map_or_else(String::new, |h| format!("{h:.6e}"))]);
         }
-        text.push('\n');
-        let _ = writeln!(csv, ",{}", tables.len());
+        fields.push(tables.len().to_string());
+        text.row(cells);
+        csv.row(fields);
     }
-    (text, csv)
+    (text.finish(), csv.finish())
 }
 
 /// Leaves one table on the ports `markdown`, `csv` and `json`.
@@ -112,12 +122,17 @@ fn merged(tables: &[Vec<Row>], first: &[Row]) -> (String, String) {
 /// # Errors
 /// The disk is full.
 pub fn write(context: &StageContext, rows: &[Row]) -> Result<()> {
-    let mut csv = "level,objective,mean,spread,signal,cosine,samples\n".to_owned();
-    let mut text = HEAD.to_owned();
+    let mut csv = csv::Table::new(["level", "objective", "mean", "spread", "signal", "cosine", "samples"]);
+    let mut text = table();
     for Row { level, objective, mean, spread, signal, cosine, samples } in rows {
-        writeln!(csv, "{level},{objective},{mean:.6e},{spread:.6e},{signal:.6},{cosine:.6},{samples}")?;
-        writeln!(text, "| {level} | {objective} | {mean:.3e} | {spread:.3e} | {signal:.3} | {cosine:.3} |")?;
+        let (level, numbers) = (level.to_string(), [signal, cosine].map(|v| format!("{v:.6}")));
+        let [signal_long, cosine_long] = numbers;
+        let (mean_long, spread_long) = (format!("{mean:.6e}"), format!("{spread:.6e}"));
+        csv.row([&level, objective, &mean_long, &spread_long, &signal_long, &cosine_long, &samples.to_string()]);
+        let shown = [format!("{mean:.3e}"), format!("{spread:.3e}"), format!("{signal:.3}"), format!("{cosine:.3}")];
+        text.row([Cell::markup(level), Cell::text(objective)].into_iter().chain(shown.map(Cell::markup)));
     }
+    let (text, csv) = (text.finish(), csv.finish());
     leave(context, text, csv)?;
     json::write(&context.output("json"), &rows)
 }

@@ -29,7 +29,6 @@ mod bundle;
 mod candidates;
 mod critic;
 mod critic_folder;
-mod csv;
 mod curve;
 mod device;
 mod distill;

@@ -7,10 +7,10 @@
 use opdflow_flow::mmdit::MmditConfig;
 use opdflow_flow::vae::VaeConfig;
 use opdflow_flow::weights::shard_paths;
+use opdflow_io::file;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -35,12 +35,21 @@ const POINTER: &[u8] = b"version https://git-lfs";
 /// # Errors
 /// Everything that is missing or plainly not what it should be, a line each.
 pub fn files(folder: &Path) -> Result<Vec<PathBuf>, Vec<String>> {
+    files_of(folder, None, &[])
+}
+
+/// The same for the weights of a variant (`fp16` for `model.fp16.safetensors`, where a part has them), and without the
+/// parts in `without`.
+///
+/// # Errors
+/// As [`files`].
+pub fn files_of(folder: &Path, variant: Option<&str>, without: &[&str]) -> Result<Vec<PathBuf>, Vec<String>> {
     let index = match index(folder) {
         Ok(index) => index,
         Err(fault) => return Err(vec![fault]),
     };
     let (mut found, mut missing) = (vec![PathBuf::from("model_index.json")], Vec::new());
-    for (part, weighty) in PARTS {
+    for (part, weighty) in PARTS.into_iter().filter(|(part, _)| !without.contains(part)) {
         // A part that is `[null, null]` was left out on purpose.
         if index.get(part).and_then(|v| v.get(1)).is_none_or(Value::is_null) {
             continue;
@@ -49,7 +58,7 @@ pub fn files(folder: &Path) -> Result<Vec<PathBuf>, Vec<String>> {
         if !at.is_dir() {
             missing.push(format!("{}: this folder is missing", at.display()));
         } else if weighty {
-            match weights(&at) {
+            match weights(&at, variant) {
                 Ok(files) => found.extend(files.into_iter().filter_map(|f| relative(&f, folder))),
                 Err(faults) => missing.extend(faults),
             }
@@ -70,10 +79,10 @@ fn index(folder: &Path) -> Result<Value, String> {
         return Err(format!("{}: there is no such folder", folder.display()));
     }
     let path = folder.join("model_index.json");
-    if !path.is_file() {
+    if !file::is_named(&path) {
         return Err(format!("{} has no model_index.json", folder.display()));
     }
-    let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let text = file::read_text(&path, file::DESCRIPTION).map_err(|e| format!("{}: {e}", path.display()))?;
     serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))
 }
 
@@ -83,13 +92,11 @@ pub fn relative(file: &Path, folder: &Path) -> Option<PathBuf> {
 }
 
 /// Configuration and weights of one part, absolute.
-fn weights(at: &Path) -> Result<Vec<PathBuf>, Vec<String>> {
+fn weights(at: &Path, variant: Option<&str>) -> Result<Vec<PathBuf>, Vec<String>> {
     let mut missing = Vec::new();
     let config = at.join("config.json");
-    if !config.is_file() {
-        missing.push(format!("{}: this file is missing", config.display()));
-    }
-    let shards = match shard_paths(at, None) {
+    missing.extend(absent(&config).err());
+    let shards = match shard_paths(at, variant) {
         Ok(shards) => shards,
         Err(e) => {
             missing.push(format!("{e:#}"));
@@ -101,22 +108,36 @@ fn weights(at: &Path) -> Result<Vec<PathBuf>, Vec<String>> {
         return Err(missing);
     }
     // Of several shards, the list of them is part of the model.
-    let lists = ["diffusion_pytorch_model", "model"].map(|stem| at.join(format!("{stem}.safetensors.index.json")));
-    let lists = lists.into_iter().filter(|l| shards.len() > 1 && l.is_file());
+    let suffixes = variant.map(|v| format!(".{v}")).into_iter().chain([String::new()]);
+    let lists = suffixes.flat_map(|suffix| {
+        ["diffusion_pytorch_model", "model"].map(|stem| at.join(format!("{stem}.safetensors.index{suffix}.json")))
+    });
+    let lists = lists.filter(|l| shards.len() > 1 && l.is_file()).take(1);
     Ok(std::iter::once(config).chain(lists).chain(shards.iter().cloned()).collect())
+}
+
+/// Whether a file of a model is there, and a regular one.
+fn absent(path: &Path) -> Result<(), String> {
+    file::regular(path).map(drop).map_err(|e| fault(path, &e))
+}
+
+fn fault(path: &Path, error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound if !file::is_named(path) => format!("{}: this file is missing", path.display()),
+        // A download that was broken off leaves links to files that are not there yet.
+        std::io::ErrorKind::NotFound => format!("{}: {error}; download it again", path.display()),
+        _ => format!("{}: {error}", path.display()),
+    }
 }
 
 /// Bytes of a file of weights.
 ///
 /// # Errors
-/// It is not there, or only a pointer to it.
+/// It is not there, no regular file, or only a pointer to it.
 pub fn bytes_of(path: &Path) -> Result<u64, String> {
-    let fault = |e: std::io::Error| match e.kind() {
-        std::io::ErrorKind::NotFound => format!("{}: this file is missing", path.display()),
-        _ => format!("{}: {e}", path.display()),
-    };
+    let fault = |e: std::io::Error| fault(path, &e);
     let mut head = [0; POINTER.len()];
-    let mut file = File::open(path).map_err(fault)?;
+    let mut file = file::open(path).map_err(fault)?;
     let size = file.metadata().map_err(fault)?.len();
     match file.read_exact(&mut head) {
         Ok(()) if head == POINTER => {
@@ -151,7 +172,7 @@ impl Sizes {
     #[must_use]
     pub fn of(folder: &Path) -> Option<Self> {
         let files = files(folder).ok()?;
-        Self::read(&files, |relative| Some(Box::new(File::open(folder.join(relative)).ok()?)))
+        Self::read(&files, |relative| Some(Box::new(file::open(&folder.join(relative)).ok()?)))
     }
 
     /// The same of a list of files, wherever they lie.
@@ -189,7 +210,9 @@ pub fn parameters(mut file: Box<dyn Read>) -> Option<u64> {
     let mut length = [0; 8];
     file.read_exact(&mut length).ok()?;
     let mut header = Vec::new();
-    file.take(u64::from_le_bytes(length)).read_to_end(&mut header).ok()?;
+    // As much as a reader of the file accepts.
+    let length = Some(u64::from_le_bytes(length)).filter(|n| *n <= 100_000_000)?;
+    file.take(length).read_to_end(&mut header).ok()?;
     let header: serde_json::Map<String, Value> = serde_json::from_slice(&header).ok()?;
     let tensors = header.into_iter().filter(|(name, _)| name != "__metadata__");
     tensors.map(|(_, v)| Some(serde_json::from_value::<Tensor>(v).ok()?.shape.iter().product::<u64>())).sum()

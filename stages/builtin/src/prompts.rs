@@ -1,16 +1,17 @@
 //! `prompts`: sets of prompts of the miniature world, or a user's own.
 
 use crate::outside;
-use crate::record::{self, Record};
-use anyhow::{Context as _, Result};
+use crate::record::{self, Entry, LARGEST, LINES, Record};
+use anyhow::Result;
 use opdflow_flow::rng::{Choices, derive};
+use opdflow_io::{file, terminal, text};
 use opdflow_stage::cache::{Digest, Memo};
 use opdflow_stage::port::Output;
 use opdflow_stage::{Asset, Description, Fault, Foreseen, ParamDoc, ParamFault, Stage, StageContext};
 use opdflow_world::{Family, Mix, Split};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// The stage kind.
@@ -112,7 +113,7 @@ impl Stage for Prompts {
     fn describe(&self) -> Description {
         Description {
             kind: "prompts",
-            semantics: 1,
+            semantics: 2,
             about: "Prompts for training, for choosing and for the figures that are reported: drawn from the miniature world, or a user's own files.",
             inputs: &[],
             outputs: const {
@@ -130,7 +131,7 @@ impl Stage for Prompts {
                 },
                 ParamDoc {
                     name: "files",
-                    about: "instead of `task`: your own files under `train`, `validation`, `test`; a line is plain words, GenEval's JSON, or JSON with `text`, `target`, `geneval`",
+                    about: "instead of `task`: your own files under `train`, `validation`, `test`; a line is plain words, GenEval's JSON, or JSON with `text` or `prompt`, `target`, `geneval`",
                 },
                 ParamDoc {
                     name: "draw",
@@ -186,21 +187,21 @@ impl Stage for Prompts {
     }
 
     fn assets(&self, params: &Params, folder: &Path, _memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {
-        let (mut assets, mut faults) = (Vec::new(), Vec::new());
+        let (mut assets, mut faults, mut sets) = (Vec::new(), Vec::new(), Sets::new());
         for (name, file) in params.files.each() {
             let Some(file) = file else { continue };
             // The lines too: a run of days should not end at a mistyped prompt of its last evaluation.
-            let fault = match read(&folder.join(file)) {
-                Ok((records, digest)) => {
+            match read(&folder.join(file)) {
+                Ok((entries, digest)) => {
                     assets.push(Asset { name: format!("prompts.{name}"), digest });
-                    params.too_few(name, records.len())
+                    faults.extend(params.too_few(name, entries.len()));
+                    sets.push((name, records(entries)));
                 }
-                Err(e) => Some(
-                    ParamFault::new(format!("files.{name}"), format!("{e:#}"))
-                        .help("paths are relative to the recipe's folder"),
-                ),
-            };
-            faults.extend(fault);
+                Err(unread) => faults.extend(unread.faults(&format!("files.{name}"))),
+            }
+        }
+        if faults.is_empty() {
+            faults.extend(params.short(&draw(sets, &params.draw, params.seed)));
         }
         if faults.is_empty() { Ok(assets) } else { Err(faults) }
     }
@@ -221,6 +222,30 @@ impl Stage for Prompts {
         ["train", "validation", "test"].into_iter().filter_map(|s| Some((s.to_owned(), of(s)?.into()))).collect()
     }
 
+    /// How each file was understood, and texts that several of them hold.
+    fn remarks(&self, params: &Params, folder: &Path) -> Vec<String> {
+        let mut sets: Vec<(&str, &PathBuf, Vec<Entry>)> = Vec::new();
+        for (set, file) in params.files.each() {
+            let Some(file) = file else { continue };
+            // What cannot be read is a fault, and told as one.
+            if let Ok((entries, _)) = read(&folder.join(file)) {
+                sets.push((set, file, entries));
+            }
+        }
+        let mut said: Vec<String> = sets.iter().map(|(set, file, entries)| about(set, file, entries)).collect();
+        for (i, (a, _, one)) in sets.iter().enumerate() {
+            for (b, _, other) in &sets[i + 1..] {
+                let texts =
+                    |entries: &'_ [Entry]| entries.iter().map(|e| e.record.text.clone()).collect::<BTreeSet<_>>();
+                let shared = texts(one).intersection(&texts(other)).count();
+                if shared > 0 {
+                    said.push(format!("{a} and {b} share {shared} texts"));
+                }
+            }
+        }
+        said
+    }
+
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
         let sets = match params.task {
             Some(task) => of_the_world(&params, task)?,
@@ -235,6 +260,19 @@ impl Params {
     fn source(&self, set: &str) -> Option<&PathBuf> {
         let own = self.files.each().into_iter().find(|(name, _)| *name == set).and_then(|(_, file)| file);
         own.or(if set == "validation" { self.files.train.as_ref() } else { None })
+    }
+
+    /// The fault of sets that came out smaller than they were asked for: prompts that are drawn for validation are not
+    /// trained on, however often they stand in the file.
+    fn short(&self, drawn: &Sets) -> Option<ParamFault> {
+        let (set, records) = drawn.iter().find(|(set, records)| records.len() < self.draw.of(set).unwrap_or(1))?;
+        let (asked, left) = (self.draw.of(set), records.len());
+        let wanted = asked.map_or_else(|| "some are needed".to_owned(), |n| format!("{n} are asked for"));
+        let message = format!(
+            "{left} different prompts are left for `{set}`, where {wanted}: lines repeat each other, and what is drawn for validation is not trained on"
+        );
+        let fault = ParamFault::new(if asked.is_some() { format!("draw.{set}") } else { "draw".to_owned() }, message);
+        Some(fault.help("take the repeated lines out of the file, ask for fewer, or name a file for `validation`"))
     }
 
     /// The fault of asking a file of `there` prompts for more.
@@ -253,13 +291,55 @@ impl Params {
     }
 }
 
-/// The records of a user's file, and the digest of the very bytes that they were read from.
-fn read(path: &Path) -> Result<(Vec<Record>, Digest)> {
-    let bytes = std::fs::read(path).with_context(|| format!("reading prompts from {}", path.display()))?;
+/// Why a file of prompts cannot be read.
+#[derive(Debug)]
+pub enum Unread {
+    /// The file itself: there is none, it is no text.
+    File(String),
+    /// Lines that are no prompts.
+    Lines(Vec<String>),
+}
+
+impl Unread {
+    /// As faults of the parameter that names the file.
+    fn faults(self, path: &str) -> Vec<ParamFault> {
+        match self {
+            Self::File(why) => vec![ParamFault::new(path, why).help("paths are relative to the recipe's folder")],
+            Self::Lines(all) => all.into_iter().map(|why| ParamFault::new(path, why).help(LINES)).collect(),
+        }
+    }
+}
+
+impl From<Unread> for Fault {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::File(why) => Self::user(why),
+            Unread::Lines(all) => Self::user(all.join("\n")).help(LINES),
+        }
+    }
+}
+
+/// The prompts of a user's file with their lines, and the digest of the very bytes that they were read from.
+///
+/// # Errors
+/// It is no regular file, or no text; every line that is no prompt.
+pub fn read(path: &Path) -> Result<(Vec<Entry>, Digest), Unread> {
+    let unread = |e: &dyn std::fmt::Display| Unread::File(format!("reading prompts from {}: {e}", path.display()));
+    let bytes = file::read(path, LARGEST).map_err(|e| unread(&e))?;
     let digest = Digest::of(&bytes);
-    let text = String::from_utf8(bytes)
-        .map_err(|e| Fault::user(format!("{}: not a text file: {e}", path.display())).help("save it as UTF-8"))?;
-    Ok((record::parse(path, &text)?, digest))
+    let text = text::decode(bytes).map_err(|e| unread(&e))?;
+    Ok((record::entries(path, &text).map_err(Unread::Lines)?, digest))
+}
+
+fn records(entries: Vec<Entry>) -> Vec<Record> {
+    entries.into_iter().map(|e| e.record).collect()
+}
+
+/// How many of these have the text of one before them.
+#[must_use]
+pub fn repeated(records: &[Record]) -> usize {
+    let texts: BTreeSet<&str> = records.iter().map(|r| r.text.as_str()).collect();
+    records.len() - texts.len()
 }
 
 /// Prompts by output.
@@ -291,11 +371,44 @@ fn of_files(params: &Params, context: &StageContext) -> Result<Sets> {
     for (port, file) in params.files.each() {
         let Some(file) = file else { continue };
         let path = context.job().folder.join(file);
-        let (records, digest) = read(&path)?;
+        let (entries, digest) = read(&path).map_err(Fault::from)?;
         outside::expect(context, &format!("prompts.{port}"), digest, &path)?;
-        sets.push((port, records));
+        context.say(about(port, file, &entries));
+        sets.push((port, records(entries)));
     }
-    Ok(draw(sets, &params.draw, params.seed))
+    let drawn = draw(sets, &params.draw, params.seed);
+    match params.short(&drawn) {
+        Some(fault) => Err(Fault::user(fault.message).help(fault.help.unwrap_or_default()).into()),
+        None => Ok(drawn),
+    }
+}
+
+/// What was read of a user's file, for the log: how many prompts, which targets were found, what repeats.
+#[must_use]
+pub fn about(set: &str, file: &Path, entries: &[Entry]) -> String {
+    let mut text = format!("{set}: {} prompts of {}", entries.len(), file.display());
+    let found: Vec<&Entry> = entries.iter().filter(|e| e.target().is_some()).collect();
+    if let Some(first) = found.first() {
+        let target = terminal::cut(first.target().unwrap_or_default(), 40);
+        text += &format!("; {} have a target, such as `{target}` in line {}", found.len(), first.line);
+        let without: Vec<String> =
+            entries.iter().filter(|e| e.target().is_none()).map(|e| e.line.to_string()).take(10).collect();
+        if !without.is_empty() {
+            text += &format!(", and none is in line {}", without.join(", "));
+            text += if entries.len() - found.len() > without.len() { ", ..." } else { "" };
+        }
+    }
+    let mut tags: BTreeMap<&str, usize> = BTreeMap::new();
+    entries.iter().filter_map(Entry::tag).for_each(|tag| *tags.entry(tag.name()).or_default() += 1);
+    let tags: Vec<String> = tags.iter().map(|(tag, n)| format!("{n} {tag}")).collect();
+    if !tags.is_empty() {
+        text += &format!("; of GenEval: {}", tags.join(", "));
+    }
+    let texts: BTreeSet<&str> = entries.iter().map(|e| e.record.text.as_str()).collect();
+    if texts.len() < entries.len() {
+        text += &format!("; {} have the text of an earlier one", entries.len() - texts.len());
+    }
+    text
 }
 
 /// Draws the wanted numbers out of the sets; without a number, a set stays as it is. Validation prompts that have no
@@ -343,6 +456,60 @@ mod tests {
         assert_eq!((of("train").len(), of("validation").len(), of("test")), (5, 3, set(4)));
         assert!(of("train").iter().all(|r| !of("validation").contains(r)));
         assert_eq!(draw(vec![("train", set(9))], &Draw::default(), 1), [("train", set(9))], "nothing is drawn unasked");
+    }
+
+    #[test]
+    fn a_set_that_repeated_lines_make_too_small_is_refused() {
+        let wish = Draw { train: Some(3), validation: Some(1), test: None };
+        let of = |words: &[&str]| vec![("train", words.iter().map(|w| Record::plain(w)).collect::<Vec<_>>())];
+        let params = Params { draw: wish.clone(), ..Params::default() };
+        for seed in 0..20 {
+            let drawn = draw(of(&["dog", "dog", "dog", "cat"]), &wish, seed);
+            let train = drawn.iter().find(|(set, _)| *set == "train").unwrap().1.len();
+            let fault = params.short(&drawn);
+            // Where `cat` is drawn for validation, all is well.
+            assert_eq!(fault.is_none(), train == 3, "{train}: {fault:?}");
+            if let Some(fault) = fault {
+                assert_eq!(fault.path, "draw.train");
+                assert!(fault.message.starts_with("1 different prompts are left for `train`, where 3 are asked for"));
+            }
+            assert!(params.short(&draw(of(&["a", "b", "c", "d"]), &wish, seed)).is_none());
+        }
+        let all = Draw { validation: Some(1), ..Draw::default() };
+        let params = Params { draw: all.clone(), ..Params::default() };
+        let fault = params.short(&draw(of(&["dog", "dog"]), &all, 1)).unwrap();
+        assert!(fault.path == "draw" && fault.message.contains("0 different prompts are left"), "{fault:?}");
+    }
+
+    #[test]
+    fn what_was_read_is_said() {
+        let text = "a 6\" sign, \"HI\"\na dog\na dog\n{\"tag\":\"counting\",\"include\":[{\"class\":\"cow\",\"count\":2}],\"prompt\":\"two cows\"}\n";
+        let entries = record::entries(Path::new("p"), text).unwrap();
+        assert_eq!(
+            about("train", Path::new("p.txt"), &entries),
+            "train: 4 prompts of p.txt; 1 have a target, such as `HI` in line 1, and none is in line 2, 3, 4; of GenEval: 1 counting; 1 have the text of an earlier one"
+        );
+        assert_eq!(repeated(&records(entries)), 1);
+    }
+
+    #[test]
+    fn files_that_are_no_text_are_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("p");
+        let why = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            match read(&path).unwrap_err() {
+                Unread::File(why) => why,
+                Unread::Lines(all) => all.join("\n"),
+            }
+        };
+        assert!(why(b"\xff\xfea\0").ends_with("p: is UTF-16 text; save it as UTF-8"));
+        assert!(why(b"a\ncaf\xe9\n").contains("line 2 is not UTF-8"));
+        assert!(why(b"a dog\nand a \0 cat, and so on\n").contains("line 2 holds a NUL byte"));
+        std::fs::write(&path, "\u{feff}{\"prompt\": \"a dog\"}\n").unwrap();
+        assert_eq!(read(&path).unwrap().0[0].record, Record::plain("a dog"));
+        let error = format!("{:?}", read(Path::new("/dev/zero")).unwrap_err());
+        assert!(error.contains("is a device, expected a regular file"), "{error}");
     }
 
     #[test]

@@ -1,18 +1,35 @@
-//! Prompts as artefacts: one JSON object a line.
+//! Prompts as artefacts, and in the files of users: one a line.
 
 use anyhow::{Context as _, Result};
-use opdflow_rewards::Subject;
+use opdflow_io::{file, terminal};
+use opdflow_rewards::{Subject, quoted};
 use opdflow_stage::Fault;
-use opdflow_world::geneval::Metadata;
+use opdflow_world::geneval::{Metadata, Tag};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::path::Path;
+
+/// The most bytes that a file of prompts may have.
+pub const LARGEST: u64 = 1 << 30;
+
+/// The most bytes of one line. The text encoders read 77 and 256 tokens of it.
+const LONGEST: usize = 1 << 16;
+
+/// As many lines that are no prompts are named.
+const NAMED: usize = 20;
+
+/// What a line may be.
+pub const LINES: &str = "a line is plain words, or a JSON object with `text` or `prompt` (and `target`, `geneval`), or one of GenEval's (`tag`, `include`, `prompt`)";
+
+/// The colours that GenEval tells apart. An object of any other is never found.
+const COLOURS: [&str; 10] = ["red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white"];
 
 /// One prompt with what rewards need to know of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// The words for the text encoders.
     pub text: String,
-    /// The text that the picture must show; by default what stands between the first pair of double quotes.
+    /// The text that the picture must show; by default what stands between the first pair of quotation marks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
     /// GenEval's metadata.
@@ -20,12 +37,33 @@ pub struct Record {
     pub geneval: Option<Metadata>,
 }
 
+/// A prompt, and where it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// The line of the file, from 1.
+    pub line: usize,
+    /// The prompt.
+    pub record: Record,
+}
+
+impl Entry {
+    /// The text that the picture must show, as it was given or as it was found in the words.
+    #[must_use]
+    pub fn target(&self) -> Option<&str> {
+        self.record.target.as_deref()
+    }
+    /// The task of GenEval, if it is one of its prompts.
+    #[must_use]
+    pub fn tag(&self) -> Option<Tag> {
+        self.record.geneval.as_ref().map(|metadata| metadata.tag)
+    }
+}
+
 impl Record {
     /// A prompt of words alone.
     #[must_use]
     pub fn plain(text: &str) -> Self {
-        let target =
-            text.split('"').nth(1).filter(|t| !t.is_empty() && text.matches('"').count() > 1).map(ToOwned::to_owned);
+        let target = quoted(text).filter(|t| !t.trim().is_empty()).map(ToOwned::to_owned);
         Self { text: text.to_owned(), target, geneval: None }
     }
 
@@ -35,51 +73,128 @@ impl Record {
         Subject { text: &self.text, target: self.target.as_deref(), geneval: self.geneval.as_ref() }
     }
 
-    /// Reads a line of a user's file: a JSON object of ours, one of GenEval's (`prompt`, `include`, ...), or plain words.
-    fn of_line(line: &str) -> Result<Self, serde_json::Error> {
-        if !line.starts_with('{') {
-            return Ok(Self::plain(line));
+    /// Reads a line of a user's file: a JSON object of ours, one of GenEval's (`tag`, `include`, ...), one with a prompt and
+    /// whatever else, or plain words.
+    fn of_line(line: &str) -> Result<Self, String> {
+        if line.len() > LONGEST {
+            return Err(format!("{} bytes, expected at most {LONGEST}", line.len()));
         }
-        let value: serde_json::Value = serde_json::from_str(line)?;
-        if value.get("text").is_some() {
-            return serde_json::from_value(value);
+        let control = line.chars().find(|c| c.is_control() && *c != '\t');
+        if let Some(c) = control {
+            return Err(format!("a control character, U+{:04X}, is in it", u32::from(c)));
         }
-        let metadata: Metadata = serde_json::from_value(value)?;
-        Ok(Self { text: metadata.prompt.clone(), target: None, geneval: Some(metadata) })
+        let record = if line.starts_with('{') { Self::of_json(line)? } else { Self::plain(line) };
+        record.fault().map_or(Ok(record), Err)
+    }
+
+    fn of_json(line: &str) -> Result<Self, String> {
+        let value: Value = serde_json::from_str(line).map_err(|e| format!("not JSON: {e}"))?;
+        let keys: Vec<&str> = value.as_object().into_iter().flat_map(|o| o.keys()).map(String::as_str).collect();
+        if let Some((key, meant)) = keys.iter().find_map(|key| Some((key, mistyped(key)?))) {
+            return Err(format!("`{key}` is not read: did you mean `{meant}`?"));
+        }
+        let own = ["tag", "include"].iter().any(|key| keys.contains(key));
+        let geneval = value.get("geneval").filter(|v| !v.is_null()).or(own.then_some(&value));
+        let geneval: Option<Metadata> =
+            geneval.map(Metadata::deserialize).transpose().map_err(|e| format!("not GenEval's metadata: {e}"))?;
+        let shown = |value: &Value| terminal::cut(&value.to_string(), 80).into_owned();
+        let text = match ["text", "prompt"].iter().find_map(|key| value.get(key)) {
+            Some(Value::String(text)) => text.clone(),
+            Some(other) => return Err(format!("its prompt is {}, expected text", shown(other))),
+            None => return Err(format!("it has neither `text` nor `prompt`, but `{}`", keys.join("`, `"))),
+        };
+        let target = match value.get("target") {
+            Some(Value::String(target)) => Some(target.clone()),
+            Some(other) if !other.is_null() => return Err(format!("`target` is {}, expected text", shown(other))),
+            // GenEval's prompts ask for things, not for words.
+            _ => Self::plain(&text).target.filter(|_| geneval.is_none()),
+        };
+        Ok(Self { text, target, geneval })
+    }
+
+    /// Why no picture can be judged by it.
+    fn fault(&self) -> Option<String> {
+        if self.text.trim().is_empty() {
+            return Some("the prompt is empty".to_owned());
+        }
+        if self.target.as_ref().is_some_and(|t| t.trim().is_empty()) {
+            return Some("`target` is empty, and every picture shows that".to_owned());
+        }
+        let asked = self.target.is_some() || self.geneval.is_some();
+        if !asked && quoted(&self.text).is_some_and(|t| t.trim().is_empty()) {
+            return Some("nothing stands between its quotation marks, and every picture shows that; write the text there, or give another `target`".to_owned());
+        }
+        self.geneval.as_ref().and_then(unfit)
     }
 }
 
-/// Reads prompts, blank lines skipped.
+/// The name that is meant by one that is nearly it: what is not read is lost without a word.
+fn mistyped(key: &str) -> Option<&'static str> {
+    let known = ["target", "geneval", "include", "exclude"];
+    known.into_iter().find(|name| key != *name && strsim::osa_distance(&key.to_lowercase(), name) <= 2)
+}
+
+/// Why GenEval cannot judge a picture by this.
+fn unfit(metadata: &Metadata) -> Option<String> {
+    if metadata.include.is_empty() {
+        return Some("`include` is empty: nothing is asked for".to_owned());
+    }
+    for (i, clause) in metadata.include.iter().enumerate() {
+        let at = format!("include[{i}]");
+        if clause.count == 0 {
+            return Some(format!("`{at}.count` is 0, expected 1 or more"));
+        }
+        if clause.position.is_some_and(|(_, of)| of >= i) {
+            return Some(format!("`{at}.position` refers to a clause that is not before it"));
+        }
+        if let Some(colour) = clause.color.as_deref().filter(|c| !COLOURS.contains(c)) {
+            return Some(format!("`{at}.color` is `{colour}`, expected one of {}", COLOURS.join(", ")));
+        }
+    }
+    let nought = metadata.exclude.iter().position(|clause| clause.count == 0)?;
+    Some(format!("`exclude[{nought}].count` is 0, which no picture keeps; expected 1 or more"))
+}
+
+/// Reads prompts that this program wrote.
 ///
 /// # Errors
 /// The file cannot be read, holds no prompt, or a line is not valid; the line is named.
 pub fn read(path: &Path) -> Result<Vec<Record>> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("reading prompts from {}", path.display()))?;
-    parse(path, &text)
+    let text = file::read_text(path, LARGEST).with_context(|| format!("reading prompts from {}", path.display()))?;
+    let entries = entries(path, &text).map_err(|faults| Fault::user(faults.join("\n")).help(LINES))?;
+    Ok(entries.into_iter().map(|e| e.record).collect())
 }
 
-/// The same of text that is already here; `path` is for messages.
+/// The prompts of a file's text with their lines, blank lines left out; `path` is for messages.
 ///
 /// # Errors
-/// As for [`read`].
-pub fn parse(path: &Path, text: &str) -> Result<Vec<Record>> {
-    let mut records = Vec::new();
+/// Every line that is no prompt, by its number (the first twenty, and how many more); no prompt at all.
+pub fn entries(path: &Path, text: &str) -> Result<Vec<Entry>, Vec<String>> {
+    let at = path.display();
+    if text.trim_start().starts_with('[') && serde_json::from_str::<Vec<Value>>(text).is_ok() {
+        return Err(vec![format!("{at} is a JSON list, expected a prompt a line; `jq -c '.[]'` writes it so")]);
+    }
+    let (mut entries, mut faults, mut more) = (Vec::new(), Vec::new(), 0);
     for (i, line) in text.lines().enumerate() {
-        let line = line.trim();
+        let (number, line) = (i + 1, line.trim());
         if line.is_empty() {
             continue;
         }
-        let record = Record::of_line(line).map_err(|e| {
-            Fault::user(format!("{}:{}: not a prompt: {e}", path.display(), i + 1)).help(
-                "a line is plain words, or a JSON object with `text` (and `target`, `geneval`), or one of GenEval's",
-            )
-        })?;
-        records.push(record);
+        match Record::of_line(line) {
+            Ok(record) => entries.push(Entry { line: number, record }),
+            Err(why) if faults.len() < NAMED => {
+                faults.push(format!("{at}:{number}: not a prompt: {}", terminal::cut(&why, 500)));
+            }
+            Err(_) => more += 1,
+        }
     }
-    if records.is_empty() {
-        return Err(Fault::user(format!("{} holds no prompt", path.display())).into());
+    if more > 0 {
+        faults.push(format!("{at}: and {more} more lines"));
     }
-    Ok(records)
+    if faults.is_empty() && entries.is_empty() {
+        faults.push(format!("{at} holds no prompt"));
+    }
+    if faults.is_empty() { Ok(entries) } else { Err(faults) }
 }
 
 /// Writes prompts.
@@ -99,23 +214,75 @@ pub fn write(path: &Path, records: &[Record]) -> Result<()> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_target_stands_between_the_first_double_quotes() {
-        assert_eq!(Record::plain("a sign \"Open\" by \"night\"").target.as_deref(), Some("Open"));
-        assert_eq!(Record::plain("a 6\" nail").target, None);
-        assert_eq!(Record::plain("a dog").target, None);
+    fn of(text: &str) -> Result<Vec<Entry>, Vec<String>> {
+        entries(Path::new("p"), text)
     }
 
     #[test]
-    fn three_kinds_of_lines() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("p");
-        std::fs::write(&path, "a dog\n\n{\"text\":\"x\",\"target\":\"y\"}\n{\"tag\":\"single_object\",\"include\":[{\"class\":\"cow\",\"count\":1}],\"prompt\":\"a photo of a cow\"}\n").unwrap();
-        let records = read(&path).unwrap();
-        assert_eq!(records.iter().map(|r| r.text.as_str()).collect::<Vec<_>>(), ["a dog", "x", "a photo of a cow"]);
-        assert!(records[2].geneval.is_some());
-        std::fs::write(&path, "a dog\n{\"txt\":1}\n").unwrap();
-        let error = read(&path).unwrap_err().to_string();
-        assert!(error.contains("p:2"), "{error}");
+    fn kinds_of_lines() {
+        let found = of("a dog\r\n\n{\"text\":\"x\",\"target\":\"y\"}\n{\"tag\":\"single_object\",\"include\":[{\"class\":\"cow\",\"count\":1}],\"prompt\":\"a photo of a cow\"}\n{\"prompt\": \"a 6\\\" sign, \\\"HI\\\"\", \"id\": 7}\n").unwrap();
+        let shown: Vec<_> = found.iter().map(|e| (e.line, e.record.text.as_str(), e.target(), e.tag())).collect();
+        assert_eq!(
+            shown,
+            [
+                (1, "a dog", None, None),
+                (3, "x", Some("y"), None),
+                (4, "a photo of a cow", None, Some(Tag::SingleObject)),
+                (5, "a 6\" sign, \"HI\"", Some("HI"), None)
+            ]
+        );
+    }
+
+    #[test]
+    fn every_line_that_is_no_prompt_is_named() {
+        let geneval = |include: &str, exclude: &str| {
+            format!("{{\"tag\":\"counting\",\"prompt\":\"x\",\"include\":{include},\"exclude\":{exclude}}}")
+        };
+        for (line, why) in [
+            ("a sign that says \"\"", "nothing stands between its quotation marks"),
+            ("a sign that says “ ”", "nothing stands between its quotation marks"),
+            ("{\"text\":\"a sign\",\"target\":\" \"}", "`target` is empty"),
+            ("{\"text\":\"  \"}", "the prompt is empty"),
+            ("{\"txt\":1}", "neither `text` nor `prompt`, but `txt`"),
+            ("{\"prompt\":[1]}", "its prompt is [1], expected text"),
+            ("{\"prompt\":\"x\",\"traget\":\"y\"}", "`traget` is not read: did you mean `target`?"),
+            ("{\"prompt\":\"x\",\"target\":3}", "`target` is 3, expected text"),
+            ("{\"prompt\":\"x\",\"include\":[]}", "not GenEval's metadata: missing field `tag`"),
+            ("{\"prompt\": \"x\"", "not JSON: EOF"),
+            (&geneval("[]", "[]"), "`include` is empty"),
+            (&geneval("[{\"class\":\"cow\",\"count\":0}]", "[]"), "`include[0].count` is 0"),
+            (&geneval("[{\"class\":\"cow\",\"count\":-1}]", "[]"), "invalid value: integer `-1`"),
+            (&geneval("[{\"class\":\"cow\",\"count\":1,\"color\":\"gray\"}]", "[]"), "`include[0].color` is `gray`"),
+            (&geneval("[{\"class\":\"cow\",\"count\":1,\"position\":[\"above\",0]}]", "[]"), "not before it"),
+            (
+                &geneval("[{\"class\":\"cow\",\"count\":1}]", "[{\"class\":\"cow\",\"count\":0}]"),
+                "`exclude[0].count` is 0",
+            ),
+            ("a \u{1b}[2Jdog", "a control character, U+001B"),
+            ("a dog\ra cat", "a control character, U+000D"),
+            (&"x".repeat(70_000), "70000 bytes, expected at most 65536"),
+        ] {
+            let faults = of(&format!("a dog\n{line}\na cat\n")).unwrap_err();
+            assert!(faults.len() == 1 && faults[0].starts_with("p:2: not a prompt: "), "{faults:?}");
+            assert!(faults[0].contains(why), "{faults:?}");
+        }
+        // All at once, and no end of them.
+        let faults = of(&"a dog\n{\n".repeat(50)).unwrap_err();
+        assert!(faults.len() == 21 && faults[19].starts_with("p:40: ") && faults[20] == "p: and 30 more lines");
+        let bad = format!("{{\"prompt\": [\"{}\"]}}", "x".repeat(60_000));
+        assert!(of(&bad).unwrap_err()[0].len() < 700);
+        assert_eq!(of(" \n\n").unwrap_err(), ["p holds no prompt"]);
+        assert!(of("[\n{\"prompt\": \"a\"}\n]").unwrap_err()[0].contains("is a JSON list"));
+        assert_eq!(of("[photo] a dog").unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("p");
+        let records = [Record::plain("a sign „A“"), Record::plain("a dog")];
+        write(&path, &records).unwrap();
+        assert_eq!(read(&path).unwrap(), records);
+        assert_eq!(records[0].target.as_deref(), Some("A"));
     }
 }

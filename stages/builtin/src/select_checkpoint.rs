@@ -13,6 +13,7 @@ use crate::train_teacher::{micro, one};
 use crate::{adapter, candidates, folder};
 use anyhow::{Context as _, Result};
 use opdflow_flow::lora::Lora;
+use opdflow_io::markdown::{Cell, Side, Table, code};
 use opdflow_stage::cache::Memo;
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::{
@@ -275,39 +276,34 @@ fn choose(candidates: &[Candidate], maximise: &str) -> Option<usize> {
 
 fn table(params: &Params, base: &BTreeMap<String, Mean>, candidates: &[Candidate], best: Option<usize>) -> String {
     let columns: Vec<&String> = params.columns().collect();
-    let mut text = format!("Rule: highest `{}`", params.maximise);
+    let mut text = format!("Rule: highest {}", code(&params.maximise));
     for (column, by) in &params.guard {
-        let _ = write!(text, ", `{column}` at most {by} below the base's");
+        let _ = write!(text, ", {} at most {by} below the base's", code(column));
     }
-    text += ".\n\n| candidate |";
-    for column in &columns {
-        let _ = write!(text, " {column} |");
-    }
-    text += " |\n|---|";
-    text += &"---:|".repeat(columns.len());
-    text += "---|\n";
-    let mut row = |name: &str, scores: &BTreeMap<String, Mean>, remark: &str| {
-        let _ = write!(text, "| {name} |");
-        for column in &columns {
-            let _ = match scores.get(*column) {
-                Some(m) => write!(text, " {:.3} ± {:.3} |", m.mean, m.error),
-                None => write!(text, " |"),
-            };
-        }
-        let _ = writeln!(text, " {remark} |");
+    text += ".\n\n";
+    let heads = std::iter::once((Cell::text("candidate"), Side::Left))
+        .chain(columns.iter().map(|c| (Cell::text(c), Side::Right)))
+        .chain([(Cell::default(), Side::Left)]);
+    let mut table = Table::new(heads).compact();
+    let mut row = |name: &str, scores: &BTreeMap<String, Mean>, remark: Cell| {
+        let score = |column: &&String| {
+            let shown = scores.get(*column).map(|m| format!("{:.3} ± {:.3}", m.mean, m.error));
+            Cell::markup(shown.unwrap_or_default())
+        };
+        table.row(std::iter::once(Cell::text(name)).chain(columns.iter().map(score)).chain([remark]));
     };
     if !base.is_empty() {
-        row("base", base, "");
+        row("base", base, Cell::default());
     }
     for (i, c) in candidates.iter().enumerate() {
         let remark = match &c.breaks {
-            Some(column) => format!("breaks the guard on {column}"),
-            None if Some(i) == best => "**chosen**".to_owned(),
-            None => String::new(),
+            Some(column) => Cell::text(&format!("breaks the guard on {column}")),
+            None if Some(i) == best => Cell::markup("**chosen**"),
+            None => Cell::default(),
         };
-        row(&c.step, &c.scores, &remark);
+        row(&c.step, &c.scores, remark);
     }
-    text
+    text + &table.finish()
 }
 
 #[cfg(test)]

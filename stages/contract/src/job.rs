@@ -107,7 +107,7 @@ pub fn run_job(worker: &dyn Worker, job: &Job, events: &EventSink, stop: &StopFl
                 events.send(&Event::Stopped { step: at.0 });
                 Outcome::Stopped
             }
-            None => Outcome::Failed(Fault::class_of(&error), format!("{error:#}")),
+            None => Outcome::Failed(Fault::class_of(&error), opdflow_io::terminal::message(&format!("{error:#}"))),
         },
     };
     if let Outcome::Failed(class, message) = &outcome {

@@ -196,6 +196,12 @@ pub trait Stage: Send + Sync + 'static {
         Foreseen::new()
     }
 
+    /// What a user should see of the files that its parameters name before anything runs: how they were understood. A fault
+    /// is not for here.
+    fn remarks(&self, _params: &Self::Params, _folder: &Path) -> Vec<String> {
+        Vec::new()
+    }
+
     /// What takes memory at its peak, or nothing if that cannot be known. `inputs` is what is known of its inputs.
     fn memory(&self, _params: &Self::Params, _inputs: &Foreseen) -> Vec<Memory> {
         Vec::new()
@@ -257,6 +263,11 @@ pub trait Kind: Send + Sync {
     /// # Errors
     /// As for [`Kind::wired`].
     fn foresee(&self, params: &Value, folder: &Path, inputs: &Foreseen) -> Result<Foreseen, Unreadable>;
+    /// See [`Stage::remarks`].
+    ///
+    /// # Errors
+    /// As for [`Kind::wired`].
+    fn remarks(&self, params: &Value, folder: &Path) -> Result<Vec<String>, Unreadable>;
     /// See [`Stage::memory`].
     ///
     /// # Errors
@@ -350,6 +361,9 @@ impl<S: Stage> Kind for S {
     }
     fn foresee(&self, params: &Value, folder: &Path, inputs: &Foreseen) -> Result<Foreseen, Unreadable> {
         Ok(Stage::foresee(self, &typed(self, params)?, folder, inputs))
+    }
+    fn remarks(&self, params: &Value, folder: &Path) -> Result<Vec<String>, Unreadable> {
+        Ok(Stage::remarks(self, &typed(self, params)?, folder))
     }
     fn memory(&self, params: &Value, inputs: &Foreseen) -> Result<Vec<Memory>, Unreadable> {
         Ok(Stage::memory(self, &typed(self, params)?, inputs))

@@ -82,7 +82,7 @@ pub fn run_tool(tool: &dyn Tool, order: &Value, events: &EventSink, stop: &StopF
         return crate::STOPPED.into();
     }
     let class = Fault::class_of(&error);
-    events.send(&Event::Failed { class, message: format!("{error:#}") });
+    events.send(&Event::Failed { class, message: opdflow_io::terminal::message(&format!("{error:#}")) });
     class.exit_code()
 }
 

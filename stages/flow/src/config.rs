@@ -4,12 +4,13 @@
 //! crate does not implement is an error, never a silent fall-back.
 
 use anyhow::{Context, Result};
+use opdflow_io::file;
 use serde::de::DeserializeOwned;
 use std::path::Path;
 
 /// Reads `path` as JSON into `T`; the error names the file and, where serde knows it, the key and the line.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = file::read_text(path, file::DESCRIPTION).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_str(&text).with_context(|| format!("{} does not hold what is expected", path.display()))
 }
 

@@ -8,6 +8,7 @@ pub mod geneval;
 pub mod looks;
 pub mod ocr;
 mod part;
+mod quote;
 mod reward;
 mod weighted;
 
@@ -16,5 +17,6 @@ pub use looks::Looks;
 pub use ocr::Ocr;
 pub use opdflow_world::Picture;
 pub use part::Part;
+pub use quote::quoted;
 pub use reward::{Reward, RewardError, Score, Subject, check};
 pub use weighted::Weighted;

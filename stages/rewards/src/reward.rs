@@ -8,7 +8,7 @@ use opdflow_world::Prompt;
 use opdflow_world::geneval::Metadata;
 use serde::{Deserialize, Serialize};
 
-use crate::Picture;
+use crate::{Picture, quoted};
 
 /// What a reward may read of a prompt.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -22,9 +22,10 @@ pub struct Subject<'a> {
 }
 
 impl<'a> Subject<'a> {
-    /// The text that the picture must contain: `target`, or else what stands between the first pair of double quotes.
+    /// The text that the picture must contain: `target`, or else what stands between the first pair of quotation marks
+    /// ([`quoted`]). Blank text is none: every picture contains it.
     pub fn target(&self) -> Option<&'a str> {
-        self.target.or_else(|| self.text.split('"').nth(1).filter(|_| self.text.matches('"').count() >= 2))
+        self.target.or_else(|| quoted(self.text)).filter(|t| !t.trim().is_empty())
     }
 }
 

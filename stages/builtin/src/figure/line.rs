@@ -1,11 +1,10 @@
 //! The numbers of a figure: for each method its scores, and what its training had cost by then.
 
-use crate::csv::quoted;
 use crate::curve::Curve;
 use crate::score::Scores;
 use crate::seeds::{self, Cell};
 use crate::timing::Timing;
-use std::fmt::Write as _;
+use opdflow_io::csv::Table;
 
 /// One training of a line: its curve of each seed, and its whole cost.
 pub struct Part {
@@ -72,22 +71,23 @@ impl Line {
 pub fn csv(lines: &[Line], columns: &[String]) -> String {
     let cells = || lines.iter().flat_map(|l| &l.points).flat_map(|p| p.cells.iter().flatten());
     let several = cells().any(|c| c.seeds.is_some());
-    let mut text = String::from("method,step,seconds,gradients");
-    columns.iter().for_each(|c| text += &format!(",{}", quoted(c)));
+    let mut heads: Vec<String> = ["method", "step", "seconds", "gradients"].map(str::to_owned).to_vec();
+    heads.extend(columns.iter().cloned());
     if several {
-        columns.iter().for_each(|c| text += &format!(",{}", quoted(&format!("{c}.interval"))));
+        heads.extend(columns.iter().map(|c| format!("{c}.interval")));
     }
-    text += "\n";
+    let mut table = Table::new(heads);
     let number = |value: Option<f64>| value.map_or_else(String::new, |v| format!("{v:.6}"));
     for (line, spot) in lines.iter().flat_map(|l| l.points.iter().map(move |p| (l, p))) {
-        let _ = write!(text, "{},{},{:.1},{}", quoted(&line.title), spot.step, spot.seconds, spot.gradients);
-        spot.cells.iter().for_each(|c| text += &format!(",{}", number(c.map(|c| c.mean))));
+        let mut row = vec![line.title.clone(), spot.step.to_string(), format!("{:.1}", spot.seconds)];
+        row.push(spot.gradients.to_string());
+        row.extend(spot.cells.iter().map(|c| number(c.map(|c| c.mean))));
         if several {
-            spot.cells.iter().for_each(|c| text += &format!(",{}", number(c.and_then(|c| c.interval))));
+            row.extend(spot.cells.iter().map(|c| number(c.and_then(|c| c.interval))));
         }
-        text += "\n";
+        table.row(row);
     }
-    text
+    table.finish()
 }
 
 #[cfg(test)]

@@ -53,7 +53,7 @@ impl Stage for Figure {
     fn describe(&self) -> Description {
         Description {
             kind: "figure",
-            semantics: 1,
+            semantics: 2,
             about: "Scores against training time: a panel a column, a line a method. A candidate's time is its share of the training's rounds, after the time of all that was trained before. Of what was collected over a matrix of seeds it draws the mean.",
             inputs: const {
                 &[

@@ -2,6 +2,7 @@
 
 use super::drawing::{Colour, Drawing, From, LETTER, Mark};
 use super::line::Line;
+use opdflow_io::terminal::{cut, line};
 
 /// Okabe and Ito's colours, which people of any colour vision tell apart.
 const COLOURS: [Colour; 8] = [
@@ -22,22 +23,28 @@ const ROOM: (f64, f64, f64, f64) = (44.0, 14.0, 46.0, 40.0);
 
 /// Draws the lines, a panel for each column.
 pub fn plot(title: &str, columns: &[String], lines: &[Line]) -> Drawing {
-    let longest = lines.iter().map(|l| l.title.chars().count()).max().unwrap_or(0) as f64;
+    let titles: Vec<String> = lines.iter().map(|l| shown(&l.title)).collect();
+    let longest = titles.iter().map(|t| t.chars().count()).max().unwrap_or(0) as f64;
     let step = ROOM.0 + PANEL.0 + ROOM.1;
     let legend = step * columns.len() as f64 + 10.0;
     let width = legend + 24.0 + longest * LETTER.1 + 10.0;
     let height = (ROOM.2 + PANEL.1 + ROOM.3).max(ROOM.2 + 18.0 * lines.len() as f64 + 10.0);
-    let mut marks = vec![Mark::Words { at: (ROOM.0, 16.0), text: title.to_owned(), from: From::Left }];
+    let mut marks = vec![Mark::Words { at: (ROOM.0, 16.0), text: shown(title), from: From::Left }];
     for (place, column) in columns.iter().enumerate() {
         panel(place, column, step * place as f64 + ROOM.0, lines, &mut marks);
     }
-    for (i, line) in lines.iter().enumerate() {
+    for (i, title) in titles.into_iter().enumerate() {
         let (y, colour) = (ROOM.2 + 8.0 + 18.0 * i as f64, COLOURS[i % COLOURS.len()]);
         marks.push(Mark::Way { points: vec![(legend, y), (legend + 16.0, y)], width: 2.0, colour });
         marks.push(Mark::Dot { at: (legend + 8.0, y), radius: 2.5, colour });
-        marks.push(Mark::Words { at: (legend + 24.0, y + 3.5), text: line.title.clone(), from: From::Left });
+        marks.push(Mark::Words { at: (legend + 24.0, y + 3.5), text: title, from: From::Left });
     }
     Drawing { width, height, marks }
+}
+
+/// Words as one line that leaves room for the drawing.
+fn shown(words: &str) -> String {
+    cut(&line(words), 120).into_owned()
 }
 
 /// The panel of one column; `left` is its inside's left edge.
@@ -115,7 +122,7 @@ pub(super) mod tests {
 
     #[test]
     fn nothing_to_draw_is_an_empty_panel() {
-        let empty = plot("", &["ocr".to_owned()], &[]);
+        let empty = plot(&"x".repeat(1_000_000), &["ocr".to_owned()], &[]);
         assert!(empty.marks.iter().all(|m| !matches!(m, Mark::Dot { .. })) && empty.width.is_finite());
     }
 }

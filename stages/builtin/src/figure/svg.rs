@@ -1,6 +1,7 @@
 //! A drawing as SVG. The same drawing gives the same bytes.
 
 use super::drawing::{Colour, Drawing, From, LETTER, Mark};
+use opdflow_io::xml::escaped;
 use std::fmt::Write as _;
 
 /// The text of an SVG file.
@@ -35,10 +36,6 @@ pub fn svg(drawing: &Drawing) -> String {
 
 fn hex([r, g, b]: Colour) -> String {
     format!("#{r:02x}{g:02x}{b:02x}")
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use opdflow_flow::rng::normal_in;
 use opdflow_flow::text::embed::{Embedded, MAX_SEQUENCE_LENGTH};
 use opdflow_flow::vae::{Vae, VaeConfig};
 use opdflow_flow::{Schedule, Solver};
+use opdflow_io::file;
 use opdflow_stage::{Event, EventSink, Fault, GenerateOrder, StopFlag, Tool, read_order};
 use opdflow_world::Picture;
 use origin::Origin;
@@ -41,7 +42,7 @@ impl Tool for Generate {
         let kind = kind(&order.dtype)?;
         let device = device::open(&order.device, order.threads)?;
         // Gigabytes to read; meanwhile the encoders load and work.
-        let origin = Origin::look(&order, &base);
+        let origin = Origin::look(&order, &base)?;
 
         events.send(&Event::Progress { step: 0, total: 0, note: "reading the prompts".into() });
         let options = Options { device, kind, drop_t5: order.no_t5 };
@@ -111,7 +112,10 @@ fn base(source: &str, room: &Path) -> Result<PathBuf> {
     if folder.is_dir() {
         return Ok(folder);
     }
-    let found = if folder.exists() { "is a file" } else { "is not there" };
+    let found = match folder.metadata().map(|m| file::special(m.file_type())) {
+        Ok(special) => format!("is {}", special.unwrap_or("a file")),
+        Err(_) => "is not there".to_owned(),
+    };
     let help = "`--base` takes a folder in diffusers' layout, with model_index.json, or `bundled:mini`";
     Err(Fault::user(format!("the base {source} {found}")).help(help).into())
 }

@@ -1,10 +1,10 @@
 //! Where a picture comes from, as text in its file: settings, and digests of base and adapter.
 
 use super::Size;
-use crate::{adapter, folder};
+use crate::{adapter, model_folder};
 use anyhow::{Context as _, Result};
-use opdflow_stage::GenerateOrder;
 use opdflow_stage::cache::{Digest, TreeEntry, tree_digest};
+use opdflow_stage::{Fault, GenerateOrder};
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -12,8 +12,13 @@ use std::thread::JoinHandle;
 /// Digests of what is outside: those that base and adapter have, or would have, in a store.
 pub(super) struct Origin {
     base: Digest,
+    /// Whether all of the base was read.
+    whole: bool,
     lora: Option<Digest>,
 }
+
+/// The parts of a base that `--no-t5` leaves out.
+const T5: [&str; 2] = ["text_encoder_3", "tokenizer_3"];
 
 /// Digests that are being taken.
 pub(super) struct Look(JoinHandle<Result<Origin>>);
@@ -26,17 +31,33 @@ impl Look {
 }
 
 impl Origin {
-    /// Begins to take digests, beside the other work.
-    pub(super) fn look(order: &GenerateOrder, base: &Path) -> Look {
-        let (base, lora) = (base.to_owned(), order.lora.clone());
-        Look(std::thread::spawn(move || {
-            Ok(Origin { base: digest(&base)?, lora: lora.map(|path| digest(&path)).transpose()? })
-        }))
+    /// Finds the files that will be read, and begins to take their digests beside the other work.
+    ///
+    /// # Errors
+    /// Files are missing, or no regular ones.
+    pub(super) fn look(order: &GenerateOrder, base: &Path) -> Result<Look> {
+        let without: &[&str] = if order.no_t5 { &T5 } else { &[] };
+        let files = model_folder::files_of(base, order.variant.as_deref(), without).map_err(|missing| {
+            let t5 = missing.iter().all(|m| T5.iter().any(|part| m.contains(part)));
+            let help = if t5 { "`--no-t5` does without that encoder" } else { "download or export the model again" };
+            Fault::user(missing.join("\n")).help(help)
+        })?;
+        let (base, lora, whole) = (base.to_owned(), order.lora.clone(), without.is_empty());
+        Ok(Look(std::thread::spawn(move || {
+            let lora = lora.map(|path| adapter_digest(&path)).transpose()?;
+            Ok(Origin { base: digest(&base, files)?, whole, lora })
+        })))
     }
 
     /// What the user should know: an adapter of ours names the base that it was trained on.
     pub(super) fn doubt(&self, lora: Option<&Path>) -> Option<String> {
         let trained = adapter::trained_on(lora?)?;
+        if !self.whole {
+            let base = trained.short();
+            return Some(format!(
+                "note: the adapter was trained on base {base}; with `--no-t5` it is not known whether this is it"
+            ));
+        }
         (trained != self.base).then(|| {
             format!(
                 "note: the adapter was trained on base {}, and the base here is {}: expect other pictures",
@@ -79,16 +100,27 @@ impl Origin {
     }
 }
 
-/// The digest of a file or a folder.
-fn digest(path: &Path) -> Result<Digest> {
-    if !path.is_dir() {
-        return Digest::of_file(path).with_context(|| path.display().to_string());
-    }
+/// The digest of these files of a folder.
+fn digest(folder: &Path, files: Vec<PathBuf>) -> Result<Digest> {
     let entry = |relative: PathBuf| -> Result<TreeEntry> {
-        let file = path.join(&relative);
+        let file = folder.join(&relative);
         let digest = Digest::of_file(&file).with_context(|| file.display().to_string())?;
         let size = file.metadata().with_context(|| file.display().to_string())?.len();
         Ok(TreeEntry { path: relative.to_string_lossy().replace('\\', "/"), digest, size })
     };
-    Ok(tree_digest(folder::files_below(path)?.into_par_iter().map(entry).collect::<Result<_>>()?))
+    Ok(tree_digest(files.into_par_iter().map(entry).collect::<Result<_>>()?))
+}
+
+/// The digest of an adapter: of the file, or of the weights and descriptions in the folder. What else lies there, such as
+/// the checkpoints of its training, is not read.
+fn adapter_digest(path: &Path) -> Result<Digest> {
+    if !path.is_dir() {
+        return Ok(Digest::of_file(path)?);
+    }
+    let entries = std::fs::read_dir(path).with_context(|| path.display().to_string())?;
+    let names = entries.map(|e| Ok(PathBuf::from(e?.file_name()))).collect::<Result<Vec<_>>>()?;
+    let own = |name: &PathBuf| {
+        name.extension().is_some_and(|e| e == "json" || e == "safetensors") && !path.join(name).is_dir()
+    };
+    digest(path, names.into_iter().filter(own).collect())
 }

@@ -1,6 +1,7 @@
 //! Whether the trainings that a table compares took equally many gradients.
 
 use super::form::Row;
+use opdflow_io::markdown::code;
 use serde::Serialize;
 
 /// Budgets that differ by no more than this share of the largest count as equal: rounds are whole numbers.
@@ -36,10 +37,10 @@ impl Budget {
         self.rows.iter().max_by_key(|r| r.1).expect("there are two rows or more")
     }
 
-    /// The budget as a sentence.
+    /// The budget as a sentence in Markdown.
     pub fn words(&self) -> String {
         let thousands = |gradients: u64| format!("{:.0} thousand", gradients as f64 / 1000.0);
-        let titles: Vec<String> = self.rows.iter().map(|r| format!("`{}`", r.0)).collect();
+        let titles: Vec<String> = self.rows.iter().map(|r| code(&r.0)).collect();
         let (last, others) = titles.split_last().expect("there are two rows or more");
         let titles = format!("{} and {last}", others.join(", "));
         let ((short, least), (long, most)) = (self.least(), self.most());
@@ -49,8 +50,10 @@ impl Budget {
             format!("Equal budgets: {titles} took {} gradients each{within}.", thousands(*most))
         } else {
             format!(
-                "Unequal budgets: of {titles}, `{short}` took the fewest gradients, {}, and `{long}` the most, {}.",
+                "Unequal budgets: of {titles}, {} took the fewest gradients, {}, and {} the most, {}.",
+                code(short),
                 thousands(*least),
+                code(long),
                 thousands(*most)
             )
         }

@@ -89,7 +89,7 @@ impl Stage for Table {
     fn describe(&self) -> Description {
         Description {
             kind: "table",
-            semantics: 3,
+            semantics: 4,
             about: "A table of models: training time and gradients, a column a reward, and the average of the min-max normalised columns; as Markdown, CSV and LaTeX, with a grid of the same prompts across all rows. Of a stage that was collected over a matrix of seeds it shows the mean and a 95 % interval (Student's t).",
             inputs: const {
                 &[

@@ -1,6 +1,7 @@
 //! Published numbers beside ours: does each column order the rows as the publication does?
 
 use super::form::Row;
+use opdflow_io::markdown::code;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -118,14 +119,15 @@ fn order_of(column: &str, name: &str, known: &[(&str, f64, Ours)]) -> Column {
 }
 
 impl Column {
-    /// In words: how many pairs are in the same order, and which are not.
+    /// In words, as Markdown: how many pairs are in the same order, and which are not.
     pub fn words(&self) -> String {
         let mut text = format!("{} of {} pairs of rows are in the same order", self.alike, self.pairs);
         if !self.not_told_apart.is_empty() {
             text += &format!("; not told apart: {}", self.not_told_apart.len());
         }
         if !self.otherwise.is_empty() {
-            let pairs: Vec<String> = self.otherwise.iter().map(|[high, low]| format!("`{high}` < `{low}`")).collect();
+            let pairs: Vec<String> =
+                self.otherwise.iter().map(|[high, low]| format!("{} < {}", code(high), code(low))).collect();
             text += &format!("; the other way round here: {}", pairs.join(", "));
         }
         text

@@ -1,8 +1,9 @@
 //! A table as Markdown, CSV and LaTeX.
 
 use super::form::{Cell, Form, Row};
-use super::published::{Comparison, SECONDS};
-use crate::csv::quoted;
+use super::published::{Column, Comparison, SECONDS};
+use opdflow_io::markdown::{self, Side};
+use opdflow_io::{csv, latex};
 use std::fmt::Write as _;
 
 /// The best row of each column, to be set in bold.
@@ -42,82 +43,56 @@ fn value(cell: &Cell) -> (String, Option<String>) {
 
 /// GitHub Markdown; the best of each column in bold. Published numbers follow in a table of their own.
 pub fn markdown(form: &Form) -> String {
+    use markdown::Cell;
     let mut text = String::new();
     if !form.title.is_empty() {
-        let _ = writeln!(text, "### {}\n", form.title);
+        let _ = writeln!(text, "### {}\n", markdown::escaped(&form.title));
     }
-    let mut lines: Vec<Vec<String>> = vec![
-        ["model", "train s"]
-            .into_iter()
-            .chain(counted(form).then_some("grads k"))
-            .chain(form.columns.iter().map(|c| head(c)))
-            .chain(["avg"])
-            .map(str::to_owned)
-            .collect(),
-    ];
+    let heads = std::iter::once("train s")
+        .chain(counted(form).then_some("grads k"))
+        .chain(form.columns.iter().map(|c| head(c)))
+        .chain(["avg"]);
+    let mut table = markdown::Table::new(
+        std::iter::once((Cell::text("model"), Side::Left)).chain(heads.map(|h| (Cell::text(h), Side::Right))),
+    );
     for (i, row) in form.rows.iter().enumerate() {
-        let mut line = vec![row.title.clone(), seconds(row)];
-        line.extend(counted(form).then(|| thousands(row)));
+        let mut line = vec![Cell::text(&row.title), Cell::markup(seconds(row))];
+        line.extend(counted(form).then(|| Cell::markup(thousands(row))));
         for (c, cell) in row.cells.iter().enumerate() {
             let (mean, half) = cell.as_ref().map_or_else(Default::default, value);
             let mean = if best(form, c) == Some(i) && !mean.is_empty() { format!("**{mean}**") } else { mean };
-            line.push(half.map_or_else(|| mean.clone(), |half| format!("{mean} ± {half}")));
+            line.push(Cell::markup(half.map_or_else(|| mean.clone(), |half| format!("{mean} ± {half}"))));
         }
-        line.push(row.average.map_or_else(String::new, |a| format!("{a:.3}")));
-        lines.push(line);
+        line.push(Cell::markup(row.average.map_or_else(String::new, |a| format!("{a:.3}"))));
+        table.row(line);
     }
-    text += &aligned(&lines);
+    text += &table.finish();
     text += &notes(form);
     text += &form.published.as_ref().map_or_else(String::new, beside);
     text
 }
 
-/// Lines of cells as a Markdown table, the first line its head. The first column goes to the left, all others to the right.
-fn aligned(lines: &[Vec<String>]) -> String {
-    let mut text = String::new();
-    let widths: Vec<usize> =
-        (0..lines[0].len()).map(|c| lines.iter().map(|l| l[c].chars().count()).max().unwrap_or(0).max(3)).collect();
-    for (i, line) in lines.iter().enumerate() {
-        text += "|";
-        for (c, cell) in line.iter().enumerate() {
-            let _ = if c == 0 {
-                write!(text, " {cell:<w$} |", w = widths[c])
-            } else {
-                write!(text, " {cell:>w$} |", w = widths[c])
-            };
-        }
-        text += "\n";
-        if i == 0 {
-            text += "|";
-            for (c, w) in widths.iter().enumerate() {
-                text += &if c == 0 { format!(":{}|", "-".repeat(w + 1)) } else { format!("{}:|", "-".repeat(w + 1)) };
-            }
-            text += "\n";
-        }
-    }
-    text
-}
-
 /// Published numbers, ours beside each.
 fn beside(comparison: &Comparison) -> String {
-    let mut text = format!("\nBeside the published numbers ({}):\n\n", comparison.source);
-    let mut lines = vec![vec!["model".to_owned()]];
-    for column in &comparison.columns {
-        lines[0].extend([column.published.clone(), format!("our {}", head(&column.column))]);
-    }
+    use markdown::Cell;
+    let source = markdown::escaped(&comparison.source);
+    let mut text = format!("\nBeside the published numbers ({source}):\n\n");
+    let heads = comparison.columns.iter().flat_map(|c| [c.published.clone(), format!("our {}", head(&c.column))]);
+    let heads = heads.map(|h| (Cell::text(&h), Side::Right));
+    let mut table = markdown::Table::new(std::iter::once((Cell::text("model"), Side::Left)).chain(heads));
     for row in &comparison.rows {
-        let mut line = vec![row.title.clone()];
+        let mut line = vec![Cell::text(&row.title)];
         for (column, (published, ours)) in comparison.columns.iter().zip(&row.cells) {
-            line.push(published.map_or_else(|| "–".to_owned(), |v| v.to_string()));
+            line.push(Cell::markup(published.map_or_else(|| "–".to_owned(), |v| v.to_string())));
             let places = if column.column == SECONDS { 0 } else { 3 };
-            line.push(ours.map_or_else(|| "–".to_owned(), |v| format!("{v:.places$}")));
+            line.push(Cell::markup(ours.map_or_else(|| "–".to_owned(), |v| format!("{v:.places$}"))));
         }
-        lines.push(line);
+        table.row(line);
     }
-    text += &aligned(&lines);
+    text += &table.finish();
     text += "\nOrder of the rows, by pairs whose published numbers differ. Two rows are not told apart where the difference of ours is within both 95 % intervals.\n\n";
     for column in &comparison.columns {
-        let _ = writeln!(text, "- {}: {}.", column.published, column.words());
+        let _ = writeln!(text, "- {}: {}.", markdown::escaped(&column.published), column.words());
     }
     text
 }
@@ -126,7 +101,7 @@ fn beside(comparison: &Comparison) -> String {
 fn notes(form: &Form) -> String {
     let mut text = format!(
         "\navg: mean of {}, each mapped to 0 at its lowest row and 1 at its highest.",
-        form.averaged.iter().map(|c| head(c)).collect::<Vec<_>>().join(", ")
+        form.averaged.iter().map(|c| markdown::escaped(head(c))).collect::<Vec<_>>().join(", ")
     );
     if form.seeds() > 1 {
         let _ = write!(text, " ±: half of the mean's 95 % interval over {} seeds (Student's t).", form.seeds());
@@ -154,11 +129,12 @@ fn notes(form: &Form) -> String {
         let shares: Vec<String> = form
             .kept
             .iter()
-            .map(|(c, s)| {
-                if s.is_nan() {
-                    format!("{} – (the teacher gained nothing)", head(c))
+            .map(|(column, share)| {
+                let column = markdown::escaped(head(column));
+                if share.is_nan() {
+                    format!("{column} – (the teacher gained nothing)")
                 } else {
-                    format!("{} {:.0}%", head(c), s * 100.0)
+                    format!("{column} {:.0}%", share * 100.0)
                 }
             })
             .collect();
@@ -179,7 +155,7 @@ pub fn csv(form: &Form) -> String {
     }
     let published = form.published.as_ref();
     heads.extend(published.iter().flat_map(|p| &p.columns).map(|c| format!("published.{}", c.column)));
-    let mut lines = vec![heads];
+    let mut table = csv::Table::new(heads);
     for row in &form.rows {
         let number = |value: Option<f64>| value.map_or_else(String::new, |v| format!("{v:.6}"));
         let mut line = vec![row.title.clone(), row.seconds.map_or_else(String::new, |s| format!("{s:.1}"))];
@@ -194,81 +170,61 @@ pub fn csv(form: &Form) -> String {
             let of = |place: usize| own.and_then(|r| r.cells[place].0).map_or_else(String::new, |v| v.to_string());
             line.extend((0..published.columns.len()).map(of));
         }
-        lines.push(line);
+        table.row(line);
     }
-    lines.iter().map(|l| l.iter().map(|f| quoted(f)).collect::<Vec<_>>().join(",") + "\n").collect()
+    table.finish()
 }
 
 /// A `tabular` for booktabs; the best of each column in bold. Published numbers follow in one of their own, whose last
 /// line counts the pairs of rows in the same order.
 pub fn latex(form: &Form) -> String {
+    use latex::Cell;
     let columns = form.columns.len() + 2 + usize::from(counted(form));
-    let mut text = format!("% {}\n\\begin{{tabular}}{{l{}}}\n\\toprule\n", form.title, "r".repeat(columns));
-    let grads = if counted(form) { " & grads k" } else { "" };
-    let heads: Vec<String> = form.columns.iter().map(|c| escaped(head(c))).collect();
-    let _ = writeln!(text, "model & train s{grads} & {} & avg \\\\\n\\midrule", heads.join(" & "));
+    let heads = ["model", "train s"]
+        .into_iter()
+        .chain(counted(form).then_some("grads k"))
+        .chain(form.columns.iter().map(|c| head(c)))
+        .chain(["avg"]);
+    let mut table = latex::Tabular::new(&form.title, &format!("l{}", "r".repeat(columns)), heads.map(Cell::text));
+    let number = |text: Option<String>| Cell::markup(text.unwrap_or_else(|| "--".to_owned()));
     for (i, row) in form.rows.iter().enumerate() {
-        let mut cells = vec![escaped(&row.title), row.seconds.map_or_else(|| "--".to_owned(), |s| format!("{s:.0}"))];
-        cells.extend(counted(form).then(|| thousands(row).replace('–', "--")));
+        let mut cells = vec![Cell::text(&row.title), number(row.seconds.map(|s| format!("{s:.0}")))];
+        cells.extend(counted(form).then(|| number(row.gradients.map(|_| thousands(row)))));
         for (c, cell) in row.cells.iter().enumerate() {
             let (mean, half) = cell.as_ref().map_or_else(Default::default, value);
             let bold = best(form, c) == Some(i) && !mean.is_empty();
             let mean = if bold { format!("\\textbf{{{mean}}}") } else { mean };
-            cells.push(half.map_or_else(|| mean.clone(), |half| format!("{mean} $\\pm$ {half}")));
+            cells.push(Cell::markup(half.map_or_else(|| mean.clone(), |half| format!("{mean} $\\pm$ {half}"))));
         }
-        cells.push(row.average.map_or_else(String::new, |a| format!("{a:.3}")));
-        let _ = writeln!(text, "{} \\\\", cells.join(" & "));
+        cells.push(Cell::markup(row.average.map_or_else(String::new, |a| format!("{a:.3}"))));
+        table.row(cells);
     }
-    text += "\\bottomrule\n\\end{tabular}\n";
-    if let Some(budget) = &form.budget {
-        let _ = writeln!(text, "% {}", budget.words().replace('\n', " "));
-    }
+    let mut text = table.finish();
+    text += &form.budget.as_ref().map_or_else(String::new, |budget| latex::comment(&budget.words()));
     text += &form.published.as_ref().map_or_else(String::new, latex_beside);
-    text
+    latex::file(&text)
 }
 
 fn latex_beside(comparison: &Comparison) -> String {
-    let mut text = format!(
-        "\n% Beside {}\n\\begin{{tabular}}{{l{}}}\n\\toprule\n",
-        comparison.source.replace('\n', " "),
-        "rr".repeat(comparison.columns.len())
-    );
-    let heads: Vec<String> = comparison
-        .columns
-        .iter()
-        .flat_map(|c| [escaped(&c.published), format!("our {}", escaped(head(&c.column)))])
-        .collect();
-    let _ = writeln!(text, "model & {} \\\\\n\\midrule", heads.join(" & "));
+    use latex::Cell;
+    let heads = std::iter::once("model".to_owned())
+        .chain(comparison.columns.iter().flat_map(|c| [c.published.clone(), format!("our {}", head(&c.column))]));
+    let columns = format!("l{}", "rr".repeat(comparison.columns.len()));
+    let about = format!("Beside {}", comparison.source);
+    let mut table = latex::Tabular::new(&about, &columns, heads.map(|h| Cell::text(&h)));
     for row in &comparison.rows {
-        let mut cells = vec![escaped(&row.title)];
+        let mut cells = vec![Cell::text(&row.title)];
         for (column, (published, ours)) in comparison.columns.iter().zip(&row.cells) {
             let places = if column.column == SECONDS { 0 } else { 3 };
-            cells.push(published.map_or_else(|| "--".to_owned(), |v| v.to_string()));
-            cells.push(ours.map_or_else(|| "--".to_owned(), |v| format!("{v:.places$}")));
+            cells.push(Cell::markup(published.map_or_else(|| "--".to_owned(), |v| v.to_string())));
+            cells.push(Cell::markup(ours.map_or_else(|| "--".to_owned(), |v| format!("{v:.places$}"))));
         }
-        let _ = writeln!(text, "{} \\\\", cells.join(" & "));
+        table.row(cells);
     }
-    text += "\\midrule\npairs in the same order";
-    for column in &comparison.columns {
-        let _ = write!(text, " & \\multicolumn{{2}}{{r}}{{{} of {}}}", column.alike, column.pairs);
-    }
-    text += " \\\\\n\\bottomrule\n\\end{tabular}\n";
-    text
-}
-
-/// Text with what LaTeX would take for its own.
-fn escaped(text: &str) -> String {
-    let mut out = String::new();
-    for c in text.chars() {
-        match c {
-            '&' | '%' | '$' | '#' | '_' | '{' | '}' => out.extend(['\\', c]),
-            '~' => out += "\\textasciitilde{}",
-            '^' => out += "\\textasciicircum{}",
-            '\\' => out += "\\textbackslash{}",
-            _ => out.push(c),
-        }
-    }
-    out
+    table.rule();
+    let pairs = |c: &Column| Cell::markup(format!("\\multicolumn{{2}}{{r}}{{{} of {}}}", c.alike, c.pairs));
+    table.row(std::iter::once(Cell::text("pairs in the same order")).chain(comparison.columns.iter().map(pairs)));
+    format!("\n{}", table.finish())
 }
 
 #[cfg(test)]
@@ -354,5 +310,30 @@ mod tests {
         let rest = latex.strip_prefix(&super::latex(&plain)).unwrap_or_else(|| panic!("{latex}"));
         assert!(rest.contains("ocr\\_teacher & 33 & 61 & 0.65 & 0.400 \\\\"), "{rest}");
         assert!(rest.contains("& \\multicolumn{2}{r}{1 of 3} \\\\"), "{rest}");
+    }
+
+    /// Titles that are no plain words stay in their cells, in each format.
+    #[test]
+    fn titles_cannot_leave_their_place() {
+        let mut form = form();
+        form.title = "a | b\n# c \\end{tabular}".into();
+        form.rows[0].title = "[2] base | \\input{x}\nline, =1".into();
+        form.rows[1].title = "=1+1".into();
+        let text = super::markdown(&form);
+        assert!(text.starts_with("### a \\| b # c \\\\end{tabular}\n\n|"), "{text}");
+        assert!(text.contains("\n| \\[2\\] base \\| \\\\input{x} line, =1 |"), "{text}");
+        let bars = |l: &str| l.replace("\\|", "").matches('|').count();
+        let table: Vec<&str> = text.lines().filter(|l| l.starts_with('|')).collect();
+        assert!(table.len() == 5 && table.iter().all(|l| bars(l) == 6), "{text}");
+        let csv = opdflow_io::csv::read(&super::csv(&form)).unwrap();
+        assert_eq!(
+            csv.iter().map(|r| r[0].as_str()).collect::<Vec<_>>()[1..3],
+            ["[2] base | \\input{x}\nline, =1", "=1+1"]
+        );
+        assert!(super::csv(&form).contains("\n'=1+1,61.4"), "{}", super::csv(&form));
+        let latex = super::latex(&form);
+        assert!(latex.starts_with("% a | b # c \\end{tabular}\n\\begin{tabular}"), "{latex}");
+        let row = "\n{[}2{]} base \\textbar{} \\textbackslash{}input\\{x\\} line, =1 & -- & 0.400";
+        assert!(latex.contains(row) && latex.matches("\\\\\n").count() == 4, "{latex}");
     }
 }

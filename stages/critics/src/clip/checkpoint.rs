@@ -29,7 +29,7 @@ impl Checkpoint {
         let (weights, config) = if weights.root().has("visual.conv1.weight") {
             let file = folder.join("open_clip_config.json");
             let config = match usual {
-                Some(config) if !file.exists() => config,
+                Some(config) if !opdflow_io::file::is_named(&file) => config,
                 _ => Config::open_clip(&file)?,
             };
             (weights.with_layout(open_clip::place), config)

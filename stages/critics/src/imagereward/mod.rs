@@ -101,7 +101,7 @@ impl ImageReward {
 
 /// A configuration, or the published one where there is no file.
 fn maybe<T: DeserializeOwned + Default>(file: &Path) -> Result<T> {
-    if file.exists() { read_json(file) } else { Ok(T::default()) }
+    if opdflow_io::file::is_named(file) { read_json(file) } else { Ok(T::default()) }
 }
 
 impl Judge for ImageReward {

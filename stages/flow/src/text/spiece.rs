@@ -4,6 +4,7 @@
 //! scores, the kind of model, and the table of the normaliser. transformers leaves the file's other switches alone.
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use opdflow_io::file;
 use serde_json::json;
 use std::path::Path;
 use tokenizers::normalizers::Precompiled;
@@ -127,7 +128,7 @@ fn parse(bytes: &[u8]) -> Result<Model<'_>> {
 /// # Errors
 /// It is not a SentencePiece file, or not a unigram model; the file is named.
 pub(super) fn read(path: &Path, extra_ids: usize) -> Result<tokenizers::Tokenizer> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let bytes = file::read(path, file::DESCRIPTION).with_context(|| format!("cannot read {}", path.display()))?;
     let build = || -> Result<tokenizers::Tokenizer> {
         let model = parse(&bytes)?;
         let mut vocab: Vec<(String, f64)> = model.pieces.into_iter().map(|(p, s)| (p, f64::from(s))).collect();

@@ -4,6 +4,7 @@
 use super::{spiece, wordpiece};
 use crate::config::read_json;
 use anyhow::{Context, Result, anyhow, ensure};
+use opdflow_io::file;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -24,7 +25,7 @@ impl Tokenizer {
         let folder = folder.as_ref();
         let settings = Settings::read(folder)?;
         let json = folder.join("tokenizer.json");
-        let inner = if json.exists() { from_file(&json)? } else { from_bpe(folder, &settings)? };
+        let inner = if file::is_named(&json) { from_file(&json)? } else { from_bpe(folder, &settings)? };
         Tokenizer::new(inner, &settings, CLIP_END, folder)
     }
 
@@ -33,10 +34,10 @@ impl Tokenizer {
         let folder = folder.as_ref();
         let (json, pieces) = (folder.join("tokenizer.json"), folder.join("spiece.model"));
         let settings = Settings::read(folder)?;
-        let inner = if json.exists() {
+        let inner = if file::is_named(&json) {
             from_file(&json)?
         } else {
-            ensure!(pieces.exists(), "{}: neither tokenizer.json nor spiece.model here", folder.display());
+            ensure!(file::is_named(&pieces), "{}: neither tokenizer.json nor spiece.model here", folder.display());
             spiece::read(&pieces, settings.extra_ids())?
         };
         Tokenizer::new(inner, &settings, "<pad>", folder)
@@ -47,10 +48,10 @@ impl Tokenizer {
         let folder = folder.as_ref();
         let (json, words) = (folder.join("tokenizer.json"), folder.join("vocab.txt"));
         let settings = Settings::read(folder)?;
-        let inner = if json.exists() {
+        let inner = if file::is_named(&json) {
             from_file(&json)?
         } else {
-            ensure!(words.exists(), "{}: neither tokenizer.json nor vocab.txt here", folder.display());
+            ensure!(file::is_named(&words), "{}: neither tokenizer.json nor vocab.txt here", folder.display());
             wordpiece::read(&words, settings.lower_case())?
         };
         Tokenizer::new(inner, &settings, "[PAD]", folder)
@@ -122,11 +123,11 @@ struct Settings {
 
 impl Settings {
     fn read(folder: &Path) -> Result<Settings> {
-        let file = |name: &str| {
+        let read = |name: &str| {
             let path = folder.join(name);
-            if path.exists() { read_json(&path) } else { Ok(Value::Null) }
+            if file::is_named(&path) { read_json(&path) } else { Ok(Value::Null) }
         };
-        Ok(Settings { config: file("tokenizer_config.json")?, map: file("special_tokens_map.json")? })
+        Ok(Settings { config: read("tokenizer_config.json")?, map: read("special_tokens_map.json")? })
     }
 
     /// A named special token; it stands as a string or as an object with its content.
@@ -186,7 +187,8 @@ pub(super) fn added_token(
 }
 
 fn from_file(path: &Path) -> Result<tokenizers::Tokenizer> {
-    tokenizers::Tokenizer::from_file(path).map_err(|e| anyhow!("{} is not a readable tokenizer: {e}", path.display()))
+    let bytes = file::read(path, file::DESCRIPTION).with_context(|| format!("cannot read {}", path.display()))?;
+    tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| anyhow!("{} is not a readable tokenizer: {e}", path.display()))
 }
 
 /// What transformers builds from CLIP's two text files, as the description that the `tokenizers` crate reads.
@@ -194,7 +196,7 @@ fn from_bpe(folder: &Path, settings: &Settings) -> Result<tokenizers::Tokenizer>
     let vocab: HashMap<String, u32> = read_json(&folder.join("vocab.json"))
         .with_context(|| format!("{}: neither tokenizer.json nor vocab.json can be read", folder.display()))?;
     let path = folder.join("merges.txt");
-    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = file::read_text(&path, file::DESCRIPTION).with_context(|| format!("cannot read {}", path.display()))?;
     let mut merges = Vec::new();
     for (n, line) in text.lines().enumerate() {
         if line.starts_with("#version") || line.is_empty() {

@@ -2,6 +2,7 @@
 
 use super::tokenizer::added_token;
 use anyhow::{Context as _, Result, anyhow};
+use opdflow_io::file;
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
@@ -13,7 +14,7 @@ const LONGEST_WORD: usize = 100;
 /// Reads `path`, one token a line, whose number is its id. `lower`: whether letters are lower-cased and lose their
 /// accents.
 pub(super) fn read(path: &Path, lower: bool) -> Result<tokenizers::Tokenizer> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = file::read_text(path, file::DESCRIPTION).with_context(|| format!("cannot read {}", path.display()))?;
     let vocab: Map<String, Value> =
         text.lines().zip(0..).map(|(token, id): (_, u32)| (token.into(), id.into())).collect();
     let id = |token: &str| -> Result<u32> {

@@ -23,7 +23,7 @@ impl Shard {
     pub(super) fn open(path: PathBuf) -> Result<Shard> {
         let name = path.display().to_string();
         let bad = |reason: String| WeightsError::Header { file: name.clone(), reason };
-        let mut file = File::open(&path).with_context(|| format!("cannot open {name}"))?;
+        let mut file = opdflow_io::file::open(&path).with_context(|| format!("cannot open {name}"))?;
         let found = file.metadata()?.len();
         let mut word = [0u8; 8];
         file.read_exact(&mut word).map_err(|_| bad(format!("only {found} bytes long")))?;

@@ -68,7 +68,7 @@ impl Reward for Ocr {
             s.target().map(plain).ok_or_else(|| RewardError::Missing {
                 reward: "ocr".to_owned(),
                 text: s.text.to_owned(),
-                needs: "text between double quotes",
+                needs: "text between quotation marks",
             })
         };
         let targets = subjects.iter().map(target).collect::<Result<Vec<_>, _>>()?;

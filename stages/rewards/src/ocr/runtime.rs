@@ -70,7 +70,8 @@ pub(super) fn open(library: &Path, wanted: Option<&'static str>) -> Result<Envir
 
 /// The bytes of a file whose SHA-256 is `wanted`.
 fn read_known(path: &Path, wanted: &'static str) -> Result<Vec<u8>, RewardError> {
-    let bytes = std::fs::read(path).map_err(|source| RewardError::Asset { path: path.to_owned(), source })?;
+    let bytes = opdflow_io::file::read(path, opdflow_io::file::DESCRIPTION)
+        .map_err(|source| RewardError::Asset { path: path.to_owned(), source })?;
     let found: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
     if found == wanted { Ok(bytes) } else { Err(RewardError::Digest { path: path.to_owned(), wanted, found }) }
 }
