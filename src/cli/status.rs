@@ -52,7 +52,7 @@ fn to_json(summary: &Summary, folder: &RunFolder, alive: bool) -> Value {
         let metrics: serde_json::Map<_, _> =
             s.metrics.iter().map(|(n, (step, v))| (n.clone(), json!({"step": step, "value": v}))).collect();
         json!({"state": s.state.word(), "key": s.key, "step": s.step, "total": s.total, "resumed_at": s.resumed_at,
-            "seconds": stage_seconds(s, summary), "seconds_left": s.left(summary.last), "note": s.note, "metrics": metrics, "outputs": s.outputs, "message": s.message})
+            "seconds": stage_seconds(s, summary), "seconds_left": s.left(summary.last), "note": s.note, "metrics": metrics, "outputs": s.outputs, "message": s.message, "warnings": s.warnings})
     };
     let stages: serde_json::Map<_, _> = summary.stages.iter().map(|s| (s.name.clone(), stage(s))).collect();
     json!({"run": folder.name(), "folder": folder.path().display().to_string(), "recipe": summary.started.recipe,
@@ -72,6 +72,9 @@ fn to_text(summary: &Summary, folder: &RunFolder, alive: bool) -> String {
     for stage in &summary.stages {
         text += "\n";
         text += format!("  {:width$}  {}", stage.name, line(stage, summary)).trim_end();
+        for warning in &stage.warnings {
+            text += &format!("\n  {:width$}  warning  {warning}", "");
+        }
     }
     text
 }

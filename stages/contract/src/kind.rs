@@ -5,6 +5,7 @@
 
 use crate::StageContext;
 use crate::port::{Arity, Input, Output};
+use crate::warning::Doubt;
 use opdflow_cache::{Digest, Memo};
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -171,6 +172,12 @@ pub trait Stage: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// What is legal, but may mean that nothing is learned or that a score means less than it seems, as far as parameters,
+    /// files on the disk and what is known of the inputs tell it. Asked before a run; a fault is not for here.
+    fn doubts(&self, _params: &Self::Params, _folder: &Path, _inputs: &Foreseen) -> Vec<Doubt> {
+        Vec::new()
+    }
+
     /// What is known of its outputs before it runs; `inputs` is what is known of its inputs. A fault is not for here:
     /// leave out what cannot be known.
     fn foresee(&self, _params: &Self::Params, _folder: &Path, _inputs: &Foreseen) -> Foreseen {
@@ -227,6 +234,8 @@ pub trait Kind: Send + Sync {
     fn assets(&self, params: &Value, folder: &Path, memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>>;
     /// See [`Stage::lacks`].
     fn lacks(&self, params: &Value, ports: &Ports) -> Vec<ParamFault>;
+    /// See [`Stage::doubts`].
+    fn doubts(&self, params: &Value, folder: &Path, inputs: &Foreseen) -> Vec<Doubt>;
     /// See [`Stage::foresee`].
     fn foresee(&self, params: &Value, folder: &Path, inputs: &Foreseen) -> Foreseen;
     /// See [`Stage::memory`].
@@ -305,6 +314,9 @@ impl<S: Stage> Kind for S {
     }
     fn lacks(&self, params: &Value, ports: &Ports) -> Vec<ParamFault> {
         typed::<S>(params).map(|p| Stage::lacks(self, &p, ports)).unwrap_or_default()
+    }
+    fn doubts(&self, params: &Value, folder: &Path, inputs: &Foreseen) -> Vec<Doubt> {
+        typed::<S>(params).map(|p| Stage::doubts(self, &p, folder, inputs)).unwrap_or_default()
     }
     fn foresee(&self, params: &Value, folder: &Path, inputs: &Foreseen) -> Foreseen {
         typed::<S>(params).map(|p| Stage::foresee(self, &p, folder, inputs)).unwrap_or_default()
