@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result};
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::{Description, Fault, Stage, StageContext};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt::Write as _;
 
 /// The stage kind.
@@ -25,11 +25,26 @@ pub struct Row {
     pub mean: f64,
     /// Square root of the trace of the covariance of one sample.
     pub spread: f64,
-    /// `mean / spread`.
+    /// `mean / spread`; undefined (NaN, `null` in JSON) where nothing scatters.
+    #[serde(deserialize_with = "undefined")]
     pub signal: f64,
     /// Of the mean with that of the level's first objective.
     pub cosine: f64,
     pub samples: u64,
+}
+
+fn undefined<'de, D: Deserializer<'de>>(value: D) -> Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(value)?.unwrap_or(f64::NAN))
+}
+
+/// A number for people as `text` writes it, or what stands for one that is undefined.
+fn shown(value: f64, text: impl FnOnce(f64) -> String) -> String {
+    if value.is_finite() { text(value) } else { "n/a".to_owned() }
+}
+
+/// The same for CSV, where an undefined number is an empty field.
+fn field(value: f64, text: impl FnOnce(f64) -> String) -> String {
+    if value.is_finite() { text(value) } else { String::new() }
 }
 
 /// A column: its name, and its number in a line.
@@ -92,14 +107,15 @@ fn merged(tables: &[Vec<Row>], first: &[Row]) -> (String, String) {
         for (name, of) in MEASURES {
             let values: Vec<f64> = tables.iter().map(|t| of(&t[i])).collect();
             let (mean, half) = seeds::interval(&values);
-            let _ = match (half, name) {
+            let _ = match (half.filter(|_| mean.is_finite()), name) {
+                _ if !mean.is_finite() => write!(text, " n/a |"),
                 (None, "mean" | "spread") => write!(text, " {mean:.3e} |"),
                 (None, _) => write!(text, " {mean:.3} |"),
                 (Some(half), "mean" | "spread") => write!(text, " {mean:.3e} ± {half:.1e} |"),
                 (Some(half), _) => write!(text, " {mean:.3} ± {half:.3} |"),
             };
-            let half = half.map_or_else(String::new, |h| format!("{h:.6e}"));
-            let _ = write!(csv, ",{mean:.6e},{half}");
+            let half = half.map_or_else(String::new, |h| field(h, |h| format!("{h:.6e}")));
+            let _ = write!(csv, ",{},{half}", field(mean, |m| format!("{m:.6e}")));
         }
         text.push('\n');
         let _ = writeln!(csv, ",{}", tables.len());
@@ -115,8 +131,10 @@ pub fn write(context: &StageContext, rows: &[Row]) -> Result<()> {
     let mut csv = "level,objective,mean,spread,signal,cosine,samples\n".to_owned();
     let mut text = HEAD.to_owned();
     for Row { level, objective, mean, spread, signal, cosine, samples } in rows {
-        writeln!(csv, "{level},{objective},{mean:.6e},{spread:.6e},{signal:.6},{cosine:.6},{samples}")?;
-        writeln!(text, "| {level} | {objective} | {mean:.3e} | {spread:.3e} | {signal:.3} | {cosine:.3} |")?;
+        let ratio = field(*signal, |s| format!("{s:.6}"));
+        writeln!(csv, "{level},{objective},{mean:.6e},{spread:.6e},{ratio},{cosine:.6},{samples}")?;
+        let ratio = shown(*signal, |s| format!("{s:.3}"));
+        writeln!(text, "| {level} | {objective} | {mean:.3e} | {spread:.3e} | {ratio} | {cosine:.3} |")?;
     }
     leave(context, text, csv)?;
     json::write(&context.output("json"), &rows)
@@ -141,5 +159,11 @@ mod tests {
         assert!(csv.ends_with(",3\n") && csv.contains("mean,mean_half"), "{csv}");
         let (text, _) = merged(&[vec![row(0.5)]], &[row(0.5)]);
         assert!(text.contains("| 5.000e-1 |") && !text.contains('±'), "{text}");
+        // A gradient that does not scatter has no ratio, and comes back from JSON so.
+        let still = Row { signal: f64::NAN, ..row(0.5) };
+        let still: Row = serde_json::from_str(&serde_json::to_string(&still).unwrap()).unwrap();
+        let (text, csv) = merged(&[vec![still.clone()], vec![row(0.6)]], &[still]);
+        assert!(text.contains("| n/a |") && !text.contains("NaN") && !csv.contains("NaN"), "{text}{csv}");
+        assert!(csv.contains(",,,"), "{csv}");
     }
 }

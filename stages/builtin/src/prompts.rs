@@ -1,12 +1,14 @@
 //! `prompts`: sets of prompts of the miniature world, or a user's own.
 
 use crate::outside;
+use crate::prompt_doubts::{self, File};
+use crate::provenance::{self, Source};
 use crate::record::{self, Record};
 use anyhow::{Context as _, Result};
 use opdflow_flow::rng::{Choices, derive};
 use opdflow_stage::cache::{Digest, Memo};
 use opdflow_stage::port::Output;
-use opdflow_stage::{Asset, Description, Fault, Foreseen, ParamDoc, ParamFault, Stage, StageContext};
+use opdflow_stage::{Asset, Description, Doubt, Fault, Foreseen, ParamDoc, ParamFault, Stage, StageContext};
 use opdflow_world::{Family, Mix, Split};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -218,7 +220,26 @@ impl Stage for Prompts {
             let file = params.source(set)?;
             params.draw.of(set).or_else(|| Some(read(&folder.join(file)).ok()?.0.len()))
         };
-        ["train", "validation", "test"].into_iter().filter_map(|s| Some((s.to_owned(), of(s)?.into()))).collect()
+        let with_source = |set: &str, count: usize| match serde_json::to_value(params) {
+            Ok(values) if params.task.is_none() => {
+                let source = Source { folder: folder.to_owned(), params: values, set: set.to_owned() };
+                provenance::set(count, &source)
+            }
+            _ => count.into(),
+        };
+        let sets = ["train", "validation", "test"].into_iter();
+        sets.filter_map(|s| Some((s.to_owned(), with_source(s, of(s)?)))).collect()
+    }
+
+    fn doubts(&self, params: &Params, folder: &Path, _inputs: &Foreseen) -> Vec<Doubt> {
+        let file = |(set, path): (&'static str, Option<&PathBuf>)| -> Option<File> {
+            let path = folder.join(path?);
+            let (records, digest) = read(&path).ok()?;
+            Some(File { set, digest, text: std::fs::read_to_string(path).ok()?, records })
+        };
+        let files: Vec<File> = params.files.each().into_iter().filter_map(file).collect();
+        let sets = files.iter().map(|f| (f.set, f.records.clone())).collect();
+        prompt_doubts::doubts(&files, &draw(sets, &params.draw, params.seed))
     }
 
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
@@ -251,6 +272,22 @@ impl Params {
             ParamFault::new(format!("draw.{}", if own.is_some() { set } else { "validation" }), message)
         })
     }
+}
+
+/// The words of the prompts of a set that comes from files; none where they cannot be read.
+#[must_use]
+pub fn texts(source: &Source) -> Vec<String> {
+    let Ok(params) = serde_json::from_value::<Params>(source.params.clone()) else { return Vec::new() };
+    let mut sets = Sets::new();
+    for (set, file) in params.files.each() {
+        match file.map(|file| read(&source.folder.join(file))) {
+            None => {}
+            Some(Ok((records, _))) => sets.push((set, records)),
+            Some(Err(_)) => return Vec::new(),
+        }
+    }
+    let drawn = draw(sets, &params.draw, params.seed).into_iter().filter(|(set, _)| *set == source.set);
+    drawn.flat_map(|(_, records)| records).map(|r| r.text).collect()
 }
 
 /// The records of a user's file, and the digest of the very bytes that they were read from.
