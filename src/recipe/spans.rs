@@ -64,7 +64,7 @@ impl Spans {
     #[must_use]
     pub fn doubt(&self, stage: &str, doubt: &Doubt) -> Diagnostic {
         let times = if doubt.count > 1 { format!(" ({} times)", doubt.count) } else { String::new() };
-        let title = format!("stage `{stage}`: {}{times}", doubt.message);
+        let title = format!("stage `{stage}`: {}{times}", doubt.warning().message);
         let port = doubt.path.strip_prefix("needs.").and_then(|port| self.stage(stage)?.needs.get(port).cloned());
         let span = match port {
             Some(span) => span,

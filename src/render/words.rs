@@ -117,10 +117,8 @@ fn warned(summary: &Summary) -> String {
     }
     let all = summary.stages.iter().flat_map(|s| s.warnings.iter().map(|w| (s.name.as_str(), w)));
     let lines: String = all.map(|(stage, w)| format!("\n  {stage}  {}", indent(&w.to_string()))).collect();
-    format!(
-        "\n{count} warning{}, of which `opdflow help` says more by their codes:{lines}",
-        if count == 1 { "" } else { "s" }
-    )
+    let plural = if count == 1 { "" } else { "s" };
+    format!("\n{count} warning{plural} (`opdflow help CODE` says more):{lines}")
 }
 
 #[cfg(test)]

@@ -96,7 +96,10 @@ fn as_fault(error: anyhow::Error, round: u64, kept: Option<u64>) -> anyhow::Erro
     if let Some(fault) = unfit::broken(&error, "") {
         let at = if error.to_string().contains(" of round ") { String::new() } else { format!("round {round}: ") };
         let message = format!("{at}{}; nothing of this round is kept, {good}", fault.message);
-        return Fault { message, help: None, ..fault }.help("lower the learning rate, or clip harder").into();
+        let fault = Fault { message, ..fault };
+        // Before the first step nothing was trained that could be to blame.
+        let untrained = round == 0 && fault.help.is_some();
+        return if untrained { fault } else { fault.help("lower the learning rate, or clip harder") }.into();
     }
     if let Some(off) = error.downcast_ref::<OffPolicy>() {
         let fault = Fault::user(off.to_string());

@@ -29,13 +29,6 @@ pub fn doubts(files: &[File], sets: &[(&str, Vec<Record>)]) -> Vec<Doubt> {
         doubts.extend(duplicates(file));
         doubts.extend(unread(file));
     }
-    for (i, file) in files.iter().enumerate() {
-        if let Some(other) = files[..i].iter().find(|o| o.digest == file.digest) {
-            let what = format!("`{}` and `{}` are the same file", other.set, file.set);
-            let help = "give each set a file of its own; validation prompts can be drawn: `draw: {validation: 96}`";
-            doubts.push(Doubt::new(ONE_FILE, format!("files.{}", file.set), what, help));
-        }
-    }
     doubts.extend(leaks(files, sets));
     doubts
 }
@@ -79,17 +72,32 @@ fn leaks(files: &[File], sets: &[(&str, Vec<Record>)]) -> Vec<Doubt> {
         let own = sets.iter().filter(|(set, _)| *set == name);
         own.flat_map(|(_, records)| records.iter().map(|r| r.text.as_str())).collect()
     };
+    // A set without a file of its own is drawn out of the training file.
+    let own = |name: &str| files.iter().find(|f| f.set == name);
+    let source = |name: &str| own(name).or_else(|| own("train")).map(|f| f.digest);
     let mut doubts = Vec::new();
     for (first, second) in [("train", "validation"), ("train", "test"), ("validation", "test")] {
         let shared = texts(first).intersection(&texts(second)).count();
-        if shared > 0 {
-            let what = format!("a prompt of `{first}` is in `{second}` too, which should be held out from it");
-            let help =
-                "take it out of one of the two sets: scores on prompts that were trained on say nothing of new ones";
-            // Of a drawn set the file stands under another name.
-            let at = if files.iter().any(|f| f.set == second) { second } else { first };
-            doubts.push(Doubt::new(LEAK, format!("files.{at}"), what, help).times(shared));
+        if shared == 0 {
+            continue;
         }
+        let (code, what, help) = if source(first) == source(second) {
+            let what = format!("a prompt is in both `{first}` and `{second}`, which come from the same file");
+            (
+                ONE_FILE,
+                what,
+                "give each set a file of its own; validation prompts can be drawn: `draw: {validation: 96}`",
+            )
+        } else {
+            let what = format!("a prompt of `{first}` is in `{second}` too, which should be held out from it");
+            (
+                LEAK,
+                what,
+                "take it out of one of the sets: scores on prompts that were trained on say nothing of new ones",
+            )
+        };
+        let at = if own(second).is_some() { second } else { first };
+        doubts.push(Doubt::new(code, format!("files.{at}"), what, help).times(shared));
     }
     doubts
 }
@@ -116,7 +124,7 @@ mod tests {
         let sets = [file("train", "a\nb\nc\n"), file("validation", "x\n"), file("test", "b\nx\nc\n")];
         assert_eq!(found(&sets), [at(LEAK, "files.test", 2), at(LEAK, "files.test", 1)]);
         let same = [file("train", "a\nb\n"), file("test", "a\nb\n")];
-        assert_eq!(found(&same), [at(ONE_FILE, "files.test", 1), at(LEAK, "files.test", 2)]);
+        assert_eq!(found(&same), [at(ONE_FILE, "files.test", 2)]);
         let json = "{\"text\": \"a\", \"note\": 1}\n{\"text\": \"b\", \"note\": 2, \"tag\": 0}\n{\"prompt\": \"c\", \"tag\": 0, \"id\": 3}\n";
         let fields: Vec<_> = found(&[file("train", json)]);
         assert_eq!(

@@ -201,7 +201,7 @@ const WARNINGS: &str = "warnings";
 /// The warnings that the making of a result gave.
 #[must_use]
 pub fn warnings_of(record: &ActionRecord) -> Vec<Warning> {
-    record.note.get(WARNINGS).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+    record.note.get(WARNINGS).map(|text| crate::warning::read(text)).unwrap_or_default()
 }
 
 /// What a panic said.

@@ -55,7 +55,7 @@ fn once() -> u64 {
 impl Warning {
     /// A warning that holds `count` times.
     pub fn new(code: &str, message: impl Into<String>, count: u64) -> Self {
-        Self { code: code.to_owned(), message: message.into(), count: count.max(1) }
+        Self { code: code.to_owned(), message: plain(&message.into()), count: count.max(1) }
     }
 
     /// Whether both say the same, however often.
@@ -77,6 +77,28 @@ impl std::fmt::Display for Warning {
         write!(f, "{}: {}", self.code, self.text())
     }
 }
+
+/// Longer messages are cut: names in files have no bounds of their own.
+const LONGEST: usize = 2000;
+
+/// Words without what a terminal would take for commands. Messages hold names out of users' files.
+fn plain(text: &str) -> String {
+    let safe = |c: char| if c.is_control() && c != '\n' { c.escape_default().to_string() } else { c.to_string() };
+    let mut out: String = text.chars().take(LONGEST).map(safe).collect();
+    if text.chars().nth(LONGEST).is_some() {
+        out.push('…');
+    }
+    out
+}
+
+/// Reads warnings that came with a result, whoever wrote them.
+pub(crate) fn read(text: &str) -> Vec<Warning> {
+    let all: Vec<Warning> = serde_json::from_str(text).unwrap_or_default();
+    all.into_iter().take(MOST).map(|w| Warning::new(&plain(&w.code), w.message, w.count)).collect()
+}
+
+/// No stage gives more; a record from elsewhere may say anything.
+const MOST: usize = 1000;
 
 /// Takes `new` into `all`: one that is there already keeps its place and gets the larger count. Says whether anything
 /// changed, and whether it is new.
@@ -248,6 +270,16 @@ mod tests {
         assert!(second.resume(None).is_empty());
         assert_eq!(second.all(), [w("zero", 1)]);
         assert!(second.resume(Some("damaged")).is_empty());
+    }
+
+    #[test]
+    fn names_out_of_files_command_no_terminal() {
+        let said = Warning::new(IGNORED, "the field `a\u{1b}[2J\rb` is read by nothing", 1).message;
+        assert_eq!(said, "the field `a\\u{1b}[2J\\rb` is read by nothing");
+        assert_eq!(Warning::new(IGNORED, "ä".repeat(3000), 1).message.chars().count(), LONGEST + 1);
+        let read = read("[{\"code\": \"W0\\u001b[0m\", \"message\": \"\\u0007\"}]");
+        assert_eq!((read[0].code.as_str(), read[0].message.as_str(), read[0].count), ("W0\\u{1b}[0m", "\\u{7}", 1));
+        assert!(super::read("{}").is_empty());
     }
 
     #[test]
