@@ -15,6 +15,8 @@ mod critics;
 mod embeddings;
 #[path = "mini/figure.rs"]
 mod figure;
+#[path = "mini/finite.rs"]
+mod finite;
 #[path = "mini/kills.rs"]
 mod kills;
 #[path = "mini/memory.rs"]
@@ -25,8 +27,12 @@ mod own_files;
 mod sd35;
 #[path = "mini/space.rs"]
 mod space;
+#[path = "mini/tensors.rs"]
+mod tensors;
 #[path = "mini/user_text.rs"]
 mod user_text;
+#[path = "mini/warnings.rs"]
+mod warnings;
 
 use serde_json::Value;
 use space::{Mini, TEACHERS, lasting};

@@ -113,6 +113,9 @@ pub struct Run {
     /// Run only what this stage needs, and it; may be given again
     #[arg(long, value_name = "STAGE")]
     pub until: Vec<String>,
+    /// Take every warning for an error: before the run, and in a stage, which then stops at a checkpoint and fails
+    #[arg(long)]
+    pub strict: bool,
     /// Stop all other stages when one fails [default: those that do not need it go on]
     #[arg(long)]
     pub fail_fast: bool,
@@ -214,6 +217,9 @@ pub enum Dtype {
 pub struct Check {
     /// The recipe
     pub recipe: PathBuf,
+    /// Take every warning for an error
+    #[arg(long)]
+    pub strict: bool,
 }
 
 /// Arguments of `plan`.
@@ -221,6 +227,9 @@ pub struct Check {
 pub struct Plan {
     /// The recipe
     pub recipe: PathBuf,
+    /// Take every warning for an error
+    #[arg(long)]
+    pub strict: bool,
     /// End with code 10 if anything would run, and 0 if all is in the store
     #[arg(long)]
     pub exit_code: bool,

@@ -1,17 +1,19 @@
-//! `opdflow check`: every mistake in a recipe, without running anything.
+//! `opdflow check`: every mistake in a recipe, and what looks like one, without running anything.
 
 use super::{Exit, Failure, Session, args};
 use opdflow_io::terminal;
 use serde_json::{Map, json};
 
 pub(super) fn run(session: &Session, args: &args::Check) -> Result<Exit, Failure> {
-    let plan = session.plan(&args.recipe)?;
+    let plan = session.plan_quietly(&args.recipe)?;
+    let doubts = plan.doubts();
+    let warnings = session.warned(&plan, &doubts, args.strict)?;
     let recipe = &plan.recipe;
     // A plan was made of these parameters, so that they can be read.
     let said = |s: &crate::recipe::StageSpec| s.kind.remarks(&s.params, &recipe.folder).unwrap_or_default();
     let remarks: Vec<(&str, Vec<String>)> = recipe.stages.iter().map(|s| (s.name.as_str(), said(s))).collect();
     if session.json {
-        let mut found = recipe.warnings().to_json();
+        let mut found = warnings.to_json();
         let some: Map<_, _> =
             remarks.into_iter().filter(|(_, all)| !all.is_empty()).map(|(s, all)| (s.to_owned(), json!(all))).collect();
         if !some.is_empty() {
@@ -24,7 +26,7 @@ pub(super) fn run(session: &Session, args: &args::Check) -> Result<Exit, Failure
         }
         let count = recipe.stages.len();
         let stages = if count == 1 { "stage" } else { "stages" };
-        let warned = if recipe.warnings.is_empty() { "no mistakes" } else { "no errors" };
+        let warned = if warnings.list.is_empty() { "no mistakes" } else { "no errors" };
         session.print(&format!("{}: {count} {stages}, {warned}", recipe.path.display()));
     }
     Ok(Exit::Done)

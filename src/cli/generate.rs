@@ -208,11 +208,16 @@ impl<'a> View<'a> {
                 }
                 None => {}
             },
-            Event::Said { text } if !self.session.quiet => match &self.bar {
-                Some(bar) => bar.println(message(text)),
-                None => self.session.note(text),
-            },
+            Event::Said { text } if !self.session.quiet => self.say(text),
+            Event::Warning(warning) => self.say(&format!("warning: {warning}")),
             _ => {}
+        }
+    }
+
+    fn say(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(message(text)),
+            None => self.session.note(text),
         }
     }
 

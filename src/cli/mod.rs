@@ -27,14 +27,14 @@ mod verify;
 mod watch;
 
 use crate::plan::{NumericFacts, Plan};
-use crate::recipe::{self, Diagnostics, Overrides, Recipe, colour_wanted, is_terminal};
+use crate::recipe::{self, Diagnostics, Overrides, colour_wanted, is_terminal};
 use crate::render::bytes;
 use crate::runlog::{self, RunFolder};
 use crate::sched::Slots;
 use clap::Parser as _;
 use opdflow_cache::{Memo, Store, StoreError};
 use opdflow_io::terminal;
-use opdflow_stage::{Fault, FaultClass, Registry, STOPPED, Workers};
+use opdflow_stage::{Doubt, Fault, FaultClass, Registry, STOPPED, Workers};
 pub use output::Output;
 pub use stage::stage_main;
 use std::io::Write as _;
@@ -156,22 +156,38 @@ impl Failure {
 }
 
 impl Session {
-    /// Reads a recipe and shows its warnings.
+    /// Shows warnings, unless nothing is to be shown.
+    fn show(&self, warnings: &Diagnostics) {
+        if !warnings.list.is_empty() && !self.quiet && !self.json {
+            self.tell(warnings);
+        }
+    }
+    /// Shows the warnings of a recipe and what its stages are doubted for, and gives them back.
     ///
     /// # Errors
-    /// The recipe has mistakes.
-    pub fn recipe(&self, path: &Path) -> Result<Recipe, Failure> {
-        let recipe = recipe::load(path, &self.registry, &self.overrides)?;
-        if !recipe.warnings.is_empty() && !self.quiet && !self.json {
-            self.tell(&recipe.warnings());
+    /// There are some, and `strict` takes them for errors.
+    pub fn warned(&self, plan: &Plan, doubts: &[Vec<Doubt>], strict: bool) -> Result<Diagnostics, Failure> {
+        let warnings = plan.warnings(doubts);
+        if strict && !warnings.list.is_empty() {
+            return Err(warnings.strict().into());
         }
-        Ok(recipe)
+        self.show(&warnings);
+        Ok(warnings)
     }
     /// Reads a recipe and plans it. What it lacks outside the store is in the plan ([`Plan::whole`]).
     ///
     /// # Errors
     /// The recipe has mistakes.
     pub fn survey(&self, path: &Path) -> Result<Plan, Failure> {
+        let plan = self.survey_quietly(path)?;
+        self.show(&plan.recipe.warnings());
+        Ok(plan)
+    }
+    /// The same, for a command that shows warnings itself ([`Session::warned`]).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn survey_quietly(&self, path: &Path) -> Result<Plan, Failure> {
         threads::ready();
         let silent = self.quiet || self.json;
         let memo = Memo::of(&self.store).telling(move |path, size| {
@@ -184,7 +200,7 @@ impl Session {
                 );
             }
         });
-        let plan = Plan::survey(self.recipe(path)?, self.facts.clone(), &memo);
+        let plan = Plan::survey(recipe::load(path, &self.registry, &self.overrides)?, self.facts.clone(), &memo);
         memo.save();
         Ok(plan)
     }
@@ -194,6 +210,15 @@ impl Session {
     /// The recipe has mistakes, or names files that are not there.
     pub fn plan(&self, path: &Path) -> Result<Plan, Failure> {
         let plan = self.survey(path)?;
+        plan.whole(&(0..plan.stages.len()).collect::<Vec<_>>())?;
+        Ok(plan)
+    }
+    /// The same, for a command that shows warnings itself ([`Session::warned`]).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn plan_quietly(&self, path: &Path) -> Result<Plan, Failure> {
+        let plan = self.survey_quietly(path)?;
         plan.whole(&(0..plan.stages.len()).collect::<Vec<_>>())?;
         Ok(plan)
     }

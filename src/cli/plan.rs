@@ -20,7 +20,8 @@ struct Row {
 }
 
 pub(super) fn run(session: &Session, args: &args::Plan) -> Result<Exit, Failure> {
-    let plan = session.survey(&args.recipe)?;
+    let plan = session.survey_quietly(&args.recipe)?;
+    let warnings = session.warned(&plan, &plan.doubts(), args.strict)?;
     let store = session.open()?;
     let history = History::of(&store);
     let rows: Vec<Row> = verdicts(&plan, &store)
@@ -35,7 +36,7 @@ pub(super) fn run(session: &Session, args: &args::Plan) -> Result<Exit, Failure>
         .collect();
     let missing = missing(&plan, &rows);
     let text = if session.json {
-        as_json(&plan, &rows, store.free(), missing.as_ref()).to_string()
+        as_json(&plan, &rows, store.free(), missing.as_ref(), &warnings).to_string()
     } else {
         table(&plan, &rows) + &disk(&rows, store.free()) + &memory(&plan)
     };
@@ -178,7 +179,13 @@ fn summary(plan: &Plan, rows: &[Row]) -> String {
     text
 }
 
-fn as_json(plan: &Plan, rows: &[Row], free: Option<u64>, missing: Option<&Diagnostics>) -> Value {
+fn as_json(
+    plan: &Plan,
+    rows: &[Row],
+    free: Option<u64>,
+    missing: Option<&Diagnostics>,
+    warnings: &Diagnostics,
+) -> Value {
     let stages: Vec<Value> = plan
         .stages
         .iter()
@@ -215,6 +222,9 @@ fn as_json(plan: &Plan, rows: &[Row], free: Option<u64>, missing: Option<&Diagno
         .collect();
     let path = plan.recipe.path.display().to_string();
     let mut all = json!({"recipe": plan.recipe.name, "path": path, "stages": stages, "free": free});
+    if !warnings.list.is_empty() {
+        all["warnings"] = warnings.to_json()["diagnostics"].clone();
+    }
     if let Some(missing) = missing {
         all["missing"] = missing.to_json()["diagnostics"].clone();
     }

@@ -8,16 +8,25 @@ use crate::render::{self, Mode, Render};
 use crate::report::{Copied, Standing, Summary, copy_finals};
 use crate::runlog::{FORMAT, RunEvent, RunFolder, RunLog, RunStarted, StageLine};
 use crate::sched::{self, Ended, Ending, Order, Slots};
+use opdflow_stage::Doubt;
 use opdflow_stage::cache::{Digest, Store};
+use opdflow_stage::warning::gather;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 pub(super) fn run(session: &Session, args: &args::Run) -> Result<Exit, Failure> {
     let began = Instant::now();
-    let plan = session.survey(&args.recipe)?;
+    let plan = session.survey_quietly(&args.recipe)?;
     let choice = choice(session, &plan, args)?;
     plan.whole(&choice.stages())?;
+    let mut doubts = plan.doubts();
+    // Nobody is warned of what is not asked for.
+    doubts.iter_mut().zip(&choice.wanted).filter(|(_, wanted)| !**wanted).for_each(|(own, _)| own.clear());
+    if args.strict {
+        session.warned(&plan, &doubts, true)?;
+    }
+    session.show(&plan.recipe.warnings());
     let wanted = choice.wanted.clone();
     let store = session.open()?;
     // As long as this lives, nobody sweeps up what this run counts on.
@@ -35,8 +44,10 @@ pub(super) fn run(session: &Session, args: &args::Run) -> Result<Exit, Failure> 
         view.tell(&RunEvent::Warned { text });
     }
 
+    tell_doubts(&plan, &doubts, &mut view);
+
     let executor = Local::new(folder.clone(), session.workers.names());
-    let ended = dispatch(&plan, &store, &executor, slots, choice, &mut view)
+    let ended = dispatch(&plan, &store, &executor, slots, choice, doubts, &mut view)
         .map_err(|e| Failure::from(e).help(&format!("what happened is in {}", folder.path().display())))?;
     let copies = copies(&plan, &wanted, &store, &folder, &ended, &mut view);
     let seconds = began.elapsed().as_secs_f64();
@@ -57,6 +68,7 @@ struct Choice {
     wanted: Vec<bool>,
     forced: Vec<bool>,
     keep_going: bool,
+    strict: bool,
     checkpoint_seconds: f64,
 }
 
@@ -83,7 +95,8 @@ fn choice(session: &Session, plan: &Plan, args: &args::Run) -> Result<Choice, Fa
         )));
     }
     let forced = all.map(|i| forced.contains(&i)).collect();
-    Ok(Choice { wanted, forced, keep_going: !args.fail_fast, checkpoint_seconds: args.checkpoint_seconds })
+    let (keep_going, strict, checkpoint_seconds) = (!args.fail_fast, args.strict, args.checkpoint_seconds);
+    Ok(Choice { wanted, forced, keep_going, strict, checkpoint_seconds })
 }
 
 /// The folder of the run, and what the user should know of it. Records that cannot be kept are no reason not to run.
@@ -130,12 +143,24 @@ fn first_event(plan: &Plan, wanted: &[bool], slots: &Slots, store: &Store) -> Ru
     })
 }
 
+/// Each doubt once, before anything runs: with its place, which the words of a stage would not have.
+fn tell_doubts(plan: &Plan, doubts: &[Vec<Doubt>], view: &mut View) {
+    for (stage, own) in plan.stages.iter().zip(doubts) {
+        let mut told = Vec::new();
+        for doubt in own {
+            let again = !gather(&mut told, &doubt.warning()).1;
+            view.tell(&RunEvent::Warning { stage: stage.spec.name.clone(), warning: doubt.warning(), again });
+        }
+    }
+}
+
 fn dispatch(
     plan: &Plan,
     store: &Store,
     executor: &Local,
     slots: Slots,
     choice: Choice,
+    doubts: Vec<Vec<Doubt>>,
     view: &mut View,
 ) -> anyhow::Result<Ended> {
     let (inbox, messages) = mpsc::channel();
@@ -151,6 +176,8 @@ fn dispatch(
         forced: choice.forced,
         urgency: &urgency,
         keep_going: choice.keep_going,
+        strict: choice.strict,
+        doubts: doubts.iter().map(|own| own.iter().map(Doubt::warning).collect()).collect(),
         checkpoint_seconds: choice.checkpoint_seconds,
         store,
         executor,

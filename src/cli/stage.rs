@@ -117,6 +117,7 @@ fn sink(mut pipe: File) -> EventSink {
     EventSink::new(move |event| {
         let words = match event {
             Event::Said { text } => Some(text.clone()),
+            Event::Warning(warning) => Some(format!("warning {warning}")),
             Event::Failed { message, .. } => Some(format!("failed: {message}")),
             Event::Started { step } => Some(format!("started at step {step}")),
             _ => None,

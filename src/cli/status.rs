@@ -97,7 +97,7 @@ fn to_json(summary: &Summary, folder: &RunFolder, life: &Life) -> Value {
             s.metrics.iter().map(|(n, (step, v))| (n.clone(), json!({"step": step, "value": v}))).collect();
         let running = s.state == Standing::Running && life.works(s);
         json!({"state": life.word(s), "pid": s.pid.filter(|_| running), "key": s.key, "step": s.step, "total": s.total, "resumed_at": s.resumed_at,
-            "seconds": stage_seconds(s, summary, life), "seconds_left": s.left(summary.last).filter(|_| alive), "note": s.note, "metrics": metrics, "outputs": s.outputs, "message": s.message})
+            "seconds": stage_seconds(s, summary, life), "seconds_left": s.left(summary.last).filter(|_| alive), "note": s.note, "metrics": metrics, "outputs": s.outputs, "message": s.message, "warnings": s.warnings})
     };
     let stages: serde_json::Map<_, _> = summary.stages.iter().map(|s| (s.name.clone(), stage(s))).collect();
     json!({"run": folder.name(), "folder": folder.path().display().to_string(), "recipe": summary.started.recipe,
@@ -118,6 +118,9 @@ fn to_text(summary: &Summary, folder: &RunFolder, life: &Life) -> String {
     for stage in &summary.stages {
         text += "\n";
         text += format!("  {:width$}  {}", name(&stage.name), line(stage, summary, life)).trim_end();
+        for warning in &stage.warnings {
+            text += &format!("\n  {:width$}  warning  {}", "", name(&warning.to_string()));
+        }
     }
     text
 }

@@ -14,7 +14,7 @@ pub use verdict::{Verdict, verdicts};
 use crate::recipe::{Diagnostic, Diagnostics, Recipe, StageSpec};
 use asked::{Asked, Said};
 use opdflow_cache::{Digest, Memo, Store};
-use opdflow_stage::{Asset, Foreseen, Horizon, Memory, ParamFault, Resources};
+use opdflow_stage::{Asset, Doubt, Foreseen, Horizon, Memory, ParamFault, Resources};
 use petgraph::graph::DiGraph;
 use std::collections::BTreeMap;
 
@@ -43,6 +43,8 @@ pub struct Planned {
     pub missing: Vec<Diagnostic>,
     /// What this machine lacks that it will need if it runs, at the parameters that call for it.
     pub lacking: Vec<Diagnostic>,
+    /// What is known of its inputs before it runs, by port.
+    pub foreseen: Foreseen,
     /// What takes memory at its peak, as far as that can be said before it runs.
     pub memory: Vec<Memory>,
     /// How long it runs, if that is a parameter of its own.
@@ -96,7 +98,7 @@ impl Plan {
             let lacking = lacking.iter().map(|f| recipe.spans.machine_fault(&spec.name, f)).collect();
             resources.cpus = spec.cpus.unwrap_or(resources.cpus).max(1);
             foreseen.push(leaves);
-            stages.push(Planned { needs, assets, missing, lacking, memory, horizon, resources, spec });
+            stages.push(Planned { foreseen: known, needs, assets, missing, lacking, memory, horizon, resources, spec });
         }
         let graph = graph::of(&stages);
         Self { recipe, stages, facts, graph }
@@ -124,6 +126,25 @@ impl Plan {
         let all: Vec<Diagnostic> =
             stages.iter().filter(lacking).flat_map(|&i| self.stages[i].lacking.clone()).collect();
         if all.is_empty() { Ok(()) } else { Err(self.recipe.diagnostics(all)) }
+    }
+    /// What recipe and files on the disk give reason to doubt, stage by stage. It reads prompts and headers again, so only
+    /// commands that show it ask.
+    #[must_use]
+    pub fn doubts(&self) -> Vec<Vec<Doubt>> {
+        let folder = &self.recipe.folder;
+        let whole = |s: &Planned| s.missing.is_empty();
+        // Parameters that cannot be read were told as missing.
+        let of = |s: &Planned| s.spec.kind.doubts(&s.spec.params, folder, &s.foreseen).unwrap_or_default();
+        self.stages.iter().map(|s| if whole(s) { of(s) } else { Vec::new() }).collect()
+    }
+    /// The warnings of the recipe, and those doubts, each at its place.
+    #[must_use]
+    pub fn warnings(&self, doubts: &[Vec<Doubt>]) -> Diagnostics {
+        let place = |(stage, of): (&Planned, &Vec<Doubt>)| -> Vec<Diagnostic> {
+            of.iter().map(|doubt| self.recipe.spans.doubt(&stage.spec.name, doubt)).collect()
+        };
+        let all = self.stages.iter().zip(doubts).flat_map(place);
+        self.recipe.diagnostics(self.recipe.warnings.iter().cloned().chain(all).collect())
     }
     /// Where the stage of this name stands in [`Plan::stages`].
     #[must_use]

@@ -94,6 +94,12 @@ impl Diagnostics {
         list.dedup_by(|b, a| a.span == b.span && a.code == b.code && a.label == b.label && !a.label.is_empty());
         Self { path: path.to_owned(), text: text.to_owned(), list }
     }
+    /// The same with every warning an error, as `--strict` has it.
+    #[must_use]
+    pub fn strict(mut self) -> Self {
+        self.list.iter_mut().for_each(|d| d.level = Level::Error);
+        self
+    }
     /// How many errors and how many warnings.
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {

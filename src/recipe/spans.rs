@@ -2,7 +2,7 @@
 
 use super::tree::{Entry, Node, SetAt};
 use super::{Diagnostic, Span, params};
-use opdflow_stage::{ParamFault, Unreadable};
+use opdflow_stage::{Doubt, ParamFault, Unreadable};
 use std::collections::BTreeMap;
 
 /// Where the stages of a recipe stand, by name.
@@ -66,6 +66,18 @@ impl Spans {
     pub fn machine_fault(&self, stage: &str, fault: &ParamFault) -> Diagnostic {
         let title = format!("stage `{stage}` needs what this machine does not have");
         Diagnostic { title, ..self.fault("E051", stage, fault) }
+    }
+    /// What a stage is doubted for, at the parameter or the connection that it is about.
+    #[must_use]
+    pub fn doubt(&self, stage: &str, doubt: &Doubt) -> Diagnostic {
+        let times = if doubt.count > 1 { format!(" ({} times)", doubt.count) } else { String::new() };
+        let title = format!("stage `{stage}`: {}{times}", doubt.warning().message);
+        let port = doubt.path.strip_prefix("needs.").and_then(|port| self.stage(stage)?.needs.get(port).cloned());
+        let span = match port {
+            Some(span) => span,
+            None => self.fault(doubt.code, stage, &ParamFault::new(doubt.path.clone(), String::new())).span,
+        };
+        Diagnostic::warning(doubt.code, title, span, "").help(doubt.help)
     }
     fn fault(&self, code: &'static str, stage: &str, fault: &ParamFault) -> Diagnostic {
         match self.stage(stage) {

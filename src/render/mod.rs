@@ -62,7 +62,10 @@ struct Quiet(Paint);
 impl Render for Quiet {
     fn show(&mut self, event: &RunEvent, summary: &Summary) {
         use std::io::Write as _;
-        let matters = matches!(event, RunEvent::Failed { .. } | RunEvent::Warned { .. } | RunEvent::Damaged { .. });
+        let matters = matches!(
+            event,
+            RunEvent::Failed { .. } | RunEvent::Warned { .. } | RunEvent::Warning { .. } | RunEvent::Damaged { .. }
+        );
         if let Some(text) = words::line(event, summary, self.0).filter(|_| matters) {
             let _ = writeln!(std::io::stderr(), "{text}");
         }

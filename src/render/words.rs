@@ -40,6 +40,9 @@ pub fn line(event: &RunEvent, summary: &Summary, paint: Paint) -> Option<String>
         RunEvent::Stopped { stage, step: None } => head(Tone::Warn, "stopped", stage),
         RunEvent::Failed { stage, message, .. } => format!("{}  {}", head(Tone::Bad, "FAILED", stage), indent(message)),
         RunEvent::Blocked { stage, by } => format!("{}  it needs `{}`", head(Tone::Warn, "blocked", stage), name(by)),
+        RunEvent::Warning { stage, warning, again: false } => {
+            format!("{}  {}", head(Tone::Warn, "warning", stage), indent(&warning.to_string()))
+        }
         RunEvent::Warned { text } => format!("{} {}", paint.tint(Tone::Warn, " warning"), indent(text)),
         RunEvent::Stopping { kill: false } => {
             "stopping: waiting for checkpoints (once more to stop at once)".to_owned()
@@ -114,7 +117,19 @@ fn ending(summary: &Summary, seconds: f64) -> String {
     .collect();
     let stages = summary.stages.len();
     let plural = if stages == 1 { "" } else { "s" };
-    format!("{stages} stage{plural}: {} ({})", counted.join(", "), duration(seconds))
+    format!("{stages} stage{plural}: {} ({}){}", counted.join(", "), duration(seconds), warned(summary))
+}
+
+/// All warnings with their final counts, a line each below the last line of a run; nothing if there are none.
+fn warned(summary: &Summary) -> String {
+    let count: usize = summary.stages.iter().map(|s| s.warnings.len()).sum();
+    if count == 0 {
+        return String::new();
+    }
+    let all = summary.stages.iter().flat_map(|s| s.warnings.iter().map(|w| (s.name.as_str(), w)));
+    let lines: String = all.map(|(stage, w)| format!("\n  {stage}  {}", indent(&w.to_string()))).collect();
+    let plural = if count == 1 { "" } else { "s" };
+    format!("\n{count} warning{plural} (`opdflow help CODE` says more):{lines}")
 }
 
 #[cfg(test)]

@@ -3,8 +3,9 @@
 
 use super::Pace;
 use crate::runlog::{Line, RunEvent, RunStarted};
-use opdflow_stage::FaultClass;
+use opdflow_stage::{FaultClass, Warning};
 use opdflow_stage::cache::Digest;
+use opdflow_stage::warning::gather;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -58,6 +59,8 @@ pub struct StageSummary {
     pub class: Option<FaultClass>,
     /// Its newest process.
     pub pid: Option<u32>,
+    /// What it was warned of, each once with its count.
+    pub warnings: Vec<Warning>,
 }
 
 /// Where a stage stands.
@@ -150,7 +153,7 @@ impl Summary {
     /// The one object that `run --json` prints.
     #[must_use]
     pub fn to_json(&self, run: &str) -> Value {
-        let stage = |s: &StageSummary| json!({"key": s.key, "verdict": s.state.word(), "seconds": round(s.seconds), "outputs": s.outputs, "message": s.message});
+        let stage = |s: &StageSummary| json!({"key": s.key, "verdict": s.state.word(), "seconds": round(s.seconds), "outputs": s.outputs, "message": s.message, "warnings": s.warnings});
         let stages: serde_json::Map<_, _> = self.stages.iter().map(|s| (s.name.clone(), stage(s))).collect();
         let (ok, seconds) = self.ended.unwrap_or((false, self.last - self.began));
         json!({"recipe": self.started.recipe, "run": run, "seconds": round(seconds), "ok": ok, "stages": stages})
@@ -195,6 +198,7 @@ impl StageSummary {
                     (false, _) => Standing::Resumed,
                 };
             }
+            RunEvent::Warning { warning, .. } => drop(gather(&mut self.warnings, warning)),
             RunEvent::Stopped { .. } => self.end(at, Standing::Stopped, None),
             RunEvent::Failed { class, message, .. } => {
                 self.class = Some(*class);

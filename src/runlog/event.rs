@@ -4,8 +4,8 @@
 //! that it does not know, and every added field has a default. A change that old readers would misread raises
 //! [`FORMAT`].
 
-use opdflow_stage::FaultClass;
 use opdflow_stage::cache::Digest;
+use opdflow_stage::{FaultClass, Warning};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -158,6 +158,18 @@ pub enum RunEvent {
         /// What is wrong.
         message: String,
     },
+    /// Something about a stage that may mean that nothing is learned. Each is told once; with a larger count it comes
+    /// again, for the log and the summary.
+    Warning {
+        /// The stage.
+        stage: String,
+        /// What, and how often.
+        #[serde(flatten)]
+        warning: Warning,
+        /// Whether it was told before, with a smaller count.
+        #[serde(default)]
+        again: bool,
+    },
     /// Something that the user should know and that stops nothing.
     Warned {
         /// The text.
@@ -232,6 +244,7 @@ impl RunEvent {
             | Self::Metric { stage, .. }
             | Self::Checkpointed { stage, .. }
             | Self::Said { stage, .. }
+            | Self::Warning { stage, .. }
             | Self::Done { stage, .. }
             | Self::Retried { stage, .. }
             | Self::Stopped { stage, .. }

@@ -13,7 +13,8 @@ use crate::plan::{Keys, Plan};
 use crate::runlog::RunEvent;
 use anyhow::{Result, bail};
 use opdflow_stage::cache::{ActionRecord, Digest, Store, utc_now};
-use opdflow_stage::{Arity, Event, Fault, FaultClass, Job, JobInput};
+use opdflow_stage::warning::gather;
+use opdflow_stage::{Arity, Event, Fault, FaultClass, Job, JobInput, Warning, warnings_of};
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
@@ -33,6 +34,10 @@ pub struct Order<'a> {
     pub urgency: &'a dyn Fn() -> Vec<f64>,
     /// Whether independent stages go on when one fails.
     pub keep_going: bool,
+    /// Whether a warning is an error: the stage that gives one stops at a checkpoint and fails.
+    pub strict: bool,
+    /// What each stage was warned of before the run, for its log.
+    pub doubts: Vec<Vec<Warning>>,
     /// Seconds between checkpoints that stages make of their own accord.
     pub checkpoint_seconds: f64,
     /// The store.
@@ -81,6 +86,8 @@ struct Run {
     published: Option<bool>,
     failure: Option<(FaultClass, String)>,
     stopped_at: Option<u64>,
+    /// Why a strict run ends it.
+    objection: Option<String>,
 }
 
 /// What is known of a stage apart from its state.
@@ -95,6 +102,8 @@ struct Facts {
     starts: u32,
     /// It was computed in this run, whatever became of the result since.
     computed: bool,
+    /// What it was warned of so far, told once each.
+    warned: Vec<Warning>,
 }
 
 struct Dispatch<'a, 't> {
@@ -120,7 +129,8 @@ pub fn run(
 ) -> Result<Ended> {
     let needs = (0..order.plan.stages.len()).map(|i| order.plan.upstream(i)).collect();
     let board = Board::new(needs, &order.wanted)?;
-    let facts = order.plan.stages.iter().map(|_| Facts::default()).collect();
+    let fresh = |i: usize| Facts { warned: order.doubts.get(i).cloned().unwrap_or_default(), ..Facts::default() };
+    let facts = (0..order.plan.stages.len()).map(fresh).collect();
     let (inbox, messages) = channel;
     let mut dispatch =
         Dispatch { order, board, facts, running: BTreeMap::new(), stopping: Stopping::No, urgency: None, inbox, tell };
@@ -185,9 +195,15 @@ impl Dispatch<'_, '_> {
         match lookup::look_up(self.order.store, &key, care) {
             Ok(Found::Hit(record)) => {
                 let (saved_seconds, outputs) = (record.seconds, digests_of(&record));
+                let warnings = warnings_of(&record);
+                if let Some(objection) = self.objection(&warnings) {
+                    self.remember(stage, &warnings);
+                    return self.fail(stage, FaultClass::User, objection);
+                }
                 self.facts[stage].record = Some(record);
                 self.apply(stage, Move::Hit)?;
                 self.say(RunEvent::Hit { stage: self.name(stage), saved_seconds, outputs });
+                self.remember(stage, &warnings);
             }
             Ok(Found::Damaged(message)) => {
                 self.facts[stage].missing = true;
@@ -284,6 +300,7 @@ impl Dispatch<'_, '_> {
             published: None,
             failure: None,
             stopped_at: None,
+            objection: None,
         };
         self.running.insert(stage, run);
         Ok(())
@@ -315,11 +332,15 @@ impl Dispatch<'_, '_> {
             checkpoint_seconds: self.order.checkpoint_seconds,
             force: self.is_forced(stage),
             program: crate::PROGRAM.to_owned(),
+            doubts: self.order.doubts.get(stage).cloned().unwrap_or_default(),
         })
     }
 
     /// A running stage said something.
     fn hear(&mut self, stage: usize, event: Event) {
+        if let Event::Warning(warning) = event {
+            return self.warned(stage, &warning);
+        }
         let name = self.name(stage);
         let Some(run) = self.running.get_mut(&stage) else { return };
         let stage = name;
@@ -332,6 +353,7 @@ impl Dispatch<'_, '_> {
             }
             Event::Checkpointed { step } => RunEvent::Checkpointed { stage, step },
             Event::Said { text } => RunEvent::Said { stage, text },
+            Event::Warning(_) => return,
             // What an ending means is decided when the process has ended.
             Event::Published { found, .. } => return run.published = Some(found),
             Event::Stopped { step } => return run.stopped_at = Some(step),
@@ -340,12 +362,46 @@ impl Dispatch<'_, '_> {
         self.say(heard);
     }
 
+    /// A running stage warns. A strict run asks it to end at a checkpoint, so that nothing is lost.
+    fn warned(&mut self, stage: usize, warning: &Warning) {
+        let known = self.order.doubts.get(stage).is_some_and(|doubts| doubts.contains(warning));
+        let objection = self.objection(std::slice::from_ref(warning)).filter(|_| !known);
+        self.remember(stage, std::slice::from_ref(warning));
+        if let (Some(run), Some(objection)) = (self.running.get_mut(&stage), objection)
+            && run.objection.is_none()
+        {
+            run.objection = Some(objection);
+            run.process.stop();
+        }
+    }
+
+    /// Tells warnings, each once, and again when it holds more often.
+    fn remember(&mut self, stage: usize, warnings: &[Warning]) {
+        for warning in warnings {
+            let (changed, new) = gather(&mut self.facts[stage].warned, warning);
+            if changed {
+                self.say(RunEvent::Warning { stage: self.name(stage), warning: warning.clone(), again: !new });
+            }
+        }
+    }
+
+    /// Why a strict run has none of a result with these warnings.
+    fn objection(&self, warnings: &[Warning]) -> Option<String> {
+        let first = warnings.first().filter(|_| self.order.strict)?;
+        let help = "without `--strict` it is a warning, and the work done so far is used";
+        Some(format!("{first}; `--strict` takes warnings for errors\nhelp: {help}"))
+    }
+
     /// The process of a stage is no more.
     fn end(&mut self, stage: usize, end: &End) -> Result<()> {
         let Some(run) = self.running.remove(&stage) else { return Ok(()) };
         self.order.slots.give(run.share);
         // Others of this lineage were held back; the result may be theirs too.
         self.forget_lookups(stage);
+        if let Some(objection) = run.objection {
+            let own = run.failure.map(|(_, message)| format!("\nit also failed: {message}")).unwrap_or_default();
+            return self.fail(stage, FaultClass::User, objection + &own);
+        }
         let fate = fate::of(end, run.published.is_some(), run.failure, self.stopping != Stopping::No);
         match fate {
             Fate::Published => {
@@ -374,7 +430,12 @@ impl Dispatch<'_, '_> {
         };
         match self.order.store.action(&key) {
             Ok(Some(record)) => {
-                let outputs = digests_of(&record);
+                let (outputs, warnings) = (digests_of(&record), warnings_of(&record));
+                // Found elsewhere, a result comes with warnings that its own process did not give.
+                self.remember(stage, &warnings);
+                if let Some(objection) = self.objection(&warnings) {
+                    return self.fail(stage, FaultClass::User, objection);
+                }
                 self.facts[stage].record = Some(record);
                 self.facts[stage].computed = true;
                 self.apply(stage, Move::Finish)?;

@@ -106,6 +106,8 @@ fn trial(plan: &Plan, store: &Store, cpus: usize, fortunes: &[Fortune]) -> Trial
     };
     let n = plan.stages.len();
     let order = Order {
+        strict: false,
+        doubts: Vec::new(),
         plan,
         wanted: vec![true; n],
         forced: vec![false; n],

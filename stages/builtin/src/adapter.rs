@@ -1,11 +1,15 @@
 //! Adapters as artefacts: a peft folder, and beside it the digest of the base that it belongs to.
 
 use crate::studio::Studio;
+use crate::unfit::unfit;
 use anyhow::{Context as _, Result};
+use opdflow_flow::finite::first_broken;
+use opdflow_flow::idle::changes_nothing;
 use opdflow_flow::lora::{Lora, LoraConfig};
 use opdflow_flow::rng::derive;
 use opdflow_io::file;
 use opdflow_stage::cache::Digest;
+use opdflow_stage::warning::NO_CHANGE;
 use opdflow_stage::{Fault, StageContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -57,10 +61,9 @@ impl Shape {
 /// # Errors
 /// A value that is not finite; the disk is full.
 pub fn save(lora: &Lora, values: &[Tensor], base: Digest, folder: &Path) -> Result<()> {
-    // Gradients are watched on the way; the last step of all can still overflow.
-    if let Some(((name, _), _)) =
-        lora.named().iter().zip(values).find(|(_, v)| !bool::try_from(v.isfinite().all()).unwrap_or(false))
-    {
+    // Weights are watched while they are trained; merged ones, or averages of very large ones, can still overflow.
+    if let Some(place) = first_broken(values) {
+        let name = &lora.named()[place].0;
         return Err(Fault::not_finite(format!("the adapter's tensor `{name}` is not finite"))
             .help("lower the learning rate, or clip harder")
             .into());
@@ -96,7 +99,23 @@ pub fn load(folder: &Path, studio: &Studio, port: &str) -> Result<Lora> {
     }
     let model = &studio.pipeline.transformer;
     Lora::load(folder, &model.linears(), studio.canvas.device)
-        .map_err(|e| Fault::user(format!("the adapter on `{port}`: {e:#}")).into())
+        .map_err(|e| unfit(&e.context(format!("the adapter on `{port}`"))).into())
+}
+
+/// Warns of an adapter that changes nothing. `what`: which it is, such as `the adapter on `lora``.
+pub fn warn_if_idle(context: &StageContext, lora: &Lora, code: &str, what: &str) {
+    if changes_nothing(lora) {
+        context.warn(code, format!("{what} changes nothing: it is of zeros"), 1);
+    }
+}
+
+/// Warns of a result that changes nothing, with these values in place of the adapter's own.
+pub fn warn_if_base(context: &StageContext, lora: &Lora, values: &[Tensor], code: &str, what: &str) {
+    let copy = lora.detached();
+    no_grad(|| copy.parameters().iter_mut().zip(values).for_each(|(mine, value)| mine.copy_(value)));
+    if changes_nothing(&copy) {
+        context.warn(code, format!("{what} is its base: the adapter is of zeros"), 1);
+    }
 }
 
 /// Reads the adapter on an input port.
@@ -104,7 +123,9 @@ pub fn load(folder: &Path, studio: &Studio, port: &str) -> Result<Lora> {
 /// # Errors
 /// As for [`load`]; nothing on the port.
 pub fn input(context: &StageContext, port: &str, studio: &Studio) -> Result<Lora> {
-    load(&context.input(port)?, studio, port)
+    let lora = load(&context.input(port)?, studio, port)?;
+    warn_if_idle(context, &lora, NO_CHANGE, &format!("the adapter on `{port}`"));
+    Ok(lora)
 }
 
 /// The adapter on an input port, or a fresh one of this shape where nothing is connected. It takes gradients.

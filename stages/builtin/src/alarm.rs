@@ -4,6 +4,7 @@ use crate::learn::Course;
 use anyhow::Result;
 use opdflow_flow::objective::Report;
 use opdflow_flow::train::Learner;
+use opdflow_stage::warning::ALARM;
 use opdflow_stage::{Fault, ParamFault, StageContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -112,7 +113,10 @@ impl<C: Course> Course for Watched<C> {
                     .help("lower the learning rate or raise `kl`, or take an earlier candidate; the alarm is in the recipe, below `alarms`")
                     .into());
             }
-            Some((words, false)) => context.say(format!("warning: round {round}: {words}")),
+            Some((words, false)) => {
+                context.say(format!("round {round}: {words}"));
+                context.warn_again(ALARM, "an alarm on a metric rang; the log says which, and when");
+            }
             None => {}
         }
         self.inner.after(round, report, learner, context)

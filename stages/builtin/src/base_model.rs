@@ -1,18 +1,18 @@
 //! `base_model`: where everything begins.
 
 use crate::model_folder::{self, Sizes};
-use crate::{bundle, folder, outside};
+use crate::{bundle, folder, outside, unfit};
 use anyhow::Result;
 use opdflow_flow::pipeline::Folder;
-use opdflow_flow::weights::Weights;
+use opdflow_flow::weights::check_numbers;
 use opdflow_stage::cache::{Digest, Memo};
 use opdflow_stage::port::Output;
-use opdflow_stage::{Asset, Description, Fault, Foreseen, ParamDoc, ParamFault, Stage, StageContext};
-use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
+use opdflow_stage::warning::IGNORED;
+use opdflow_stage::{Asset, Description, Doubt, Fault, Foreseen, ParamDoc, ParamFault, Stage, StageContext};
+use rayon::iter::{IntoParallelIterator as _, IntoParallelRefIterator as _, ParallelIterator as _};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use tch::{Device, Kind};
 
 /// The stage kind.
 pub struct BaseModel;
@@ -72,6 +72,18 @@ impl Stage for BaseModel {
         known.map(|s| ("model".to_owned(), s)).into_iter().collect()
     }
 
+    fn doubts(&self, params: &Params, folder: &Path, _inputs: &Foreseen) -> Vec<Doubt> {
+        let unread = match bundle::named(&params.source) {
+            Some(_) => Vec::new(),
+            None => model_folder::unread(&folder.join(&params.source)),
+        };
+        let doubt = |part: String| {
+            let what = format!("nothing reads the component `{part}` of the model's model_index.json");
+            Doubt::new(IGNORED, "source", what, "see that the model does not need it: opdflow computes without it")
+        };
+        unread.into_iter().map(doubt).collect()
+    }
+
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
         let Some(bundle) = bundle::named(&params.source) else { return import(&params.source, context) };
         let out = context.output("model");
@@ -86,7 +98,7 @@ fn import(source: &str, context: &mut StageContext) -> Result<()> {
     let again = "download or export the model again";
     let files = model_folder::files(&folder).map_err(|missing| Fault::user(missing.join("\n")).help(again))?;
     // Checked where it lies, so that a fault is named by the user's own path and no broken copy is kept.
-    check(&folder, &files).map_err(|e| Fault::about(&e).help(again))?;
+    check(&folder, &files).map_err(|e| unfit::broken(&e, "").unwrap_or_else(|| Fault::about(&e).help(again)))?;
     let listed: Vec<(String, PathBuf)> =
         files.iter().map(|f| (f.to_string_lossy().into_owned(), folder.join(f))).collect();
     let stored = context.adopt("model", &listed)?;
@@ -94,14 +106,12 @@ fn import(source: &str, context: &mut StageContext) -> Result<()> {
     outside::expect(context, "model", found, &folder)
 }
 
-/// Whether the layout is there and every file of weights is as long as its header says. Which tensors a model needs
-/// is known only once it is built.
+/// Whether the layout is there, every file of weights is as long as its header says, and every number in it finite. Which
+/// tensors a model needs is known only once it is built.
 fn check(folder: &Path, files: &[PathBuf]) -> Result<()> {
     Folder::open(folder)?;
-    for relative in files.iter().filter(|f| f.extension().is_some_and(|e| e == "safetensors")) {
-        Weights::load(folder.join(relative), Device::Cpu, Kind::Float)?;
-    }
-    Ok(())
+    let weights = files.par_iter().filter(|f| f.extension().is_some_and(|e| e == "safetensors"));
+    weights.map(|relative| check_numbers(folder.join(relative))).collect()
 }
 
 /// Digest of a model folder by content, or what is missing in it.

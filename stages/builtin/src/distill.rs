@@ -10,10 +10,11 @@ use crate::precision::Precision;
 use crate::prompt_task::PromptTask;
 use crate::studio::Studio;
 use crate::train_teacher::{micro, one};
-use crate::{record, timing};
+use crate::{course_doubts, provenance, record, timing};
 use anyhow::Result;
 use opdflow_flow::dance::{Dance, DanceConfig};
 use opdflow_flow::dmd::{Dmd, DmdConfig};
+use opdflow_flow::idle;
 use opdflow_flow::lora::Lora;
 use opdflow_flow::objective::Objective as Training;
 use opdflow_flow::opd::{Opd, OpdConfig, Remaining};
@@ -25,12 +26,15 @@ use opdflow_flow::sft::{Sft, SftConfig};
 use opdflow_flow::task::Practice;
 use opdflow_flow::train::{Learner, Pace};
 use opdflow_stage::port::{Input, Output};
+use opdflow_stage::warning::{IDLE_TEACHER, NOTHING_LEARNED};
 use opdflow_stage::{
-    Description, Environment, Fault, Foreseen, Horizon, Memory, ParamDoc, ParamFault, Resources, Stage, StageContext,
+    Description, Doubt, Environment, Fault, Foreseen, Horizon, Memory, ParamDoc, ParamFault, Resources, Stage,
+    StageContext,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// The stage kind.
 pub struct Distill;
@@ -254,6 +258,19 @@ impl Stage for Distill {
         ]
     }
 
+    fn foresee(&self, _params: &Params, _folder: &Path, inputs: &Foreseen) -> Foreseen {
+        provenance::trained(inputs, &["prompts", "teachers", "start"], &["lora", "candidates"])
+    }
+
+    fn doubts(&self, params: &Params, _folder: &Path, _inputs: &Foreseen) -> Vec<Doubt> {
+        let updates = match &params.objective {
+            Objective::Ppo(config) => config.updates.max(1) as u64,
+            _ => 1,
+        };
+        let steps = params.rounds.saturating_mul(updates);
+        course_doubts::doubts(&params.optimiser, &params.pace, &params.ema, params.rounds, steps)
+    }
+
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
         fitting(params.micro_batch, context, |micro_batch, context| {
             Self::attempt(Params { micro_batch, ..params.clone() }, context)
@@ -267,7 +284,7 @@ impl Distill {
         let mut studio = Studio::open(context, "base", params.micro_batch, params.size, params.precision)?;
         studio.canvas.recompute = params.recompute;
         let staff = Staff::of(context, &studio)?;
-        studio.recite(staff.tasks.iter().flat_map(|t| &t.records))?;
+        studio.recite(staff.tasks.iter().flat_map(|t| &t.records), context)?;
         let seed = context.job().seed;
         let lora = adapter::trainable(context, "start", &params.lora, &studio)?;
         let fake = match params.objective {
@@ -283,6 +300,7 @@ impl Distill {
             lessons: staff.lessons(&params.teacher_guidance)?,
             seed,
         };
+        warn_of_idle_teachers(&school, context)?;
         let mut objective = params.objective.on(school, fake.as_ref())?;
         let own = lora.parameters();
         let all: Vec<_> = lora.parameters().into_iter().chain(fake.iter().flat_map(Lora::parameters)).collect();
@@ -297,9 +315,22 @@ impl Distill {
             }
             None => learn(context, &mut learner, &mut *objective, &mut Plain, params.rounds, 1)?,
         }
+        adapter::warn_if_base(context, &lora, &learner.average()[..own.len()], NOTHING_LEARNED, "the student");
         adapter::save(&lora, &learner.average()[..own.len()], studio.base, &context.output("lora"))?;
         timing::write(context, objective.gradients() * params.rounds)
     }
+}
+
+/// Warns of each teacher that does what the base does, though its adapter is not of zeros.
+fn warn_of_idle_teachers(school: &School, context: &StageContext) -> Result<()> {
+    for (index, lesson) in school.lessons.iter().enumerate() {
+        let distance = idle::distance(school, index)?;
+        if !idle::changes_nothing(lesson.teacher) && idle::is_same(distance) {
+            let what = format!("the velocities of the teacher `{}` are those of the base", lesson.task.name());
+            context.warn(IDLE_TEACHER, what, 1);
+        }
+    }
+    Ok(())
 }
 
 /// The teachers of a stage with their prompts, by name.

@@ -4,14 +4,16 @@ use crate::embeddings::Writer;
 use crate::memory::Work;
 use crate::param_docs::THREADS;
 use crate::precision::Precision;
+use crate::provenance;
 use crate::record;
 use crate::studio;
 use crate::train_teacher::one;
+use crate::unfit::unfit;
 use anyhow::{Context as _, Result};
 use opdflow_flow::pipeline::{Folder, Options};
 use opdflow_flow::text::embed::MAX_SEQUENCE_LENGTH;
 use opdflow_stage::port::{Input, Output};
-use opdflow_stage::{Description, Environment, Fault, Foreseen, Memory, Resources, Stage, StageContext};
+use opdflow_stage::{Description, Environment, Foreseen, Memory, Resources, Stage, StageContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -70,7 +72,7 @@ impl Stage for Embed {
 
     /// The number of prompts, for those downstream to know that the encoders are not theirs to load.
     fn foresee(&self, _params: &Params, _folder: &Path, inputs: &Foreseen) -> Foreseen {
-        let prompts: u64 = inputs.values().filter_map(serde_json::Value::as_u64).sum();
+        let prompts: u64 = inputs.values().filter_map(provenance::count).sum();
         Foreseen::from([("embeddings".to_owned(), prompts.into())])
     }
 
@@ -83,7 +85,7 @@ impl Stage for Embed {
         let base = context.object("base").context("a model on no port")?.digest;
         let folder = context.input_parts("base", &PARTS)?;
         let options = Options { device, ..Options::default() };
-        let text = Folder::open(folder).and_then(|f| f.text(options)).map_err(|e| Fault::about(&e))?;
+        let text = Folder::open(folder).and_then(|f| f.text(options)).map_err(|e| unfit(&e))?;
         // The empty prompt first: it is the unguided half of every picture.
         let mut prompts = vec![String::new()];
         let mut seen = BTreeSet::from([String::new()]);
@@ -91,14 +93,18 @@ impl Stage for Embed {
             let records = record::read(&context.input(&format!("prompts.{set}"))?)?;
             prompts.extend(records.into_iter().map(|r| r.text).filter(|t| seen.insert(t.clone())));
         }
+        studio::warn_of_cuts(&text, prompts.iter().map(String::as_str), context)?;
         let total = prompts.len() as u64;
         let length = text.t5_length(MAX_SEQUENCE_LENGTH);
         let empty = text.embed(&prompts[..1], length)?;
+        studio::whole_rows(&empty, &prompts[..1])?;
         let mut writer = Writer::new(&context.output("embeddings"), base, &prompts, &empty)?;
         writer.push(&empty)?;
         for (done, prompt) in (1..).zip(&prompts[1..]) {
             context.go_on(0)?;
-            writer.push(&text.embed(&[prompt], length)?)?;
+            let row = text.embed(&[prompt], length)?;
+            studio::whole_rows(&row, &[prompt])?;
+            writer.push(&row)?;
             context.progress(done + 1, total, "prompts");
         }
         writer.finish()

@@ -9,12 +9,13 @@ use crate::precision::Precision;
 use crate::score::{self, Scores};
 use crate::studio::{Shot, Studio};
 use crate::train_teacher::{micro, one};
-use crate::{adapter, pictures};
+use crate::{adapter, pictures, provenance};
 use anyhow::{Context as _, Result};
 use opdflow_stage::cache::Memo;
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::{
-    Asset, Description, Environment, Foreseen, Memory, ParamDoc, ParamFault, Ports, Resources, Stage, StageContext,
+    Asset, Description, Doubt, Environment, Foreseen, Memory, ParamDoc, ParamFault, Ports, Resources, Stage,
+    StageContext,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -121,6 +122,10 @@ impl Stage for Evaluate {
         judging(inputs, params.size, params.micro_batch, params.shot.guidance, params.precision)
     }
 
+    fn doubts(&self, _params: &Params, _folder: &Path, inputs: &Foreseen) -> Vec<Doubt> {
+        provenance::leaks(inputs, "lora")
+    }
+
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
         fitting(params.micro_batch, context, |micro_batch, context| {
             Self::attempt(Params { micro_batch, ..params.clone() }, context)
@@ -134,8 +139,8 @@ impl Evaluate {
         let studio = Studio::open(context, "base", params.micro_batch, params.size, params.precision)?;
         let jury = Jury::connected(context, studio.canvas.device)?;
         let sets = Set::connected(&params.rewards, &jury, context)?;
-        studio.recite(sets.iter().flat_map(|s| &s.records))?;
-        let lora = context.maybe_input("lora")?.map(|folder| adapter::load(&folder, &studio, "lora")).transpose()?;
+        studio.recite(sets.iter().flat_map(|s| &s.records), context)?;
+        let lora = context.object("lora").map(|_| adapter::input(context, "lora", &studio)).transpose()?;
         let total: usize = sets.iter().map(|s| s.records.len()).sum();
         let mut scores = Scores::default();
         let mut lines = String::new();

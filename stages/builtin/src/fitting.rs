@@ -114,6 +114,7 @@ mod tests {
             checkpoint_seconds: 60.0,
             force: false,
             program: String::new(),
+            doubts: Vec::new(),
         };
         let said = Arc::new(Mutex::new(String::new()));
         let sink = said.clone();

@@ -7,7 +7,7 @@ use opdflow_io::markdown::{Cell, Side, Table};
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::{Description, Fault, Stage, StageContext};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The stage kind.
 pub struct GradientTable;
@@ -26,11 +26,26 @@ pub struct Row {
     pub mean: f64,
     /// Square root of the trace of the covariance of one sample.
     pub spread: f64,
-    /// `mean / spread`.
+    /// `mean / spread`; undefined (NaN, `null` in JSON) where nothing scatters.
+    #[serde(deserialize_with = "undefined")]
     pub signal: f64,
     /// Of the mean with that of the level's first objective.
     pub cosine: f64,
     pub samples: u64,
+}
+
+fn undefined<'de, D: Deserializer<'de>>(value: D) -> Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(value)?.unwrap_or(f64::NAN))
+}
+
+/// A number for people as `text` writes it, or what stands for one that is undefined.
+fn shown(value: f64, text: impl FnOnce(f64) -> String) -> String {
+    if value.is_finite() { text(value) } else { "n/a".to_owned() }
+}
+
+/// The same for CSV, where an undefined number is an empty field.
+fn field(value: f64, text: impl FnOnce(f64) -> String) -> String {
+    if value.is_finite() { text(value) } else { String::new() }
 }
 
 /// A column: its name, and its number in a line.
@@ -102,13 +117,15 @@ fn merged(tables: &[Vec<Row>], first: &[Row]) -> (String, String) {
         for (name, of) in MEASURES {
             let values: Vec<f64> = tables.iter().map(|t| of(&t[i])).collect();
             let (mean, half) = seeds::interval(&values);
-            cells.push(Cell::markup(match (half, name) {
+            let long = |v: f64| field(v, |v| format!("{v:.6e}"));
+            cells.push(Cell::markup(match (half.filter(|_| mean.is_finite()), name) {
+                _ if !mean.is_finite() => "n/a".to_owned(),
                 (None, "mean" | "spread") => format!("{mean:.3e}"),
                 (None, _) => format!("{mean:.3}"),
                 (Some(half), "mean" | "spread") => format!("{mean:.3e} ± {half:.1e}"),
                 (Some(half), _) => format!("{mean:.3} ± {half:.3}"),
             }));
-            fields.extend([format!("{mean:.6e}"), half.map_or_else(String::new, |h| format!("{h:.6e}"))]);
+            fields.extend([long(mean), half.map_or_else(String::new, long)]);
         }
         fields.push(tables.len().to_string());
         text.row(cells);
@@ -125,12 +142,13 @@ pub fn write(context: &StageContext, rows: &[Row]) -> Result<()> {
     let mut csv = csv::Table::new(["level", "objective", "mean", "spread", "signal", "cosine", "samples"]);
     let mut text = table();
     for Row { level, objective, mean, spread, signal, cosine, samples } in rows {
-        let (level, numbers) = (level.to_string(), [signal, cosine].map(|v| format!("{v:.6}")));
-        let [signal_long, cosine_long] = numbers;
+        let (level, cosine_long) = (level.to_string(), format!("{cosine:.6}"));
+        let signal_long = field(*signal, |s| format!("{s:.6}"));
         let (mean_long, spread_long) = (format!("{mean:.6e}"), format!("{spread:.6e}"));
         csv.row([&level, objective, &mean_long, &spread_long, &signal_long, &cosine_long, &samples.to_string()]);
-        let shown = [format!("{mean:.3e}"), format!("{spread:.3e}"), format!("{signal:.3}"), format!("{cosine:.3}")];
-        text.row([Cell::markup(level), Cell::text(objective)].into_iter().chain(shown.map(Cell::markup)));
+        let signal = shown(*signal, |s| format!("{s:.3}"));
+        let numbers = [format!("{mean:.3e}"), format!("{spread:.3e}"), signal, format!("{cosine:.3}")];
+        text.row([Cell::markup(level), Cell::text(objective)].into_iter().chain(numbers.map(Cell::markup)));
     }
     let (text, csv) = (text.finish(), csv.finish());
     leave(context, text, csv)?;
@@ -156,5 +174,11 @@ mod tests {
         assert!(csv.ends_with(",3\n") && csv.contains("mean,mean_half"), "{csv}");
         let (text, _) = merged(&[vec![row(0.5)]], &[row(0.5)]);
         assert!(text.contains("| 5.000e-1 |") && !text.contains('±'), "{text}");
+        // A gradient that does not scatter has no ratio, and comes back from JSON so.
+        let still = Row { signal: f64::NAN, ..row(0.5) };
+        let still: Row = serde_json::from_str(&serde_json::to_string(&still).unwrap()).unwrap();
+        let (text, csv) = merged(&[vec![still.clone()], vec![row(0.6)]], &[still]);
+        assert!(text.contains("| n/a |") && !text.contains("NaN") && !csv.contains("NaN"), "{text}{csv}");
+        assert!(csv.contains(",,,"), "{csv}");
     }
 }

@@ -9,10 +9,11 @@ use crate::studio::Studio;
 use crate::train_teacher::{micro, one};
 use anyhow::Result;
 use opdflow_flow::Solver;
+use opdflow_flow::finite::is_finite;
 use opdflow_flow::lora::Lora;
 use opdflow_flow::school::{School, Walk};
 use opdflow_stage::port::{Input, Output};
-use opdflow_stage::{Description, Environment, ParamDoc, ParamFault, Resources, Stage, StageContext};
+use opdflow_stage::{Description, Environment, Fault, ParamDoc, ParamFault, Resources, Stage, StageContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -157,7 +158,14 @@ impl Stage for GradientVariance {
                     lora.parameters().iter_mut().for_each(Tensor::zero_grad);
                     objective.accumulate(k, 0)?;
                     objective.after(k);
-                    spread.take(&gradient(&lora));
+                    let gradient = gradient(&lora);
+                    if !is_finite(&gradient) {
+                        let what = format!("the gradient of sample {k} of `{name}` at level {level} is not finite");
+                        return Err(Fault::not_finite(what)
+                            .help("a lower guidance, or adapters that are whole")
+                            .into());
+                    }
+                    spread.take(&gradient);
                     done += 1;
                     context.progress(done, total, &format!("{name} at {level}"));
                 }

@@ -1,12 +1,13 @@
 //! `import_lora`: an adapter of the user's own, as a teacher or a student.
 
-use crate::{adapter, outside};
+use crate::{adapter, adapter_doubts, outside, unfit};
 use anyhow::{Context as _, Result};
 use opdflow_flow::lora::Lora;
 use opdflow_flow::pipeline::Folder;
 use opdflow_stage::cache::{Digest, Memo};
 use opdflow_stage::port::{Input, Output};
-use opdflow_stage::{Asset, Description, Fault, ParamDoc, ParamFault, Stage, StageContext};
+use opdflow_stage::warning::NO_CHANGE;
+use opdflow_stage::{Asset, Description, Doubt, Fault, Foreseen, ParamDoc, ParamFault, Stage, StageContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -55,18 +56,26 @@ impl Stage for ImportLora {
         if faults.is_empty() { Ok(assets) } else { Err(faults) }
     }
 
+    fn doubts(&self, params: &Params, folder: &Path, _inputs: &Foreseen) -> Vec<Doubt> {
+        adapter_doubts::doubts(&folder.join(&params.source))
+    }
+
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
         let source = context.job().folder.join(&params.source);
         let base = context.object("base").context("a model on no port")?.digest;
         let model = Folder::open(context.input_parts("base", &["model_index.json", "transformer"])?)?;
-        let (transformer, _) = model.transformer(Device::Cpu, Kind::Half).map_err(|e| Fault::about(&e))?;
+        let (transformer, _) = model.transformer(Device::Cpu, Kind::Half).map_err(|e| unfit::unfit(&e))?;
         let lora = Lora::load(&source, &transformer.linears(), Device::Cpu).map_err(|e| {
+            if let Some(fault) = unfit::broken(&e, "") {
+                return fault;
+            }
             Fault::user(format!("this adapter does not fit the base {}: {e:#}", base.short()))
                 .help("name the base that the adapter was trained on, or another adapter")
         })?;
         for (name, path) in files(&source) {
             outside::expect(context, name, Digest::of_file(&path)?, &path)?;
         }
+        adapter::warn_if_idle(context, &lora, NO_CHANGE, "the adapter");
         adapter::save(&lora, &lora.parameters(), base, &context.output("lora"))
     }
 }

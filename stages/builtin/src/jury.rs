@@ -3,6 +3,7 @@
 use crate::recogniser;
 use crate::record::Record;
 use crate::reward::Weights;
+use crate::unfit::unfit;
 use anyhow::{Context as _, Result};
 use opdflow_rewards::{Geneval, Looks, Ocr, Part, Reward, Weighted};
 use opdflow_stage::port::Input;
@@ -88,7 +89,7 @@ pub fn open(name: &str, folder: &Path, device: Device) -> Result<Box<dyn Reward>
     if name == "geneval" && folder.join("detector").join(BUNDLED.0).is_file() {
         return Ok(Box::new(Geneval::default()));
     }
-    opdflow_critics::open(name, folder, device).map_err(|e| Fault::about(&e).into())
+    opdflow_critics::open(name, folder, device).map_err(|e| unfit(&e).into())
 }
 
 /// Whether the reward can judge pictures of these prompts at all.

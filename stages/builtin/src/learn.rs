@@ -1,10 +1,12 @@
 //! The frame around every training stage: continue from a checkpoint, train round after round, save, stop when asked.
 
+use crate::unfit;
 use anyhow::{Context as _, Result};
 use opdflow_flow::State;
 use opdflow_flow::grpo::OffPolicy;
 use opdflow_flow::objective::{Objective, Report};
-use opdflow_flow::train::{Learner, NotFinite};
+use opdflow_flow::train::Learner;
+use opdflow_stage::warning::{FLAT, NO_GRADIENT};
 use opdflow_stage::{Fault, StageContext};
 use std::path::Path;
 
@@ -41,7 +43,8 @@ impl Course for Plain {}
 /// `report_every` rounds.
 ///
 /// # Errors
-/// Stopped as asked (after a checkpoint); a gradient that is not finite; a reward or the disk failing.
+/// Stopped as asked (after a checkpoint); a loss, a gradient, a weight or a latent that is not finite, of which nothing
+/// is kept; a reward or the disk failing.
 pub fn learn(
     context: &mut StageContext,
     learner: &mut Learner,
@@ -50,27 +53,31 @@ pub fn learn(
     rounds: u64,
     report_every: u64,
 ) -> Result<()> {
+    let mut kept = None;
     if let Some(checkpoint) = context.resume(rounds)? {
-        let state = State::read(&checkpoint.path.join("state.safetensors"))?;
+        let state = State::read(&checkpoint.path.join("state.safetensors")).map_err(|e| spoiled(e, context))?;
+        kept = Some(checkpoint.step);
         learner.restore(&state, objective).context("continuing from a checkpoint")?;
         course.load(&checkpoint.path).context("continuing from a checkpoint")?;
     }
     while learner.rounds() < rounds {
         if context.should_stop() {
-            save(context, learner, objective, course)?;
+            save(context, learner, objective, course).map_err(|e| as_fault(e, learner.rounds(), kept))?;
             return Err(context.stopped(learner.rounds()));
         }
         let round = learner.rounds();
-        let report = learner.round(objective).map_err(as_fault)?;
+        let report = learner.round(objective).map_err(|e| as_fault(e, round, kept))?;
         tell(context, round, &report, report_every)?;
+        doubt(context, &report);
         course.after(round, &report, learner, context)?;
         context.progress(learner.rounds(), rounds, &headline(&report));
         if context.checkpoint_due() {
-            save(context, learner, objective, course)?;
+            save(context, learner, objective, course).map_err(|e| as_fault(e, round, kept))?;
+            kept = Some(learner.rounds());
         }
     }
     // The last state too: a longer run of the same lineage goes on from here.
-    save(context, learner, objective, course)
+    save(context, learner, objective, course).map_err(|e| as_fault(e, learner.rounds(), kept))
 }
 
 fn save(context: &mut StageContext, learner: &Learner, objective: &dyn Objective, course: &dyn Course) -> Result<()> {
@@ -80,15 +87,45 @@ fn save(context: &mut StageContext, learner: &Learner, objective: &dyn Objective
     })
 }
 
-fn as_fault(error: anyhow::Error) -> anyhow::Error {
-    if let Some(broken) = error.downcast_ref::<NotFinite>() {
-        return Fault::not_finite(broken.to_string()).help("lower the learning rate, or clip harder").into();
+/// The fault of a round. What is not finite is named with the round, and with the checkpoint that is still good.
+fn as_fault(error: anyhow::Error, round: u64, kept: Option<u64>) -> anyhow::Error {
+    let good = match kept {
+        Some(step) => format!("the last good checkpoint is that of round {step}"),
+        None => "there is no checkpoint before it".to_owned(),
+    };
+    if let Some(fault) = unfit::broken(&error, "") {
+        let at = if error.to_string().contains(" of round ") { String::new() } else { format!("round {round}: ") };
+        let message = format!("{at}{}; nothing of this round is kept, {good}", fault.message);
+        let fault = Fault { message, ..fault };
+        // Before the first step nothing was trained that could be to blame.
+        let untrained = round == 0 && fault.help.is_some();
+        return if untrained { fault } else { fault.help("lower the learning rate, or clip harder") }.into();
     }
     if let Some(off) = error.downcast_ref::<OffPolicy>() {
         let fault = Fault::user(off.to_string());
         return fault.help("rollout and training must compute alike: take precision f32, or a wider clip").into();
     }
     error
+}
+
+/// A checkpoint that was written before such things were looked at.
+fn spoiled(error: anyhow::Error, context: &StageContext) -> anyhow::Error {
+    match unfit::broken(&error, "the checkpoint to go on from: ") {
+        Some(fault) => {
+            Fault { help: None, ..fault }.help(format!("`--force {}` begins anew", context.job().name)).into()
+        }
+        None => error,
+    }
+}
+
+/// Warns of a round that taught nothing.
+fn doubt(context: &StageContext, report: &Report) {
+    let of = |wanted: &'static str| report.iter().filter(move |(name, _)| name == wanted).map(|(_, value)| *value);
+    if of("flat_groups").any(|share| share >= 1.0) {
+        context.warn_again(FLAT, "the rewards of every group were equal in a round: it taught nothing");
+    } else if of("grad_norm").next().is_some() && of("grad_norm").all(|norm| norm == 0.0) {
+        context.warn_again(NO_GRADIENT, "the gradient of a round was exactly zero: nothing was learned in it");
+    }
 }
 
 fn tell(context: &mut StageContext, round: u64, report: &Report, every: u64) -> Result<()> {
@@ -102,6 +139,6 @@ fn tell(context: &mut StageContext, round: u64, report: &Report, every: u64) -> 
 
 /// The one number that belongs beside a progress bar.
 fn headline(report: &Report) -> String {
-    let of = |wanted: &str| report.iter().find(|(n, _)| n == wanted);
+    let of = |wanted: &'static str| report.iter().find(|(n, _)| n == wanted);
     of("reward").or_else(|| of("loss")).map_or(String::new(), |(name, value)| format!("{name} {value:.4}"))
 }

@@ -23,10 +23,12 @@
 //! `generate/` is no stage: it makes pictures for `opdflow generate`, outside of recipes and store.
 
 mod adapter;
+mod adapter_doubts;
 mod alarm;
 mod base_model;
 mod bundle;
 mod candidates;
+mod course_doubts;
 mod critic;
 mod critic_folder;
 mod curve;
@@ -56,8 +58,10 @@ mod param_docs;
 mod pictures;
 mod precision;
 mod pretrain;
+mod prompt_doubts;
 mod prompt_task;
 mod prompts;
+mod provenance;
 mod recogniser;
 mod record;
 mod reward;
@@ -69,6 +73,7 @@ mod studio;
 mod table;
 mod timing;
 mod train_teacher;
+mod unfit;
 
 use opdflow_stage::{Registry, StageSet, Tool, Workers};
 

@@ -8,6 +8,7 @@ use crate::adapter::Shape;
 use crate::jury;
 use crate::model_folder::Sizes;
 use crate::precision::Precision;
+use crate::provenance;
 use opdflow_flow::lora::LoraConfig;
 use opdflow_flow::mmdit::MmditConfig;
 use opdflow_stage::{Foreseen, Memory};
@@ -35,7 +36,7 @@ const DECODED: u64 = 5;
 pub fn judging(inputs: &Foreseen, size: Option<i64>, micro: usize, guidance: f64, precision: Precision) -> Vec<Memory> {
     let Some(work) = Work::of(inputs, size, micro, guidance != 1.0, precision) else { return Vec::new() };
     let sets = inputs.iter().filter(|(port, _)| port.starts_with("prompts."));
-    let most = sets.filter_map(|(_, count)| count.as_u64()).max().unwrap_or(0);
+    let most = sets.filter_map(|(_, set)| provenance::count(set)).max().unwrap_or(0);
     let batch = if most > 0 { most as usize } else { micro };
     let own = [work.weights(), work.sampling(batch), work.pictures(most), Work::program()];
     own.into_iter().chain(jury::memory(inputs)).collect()

@@ -1,16 +1,18 @@
 //! `merge_loras`: one adapter of several, without training. A baseline, and a start for distillation.
 
-use crate::adapter;
 use crate::precision::Precision;
 use crate::studio::Studio;
+use crate::{adapter, course_doubts, provenance};
 use anyhow::Result;
 use opdflow_flow::lora::Lora;
 use opdflow_flow::merge::{Merge, merge};
 use opdflow_stage::port::{Input, Output};
-use opdflow_stage::{Description, Fault, ParamDoc, ParamFault, Resources, Stage, StageContext};
+use opdflow_stage::warning::NO_CHANGE;
+use opdflow_stage::{Description, Doubt, Fault, Foreseen, ParamDoc, ParamFault, Resources, Stage, StageContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// The stage kind.
 pub struct MergeLoras;
@@ -60,6 +62,14 @@ impl Stage for MergeLoras {
         Resources { cpus: 1, memory: 1 << 30, gpu: false }
     }
 
+    fn foresee(&self, _params: &Params, _folder: &Path, inputs: &Foreseen) -> Foreseen {
+        provenance::trained(inputs, &["loras"], &["lora"])
+    }
+
+    fn doubts(&self, params: &Params, _folder: &Path, _inputs: &Foreseen) -> Vec<Doubt> {
+        course_doubts::weightless("weights", &params.weights, "adapter", "give it a weight, or take it out")
+    }
+
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
         let studio = Studio::open(context, "base", 1, None, Precision::default())?;
         let names = context.names("loras");
@@ -76,6 +86,7 @@ impl Stage for MergeLoras {
         let weighted: Vec<(f64, &Lora)> =
             names.iter().zip(&loras).map(|(n, l)| (params.weights.get(n).copied().unwrap_or(share), l)).collect();
         let merged = merge(params.how, &weighted).map_err(|e| Fault::user(format!("{e:#}")))?;
+        adapter::warn_if_idle(context, &merged, NO_CHANGE, "the merged adapter");
         adapter::save(&merged, &merged.parameters(), studio.base, &context.output("lora"))
     }
 }

@@ -74,6 +74,15 @@ pub fn files_of(folder: &Path, variant: Option<&str>, without: &[&str]) -> Resul
     if missing.is_empty() { Ok(found) } else { Err(missing) }
 }
 
+/// Components that the folder's index names and nothing loads, sorted. One that is `[null, null]` is not there.
+#[must_use]
+pub fn unread(folder: &Path) -> Vec<String> {
+    let Ok(Value::Object(index)) = index(folder) else { return Vec::new() };
+    let there = |value: &Value| value.get(1).is_some_and(|class| !class.is_null());
+    let known = |name: &str| PARTS.iter().any(|(part, _)| *part == name);
+    index.into_iter().filter(|(name, value)| there(value) && !known(name)).map(|(name, _)| name).collect()
+}
+
 fn index(folder: &Path) -> Result<Value, String> {
     if !folder.is_dir() {
         return Err(format!("{}: there is no such folder", folder.display()));

@@ -1,6 +1,7 @@
 //! Prompts with a reward, as the training objectives want them.
 
 use crate::record::Record;
+use crate::score;
 use crate::studio::Studio;
 use anyhow::{Context as _, Result};
 use opdflow_flow::task::{Marks, Practice, Task};
@@ -42,9 +43,10 @@ impl Task for PromptTask<'_> {
 
     fn score(&mut self, latents: &Tensor, prompts: &[usize]) -> Result<Vec<Marks>> {
         let reward = self.reward.as_ref().context("a task without a reward cannot be scored")?;
-        let pictures = self.studio.decode(latents);
+        let pictures = self.studio.decode(latents, 0, |row| self.records[prompts[row]].text.as_str())?;
         let subjects: Vec<Subject> = prompts.iter().map(|&i| self.records[i].subject()).collect();
-        let scores = reward.score(&pictures, &subjects).map_err(|e| opdflow_stage::Fault::user(e.to_string()))?;
+        let scores = reward.score(&pictures, &subjects).map_err(score::fault)?;
+        score::whole(&self.name, &scores, |i| self.records[prompts[i]].text.as_str())?;
         // A reward that does not apply to a prompt gives all of its pictures the same.
         let of = |name: &str| scores.iter().map(|s| s.parts.get(name).copied().unwrap_or(0.0)).collect();
         Ok(reward.terms().map(|(name, weight)| Marks { name: name.to_owned(), weight, values: of(name) }).collect())

@@ -3,7 +3,7 @@
 use crate::record::Record;
 use crate::{json, reward};
 use anyhow::Result;
-use opdflow_rewards::{Picture, Reward, Subject};
+use opdflow_rewards::{Picture, Reward, RewardError, Score, Subject};
 use opdflow_stage::Fault;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -65,11 +65,12 @@ impl Scores {
 /// Every column of `reward` for every picture.
 ///
 /// # Errors
-/// A prompt lacks what the reward needs.
+/// A prompt lacks what the reward needs; a score that is not finite.
 pub fn columns(reward: &dyn Reward, pictures: &[Picture], records: &[Record]) -> Result<BTreeMap<String, Vec<f64>>> {
     let subjects: Vec<Subject> = records.iter().map(Record::subject).collect();
-    let scores = reward.score(pictures, &subjects).map_err(|e| Fault::user(e.to_string()))?;
+    let scores = reward.score(pictures, &subjects).map_err(fault)?;
     let name = reward.name();
+    whole(name, &scores, |i| records[i].text.as_str())?;
     let mut columns: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for score in &scores {
         let head = reward::shown(name).and_then(|part| score.parts.get(part)).copied().unwrap_or(score.value);
@@ -80,6 +81,35 @@ pub fn columns(reward: &dyn Reward, pictures: &[Picture], records: &[Record]) ->
         }
     }
     Ok(columns)
+}
+
+/// The fault of a reward that could not judge.
+#[must_use]
+pub fn fault(error: RewardError) -> Fault {
+    match error {
+        RewardError::NotFinite { .. } => not_finite(error.to_string()),
+        _ => Fault::user(error.to_string()),
+    }
+}
+
+fn not_finite(message: String) -> Fault {
+    Fault::not_finite(message)
+        .help("see that the reward's own weights are whole; nothing is chosen or trained by such a score")
+}
+
+/// Fails at the first score that is not finite, in its value or in one of its measures. `prompt` gives the prompt of an
+/// image.
+///
+/// # Errors
+/// The reward, the image and its prompt.
+pub fn whole<'a>(reward: &str, scores: &[Score], prompt: impl Fn(usize) -> &'a str) -> Result<()> {
+    for (i, score) in scores.iter().enumerate() {
+        if let Some((part, value)) = score.broken() {
+            let of = part.map_or_else(|| format!("`{reward}`"), |part| format!("`{part}` of `{reward}`"));
+            return Err(not_finite(format!("{of} gave image {i}, of the prompt {:?}, {value}", prompt(i))).into());
+        }
+    }
+    Ok(())
 }
 
 /// The means of columns.
@@ -97,6 +127,17 @@ mod tests {
         let m = Mean::of(&[1.0, 2.0, 3.0, 4.0]);
         assert!((m.mean - 2.5).abs() < 1e-12);
         assert!((m.error - (5.0_f64 / 3.0 / 4.0).sqrt()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_score_that_is_not_finite_names_image_and_prompt() {
+        let mut scores = vec![Score::new(0.5, [("sharp", 1.0)]); 3];
+        let of = |scores: &[Score]| whole("looks", scores, |i| ["a", "b", "c"][i]).map_err(|e| e.to_string());
+        assert!(of(&scores).is_ok());
+        scores[2].parts.insert("sharp".to_owned(), f64::NAN);
+        assert!(of(&scores).unwrap_err().contains("`sharp` of `looks` gave image 2, of the prompt \"c\", NaN"));
+        scores[1].value = f64::INFINITY;
+        assert!(of(&scores).unwrap_err().contains("`looks` gave image 1, of the prompt \"b\", inf"));
     }
 
     #[test]

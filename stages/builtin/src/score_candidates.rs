@@ -10,12 +10,13 @@ use crate::precision::Precision;
 use crate::score::{self, Scores};
 use crate::studio::{Shot, Studio};
 use crate::train_teacher::{micro, one};
-use crate::{adapter, candidates};
+use crate::{adapter, candidates, provenance, unfit};
 use anyhow::Result;
 use opdflow_stage::cache::Memo;
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::{
-    Asset, Description, Environment, Foreseen, Memory, ParamDoc, ParamFault, Ports, Resources, Stage, StageContext,
+    Asset, Description, Doubt, Environment, Foreseen, Memory, ParamDoc, ParamFault, Ports, Resources, Stage,
+    StageContext,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -103,11 +104,26 @@ impl Stage for ScoreCandidates {
         judging(inputs, params.size, params.micro_batch, params.shot.guidance, params.precision)
     }
 
+    fn doubts(&self, _params: &Params, _folder: &Path, inputs: &Foreseen) -> Vec<Doubt> {
+        provenance::leaks(inputs, "candidates")
+    }
+
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
         fitting(params.micro_batch, context, |micro_batch, context| {
             Self::attempt(Params { micro_batch, ..params.clone() }, context)
         })
     }
+}
+
+/// The scores of one candidate.
+fn scores(folder: &Path, studio: &Studio, sets: &[Set], shot: &Shot, context: &StageContext) -> Result<Scores> {
+    let lora = adapter::load(folder, studio, "candidates")?;
+    let mut scores = Scores::default();
+    for set in sets {
+        let pictures = studio.shoot(&set.records, Some(&lora), shot, |_| context.go_on(0))?;
+        scores.sets.insert(set.name.clone(), score::means(&set.columns(&pictures)?));
+    }
+    Ok(scores)
 }
 
 impl ScoreCandidates {
@@ -117,16 +133,13 @@ impl ScoreCandidates {
         let jury = Jury::connected(context, studio.canvas.device)?;
         let found = candidates::listed(&context.input("candidates")?)?;
         let sets = Set::connected(&params.rewards, &jury, context)?;
-        studio.recite(sets.iter().flat_map(|s| &s.records))?;
+        studio.recite(sets.iter().flat_map(|s| &s.records), context)?;
         let mut curve = Curve::default();
         for (i, (step, folder)) in found.iter().enumerate() {
             context.progress(i as u64, found.len() as u64, &format!("step {step}"));
-            let lora = adapter::load(folder, &studio, "candidates")?;
-            let mut scores = Scores::default();
-            for set in &sets {
-                let shot = studio.shoot(&set.records, Some(&lora), &params.shot, |_| context.go_on(0))?;
-                scores.sets.insert(set.name.clone(), score::means(&set.columns(&shot)?));
-            }
+            // A curve with a hole in it would not show that a course broke: what is not finite ends it, by name.
+            let scores = scores(folder, &studio, &sets, &params.shot, context)
+                .map_err(|e| unfit::broken(&e, &format!("candidate step-{step:06}: ")).map_or(e, Into::into))?;
             curve.points.push(Point { step: *step, scores });
         }
         context.progress(found.len() as u64, found.len() as u64, "");

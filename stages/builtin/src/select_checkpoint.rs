@@ -10,14 +10,16 @@ use crate::reward::{self, whole_of};
 use crate::score::{self, Mean};
 use crate::studio::{Shot, Studio};
 use crate::train_teacher::{micro, one};
-use crate::{adapter, candidates, folder};
+use crate::{adapter, candidates, folder, provenance, unfit};
 use anyhow::{Context as _, Result};
+use opdflow_flow::idle::changes_nothing;
 use opdflow_flow::lora::Lora;
 use opdflow_io::markdown::{Cell, Side, Table, code};
 use opdflow_stage::cache::Memo;
 use opdflow_stage::port::{Input, Output};
+use opdflow_stage::warning::{BROKEN_CANDIDATE, NO_CHANGE};
 use opdflow_stage::{
-    Asset, Description, Environment, Fault, Foreseen, Memory, ParamDoc, ParamFault, Ports, Resources, Stage,
+    Asset, Description, Doubt, Environment, Fault, Foreseen, Memory, ParamDoc, ParamFault, Ports, Resources, Stage,
     StageContext,
 };
 use schemars::JsonSchema;
@@ -66,6 +68,15 @@ struct Candidate {
     scores: BTreeMap<String, Mean>,
     /// The first guard that it breaks, if it breaks one.
     breaks: Option<String>,
+    /// What of it is not finite, if something is: it has no scores then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    broken: Option<String>,
+}
+
+impl Candidate {
+    fn may_be_chosen(&self) -> bool {
+        self.breaks.is_none() && self.broken.is_none()
+    }
 }
 
 impl Stage for SelectCheckpoint {
@@ -173,6 +184,14 @@ impl Stage for SelectCheckpoint {
         judging(inputs, params.size, params.micro_batch, params.shot.guidance, params.precision)
     }
 
+    fn foresee(&self, _params: &Params, _folder: &Path, inputs: &Foreseen) -> Foreseen {
+        provenance::trained(inputs, &["candidates"], &["lora"])
+    }
+
+    fn doubts(&self, _params: &Params, _folder: &Path, inputs: &Foreseen) -> Vec<Doubt> {
+        provenance::leaks(inputs, "candidates")
+    }
+
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
         fitting(params.micro_batch, context, |micro_batch, context| {
             Self::attempt(Params { micro_batch, ..params.clone() }, context)
@@ -191,25 +210,35 @@ impl SelectCheckpoint {
             steps.drain(..steps.len().saturating_sub(last));
         }
         let sets = read_sets(&params, &Jury::connected(context, studio.canvas.device)?, context)?;
-        studio.recite(sets.iter().flat_map(|s| &s.records))?;
+        studio.recite(sets.iter().flat_map(|s| &s.records), context)?;
         let judge = Judge { params: &params, studio: &studio, sets };
         let total = (steps.len() + usize::from(!params.guard.is_empty())) as u64;
         let base = if params.guard.is_empty() { BTreeMap::new() } else { judge.score(None, context)? };
-        let mut candidates = Vec::new();
+        let (mut candidates, mut idle_steps) = (Vec::new(), Vec::new());
         for (i, step) in steps.iter().enumerate() {
             context.go_on(0)?;
             context.progress(i as u64, total, step);
-            let lora = adapter::load(&folder.join(step), &studio, "candidates")?;
-            let scores = judge.score(Some(&lora), context)?;
-            let breaks = broken(&params.guard, &base, &scores);
-            candidates.push(Candidate { step: step.clone(), scores, breaks });
+            let scored = adapter::load(&folder.join(step), &studio, "candidates")
+                .and_then(|lora| Ok((judge.score(Some(&lora), context)?, changes_nothing(&lora))));
+            match scored {
+                Ok((scores, idle)) => {
+                    let breaks = broken(&params.guard, &base, &scores);
+                    candidates.push(Candidate { step: step.clone(), scores, breaks, broken: None });
+                    idle_steps.extend(idle.then(|| step.clone()));
+                }
+                Err(error) => candidates.push(left_out(step, error, context)?),
+            }
         }
+        all_broken(&candidates)?;
         let best = choose(&candidates, &params.maximise);
         let text = table(&params, &base, &candidates, best);
         let Some(best) = best else {
             let fault = Fault::user(format!("no candidate keeps the guards\n{text}"));
             return Err(fault.help("widen the guard, or train with a smaller learning rate or a larger `kl`").into());
         };
+        if idle_steps.contains(&candidates[best].step) {
+            context.warn(NO_CHANGE, "the chosen candidate changes nothing: it is of zeros", 1);
+        }
         context.progress(total, total, &format!("chose {}", candidates[best].step));
         folder::copy(&folder.join(&candidates[best].step), &context.output("lora"), |_| true)?;
         std::fs::write(context.output("candidates"), text).context("writing the table")?;
@@ -217,6 +246,27 @@ impl SelectCheckpoint {
         std::fs::write(context.output("choice"), serde_json::to_string_pretty(&choice)? + "\n")
             .context("writing the choice")
     }
+}
+
+/// A candidate that is not finite: it is named, and cannot be chosen.
+///
+/// # Errors
+/// The error itself, if it is of another kind.
+fn left_out(step: &str, error: anyhow::Error, context: &StageContext) -> Result<Candidate> {
+    let Some(fault) = unfit::broken(&error, "") else { return Err(error) };
+    context.warn(BROKEN_CANDIDATE, format!("the candidate {step} is left out: {}", fault.message), 1);
+    Ok(Candidate { step: step.to_owned(), scores: BTreeMap::new(), breaks: None, broken: Some(fault.message) })
+}
+
+/// Fails if no candidate is finite.
+fn all_broken(candidates: &[Candidate]) -> Result<()> {
+    let Some(first) = candidates.first().and_then(|c| c.broken.as_ref()) else { return Ok(()) };
+    if candidates.iter().any(|c| c.broken.is_none()) {
+        return Ok(());
+    }
+    let steps: Vec<&str> = candidates.iter().map(|c| c.step.as_str()).collect();
+    let fault = Fault::not_finite(format!("no candidate is finite ({}); the first: {first}", steps.join(", ")));
+    Err(fault.help("train with a lower learning rate, and keep candidates earlier").into())
 }
 
 /// The validation prompts of each reward that the rule names.
@@ -266,7 +316,7 @@ fn broken(
 fn choose(candidates: &[Candidate], maximise: &str) -> Option<usize> {
     let value = |c: &Candidate| c.scores.get(maximise).map_or(f64::NEG_INFINITY, |m| m.mean);
     let mut best: Option<usize> = None;
-    for (i, candidate) in candidates.iter().enumerate().filter(|(_, c)| c.breaks.is_none()) {
+    for (i, candidate) in candidates.iter().enumerate().filter(|(_, c)| c.may_be_chosen()) {
         if best.is_none_or(|b| value(candidate) > value(&candidates[b])) {
             best = Some(i);
         }
@@ -287,8 +337,12 @@ fn table(params: &Params, base: &BTreeMap<String, Mean>, candidates: &[Candidate
     let mut table = Table::new(heads).compact();
     let mut row = |name: &str, scores: &BTreeMap<String, Mean>, remark: Cell| {
         let score = |column: &&String| {
-            let shown = scores.get(*column).map(|m| format!("{:.3} ± {:.3}", m.mean, m.error));
-            Cell::markup(shown.unwrap_or_default())
+            Cell::markup(match scores.get(*column) {
+                // Of one prompt there is no standard error.
+                Some(m) if m.n < 2 => format!("{:.3} ± n/a", m.mean),
+                Some(m) => format!("{:.3} ± {:.3}", m.mean, m.error),
+                None => "n/a".to_owned(),
+            })
         };
         table.row(std::iter::once(Cell::text(name)).chain(columns.iter().map(score)).chain([remark]));
     };
@@ -296,10 +350,11 @@ fn table(params: &Params, base: &BTreeMap<String, Mean>, candidates: &[Candidate
         row("base", base, Cell::default());
     }
     for (i, c) in candidates.iter().enumerate() {
-        let remark = match &c.breaks {
-            Some(column) => Cell::text(&format!("breaks the guard on {column}")),
-            None if Some(i) == best => Cell::markup("**chosen**"),
-            None => Cell::default(),
+        let remark = match (&c.broken, &c.breaks) {
+            (Some(_), _) => Cell::text("not finite"),
+            (None, Some(column)) => Cell::text(&format!("breaks the guard on {column}")),
+            (None, None) if Some(i) == best => Cell::markup("**chosen**"),
+            (None, None) => Cell::default(),
         };
         row(&c.step, &c.scores, remark);
     }
@@ -323,7 +378,8 @@ mod tests {
             .enumerate()
             .map(|(i, (ocr, looks))| {
                 let own = scores(&[("ocr", *ocr), ("looks", *looks)]);
-                Candidate { step: format!("step-{i}"), breaks: broken(&guard, &base, &own), scores: own }
+                let breaks = broken(&guard, &base, &own);
+                Candidate { step: format!("step-{i}"), breaks, scores: own, broken: None }
             })
             .collect();
         assert_eq!(candidates[1].breaks.as_deref(), Some("looks"));
@@ -334,5 +390,15 @@ mod tests {
         let text = table(&params, &base, &candidates, Some(2));
         assert!(text.contains("| step-2 | 0.800 ± 0.000 | 0.360 ± 0.000 | **chosen** |"), "{text}");
         assert!(text.contains("| step-1 | 0.900 ± 0.000 | 0.300 ± 0.000 | breaks the guard on looks |"), "{text}");
+        // The best by its numbers, were it whole.
+        let mut with = candidates.clone();
+        with[2] = Candidate { scores: BTreeMap::new(), broken: Some("NaN".to_owned()), ..with[2].clone() };
+        assert_eq!(choose(&with, "ocr"), Some(3));
+        let text = table(&params, &base, &with, Some(3));
+        assert!(text.contains("| step-2 | n/a | n/a | not finite |") && !text.contains("NaN"), "{text}");
+        assert!(all_broken(&with).is_ok());
+        let error = all_broken(&with[2..3]).unwrap_err();
+        assert_eq!(Fault::class_of(&error), opdflow_stage::FaultClass::NotFinite);
+        assert!(error.to_string().contains("step-2"), "{error}");
     }
 }

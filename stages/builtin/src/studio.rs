@@ -5,8 +5,10 @@ use crate::embeddings::Embeddings;
 use crate::pictures::from_tensor;
 use crate::precision::Precision;
 use crate::record::Record;
+use crate::unfit::unfit;
 use anyhow::{Context as _, Result};
 use opdflow_flow::field::{Field, Guidance};
+use opdflow_flow::finite::first_broken_row;
 use opdflow_flow::lora::Lora;
 use opdflow_flow::pipeline::{Options, Pipeline};
 use opdflow_flow::rng::{derive, normal};
@@ -15,12 +17,13 @@ use opdflow_flow::teacher::Canvas;
 use opdflow_flow::text::embed::{Embedded, MAX_SEQUENCE_LENGTH, TextEncoders};
 use opdflow_flow::{Schedule, Solver};
 use opdflow_stage::cache::Digest;
+use opdflow_stage::warning::TRUNCATED;
 use opdflow_stage::{Fault, ParamFault, StageContext};
 use opdflow_world::Picture;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use tch::{Device, Kind, Tensor};
 
 /// How pictures are made of prompts.
@@ -154,7 +157,7 @@ impl Studio {
         let device = self::device(context)?;
         let base = context.object(port).context("a model on no port")?.digest;
         let options = Options { device, kind: precision.kind(), drop_t5: false };
-        let unfit = |e: anyhow::Error| Fault::about(&e);
+        let unfit = |e: anyhow::Error| unfit(&e);
         let (pipeline, text) = match context.maybe_input("embeddings")? {
             Some(kept) => {
                 let folder = context.input_parts(port, &["model_index.json", "transformer", "vae", "scheduler"])?;
@@ -187,14 +190,17 @@ impl Studio {
         Ok(Self { pipeline, text: RefCell::new(text), empty, canvas, base })
     }
 
-    /// Says that these are all the prompts there will be. A model of 16 bits, which is a large one, encodes them now and
-    /// lets the encoders go: they are larger than the transformer. One of 32 bits keeps them, and encodes what is asked for.
+    /// Says that these are all the prompts there will be, and warns of those that are cut. A model of 16 bits, which is a
+    /// large one, encodes them now and lets the encoders go: they are larger than the transformer. One of 32 bits keeps
+    /// them, and encodes what is asked for.
     ///
     /// # Errors
     /// A tokenizer that does not belong to its encoder.
-    pub fn recite<'a>(&self, records: impl IntoIterator<Item = &'a Record>) -> Result<()> {
+    pub fn recite<'a>(&self, records: impl IntoIterator<Item = &'a Record>, context: &StageContext) -> Result<()> {
         let mut held = self.text.borrow_mut();
         let Text::Live(encoders) = &*held else { return Ok(()) };
+        let records: Vec<&Record> = records.into_iter().collect();
+        warn_of_cuts(&encoders.text, records.iter().map(|r| r.text.as_str()), context)?;
         if self.pipeline.transformer.kind() == Kind::Float {
             return Ok(());
         }
@@ -212,9 +218,11 @@ impl Studio {
     /// Encodes prompts, a row each.
     ///
     /// # Errors
-    /// A tokenizer that does not belong to its encoder; a prompt that was not embedded.
+    /// A tokenizer that does not belong to its encoder; a prompt that was not embedded; embeddings that are not finite.
     pub fn embed(&self, prompts: &[&str]) -> Result<Embedded> {
-        self.text.borrow().embed(prompts, &self.canvas, self.pipeline.transformer.kind())
+        let rows = self.text.borrow().embed(prompts, &self.canvas, self.pipeline.transformer.kind())?;
+        whole_rows(&rows, prompts)?;
+        Ok(rows)
     }
 
     /// The velocity field with an adapter (or none) and a guidance scale.
@@ -223,21 +231,37 @@ impl Studio {
         Field { model: &self.pipeline.transformer, lora, guidance: Guidance { scale: guidance, empty: &self.empty } }
     }
 
-    /// Decodes latents, `[B, C, h, w]`.
-    #[must_use]
-    pub fn decode(&self, latents: &Tensor) -> Vec<Picture> {
+    /// Decodes latents, `[B, C, h, w]`, of the prompts that `prompt` gives by row. `first`: the number of the first image,
+    /// for messages.
+    ///
+    /// # Errors
+    /// A latent, or what becomes of it, that is not finite: its image and prompt.
+    pub fn decode<'a>(
+        &self,
+        latents: &Tensor,
+        first: usize,
+        prompt: impl Fn(usize) -> &'a str,
+    ) -> Result<Vec<Picture>> {
         let _off = tch::no_grad_guard();
         let vae = &self.pipeline.vae;
-        self.canvas
-            .micros(latents.size()[0])
-            .flat_map(|(start, count)| from_tensor(&vae.decode(&vae.unscale(&latents.narrow(0, start, count)))))
-            .collect()
+        let whole = |t: &Tensor, start: usize, what: &str| match first_broken_row(t) {
+            None => Ok(()),
+            Some(row) => Err(broken_picture(what, first + start + row, prompt(start + row))),
+        };
+        whole(latents, 0, "latent")?;
+        let mut pictures = Vec::new();
+        for (start, count) in self.canvas.micros(latents.size()[0]) {
+            let decoded = vae.decode(&vae.unscale(&latents.narrow(0, start, count)));
+            whole(&decoded, start as usize, "decoded image")?;
+            pictures.extend(from_tensor(&decoded));
+        }
+        Ok(pictures)
     }
 
     /// One picture of each prompt. `watch` is told how many are done.
     ///
     /// # Errors
-    /// A prompt that cannot be encoded, or what `watch` says.
+    /// A prompt that cannot be encoded, an image that is not finite, or what `watch` says.
     pub fn shoot(
         &self,
         records: &[Record],
@@ -261,9 +285,55 @@ impl Studio {
             let along = Way { schedule: &schedule, solver: &shot.solver, window: None, keep: Keep::Last, micro };
             let field = self.field(lora, shot.guidance);
             let way = rollout(&field, &condition, &own("shot"), &along, &mut |j| own(&format!("step {j}")));
-            pictures.extend(self.decode(way.last()));
+            pictures.extend(self.decode(way.last(), pictures.len(), |row| prompts[row])?);
             watch(pictures.len())?;
         }
         Ok(pictures)
     }
+}
+
+/// The fault of an image that would be nothing but black, or noise.
+pub fn broken_picture(what: &str, image: usize, prompt: &str) -> anyhow::Error {
+    Fault::not_finite(format!("the {what} of image {image}, of the prompt {prompt:?}, is not finite"))
+        .help("lower the guidance, take `precision: f32`, or an adapter from before it diverged")
+        .into()
+}
+
+/// Fails at the first prompt whose embedding is not finite.
+///
+/// # Errors
+/// That prompt.
+pub fn whole_rows<S: AsRef<str>>(rows: &Embedded, prompts: &[S]) -> Result<()> {
+    match first_broken_row(&rows.context).or_else(|| first_broken_row(&rows.pooled)) {
+        None => Ok(()),
+        Some(row) => {
+            let prompt = prompts.get(row).map_or("", AsRef::as_ref);
+            let fault =
+                Fault::not_finite(format!("what the text encoders make of the prompt {prompt:?} is not finite"));
+            Err(fault.help("take a format with room for larger numbers: `bf16` or `f32` instead of `f16`").into())
+        }
+    }
+}
+
+/// Warns of prompts that are longer than the text encoders read, each counted once.
+///
+/// # Errors
+/// A prompt that cannot be tokenised.
+pub fn warn_of_cuts<'a>(
+    text: &TextEncoders,
+    prompts: impl Iterator<Item = &'a str>,
+    context: &StageContext,
+) -> Result<()> {
+    let different: BTreeSet<&str> = prompts.collect();
+    let length = text.t5_length(MAX_SEQUENCE_LENGTH);
+    let [clip, t5] = text.cut(different, length)?;
+    for (count, encoder, length) in [(clip, "CLIP", text.clip_length()), (t5, "T5", length)] {
+        if count > 0 {
+            let what = format!(
+                "a prompt is longer than the {length} tokens that {encoder} reads: its end has no influence there"
+            );
+            context.warn(TRUNCATED, what, count);
+        }
+    }
+    Ok(())
 }

@@ -11,7 +11,7 @@ use crate::param_docs::{EMA, EMBEDDINGS, LORA, MICRO_BATCH, OPTIMISER, PACE, PRE
 use crate::precision::Precision;
 use crate::prompt_task::PromptTask;
 use crate::studio::Studio;
-use crate::{record, reward, timing};
+use crate::{course_doubts, provenance, record, reward, timing};
 use anyhow::Result;
 use opdflow_flow::grpo::{Grpo, GrpoConfig, Ratio};
 use opdflow_flow::nft::{Nft, NftConfig};
@@ -23,8 +23,9 @@ use opdflow_flow::teacher::{Explorer, Sampling};
 use opdflow_flow::train::{Learner, Pace};
 use opdflow_stage::cache::Memo;
 use opdflow_stage::port::{Input, Output};
+use opdflow_stage::warning::{GUIDED_NFT, NOTHING_LEARNED};
 use opdflow_stage::{
-    Asset, Description, Environment, Foreseen, Horizon, Memory, ParamDoc, ParamFault, Ports, Resources, Stage,
+    Asset, Description, Doubt, Environment, Foreseen, Horizon, Memory, ParamDoc, ParamFault, Ports, Resources, Stage,
     StageContext,
 };
 use schemars::JsonSchema;
@@ -334,6 +335,30 @@ impl Stage for TrainTeacher {
         .collect()
     }
 
+    fn foresee(&self, _params: &Params, _folder: &Path, inputs: &Foreseen) -> Foreseen {
+        provenance::trained(inputs, &["prompts", "tasks", "start"], &["lora", "candidates"])
+    }
+
+    fn doubts(&self, params: &Params, _folder: &Path, _inputs: &Foreseen) -> Vec<Doubt> {
+        let (rounds, help) = (params.iterations, "give it a weight, or take it out");
+        let updates = match &params.algorithm {
+            Algorithm::DiffusionNft(_) => 1,
+            Algorithm::GrpoGuard(config) | Algorithm::FlowGrpo(config) => config.updates.max(1) as u64,
+        };
+        let steps = rounds.saturating_mul(updates);
+        let mut doubts = course_doubts::doubts(&params.optimiser, &params.pace, &params.ema, rounds, steps);
+        doubts.extend(course_doubts::weightless("reward", &params.reward, "reward", help));
+        for (task, weights) in &params.rewards {
+            doubts.extend(course_doubts::weightless(&format!("rewards.{task}"), weights, "reward", help));
+        }
+        let guidance = params.sampling.guidance;
+        if matches!(params.algorithm, Algorithm::DiffusionNft(_)) && guidance != 1.0 {
+            let what = format!("DiffusionNFT with guidance {guidance}: the method is made for none");
+            doubts.push(Doubt::new(GUIDED_NFT, "sampling.guidance", what, "`guidance: 1.0`, as in the paper"));
+        }
+        doubts
+    }
+
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
         fitting(params.micro_batch, context, |micro_batch, context| {
             Self::attempt(Params { micro_batch, ..params.clone() }, context)
@@ -350,7 +375,7 @@ impl TrainTeacher {
         let lora = adapter::trainable(context, "start", &params.lora, &studio)?;
         let jury = Jury::connected(context, studio.canvas.device)?;
         let mut tasks = tasks(&params, &studio, &jury, context)?;
-        studio.recite(tasks.iter().flat_map(|t| &t.records))?;
+        studio.recite(tasks.iter().flat_map(|t| &t.records), context)?;
         let explorer = Explorer {
             model: &studio.pipeline.transformer,
             empty: &studio.empty,
@@ -371,6 +396,7 @@ impl TrainTeacher {
         let mut candidates = Watched::new(candidates, params.alarms.clone());
         learn(context, &mut learner, &mut *objective, &mut candidates, params.iterations, 1)?;
         candidates.inner().last(&learner)?;
+        adapter::warn_if_base(context, &lora, learner.average(), NOTHING_LEARNED, "the teacher");
         adapter::save(&lora, learner.average(), studio.base, &context.output("lora"))?;
         timing::write(context, objective.gradients() * params.iterations)
     }

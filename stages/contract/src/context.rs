@@ -1,13 +1,18 @@
 //! What a running stage sees of the world.
 
 use crate::job::StoppedAt;
-use crate::{Event, EventSink, Job, StopFlag};
+use crate::warning::Warnings;
+use crate::{Event, EventSink, Job, StopFlag, Warning};
 use anyhow::{Context as _, Result};
 use opdflow_cache::{Checkpoint, Lease, Object, SaveError, Store, TreeEntry};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+/// The file of a checkpoint that holds what was warned of.
+const WARNINGS: &str = "warnings.json";
 
 /// The work folder of a job, its checkpoints and its voice. A stage reads inputs and leaves outputs through it.
 pub struct StageContext {
@@ -25,6 +30,7 @@ pub struct StageContext {
     last_checkpoint: Instant,
     last_progress: Option<Instant>,
     step: u64,
+    warnings: RefCell<Warnings>,
 }
 
 /// What is left when the stage is through.
@@ -33,6 +39,8 @@ pub(crate) struct Finished {
     /// Outputs that are in the store already.
     pub adopted: BTreeMap<String, Object>,
     pub seconds: f64,
+    /// What was warned of, with the final counts.
+    pub warnings: Vec<Warning>,
     pub lease: Lease,
 }
 
@@ -62,6 +70,7 @@ impl StageContext {
             last_checkpoint: now,
             last_progress: None,
             step: 0,
+            warnings: RefCell::default(),
         })
     }
 
@@ -152,6 +161,9 @@ impl StageContext {
         self.before = found.as_ref().map_or(0.0, |c| c.elapsed_seconds);
         self.started = Instant::now();
         self.keep_metrics(found.as_ref().map(|c| c.path.join("metrics.jsonl")))?;
+        let saved = found.as_ref().and_then(|c| std::fs::read_to_string(c.path.join(WARNINGS)).ok());
+        let before = self.warnings.get_mut().resume(saved.as_deref());
+        before.into_iter().for_each(|w| self.events.send(&Event::Warning(w)));
         self.events.send(&Event::Started { step: self.step });
         Ok(found)
     }
@@ -166,10 +178,14 @@ impl StageContext {
         }
         let metrics = self.metrics_path();
         let seconds = self.seconds();
+        let warnings = self.warnings.get_mut().saved();
         let saved = self.store.checkpoints(&self.job.lineage).save(step, seconds, 2, |folder| -> Result<()> {
             write(folder)?;
             if metrics.exists() {
                 std::fs::copy(&metrics, folder.join("metrics.jsonl")).context("keeping the metrics")?;
+            }
+            if let Some(warnings) = &warnings {
+                std::fs::write(folder.join(WARNINGS), warnings).context("keeping the warnings")?;
             }
             Ok(())
         });
@@ -251,10 +267,35 @@ impl StageContext {
         self.events.send(&Event::Said { text: text.into() });
     }
 
+    /// Warns of something that holds `count` times in all, as found while the stage sets out. The same words are told
+    /// once; with the result they are kept, so that a later hit tells them again.
+    pub fn warn(&self, code: &str, message: impl Into<String>, count: usize) {
+        self.tell(|all| all.set(Warning::new(code, message, count as u64)));
+    }
+
+    /// Warns of something that holds once more, as found step by step. It is told the first time, and at the end with the
+    /// number of times.
+    pub fn warn_again(&self, code: &str, message: impl Into<String>) {
+        self.tell(|all| all.add(Warning::new(code, message, 1)));
+    }
+
+    fn tell(&self, take: impl FnOnce(&mut Warnings) -> Option<Warning>) {
+        let told = take(&mut self.warnings.borrow_mut());
+        if let Some(warning) = told {
+            self.events.send(&Event::Warning(warning));
+        }
+    }
+
     /// Seconds of work so far, those of earlier attempts included.
     #[must_use]
     pub fn seconds(&self) -> f64 {
         self.before + self.started.elapsed().as_secs_f64()
+    }
+
+    /// Tells the warnings whose count has grown, at the end of the work, good or bad.
+    pub(crate) fn tell_counts(&mut self) {
+        let grown = self.warnings.get_mut().grown();
+        grown.into_iter().for_each(|w| self.events.send(&Event::Warning(w)));
     }
 
     fn metrics_path(&self) -> PathBuf {
@@ -277,6 +318,8 @@ impl StageContext {
         if let Some(file) = &self.metrics {
             file.sync_all().context("writing the metrics")?;
         }
-        Ok(Finished { folder: self.work.join("outputs"), adopted: self.adopted, seconds, lease: self.lease })
+        let warnings = self.warnings.into_inner().all();
+        let folder = self.work.join("outputs");
+        Ok(Finished { folder, adopted: self.adopted, seconds, warnings, lease: self.lease })
     }
 }

@@ -49,6 +49,9 @@ pub enum Event {
         /// The line.
         text: String,
     },
+    /// Something that may mean that nothing is learned: when it is found first, and again at the end if it held more
+    /// often.
+    Warning(crate::Warning),
     /// All outputs are in the store.
     Published {
         /// Seconds of work, earlier attempts included.

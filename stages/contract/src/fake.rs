@@ -1,9 +1,10 @@
 //! Stage kinds that compute nothing of use, for the tests of the engine: they are quick, exact, and use everything
 //! that a real kind can use.
 
+use crate::warning::{self, Doubt};
 use crate::{
-    Asset, Description, Environment, Fault, FaultClass, Horizon, Input, Output, ParamDoc, ParamFault, Ports, Resources,
-    Stage, StageContext, StageSet,
+    Asset, Description, Environment, Fault, FaultClass, Foreseen, Horizon, Input, Output, ParamDoc, ParamFault, Ports,
+    Resources, Stage, StageContext, StageSet,
 };
 use anyhow::{Context as _, Result};
 use opdflow_cache::Memo;
@@ -15,7 +16,7 @@ use std::time::Duration;
 /// Adds all fake kinds.
 #[must_use]
 pub fn with_fakes<S: StageSet>(set: S) -> S {
-    set.with(FakeSource).with(FakeSum).with(FakeTrain).with(FakeFail).with(FakeClock).with(FakeReport)
+    set.with(FakeSource).with(FakeSum).with(FakeTrain).with(FakeFail).with(FakeClock).with(FakeReport).with(FakeWarn)
 }
 
 const SECONDS: ParamDoc = ParamDoc { name: "seconds", about: "How long it sleeps." };
@@ -429,5 +430,67 @@ impl Stage for FakeReport {
         std::fs::write(context.output("report"), &text)?;
         std::fs::write(context.output("markdown"), text)?;
         Ok(())
+    }
+}
+
+/// Warns of what it is told to.
+pub struct FakeWarn;
+
+/// Parameters of [`FakeWarn`].
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct WarnParams {
+    rounds: u64,
+    flat: Vec<u64>,
+    zeros: usize,
+    doubt: usize,
+    step_seconds: f64,
+}
+
+impl Stage for FakeWarn {
+    type Params = WarnParams;
+    fn describe(&self) -> Description {
+        Description {
+            kind: "fake_warn",
+            semantics: 1,
+            about: "Warns, and leaves the number of its rounds.",
+            inputs: const { &[Input::any("terms", &[], "anything")] },
+            outputs: const { &[Output::new("value", "value", "the rounds")] },
+            params: &[
+                ParamDoc { name: "rounds", about: "Steps, each saved." },
+                ParamDoc { name: "flat", about: "The rounds, from 0, in which it warns once more." },
+                ParamDoc { name: "zeros", about: "It warns of so many things as it begins." },
+                ParamDoc { name: "doubt", about: "It is doubted so many times before it runs." },
+                ParamDoc { name: "step_seconds", about: "How long each step sleeps." },
+            ],
+            outside_key: &["step_seconds", "doubt"],
+            seeded: false,
+            numeric: false,
+        }
+    }
+    fn horizon(&self, params: &WarnParams) -> Option<Horizon> {
+        Some(Horizon { param: "rounds", steps: params.rounds })
+    }
+    fn doubts(&self, params: &WarnParams, _folder: &Path, _inputs: &Foreseen) -> Vec<Doubt> {
+        let doubt = Doubt::new(warning::NO_WEIGHT, "doubt", "a thing is doubtful", "take it out");
+        if params.doubt == 0 { Vec::new() } else { vec![doubt.times(params.doubt)] }
+    }
+    fn run(&self, params: WarnParams, context: &mut StageContext) -> Result<()> {
+        if params.zeros > 0 {
+            context.warn(warning::NO_CHANGE, "a thing is zero", params.zeros);
+        }
+        let begin = context.resume(params.rounds)?.map_or(0, |saved| saved.step);
+        for round in begin..params.rounds {
+            if context.should_stop() {
+                return Err(context.stopped(round));
+            }
+            sleep(params.step_seconds);
+            if params.flat.contains(&round) {
+                context.warn_again(warning::FLAT, "a round was flat");
+            }
+            context.checkpoint(round + 1, |_| Ok(()))?;
+            context.progress(round + 1, params.rounds, "");
+        }
+        Ok(std::fs::write(context.output("value"), params.rounds.to_string())?)
     }
 }

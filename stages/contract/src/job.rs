@@ -1,7 +1,7 @@
 //! One stage, ready to run, and the process that runs it.
 
 use crate::context::Finished;
-use crate::{Environment, Event, EventSink, Fault, FaultClass, StageContext, StopFlag, Worker};
+use crate::{Environment, Event, EventSink, Fault, FaultClass, StageContext, StopFlag, Warning, Worker};
 use anyhow::{Context as _, Result};
 use opdflow_cache::{ActionRecord, Digest, Object, Output, Store};
 use serde::{Deserialize, Serialize};
@@ -48,6 +48,10 @@ pub struct Job {
     /// The program and its version, for the record.
     #[serde(default)]
     pub program: String,
+    /// What the recipe and its files are doubted for, found before the run: for the stage's log. Nothing of it is kept
+    /// with the result, because it is found again each time.
+    #[serde(default)]
+    pub doubts: Vec<Warning>,
 }
 
 /// An artefact on an input port.
@@ -152,13 +156,15 @@ fn attempt(store: &Store, worker: &dyn Worker, job: &Job, events: &EventSink, st
         events.send(&Event::Published { seconds: record.seconds, found: true });
         return Ok(Outcome::Published { found: true });
     }
+    job.doubts.iter().for_each(|doubt| events.send(&Event::Warning(doubt.clone())));
     let mut context = StageContext::new(store.clone(), job.clone(), events.clone(), stop.clone(), lease)?;
     let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker.run(&job.params, &mut context)));
+    context.tell_counts();
     match run {
         Ok(result) => result?,
         Err(panic) => anyhow::bail!("the stage panicked: {}", words_of(panic.as_ref())),
     }
-    let Finished { folder, adopted, seconds, lease } = context.finish()?;
+    let Finished { folder, adopted, seconds, warnings, lease } = context.finish()?;
     let mut outputs = BTreeMap::new();
     for port in worker.describe().outputs.iter().chain([&crate::kind::METRICS]) {
         let path = folder.join(port.name);
@@ -183,15 +189,33 @@ fn attempt(store: &Store, worker: &dyn Worker, job: &Job, events: &EventSink, st
         outputs,
         seconds,
         finished: opdflow_cache::utc_now(),
-        note: BTreeMap::from(
-            [("stage", &job.name), ("device", &job.device), ("program", &job.program)]
-                .map(|(name, value)| (name.to_owned(), value.clone())),
-        ),
+        note: note(job, &warnings),
     };
     store.publish(&record)?;
     store.clear_work(&lease)?;
     events.send(&Event::Published { seconds, found: false });
     Ok(Outcome::Published { found: false })
+}
+
+/// Facts that mean nothing to the key. Warnings are among them, so that a later hit shows them again.
+fn note(job: &Job, warnings: &[Warning]) -> BTreeMap<String, String> {
+    let mut note = BTreeMap::from(
+        [("stage", &job.name), ("device", &job.device), ("program", &job.program)]
+            .map(|(name, value)| (name.to_owned(), value.clone())),
+    );
+    if let Some(text) = serde_json::to_string(warnings).ok().filter(|_| !warnings.is_empty()) {
+        note.insert(WARNINGS.to_owned(), text);
+    }
+    note
+}
+
+/// The note of an action record that holds its warnings.
+const WARNINGS: &str = "warnings";
+
+/// The warnings that the making of a result gave.
+#[must_use]
+pub fn warnings_of(record: &ActionRecord) -> Vec<Warning> {
+    record.note.get(WARNINGS).map(|text| crate::warning::read(text)).unwrap_or_default()
 }
 
 /// What a panic said.

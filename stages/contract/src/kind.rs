@@ -6,6 +6,7 @@
 use crate::StageContext;
 use crate::mismatch::{self, Mismatch};
 use crate::port::{Arity, Input, Output};
+use crate::warning::Doubt;
 use opdflow_cache::{Digest, Memo};
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -190,6 +191,12 @@ pub trait Stage: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// What is legal, but may mean that nothing is learned or that a score means less than it seems, as far as parameters,
+    /// files on the disk and what is known of the inputs tell it. Asked before a run; a fault is not for here.
+    fn doubts(&self, _params: &Self::Params, _folder: &Path, _inputs: &Foreseen) -> Vec<Doubt> {
+        Vec::new()
+    }
+
     /// What is known of its outputs before it runs; `inputs` is what is known of its inputs. A fault is not for here:
     /// leave out what cannot be known.
     fn foresee(&self, _params: &Self::Params, _folder: &Path, _inputs: &Foreseen) -> Foreseen {
@@ -258,6 +265,11 @@ pub trait Kind: Send + Sync {
     /// # Errors
     /// As for [`Kind::wired`].
     fn lacks(&self, params: &Value, ports: &Ports) -> Result<Vec<ParamFault>, Unreadable>;
+    /// See [`Stage::doubts`].
+    ///
+    /// # Errors
+    /// As for [`Kind::wired`].
+    fn doubts(&self, params: &Value, folder: &Path, inputs: &Foreseen) -> Result<Vec<Doubt>, Unreadable>;
     /// See [`Stage::foresee`].
     ///
     /// # Errors
@@ -358,6 +370,9 @@ impl<S: Stage> Kind for S {
     }
     fn lacks(&self, params: &Value, ports: &Ports) -> Result<Vec<ParamFault>, Unreadable> {
         Ok(Stage::lacks(self, &typed(self, params)?, ports))
+    }
+    fn doubts(&self, params: &Value, folder: &Path, inputs: &Foreseen) -> Result<Vec<Doubt>, Unreadable> {
+        Ok(Stage::doubts(self, &typed(self, params)?, folder, inputs))
     }
     fn foresee(&self, params: &Value, folder: &Path, inputs: &Foreseen) -> Result<Foreseen, Unreadable> {
         Ok(Stage::foresee(self, &typed(self, params)?, folder, inputs))

@@ -7,6 +7,7 @@
 //! - [`Job`] is one stage ready to run, as the scheduler hands it to the child process; [`run_job`] is that process;
 //!   [`StageContext`] is what it gives to the stage: inputs, outputs, checkpoints, metrics, the wish to stop.
 //! - [`Event`] is what the child says to the scheduler, a JSON line each.
+//! - [`Warning`] is what a stage says of work that may have been for nothing, [`Doubt`] the same before a run.
 //! - [`Tool`] is work outside of recipes that needs the same libraries: `opdflow generate`.
 //!
 //! Nothing here knows tensors, recipes or YAML.
@@ -23,11 +24,12 @@ pub mod port;
 mod registry;
 mod stop;
 mod tool;
+pub mod warning;
 
 pub use context::StageContext;
 pub use event::{Event, EventSink};
 pub use fault::{Fault, FaultClass, STOPPED};
-pub use job::{Job, JobInput, Outcome, run_job};
+pub use job::{Job, JobInput, Outcome, run_job, warnings_of};
 pub use kind::{
     Asset, Cause, Description, Environment, Foreseen, Horizon, Kind, Memory, ParamDoc, ParamFault, Ports, Resources,
     Stage, Unreadable, Worker,
@@ -38,6 +40,7 @@ pub use port::{Arity, Input, Output};
 pub use registry::{Registry, StageSet, Workers};
 pub use stop::StopFlag;
 pub use tool::{GenerateOrder, Tool, read_order, run_tool};
+pub use warning::{Doubt, Warning};
 
 /// Adds the kinds of stage that only tests use, in a build that has them (feature `fake`, which the tests of this
 /// workspace turn on); in any other build it adds nothing.

@@ -46,9 +46,14 @@ impl<J: Judge> Reward for Locked<J> {
         // A network has no state that a panic could leave half done.
         let judge = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let scores = judge.judge(pictures, &texts).map_err(|e| failed(format!("{e:#}")))?;
-        match scores.iter().position(|s| !s.value.is_finite()) {
+        match scores.iter().enumerate().find_map(|(i, s)| Some((i, s.broken()?.1))) {
             None => Ok(scores),
-            Some(i) => Err(failed(format!("picture {i} with {:?} gave {}", texts[i], scores[i].value))),
+            Some((picture, found)) => Err(RewardError::NotFinite {
+                reward: J::NAME.to_owned(),
+                picture,
+                text: texts[picture].to_owned(),
+                found,
+            }),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::Solver;
 use crate::advantage::Spread;
+use crate::finite::NotFinite;
 use crate::lora::Lora;
 use crate::objective::{Objective, Report};
 use crate::rng::{Choices, derive};
@@ -234,6 +235,7 @@ impl Objective for Grpo<'_> {
             }
         }
         let (policy, off, cut) = (policy.read(), off.read(), cut.read());
+        ensure!(off.is_finite(), NotFinite::new("the ratio of new policy to old"));
         // On-policy the ratio is 1 up to rounding. Anything else at the very first update means that rollout and training
         // do not compute the same function, and no number that follows could be trusted.
         ensure!(round > 0 || update > 0 || off <= clip.max(1e-6), OffPolicy { log_ratio: off, clip });

@@ -2,6 +2,7 @@
 
 use crate::advantage::{self, Blend, Spread};
 use crate::field::{Field, Guidance};
+use crate::finite::NotFinite;
 use crate::lora::Lora;
 use crate::mmdit::Mmdit;
 use crate::objective::Report;
@@ -144,6 +145,7 @@ impl Explorer<'_> {
         let rollout = rollout(&self.field(Some(lora)), &condition, &start, &along, &mut draw);
         let marks = self.tasks[place].score(rollout.last(), &prompts)?;
         let rewards = Marks::sum(&marks);
+        ensure!(rewards.iter().all(|r| r.is_finite()), NotFinite::new("a reward"));
         let advantages = self.sampling.blend.of(&marks, group, spread);
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
         let mut report = vec![

@@ -1,9 +1,11 @@
 //! The one training loop. Pretraining, teachers and distillation differ in their [`Objective`] alone.
 
+pub use crate::finite::NotFinite;
+use crate::finite::first_broken;
 use crate::objective::{Objective, Report};
 use crate::optim::{Ema, EmaConfig, Optimiser};
 use crate::{State, state::numbered};
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -66,7 +68,8 @@ impl Learner {
     /// One round: for each of its updates gradients, clip, step, average.
     ///
     /// # Errors
-    /// What the objective says; a gradient that is not finite, with the numbers of the round.
+    /// What the objective says; a gradient, a reported number or a parameter that is not finite ([`NotFinite`]), with the
+    /// numbers of the round. The learner is of no use then.
     pub fn round(&mut self, objective: &mut dyn Objective) -> Result<Report> {
         let (k, updates) = (self.rounds, objective.updates(self.rounds));
         let before: u64 = (0..k).map(|round| objective.updates(round) as u64).sum();
@@ -75,7 +78,16 @@ impl Learner {
             self.optimiser.zero_grad();
             let part = objective.accumulate(k, update)?;
             let norm = self.optimiser.step(self.pace.factor(k) * objective.rate(k));
-            ensure!(norm.is_finite(), NotFinite { round: k, report: part });
+            let broken = |what: String| NotFinite { what: format!("{what} of round {k}"), report: part.clone() };
+            if !norm.is_finite() {
+                return Err(broken("the gradient".to_owned()).into());
+            }
+            if let Some((name, _)) = part.iter().find(|(_, value)| !value.is_finite()) {
+                return Err(broken(format!("`{name}`")).into());
+            }
+            if first_broken(&self.params).is_some() {
+                return Err(broken("a weight after the step".to_owned()).into());
+            }
             self.ema.update(before + update as u64, &self.params);
             report.extend(part);
             report.push(("grad_norm".to_owned(), norm));
@@ -111,27 +123,6 @@ impl Learner {
         Ok(())
     }
 }
-
-/// A gradient that is not finite.
-#[derive(Debug)]
-pub struct NotFinite {
-    /// The round.
-    pub round: u64,
-    /// What it reported.
-    pub report: Report,
-}
-
-impl std::fmt::Display for NotFinite {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "the gradient of round {} is not finite", self.round)?;
-        for (name, value) in &self.report {
-            write!(f, ", {name} {value:.3e}")?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for NotFinite {}
 
 #[cfg(test)]
 mod tests {
@@ -200,6 +191,27 @@ mod tests {
         let (mut learner, pull) = learner();
         let error = learner.round(&mut Broken(pull.0)).unwrap_err();
         assert!(error.downcast_ref::<NotFinite>().is_some(), "{error}");
+    }
+
+    #[test]
+    fn a_loss_and_a_step_that_are_not_finite_stop_it_too() {
+        // The gradient is whole, the number that goes with it is not.
+        struct Odd(Tensor, f64);
+        impl Objective for Odd {
+            fn accumulate(&mut self, _: u64, _: usize) -> Result<Report> {
+                self.0.sum(Kind::Float).backward();
+                Ok(vec![("loss".into(), self.1)])
+            }
+        }
+        let (mut learner, pull) = learner();
+        let error = learner.round(&mut Odd(pull.0, f64::NAN)).unwrap_err().to_string();
+        assert!(error.starts_with("`loss` of round 0 is not finite"), "{error}");
+        // A step so long that the weights overflow.
+        let p = Tensor::from_slice(&[0.0_f32]).set_requires_grad(true);
+        let optimiser = AdamW::new(AdamWConfig { lr: 1e39, ..Default::default() }, vec![p.shallow_clone()]);
+        let mut learner = Learner::new(vec![p.shallow_clone()], optimiser, EmaConfig::default(), Pace::default());
+        let error = learner.round(&mut Odd(p, 1.0)).unwrap_err().to_string();
+        assert!(error.starts_with("a weight after the step of round 0 is not finite"), "{error}");
     }
 
     #[test]

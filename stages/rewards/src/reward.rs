@@ -49,6 +49,14 @@ impl Score {
     pub fn new<const N: usize>(value: f64, parts: [(&str, f64); N]) -> Score {
         Score { value, parts: parts.map(|(name, v)| (name.to_owned(), v)).into() }
     }
+
+    /// The first of its numbers that is not finite, if one is: the value, or a part by its name.
+    pub fn broken(&self) -> Option<(Option<&str>, f64)> {
+        if !self.value.is_finite() {
+            return Some((None, self.value));
+        }
+        self.parts.iter().find(|(_, v)| !v.is_finite()).map(|(name, v)| (Some(name.as_str()), *v))
+    }
 }
 
 /// A judge of pictures.
@@ -169,6 +177,18 @@ pub enum RewardError {
     /// A model whose inputs, outputs or tables are not those expected.
     #[error("unexpected model: {0}")]
     Model(String),
+    /// A score that is infinite or NaN.
+    #[error("the reward `{reward}` failed: picture {picture} with {text:?} gave {found}")]
+    NotFinite {
+        /// The reward.
+        reward: String,
+        /// The picture's place in the list.
+        picture: usize,
+        /// Its prompt.
+        text: String,
+        /// The value.
+        found: f64,
+    },
     /// A network that gave no score.
     #[error("the reward `{reward}` failed: {why}")]
     Failed {

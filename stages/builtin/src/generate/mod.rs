@@ -3,18 +3,22 @@
 mod origin;
 
 use crate::precision::Precision;
-use crate::{bundle, device, grid, pictures};
+use crate::studio::{broken_picture, whole_rows};
+use crate::unfit::unfit;
+use crate::{adapter_doubts, bundle, device, grid, model_folder, pictures};
 use anyhow::{Context as _, Result};
 use opdflow_flow::field::{Field, Guidance};
+use opdflow_flow::finite::first_broken_row;
 use opdflow_flow::lora::Lora;
 use opdflow_flow::mmdit::{Mmdit, MmditConfig};
 use opdflow_flow::pipeline::{Folder, Options};
 use opdflow_flow::rng::normal_in;
-use opdflow_flow::text::embed::{Embedded, MAX_SEQUENCE_LENGTH};
+use opdflow_flow::text::embed::{Embedded, MAX_SEQUENCE_LENGTH, TextEncoders};
 use opdflow_flow::vae::{Vae, VaeConfig};
 use opdflow_flow::{Schedule, Solver};
 use opdflow_io::file;
-use opdflow_stage::{Event, EventSink, Fault, GenerateOrder, StopFlag, Tool, read_order};
+use opdflow_stage::warning::{IGNORED, TRUNCATED};
+use opdflow_stage::{Event, EventSink, Fault, GenerateOrder, StopFlag, Tool, Warning, read_order};
 use opdflow_world::Picture;
 use origin::Origin;
 use serde_json::Value;
@@ -46,7 +50,8 @@ impl Tool for Generate {
 
         events.send(&Event::Progress { step: 0, total: 0, note: "reading the prompts".into() });
         let options = Options { device, kind, drop_t5: order.no_t5 };
-        let (prompts, negative) = embed(&folder, &order, options, stop)?;
+        doubts(&order, &base).iter().for_each(|w| events.send(&Event::Warning(w.clone())));
+        let (prompts, negative) = embed(&folder, &order, options, events, stop)?;
         events.send(&Event::Progress { step: 0, total: 0, note: "loading the model".into() });
         let (model, _) = folder.transformer(device, kind).map_err(user)?;
         let lora = lora(&order, &model, device)?;
@@ -76,8 +81,13 @@ impl Tool for Generate {
             let latents = room.sample(&condition.to(device, kind), &seeds, |step| {
                 events.send(&Event::Progress { step: before + step, total: steps, note: note.clone() });
             })?;
+            if let Some(row) = first_broken_row(&latents) {
+                let image = places[row];
+                return Err(broken_latent(kind, image, &order.prompts[image / order.count]));
+            }
             for (row, (&i, &seed)) in places.iter().zip(&seeds).enumerate() {
-                let picture = room.develop(&latents.narrow(0, row as i64, 1))?;
+                let prompt = &order.prompts[i / order.count];
+                let picture = room.develop(&latents.narrow(0, row as i64, 1), i, prompt)?;
                 let texts = origin.texts(&order, &order.prompts[i / order.count], seed, &size);
                 pictures::write_png_with(&order.pictures[i], &picture, &texts)?;
                 small.push(grid::thumbnail(&picture, THUMBNAIL));
@@ -96,7 +106,7 @@ const THUMBNAIL: usize = 256;
 
 /// Whatever the model's files are to blame for.
 fn user(error: anyhow::Error) -> anyhow::Error {
-    Fault::user(format!("{error:#}")).into()
+    unfit(&error).into()
 }
 
 /// The folder of the base.
@@ -158,14 +168,48 @@ impl Size {
     }
 }
 
+/// What the model's and the adapter's files hold that nothing reads.
+fn doubts(order: &GenerateOrder, base: &Path) -> Vec<Warning> {
+    let unread = model_folder::unread(base);
+    let component = |part: String| {
+        Warning::new(IGNORED, format!("nothing reads the component `{part}` of the model's model_index.json"), 1)
+    };
+    let adapter = order.lora.iter().flat_map(|path| adapter_doubts::doubts(path)).map(|d| d.warning());
+    unread.into_iter().map(component).chain(adapter).collect()
+}
+
+/// Says how many prompts are longer than the encoders read.
+fn say_cuts(text: &TextEncoders, order: &GenerateOrder, length: usize, events: &EventSink) -> Result<()> {
+    let all = order.prompts.iter().chain([&order.negative]).map(String::as_str);
+    let [clip, t5] = text.cut(all, length).map_err(user)?;
+    for (count, encoder, length) in [(clip, "CLIP", text.clip_length()), (t5, "T5", length)] {
+        if count > 0 {
+            let what = format!(
+                "a prompt is longer than the {length} tokens that {encoder} reads: its end has no influence there"
+            );
+            events.send(&Event::Warning(Warning::new(TRUNCATED, what, count as u64)));
+        }
+    }
+    Ok(())
+}
+
 /// All prompts and the negative one, encoded and on the CPU. The encoders are gone afterwards: at full size they are
 /// larger than the transformer.
-fn embed(folder: &Folder, order: &GenerateOrder, options: Options, stop: &StopFlag) -> Result<(Embedded, Embedded)> {
+fn embed(
+    folder: &Folder,
+    order: &GenerateOrder,
+    options: Options,
+    events: &EventSink,
+    stop: &StopFlag,
+) -> Result<(Embedded, Embedded)> {
     let text = folder.text(options).map_err(user)?;
     let length = order.max_sequence_length.unwrap_or_else(|| text.t5_length(MAX_SEQUENCE_LENGTH));
+    say_cuts(&text, order, length, events)?;
     let one = |prompt: &str| -> Result<Embedded> {
         anyhow::ensure!(!stop.raised(), "stopped");
-        Ok(text.embed(&[prompt], length).map_err(user)?.to(Device::Cpu, options.kind))
+        let row = text.embed(&[prompt], length).map_err(user)?;
+        whole_rows(&row, &[prompt])?;
+        Ok(row.to(Device::Cpu, options.kind))
     };
     let prompts = order.prompts.iter().map(|p| one(p)).collect::<Result<Vec<_>>>()?;
     let negative = one(&order.negative)?.to(options.device, options.kind);
@@ -175,8 +219,17 @@ fn embed(folder: &Folder, order: &GenerateOrder, options: Options, stop: &StopFl
 fn lora(order: &GenerateOrder, model: &Mmdit, device: Device) -> Result<Option<Lora>> {
     let Some(path) = &order.lora else { return Ok(None) };
     let read = Lora::load(path, &model.linears(), device);
-    let lora = read.map_err(|e| Fault::user(format!("the adapter: {e:#}")))?;
+    let lora = read.map_err(|e| unfit(&e.context("the adapter")))?;
     Ok(Some(lora.scaled(order.lora_scale)))
+}
+
+/// The fault of a latent that is not finite. Half-precision numbers end at 65,504.
+fn broken_latent(kind: Kind, image: usize, prompt: &str) -> anyhow::Error {
+    if kind != Kind::Half {
+        return broken_picture("latent", image, prompt);
+    }
+    let fault = Fault::not_finite(format!("the latent of image {image}, of the prompt {prompt:?}, is not finite"));
+    fault.help("use `--dtype bf16` or `f32`").into()
 }
 
 /// What turns noise into pictures.
@@ -206,19 +259,17 @@ impl Room<'_> {
             x = step.mean(&x, &v, None);
         }
         watch(self.schedule.steps() as u64);
-        if !bool::try_from(x.isfinite().all()).unwrap_or(false) {
-            let fault = Fault::not_finite("the latent is not finite");
-            let help = if self.kind == Kind::Half { "use `--dtype bf16` or `f32`" } else { "lower the guidance" };
-            return Err(fault.help(help).into());
-        }
         Ok(x)
     }
 
     /// One latent, `[1, C, h, w]`, as a picture.
-    fn develop(&self, latent: &Tensor) -> Result<Picture> {
+    fn develop(&self, latent: &Tensor, image: usize, prompt: &str) -> Result<Picture> {
         let _off = tch::no_grad_guard();
         let z = self.vae.unscale(latent);
         let decoded = if self.tiling { self.vae.decode_tiled(&z) } else { self.vae.decode(&z) };
+        if first_broken_row(&decoded).is_some() {
+            return Err(broken_picture("decoded image", image, prompt));
+        }
         pictures::from_tensor(&decoded).pop().context("a decoder without a picture")
     }
 }

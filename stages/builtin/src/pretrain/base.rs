@@ -5,8 +5,11 @@ use crate::learn::{Plain, learn};
 use crate::param_docs::THREADS;
 use crate::pictures::to_tensor;
 use crate::precision::Precision;
+use crate::studio::broken_picture;
+use crate::unfit::unfit;
 use anyhow::{Context as _, Result};
 use opdflow_flow::config::read_json;
+use opdflow_flow::finite::first_broken_row;
 use opdflow_flow::mmdit::{Mmdit, MmditConfig};
 use opdflow_flow::muon::Muon;
 use opdflow_flow::objective::{Objective, Report};
@@ -140,7 +143,7 @@ impl Stage for PretrainBase {
         let out = context.output("model");
         place_layout(&params.layout, &context.job().folder.clone(), &out)?;
         crate::folder::replace(&context.input("vae")?, &out.join("vae"))?;
-        let vae = Folder::open(&out)?.vae(device)?;
+        let vae = Folder::open(&out)?.vae(device).map_err(|e| unfit(&e))?;
         let seed = context.job().seed;
         let parts: Vec<Weights> =
             (0..PARTS.len()).map(|i| Weights::new_random(derive(seed, "part", i as u64), device)).collect();
@@ -183,7 +186,7 @@ impl Stage for PretrainBase {
                 .collect();
             // Buffers, such as the positional table, are saved with the parameters, as upstream does.
             tensors.extend(weights.tensors().into_iter().filter(|(_, t)| !t.requires_grad()));
-            save_tensors(out.join(part).join(file(part)), &tensors, Kind::Half)?;
+            save_tensors(out.join(part).join(file(part)), &tensors, Kind::Half).map_err(|e| unfit(&e))?;
         }
         Ok(())
     }
@@ -200,7 +203,8 @@ fn file(part: &str) -> &'static str {
 /// The folder's model has other parameters than this layout's.
 fn go_on_from(folder: &Path, named: &[(String, Tensor)]) -> Result<()> {
     for part in PARTS {
-        let (values, _) = read_tensors(folder.join(part).join(file(part)), Device::Cpu, Some(Kind::Float))?;
+        let read = read_tensors(folder.join(part).join(file(part)), Device::Cpu, Some(Kind::Float));
+        let (values, _) = read.map_err(|e| unfit(&e))?;
         let own = named.iter().filter_map(|(n, t)| Some((n.strip_prefix(part)?.strip_prefix('/')?, t)));
         for (name, parameter) in own {
             let Some(value) = values.get(name).filter(|v| v.size() == parameter.size()) else {
@@ -260,6 +264,9 @@ impl Lesson {
         for start in (0..prompts.len()).step_by(256) {
             let drawn = pictures(&prompts, seed, start..(start + 256).min(prompts.len()), &params.wrong)?;
             latents.push(vae.scale(&vae.encode(&to_tensor(&drawn).to_device(device)).mode()));
+            if let Some(row) = latents.last().and_then(first_broken_row) {
+                return Err(broken_picture("latent", start + row, &prompts[start + row].text));
+            }
             context.go_on(0)?;
         }
         let words: Vec<&str> = prompts.iter().map(|p| p.text.as_str()).collect();

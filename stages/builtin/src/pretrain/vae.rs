@@ -5,6 +5,7 @@ use crate::learn::{Plain, learn};
 use crate::param_docs::THREADS;
 use crate::pictures::to_tensor;
 use crate::precision::Precision;
+use crate::unfit::unfit;
 use anyhow::{Context as _, Result};
 use opdflow_flow::config::read_json;
 use opdflow_flow::muon::Muon;
@@ -16,7 +17,7 @@ use opdflow_flow::vae::{Vae, VaeConfig};
 use opdflow_flow::weights::{Weights, save_tensors};
 use opdflow_stage::cache::Memo;
 use opdflow_stage::port::Output;
-use opdflow_stage::{Asset, Description, Environment, ParamDoc, ParamFault, Resources, Stage, StageContext};
+use opdflow_stage::{Asset, Description, Environment, Fault, ParamDoc, ParamFault, Resources, Stage, StageContext};
 use opdflow_world::Mix;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -118,6 +119,10 @@ impl Stage for PretrainVae {
         });
         // Scale and shift bring the latents to mean 0 and standard deviation 1, as SD3's own do.
         let (mean, std) = objective.latent_statistics()?;
+        if !(mean.is_finite() && std.is_finite() && std > 0.0) {
+            let what = format!("the latents have mean {mean} and standard deviation {std}: they cannot be scaled");
+            return Err(Fault::not_finite(what).help("lower the learning rate, or train for more steps").into());
+        }
         config.shift_factor = Some(mean);
         config.scaling_factor = 1.0 / std;
         let out = context.output("vae");
@@ -127,7 +132,7 @@ impl Stage for PretrainVae {
         json["shift_factor"] = mean.into();
         std::fs::write(out.join("config.json"), serde_json::to_string_pretty(&json)? + "\n")
             .context("writing the configuration")?;
-        save_tensors(out.join("diffusion_pytorch_model.safetensors"), &averaged, Kind::Half)?;
+        save_tensors(out.join("diffusion_pytorch_model.safetensors"), &averaged, Kind::Half).map_err(|e| unfit(&e))?;
         std::fs::remove_dir_all(&layout).context("clearing the layout")
     }
 }

@@ -110,7 +110,8 @@ fn notes(form: &Form) -> String {
         .rows
         .iter()
         .flat_map(|r| r.cells.iter().flatten())
-        .filter(|c| c.seeds.is_none())
+        // Of one prompt there is no standard error.
+        .filter(|c| c.seeds.is_none() && c.n > 1)
         .map(|c| (c.error, c.n))
         .max_by(|a, b| a.0.total_cmp(&b.0))
     {

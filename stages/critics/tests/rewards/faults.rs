@@ -2,7 +2,7 @@
 
 use crate::rig::{aesthetic, critic, error, fixture, head, open, pictures};
 use opdflow_flow::weights::save_tensors;
-use opdflow_rewards::Subject;
+use opdflow_rewards::{RewardError, Subject};
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
@@ -113,10 +113,26 @@ fn weights_of_something_else_are_explained() {
 fn scores_that_are_no_numbers_are_errors() {
     let folder = aesthetic();
     let mut tensors: BTreeMap<String, Tensor> = head(12).into_iter().collect();
-    tensors.insert("layers.7.bias".to_owned(), Tensor::from_slice(&[f32::NAN]));
-    save_tensors(folder.path().join("head/head.safetensors"), &tensors.into_iter().collect::<Vec<_>>(), Kind::Float)
-        .unwrap();
+    for name in ["layers.6.weight", "layers.7.weight"] {
+        let large = &tensors[name] * 1e30;
+        tensors.insert(name.to_owned(), large);
+    }
+    let all: Vec<_> = tensors.into_iter().collect();
+    save_tensors(folder.path().join("head/head.safetensors"), &all, Kind::Float).unwrap();
     let reward = open("aesthetic", &folder).unwrap();
-    let failed = reward.score(&pictures()[..1], &[Subject::default()]).unwrap_err().to_string();
-    assert!(failed.contains("the reward `aesthetic` failed: picture 0 with \"\" gave NaN"), "{failed}");
+    let failed = reward.score(&pictures()[..1], &[Subject::default()]).unwrap_err();
+    assert!(matches!(failed, RewardError::NotFinite { picture: 0, .. }), "{failed:?}");
+    let failed = failed.to_string();
+    assert!(failed.contains("the reward `aesthetic` failed: picture 0 with \"\" gave "), "{failed}");
+}
+
+#[test]
+fn weights_that_are_no_numbers_are_refused_when_read() {
+    let folder = aesthetic();
+    let mut tensors: BTreeMap<String, Tensor> = head(12).into_iter().collect();
+    tensors.insert("layers.7.bias".to_owned(), Tensor::from_slice(&[f32::NAN]));
+    let named: Vec<(&str, &Tensor)> = tensors.iter().map(|(n, t)| (n.as_str(), t)).collect();
+    Tensor::write_safetensors(&named, folder.path().join("head/head.safetensors")).unwrap();
+    let refused = error("aesthetic", &folder);
+    assert!(refused.contains("head.safetensors: tensor `layers.7.bias` holds NaN at [0]"), "{refused}");
 }

@@ -145,6 +145,28 @@ impl TextEncoders {
         Ok(Tokens { clip: [clip(0)?, clip(1)?], t5, t5_length: t5_length as i64 })
     }
 
+    /// How many of these prompts are longer than what is read of them: by the CLIP encoders, and by T5 where it is there.
+    ///
+    /// # Errors
+    /// A prompt that cannot be tokenised.
+    pub fn cut<'a>(&self, prompts: impl IntoIterator<Item = &'a str>, t5_length: usize) -> Result<[usize; 2]> {
+        let mut cut = [0; 2];
+        for prompt in prompts {
+            // A token is at least a byte long; a special token stands at either end.
+            let short = |length: usize| prompt.is_ascii() && prompt.len() + 2 <= length;
+            let longer = |tokenizer: &Tokenizer, length: usize| -> Result<bool> {
+                Ok(!short(length) && tokenizer.encode(prompt, usize::MAX)?.len() > length)
+            };
+            let [(first, _), (second, _)] = &self.clip;
+            let length = self.clip_length();
+            cut[0] += usize::from(longer(first, length)? || longer(second, length)?);
+            if let (Some(_), Some(tokenizer)) = (&self.t5, &self.t5_tokenizer) {
+                cut[1] += usize::from(longer(tokenizer, t5_length)?);
+            }
+        }
+        Ok(cut)
+    }
+
     /// Encodes tokens in one batch, with gradients where the caller has them on: for training, where the batch is part of
     /// what is computed.
     pub fn encode(&self, tokens: &Tokens) -> Result<Embedded> {

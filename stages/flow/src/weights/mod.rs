@@ -4,8 +4,10 @@
 //! loading needs no rename table. Files are read lazily, each tensor straight into its place, so the peak is one tensor above the model.
 
 mod layout;
+mod scan;
 mod shard;
 
+use crate::finite::{NotFinite, is_finite};
 use crate::init::{self, Init};
 use anyhow::{Context, Result};
 pub use layout::{Cut, Layout, Place};
@@ -72,6 +74,30 @@ pub enum WeightsError {
         tensor: String,
         /// The dtype in the file.
         found: String,
+    },
+    /// A number that is infinite or NaN.
+    #[error("{file}: tensor `{tensor}` holds {found} at {place:?}: weights that are not finite are not read")]
+    NotFinite {
+        /// The file.
+        file: String,
+        /// The tensor's full name.
+        tensor: String,
+        /// `NaN`, `inf` or `-inf`.
+        found: f64,
+        /// Where in the tensor the first one stands.
+        place: Vec<i64>,
+    },
+    /// A number that would become infinite in the kind that is asked for.
+    #[error("{file}: tensor `{tensor}` holds a number of size {largest:e}, for which {kind:?} has no room")]
+    NoRoom {
+        /// The file.
+        file: String,
+        /// The tensor's full name.
+        tensor: String,
+        /// The largest size in it.
+        largest: f64,
+        /// The kind that was asked for.
+        kind: Kind,
     },
     /// Tensors that no module asked for.
     #[error("{file}: {} tensors belong to no module of this model, the first: {}", names.len(), names.iter().take(5).cloned().collect::<Vec<_>>().join(", "))]
@@ -311,11 +337,20 @@ pub fn read_tensors(
     Ok((out, shard.header.metadata().clone().unwrap_or_default()))
 }
 
+/// Reads all numbers of one safetensors file, and fails at the first that is not finite. It takes no memory to speak of,
+/// and tells of tensors that no model asks for, too.
+///
+/// # Errors
+/// [`WeightsError::NotFinite`]; the file cannot be read.
+pub fn check_numbers(path: impl AsRef<Path>) -> Result<()> {
+    Shard::open(path.as_ref().to_path_buf())?.check_numbers()
+}
+
 /// Writes named tensors to one safetensors file; floats as `kind`, others as they are. Goes through a temporary file
 /// beside it, so a reader never sees half of one.
 ///
 /// # Errors
-/// A number that is too large for `kind`; the disk is full.
+/// A number that is not finite ([`crate::finite::NotFinite`]), or too large for `kind`; the disk is full.
 pub fn save_tensors(path: impl AsRef<Path>, tensors: &[(String, Tensor)], kind: Kind) -> Result<()> {
     let path = path.as_ref();
     let parts = tensors.iter().map(|(n, t)| Ok((n.as_str(), Raw::of(n, t, kind)?))).collect::<Result<Vec<_>>>()?;
@@ -334,9 +369,11 @@ struct Raw {
 
 /// The tensor as `kind`. A number that `kind` has no room for would become infinite in silence.
 fn narrowed(name: &str, t: &Tensor, kind: Kind) -> Result<Tensor> {
-    let finite = |t: &Tensor| t.isfinite().all().int64_value(&[]) != 0;
+    if !is_finite(t) {
+        return Err(NotFinite::new(format!("tensor `{name}`")).into());
+    }
     let narrow = t.to_kind(kind);
-    if t.kind() != kind && !finite(&narrow) && finite(t) {
+    if t.kind() != kind && !is_finite(&narrow) {
         let largest = t.abs().max().double_value(&[]);
         anyhow::bail!("tensor `{name}` holds a number of size {largest:e}, for which {kind:?} has no room");
     }
@@ -414,8 +451,13 @@ mod tests {
         let t = Tensor::from_slice(&[1.0_f32, -70_000.0]);
         assert_eq!(error(save(&t)), "tensor `a.weight` holds a number of size 7e4, for which Half has no room");
         assert_eq!(std::fs::read(&path).unwrap(), b"kept");
-        // What is infinite already is not this function's fault.
-        save(&(&t * f64::INFINITY)).unwrap();
+        // What is infinite already is not written either, in any kind.
+        for kind in [Kind::Half, Kind::Float] {
+            let broken = [("a.weight".into(), &t * f64::INFINITY)];
+            let says = error(save_tensors(&path, &broken, kind));
+            assert_eq!(says, "tensor `a.weight` is not finite");
+            assert_eq!(std::fs::read(&path).unwrap(), b"kept");
+        }
         save(&Tensor::from_slice(&[1.0_f32, -65_504.0])).unwrap();
     }
 
@@ -437,6 +479,49 @@ mod tests {
         );
         assert_eq!(w.root().get("n", &[], Init::Zeros).unwrap().kind(), Kind::Int64);
         w.expect_all_used(|_| false).unwrap();
+    }
+
+    /// A file with one tensor of `kind`, whose number at `[2, 1]` is `bad`, beside a whole one; not by our own writer, which
+    /// would refuse it.
+    fn spoiled(kind: Kind, bad: f64) -> (tempfile::TempDir, PathBuf) {
+        let (dir, path) = file(b"");
+        let t = Tensor::ones([4, 3], (kind, Device::Cpu));
+        let _ = t.get(2).get(1).fill_(bad);
+        let whole = Tensor::ones([5], (Kind::Float, Device::Cpu));
+        Tensor::write_safetensors(&[("a.whole", &whole), ("b.weight", &t)], &path).unwrap();
+        (dir, path)
+    }
+
+    #[test]
+    fn one_number_that_is_not_finite_is_refused_in_every_kind() {
+        for kind in [Kind::Float, Kind::Double, Kind::Half, Kind::BFloat16] {
+            for (bad, word) in [(f64::NAN, "NaN"), (f64::INFINITY, "inf"), (f64::NEG_INFINITY, "-inf")] {
+                let (_dir, path) = spoiled(kind, bad);
+                let expected = format!("w.safetensors: tensor `b.weight` holds {word} at [2, 1]");
+                let w = Weights::load(&path, Device::Cpu, Kind::Float).unwrap();
+                let _ = w.root().get("a.whole", &[5], Init::Zeros).unwrap();
+                let says = error(w.root().get("b.weight", &[4, 3], Init::Zeros));
+                assert!(says.contains(&expected), "{kind:?}: {says}");
+                assert!(error(read_tensors(&path, Device::Cpu, None)).contains(&expected));
+                assert!(error(check_numbers(&path)).contains(&expected));
+            }
+            let (_dir, path) = spoiled(kind, -7.0);
+            check_numbers(&path).unwrap();
+            read_tensors(&path, Device::Cpu, None).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_number_that_overflows_where_the_kind_changes_is_refused() {
+        let (_dir, path) = spoiled(Kind::Float, -70_000.0);
+        let read = |kind| read_tensors(&path, Device::Cpu, Some(kind));
+        let says = error(read(Kind::Half));
+        assert!(says.contains("`b.weight` holds a number of size 7e4, for which Half has no room"), "{says}");
+        assert!(read(Kind::BFloat16).is_ok() && read(Kind::Float).is_ok());
+        let (_dir, path) = spoiled(Kind::Double, 1e300);
+        assert!(error(read_tensors(&path, Device::Cpu, Some(Kind::Float))).contains("Float has no room"));
+        let (_dir, path) = spoiled(Kind::Float, f64::from(f32::MAX));
+        assert!(error(read_tensors(&path, Device::Cpu, Some(Kind::BFloat16))).contains("BFloat16 has no room"));
     }
 
     #[test]

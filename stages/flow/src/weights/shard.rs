@@ -1,14 +1,19 @@
 //! One safetensors file, read tensor by tensor, and the files that a folder of weights consists of.
 
 use super::WeightsError;
+use super::scan::{self, Most};
 use anyhow::{Context as _, Result, bail, ensure};
 use safetensors::tensor::{Dtype, Metadata};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
+
+/// Bytes that are read and looked at together: whole numbers of every dtype, and less than a core's cache.
+const PIECE: usize = 1 << 20;
 
 /// An open file whose header was read.
 pub(super) struct Shard {
@@ -62,21 +67,82 @@ impl Shard {
         };
         let (start, end) = info.data_offsets;
         let mut t = Tensor::f_empty(&found, (own, Device::Cpu))?;
-        let read = self.fill(&mut t, end - start, self.data_start + start as u64);
-        read.with_context(|| format!("cannot read tensor `{name}` of {file}"))?;
+        let read = self.fill(&mut t, end - start, self.data_start + start as u64, info.dtype);
+        let most = read.with_context(|| format!("cannot read tensor `{name}` of {file}"))?;
+        if !most.is_finite(info.dtype) {
+            return Err(self.broken(name));
+        }
+        let largest = most.size(info.dtype);
+        if kind != own && dtype_of(kind).is_some_and(|wanted| largest >= scan::room(wanted)) && t.is_floating_point() {
+            return Err(WeightsError::NoRoom { file, tensor, largest, kind }.into());
+        }
         // To the device as the file has it: a half is half the way.
         let t = t.to_device(device);
         Ok(if t.is_floating_point() { t.to_kind(kind) } else { t })
     }
 
+    /// Looks at every number of the file, a piece at a time.
+    pub(super) fn check_numbers(&self) -> Result<()> {
+        let mut piece = Vec::new();
+        for (name, info) in self.header.tensors() {
+            let (start, end) = info.data_offsets;
+            for from in (start..end).step_by(PIECE) {
+                piece.resize(PIECE.min(end - from), 0);
+                self.file
+                    .read_exact_at(&mut piece, self.data_start + from as u64)
+                    .with_context(|| format!("cannot read tensor `{name}` of {}", self.path.display()))?;
+                if !scan::scan(info.dtype, &piece).is_finite(info.dtype) {
+                    return Err(self.broken(&name));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The error of a tensor that holds something not finite: what, and where the first one stands.
+    fn broken(&self, name: &str) -> anyhow::Error {
+        let file = self.path.display().to_string();
+        let (mut found, mut place) = (f64::NAN, Vec::new());
+        if let Some(info) = self.header.info(name) {
+            let (start, end) = info.data_offsets;
+            let mut bytes = vec![0; end - start];
+            let read = self.file.read_exact_at(&mut bytes, self.data_start + start as u64);
+            if let Some((mut at, value)) = read.ok().and_then(|()| scan::broken(info.dtype, &bytes)) {
+                found = value;
+                for &side in info.shape.iter().rev() {
+                    place.push((at % side.max(1)) as i64);
+                    at /= side.max(1);
+                }
+                place.reverse();
+            }
+        }
+        WeightsError::NotFinite { file, tensor: name.to_owned(), found, place }.into()
+    }
+
     /// Reads `length` bytes at `offset` straight into the storage of `t`, which has just that many: no copy on the way.
-    fn fill(&self, t: &mut Tensor, length: usize, offset: u64) -> io::Result<()> {
+    /// Each piece is looked at while it is still near the processor.
+    fn fill(&self, t: &mut Tensor, length: usize, offset: u64, dtype: Dtype) -> io::Result<Most> {
         let start = t.data_ptr().cast::<u8>();
+        let mut most = Most::default();
+        for from in (0..length).step_by(PIECE) {
+            let count = PIECE.min(length - from);
+            // SAFETY: `t` is contiguous, on the CPU, and of `length` bytes by its shape and kind, as the header's check
+            // has it; `from + count` is not more.
+            let piece = unsafe { start.add(from) };
+            self.read_into(piece, count, offset + from as u64)?;
+            // SAFETY: as above, and these bytes have just been written.
+            most = most.or(scan::scan(dtype, unsafe { std::slice::from_raw_parts(piece, count) }));
+        }
+        Ok(most)
+    }
+
+    /// Reads `length` bytes at `offset` to `start`, where there is room for them.
+    fn read_into(&self, start: *mut u8, length: usize, offset: u64) -> io::Result<()> {
         let mut done = 0;
         while done < length {
             let at = i64::try_from(offset + done as u64).map_err(io::Error::other)?;
-            // SAFETY: `t` is contiguous, on the CPU, and of `length` bytes by its shape and kind, as the header's
-            // check has it; `done` is less. Raw, because the storage is not initialised and no slice may show it.
+            // SAFETY: there is room for `length` bytes, and `done` is less. Raw, because the storage is not initialised
+            // and no slice may show it.
             let n = unsafe { libc::pread(self.file.as_raw_fd(), start.add(done).cast(), length - done, at) };
             match usize::try_from(n) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
