@@ -60,7 +60,7 @@ impl Jury {
             "looks" => Box::new(Looks),
             "ocr" => {
                 let assets = ocr::Assets::in_folder(&reward::deps());
-                Box::new(Ocr::load(&assets).map_err(|e| Fault::user(e.to_string()))?)
+                Box::new(Ocr::shared(&assets).map_err(|e| Fault::user(e.to_string()))?)
             }
             other => {
                 let fault = Fault::user(format!("nothing on the port `critics` judges by `{other}`"));
