@@ -57,7 +57,7 @@ impl Stage for Evaluate {
     fn describe(&self) -> Description {
         Description {
             kind: "evaluate",
-            semantics: 1,
+            semantics: 2,
             about: "Makes one picture of every prompt, from noise that depends on the seed and the prompt's place alone, and scores them.",
             inputs: const {
                 &[

@@ -49,7 +49,7 @@ impl Stage for ScoreCandidates {
     fn describe(&self) -> Description {
         Description {
             kind: "score_candidates",
-            semantics: 1,
+            semantics: 2,
             about: "Scores every candidate of a training on the same prompts, from the same noise: how its scores went with its steps.",
             inputs: const {
                 &[

@@ -73,7 +73,7 @@ impl Stage for SelectCheckpoint {
     fn describe(&self) -> Description {
         Description {
             kind: "select_checkpoint",
-            semantics: 1,
+            semantics: 2,
             about: "Scores every candidate on validation prompts and takes the one with the highest `maximise` among those that keep every guard; of equals, the earliest. If none keeps the guards, it fails and shows the table.",
             inputs: const {
                 &[

@@ -1,6 +1,6 @@
 //! A four-cornered piece of a picture, laid flat: OpenCV's `warpPerspective` with `INTER_CUBIC` and `BORDER_REPLICATE`.
 //!
-//! As OpenCV 5.0 does it, with exact places; older ones round places to a 32nd of a pixel.
+//! As OpenCV 5.0 does it, with exact places and not those of a table.
 
 use crate::Picture;
 
