@@ -62,7 +62,7 @@ impl Jury {
             "looks" => Box::new(Looks),
             "ocr" => {
                 let assets = recogniser::assets();
-                Box::new(Ocr::load(&assets).map_err(|e| Fault::user(e.to_string()))?)
+                Box::new(Ocr::shared(&assets).map_err(|e| Fault::user(e.to_string()))?)
             }
             other => {
                 let fault = Fault::user(format!("nothing on the port `critics` judges by `{other}`"));

@@ -7,6 +7,7 @@ pub mod detector;
 pub mod geneval;
 pub mod looks;
 pub mod ocr;
+pub mod opencv;
 mod part;
 mod quote;
 mod reward;

@@ -12,11 +12,10 @@
 use anyhow::{Result, ensure};
 use opdflow_flow::config::read_json;
 use opdflow_rewards::Picture;
+use opdflow_rewards::opencv::linear;
 use serde::Deserialize;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
-
-use super::resize::linear;
 
 /// The longer and the shorter side that a picture must fit.
 pub const LIMITS: [usize; 2] = [1333, 800];

@@ -8,7 +8,6 @@ mod colour;
 mod frame;
 mod instances;
 mod names;
-mod resize;
 
 use crate::clip::{Checkpoint, Clip};
 use crate::mask2former::{Mask2Former, Segments};
@@ -26,7 +25,7 @@ pub use colour::{COLOURS, Colours, Namer};
 pub use frame::{Frame, Input, LIMITS};
 pub use instances::{Instance, instances};
 pub use names::geneval as name_of;
-pub use resize::linear;
+pub use opdflow_rewards::opencv::linear;
 
 const DETECTOR: Part = Part {
     name: "detector",

@@ -4,11 +4,11 @@ use super::{Include, Metadata, Quirks, Relation};
 use crate::RewardError;
 
 /// Share of the two objects' summed sizes by which an offset is shortened before it says anything.
-const SHRINK: f64 = 0.1;
+const SHRINK: f32 = 0.1;
 /// A shortened offset smaller than this on both axes is no relation at all.
-const NO_OFFSET: f64 = 1e-3;
+const NO_OFFSET: f32 = 1e-3;
 /// Component of the unit offset from which a relation holds.
-const HOLDS: f64 = 0.5;
+const HOLDS: f32 = 0.5;
 
 /// An object as the rules see it; the list goes from the most to the least confident.
 #[derive(Debug, Clone, PartialEq)]
@@ -132,14 +132,17 @@ fn placed(objects: &[&Found], targets: &[&Found], relation: Relation) -> bool {
 
 /// The relations of box A to box B: their centres' offset is shortened on each axis by a tenth of the summed sizes,
 /// divided by the length of the full offset, and holds on an axis beyond one half.
+///
+/// In 32 bits, as the published evaluator has it: whole-numbered boxes often lie right at a limit, where rounding decides.
 fn relations(a: [f64; 4], b: [f64; 4]) -> Vec<Relation> {
+    let (a, b) = (a.map(|v| v as f32), b.map(|v| v as f32));
     let axis = |i: usize| {
-        let offset = (a[i] + a[i + 2] - b[i] - b[i + 2]) / 2.0;
+        let offset = (a[i] + a[i + 2]) / 2.0 - (b[i] + b[i + 2]) / 2.0;
         let sizes = (a[i + 2] - a[i]).abs() + (b[i + 2] - b[i]).abs();
         (offset, (offset.abs() - SHRINK * sizes).max(0.0) * offset.signum())
     };
     let ((x, short_x), (y, short_y)) = (axis(0), axis(1));
-    let length = x.hypot(y);
+    let length = (x * x + y * y).sqrt();
     if short_x.abs().max(short_y.abs()) < NO_OFFSET {
         return Vec::new();
     }

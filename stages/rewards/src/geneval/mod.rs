@@ -39,8 +39,9 @@ impl Geneval {
 
     fn verdict(&self, picture: &Picture, metadata: &Metadata) -> Result<Verdict, RewardError> {
         let threshold = if metadata.tag == Tag::Counting { CONFIDENT_COUNTING } else { CONFIDENT };
-        let mut objects: Vec<Object> =
-            self.detector.detect(picture)?.into_iter().filter(|o| o.confidence > threshold).collect();
+        // Confidences of the published detector have 32 bits, and its threshold is rounded to as many.
+        let sure = |o: &Object| o.confidence as f32 > threshold as f32;
+        let mut objects: Vec<Object> = self.detector.detect(picture)?.into_iter().filter(sure).collect();
         // The best come first; ties by place, so that the order does not hang on the detector's.
         objects.sort_by(|a, b| b.confidence.total_cmp(&a.confidence).then_with(|| a.bounds[0].total_cmp(&b.bounds[0])));
         let mut found = Vec::new();

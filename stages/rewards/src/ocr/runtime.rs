@@ -1,7 +1,7 @@
 //! The files that OCR needs, and ONNX Runtime itself.
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ort::environment::Environment;
 use ort::session::Session;
@@ -76,17 +76,46 @@ fn read_known(path: &Path, wanted: &'static str) -> Result<Vec<u8>, RewardError>
     if found == wanted { Ok(bytes) } else { Err(RewardError::Digest { path: path.to_owned(), wanted, found }) }
 }
 
-/// A session on one thread over a model of known contents.
-pub(super) fn session(environment: &Environment, path: &Path, wanted: &'static str) -> Result<Session, RewardError> {
-    let bytes = read_known(path, wanted)?;
-    Session::builder(environment)
-        .map_err(failed)?
-        .with_optimization_level(GraphOptimizationLevel::Level3)
-        .map_err(failed)?
-        .with_intra_threads(1)
-        .map_err(failed)?
-        .with_inter_threads(1)
-        .map_err(failed)?
-        .commit_from_memory(&bytes)
-        .map_err(failed)
+/// Sessions over one model, each on one thread: as many as work at a time, made as they are needed and kept.
+pub(super) struct Sessions {
+    environment: Environment,
+    model: Vec<u8>,
+    idle: Mutex<Vec<Session>>,
+}
+
+impl Sessions {
+    /// Sessions over a model of known contents, the first of them at once.
+    pub fn open(environment: &Environment, path: &Path, wanted: &'static str) -> Result<Sessions, RewardError> {
+        let model = read_known(path, wanted)?;
+        let sessions = Sessions { environment: environment.clone(), model, idle: Mutex::default() };
+        let first = sessions.one_more()?;
+        sessions.idle().push(first);
+        Ok(sessions)
+    }
+
+    /// Does something with a session that nobody else uses meanwhile: a run needs a session of its own.
+    pub fn with<T>(&self, work: impl FnOnce(&mut Session) -> Result<T, RewardError>) -> Result<T, RewardError> {
+        let idle = self.idle().pop();
+        let mut session = idle.map_or_else(|| self.one_more(), Ok)?;
+        let result = work(&mut session);
+        self.idle().push(session);
+        result
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Session>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn one_more(&self) -> Result<Session, RewardError> {
+        Session::builder(&self.environment)
+            .map_err(failed)?
+            .with_optimization_level(GraphOptimizationLevel::Level3)
+            .map_err(failed)?
+            .with_intra_threads(1)
+            .map_err(failed)?
+            .with_inter_threads(1)
+            .map_err(failed)?
+            .commit_from_memory(&self.model)
+            .map_err(failed)
+    }
 }

@@ -1,8 +1,8 @@
-//! OpenCV's bilinear resizing of 8-bit pictures, to the bit: `cv::resize` with `INTER_LINEAR`, which mmdetection uses.
+//! OpenCV's bilinear resizing of 8-bit pictures, to the bit: `cv::resize` with `INTER_LINEAR`, which mmdetection and RapidOCR use.
 //!
 //! It takes the two nearest pixels on each axis however much the picture shrinks, with weights of 11 bits.
 
-use opdflow_rewards::Picture;
+use crate::Picture;
 
 /// One as a weight.
 const ONE: f32 = 2048.0;

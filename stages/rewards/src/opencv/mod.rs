@@ -1,0 +1,7 @@
+//! Steps on pictures as OpenCV does them, which the published detectors and readers were run with.
+
+mod crop;
+mod resize;
+
+pub use crop::crop;
+pub use resize::linear;

@@ -1,0 +1,57 @@
+//! GenEval's `correct` against the published evaluator, on the detections of `geneval/make_answers.py`.
+
+use opdflow_rewards::detector::{Detector, Object};
+use opdflow_rewards::geneval::{Metadata, Quirks, Tag};
+use opdflow_rewards::{Geneval, Picture, Reward, RewardError, Subject};
+
+/// Class, box, confidence, colour.
+type Row = (String, f64, f64, f64, f64, f64, String);
+
+/// A detector that has found what stands in a table.
+struct Table(Vec<Row>);
+
+impl Detector for Table {
+    fn name(&self) -> &str {
+        "table"
+    }
+
+    fn knows(&self, _class: &str) -> bool {
+        true
+    }
+
+    fn detect(&self, _picture: &Picture) -> Result<Vec<Object>, RewardError> {
+        let object = |(class, x0, y0, x1, y1, confidence, _): &Row| Object {
+            class: class.clone(),
+            bounds: [*x0, *y0, *x1, *y1],
+            confidence: *confidence,
+            mask: None,
+        };
+        Ok(self.0.iter().map(object).collect())
+    }
+
+    fn colour(&self, _picture: &Picture, object: &Object) -> Result<Option<String>, RewardError> {
+        let row = self.0.iter().find(|r| r.0 == object.class && r.5 == object.confidence);
+        Ok(row.map(|r| r.6.clone()))
+    }
+}
+
+#[test]
+fn every_answer_is_the_published_evaluators() {
+    let mut met = std::collections::BTreeMap::new();
+    let mut wrong = Vec::new();
+    let lines: Vec<&str> = include_str!("geneval/answers.jsonl").lines().collect();
+    for (i, line) in lines.iter().enumerate() {
+        let (metadata, found, correct): (Metadata, Vec<Row>, bool) = serde_json::from_str(line).unwrap();
+        let picture = Picture::new(1, 1, vec![0; 3]).unwrap();
+        let subject = Subject { geneval: Some(&metadata), ..Subject::default() };
+        let scores = Geneval::new(Table(found), Quirks::default()).score(&[picture], &[subject]).unwrap();
+        if (scores[0].parts["correct"] == 1.0) != correct {
+            wrong.push((i + 1, correct));
+        }
+        met.entry(metadata.tag).or_insert([0, 0])[usize::from(correct)] += 1;
+    }
+    println!("{} answers, by task [wrong, right]: {met:?}", lines.len());
+    assert!(wrong.is_empty(), "lines and the published answers: {wrong:?}");
+    // The table tries both answers for every task.
+    assert!(Tag::ALL.iter().all(|tag| met[tag].iter().all(|n| *n >= 25)), "{met:?}");
+}

@@ -1,0 +1,120 @@
+//! The text reader against what RapidOCR reads in the pictures of `ocr/make_answers.py`. The models are those that
+//! `scripts/setup.sh` fetches.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use opdflow_rewards::ocr::{Assets, Line};
+use opdflow_rewards::{Ocr, Picture, Reward, Subject};
+use serde::Deserialize;
+
+/// Pictures in which a line may be read otherwise: on another CPU the networks' sums round otherwise, and a letter that
+/// was nearly another may become it.
+const OTHERWISE: usize = 3;
+/// By how many pixels a corner may then lie elsewhere.
+const ELSEWHERE: f32 = 2.0;
+
+/// One picture's answer.
+#[derive(Deserialize)]
+struct Answer {
+    /// What was drawn.
+    words: String,
+    /// What RapidOCR reads: a text and the corners of its box for each line.
+    lines: Vec<(String, [[f32; 2]; 4])>,
+}
+
+fn assets() -> Assets {
+    let deps = std::env::var_os("OPDFLOW_DEPS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.deps"), PathBuf::from);
+    Assets::in_folder(&deps)
+}
+
+fn ocr() -> Arc<Ocr> {
+    Ocr::shared(&assets()).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn answers() -> (Vec<Picture>, Vec<Answer>) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ocr");
+    let answers: Vec<Answer> = serde_json::from_slice(&std::fs::read(folder.join("answers.json")).unwrap()).unwrap();
+    let open = |i: usize| {
+        let picture = image::open(folder.join(format!("{i:02}.png"))).unwrap().to_rgb8();
+        Picture { width: picture.width() as usize, height: picture.height() as usize, rgb: picture.into_raw() }
+    };
+    ((0..answers.len()).map(open).collect(), answers)
+}
+
+fn mean_score(words: &[Answer], reads: impl Fn(usize) -> String) -> f64 {
+    let score = |(i, answer): (usize, &Answer)| {
+        let plain = |text: &str| text.replace([' ', '\n'], "").to_lowercase();
+        let (read, words) = (plain(&reads(i)), plain(&answer.words));
+        let length = words.chars().count();
+        let distance = strsim::levenshtein(&read, &words).min(length);
+        if read.contains(&words) { 1.0 } else { 1.0 - distance as f64 / length as f64 }
+    };
+    words.iter().enumerate().map(score).sum::<f64>() / words.len() as f64
+}
+
+#[test]
+fn pictures_are_read_as_by_rapidocr() {
+    let (pictures, answers) = answers();
+    assert_eq!(answers.len(), 60);
+    let read = ocr().lines(&pictures).unwrap();
+    let (mut otherwise, mut farthest) = (Vec::new(), 0f32);
+    for (i, (lines, answer)) in read.iter().zip(&answers).enumerate() {
+        let (ours, theirs): (Vec<&str>, Vec<&str>) =
+            (lines.iter().map(|l| l.text.as_str()).collect(), answer.lines.iter().map(|l| l.0.as_str()).collect());
+        assert!(!ours.is_empty() || theirs.is_empty(), "picture {i}: RapidOCR reads {theirs:?}, we nothing");
+        if ours != theirs {
+            otherwise.push(format!("{i}: {ours:?}, not {theirs:?}"));
+            continue;
+        }
+        let corners = lines.iter().flat_map(|l| l.corners).zip(answer.lines.iter().flat_map(|l| l.1));
+        let far = corners.map(|(a, b)| (a[0] - b[0]).abs().max((a[1] - b[1]).abs())).fold(0.0, f32::max);
+        farthest = farthest.max(far);
+        if far > ELSEWHERE {
+            otherwise.push(format!("{i}: {:?}, not {:?}", lines[0].corners, answer.lines[0].1));
+        }
+    }
+    println!("read otherwise {otherwise:?}; corners {farthest} pixels apart at most");
+    assert!(otherwise.len() <= OTHERWISE, "{otherwise:?}");
+
+    let join = |i: usize| read[i].iter().map(|l| l.text.as_str()).collect();
+    let ours = mean_score(&answers, join);
+    let theirs = mean_score(&answers, |i| answers[i].lines.iter().map(|l| l.0.as_str()).collect());
+    println!("mean score {ours:.4}, of RapidOCR {theirs:.4}");
+    assert!((ours - theirs).abs() < 0.01 && theirs > 0.7, "{ours} {theirs}");
+    // The reward itself has these values too.
+    let words: Vec<String> = answers.iter().map(|a| a.words.replace('\n', "")).collect();
+    let subjects: Vec<Subject> = words.iter().map(|w| Subject { target: Some(w), ..Subject::default() }).collect();
+    let scores = ocr().score(&pictures, &subjects).unwrap();
+    assert!((scores.iter().map(|s| s.value).sum::<f64>() / 60.0 - ours).abs() < 1e-12);
+}
+
+#[test]
+fn the_number_of_threads_changes_nothing() {
+    let (pictures, _) = answers();
+    let pictures = &pictures[..24];
+    let on = |threads: usize| -> Vec<Vec<Line>> {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| ocr().lines(pictures)).unwrap()
+    };
+    let one = on(1);
+    // Texts, boxes and confidences, the latter to the bit.
+    assert_eq!(one, on(3));
+    assert_eq!(one, on(8));
+    // Nor do the other pictures of the list.
+    let backwards: Vec<Picture> = pictures.iter().rev().cloned().collect();
+    let mut read = ocr().lines(&backwards).unwrap();
+    read.reverse();
+    assert_eq!(one, read);
+}
+
+#[test]
+fn a_process_loads_the_models_once() {
+    assert!(Arc::ptr_eq(&ocr(), &ocr()));
+    let missing = Assets { det: "/nowhere/det.onnx".into(), ..assets() };
+    assert!(Ocr::shared(&missing).is_err());
+    // An attempt that failed leaves what is there.
+    let before = ocr();
+    assert!(Ocr::shared(&missing).is_err() && Arc::ptr_eq(&before, &ocr()));
+}
