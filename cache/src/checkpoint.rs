@@ -86,12 +86,20 @@ impl Checkpoints {
 
     /// The newest whole checkpoint of at most `step` steps: where a run with that horizon can go on from.
     pub fn at_most(&self, step: u64) -> Result<Option<Checkpoint>, StoreError> {
-        for found in self.steps()?.into_iter().rev().filter(|s| *s <= step) {
-            if let Some(checkpoint) = self.sound(found, true)? {
-                return Ok(Some(checkpoint));
+        let mut steps = self.steps()?;
+        loop {
+            for found in steps.iter().rev().filter(|s| **s <= step) {
+                if let Some(checkpoint) = self.sound(*found, true)? {
+                    return Ok(Some(checkpoint));
+                }
             }
+            // All that were listed may have been dropped for newer ones meanwhile. Ends when nothing has changed.
+            let now = self.steps()?;
+            if now == steps {
+                return Ok(None);
+            }
+            steps = now;
         }
-        Ok(None)
     }
 
     /// All checkpoints that look whole (their manifest is, and every file has its size), the oldest first.
@@ -169,7 +177,8 @@ impl Checkpoints {
                 .prefix("held-")
                 .tempdir_in(&tmp)
                 .map_err(|e| StoreError::io("write in", &tmp, e))?;
-            let id = disk::identity(&self.step_dir(head.step));
+            // Open, so that no other folder can get its inode.
+            let Ok(folder) = File::open(self.step_dir(head.step)) else { continue };
             if self.load(head.step, false).ok().flatten().as_ref() != Some(&head) {
                 // Another one of its step, or none.
                 continue;
@@ -180,7 +189,7 @@ impl Checkpoints {
                 fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(drop))
             });
             match linked {
-                _ if id.is_none() || disk::identity(&self.step_dir(head.step)) != id => {}
+                _ if !disk::still_there(&folder, &self.step_dir(head.step)) => {}
                 Ok(()) => return Ok(Some((head, held))),
                 Err(e) => return Err(StoreError::io("read", &head.path, e)),
             }

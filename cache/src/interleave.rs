@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -219,7 +220,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     // Each case syncs files.
-    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_a_run_needs_stays(steps in prop::collection::vec(step(), 1..25)) {
@@ -239,45 +240,43 @@ proptest! {
     }
 }
 
-/// The same with real threads, for the moments between steps.
+/// The same with real threads, for the moments between steps. How often they meet is the machine's affair.
 #[test]
 fn runs_and_sweeps_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("store");
     let logs = Mutex::new(Roots::default());
-    let running = Mutex::new(3);
+    let (swept, running) = (AtomicUsize::new(0), AtomicUsize::new(3));
     std::thread::scope(|threads| {
         for run in 0..3_u8 {
-            let (root, logs, running) = (&root, &logs, &running);
+            let (root, logs, swept, running) = (&root, &logs, &swept, &running);
             threads.spawn(move || {
-                for n in 0..25 {
+                for n in (0..200).take_while(|_| swept.load(Ordering::SeqCst) < 10) {
                     let store = Store::open(root).unwrap();
                     let lock = store.shared().unwrap();
                     let n = (n % 5) * 3 + run;
                     logs.lock().unwrap().keys.insert(Digest::of(&[n]));
                     found_or_made(n, &store).unwrap();
                     drop(lock);
+                    // A gap for the sweep.
+                    std::thread::sleep(Duration::from_millis(2));
                     let _lock = store.shared().unwrap();
                     let found = store.action(&Digest::of(&[n])).unwrap().expect("what a run needs");
                     found.outputs.values().for_each(|o| store.check(&o.object).unwrap());
                 }
-                *running.lock().unwrap() -= 1;
+                running.fetch_sub(1, Ordering::SeqCst);
             });
         }
         threads.spawn(|| {
-            let (mut swept, mut tries) = (0, 0);
-            while swept == 0 || *running.lock().unwrap() > 0 {
+            while swept.load(Ordering::SeqCst) == 0 || running.load(Ordering::SeqCst) > 0 {
                 let store = Store::open(&root).unwrap();
                 let plan = Gc { budget_bytes: Some(0), grace: Duration::ZERO, dry_run: false };
-                let roots = || Ok::<_, StoreError>(logs.lock().unwrap().clone());
-                match store.gc(&plan, roots) {
-                    Ok(_) => swept += 1,
+                match store.gc(&plan, || Ok::<_, StoreError>(logs.lock().unwrap().clone())) {
+                    Ok(_) => drop(swept.fetch_add(1, Ordering::SeqCst)),
                     Err(StoreError::InUse { .. }) => {}
                     Err(e) => panic!("{e}"),
                 }
-                tries += 1;
             }
-            assert!(tries > 1);
         });
     });
     assert_eq!(Store::open(&root).unwrap().verify(true).unwrap().damage, []);

@@ -1,6 +1,6 @@
 //! The store's folder: opening it, and where everything lies in it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -23,8 +23,8 @@ pub struct Store {
 #[derive(Debug)]
 struct Inner {
     root: PathBuf,
-    /// Device and inode of the root: another folder in its place is another store.
-    identity: (u64, u64),
+    /// The root, open: another folder in its place is another store, and cannot get its inode while this is held.
+    folder: File,
     warnings: Mutex<Vec<Warning>>,
 }
 
@@ -59,8 +59,8 @@ impl Store {
     fn at(root: &Path) -> Result<Store, StoreError> {
         // The working folder may change later, and child processes have their own: keep a path that stays true.
         let root = root.canonicalize().map_err(|e| StoreError::io("read", root, e))?;
-        let identity = disk::identity(&root).ok_or_else(|| StoreError::Gone { path: root.clone() })?;
-        Ok(Store { inner: Arc::new(Inner { root, identity, warnings: Mutex::default() }) })
+        let folder = File::open(&root).map_err(|e| StoreError::io("read", &root, e))?;
+        Ok(Store { inner: Arc::new(Inner { root, folder, warnings: Mutex::default() }) })
     }
 
     /// Whether the store that was opened is still there, and no other in its place.
@@ -68,7 +68,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Gone`] if it is not.
     pub fn still_there(&self) -> Result<(), StoreError> {
-        if disk::identity(self.root()) == Some(self.inner.identity) && self.root().join("version").exists() {
+        if disk::still_there(&self.inner.folder, self.root()) && self.root().join("version").exists() {
             return Ok(());
         }
         Err(StoreError::Gone { path: self.root().to_owned() })
