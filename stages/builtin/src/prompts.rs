@@ -335,13 +335,6 @@ fn records(entries: Vec<Entry>) -> Vec<Record> {
     entries.into_iter().map(|e| e.record).collect()
 }
 
-/// How many of these have the text of one before them.
-#[must_use]
-pub fn repeated(records: &[Record]) -> usize {
-    let texts: BTreeSet<&str> = records.iter().map(|r| r.text.as_str()).collect();
-    records.len() - texts.len()
-}
-
 /// Prompts by output.
 type Sets = Vec<(&'static str, Vec<Record>)>;
 
@@ -489,7 +482,6 @@ mod tests {
             about("train", Path::new("p.txt"), &entries),
             "train: 4 prompts of p.txt; 1 have a target, such as `HI` in line 1, and none is in line 2, 3, 4; of GenEval: 1 counting; 1 have the text of an earlier one"
         );
-        assert_eq!(repeated(&records(entries)), 1);
     }
 
     #[test]
