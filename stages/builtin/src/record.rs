@@ -131,7 +131,10 @@ impl Record {
 /// The name that is meant by one that is nearly it: what is not read is lost without a word.
 fn mistyped(key: &str) -> Option<&'static str> {
     let known = ["target", "geneval", "include", "exclude"];
-    known.into_iter().find(|name| key != *name && strsim::osa_distance(&key.to_lowercase(), name) <= 2)
+    if known.contains(&key) {
+        return None;
+    }
+    known.into_iter().find(|name| strsim::osa_distance(&key.to_lowercase(), name) <= 2)
 }
 
 /// Why GenEval cannot judge a picture by this.
