@@ -2,6 +2,7 @@
 
 mod graph;
 pub mod history;
+pub mod identity;
 pub mod key;
 pub mod lineage;
 pub mod manifest;
@@ -12,7 +13,7 @@ pub use verdict::{Verdict, verdicts};
 
 use crate::recipe::{Diagnostic, Diagnostics, Recipe, StageSpec};
 use opdflow_cache::{Digest, Memo, Store};
-use opdflow_stage::{Asset, Foreseen, Horizon, Memory, Resources};
+use opdflow_stage::{Asset, Code, Foreseen, Horizon, Memory, Resources, Work};
 use petgraph::graph::DiGraph;
 use std::collections::BTreeMap;
 
@@ -37,10 +38,17 @@ pub struct Planned {
     pub needs: BTreeMap<String, (usize, String)>,
     /// Content from outside the store.
     pub assets: Vec<Asset>,
+    /// Versions of the code that it computes with.
+    pub code: Code,
     /// What is missing outside the store, at the parameters that name it. Then `assets` is empty and there is no key.
     pub missing: Vec<Diagnostic>,
     /// What this machine lacks that it will need if it runs, at the parameters that call for it.
     pub lacking: Vec<Diagnostic>,
+    /// How much it has to do, if that can be counted before it runs.
+    pub work: Option<Work>,
+    /// By what the time of one run holds for another: a digest of the parameters that decide what a step costs, and of what
+    /// is known of the model and the sizes that it reads.
+    pub sizes: Digest,
     /// What takes memory at its peak, as far as that can be said before it runs.
     pub memory: Vec<Memory>,
     /// How long it runs, if that is a parameter of its own.
@@ -75,6 +83,7 @@ impl Plan {
                 Err(faults) => (Vec::new(), faults.iter().map(|f| recipe.spans.asset_fault(&spec.name, f)).collect()),
             };
             let ports = spec.needs.keys().cloned().collect();
+            let code = spec.kind.code(&spec.params, &ports);
             let lacking = spec.kind.lacks(&spec.params, &ports);
             let lacking = lacking.iter().map(|f| recipe.spans.machine_fault(&spec.name, f)).collect();
             let mut resources = spec.kind.resources(&spec.params);
@@ -88,10 +97,26 @@ impl Plan {
                 .iter()
                 .filter_map(|(port, (up, out))| Some((port.clone(), foreseen.get(*up)?.get(out)?.clone())))
                 .collect();
-            foreseen.push(spec.kind.foresee(&spec.params, &recipe.folder, &known));
+            let own = spec.kind.foresee(&spec.params, &recipe.folder, &known);
             let memory = spec.kind.memory(&spec.params, &known);
             let horizon = spec.kind.horizon(&spec.params);
-            stages.push(Planned { needs, assets, missing, lacking, memory, horizon, resources, spec });
+            let work = spec.kind.work(&spec.params, &recipe.folder, &known);
+            let content: BTreeMap<&String, Digest> = assets.iter().map(|a: &Asset| (&a.name, a.digest)).collect();
+            let sizes = history::sizes(&spec, horizon.as_ref(), &serde_json::json!(content), [&known, &own]);
+            foreseen.push(own);
+            stages.push(Planned {
+                needs,
+                assets,
+                code,
+                missing,
+                lacking,
+                work,
+                sizes,
+                memory,
+                horizon,
+                resources,
+                spec,
+            });
         }
         let graph = graph::of(&stages);
         Self { recipe, stages, facts, graph }
@@ -128,6 +153,11 @@ impl Plan {
     #[must_use]
     pub fn keys(&self, i: usize, inputs: &BTreeMap<String, Digest>) -> Keys {
         keys(&self.stages[i], &self.recipe, &self.facts, inputs)
+    }
+    /// Whether stage `i` would run on a GPU here.
+    #[must_use]
+    pub fn on_gpu(&self, i: usize) -> bool {
+        self.stages[i].resources.gpu && self.facts.device == "cuda"
     }
     /// The stages that read an output of stage `i`, each once, in order.
     #[must_use]

@@ -7,7 +7,7 @@ mod paint;
 mod plain;
 mod words;
 
-pub use numbers::{bytes, duration, metric};
+pub use numbers::{bytes, duration, metric, operations};
 pub use paint::{Paint, Tone};
 pub use words::{beside, left};
 

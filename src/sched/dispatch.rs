@@ -79,6 +79,8 @@ struct Run {
     /// The same moment as action records write it.
     began: String,
     published: Option<bool>,
+    /// CPU seconds of its process, once it has said so.
+    cpu_seconds: Option<f64>,
     failure: Option<(FaultClass, String)>,
     stopped_at: Option<u64>,
 }
@@ -280,6 +282,7 @@ impl Dispatch<'_, '_> {
             started: Instant::now(),
             began: utc_now(),
             published: None,
+            cpu_seconds: None,
             failure: None,
             stopped_at: None,
         };
@@ -308,6 +311,7 @@ impl Dispatch<'_, '_> {
             checkpoint_seconds: self.order.checkpoint_seconds,
             force: self.order.forced[stage] && self.facts[stage].starts == 0,
             program: crate::PROGRAM.to_owned(),
+            note: crate::plan::history::facts(&self.order.plan.stages[stage]),
         })
     }
 
@@ -326,7 +330,10 @@ impl Dispatch<'_, '_> {
             Event::Checkpointed { step } => RunEvent::Checkpointed { stage, step },
             Event::Said { text } => RunEvent::Said { stage, text },
             // What an ending means is decided when the process has ended.
-            Event::Published { found, .. } => return run.published = Some(found),
+            Event::Published { found, process_cpu_seconds, .. } => {
+                run.cpu_seconds = process_cpu_seconds;
+                return run.published = Some(found);
+            }
             Event::Stopped { step } => return run.stopped_at = Some(step),
             Event::Failed { class, message } => return run.failure = Some((class, message)),
         };
@@ -342,7 +349,12 @@ impl Dispatch<'_, '_> {
         let fate = fate::of(end, run.published.is_some(), run.failure, self.stopping != Stopping::No);
         match fate {
             Fate::Published => {
-                self.finish(stage, run.published.unwrap_or(false), run.started.elapsed().as_secs_f64())?;
+                self.finish(
+                    stage,
+                    run.published.unwrap_or(false),
+                    run.started.elapsed().as_secs_f64(),
+                    run.cpu_seconds,
+                )?;
                 self.compare(stage, &run.began);
                 Ok(())
             }
@@ -361,7 +373,7 @@ impl Dispatch<'_, '_> {
         twins.into_iter().for_each(|t| self.facts[t].missing = false);
     }
 
-    fn finish(&mut self, stage: usize, found: bool, seconds: f64) -> Result<()> {
+    fn finish(&mut self, stage: usize, found: bool, seconds: f64, cpu_seconds: Option<f64>) -> Result<()> {
         let Some(key) = self.facts[stage].keys.as_ref().map(|k| k.key) else {
             bail!("stage {stage} ended without a key")
         };
@@ -370,7 +382,7 @@ impl Dispatch<'_, '_> {
                 let outputs = digests_of(&record);
                 self.facts[stage].record = Some(record);
                 self.apply(stage, Move::Finish)?;
-                self.say(RunEvent::Done { stage: self.name(stage), seconds, found, outputs });
+                self.say(RunEvent::Done { stage: self.name(stage), seconds, cpu_seconds, found, outputs });
                 Ok(())
             }
             Ok(None) => {

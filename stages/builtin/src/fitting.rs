@@ -114,6 +114,7 @@ mod tests {
             checkpoint_seconds: 60.0,
             force: false,
             program: String::new(),
+            note: Default::default(),
         };
         let said = Arc::new(Mutex::new(String::new()));
         let sink = said.clone();

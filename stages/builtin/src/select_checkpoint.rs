@@ -4,20 +4,21 @@ use crate::fitting::fitting;
 use crate::judge::{Set, Wanted};
 use crate::jury::{CRITICS, Jury};
 use crate::memory::judging;
+use crate::operations::shots;
 use crate::param_docs::{EMBEDDINGS, MICRO_BATCH, PRECISION, SIZE, THREADS};
 use crate::precision::Precision;
 use crate::reward::{self, whole_of};
 use crate::score::{self, Mean};
 use crate::studio::{Shot, Studio};
 use crate::train_teacher::{micro, one};
-use crate::{adapter, candidates, folder};
+use crate::{adapter, candidates, code, folder};
 use anyhow::{Context as _, Result};
 use opdflow_flow::lora::Lora;
 use opdflow_stage::cache::Memo;
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::{
-    Asset, Description, Environment, Fault, Foreseen, Memory, ParamDoc, ParamFault, Ports, Resources, Stage,
-    StageContext,
+    Asset, Code, Description, Environment, Fault, Foreseen, Memory, ParamDoc, ParamFault, Ports, Resources, Stage,
+    StageContext, Work,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -166,6 +167,19 @@ impl Stage for SelectCheckpoint {
 
     fn environment(&self, params: &Params) -> Environment {
         params.precision.environment()
+    }
+
+    fn code(&self, params: &Params, ports: &Ports) -> Code {
+        let rewards = code::judging(params.columns().map(String::as_str), ports);
+        let training = ["flow.training", "stages.files", "stages.training"];
+        code::of("select_checkpoint", &[code::MODEL, &rewards, &training])
+    }
+
+    fn work(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Option<Work> {
+        let (model, shots) = shots(inputs, params.size, params.shot.steps, params.shot.guidance)?;
+        let (count, bytes) = candidates::foreseen(inputs)?;
+        let judged = params.last.map_or(count, |last| count.min(last as u64)) + u64::from(!params.guard.is_empty());
+        Some(Work { operations: shots * judged as f64 + model.encoding(inputs), bytes: Some(bytes) })
     }
 
     fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {

@@ -1,5 +1,6 @@
 //! What a running stage sees of the world.
 
+use crate::clock::{Clock, Cost};
 use crate::job::StoppedAt;
 use crate::{Event, EventSink, Job, StopFlag};
 use anyhow::{Context as _, Result};
@@ -19,9 +20,8 @@ pub struct StageContext {
     work: PathBuf,
     metrics: Option<std::fs::File>,
     adopted: BTreeMap<String, Object>,
-    started: Instant,
-    /// Seconds of earlier attempts that led to the checkpoint we continue from.
-    before: f64,
+    /// Goes on from the checkpoint that we continue from.
+    clock: Clock,
     last_checkpoint: Instant,
     last_progress: Option<Instant>,
     step: u64,
@@ -32,7 +32,7 @@ pub(crate) struct Finished {
     pub folder: PathBuf,
     /// Outputs that are in the store already.
     pub adopted: BTreeMap<String, Object>,
-    pub seconds: f64,
+    pub cost: Cost,
     pub lease: Lease,
 }
 
@@ -48,6 +48,7 @@ impl StageContext {
             std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
         }
         let now = Instant::now();
+        let clock = Clock::fresh(job.on_gpu());
         Ok(Self {
             store,
             job,
@@ -57,8 +58,7 @@ impl StageContext {
             work,
             metrics: None,
             adopted: BTreeMap::new(),
-            started: now,
-            before: 0.0,
+            clock,
             last_checkpoint: now,
             last_progress: None,
             step: 0,
@@ -149,8 +149,10 @@ impl StageContext {
         // A forced run is there to be compared with the first: it goes all the way by itself.
         let found = if self.job.force { None } else { self.store.checkpoints(&self.job.lineage).at_most(horizon)? };
         self.step = found.as_ref().map_or(0, |c| c.step);
-        self.before = found.as_ref().map_or(0.0, |c| c.elapsed_seconds);
-        self.started = Instant::now();
+        let gpu = self.job.on_gpu();
+        self.clock = found
+            .as_ref()
+            .map_or_else(|| Clock::fresh(gpu), |c| Clock::on_top_of(Cost::kept(&c.path, c.elapsed_seconds, gpu), gpu));
         self.keep_metrics(found.as_ref().map(|c| c.path.join("metrics.jsonl")))?;
         self.events.send(&Event::Started { step: self.step });
         Ok(found)
@@ -165,9 +167,10 @@ impl StageContext {
             return Ok(());
         }
         let metrics = self.metrics_path();
-        let seconds = self.seconds();
-        let saved = self.store.checkpoints(&self.job.lineage).save(step, seconds, 2, |folder| -> Result<()> {
+        let cost = self.cost();
+        let saved = self.store.checkpoints(&self.job.lineage).save(step, cost.seconds, 2, |folder| -> Result<()> {
             write(folder)?;
+            cost.keep(folder).context("keeping the cost")?;
             if metrics.exists() {
                 std::fs::copy(&metrics, folder.join("metrics.jsonl")).context("keeping the metrics")?;
             }
@@ -254,7 +257,13 @@ impl StageContext {
     /// Seconds of work so far, those of earlier attempts included.
     #[must_use]
     pub fn seconds(&self) -> f64 {
-        self.before + self.started.elapsed().as_secs_f64()
+        self.cost().seconds
+    }
+
+    /// What the work has cost so far, earlier attempts included.
+    #[must_use]
+    pub fn cost(&self) -> Cost {
+        self.clock.read()
     }
 
     fn metrics_path(&self) -> PathBuf {
@@ -273,10 +282,10 @@ impl StageContext {
     }
 
     pub(crate) fn finish(self) -> Result<Finished> {
-        let seconds = self.seconds();
+        let cost = self.cost();
         if let Some(file) = &self.metrics {
             file.sync_all().context("writing the metrics")?;
         }
-        Ok(Finished { folder: self.work.join("outputs"), adopted: self.adopted, seconds, lease: self.lease })
+        Ok(Finished { folder: self.work.join("outputs"), adopted: self.adopted, cost, lease: self.lease })
     }
 }

@@ -1,7 +1,8 @@
 //! One stage, ready to run, and the process that runs it.
 
+use crate::clock::cpu_seconds;
 use crate::context::Finished;
-use crate::{Environment, Event, EventSink, Fault, FaultClass, StageContext, StopFlag, Worker};
+use crate::{Cost, Environment, Event, EventSink, Fault, FaultClass, StageContext, StopFlag, Worker};
 use anyhow::{Context as _, Result};
 use opdflow_cache::{ActionRecord, Digest, Object, Output, Store};
 use serde::{Deserialize, Serialize};
@@ -48,6 +49,28 @@ pub struct Job {
     /// The program and its version, for the record.
     #[serde(default)]
     pub program: String,
+    /// Facts for the record beside its own: what its time and its size hold for.
+    #[serde(default)]
+    pub note: BTreeMap<String, String>,
+}
+
+impl Job {
+    /// Whether it holds a GPU while it runs.
+    #[must_use]
+    pub fn on_gpu(&self) -> bool {
+        self.device.starts_with("cuda")
+    }
+
+    /// The facts that its record keeps.
+    fn facts(&self, cost: &Cost) -> BTreeMap<String, String> {
+        let mut facts = self.note.clone();
+        let own = [("stage", &self.name), ("device", &self.device), ("program", &self.program)];
+        facts.extend(own.map(|(name, value)| (name.to_owned(), value.clone())));
+        facts.insert("threads".to_owned(), self.threads.to_string());
+        let seconds = [("cpu_seconds", cost.cpu_seconds), ("gpu_seconds", cost.gpu_seconds)];
+        facts.extend(seconds.into_iter().filter_map(|(name, s)| Some((name.to_owned(), format!("{:.3}", s?)))));
+        facts
+    }
 }
 
 /// An artefact on an input port.
@@ -135,7 +158,7 @@ fn attempt(worker: &dyn Worker, job: &Job, events: &EventSink, stop: &StopFlag) 
         && let Some(record) = store.action(&job.key)?
         && record.outputs.values().all(|o| store.present(&o.object))
     {
-        events.send(&Event::Published { seconds: record.seconds, found: true });
+        events.send(&Event::Published { seconds: record.seconds, found: true, process_cpu_seconds: None });
         return Ok(Outcome::Published { found: true });
     }
     let mut context = StageContext::new(store.clone(), job.clone(), events.clone(), stop.clone(), lease)?;
@@ -144,7 +167,7 @@ fn attempt(worker: &dyn Worker, job: &Job, events: &EventSink, stop: &StopFlag) 
         Ok(result) => result?,
         Err(panic) => anyhow::bail!("the stage panicked: {}", words_of(panic.as_ref())),
     }
-    let Finished { folder, adopted, seconds, lease } = context.finish()?;
+    let Finished { folder, adopted, cost, lease } = context.finish()?;
     let mut outputs = BTreeMap::new();
     for port in worker.describe().outputs.iter().chain([&crate::kind::METRICS]) {
         let path = folder.join(port.name);
@@ -167,16 +190,14 @@ fn attempt(worker: &dyn Worker, job: &Job, events: &EventSink, stop: &StopFlag) 
         lineage: job.lineage,
         manifest: job.manifest.clone(),
         outputs,
-        seconds,
+        seconds: cost.seconds,
         finished: opdflow_cache::utc_now(),
-        note: BTreeMap::from(
-            [("stage", &job.name), ("device", &job.device), ("program", &job.program)]
-                .map(|(name, value)| (name.to_owned(), value.clone())),
-        ),
+        note: job.facts(&cost),
     };
     store.publish(&record)?;
     store.clear_work(&lease)?;
-    events.send(&Event::Published { seconds, found: false });
+    let process_cpu_seconds = Some(cpu_seconds());
+    events.send(&Event::Published { seconds: cost.seconds, found: false, process_cpu_seconds });
     Ok(Outcome::Published { found: false })
 }
 

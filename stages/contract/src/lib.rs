@@ -11,6 +11,7 @@
 //!
 //! Nothing here knows tensors, recipes or YAML.
 
+mod clock;
 mod context;
 mod event;
 #[cfg(feature = "fake")]
@@ -23,13 +24,14 @@ mod registry;
 mod stop;
 mod tool;
 
+pub use clock::Cost;
 pub use context::StageContext;
 pub use event::{Event, EventSink};
 pub use fault::{Fault, FaultClass};
 pub use job::{Job, JobInput, Outcome, run_job};
 pub use kind::{
-    Asset, Description, Environment, Foreseen, Horizon, Kind, Memory, ParamDoc, ParamFault, Ports, Resources, Stage,
-    Worker,
+    Asset, Code, Description, Environment, Foreseen, Horizon, Kind, Memory, ParamDoc, ParamFault, Ports, Resources,
+    Stage, Work, Worker,
 };
 pub use opdflow_cache as cache;
 pub use port::{Arity, Input, Output};
