@@ -83,12 +83,9 @@ pub fn judging<'a>(rewards: impl IntoIterator<Item = &'a str>, ports: &Ports) ->
     let mut parts = JUDGING.to_vec();
     for name in rewards {
         let name = reward::whole_of(name);
-        parts.extend(match name {
-            "geneval" => &["rewards.geneval"][..],
-            "ocr" => &["rewards.ocr"],
-            "looks" => &["rewards.looks"],
-            _ => &[],
-        });
+        if reward::NAMES.contains(&name) {
+            parts.extend(named("rewards.", name));
+        }
         if ports.contains(&format!("critics.{name}")) {
             parts.extend(critic(name));
         }
@@ -96,27 +93,19 @@ pub fn judging<'a>(rewards: impl IntoIterator<Item = &'a str>, ports: &Ports) ->
     parts
 }
 
+/// The part of this reward; of one that has none yet all of them, rather than nothing.
+fn named(of: &str, name: &str) -> Vec<&'static str> {
+    let all: Vec<&'static str> = PARTS.iter().map(|p| p.name).filter(|p| p.starts_with(of)).collect();
+    let own: Vec<&'static str> = all.iter().copied().filter(|p| p.strip_prefix(of) == Some(name)).collect();
+    if own.is_empty() { all } else { own }
+}
+
 /// The parts of a network that judges.
-fn critic(name: &str) -> &'static [&'static str] {
-    match name {
-        "aesthetic" => &["critics.common", "critics.clip", "critics.aesthetic"],
-        "clipscore" => &["critics.common", "critics.clip", "critics.clipscore"],
-        "geneval" => &["critics.common", "critics.clip", "critics.geneval"],
-        "hpsv2" => &["critics.common", "critics.clip", "critics.hpsv2"],
-        "imagereward" => &["critics.common", "critics.imagereward"],
-        "pickscore" => &["critics.common", "critics.clip", "critics.pickscore"],
-        // One that came later: every network, rather than none.
-        _ => &[
-            "critics.common",
-            "critics.clip",
-            "critics.aesthetic",
-            "critics.clipscore",
-            "critics.geneval",
-            "critics.hpsv2",
-            "critics.imagereward",
-            "critics.pickscore",
-        ],
-    }
+fn critic(name: &str) -> Vec<&'static str> {
+    let mut parts = named("critics.", name);
+    // ImageReward has networks of its own, the others CLIP's.
+    parts.extend(if name == "imagereward" { &["critics.common"][..] } else { &["critics.common", "critics.clip"] });
+    parts
 }
 
 /// The rewards that judge the connected sets of prompts: those that are wanted for a set, or the one of its own name.
