@@ -87,7 +87,7 @@ impl Stage for Critic {
     }
 
     fn code(&self, _params: &Params, _ports: &Ports) -> Code {
-        code::of("critic", &[&["critics.common", "flow.layers", "judging", "stages.files"]])
+        code::of("critic", &[&["critics.common", "flow.layers", "stages.files"]])
     }
 
     /// Bytes, for that is what it moves.

@@ -44,8 +44,7 @@ impl Stage for ImportLora {
     }
 
     fn code(&self, _params: &Params, _ports: &Ports) -> Code {
-        let own = ["flow.layers", "flow.lora", "flow.pipeline", "flow.transformer", "stages.files", "stages.studio"];
-        code::of("import_lora", &[&own])
+        code::of("import_lora", &[code::MODEL, &["stages.files"]])
     }
 
     /// Bytes, for that is what it moves.

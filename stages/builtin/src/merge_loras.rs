@@ -62,7 +62,7 @@ impl Stage for MergeLoras {
     }
 
     fn code(&self, _params: &Params, _ports: &Ports) -> Code {
-        code::of("merge_loras", &[code::MODEL, &["flow.merge"]])
+        code::of("merge_loras", &[code::MODEL, &["flow.merge", "stages.files"]])
     }
 
     /// The model is loaded, and little else is done.

@@ -106,7 +106,7 @@ impl Stage for Figure {
     }
 
     fn code(&self, _params: &Params, _ports: &Ports) -> Code {
-        code::of("figure", &[&["stages.studio", "stages.tables", "judging", "world.subjects"]])
+        code::of("figure", &[&["judging", "prompts.read", "stages.studio", "stages.tables", "world.subjects"]])
     }
 
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {

@@ -154,7 +154,7 @@ impl Stage for Table {
     }
 
     fn code(&self, _params: &Params, _ports: &Ports) -> Code {
-        code::of("table", &[&["stages.studio", "stages.tables", "judging", "world.subjects"]])
+        code::of("table", &[&["judging", "prompts.read", "stages.studio", "stages.tables", "world.subjects"]])
     }
 
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
