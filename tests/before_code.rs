@@ -11,7 +11,7 @@ use serde_json::Value;
 
 const STAGES: &str = "
 a: {uses: fake_source, with: {value: 4}}
-sum: {uses: fake_sum, needs: {terms: {a: a.value}}}
+sum: {uses: fake_sum, needs: {terms: {a: a.value}}, with: {plus: 1}}
 train: {uses: fake_train, needs: {base: sum.value}, with: {iterations: 4}}
 ";
 
@@ -75,7 +75,7 @@ fn all_of_it_stays_readable() {
     let refused = space.run(&["get", "r.yaml", "sum.value", "-o", "x"]).expect(2).stderr;
     assert!(refused.contains(&format!("opdflow get {} value -o PATH", &sum[..12])), "{refused}");
     space.run(&["get", &sum[..12], "value", "-o", "x"]).expect(0);
-    assert_eq!(std::fs::read_to_string(space.path("x")).unwrap(), "4");
+    assert_eq!(std::fs::read_to_string(space.path("x")).unwrap(), "5");
     assert!(space.run(&["get", &sum[..12], "nothing", "-o", "y"]).expect(2).stderr.contains("`value`"));
     assert!(space.run(&["get", "0123456789ab", "value", "-o", "y"]).expect(2).stderr.contains("0 results"));
     // Where it came from, by bytes and by key.

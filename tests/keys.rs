@@ -177,7 +177,7 @@ fn the_encoding_stands_still() {
     let now = Facts { code: Some(&json!({"rewards.ocr": 3})), ..facts };
     let mut with_code = Bytes::default();
     write(&now, &mut with_code);
-    insta::assert_snapshot!(with_code.key("opdflow stage key v1"), @"");
+    insta::assert_snapshot!(with_code.key("opdflow stage key v1"), @"c66dfdf4b32fde6d65505a57d093c67263ba24c4c0ff26d6c511dbbef1bc02d2");
     let hex: String = bytes
         .as_slice()
         .iter()

@@ -269,7 +269,7 @@ mod tests {
             let params = kind.normalise(&with).unwrap();
             kind.work(&params, std::path::Path::new("."), &inputs).unwrap()
         };
-        let teacher = |algorithm, iterations: u64, guidance: f64| {
+        let teacher = |algorithm: &str, iterations: u64, guidance: f64| {
             let sampling = serde_json::json!({"prompts": 48, "group": 24, "steps": 10, "guidance": guidance});
             let with = serde_json::json!({"algorithm": {algorithm: {}}, "reward": {"ocr": 1.0}, "iterations": iterations,
                 "sampling": sampling, "size": 512, "candidates_every": 60});
