@@ -152,7 +152,8 @@ impl History {
             let rate = middle(rates.into_iter().take(NEAREST).map(|(_, rate)| rate).collect())?;
             return Some((rate * operations, Source::Scaled));
         }
-        if planned.spec.kind.describe().numeric {
+        // Of a kind that counts, one that could not be counted is not known: its model or its files are not there.
+        if planned.spec.kind.describe().numeric || past.iter().any(|p| p.operations.is_some()) {
             return None;
         }
         middle(past.iter().map(|p| p.seconds).collect()).map(|s| (s, Source::Alike))
@@ -181,7 +182,7 @@ impl History {
             let scaled = middle(rates).map(|rate: f64| ((rate * counted as f64) as u64, Source::Scaled));
             return Some(scaled.unwrap_or((counted, Source::Counted)));
         }
-        if planned.spec.kind.describe().numeric {
+        if planned.spec.kind.describe().numeric || past.iter().any(|p| p.counted.is_some()) {
             return None;
         }
         middle(past.iter().map(|p| p.bytes).collect()).map(|b| (b, Source::Alike))

@@ -15,7 +15,8 @@ const WEIGHTS: [&str; 8] = ["safetensors", "bin", "ckpt", "gguf", "npz", "onnx",
 pub enum Identity {
     /// No result has them.
     Unknown,
-    /// These results, of which each has the same; the one that was finished first stands first. Never empty.
+    /// These results, of which each has the same: whole outputs before parts of one, what was finished first before what came
+    /// later. Never empty.
     Same(Vec<Origin>),
     /// They are a part of these results, which differ: they do not tell which one is meant.
     Several(Vec<Origin>),
@@ -89,10 +90,11 @@ impl Lineage<'_> {
     /// changed; the weights may not.
     #[must_use]
     pub fn of_folder(&self, files: &[TreeEntry]) -> Identity {
-        if let Some(whole) = self.outputs(&tree_digest(files.to_vec())) {
+        let trees = self.trees();
+        if let Some(mut whole) = self.outputs(&tree_digest(files.to_vec())) {
+            whole.extend(parts(&trees, files).into_iter().map(|place| place.origin));
             return Identity::Same(whole);
         }
-        let trees = self.trees();
         let part = || answer(parts(&trees, files));
         let around = || answer(contained(&trees, files));
         let weights = || answer(by_weights(&trees, files));
