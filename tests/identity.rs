@@ -109,7 +109,7 @@ impl Space {
     }
 }
 
-fn adapter<'a>(weights: &'a str) -> [(&'static str, &'a str); 2] {
+fn adapter(weights: &str) -> [(&'static str, &str); 2] {
     [("adapter_config.json", CONFIG), ("adapter_model.safetensors", weights)]
 }
 

@@ -65,6 +65,16 @@ fn a_changed_source_raises_a_version_or_somebody_says_that_it_need_not() {
     );
 }
 
+/// What the program has of itself is what its sources are: the build has taken the digests of these very files.
+#[test]
+fn the_build_knows_its_sources() {
+    let built = opdflow_stages::code::parts();
+    for (name, listed) in parts::SHARED.iter().chain(parts::KINDS) {
+        let part = built.iter().find(|p| p.name == *name).unwrap_or_else(|| panic!("no part `{name}`"));
+        assert_eq!(part.built, sources::digest(&stages(), listed).as_deref(), "{name}");
+    }
+}
+
 #[test]
 fn every_source_is_in_one_part_or_named_as_of_no_effect() {
     let mut seen: BTreeMap<PathBuf, Vec<&str>> = BTreeMap::new();
