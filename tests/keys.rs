@@ -96,6 +96,26 @@ fn strict_numerics_hold_the_machine_apart() {
     assert_ne!(cpu.key, keys_of(&plan, &[]).key);
 }
 
+/// A part of the code in another version, or edited since, is another key; the lineage goes with it, for a checkpoint of the
+/// old code leads on to results of neither.
+#[test]
+fn versions_of_the_code_are_in_the_key() {
+    let mut plan = plan("  x: {uses: fake_train, with: {iterations: 3}}", "");
+    let x = plan.index("x").unwrap();
+    let mut seen = Vec::new();
+    for version in [json!(1), json!(2), json!("edited 0123456789abcdef")] {
+        plan.stages[x].code = [("rewards.ocr".to_owned(), version.clone())].into();
+        let keys = keys_of(&plan, &[]);
+        assert_eq!(keys.manifest["code"]["rewards.ocr"], version);
+        assert_eq!(key::of_manifest(&keys.manifest), Some(keys.key));
+        seen.extend([keys.key, keys.lineage]);
+    }
+    plan.stages[x].code = [("rewards.looks".to_owned(), json!(1))].into();
+    seen.push(keys_of(&plan, &[]).key);
+    let apart: std::collections::BTreeSet<_> = seen.iter().collect();
+    assert_eq!(apart.len(), seen.len());
+}
+
 #[test]
 fn swapped_ports_change_the_key() {
     let plan = plan("  x: {uses: fake_sum, needs: {terms: {p: a.value, q: b.value}}}", "");
@@ -143,6 +163,7 @@ fn the_encoding_stands_still() {
     let facts = Facts {
         kind: "k",
         semantics: 2,
+        code: None,
         params: &params,
         inputs: &inputs,
         assets: &BTreeMap::new(),
@@ -152,6 +173,11 @@ fn the_encoding_stands_still() {
     let mut bytes = Bytes::default();
     write(&facts, &mut bytes);
     insta::assert_snapshot!(bytes.key("opdflow stage key v1"), @"8296dfb0e7fa1e67f34495d4ec116b624004e5e325f9f66e45e759ed9155bb7e");
+    // As every program before wrote it, so that its records can be held against their keys.
+    let now = Facts { code: Some(&json!({"rewards.ocr": 3})), ..facts };
+    let mut with_code = Bytes::default();
+    write(&now, &mut with_code);
+    insta::assert_snapshot!(with_code.key("opdflow stage key v1"), @"c66dfdf4b32fde6d65505a57d093c67263ba24c4c0ff26d6c511dbbef1bc02d2");
     let hex: String = bytes
         .as_slice()
         .iter()
@@ -166,7 +192,8 @@ fn bytes_of(
     assets: &BTreeMap<String, Digest>,
     seed: Option<u64>,
 ) -> (Digest, Value, Fields) {
-    let facts = Facts { kind: "k", semantics: 1, params, inputs, assets, seed, numerics: None };
+    let code = json!({"part": 1});
+    let facts = Facts { kind: "k", semantics: 1, code: Some(&code), params, inputs, assets, seed, numerics: None };
     let (mut bytes, mut json, mut fields) = (Bytes::default(), Json::default(), Fields::default());
     write(&facts, &mut bytes);
     write(&facts, &mut json);

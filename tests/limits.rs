@@ -127,9 +127,7 @@ fn what_is_no_plain_file_is_not_read() {
     assert_eq!(unsafe { libc::mkfifo(pipe.as_ptr(), 0o600) }, 0);
     let large = std::fs::File::create(space.path("large")).unwrap();
     large.set_len(1 << 40).unwrap();
-    for (path, why) in
-        [("pipe", "a named pipe"), ("/dev/zero", "a device"), (".", "a folder"), ("large", "are read")]
-    {
+    for (path, why) in [("pipe", "a named pipe"), ("/dev/zero", "a device"), (".", "a folder"), ("large", "are read")] {
         for command in ["check", "plan", "run", "graph"] {
             let said = space.run(&[command, path]).expect(2).stderr;
             assert!(said.contains("E001") && said.contains(why), "{command} {path}: {said}");

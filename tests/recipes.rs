@@ -36,7 +36,19 @@ fn plan(path: &Path, overrides: &Overrides) -> Plan {
     let recipe =
         recipe::load(path, &opdflow_stages::registry(), overrides).unwrap_or_else(|e| panic!("{}", e.render(false)));
     assert!(recipe.warnings.is_empty(), "{}: {:?}", path.display(), recipe.warnings);
-    Plan::survey(recipe, NumericFacts::default(), &Memo::none())
+    let mut plan = Plan::survey(recipe, NumericFacts::default(), &Memo::none());
+    plan.stages.iter_mut().for_each(settle);
+    plan
+}
+
+/// The keys of a build of the committed sources: of a part that is being edited its version, whatever it is now.
+fn settle(stage: &mut opdflow::plan::Planned) {
+    let own = stage.spec.kind.describe().kind;
+    stage.code.retain(|part, _| part != own && part != "unlisted");
+    for (name, value) in &mut stage.code {
+        let part = opdflow_stages::code::parts().iter().find(|p| p.name == name).expect("a part");
+        *value = part.version.into();
+    }
 }
 
 /// A stage's name without its seed, if that is the main recipe's: with this one seed, a cell has the key of the stage that

@@ -1,103 +1,269 @@
-//! Whoever changes what a stage kind computes must raise its `semantics`, or stored results of the old code would pass for
-//! results of the new. No test can tell whether a change matters; this one makes sure that somebody has thought of it.
+//! Whoever changes what a stage computes must raise a version, or stored results of the old code would pass for results of
+//! the new. No test can tell whether a change matters; this one makes sure that somebody has thought of it. Until then the
+//! digest of the changed sources is in the keys, so that nobody gets old numbers.
 //!
-//! `tests/golden/sources.txt` holds, for each kind and for each crate that the kinds compute with, a digest of the source
-//! without comments, blank lines and tests. When it differs: raise `semantics` of the kinds concerned if they now give other
-//! bytes, then write the file anew with `OPDFLOW_GOLDEN=write cargo test --test semantics`.
+//! `stages/builtin/code.txt` holds, for each part of the code and for the own files of each kind, a version and a digest of
+//! the source without comments, spacing and tests. When a digest differs: raise the part's version in that file if it now
+//! gives other results (of a kind's own files, its `semantics`), then write the digests anew with
+//! `OPDFLOW_GOLDEN=write cargo test --test semantics`. That keeps all versions, and copes with a file that a merge has left
+//! in disorder.
 #![cfg(feature = "torch")]
 #![allow(missing_docs)]
 
-use opdflow_cache::Digest;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+
+#[path = "../stages/builtin/build/parts.rs"]
+mod parts;
+#[path = "../stages/builtin/build/sources.rs"]
+mod sources;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn sources(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(sources(&path));
-        } else if path.extension().is_some_and(|e| e == "rs") {
-            found.push(path);
-        }
-    }
-    found.sort();
-    found
+fn stages() -> PathBuf {
+    root().join("stages")
 }
 
-/// The code alone. A file's tests stand at its end.
-fn code(path: &Path) -> String {
-    let text = std::fs::read_to_string(path).unwrap();
-    let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
-    code.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with("//")).collect::<Vec<_>>().join("\n")
-}
+const HEAD: &str = "# Versions of the code in keys, and digests of the sources when somebody last thought about them.
+# tests/semantics.rs says what to do when a source has changed.
+";
 
-fn digest<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> String {
-    let all: Vec<String> =
-        paths.into_iter().map(|p| format!("{}\n{}", p.strip_prefix(root()).unwrap().display(), code(p))).collect();
-    Digest::of(all.join("\n\n").as_bytes()).short()
-}
-
-/// A line for each kind (its own file, or its folder) and for each part that all of them share.
-fn lines() -> Vec<String> {
-    let builtin = root().join("stages/builtin/src");
-    let mut own: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
-    let mut shared = Vec::new();
+/// The table as it should be: versions as committed (a kind's is its `semantics`), digests of the sources as they are.
+fn table() -> String {
+    let committed = std::fs::read_to_string(stages().join("builtin/code.txt")).unwrap_or_default();
+    let committed = sources::table(&committed);
     let registry = opdflow_stages::registry();
-    let kinds: Vec<_> = registry.kinds().map(|k| k.describe()).collect();
-    for path in sources(&builtin) {
-        let folder = path.parent().unwrap();
-        let neighbours = if folder == builtin { vec![path.clone()] } else { sources(folder) };
-        let text: String = neighbours.iter().map(|p| std::fs::read_to_string(p).unwrap()).collect();
-        let of = kinds.iter().filter(|k| text.contains(&format!("kind: \"{}\"", k.kind)));
-        let mut alone = true;
-        for kind in of {
-            alone = false;
-            own.entry(format!("{} semantics {}", kind.kind, kind.semantics)).or_default().push(path.clone());
-        }
-        if alone {
-            shared.push(path);
-        }
+    let mut text = HEAD.to_owned();
+    for (name, listed) in parts::SHARED {
+        let version = committed.get(*name).map_or(1, |known| known.version);
+        text += &format!("{name} {version} {}\n", sources::digest(&stages(), listed).unwrap());
     }
-    assert_eq!(own.len(), kinds.len(), "a kind whose source was not found");
-    let mut lines: Vec<String> = own.iter().map(|(kind, paths)| format!("{kind} {}", digest(paths))).collect();
-    lines.push(format!("shared by all kinds {}", digest(&shared)));
-    for part in ["flow", "rewards", "critics", "world"] {
-        lines.push(format!("crate {part} {}", digest(&sources(&root().join("stages").join(part).join("src")))));
+    for (name, listed) in parts::KINDS {
+        let kind = registry.get(name).unwrap_or_else(|| panic!("there is no kind `{name}`")).describe();
+        text += &format!("{name} {} {}\n", kind.semantics, sources::digest(&stages(), listed).unwrap());
     }
-    lines
+    text
 }
 
 #[test]
-fn a_changed_stage_raises_its_semantics_or_somebody_says_that_it_need_not() {
-    let text = lines().join("\n") + "\n";
-    let golden = root().join("tests/golden/sources.txt");
+fn a_changed_source_raises_a_version_or_somebody_says_that_it_need_not() {
+    let text = table();
+    let path = stages().join("builtin/code.txt");
     if std::env::var_os("OPDFLOW_GOLDEN").is_some_and(|v| v == "write") {
-        std::fs::write(&golden, &text).unwrap();
+        std::fs::write(&path, &text).unwrap();
     }
-    let kept = std::fs::read_to_string(&golden).unwrap();
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
     let changed: Vec<&str> = text.lines().filter(|l| !kept.lines().any(|k| k == *l)).collect();
     assert!(
         changed.is_empty() && text.lines().count() == kept.lines().count(),
-        "the source of what stages compute has changed:\n  {}\nIf a kind now gives other bytes for the same inputs, raise its `semantics`. \
-         Then: OPDFLOW_GOLDEN=write cargo test --test semantics",
+        "the source of what stages compute has changed:\n  {}\nUntil you have thought of it, everything that uses these parts \
+         is computed anew. If a part now gives other results for the same inputs, raise its version in stages/builtin/code.txt \
+         (of a kind's own files, its `semantics`). Then: OPDFLOW_GOLDEN=write cargo test --test semantics",
         changed.join("\n  ")
     );
 }
 
+/// What the program has of itself is what its sources are: the build has taken the digests of these very files.
 #[test]
-fn comments_and_tests_do_not_count() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("a.rs");
-    let of = |text: &str| {
-        std::fs::write(&path, text).unwrap();
-        code(&path)
+fn the_build_knows_its_sources() {
+    let built = opdflow_stages::code::parts();
+    for (name, listed) in parts::SHARED.iter().chain(parts::KINDS) {
+        let part = built.iter().find(|p| p.name == *name).unwrap_or_else(|| panic!("no part `{name}`"));
+        assert_eq!(part.built, sources::digest(&stages(), listed).as_deref(), "{name}");
+    }
+}
+
+#[test]
+fn every_source_is_in_one_part_or_named_as_of_no_effect() {
+    let mut seen: BTreeMap<PathBuf, Vec<&str>> = BTreeMap::new();
+    for (name, listed) in [parts::SHARED, parts::KINDS, parts::OUTSIDE].concat() {
+        for entry in listed {
+            let found = sources::files(&stages(), &[entry]);
+            assert!(
+                !found.is_empty(),
+                "`{name}` lists stages/{entry}, which is not there (stages/builtin/build/parts.rs)"
+            );
+            found.into_iter().for_each(|file| seen.entry(file).or_default().push(name));
+        }
+    }
+    let all = parts::CRATES.map(|c| format!("{c}/src"));
+    for file in sources::files(&stages(), &all.each_ref().map(String::as_str)) {
+        let at = file.strip_prefix(root()).unwrap().display().to_string();
+        let of = seen.remove(&file).unwrap_or_default();
+        assert!(
+            !of.is_empty(),
+            "{at} is in no part of the code, so that its digest is in every key: give it one in stages/builtin/build/parts.rs, \
+             then OPDFLOW_GOLDEN=write cargo test --test semantics"
+        );
+        // What two kinds share may be both kinds' own.
+        let kinds = of.iter().all(|name| parts::KINDS.iter().any(|(kind, _)| kind == name));
+        assert!(of.len() == 1 || kinds, "{at} is in {}", of.join(" and "));
+    }
+    let kinds: BTreeSet<&str> = parts::KINDS.iter().map(|(name, _)| *name).collect();
+    assert!(
+        opdflow_stages::registry().names().eq(kinds),
+        "stages/builtin/build/parts.rs lists other kinds than there are"
+    );
+}
+
+/// The part of a file of the crates that stages compute with.
+fn part_of(file: &Path) -> Option<&'static str> {
+    let holds = |part: &&parts::Part| sources::files(&stages(), part.1).iter().any(|f| f == file);
+    parts::SHARED.iter().chain(parts::KINDS).find(holds).map(|(name, _)| *name)
+}
+
+/// The files that the code of a file names, by `crate::module` and `opdflow_CRATE::module`.
+fn named(file: &Path) -> BTreeSet<PathBuf> {
+    let own = file.strip_prefix(stages()).unwrap().components().next().unwrap().as_os_str().to_str().unwrap();
+    let code = sources::code(&std::fs::read_to_string(file).unwrap());
+    let mut found = BTreeSet::new();
+    for (word, krate) in [("crate", own), ("opdflow_flow", "flow"), ("opdflow_world", "world")] {
+        let root = stages().join(krate).join("src");
+        for (at, _) in code.match_indices(&format!("{word}::")) {
+            let rest = &code[at + word.len() + 2..];
+            let list = rest.strip_prefix('{').and_then(|r| r.split_once("};")).map_or(rest, |(list, _)| list);
+            let several = rest.starts_with('{');
+            for (i, item) in list.split(',').enumerate() {
+                let name: String = item.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                if (i == 0 || several) && root.join(format!("{name}.rs")).is_file() {
+                    found.insert(root.join(format!("{name}.rs")));
+                } else if (i == 0 || several) && !name.is_empty() && root.join(&name).is_dir() {
+                    found.extend(sources::files(&stages(), &[&format!("{krate}/src/{name}")]));
+                }
+            }
+        }
+    }
+    found
+}
+
+/// Parts whose files are followed no further: what they name they know by its form alone, for sizes and for reading.
+const ENDS: [&str; 2] = ["stages.files", "stages.tables"];
+
+/// What a kind names and does not compute with.
+const NAMED_ONLY: [(&str, &str); 1] = [("critic", "judging")];
+
+/// A stage's key has the versions of all that its own files name, and of all that these name in turn within their crate.
+/// What hangs on parameters (a reward, an objective) is left to the tests of the kinds, and what a kind takes of another's
+/// own files to their authors.
+#[test]
+fn a_stage_has_the_versions_of_what_its_code_names() {
+    let by_choice = |part: &str| {
+        let chosen = ["grpo", "nft", "opd", "ppo", "dance", "sft", "dmd"].map(|m| format!("flow.{m}"));
+        part.starts_with("rewards.") || part.starts_with("critics.") || chosen.iter().any(|c| c == part)
     };
-    let plain = of("fn a() {\n    b();\n}\n");
-    assert_eq!(plain, of("// why\nfn a() {\n\n  b();\n}\n#[cfg(test)]\nmod tests {\n    fn c() {}\n}\n"));
-    assert_ne!(plain, of("fn a() {\n    c();\n}\n"));
+    for (kind, listed) in parts::KINDS {
+        let stated: BTreeSet<String> = used(kind).into_iter().collect();
+        let mut open = sources::files(&stages(), listed);
+        let own = open.clone();
+        let mut seen: BTreeSet<PathBuf> = open.iter().cloned().collect();
+        while let Some(file) = open.pop() {
+            let part = if own.contains(&file) { Some(*kind) } else { part_of(&file) };
+            let Some(part) = part.filter(|p| !NAMED_ONLY.contains(&(kind, p))) else { continue };
+            let foreign = part != *kind && parts::KINDS.iter().any(|(k, _)| *k == part);
+            assert!(
+                part == *kind || foreign || by_choice(part) || stated.contains(part),
+                "`{kind}` computes with {}, but does not have `{part}` in `Stage::code`",
+                file.display()
+            );
+            // What the other crates' files name, they bring themselves.
+            if file.starts_with(stages().join("builtin")) && !foreign && !ENDS.contains(&part) {
+                open.extend(named(&file).into_iter().filter(|f| seen.insert(f.clone())));
+            }
+        }
+    }
+}
+
+/// The parts that a stage of this kind has in its key, whatever its parameters.
+fn used(kind: &str) -> Vec<String> {
+    let registry = opdflow_stages::registry();
+    let ports = opdflow_stage::Ports::from(["prompts.ocr".to_owned()]);
+    let with = match kind {
+        "train_teacher" => {
+            serde_json::json!({"algorithm": {"diffusion_nft": {}}, "reward": {"ocr": 1.0}, "iterations": 1})
+        }
+        "distill" => serde_json::json!({"rounds": 1}),
+        "select_checkpoint" => serde_json::json!({"maximise": "ocr"}),
+        "base_model" => serde_json::json!({"source": "bundled:mini"}),
+        "import_lora" => serde_json::json!({"source": "lora"}),
+        "critic" => serde_json::json!({"reward": "geneval", "files": {"detector": "bundled:shapes"}}),
+        "prompts" => serde_json::json!({"task": "ocr"}),
+        "gradient_variance" => serde_json::json!({"objectives": {"kl": {"closed_form_kl": {}}}, "levels": [0.7]}),
+        "merge_loras" => serde_json::json!({"how": "product"}),
+        "table" => serde_json::json!({"rows": [{"scores": "a", "title": "a"}]}),
+        "figure" => serde_json::json!({"lines": [{"title": "a", "curves": ["a"]}]}),
+        "note" => serde_json::json!({"text": "words"}),
+        _ => serde_json::json!({}),
+    };
+    let kind = registry.get(kind).unwrap();
+    let params = kind.normalise(&with).unwrap_or_else(|faults| panic!("{with}: {faults:?}"));
+    kind.code(&params, &ports).into_keys().collect()
+}
+
+/// Whoever edits a reward and runs at once gets new numbers: the changed digest is in the key of what it judges, and of
+/// nothing else.
+#[test]
+fn an_edited_reward_is_in_the_keys_of_what_it_judges() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |text: &str| {
+        let at = folder.path().join("rewards/src/ocr");
+        std::fs::create_dir_all(&at).unwrap();
+        std::fs::write(at.join("mod.rs"), text).unwrap();
+    };
+    place("fn score() -> f64 {\n    1.0\n}\n");
+    let of = |listed: &[&str]| sources::digest(folder.path(), listed).unwrap();
+    let (ocr, looks) = (of(&["rewards/src/ocr"]), of(&["rewards/src/looks.rs"]));
+    place("/// The score.\nfn score() -> f64 { 1.0 } // of a text\n");
+    assert_eq!(of(&["rewards/src/ocr"]), ocr, "words and spacing change nothing");
+    place("fn score() -> f64 {\n    0.5\n}\n");
+    assert_ne!(of(&["rewards/src/ocr"]), ocr);
+    assert_eq!(of(&["rewards/src/looks.rs"]), looks);
+    assert_eq!(sources::digest(folder.path(), &["critics/src/clip"]), None, "a crate that is not there");
+    // Which kinds that concerns.
+    let registry = opdflow_stages::registry();
+    let teacher = registry.get("train_teacher").unwrap();
+    let uses = |reward: &str, part: &str| {
+        let with = serde_json::json!({"algorithm": {"grpo_guard": {}}, "reward": {reward: 1.0}, "iterations": 1});
+        teacher.code(&teacher.normalise(&with).unwrap(), &opdflow_stage::Ports::new()).contains_key(part)
+    };
+    assert!(uses("ocr", "rewards.ocr") && !uses("geneval", "rewards.ocr"));
+    assert!(uses("geneval", "rewards.geneval") && uses("geneval.strict", "rewards.geneval"));
+    assert!(uses("ocr", "flow.grpo") && !uses("ocr", "flow.nft"));
+}
+
+#[test]
+fn code_is_told_from_comments_texts_and_tests() {
+    let plain = sources::code("fn a() {\n    b();\n}\n");
+    assert_eq!(
+        plain,
+        sources::code(
+            "// why\nfn a() {\n\n  /* x /* y */ z */ b();\n}\n#[cfg(test)]\nmod tests {\n    fn c() { '{'; \"}\"; }\n}\n"
+        )
+    );
+    assert_ne!(plain, sources::code("fn a() {\n    c();\n}\n"));
+    // What looks like a comment in a text is text, and spacing there counts.
+    for (one, other) in [
+        ("x(\"http://a\")", "x(\"http://b\")"),
+        ("x(\"a\n// b\")", "x(\"a\n// c\")"),
+        ("x(r#\"a \" // b\"#)", "x(r#\"a \" // c\"#)"),
+        ("x('\"', \"// a\")", "x('\"', \"// b\")"),
+        ("x(\"a  b\")", "x(\"a b\")"),
+        ("fn f<'a>(x: &'a str) -> u8 { 1 }", "fn f<'a>(x: &'a str) -> u8 { 2 }"),
+        ("mod tests { a(); }", "mod tests { b(); }"),
+        // Behind a module of tests there may be more.
+        ("#[cfg(test)]\nmod tests { a(); }\nfn c() {}", "#[cfg(test)]\nmod tests { a(); }\nfn d() {}"),
+    ] {
+        assert_ne!(sources::code(one), sources::code(other), "{one}");
+    }
+    assert_eq!(sources::code("#[cfg(test)]\npub(super) mod tests { a(); }\nfn c() {}"), "fn c() {}");
+}
+
+#[test]
+fn a_table_that_a_merge_has_left_in_disorder_is_read() {
+    let text =
+        "# words\n<<<<<<< ours\nrewards.ocr 2 aaaa\n=======\nrewards.ocr 3 bbbb\n>>>>>>> theirs\nflow.vae 1 cccc\n";
+    let table = sources::table(text);
+    assert_eq!(table["rewards.ocr"], sources::Committed { version: 3, digest: "bbbb".into() });
+    assert_eq!(table.keys().collect::<Vec<_>>(), ["flow.vae", "rewards.ocr"]);
 }

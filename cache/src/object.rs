@@ -22,22 +22,11 @@ impl Object {
     ///
     /// Refuses what [`Store::put_path`](crate::Store::put_path) refuses.
     pub fn of_path(path: &Path) -> Result<Object, StoreError> {
-        let blob = |path: &Path| -> Result<Object, StoreError> {
-            let (digest, size) = put::digest_of(path)?;
-            Ok(Object { digest, kind: ObjectKind::Blob, size })
-        };
         if !path.is_dir() {
-            return blob(path);
+            let (digest, size) = put::digest_of(path)?;
+            return Ok(Object { digest, kind: ObjectKind::Blob, size });
         }
-        let mut files = Vec::new();
-        put::walk(path, "", &mut files)?;
-        files.sort_unstable();
-        let entry = |(name, path): (String, &Path)| {
-            let Object { digest, size, .. } = blob(path)?;
-            Ok(TreeEntry { path: name, digest, size })
-        };
-        let entries: Vec<TreeEntry> =
-            files.iter().map(|(n, p)| entry((n.clone(), p.as_path()))).collect::<Result<_, StoreError>>()?;
+        let entries = TreeEntry::of_folder(path)?;
         let size = tree::total(&entries)
             .ok_or_else(|| StoreError::Invalid { what: path.display().to_string(), why: "it is too big".to_owned() })?;
         Ok(Object { digest: Digest::of(&tree::encode(&entries)), kind: ObjectKind::Tree, size })

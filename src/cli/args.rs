@@ -247,7 +247,8 @@ pub struct Explain {
 /// Arguments of `get`.
 #[derive(Clone, Debug, Args)]
 pub struct Get {
-    /// The recipe
+    /// The recipe; or the key of a result, before a port
+    #[arg(value_name = "RECIPE|KEY")]
     pub recipe: PathBuf,
     /// The output, as STAGE.PORT
     #[arg(value_name = "STAGE.PORT")]

@@ -1,7 +1,8 @@
 //! `opdflow explain`: why a stage would run, field by field against the nearest earlier result.
 
 use super::{Exit, Failure, Session, args};
-use crate::plan::history::{Change, fields, nearest};
+use crate::plan::history::{Change, before_code, fields, nearest};
+use crate::plan::manifest::{BEFORE_CODE, Leaf};
 use crate::plan::{Plan, Verdict, verdicts};
 use crate::recipe::{SetAt, Span};
 use crate::render::name;
@@ -40,6 +41,9 @@ pub(super) fn run(session: &Session, args: &args::Explain) -> Result<Exit, Failu
     let now = fields(&keys.manifest);
     let found = if let Verdict::Hit { .. } = verdict { None } else { nearest(&store, kind, &now) };
     let (earlier, changes) = found.map_or((None, Vec::new()), |(record, changes)| (Some(record), changes));
+    // Against a record of before, all versions of the code are new: one reason, not one for each part.
+    let old = earlier.as_ref().is_some_and(before_code);
+    let changes: Vec<Change> = changes.into_iter().filter(|c| !(old && c.way[0] == "code")).collect();
     let unknown = |c: &Change| c.way[0] == "inputs" && open.iter().any(|(port, _)| *port == c.way[1]);
     let reasons: Vec<Reason> = changes.into_iter().filter(|c| !unknown(c)).map(|c| reason(&plan, i, c)).collect();
     let key = open.is_empty().then_some(keys.key);
@@ -103,7 +107,7 @@ fn story(
     let field = |r: &Reason| name(&r.change.way.join(".")).into_owned();
     let width = reasons.iter().map(|r| field(r).chars().count()).max().unwrap_or(0);
     for reason in reasons {
-        let side = |leaf: &Option<crate::plan::manifest::Leaf>| {
+        let side = |leaf: &Option<Leaf>| {
             leaf.as_ref().map_or_else(|| "(not there)".into(), |leaf| cut(&leaf.to_string(), 500).into_owned())
         };
         out.push_str(&format!(
@@ -123,9 +127,9 @@ fn story(
 
 impl Reason {
     fn to_json(&self) -> Value {
-        let side = |leaf: &Option<crate::plan::manifest::Leaf>| match leaf {
-            Some(crate::plan::manifest::Leaf::Plain(value)) => value.clone(),
-            Some(crate::plan::manifest::Leaf::Content(digest)) => json!(digest),
+        let side = |leaf: &Option<Leaf>| match leaf {
+            Some(Leaf::Plain(value)) => value.clone(),
+            Some(Leaf::Content(digest)) => json!(digest),
             None => Value::Null,
         };
         json!({"field": self.change.way.join("."), "old": side(&self.change.old), "new": side(&self.change.new),
@@ -161,6 +165,24 @@ fn reason(plan: &Plan, i: usize, change: Change) -> Reason {
             let own = spans.and_then(|s| s.seed.clone());
             note = own.is_none().then(|| "the recipe's seed, or `--seed`".to_owned());
             own.or_else(|| recipe.spans.seed.clone())
+        }
+        "format" => {
+            let old = matches!(&change.old, Some(Leaf::Plain(format)) if *format == BEFORE_CODE);
+            note = old.then(|| {
+                "it was made by a program before versions of code were in keys: none of then is a hit any more; \
+                 `opdflow get KEY PORT`, `lineage` and `export` still read them"
+                    .to_owned()
+            });
+            None
+        }
+        "code" => {
+            let edited = matches!(&change.new, Some(Leaf::Plain(Value::String(_))));
+            note = Some(if edited {
+                "this program was built from sources that differ from the committed ones".to_owned()
+            } else {
+                "another version of this part of the code".to_owned()
+            });
+            None
         }
         "semantics" => {
             note = Some("the kind computes in another way since".into());

@@ -1,19 +1,18 @@
 //! `opdflow get`: an output of a stage, out of the store.
 
 use super::{Exit, Failure, Session, args};
+use crate::plan::history::{before_code, kind_of};
 use crate::plan::{Plan, Verdict, verdicts};
 use crate::recipe::near;
-use opdflow_stage::cache::{Digest, Object, ObjectKind, Output, Store, StoreError};
+use opdflow_stage::cache::{ActionRecord, Digest, Object, ObjectKind, Output, Store, StoreError};
 use std::io::IsTerminal as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 pub(super) fn run(session: &Session, args: &args::Get) -> Result<Exit, Failure> {
-    let plan = session.plan(&args.recipe)?;
-    let (stage, port) = parse(session, &plan, &args.port)?;
     let store = session.open()?;
     let _in_use = store.shared()?;
-    let (_, output) = find(&plan, &store, stage, &port)?;
+    let (_, _, output) = found(session, &args.recipe, &args.port, &store)?;
     if args.output.as_os_str() == "-" {
         return print(session, &store, &output.object, &args.port);
     }
@@ -36,9 +35,37 @@ pub(super) fn run(session: &Session, args: &args::Get) -> Result<Exit, Failure> 
 
 /// The key and the port of `stage.port`, if its result is in the store.
 pub(super) fn locate(session: &Session, recipe: &Path, text: &str, store: &Store) -> Result<(Digest, String), Failure> {
-    let plan = session.plan(recipe)?;
+    found(session, recipe, text, store).map(|(key, port, _)| (key, port))
+}
+
+/// The output that a recipe and `stage.port` name, or a key and a port, with its key.
+fn found(session: &Session, from: &Path, text: &str, store: &Store) -> Result<(Digest, String, Output), Failure> {
+    if let Some(key) = from.to_str().filter(|key| is_key(key) && !from.exists()) {
+        return of_key(key, text, store);
+    }
+    let plan = session.plan(from)?;
     let (stage, port) = parse(session, &plan, text)?;
-    Ok((find(&plan, store, stage, &port)?.0, port))
+    let (key, output) = find(&plan, store, stage, &port)?;
+    Ok((key, port, output))
+}
+
+/// Whether a word may be the beginning of a key, as `explain` and `lineage` show them.
+fn is_key(word: &str) -> bool {
+    (8..=64).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
+/// The output `port` of the one result whose key begins so, whatever program made it.
+fn of_key(key: &str, port: &str, store: &Store) -> Result<(Digest, String, Output), Failure> {
+    let all: Vec<ActionRecord> = store.actions().filter(|r| r.key.to_string().starts_with(key)).collect();
+    let [record] = all.as_slice() else {
+        let help = "`opdflow explain RECIPE STAGE` shows the key of the nearest earlier result";
+        return Err(Failure::Usage(format!("{} results have a key that begins with {key}\nhelp: {help}", all.len())));
+    };
+    let output = record.outputs.get(port).ok_or_else(|| {
+        let ports: Vec<_> = record.outputs.keys().map(|p| format!("`{p}`")).collect();
+        Failure::Usage(format!("the result {key} has no output `{port}`\nhelp: it has {}", ports.join(", ")))
+    })?;
+    Ok((record.key, port.to_owned(), output.clone()))
 }
 
 /// `stage.port`, as a stage of the plan and a port that it has.
@@ -80,8 +107,17 @@ fn find(plan: &Plan, store: &Store, stage: usize, port: &str) -> Result<(Digest,
     let missing = missing.map_or(name, |i| &plan.stages[i].spec.name);
     let why = if missing == name { String::new() } else { format!(", because `{missing}` has none") };
     let recipe = plan.recipe.path.display();
+    let kind = plan.stages[stage].spec.kind.describe().kind;
+    let of_then = |r: &ActionRecord| before_code(r) && kind_of(r) == Some(kind) && r.note.get("stage") == Some(name);
+    let earlier = store.actions().filter(of_then).max_by(|a, b| a.finished.cmp(&b.finished));
+    let earlier = earlier.map_or_else(String::new, |r| {
+        let key = r.key.short();
+        format!(
+            "; or take the result of an earlier program, whose keys had no versions of code: `opdflow get {key} {port} -o PATH`"
+        )
+    });
     Err(Failure::Usage(format!(
-        "`{name}` has no result in the store{why}\nhelp: run `opdflow run {recipe} --until {name}` first"
+        "`{name}` has no result in the store{why}\nhelp: run `opdflow run {recipe} --until {name}` first{earlier}"
     )))
 }
 

@@ -2,9 +2,10 @@
 
 use super::{Exit, Failure, Session, args, get};
 use crate::plan::history::kind_of;
+use crate::plan::identity::Identity;
 use crate::plan::lineage::{Lineage, Origin, Read, beside};
 use crate::recipe::hint;
-use opdflow_cache::{ActionRecord, Digest, Object};
+use opdflow_cache::{ActionRecord, Digest, Object, TreeEntry, tree_digest};
 use opdflow_io::terminal::{cut, line};
 use opdflow_io::{csv, file as files};
 use serde_json::{Value, json};
@@ -16,10 +17,10 @@ pub(super) fn run(session: &Session, args: &args::Lineage) -> Result<Exit, Failu
     let store = session.open()?;
     let _in_use = store.shared()?;
     let lineage = Lineage::of(&store);
-    let (what, origin) = match &args.output {
+    let (what, origins) = match &args.output {
         Some(output) => {
             let (key, port) = get::locate(session, &args.from, output, &store)?;
-            (output.clone(), Origin { key, port, inside: None })
+            (output.clone(), vec![Origin { key, port, inside: None }])
         }
         None => (args.from.display().to_string(), file(&lineage, &args.from, session)?),
     };
@@ -33,43 +34,59 @@ pub(super) fn run(session: &Session, args: &args::Lineage) -> Result<Exit, Failu
         }
         None => None,
     };
+    let Some((origin, also)) = origins.split_first() else {
+        return Err(Failure::Bug(format!("nothing is known of {what}")));
+    };
     let Some(record) = lineage.record(&origin.key) else {
         return Err(Failure::Usage(format!("the record of {what} is not in the store any more")));
     };
     let only = args.row.as_ref().map(|row| beside(record, row, &lineage.reads(record))).filter(|o| !o.is_empty());
-    let told = Told { lineage: &lineage, what: &what, origin: &origin, cell: cell.as_deref(), only: only.as_ref() };
+    let told = Told { lineage: &lineage, what: &what, origin, also, cell: cell.as_deref(), only: only.as_ref() };
     session.print(if session.json { told.json().to_string() } else { told.text() }.trim_end());
     Ok(Exit::Done)
 }
 
-/// The output that a file or folder is a copy of, or a part of.
-fn file(lineage: &Lineage<'_>, path: &Path, session: &Session) -> Result<Origin, Failure> {
+/// The outputs that a file or folder is a copy of, or a part of: the one that was finished first, and others that have the
+/// same.
+fn file(lineage: &Lineage<'_>, path: &Path, session: &Session) -> Result<Vec<Origin>, Failure> {
     if path.symlink_metadata().is_err() {
         return Err(Failure::Usage(format!(
             "there is no file {}\nhelp: name a file or folder, or a recipe and an output: `opdflow lineage RECIPE STAGE.PORT`",
             path.display()
         )));
     }
-    let whole = Object::of_path(path)?;
-    if let Some(found) = lineage.find(&whole.digest) {
-        return Ok(found);
+    let (digest, identity) = if path.is_dir() {
+        let files = TreeEntry::of_folder(path)?;
+        let identity = lineage.of_folder(&files);
+        (tree_digest(files), identity)
+    } else {
+        let digest = Object::of_path(path)?.digest;
+        (digest, lineage.of_file(&digest, &path.file_name().unwrap_or_default().to_string_lossy()))
+    };
+    match identity {
+        Identity::Same(origins) => Ok(origins),
+        Identity::Several(origins) => Err(Failure::Usage(format!(
+            "{} is part of {} results that differ, so that it does not tell which one is meant:\n{}\n\
+             help: name the weights beside it, or the whole folder",
+            path.display(),
+            origins.len(),
+            origins.iter().map(|o| format!("  {}", named(lineage, o))).collect::<Vec<_>>().join("\n")
+        ))),
+        Identity::Unknown => Err(Failure::Usage(format!(
+            "no result in the store {} has the bytes of {} ({})\n\
+             help: it was changed, or made elsewhere, or `gc` has taken its record away",
+            session.store.display(),
+            path.display(),
+            digest.short()
+        ))),
     }
-    // A folder to which something was added is still known by what it holds.
-    if path.is_dir() {
-        let mut files: Vec<_> = std::fs::read_dir(path).into_iter().flatten().flatten().map(|e| e.path()).collect();
-        files.sort();
-        for file in files.iter().filter(|p| p.is_file()) {
-            if let Some(found) = Object::of_path(file).ok().and_then(|o| lineage.find(&o.digest)) {
-                return Ok(found);
-            }
-        }
-    }
-    Err(Failure::Usage(format!(
-        "no result in the store {} has the bytes of {} ({})\nhelp: it was changed, or made elsewhere, or `gc` has taken its record away",
-        session.store.display(),
-        path.display(),
-        whole.digest.short()
-    )))
+}
+
+/// An output in words: its port, the stage, the key, and the place in it.
+fn named(lineage: &Lineage<'_>, origin: &Origin) -> String {
+    let stage = lineage.record(&origin.key).and_then(|r| r.note.get("stage")).map_or("a stage", String::as_str);
+    let inside = origin.inside.as_ref().map_or(String::new(), |p| format!(", {p} in it"));
+    format!("output `{}` of {stage} (key {}){inside}", origin.port, origin.key.short())
 }
 
 /// A cell of a CSV file, in words. The row is known by its first cell, the column by its head.
@@ -96,6 +113,8 @@ struct Told<'a> {
     lineage: &'a Lineage<'a>,
     what: &'a str,
     origin: &'a Origin,
+    /// Other outputs that have the same bytes.
+    also: &'a [Origin],
     cell: Option<&'a str>,
     /// Of the first stage, the inputs to follow.
     only: Option<&'a BTreeSet<String>>,
@@ -111,9 +130,11 @@ impl Told<'_> {
     }
 
     fn text(&self) -> String {
-        let inside =
-            self.origin.inside.as_ref().map_or(String::new(), |p| format!(", the file {} in it", line(&p.to_string())));
+        let inside = self.origin.inside.as_ref().map_or(String::new(), |p| format!(", {} in it", line(&p.to_string())));
         let mut out = format!("{}: output `{}`{inside}\n", line(self.what), line(&self.origin.port));
+        for other in self.also {
+            let _ = writeln!(out, "the same bytes: {}", named(self.lineage, other));
+        }
         if let Some(cell) = self.cell {
             let _ = writeln!(out, "{cell}");
         }
@@ -178,7 +199,9 @@ impl Told<'_> {
             );
         }
         let Origin { key, port, inside } = self.origin;
-        json!({"what": self.what, "cell": self.cell, "key": key, "output": port, "file": inside, "stages": stages})
+        let also: Vec<Value> =
+            self.also.iter().map(|o| json!({"key": o.key, "output": o.port, "file": o.inside})).collect();
+        json!({"what": self.what, "also": also, "cell": self.cell, "key": key, "output": port, "file": inside, "stages": stages})
     }
 }
 

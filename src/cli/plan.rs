@@ -1,21 +1,23 @@
 //! `opdflow plan`: what would run, and what the store already has.
 
 use super::{Exit, Failure, Session, args};
-use crate::plan::history::History;
+use crate::plan::history::{History, Source};
 use crate::plan::{Keys, Plan, Verdict, verdicts};
 use crate::recipe::Diagnostics;
-use crate::render::{bytes, duration};
+use crate::render::{bytes, duration, operations};
 use serde_json::{Value, json};
 
 /// A stage of the plan, for the table.
 struct Row {
     verdict: Verdict,
     keys: Option<Keys>,
-    /// Seconds still to be worked, if anything like it was ever run.
-    seconds: Option<f64>,
-    /// Bytes that the store will take for it, if anything like it was ever run.
-    bytes: Option<u64>,
-    /// Whether its seconds are a GPU's.
+    /// Seconds still to be worked, and how they are known.
+    seconds: Option<(f64, Source)>,
+    /// Bytes that the store will take for it, and how they are known.
+    bytes: Option<(u64, Source)>,
+    /// Floating-point operations still to be done, where they can be counted.
+    operations: Option<f64>,
+    /// Whether it would run on a GPU.
     gpu: bool,
 }
 
@@ -28,10 +30,13 @@ pub(super) fn run(session: &Session, args: &args::Plan) -> Result<Exit, Failure>
         .into_iter()
         .enumerate()
         .map(|(i, (verdict, keys))| {
-            let whole = history.estimate(&plan.stages[i]);
-            let kind = plan.stages[i].spec.kind.describe().kind;
-            let bytes = if matches!(verdict, Verdict::Hit { .. }) { Some(0) } else { history.bytes(kind) };
-            Row { seconds: left(&verdict, whole), bytes, gpu: history.on_gpu(kind), verdict, keys }
+            let (planned, gpu, rest) = (&plan.stages[i], plan.on_gpu(i), left(&verdict));
+            let hit = matches!(verdict, Verdict::Hit { .. });
+            let seconds = if hit { None } else { history.seconds(planned, gpu) };
+            let bytes = if hit { None } else { history.bytes(planned) };
+            let counted = planned.work.as_ref().map(|w| w.operations).filter(|n| *n > 0.0);
+            let operations = counted.filter(|_| planned.spec.kind.describe().numeric).map(|n| n * rest);
+            Row { seconds: seconds.map(|(s, from)| (s * rest, from)), bytes, operations, gpu, verdict, keys }
         })
         .collect();
     let missing = missing(&plan, &rows);
@@ -58,18 +63,23 @@ fn missing(plan: &Plan, rows: &[Row]) -> Option<Diagnostics> {
     (!all.is_empty()).then(|| plan.recipe.diagnostics(all))
 }
 
-/// What is left to do of a stage that takes `whole` seconds from its start.
+/// The share of a stage that is left to do.
 #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-fn left(verdict: &Verdict, whole: Option<f64>) -> Option<f64> {
+fn left(verdict: &Verdict) -> f64 {
     match verdict {
-        Verdict::Hit { .. } => Some(0.0),
-        Verdict::Resume { step, total } if *total > 0 => whole.map(|s| s * (1.0 - *step as f64 / *total as f64)),
-        _ => whole,
+        Verdict::Hit { .. } => 0.0,
+        Verdict::Resume { step, total } if *total > 0 => 1.0 - *step as f64 / *total as f64,
+        _ => 1.0,
     }
 }
 
 /// Columns are padded to no more than this: names of cells can be long.
 const WIDEST: usize = 120;
+/// A number with the sign that says that it was not measured on this model and these sizes.
+fn marked(text: &str, from: Source) -> String {
+    let sign = if from == Source::Measured { "" } else { "~" };
+    format!("{sign}{text}")
+}
 
 fn table(plan: &Plan, rows: &[Row]) -> String {
     let head = ["stage", "kind", "verdict", "key", "time"].map(ToOwned::to_owned);
@@ -78,7 +88,7 @@ fn table(plan: &Plan, rows: &[Row]) -> String {
             let key = row.keys.as_ref().map_or_else(|| "-".into(), |k| k.key.short());
             let seconds = match (&row.verdict, row.seconds) {
                 (Verdict::Hit { .. }, _) => "-".into(),
-                (_, Some(s)) => duration(s),
+                (_, Some((s, from))) => marked(&duration(s), from),
                 (_, None) => "?".into(),
             };
             let verdict = row.verdict.words() + &condition(&deciding(plan, rows, i));
@@ -96,6 +106,7 @@ fn table(plan: &Plan, rows: &[Row]) -> String {
         out.push('\n');
     }
     out.push_str(&format!("\n{}\n", summary(plan, rows)));
+    out.push_str(&legend(rows));
     out
 }
 
@@ -119,15 +130,32 @@ fn condition(deciding: &[&str]) -> String {
 
 /// What the store will grow by and what it has room for, if there is something to run of which that is known.
 fn disk(rows: &[Row], free: Option<u64>) -> String {
-    let needed = rows.iter().filter_map(|r| r.bytes).fold(0, u64::saturating_add);
+    let needed = rows.iter().filter_map(|r| r.bytes).map(|(n, _)| n).fold(0, u64::saturating_add);
     if needed == 0 {
         return String::new();
     }
-    let unknown = rows.iter().filter(|r| r.bytes.is_none()).count();
+    let unknown = rows.iter().filter(|r| r.open() && r.bytes.is_none()).count();
     let rest = if unknown > 0 { format!("; nothing is known of {unknown}") } else { String::new() };
     let room = free.map_or_else(String::new, |f| format!(", {} free", bytes(f)));
     let short = if free.is_some_and(|f| f < needed) { ": too little, see `opdflow gc`" } else { "" };
-    format!("disk for their results: about {}{rest}{room}{short}\n", bytes(needed))
+    let guessed: u64 =
+        rows.iter().filter_map(|r| r.bytes).filter(|(_, from)| *from != Source::Measured).map(|(n, _)| n).sum();
+    let guessed =
+        if guessed == 0 { String::new() } else { format!(" (~{} of it not measured on these sizes)", bytes(guessed)) };
+    format!("disk for their results: about {}{guessed}{rest}{room}{short}\n", bytes(needed))
+}
+
+/// What the sign `~` says, where it stands.
+fn legend(rows: &[Row]) -> String {
+    let has = |wanted: Source| rows.iter().any(|r| r.seconds.is_some_and(|(_, from)| from == wanted));
+    let mut out = String::new();
+    if has(Source::Scaled) {
+        out.push_str("~ measured on another model or other sizes, and scaled by counted operations\n");
+    }
+    if has(Source::Alike) {
+        out.push_str("~ of a kind that does not compute: measured with other parameters\n");
+    }
+    out
 }
 
 /// What takes memory, for the stages of which that is known. Those that take the same share a line.
@@ -162,13 +190,27 @@ fn summary(plan: &Plan, rows: &[Row]) -> String {
     if work == 0 {
         return format!("{hits} of {} stages are in the store: nothing to do", rows.len());
     }
-    let known: f64 = rows.iter().filter_map(|r| r.seconds).sum();
-    let unknown = rows.iter().filter(|r| r.seconds.is_none()).count();
-    let longest = plan.critical(|i| rows[i].seconds.unwrap_or(0.0)).into_iter().fold(0.0, f64::max);
+    let seconds = |wanted: &dyn Fn(&Row, Source) -> bool| -> f64 {
+        rows.iter().filter_map(|r| r.seconds.filter(|(_, from)| wanted(r, *from))).map(|(s, _)| s).sum()
+    };
+    let unknown = rows.iter().filter(|r| r.open() && r.seconds.is_none()).count();
+    let each = |i: usize| rows[i].seconds.map_or(0.0, |(s, _)| s);
+    let longest = plan.critical(each).into_iter().fold(0.0, f64::max);
     let mut text = format!("{hits} of {} stages are in the store, {work} to run", rows.len());
     if unknown < work {
-        text.push_str(&format!("; about {} of work, {} on the longest way", duration(known), duration(longest)));
-        let gpu: f64 = rows.iter().filter(|r| r.gpu).filter_map(|r| r.seconds).sum();
+        let known = seconds(&|_, _| true);
+        let guessed = seconds(&|_, from| from != Source::Measured);
+        let guessed = if guessed > 0.0 {
+            format!(" (~{} of it not measured on these sizes)", duration(guessed))
+        } else {
+            String::new()
+        };
+        text.push_str(&format!(
+            "; about {} of work{guessed}, {} on the longest way",
+            duration(known),
+            duration(longest)
+        ));
+        let gpu = seconds(&|row, _| row.gpu);
         if gpu > 0.0 {
             text.push_str(&format!(", {:.2} GPU-hours", gpu / 3600.0));
         }
@@ -176,7 +218,18 @@ fn summary(plan: &Plan, rows: &[Row]) -> String {
     if unknown > 0 {
         text.push_str(&format!("; nothing is known of the time of {unknown}"));
     }
+    let counted: f64 = rows.iter().filter_map(|r| r.operations).sum();
+    if counted > 0.0 {
+        text.push_str(&format!("\ncounted: {} by the models' networks, rewards left out", operations(counted)));
+    }
     text
+}
+
+impl Row {
+    /// Whether there is something to do.
+    fn open(&self) -> bool {
+        !matches!(self.verdict, Verdict::Hit { .. })
+    }
 }
 
 fn as_json(
@@ -211,8 +264,11 @@ fn as_json(
                 "steps": stage.horizon.as_ref().map(|h| h.steps),
                 "key": row.keys.as_ref().map(|k| k.key),
                 "lineage": row.keys.as_ref().map(|k| k.lineage),
-                "seconds": row.seconds,
-                "bytes": row.bytes,
+                "seconds": row.seconds.map(|(s, _)| s).or((!row.open()).then_some(0.0)),
+                "seconds_from": row.seconds.map(|(_, from)| from.word()),
+                "bytes": row.bytes.map(|(n, _)| n).or((!row.open()).then_some(0)),
+                "bytes_from": row.bytes.map(|(_, from)| from.word()),
+                "operations": row.operations,
                 "gpu": row.gpu,
                 "cpus": stage.resources.cpus,
                 "memory": stage.memory,

@@ -165,10 +165,14 @@ fn dispatch(
 ) -> anyhow::Result<Ended> {
     let (inbox, messages) = mpsc::channel();
     let _signals = sched::listen(inbox.clone())?;
-    // What a kind of stage took before says how long the way to the end is. Unknown kinds count a second.
+    // What stages took before says how long the way to the end is. Unknown ones count a second.
     let urgency = || {
         let history = History::of(store);
-        plan.critical(|i| history.seconds(plan.stages[i].spec.kind.describe().kind).unwrap_or(1.0))
+        plan.critical(|i| {
+            let planned = &plan.stages[i];
+            let known = history.seconds(planned, plan.on_gpu(i)).map(|(seconds, _)| seconds);
+            known.or_else(|| history.roughly(planned)).unwrap_or(1.0)
+        })
     };
     let order = Order {
         plan,

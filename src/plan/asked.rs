@@ -3,7 +3,7 @@
 
 use crate::recipe::StageSpec;
 use opdflow_cache::{Digest, Memo};
-use opdflow_stage::{Asset, Foreseen, Horizon, Memory, ParamFault, Ports, Resources, Unreadable};
+use opdflow_stage::{Asset, Code, Foreseen, Horizon, Memory, ParamFault, Ports, Resources, Unreadable, Work};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,6 +23,8 @@ pub(super) struct Said {
     pub foreseen: Foreseen,
     pub memory: Vec<Memory>,
     pub horizon: Option<Horizon>,
+    pub code: Code,
+    pub work: Option<Work>,
 }
 
 impl Asked {
@@ -49,6 +51,8 @@ impl Asked {
                 foreseen: kind.foresee(params, folder, known)?,
                 memory: kind.memory(params, known)?,
                 horizon: kind.horizon(params)?,
+                code: kind.code(params, ports)?,
+                work: kind.work(params, folder, known)?,
             })
         };
         self.said.entry(about).or_insert_with(ask).clone()

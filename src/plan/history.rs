@@ -2,42 +2,108 @@
 //! manifest.
 
 use super::Planned;
-use super::manifest::{Fields, Leaf, replay};
-use opdflow_cache::{ActionRecord, Store};
-use serde_json::Value;
+use super::manifest::{BEFORE_CODE, Fields, Leaf, replay};
+use crate::recipe::StageSpec;
+use opdflow_cache::{ActionRecord, Digest, Store};
+use opdflow_stage::{Foreseen, Horizon};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+
+/// Of records of other sizes, how many of the nearest say what an operation costs.
+const NEAREST: usize = 5;
 
 /// What stages took of time and disk, from the records of a store.
 #[derive(Clone, Debug, Default)]
-pub struct History(BTreeMap<String, Typical>);
-
-/// What is usual for a kind. Found once: a plan asks for each of its stages.
-#[derive(Clone, Debug)]
-struct Typical {
-    seconds: f64,
-    bytes: u64,
-    on_gpu: bool,
-    past: Vec<Past>,
-    /// Seconds of a step, where the kind counts steps. All stages of a kind count by the same parameter.
-    step: OnceLock<Option<f64>>,
-}
+pub struct History(BTreeMap<String, Vec<Past>>);
 
 #[derive(Clone, Debug)]
 struct Past {
     seconds: f64,
     bytes: u64,
     gpu: bool,
+    threads: Option<usize>,
+    /// As [`Planned::sizes`]; records of before do not say.
+    sizes: Option<String>,
+    operations: Option<f64>,
+    counted: Option<u64>,
     params: Value,
 }
 
-impl Typical {
-    /// None without a record.
-    fn of(past: Vec<Past>) -> Option<Self> {
-        let seconds = middle(past.iter().map(|p| p.seconds).collect())?;
-        let bytes = middle(past.iter().map(|p| p.bytes).collect())?;
-        let on_gpu = 2 * past.iter().filter(|p| p.gpu).count() > past.len();
-        Some(Self { seconds, bytes, on_gpu, past, step: OnceLock::new() })
+/// Where a number of a plan comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Measured on the same model and sizes.
+    Measured,
+    /// Measured on another model or other sizes, and scaled by what was counted.
+    Scaled,
+    /// Counted, and never measured.
+    Counted,
+    /// Measured on other parameters of a kind that does not compute, and not scaled.
+    Alike,
+}
+
+impl Source {
+    /// One word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Measured => "measured",
+            Self::Scaled => "scaled",
+            Self::Counted => "counted",
+            Self::Alike => "alike",
+        }
+    }
+}
+
+/// What the time and the size of one run hold for: the parameters that decide what a step costs (all of the key, less the
+/// horizon), files from outside, and what is known of inputs and outputs before they are there: the model, numbers of prompts.
+#[must_use]
+pub(super) fn sizes(spec: &StageSpec, horizon: Option<&Horizon>, assets: &Value, known: [&Foreseen; 2]) -> Digest {
+    let mut params = spec.params.clone();
+    for name in spec.kind.describe().outside_key.iter().copied().chain(horizon.map(|h| h.param)) {
+        super::key::remove(&mut params, name);
+    }
+    Digest::of(json!([params, assets, known]).to_string().as_bytes())
+}
+
+/// The facts that a record keeps of a stage, so that later plans know what its time and size hold for.
+#[must_use]
+pub fn facts(planned: &Planned) -> BTreeMap<String, String> {
+    let work = planned.work.as_ref();
+    [
+        Some(("sizes", planned.sizes.to_string())),
+        work.map(|w| ("operations", format!("{:e}", w.operations))),
+        work.and_then(|w| w.bytes).map(|bytes| ("counted_bytes", bytes.to_string())),
+    ]
+    .into_iter()
+    .flatten()
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect()
+}
+
+impl Past {
+    fn of(record: &mut ActionRecord) -> Self {
+        let fact = |name: &str| record.note.get(name).cloned();
+        let number = |name: &str| fact(name).and_then(|v| v.parse::<f64>().ok());
+        Self {
+            seconds: record.seconds,
+            bytes: record.size(),
+            gpu: fact("device").is_some_and(|d| d.starts_with("cuda")),
+            threads: fact("threads").and_then(|n| n.parse().ok()),
+            sizes: fact("sizes"),
+            operations: number("operations").filter(|n| n.is_finite() && *n > 0.0),
+            counted: fact("counted_bytes").and_then(|n| n.parse().ok()).filter(|n| *n > 0),
+            params: record.manifest.get_mut("params").map(Value::take).unwrap_or_default(),
+        }
+    }
+    fn steps(&self, horizon: Option<&Horizon>) -> Option<f64> {
+        let Some(horizon) = horizon else { return Some(1.0) };
+        self.params.get(horizon.param)?.as_f64().filter(|n| *n > 0.0)
+    }
+    fn like(&self, planned: &Planned) -> bool {
+        // Of a stage that computes, nobody knows what it computes with unless its work could be counted.
+        let known = !planned.spec.kind.describe().numeric || planned.work.is_some();
+        known && self.sizes.as_deref() == Some(planned.sizes.to_string().as_str())
     }
 }
 
@@ -48,46 +114,90 @@ impl History {
         let mut by_kind: BTreeMap<String, Vec<Past>> = BTreeMap::new();
         for mut record in store.actions() {
             if let Some(kind) = kind_of(&record).map(ToOwned::to_owned) {
-                let params = record.manifest.get_mut("params").map(Value::take).unwrap_or_default();
-                let gpu = record.note.get("device").is_some_and(|d| d.starts_with("cuda"));
-                let past = Past { seconds: record.seconds, bytes: record.size(), gpu, params };
-                by_kind.entry(kind).or_default().push(past);
+                by_kind.entry(kind).or_default().push(Past::of(&mut record));
             }
         }
-        Self(by_kind.into_iter().filter_map(|(kind, past)| Some((kind, Typical::of(past)?))).collect())
+        Self(by_kind)
     }
-    /// The middle of what stages of this kind took, if there were any.
-    #[must_use]
-    pub fn seconds(&self, kind: &str) -> Option<f64> {
-        Some(self.0.get(kind)?.seconds)
+
+    fn of_kind(&self, planned: &Planned) -> &[Past] {
+        self.0.get(planned.spec.kind.describe().kind).map_or(&[], Vec::as_slice)
     }
-    /// What a stage would take from its start: the middle of its kind, by the step where the kind counts steps.
+
+    /// The middle of what stages of this kind took, if there were any: good for an order, and for nothing that is shown.
     #[must_use]
-    pub fn estimate(&self, planned: &Planned) -> Option<f64> {
-        let kind = planned.spec.kind.describe().kind;
-        let Some(horizon) = &planned.horizon else { return self.seconds(kind) };
-        let steps = |p: &Past| p.params.get(horizon.param)?.as_f64().filter(|n| *n > 0.0);
-        let typical = self.0.get(kind)?;
-        let each = || middle(typical.past.iter().filter_map(|p| Some(p.seconds / steps(p)?)).collect());
-        let each = *typical.step.get_or_init(each);
+    pub fn roughly(&self, planned: &Planned) -> Option<f64> {
+        middle(self.of_kind(planned).iter().map(|p| p.seconds).collect())
+    }
+
+    /// Seconds that a stage would take from its start, on a GPU or not. What was measured on the same model and sizes, by the
+    /// step where the kind counts steps, or else what an operation cost on others. The time of a CPU says nothing of a GPU.
+    #[must_use]
+    pub fn seconds(&self, planned: &Planned, gpu: bool) -> Option<(f64, Source)> {
+        let past: Vec<&Past> = self.of_kind(planned).iter().filter(|p| p.gpu == gpu).collect();
+        let horizon = planned.horizon.as_ref();
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-        each.map(|s| s * horizon.steps as f64).or_else(|| self.seconds(kind))
+        let steps = horizon.map_or(1.0, |h| h.steps as f64);
+        let same = past.iter().filter(|p| p.like(planned) && p.threads.is_none_or(|t| t == planned.resources.cpus));
+        let each = middle(same.filter_map(|p| Some(p.seconds / p.steps(horizon)?)).collect());
+        if let Some(each) = each {
+            return Some((each * steps, Source::Measured));
+        }
+        if let Some(operations) = planned.work.as_ref().map(|w| w.operations).filter(|n| *n > 0.0) {
+            let mut rates: Vec<(f64, f64)> = past
+                .iter()
+                .filter_map(|p| p.operations.map(|n| ((n / operations).ln().abs(), p.seconds / n)))
+                .collect();
+            rates.sort_by(|a, b| a.0.total_cmp(&b.0));
+            let rate = middle(rates.into_iter().take(NEAREST).map(|(_, rate)| rate).collect())?;
+            return Some((rate * operations, Source::Scaled));
+        }
+        // Of a kind that counts, one that could not be counted is not known: its model or its files are not there.
+        if planned.spec.kind.describe().numeric || past.iter().any(|p| p.operations.is_some()) {
+            return None;
+        }
+        middle(past.iter().map(|p| p.seconds).collect()).map(|s| (s, Source::Alike))
     }
-    /// The middle of what results of this kind take in the store, in bytes, if there were any.
+
+    /// Bytes that the results of a stage would take in the store.
     #[must_use]
-    pub fn bytes(&self, kind: &str) -> Option<u64> {
-        Some(self.0.get(kind)?.bytes)
-    }
-    /// Whether most stages of this kind ran on a GPU.
-    #[must_use]
-    pub fn on_gpu(&self, kind: &str) -> bool {
-        self.0.get(kind).is_some_and(|k| k.on_gpu)
+    pub fn bytes(&self, planned: &Planned) -> Option<(u64, Source)> {
+        let past = self.of_kind(planned);
+        let horizon = planned.horizon.as_ref();
+        #[expect(clippy::cast_precision_loss, reason = "steps are counted in thousands")]
+        let as_long = |p: &&Past| p.steps(horizon) == Some(horizon.map_or(1.0, |h| h.steps as f64));
+        let same = past.iter().filter(|p| p.like(planned)).filter(as_long);
+        if let Some(bytes) = middle(same.map(|p| p.bytes).collect()) {
+            return Some((bytes, Source::Measured));
+        }
+        if let Some(counted) = planned.work.as_ref().and_then(|w| w.bytes) {
+            #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+            let rates = past.iter().filter_map(|p| Some(p.bytes as f64 / p.counted? as f64)).collect();
+            #[expect(
+                clippy::cast_precision_loss,
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "an estimate, not negative"
+            )]
+            let scaled = middle(rates).map(|rate: f64| ((rate * counted as f64) as u64, Source::Scaled));
+            return Some(scaled.unwrap_or((counted, Source::Counted)));
+        }
+        if planned.spec.kind.describe().numeric || past.iter().any(|p| p.counted.is_some()) {
+            return None;
+        }
+        middle(past.iter().map(|p| p.bytes).collect()).map(|b| (b, Source::Alike))
     }
 }
 
 fn middle<N: PartialOrd + Copy>(mut all: Vec<N>) -> Option<N> {
     all.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
     all.get(all.len() / 2).copied()
+}
+
+/// Whether a record was made before versions of the code were in keys.
+#[must_use]
+pub fn before_code(record: &ActionRecord) -> bool {
+    record.manifest.get("format").and_then(Value::as_u64) == Some(BEFORE_CODE)
 }
 
 /// The stage kind that made a record.

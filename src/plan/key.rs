@@ -53,10 +53,12 @@ pub fn keys(planned: &Planned, recipe: &Recipe, facts: &NumericFacts, inputs: &B
         remove(&mut course, horizon.param);
     }
     let assets: BTreeMap<String, Digest> = planned.assets.iter().map(|a| (a.name.clone(), a.digest)).collect();
+    let code = Value::Object(planned.code.clone().into_iter().collect());
     let numerics = about.numeric.then(|| profile(recipe.numerics, facts, planned.resources.gpu));
     let whole = Facts {
         kind: about.kind,
         semantics: about.semantics,
+        code: Some(&code),
         params: &params,
         inputs,
         assets: &assets,
@@ -90,7 +92,7 @@ fn profile(numerics: Numerics, facts: &NumericFacts, gpu: bool) -> Value {
 }
 
 /// Takes a parameter out, named as `a` or `a.b`.
-fn remove(params: &mut Value, path: &str) {
+pub(super) fn remove(params: &mut Value, path: &str) {
     let (head, rest) = path.split_once('.').map_or((path, None), |(h, r)| (h, Some(r)));
     let Some(map) = params.as_object_mut() else { return };
     match rest {

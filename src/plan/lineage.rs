@@ -1,16 +1,16 @@
 //! Where bytes come from: from a digest to the record that made it, to what that stage read, and so on up to what came
 //! from outside. It is all in the action records; run logs and recipes may be gone.
 
-use opdflow_cache::{ActionRecord, Digest, ObjectKind, Store};
+use opdflow_cache::{ActionRecord, Digest, Store};
 use opdflow_stage::port;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// All records of a store, by what they made.
 pub struct Lineage<'s> {
-    store: &'s Store,
-    records: BTreeMap<Digest, ActionRecord>,
-    makers: BTreeMap<Digest, Vec<(Digest, String)>>,
+    pub(super) store: &'s Store,
+    pub(super) records: BTreeMap<Digest, ActionRecord>,
+    pub(super) makers: BTreeMap<Digest, Vec<(Digest, String)>>,
 }
 
 /// An output that some bytes are, or are a part of.
@@ -20,7 +20,7 @@ pub struct Origin {
     pub key: Digest,
     /// The output.
     pub port: String,
-    /// The file's path inside it, if the output is a folder and the bytes are one of its files.
+    /// The path inside it, if the output is a folder and the bytes are one of its files or folders.
     pub inside: Option<String>,
 }
 
@@ -53,25 +53,6 @@ impl<'s> Lineage<'s> {
     #[must_use]
     pub fn record(&self, key: &Digest) -> Option<&ActionRecord> {
         self.records.get(key)
-    }
-
-    /// The output that has this digest, or that is a folder with such a file. Of several the first that was finished.
-    #[must_use]
-    pub fn find(&self, digest: &Digest) -> Option<Origin> {
-        if let Some((key, port)) = self.maker(digest, None) {
-            return Some(Origin { key, port, inside: None });
-        }
-        let mut all: Vec<&ActionRecord> = self.records.values().collect();
-        all.sort_by(|a, b| a.finished.cmp(&b.finished).then(a.key.cmp(&b.key)));
-        for record in all {
-            for (port, output) in record.outputs.iter().filter(|(_, o)| o.object.kind == ObjectKind::Tree) {
-                let files = self.store.tree(&output.object.digest).unwrap_or_default();
-                if let Some(file) = files.into_iter().find(|f| f.digest == *digest) {
-                    return Some(Origin { key: record.key, port: port.clone(), inside: Some(file.path) });
-                }
-            }
-        }
-        None
     }
 
     /// What the stage of a record read.

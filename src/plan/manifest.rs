@@ -9,7 +9,10 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 /// The format of the manifest. Raise it when [`write()`] or the encoding of [`Bytes`] changes: every key changes too.
-pub const FORMAT: u64 = 1;
+pub const FORMAT: u64 = 2;
+
+/// The format of before: the same without `code`. Records of it stay readable, and no key is made of it any more.
+pub const BEFORE_CODE: u64 = 1;
 
 /// Takes in the fields of a manifest, one by one, in the order of [`write()`].
 pub trait Manifest {
@@ -26,6 +29,8 @@ pub struct Facts<'a> {
     pub kind: &'a str,
     /// Its semantic version.
     pub semantics: u32,
+    /// Versions of the code that it computes with, a map by part; absent in the format of before ([`BEFORE_CODE`]).
+    pub code: Option<&'a Value>,
     /// Parameters, defaults filled in, less those that change nothing.
     pub params: &'a Value,
     /// The content on each port.
@@ -41,9 +46,12 @@ pub struct Facts<'a> {
 /// Writes the fields. Fields that a stage does not have are left out, not empty: they cannot be mistaken for others,
 /// because each carries its name.
 pub fn write(facts: &Facts<'_>, out: &mut impl Manifest) {
-    out.value("format", &FORMAT.into());
+    out.value("format", &if facts.code.is_some() { FORMAT } else { BEFORE_CODE }.into());
     out.value("kind", &facts.kind.into());
     out.value("semantics", &facts.semantics.into());
+    if let Some(code) = facts.code {
+        out.value("code", code);
+    }
     out.value("params", facts.params);
     out.digests("inputs", facts.inputs);
     out.digests("assets", facts.assets);
@@ -61,12 +69,15 @@ pub fn replay(kept: &Value, out: &mut impl Manifest) -> Option<()> {
         kept.get(field)?.as_object()?.iter().map(|(k, v)| Some((k.clone(), v.as_str()?.parse().ok()?))).collect()
     };
     let (inputs, assets) = (digests("inputs")?, digests("assets")?);
-    if kept.get("format")?.as_u64()? != FORMAT {
-        return None;
-    }
+    let code = match kept.get("format")?.as_u64()? {
+        FORMAT => Some(kept.get("code").filter(|c| c.is_object())?),
+        BEFORE_CODE => None,
+        _ => return None,
+    };
     let facts = Facts {
         kind: kept.get("kind")?.as_str()?,
         semantics: u32::try_from(kept.get("semantics")?.as_u64()?).ok()?,
+        code,
         params: kept.get("params")?,
         inputs: &inputs,
         assets: &assets,

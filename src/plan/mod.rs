@@ -3,6 +3,7 @@
 mod asked;
 mod graph;
 pub mod history;
+pub mod identity;
 pub mod key;
 pub mod lineage;
 pub mod manifest;
@@ -14,7 +15,7 @@ pub use verdict::{Verdict, verdicts};
 use crate::recipe::{Diagnostic, Diagnostics, Recipe, StageSpec};
 use asked::{Asked, Said};
 use opdflow_cache::{Digest, Memo, Store};
-use opdflow_stage::{Asset, Doubt, Foreseen, Horizon, Memory, ParamFault, Resources};
+use opdflow_stage::{Asset, Code, Doubt, Foreseen, Horizon, Memory, ParamFault, Resources, Work};
 use petgraph::graph::DiGraph;
 use std::collections::BTreeMap;
 
@@ -39,12 +40,19 @@ pub struct Planned {
     pub needs: BTreeMap<String, (usize, String)>,
     /// Content from outside the store.
     pub assets: Vec<Asset>,
+    /// Versions of the code that it computes with.
+    pub code: Code,
     /// What is missing outside the store, at the parameters that name it. Then `assets` is empty and there is no key.
     pub missing: Vec<Diagnostic>,
     /// What this machine lacks that it will need if it runs, at the parameters that call for it.
     pub lacking: Vec<Diagnostic>,
     /// What is known of its inputs before it runs, by port.
     pub foreseen: Foreseen,
+    /// How much it has to do, if that can be counted before it runs.
+    pub work: Option<Work>,
+    /// By what the time of one run holds for another: a digest of the parameters that decide what a step costs, and of what
+    /// is known of the model and the sizes that it reads.
+    pub sizes: Digest,
     /// What takes memory at its peak, as far as that can be said before it runs.
     pub memory: Vec<Memory>,
     /// How long it runs, if that is a parameter of its own.
@@ -94,11 +102,26 @@ impl Plan {
                 missing.push(recipe.spans.bug(&spec.name, &bug));
                 Said::default()
             });
-            let Said { lacking, mut resources, foreseen: leaves, memory, horizon } = said;
+            let Said { lacking, mut resources, foreseen: leaves, memory, horizon, code, work } = said;
             let lacking = lacking.iter().map(|f| recipe.spans.machine_fault(&spec.name, f)).collect();
             resources.cpus = spec.cpus.unwrap_or(resources.cpus).max(1);
+            let content: BTreeMap<&String, Digest> = assets.iter().map(|a: &Asset| (&a.name, a.digest)).collect();
+            let sizes = history::sizes(&spec, horizon.as_ref(), &serde_json::json!(content), [&known, &leaves]);
             foreseen.push(leaves);
-            stages.push(Planned { foreseen: known, needs, assets, missing, lacking, memory, horizon, resources, spec });
+            stages.push(Planned {
+                foreseen: known,
+                needs,
+                assets,
+                code,
+                missing,
+                lacking,
+                work,
+                sizes,
+                memory,
+                horizon,
+                resources,
+                spec,
+            });
         }
         let graph = graph::of(&stages);
         Self { recipe, stages, facts, graph }
@@ -155,6 +178,11 @@ impl Plan {
     #[must_use]
     pub fn keys(&self, i: usize, inputs: &BTreeMap<String, Digest>) -> Keys {
         keys(&self.stages[i], &self.recipe, &self.facts, inputs)
+    }
+    /// Whether stage `i` would run on a GPU here.
+    #[must_use]
+    pub fn on_gpu(&self, i: usize) -> bool {
+        self.stages[i].resources.gpu && self.facts.device == "cuda"
     }
     /// The stages that read an output of stage `i`, each once, in order.
     #[must_use]

@@ -8,7 +8,7 @@ mod plain;
 mod words;
 
 pub use bars::keep_alive;
-pub use numbers::{bytes, duration, metric};
+pub use numbers::{bytes, duration, metric, operations};
 pub use paint::{Paint, Tone};
 pub use words::{beside, left, name};
 

@@ -49,6 +49,19 @@ pub fn bytes(size: u64) -> String {
     String::new()
 }
 
+/// Floating-point operations: `2.4 TFLOP`, `642.0 EFLOP`.
+#[must_use]
+pub fn operations(count: f64) -> String {
+    let mut rest = count;
+    for unit in ["FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP"] {
+        if rest < 999.95 {
+            return format!("{rest:.1} {unit}");
+        }
+        rest /= 1000.0;
+    }
+    format!("{rest:.1} EFLOP")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -67,7 +67,10 @@ fn done(
     let known = summary.stage(stage);
     let from = known.map_or(0, |s| s.resumed_at);
     let from = if from > 0 { format!(", from step {from} on") } else { String::new() };
-    format!("{}  {took}{from}{}", head(Tone::Good, "done", stage), known.map_or_else(String::new, beside))
+    // What a busy machine cannot stretch. Of moments it says nothing.
+    let cpu = known.and_then(|s| s.cpu_seconds).filter(|_| seconds >= 1.0);
+    let cpu = cpu.map_or_else(String::new, |cpu| format!(" (CPU {})", duration(cpu)));
+    format!("{}  {took}{cpu}{from}{}", head(Tone::Good, "done", stage), known.map_or_else(String::new, beside))
 }
 
 /// What stands beside a stage's progress: its own words, which it chose as the ones that tell most, or else its first

@@ -3,9 +3,9 @@
 
 use super::Pace;
 use crate::runlog::{Line, RunEvent, RunStarted};
-use opdflow_stage::{FaultClass, Warning};
 use opdflow_stage::cache::Digest;
 use opdflow_stage::warning::gather;
+use opdflow_stage::{FaultClass, Warning};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -37,6 +37,8 @@ pub struct StageSummary {
     pub began: Option<f64>,
     /// Seconds that it took in this run.
     pub seconds: f64,
+    /// CPU seconds of its process in this run, once they are known.
+    pub cpu_seconds: Option<f64>,
     /// What a hit had cost when it was computed.
     pub saved_seconds: f64,
     /// Steps done.
@@ -153,7 +155,7 @@ impl Summary {
     /// The one object that `run --json` prints.
     #[must_use]
     pub fn to_json(&self, run: &str) -> Value {
-        let stage = |s: &StageSummary| json!({"key": s.key, "verdict": s.state.word(), "seconds": round(s.seconds), "outputs": s.outputs, "message": s.message, "warnings": s.warnings});
+        let stage = |s: &StageSummary| json!({"key": s.key, "verdict": s.state.word(), "seconds": round(s.seconds), "cpu_seconds": s.cpu_seconds.map(round), "outputs": s.outputs, "message": s.message, "warnings": s.warnings});
         let stages: serde_json::Map<_, _> = self.stages.iter().map(|s| (s.name.clone(), stage(s))).collect();
         let (ok, seconds) = self.ended.unwrap_or((false, self.last - self.began));
         json!({"recipe": self.started.recipe, "run": run, "seconds": round(seconds), "ok": ok, "stages": stages})
@@ -190,8 +192,9 @@ impl StageSummary {
                 self.pace.reach(at, *step);
             }
             RunEvent::Metric { step, name, value, .. } => drop(self.metrics.insert(name.clone(), (*step, *value))),
-            RunEvent::Done { seconds, found, outputs, .. } => {
+            RunEvent::Done { seconds, cpu_seconds, found, outputs, .. } => {
                 (self.seconds, self.outputs, self.message) = (*seconds, outputs.clone(), None);
+                self.cpu_seconds = *cpu_seconds;
                 self.state = match (found, self.resumed_at) {
                     (true, _) => Standing::Hit,
                     (false, 0) => Standing::Run,
@@ -244,7 +247,7 @@ mod tests {
     }
 
     fn done(found: bool) -> RunEvent {
-        RunEvent::Done { stage: "a".into(), seconds: 1.0, found, outputs: BTreeMap::new() }
+        RunEvent::Done { stage: "a".into(), seconds: 1.0, cpu_seconds: None, found, outputs: BTreeMap::new() }
     }
 
     #[test]

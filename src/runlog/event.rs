@@ -116,6 +116,9 @@ pub enum RunEvent {
         stage: String,
         /// Seconds that the stage took in this run.
         seconds: f64,
+        /// CPU seconds of its process in this run.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cpu_seconds: Option<f64>,
         /// Whether another process had computed it meanwhile.
         found: bool,
         /// Digests of its outputs by port.

@@ -84,6 +84,8 @@ struct Run {
     /// The same moment as action records write it.
     began: String,
     published: Option<bool>,
+    /// CPU seconds of its process, once it has said so.
+    cpu_seconds: Option<f64>,
     failure: Option<(FaultClass, String)>,
     stopped_at: Option<u64>,
     /// Why a strict run ends it.
@@ -298,6 +300,7 @@ impl Dispatch<'_, '_> {
             started: Instant::now(),
             began: utc_now(),
             published: None,
+            cpu_seconds: None,
             failure: None,
             stopped_at: None,
             objection: None,
@@ -333,6 +336,7 @@ impl Dispatch<'_, '_> {
             force: self.is_forced(stage),
             program: crate::PROGRAM.to_owned(),
             doubts: self.order.doubts.get(stage).cloned().unwrap_or_default(),
+            note: crate::plan::history::facts(&self.order.plan.stages[stage]),
         })
     }
 
@@ -355,7 +359,10 @@ impl Dispatch<'_, '_> {
             Event::Said { text } => RunEvent::Said { stage, text },
             Event::Warning(_) => return,
             // What an ending means is decided when the process has ended.
-            Event::Published { found, .. } => return run.published = Some(found),
+            Event::Published { found, process_cpu_seconds, .. } => {
+                run.cpu_seconds = process_cpu_seconds;
+                return run.published = Some(found);
+            }
             Event::Stopped { step } => return run.stopped_at = Some(step),
             Event::Failed { class, message } => return run.failure = Some((class, message)),
         };
@@ -405,7 +412,12 @@ impl Dispatch<'_, '_> {
         let fate = fate::of(end, run.published.is_some(), run.failure, self.stopping != Stopping::No);
         match fate {
             Fate::Published => {
-                self.finish(stage, run.published.unwrap_or(false), run.started.elapsed().as_secs_f64())?;
+                self.finish(
+                    stage,
+                    run.published.unwrap_or(false),
+                    run.started.elapsed().as_secs_f64(),
+                    run.cpu_seconds,
+                )?;
                 self.compare(stage, &run.began);
                 Ok(())
             }
@@ -424,7 +436,7 @@ impl Dispatch<'_, '_> {
         twins.into_iter().for_each(|t| self.facts[t].missing = false);
     }
 
-    fn finish(&mut self, stage: usize, found: bool, seconds: f64) -> Result<()> {
+    fn finish(&mut self, stage: usize, found: bool, seconds: f64, cpu_seconds: Option<f64>) -> Result<()> {
         let Some(key) = self.facts[stage].keys.as_ref().map(|k| k.key) else {
             bail!("stage {stage} ended without a key")
         };
@@ -439,7 +451,7 @@ impl Dispatch<'_, '_> {
                 self.facts[stage].record = Some(record);
                 self.facts[stage].computed = true;
                 self.apply(stage, Move::Finish)?;
-                self.say(RunEvent::Done { stage: self.name(stage), seconds, found, outputs });
+                self.say(RunEvent::Done { stage: self.name(stage), seconds, cpu_seconds, found, outputs });
                 Ok(())
             }
             Ok(None) => {

@@ -3,7 +3,7 @@
 use crate::own_files::fixtures;
 use crate::space::Mini;
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 fn shipped(name: &str) -> String {
@@ -72,6 +72,52 @@ fn the_full_recipe_runs_on_the_miniature() {
     assert!(mini.path(".opdflow/runs/latest/vars-1.yaml").exists(), "what the recipe ran with is kept");
     let again = mini.run(&["plan", &shipped("multitask.yaml"), "--vars", &vars, "--exit-code"]).expect(0);
     assert!(again.stdout.contains("nothing to do"), "{}", again.stdout);
+    assert!(table.contains("| train s | cpu s |"), "{table}");
+    times_of_the_miniature_are_not_those_of_the_full_size(&mini, &vars);
+    candidates_are_told_apart(&mini, &vars);
+}
+
+/// What was measured on the miniature is scaled by operations for other sizes of it, and says nothing of a model that is not
+/// there.
+fn times_of_the_miniature_are_not_those_of_the_full_size(mini: &Mini, vars: &str) {
+    let stages = |args: &[&str], code: i32| -> BTreeMap<String, Value> {
+        let recipe = shipped("multitask.yaml");
+        let plan = mini.run(&[&["plan", &recipe, "--json"], args].concat()).expect(code).json();
+        let all = plan["stages"].as_array().unwrap().iter();
+        all.map(|s| (s["stage"].as_str().unwrap().to_owned(), s.clone())).collect()
+    };
+    let small = stages(&["--vars", vars, "--seed", "5"], 0)["ocr_teacher"].clone();
+    assert_eq!((&small["seconds_from"], &small["bytes_from"]), (&"measured".into(), &"measured".into()), "{small}");
+    let large =
+        stages(&["--vars", vars, "--set", "group=24", "--set", "ocr_iterations=1000"], 0)["ocr_teacher"].clone();
+    assert_eq!((&large["seconds_from"], &large["bytes_from"]), (&"scaled".into(), &"scaled".into()), "{large}");
+    let ratio = |of: &str| large[of].as_f64().unwrap() / small[of].as_f64().unwrap();
+    assert!(ratio("operations") > 100.0, "{}", ratio("operations"));
+    // The rate is the middle of several trainings', so that it need not be this one's.
+    assert!((0.1..10.0).contains(&(ratio("seconds") / ratio("operations"))), "{large} {small}");
+    for (name, stage) in stages(&[], 2) {
+        let numeric = ["train_teacher", "distill", "select_checkpoint", "evaluate", "base_model"];
+        if numeric.contains(&stage["kind"].as_str().unwrap()) {
+            assert!(stage["seconds"].is_null() && stage["bytes"].is_null(), "{name}: {stage}");
+        }
+    }
+}
+
+/// All adapters of a rank have the same configuration; their weights are their own.
+fn candidates_are_told_apart(mini: &Mini, vars: &str) {
+    let recipe = shipped("multitask.yaml");
+    mini.run(&["get", &recipe, "--vars", vars, "ocr_teacher.candidates", "-o", "told"]).expect(0);
+    let first = std::fs::read_dir(mini.path("told")).unwrap().flatten().map(|e| e.path()).min().unwrap();
+    let told = mini.run(&["lineage", first.to_str().unwrap()]).expect(0).stdout;
+    assert!(told.contains("ocr_teacher") && !told.contains("geneval_teacher"), "{told}");
+    let config = first.join("adapter_config.json");
+    let refused = mini.run(&["lineage", config.to_str().unwrap()]).expect(2).stderr;
+    for part in ["geneval_teacher", "ocr_teacher", "does not tell which one"] {
+        assert!(refused.contains(part), "no `{part}` in {refused}");
+    }
+    std::fs::write(first.join("adapter_model.safetensors"), "others").unwrap();
+    let refused = mini.run(&["lineage", first.to_str().unwrap()]).expect(2).stderr;
+    assert!(refused.contains("no result in the store"), "{refused}");
 }
 
 /// Five stages, each from where the last one ended: what changes in one leaves those before it in the store.

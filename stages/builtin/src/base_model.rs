@@ -1,14 +1,16 @@
 //! `base_model`: where everything begins.
 
 use crate::model_folder::{self, Sizes};
-use crate::{bundle, folder, outside, unfit};
+use crate::{bundle, code, folder, outside, unfit};
 use anyhow::Result;
 use opdflow_flow::pipeline::Folder;
 use opdflow_flow::weights::check_numbers;
 use opdflow_stage::cache::{Digest, Memo};
 use opdflow_stage::port::Output;
 use opdflow_stage::warning::IGNORED;
-use opdflow_stage::{Asset, Description, Doubt, Fault, Foreseen, ParamDoc, ParamFault, Stage, StageContext};
+use opdflow_stage::{
+    Asset, Code, Description, Doubt, Fault, Foreseen, ParamDoc, ParamFault, Ports, Stage, StageContext, Work,
+};
 use rayon::iter::{IntoParallelIterator as _, IntoParallelRefIterator as _, ParallelIterator as _};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -41,6 +43,19 @@ impl Stage for BaseModel {
             seeded: false,
             numeric: false,
         }
+    }
+
+    fn code(&self, _params: &Params, _ports: &Ports) -> Code {
+        code::of("base_model", &[&["flow.layers", "flow.pipeline", "stages.files"]])
+    }
+
+    /// Bytes, for that is what it moves.
+    fn work(&self, params: &Params, folder: &Path, _inputs: &Foreseen) -> Option<Work> {
+        let bytes = match bundle::named(&params.source) {
+            Some(bundle) => bundle.bytes(),
+            None => model_folder::bytes(&folder.join(&params.source))?,
+        };
+        Some(Work { operations: bytes as f64, bytes: Some(bytes) })
     }
 
     fn assets(&self, params: &Params, folder: &Path, memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {

@@ -68,6 +68,12 @@ impl Bundle {
         })
     }
 
+    /// Bytes of everything.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.0.iter().map(|(_, bytes)| bytes.len() as u64).sum()
+    }
+
     /// Whether there are weights.
     #[must_use]
     pub fn is_whole(&self) -> bool {

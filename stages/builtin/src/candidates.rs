@@ -7,7 +7,7 @@ use opdflow_flow::lora::Lora;
 use opdflow_flow::objective::Report;
 use opdflow_flow::train::Learner;
 use opdflow_stage::cache::Digest;
-use opdflow_stage::{Fault, StageContext};
+use opdflow_stage::{Fault, Foreseen, StageContext};
 use std::path::{Path, PathBuf};
 
 /// Adapters of averaged weights, kept every so many rounds.
@@ -51,6 +51,20 @@ impl Course for Candidates<'_> {
         let saved = folder.join("candidates");
         if saved.exists() { folder::copy(&saved, &self.folder, |_| true) } else { Ok(()) }
     }
+}
+
+/// What a stage says of its candidates before it runs: how many, and the bytes of each. A training of `rounds` keeps one
+/// every `every` rounds, and the last.
+#[must_use]
+pub fn announced(rounds: u64, every: u64, bytes: u64) -> serde_json::Value {
+    serde_json::json!({"count": rounds.div_ceil(every.max(1)), "bytes": bytes})
+}
+
+/// The same on the port `candidates`, if it is known.
+#[must_use]
+pub fn foreseen(inputs: &Foreseen) -> Option<(u64, u64)> {
+    let known = inputs.get("candidates")?;
+    Some((known.get("count")?.as_u64()?, known.get("bytes")?.as_u64()?))
 }
 
 /// Candidates in a folder, by step: the step and where the adapter is.

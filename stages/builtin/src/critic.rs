@@ -2,12 +2,14 @@
 
 use crate::critic_folder::Files;
 use crate::folder::listing_digest;
-use crate::{critic_folder, jury, outside, reward};
+use crate::{code, critic_folder, jury, outside, reward};
 use anyhow::{Context as _, Result};
 use opdflow_critics::{CRITICS, Critic as Kind};
 use opdflow_stage::cache::{Digest, Memo, TreeEntry};
 use opdflow_stage::port::Output;
-use opdflow_stage::{Asset, Description, Fault, Foreseen, ParamDoc, ParamFault, Stage, StageContext};
+use opdflow_stage::{
+    Asset, Code, Description, Fault, Foreseen, ParamDoc, ParamFault, Ports, Stage, StageContext, Work,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -82,6 +84,21 @@ impl Stage for Critic {
             return vec![ParamFault::new("reward", what).help(format!("networks judge by {}", names.join(", ")))];
         };
         if params.bundled() { Vec::new() } else { parts_that_differ(kind, params) }
+    }
+
+    fn code(&self, _params: &Params, _ports: &Ports) -> Code {
+        code::of("critic", &[&["critics.common", "flow.layers", "stages.files"]])
+    }
+
+    /// Bytes, for that is what it moves.
+    fn work(&self, params: &Params, folder: &Path, _inputs: &Foreseen) -> Option<Work> {
+        if params.bundled() {
+            return None;
+        }
+        let files = params.parts(folder).into_values().map(Result::ok).collect::<Option<Vec<_>>>()?;
+        let bytes = files.iter().flatten().map(|(_, path)| Some(std::fs::metadata(path).ok()?.len()));
+        let bytes = bytes.sum::<Option<u64>>()?;
+        Some(Work { operations: bytes as f64, bytes: Some(bytes) })
     }
 
     fn assets(&self, params: &Params, folder: &Path, memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {

@@ -1,16 +1,17 @@
 //! `distill`: several teachers into one student, on the student's own rollouts.
 
 use crate::adapter::{self, Shape};
-use crate::candidates::Candidates;
+use crate::candidates::{self, Candidates};
 use crate::fitting::fitting;
 use crate::learn::{Plain, learn};
-use crate::memory::Work;
+use crate::memory;
+use crate::operations::Operations;
 use crate::param_docs::{EMA, EMBEDDINGS, LORA, MICRO_BATCH, OPTIMISER, PACE, PRECISION, RECOMPUTE, SIZE, THREADS};
 use crate::precision::Precision;
 use crate::prompt_task::PromptTask;
 use crate::studio::Studio;
 use crate::train_teacher::{micro, one};
-use crate::{course_doubts, provenance, record, timing};
+use crate::{code, course_doubts, provenance, record, timing};
 use anyhow::Result;
 use opdflow_flow::dance::{Dance, DanceConfig};
 use opdflow_flow::dmd::{Dmd, DmdConfig};
@@ -21,6 +22,7 @@ use opdflow_flow::opd::{Opd, OpdConfig, Remaining};
 use opdflow_flow::optim::{AdamW, AdamWConfig, EmaConfig};
 use opdflow_flow::ppo::{Ppo, PpoConfig};
 use opdflow_flow::rng::derive;
+use opdflow_flow::schedule::trained;
 use opdflow_flow::school::{Lesson, School, Walk};
 use opdflow_flow::sft::{Sft, SftConfig};
 use opdflow_flow::task::Practice;
@@ -28,8 +30,8 @@ use opdflow_flow::train::{Learner, Pace};
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::warning::{IDLE_TEACHER, NOTHING_LEARNED};
 use opdflow_stage::{
-    Description, Doubt, Environment, Fault, Foreseen, Horizon, Memory, ParamDoc, ParamFault, Resources, Stage,
-    StageContext,
+    Code, Description, Doubt, Environment, Fault, Foreseen, Horizon, Memory, ParamDoc, ParamFault, Ports, Resources,
+    Stage, StageContext, Work,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -131,6 +133,37 @@ impl Objective {
             ));
         }
         faults
+    }
+
+    /// The parts of the code that it computes with.
+    pub(crate) fn code(&self) -> &'static [&'static str] {
+        match self {
+            Self::ClosedFormKl(_) => &["flow.opd"],
+            Self::Ppo(_) => &["flow.grpo", "flow.opd", "flow.ppo"],
+            Self::OneState(_) => &["flow.dance", "flow.opd"],
+            Self::Sft(_) => &["flow.sft"],
+            Self::Dmd(_) => &["flow.dmd"],
+        }
+    }
+
+    /// Operations of one lesson in one round, with a teacher of this guidance.
+    pub(crate) fn operations(&self, model: &Operations, walk: &Walk, teacher: f64, recompute: bool) -> f64 {
+        let (steps, all) = (walk.steps as f64, trained(walk.steps));
+        let (own, goal) = (model.forward(walk.guidance), model.forward(teacher));
+        let gradient = model.gradient(walk.guidance, recompute);
+        let anchored = |anchor: f64| if anchor > 0.0 { own } else { 0.0 };
+        let picture = match self {
+            // The forward that samples is the one that is trained.
+            Self::ClosedFormKl(config) => steps * own + all as f64 * (gradient - own + goal + anchored(config.anchor)),
+            Self::Ppo(config) => {
+                let passes = (all * config.updates.max(1)) as f64;
+                steps * own + passes * (gradient + goal + anchored(config.anchor))
+            }
+            Self::OneState(_) => steps * own + gradient + goal,
+            Self::Sft(config) => steps * goal + config.times.unwrap_or(all).clamp(1, all) as f64 * gradient,
+            Self::Dmd(_) => steps * own + gradient + model.gradient(1.0, recompute) + goal,
+        };
+        walk.prompts as f64 * picture
     }
 
     /// The objective at work. `fake` is the second network of [`Self::Dmd`].
@@ -242,9 +275,34 @@ impl Stage for Distill {
         params.precision.environment()
     }
 
+    fn code(&self, params: &Params, _ports: &Ports) -> Code {
+        code::of("distill", &[code::MODEL, code::TRAINING, &["flow.school"], params.objective.code()])
+    }
+
+    fn foresee(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Foreseen {
+        let from = provenance::trained(inputs, &["prompts", "teachers", "start"], &["lora", "candidates"]);
+        let Some(model) = Operations::of(inputs, params.size) else { return from };
+        let each = |every| candidates::announced(params.rounds, every, model.adapter(&params.lora));
+        let announced = params.candidates_every.map(|every| ("candidates".to_owned(), each(every)));
+        provenance::both(from, announced.into_iter().collect())
+    }
+
+    fn work(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Option<Work> {
+        let model = Operations::of(inputs, params.size)?;
+        let lessons = inputs.keys().filter_map(|port| port.strip_prefix("prompts."));
+        let guidance = |name: &str| params.teacher_guidance.get(name).copied().unwrap_or(1.0);
+        let round: f64 =
+            lessons.map(|l| params.objective.operations(&model, &params.rollout, guidance(l), params.recompute)).sum();
+        let kept = 1 + params.candidates_every.map_or(0, |every| params.rounds.div_ceil(every.max(1)));
+        Some(Work {
+            operations: params.rounds as f64 * round + model.encoding(inputs),
+            bytes: Some(kept * model.adapter(&params.lora)),
+        })
+    }
+
     fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {
         let guided = params.rollout.guidance != 1.0 || params.teacher_guidance.values().any(|g| *g != 1.0);
-        let work = Work::of(inputs, params.size, params.micro_batch, guided, params.precision);
+        let work = memory::Work::of(inputs, params.size, params.micro_batch, guided, params.precision);
         let Some(work) = work.map(|w| w.recomputing(params.recompute)) else { return Vec::new() };
         let pictures = params.rollout.prompts;
         // The second network of DMD is another adapter in training.
@@ -254,12 +312,8 @@ impl Stage for Distill {
             work.adapter(&params.lora, copies),
             work.round(pictures, params.rollout.steps, 0),
             work.training(pictures, false),
-            Work::program(),
+            memory::Work::program(),
         ]
-    }
-
-    fn foresee(&self, _params: &Params, _folder: &Path, inputs: &Foreseen) -> Foreseen {
-        provenance::trained(inputs, &["prompts", "teachers", "start"], &["lora", "candidates"])
     }
 
     fn doubts(&self, params: &Params, _folder: &Path, _inputs: &Foreseen) -> Vec<Doubt> {

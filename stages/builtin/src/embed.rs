@@ -1,7 +1,9 @@
 //! `embed`: prompts through the text encoders, once for all stages that make pictures of them.
 
+use crate::code;
 use crate::embeddings::Writer;
-use crate::memory::Work;
+use crate::memory;
+use crate::operations::{self, Operations};
 use crate::param_docs::THREADS;
 use crate::precision::Precision;
 use crate::provenance;
@@ -13,7 +15,7 @@ use anyhow::{Context as _, Result};
 use opdflow_flow::pipeline::{Folder, Options};
 use opdflow_flow::text::embed::MAX_SEQUENCE_LENGTH;
 use opdflow_stage::port::{Input, Output};
-use opdflow_stage::{Description, Environment, Foreseen, Memory, Resources, Stage, StageContext};
+use opdflow_stage::{Code, Description, Environment, Foreseen, Memory, Ports, Resources, Stage, StageContext, Work};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -76,8 +78,19 @@ impl Stage for Embed {
         Foreseen::from([("embeddings".to_owned(), prompts.into())])
     }
 
+    fn code(&self, _params: &Params, _ports: &Ports) -> Code {
+        code::of("embed", &[code::MODEL])
+    }
+
+    fn work(&self, _params: &Params, _folder: &Path, inputs: &Foreseen) -> Option<Work> {
+        let model = Operations::of(inputs, None)?;
+        // And the empty one.
+        let prompts = operations::prompts(inputs) + 1;
+        Some(Work { operations: model.encoding(inputs), bytes: Some(prompts * model.condition()) })
+    }
+
     fn memory(&self, _params: &Params, inputs: &Foreseen) -> Vec<Memory> {
-        Work::encoders(inputs).map_or(Vec::new(), |weights| vec![weights, Work::program()])
+        memory::Work::encoders(inputs).map_or(Vec::new(), |weights| vec![weights, memory::Work::program()])
     }
 
     fn run(&self, _params: Params, context: &mut StageContext) -> Result<()> {

@@ -4,18 +4,19 @@ use crate::fitting::fitting;
 use crate::judge::{self, Set, Wanted};
 use crate::jury::{CRITICS, Jury};
 use crate::memory::judging;
+use crate::operations::shots;
 use crate::param_docs::{EMBEDDINGS, MICRO_BATCH, PRECISION, REWARDS, SIZE, THREADS};
 use crate::precision::Precision;
 use crate::score::{self, Scores};
 use crate::studio::{Shot, Studio};
 use crate::train_teacher::{micro, one};
-use crate::{adapter, pictures, provenance};
+use crate::{adapter, code, pictures, provenance};
 use anyhow::{Context as _, Result};
 use opdflow_stage::cache::Memo;
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::{
-    Asset, Description, Doubt, Environment, Foreseen, Memory, ParamDoc, ParamFault, Ports, Resources, Stage,
-    StageContext,
+    Asset, Code, Description, Doubt, Environment, Foreseen, Memory, ParamDoc, ParamFault, Ports, Resources, Stage,
+    StageContext, Work,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -116,6 +117,18 @@ impl Stage for Evaluate {
 
     fn environment(&self, params: &Params) -> Environment {
         params.precision.environment()
+    }
+
+    fn code(&self, params: &Params, ports: &Ports) -> Code {
+        let rewards = code::judging(code::wanted(&params.rewards, ports), ports);
+        code::of("evaluate", &[code::MODEL, &rewards])
+    }
+
+    fn work(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Option<Work> {
+        let (model, shots) = shots(inputs, params.size, params.shot.steps, params.shot.guidance)?;
+        let sets = inputs.iter().filter(|(port, _)| port.starts_with("prompts."));
+        let kept = sets.filter_map(|(_, set)| provenance::count(set)).map(|n| n.min(params.keep as u64)).sum();
+        Some(Work { operations: shots + model.encoding(inputs), bytes: Some(model.pixels(kept)) })
     }
 
     fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {

@@ -115,6 +115,7 @@ mod tests {
             force: false,
             program: String::new(),
             doubts: Vec::new(),
+            note: Default::default(),
         };
         let said = Arc::new(Mutex::new(String::new()));
         let sink = said.clone();

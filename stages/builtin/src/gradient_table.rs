@@ -1,11 +1,11 @@
 //! `gradient_table`: what `gradient_variance` found, over several seeds.
 
-use crate::{json, seeds};
+use crate::{code, json, seeds};
 use anyhow::{Context as _, Result};
 use opdflow_io::csv;
 use opdflow_io::markdown::{Cell, Side, Table};
 use opdflow_stage::port::{Input, Output};
-use opdflow_stage::{Description, Fault, Stage, StageContext};
+use opdflow_stage::{Code, Description, Fault, Ports, Stage, StageContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -89,6 +89,10 @@ impl Stage for GradientTable {
             seeded: false,
             numeric: false,
         }
+    }
+
+    fn code(&self, _params: &Params, _ports: &Ports) -> Code {
+        code::of("gradient_table", &[&["stages.tables", "judging"]])
     }
 
     fn run(&self, _params: Params, context: &mut StageContext) -> Result<()> {

@@ -1,8 +1,10 @@
 //! `gradient_variance`: how much the gradients of distillation objectives scatter, at a student that stands still.
 
 use crate::adapter::{self, Shape};
+use crate::code;
 use crate::distill::{Objective, Staff};
 use crate::gradient_table::{self, Row};
+use crate::operations::Operations;
 use crate::param_docs::{LORA, MICRO_BATCH, SIZE, THREADS};
 use crate::precision::Precision;
 use crate::studio::Studio;
@@ -13,10 +15,13 @@ use opdflow_flow::finite::is_finite;
 use opdflow_flow::lora::Lora;
 use opdflow_flow::school::{School, Walk};
 use opdflow_stage::port::{Input, Output};
-use opdflow_stage::{Description, Environment, Fault, ParamDoc, ParamFault, Resources, Stage, StageContext};
+use opdflow_stage::{
+    Code, Description, Environment, Fault, Foreseen, ParamDoc, ParamFault, Ports, Resources, Stage, StageContext, Work,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::Path;
 use tch::{Kind, Tensor};
 
 /// The stage kind.
@@ -121,6 +126,23 @@ impl Stage for GradientVariance {
             faults.push(ParamFault::new("samples", format!("`samples` is {}, expected at least 2", params.samples)));
         }
         faults
+    }
+
+    fn code(&self, params: &Params, _ports: &Ports) -> Code {
+        let objectives: Vec<&str> = params.objectives.values().flat_map(|o| o.code()).copied().collect();
+        let own = ["distill", "flow.school", "gradient_table"];
+        code::of("gradient_variance", &[code::MODEL, code::TRAINING, &own, &objectives])
+    }
+
+    fn work(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Option<Work> {
+        let model = Operations::of(inputs, params.size)?;
+        let lessons: Vec<&str> = inputs.keys().filter_map(|port| port.strip_prefix("prompts.")).collect();
+        let guidance = |name: &str| params.teacher_guidance.get(name).copied().unwrap_or(1.0);
+        let sample = |o: &Objective| -> f64 {
+            lessons.iter().map(|l| o.operations(&model, &params.rollout, guidance(l), false)).sum()
+        };
+        let samples = params.levels.len() as f64 * params.samples as f64;
+        Some(Work { operations: samples * params.objectives.values().map(sample).sum::<f64>(), bytes: None })
     }
 
     fn environment(&self, _params: &Params) -> Environment {

@@ -1,13 +1,15 @@
 //! `import_lora`: an adapter of the user's own, as a teacher or a student.
 
-use crate::{adapter, adapter_doubts, outside, unfit};
+use crate::{adapter, adapter_doubts, code, outside, unfit};
 use anyhow::{Context as _, Result};
 use opdflow_flow::lora::Lora;
 use opdflow_flow::pipeline::Folder;
 use opdflow_stage::cache::{Digest, Memo};
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::warning::NO_CHANGE;
-use opdflow_stage::{Asset, Description, Doubt, Fault, Foreseen, ParamDoc, ParamFault, Stage, StageContext};
+use opdflow_stage::{
+    Asset, Code, Description, Doubt, Fault, Foreseen, ParamDoc, ParamFault, Ports, Stage, StageContext, Work,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -40,6 +42,17 @@ impl Stage for ImportLora {
             seeded: false,
             numeric: false,
         }
+    }
+
+    fn code(&self, _params: &Params, _ports: &Ports) -> Code {
+        code::of("import_lora", &[code::MODEL, &["stages.files"]])
+    }
+
+    /// Bytes, for that is what it moves.
+    fn work(&self, params: &Params, folder: &Path, _inputs: &Foreseen) -> Option<Work> {
+        let files = files(&folder.join(&params.source));
+        let bytes = files.iter().map(|(_, path)| Some(std::fs::metadata(path).ok()?.len())).sum::<Option<u64>>()?;
+        Some(Work { operations: bytes as f64, bytes: Some(bytes) })
     }
 
     fn assets(&self, params: &Params, folder: &Path, memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {

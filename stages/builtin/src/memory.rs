@@ -189,7 +189,7 @@ impl Work {
 }
 
 /// Parameters of an adapter.
-fn lora_parameters(config: &MmditConfig, shape: &Shape) -> u64 {
+pub(crate) fn lora_parameters(config: &MmditConfig, shape: &Shape) -> u64 {
     let wanted = LoraConfig { rank: shape.rank, alpha: shape.alpha, targets: shape.targets.clone() };
     let sides = |(name, sides): (String, u64)| if wanted.matches(&name) { sides } else { 0 };
     linears(config).map(sides).sum::<u64>() * shape.rank.max(0).unsigned_abs()

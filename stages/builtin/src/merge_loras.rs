@@ -1,14 +1,17 @@
 //! `merge_loras`: one adapter of several, without training. A baseline, and a start for distillation.
 
+use crate::model_folder::Sizes;
 use crate::precision::Precision;
 use crate::studio::Studio;
-use crate::{adapter, course_doubts, provenance};
+use crate::{adapter, code, course_doubts, provenance};
 use anyhow::Result;
 use opdflow_flow::lora::Lora;
 use opdflow_flow::merge::{Merge, merge};
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::warning::NO_CHANGE;
-use opdflow_stage::{Description, Doubt, Fault, Foreseen, ParamDoc, ParamFault, Resources, Stage, StageContext};
+use opdflow_stage::{
+    Code, Description, Doubt, Fault, Foreseen, ParamDoc, ParamFault, Ports, Resources, Stage, StageContext, Work,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -56,6 +59,16 @@ impl Stage for MergeLoras {
                 .then(|| ParamFault::new(format!("weights.{name}"), format!("the weight is {w}, expected a number")))
         };
         params.weights.iter().filter_map(off).collect()
+    }
+
+    fn code(&self, _params: &Params, _ports: &Ports) -> Code {
+        code::of("merge_loras", &[code::MODEL, &["flow.merge", "stages.files"]])
+    }
+
+    /// The model is loaded, and little else is done.
+    fn work(&self, _params: &Params, _folder: &Path, inputs: &Foreseen) -> Option<Work> {
+        let sizes: Sizes = serde_json::from_value(inputs.get("base")?.clone()).ok()?;
+        Some(Work { operations: sizes.transformer_parameters as f64, bytes: None })
     }
 
     fn resources(&self, _: &Params) -> Resources {

@@ -156,6 +156,12 @@ pub fn bytes_of(path: &Path) -> Result<u64, String> {
     }
 }
 
+/// Bytes of the files that make the model, or nothing if it is not whole.
+#[must_use]
+pub fn bytes(folder: &Path) -> Option<u64> {
+    files(folder).ok()?.iter().map(|f| Some(std::fs::metadata(folder.join(f)).ok()?.len())).sum()
+}
+
 /// What is known of a model before it is loaded: what the memory plan reads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sizes {

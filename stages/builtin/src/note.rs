@@ -1,8 +1,9 @@
 //! `note`: words among the results.
 
+use crate::code;
 use anyhow::{Context as _, Result};
 use opdflow_stage::port::{Input, Output};
-use opdflow_stage::{Description, ParamDoc, Stage, StageContext};
+use opdflow_stage::{Code, Description, ParamDoc, Ports, Stage, StageContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
@@ -31,6 +32,10 @@ impl Stage for Note {
             seeded: false,
             numeric: false,
         }
+    }
+
+    fn code(&self, _params: &Params, _ports: &Ports) -> Code {
+        code::of("note", &[])
     }
 
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {

@@ -1,15 +1,17 @@
 //! `prompts`: sets of prompts of the miniature world, or a user's own.
 
-use crate::outside;
 use crate::prompt_doubts::{self, File};
 use crate::provenance::{self, Source};
 use crate::record::{self, Entry, LARGEST, LINES, Record};
+use crate::{code, outside};
 use anyhow::Result;
 use opdflow_flow::rng::{Choices, derive};
 use opdflow_io::{file, terminal, text};
 use opdflow_stage::cache::{Digest, Memo};
 use opdflow_stage::port::Output;
-use opdflow_stage::{Asset, Description, Doubt, Fault, Foreseen, ParamDoc, ParamFault, Stage, StageContext};
+use opdflow_stage::{
+    Asset, Code, Description, Doubt, Fault, Foreseen, ParamDoc, ParamFault, Ports, Stage, StageContext,
+};
 use opdflow_world::{Family, Mix, Split};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -186,6 +188,11 @@ impl Stage for Prompts {
             }
             _ => Vec::new(),
         }
+    }
+
+    fn code(&self, params: &Params, _ports: &Ports) -> Code {
+        let world: &[&str] = if params.task.is_some() { &["world.prompts"] } else { &[] };
+        code::of("prompts", &[&["flow.random", "prompts.read", "stages.files", "world.subjects"], world])
     }
 
     fn assets(&self, params: &Params, folder: &Path, _memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {

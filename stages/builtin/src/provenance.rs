@@ -61,6 +61,17 @@ pub fn trained(inputs: &Foreseen, ports: &[&str], outputs: &[&str]) -> Foreseen 
     outputs.iter().map(|output| ((*output).to_owned(), json!({"from": all}))).collect()
 }
 
+/// Two things that are foreseen of the same outputs, as one.
+pub fn both(mut one: Foreseen, other: Foreseen) -> Foreseen {
+    for (port, value) in other {
+        match (one.get_mut(&port), value) {
+            (Some(Value::Object(fields)), Value::Object(more)) => fields.extend(more),
+            (_, value) => drop(one.insert(port, value)),
+        }
+    }
+    one
+}
+
 /// Prompts on the ports below `prompts` that the adapter on `adapter` was trained on. Sets of one and the same stage are
 /// that stage's own to tell of.
 pub fn leaks(inputs: &Foreseen, adapter: &str) -> Vec<Doubt> {

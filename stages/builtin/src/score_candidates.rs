@@ -5,18 +5,19 @@ use crate::fitting::fitting;
 use crate::judge::{self, Set, Wanted};
 use crate::jury::{CRITICS, Jury};
 use crate::memory::judging;
+use crate::operations::shots;
 use crate::param_docs::{EMBEDDINGS, MICRO_BATCH, PRECISION, REWARDS, SIZE, THREADS};
 use crate::precision::Precision;
 use crate::score::{self, Scores};
 use crate::studio::{Shot, Studio};
 use crate::train_teacher::{micro, one};
-use crate::{adapter, candidates, provenance, unfit};
+use crate::{adapter, candidates, code, provenance, unfit};
 use anyhow::Result;
 use opdflow_stage::cache::Memo;
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::{
-    Asset, Description, Doubt, Environment, Foreseen, Memory, ParamDoc, ParamFault, Ports, Resources, Stage,
-    StageContext,
+    Asset, Code, Description, Doubt, Environment, Foreseen, Memory, ParamDoc, ParamFault, Ports, Resources, Stage,
+    StageContext, Work,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -98,6 +99,18 @@ impl Stage for ScoreCandidates {
 
     fn environment(&self, params: &Params) -> Environment {
         params.precision.environment()
+    }
+
+    fn code(&self, params: &Params, ports: &Ports) -> Code {
+        let rewards = code::judging(code::wanted(&params.rewards, ports), ports);
+        let training = ["flow.training", "stages.files", "stages.training"];
+        code::of("score_candidates", &[code::MODEL, &rewards, &training])
+    }
+
+    fn work(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Option<Work> {
+        let (model, shots) = shots(inputs, params.size, params.shot.steps, params.shot.guidance)?;
+        let (candidates, _) = candidates::foreseen(inputs)?;
+        Some(Work { operations: shots * candidates as f64 + model.encoding(inputs), bytes: None })
     }
 
     fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {

@@ -4,13 +4,14 @@ use crate::fitting::fitting;
 use crate::judge::{Set, Wanted};
 use crate::jury::{CRITICS, Jury};
 use crate::memory::judging;
+use crate::operations::shots;
 use crate::param_docs::{EMBEDDINGS, MICRO_BATCH, PRECISION, SIZE, THREADS};
 use crate::precision::Precision;
 use crate::reward::{self, whole_of};
 use crate::score::{self, Mean};
 use crate::studio::{Shot, Studio};
 use crate::train_teacher::{micro, one};
-use crate::{adapter, candidates, folder, provenance, unfit};
+use crate::{adapter, candidates, code, folder, provenance, unfit};
 use anyhow::{Context as _, Result};
 use opdflow_flow::idle::changes_nothing;
 use opdflow_flow::lora::Lora;
@@ -19,8 +20,8 @@ use opdflow_stage::cache::Memo;
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::warning::{BROKEN_CANDIDATE, NO_CHANGE};
 use opdflow_stage::{
-    Asset, Description, Doubt, Environment, Fault, Foreseen, Memory, ParamDoc, ParamFault, Ports, Resources, Stage,
-    StageContext,
+    Asset, Code, Description, Doubt, Environment, Fault, Foreseen, Memory, ParamDoc, ParamFault, Ports, Resources,
+    Stage, StageContext, Work,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -178,6 +179,19 @@ impl Stage for SelectCheckpoint {
 
     fn environment(&self, params: &Params) -> Environment {
         params.precision.environment()
+    }
+
+    fn code(&self, params: &Params, ports: &Ports) -> Code {
+        let rewards = code::judging(params.columns().map(String::as_str), ports);
+        let training = ["flow.training", "stages.files", "stages.training"];
+        code::of("select_checkpoint", &[code::MODEL, &rewards, &training])
+    }
+
+    fn work(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Option<Work> {
+        let (model, shots) = shots(inputs, params.size, params.shot.steps, params.shot.guidance)?;
+        let (count, bytes) = candidates::foreseen(inputs)?;
+        let judged = params.last.map_or(count, |last| count.min(last as u64)) + u64::from(!params.guard.is_empty());
+        Some(Work { operations: shots * judged as f64 + model.encoding(inputs), bytes: Some(bytes) })
     }
 
     fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {

@@ -2,16 +2,17 @@
 
 use crate::adapter::{self, Shape};
 use crate::alarm::{self, Alarms, Watched};
-use crate::candidates::Candidates;
+use crate::candidates::{self, Candidates};
 use crate::fitting::fitting;
 use crate::jury::{self, CRITICS, Jury};
 use crate::learn::learn;
-use crate::memory::Work;
+use crate::memory;
+use crate::operations::Operations;
 use crate::param_docs::{EMA, EMBEDDINGS, LORA, MICRO_BATCH, OPTIMISER, PACE, PRECISION, RECOMPUTE, SIZE, THREADS};
 use crate::precision::Precision;
 use crate::prompt_task::PromptTask;
 use crate::studio::Studio;
-use crate::{course_doubts, provenance, record, reward, timing};
+use crate::{code, course_doubts, provenance, record, reward, timing};
 use anyhow::Result;
 use opdflow_flow::grpo::{Grpo, GrpoConfig, Ratio};
 use opdflow_flow::nft::{Nft, NftConfig};
@@ -25,8 +26,8 @@ use opdflow_stage::cache::Memo;
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::warning::{GUIDED_NFT, NOTHING_LEARNED};
 use opdflow_stage::{
-    Asset, Description, Doubt, Environment, Foreseen, Horizon, Memory, ParamDoc, ParamFault, Ports, Resources, Stage,
-    StageContext,
+    Asset, Code, Description, Doubt, Environment, Foreseen, Horizon, Memory, ParamDoc, ParamFault, Ports, Resources,
+    Stage, StageContext, Work,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -313,9 +314,45 @@ impl Stage for TrainTeacher {
         params.precision.environment()
     }
 
+    fn code(&self, params: &Params, ports: &Ports) -> Code {
+        let named = params.reward.keys().chain(params.rewards.values().flat_map(BTreeMap::keys));
+        let rewards = code::judging(named.map(String::as_str), ports);
+        let method: &[&str] = match params.algorithm {
+            Algorithm::DiffusionNft(_) => &["flow.nft"],
+            Algorithm::GrpoGuard(_) | Algorithm::FlowGrpo(_) => &["flow.grpo", "flow.opd"],
+        };
+        code::of("train_teacher", &[code::MODEL, code::TRAINING, &rewards, method])
+    }
+
+    fn foresee(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Foreseen {
+        let from = provenance::trained(inputs, &["prompts", "tasks", "start"], &["lora", "candidates"]);
+        let Some(model) = Operations::of(inputs, params.size) else { return from };
+        let each = candidates::announced(params.iterations, params.candidates_every, model.adapter(&params.lora));
+        provenance::both(from, Foreseen::from([("candidates".to_owned(), each)]))
+    }
+
+    fn work(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Option<Work> {
+        let model = Operations::of(inputs, params.size)?;
+        let Sampling { prompts, group, steps, guidance, .. } = params.sampling;
+        let all = trained(steps);
+        // The frozen passes beside each gradient: NFT's old policy and the base; the base where the others weigh it.
+        let (levels, frozen) = match &params.algorithm {
+            Algorithm::DiffusionNft(config) => (config.times.unwrap_or(all).clamp(1, all), 2.0),
+            Algorithm::GrpoGuard(config) | Algorithm::FlowGrpo(config) => {
+                let window = config.window.map_or(all, |w| w.width.min(all));
+                (config.times.unwrap_or(window).clamp(1, window.max(1)), if config.kl > 0.0 { 1.0 } else { 0.0 })
+            }
+        };
+        let gradient = model.gradient(guidance, params.recompute) + frozen * model.forward(guidance);
+        let picture = model.picture(steps, guidance) + levels as f64 * gradient;
+        let rounds = params.iterations as f64 * (prompts * group) as f64 * picture;
+        let kept = 1 + params.iterations.div_ceil(params.candidates_every.max(1));
+        Some(Work { operations: rounds + model.encoding(inputs), bytes: Some(kept * model.adapter(&params.lora)) })
+    }
+
     fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {
         let guided = params.sampling.guidance != 1.0;
-        let work = Work::of(inputs, params.size, params.micro_batch, guided, params.precision);
+        let work = memory::Work::of(inputs, params.size, params.micro_batch, guided, params.precision);
         let Some(work) = work.map(|w| w.recomputing(params.recompute)) else { return Vec::new() };
         let pictures = params.sampling.prompts * params.sampling.group;
         // NFT keeps its old policy and no way; the others each state, mean and noise of the way.
@@ -328,15 +365,11 @@ impl Stage for TrainTeacher {
             work.adapter(&params.lora, copies),
             work.round(pictures, params.sampling.steps, tensors),
             work.training(pictures, true),
-            Work::program(),
+            memory::Work::program(),
         ]
         .into_iter()
         .chain(jury::memory(inputs))
         .collect()
-    }
-
-    fn foresee(&self, _params: &Params, _folder: &Path, inputs: &Foreseen) -> Foreseen {
-        provenance::trained(inputs, &["prompts", "tasks", "start"], &["lora", "candidates"])
     }
 
     fn doubts(&self, params: &Params, _folder: &Path, _inputs: &Foreseen) -> Vec<Doubt> {

@@ -1,5 +1,6 @@
 //! What a running stage sees of the world.
 
+use crate::clock::{Clock, Cost};
 use crate::job::StoppedAt;
 use crate::warning::Warnings;
 use crate::{Event, EventSink, Job, StopFlag, Warning};
@@ -24,9 +25,8 @@ pub struct StageContext {
     work: PathBuf,
     metrics: Option<std::fs::File>,
     adopted: BTreeMap<String, Object>,
-    started: Instant,
-    /// Seconds of earlier attempts that led to the checkpoint we continue from.
-    before: f64,
+    /// Goes on from the checkpoint that we continue from.
+    clock: Clock,
     last_checkpoint: Instant,
     last_progress: Option<Instant>,
     step: u64,
@@ -38,9 +38,9 @@ pub(crate) struct Finished {
     pub folder: PathBuf,
     /// Outputs that are in the store already.
     pub adopted: BTreeMap<String, Object>,
-    pub seconds: f64,
     /// What was warned of, with the final counts.
     pub warnings: Vec<Warning>,
+    pub cost: Cost,
     pub lease: Lease,
 }
 
@@ -56,6 +56,7 @@ impl StageContext {
             std::fs::create_dir(&folder).with_context(|| folder.display().to_string())?;
         }
         let now = Instant::now();
+        let clock = Clock::fresh(job.on_gpu());
         Ok(Self {
             store,
             job,
@@ -65,8 +66,7 @@ impl StageContext {
             work,
             metrics: None,
             adopted: BTreeMap::new(),
-            started: now,
-            before: 0.0,
+            clock,
             last_checkpoint: now,
             last_progress: None,
             step: 0,
@@ -158,8 +158,10 @@ impl StageContext {
         // A forced run is there to be compared with the first: it goes all the way by itself.
         let found = if self.job.force { None } else { self.store.checkpoints(&self.job.lineage).at_most(horizon)? };
         self.step = found.as_ref().map_or(0, |c| c.step);
-        self.before = found.as_ref().map_or(0.0, |c| c.elapsed_seconds);
-        self.started = Instant::now();
+        let gpu = self.job.on_gpu();
+        self.clock = found
+            .as_ref()
+            .map_or_else(|| Clock::fresh(gpu), |c| Clock::on_top_of(Cost::kept(&c.path, c.elapsed_seconds, gpu), gpu));
         self.keep_metrics(found.as_ref().map(|c| c.path.join("metrics.jsonl")))?;
         let saved = found.as_ref().and_then(|c| std::fs::read_to_string(c.path.join(WARNINGS)).ok());
         let before = self.warnings.get_mut().resume(saved.as_deref());
@@ -177,10 +179,11 @@ impl StageContext {
             return Ok(());
         }
         let metrics = self.metrics_path();
-        let seconds = self.seconds();
+        let cost = self.cost();
         let warnings = self.warnings.get_mut().saved();
-        let saved = self.store.checkpoints(&self.job.lineage).save(step, seconds, 2, |folder| -> Result<()> {
+        let saved = self.store.checkpoints(&self.job.lineage).save(step, cost.seconds, 2, |folder| -> Result<()> {
             write(folder)?;
+            cost.keep(folder).context("keeping the cost")?;
             if metrics.exists() {
                 std::fs::copy(&metrics, folder.join("metrics.jsonl")).context("keeping the metrics")?;
             }
@@ -289,7 +292,13 @@ impl StageContext {
     /// Seconds of work so far, those of earlier attempts included.
     #[must_use]
     pub fn seconds(&self) -> f64 {
-        self.before + self.started.elapsed().as_secs_f64()
+        self.cost().seconds
+    }
+
+    /// What the work has cost so far, earlier attempts included.
+    #[must_use]
+    pub fn cost(&self) -> Cost {
+        self.clock.read()
     }
 
     /// Tells the warnings whose count has grown, at the end of the work, good or bad.
@@ -314,12 +323,12 @@ impl StageContext {
     }
 
     pub(crate) fn finish(self) -> Result<Finished> {
-        let seconds = self.seconds();
         if let Some(file) = &self.metrics {
             file.sync_all().context("writing the metrics")?;
         }
+        let cost = self.cost();
         let warnings = self.warnings.into_inner().all();
         let folder = self.work.join("outputs");
-        Ok(Finished { folder, adopted: self.adopted, seconds, warnings, lease: self.lease })
+        Ok(Finished { folder, adopted: self.adopted, cost, warnings, lease: self.lease })
     }
 }

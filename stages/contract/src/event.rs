@@ -58,6 +58,9 @@ pub enum Event {
         seconds: f64,
         /// Whether the work was already done when the lease came.
         found: bool,
+        /// CPU seconds of this process from its start to its end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        process_cpu_seconds: Option<f64>,
     },
     /// It stopped where it was asked to, with a checkpoint.
     Stopped {

@@ -3,8 +3,8 @@
 
 use crate::warning::{self, Doubt};
 use crate::{
-    Asset, Description, Environment, Fault, FaultClass, Foreseen, Horizon, Input, Output, ParamDoc, ParamFault, Ports,
-    Resources, Stage, StageContext, StageSet,
+    Asset, Code, Description, Environment, Fault, FaultClass, Foreseen, Horizon, Input, Output, ParamDoc, ParamFault,
+    Ports, Resources, Stage, StageContext, StageSet, Work,
 };
 use anyhow::{Context as _, Result};
 use opdflow_cache::Memo;
@@ -78,6 +78,12 @@ impl Stage for FakeSource {
             .digest(&path)
             .map_err(|e| vec![ParamFault::new("file", e.to_string()).help("name a file that is there")])?;
         Ok(vec![Asset { name: "file".into(), digest }])
+    }
+    /// The version of its code is that of the variable `OPDFLOW_FAKE_CODE`, if it is set: a number, or other words.
+    fn code(&self, _params: &SourceParams, _ports: &Ports) -> Code {
+        let version = std::env::var("OPDFLOW_FAKE_CODE").ok();
+        let value = version.map(|v| v.parse::<u64>().map_or_else(|_| v.into(), Into::into));
+        value.map(|v| ("fake.numbers".to_owned(), v)).into_iter().collect()
     }
     fn environment(&self, params: &SourceParams) -> Environment {
         params.variable.iter().map(|name| (name.clone(), "40".to_owned())).collect()
@@ -262,6 +268,12 @@ impl Stage for FakeTrain {
     }
     fn horizon(&self, params: &TrainParams) -> Option<Horizon> {
         Some(Horizon { param: "iterations", steps: params.iterations })
+    }
+    /// A noisy step counts as a thousand plain ones.
+    fn work(&self, params: &TrainParams, _folder: &Path, _inputs: &Foreseen) -> Option<Work> {
+        let each = if matches!(params.algorithm, Algorithm::Plain { .. }) { 1e9 } else { 1e12 };
+        #[expect(clippy::cast_precision_loss, reason = "a count of steps")]
+        Some(Work { operations: params.iterations as f64 * each, bytes: None })
     }
     fn resources(&self, _params: &TrainParams) -> Resources {
         Resources { cpus: 1, memory: 0, gpu: true }

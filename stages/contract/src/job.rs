@@ -1,7 +1,8 @@
 //! One stage, ready to run, and the process that runs it.
 
+use crate::clock::cpu_seconds;
 use crate::context::Finished;
-use crate::{Environment, Event, EventSink, Fault, FaultClass, StageContext, StopFlag, Warning, Worker};
+use crate::{Cost, Environment, Event, EventSink, Fault, FaultClass, StageContext, StopFlag, Warning, Worker};
 use anyhow::{Context as _, Result};
 use opdflow_cache::{ActionRecord, Digest, Object, Output, Store};
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,32 @@ pub struct Job {
     /// with the result, because it is found again each time.
     #[serde(default)]
     pub doubts: Vec<Warning>,
+    /// Facts for the record beside its own: what its time and its size hold for.
+    #[serde(default)]
+    pub note: BTreeMap<String, String>,
+}
+
+impl Job {
+    /// Whether it holds a GPU while it runs.
+    #[must_use]
+    pub fn on_gpu(&self) -> bool {
+        self.device.starts_with("cuda")
+    }
+
+    /// The facts that its record keeps, which mean nothing to the key. Warnings are among them, so that a later hit shows
+    /// them again.
+    fn facts(&self, cost: &Cost, warnings: &[Warning]) -> BTreeMap<String, String> {
+        let mut facts = self.note.clone();
+        let own = [("stage", &self.name), ("device", &self.device), ("program", &self.program)];
+        facts.extend(own.map(|(name, value)| (name.to_owned(), value.clone())));
+        facts.insert("threads".to_owned(), self.threads.to_string());
+        let seconds = [("cpu_seconds", cost.cpu_seconds), ("gpu_seconds", cost.gpu_seconds)];
+        facts.extend(seconds.into_iter().filter_map(|(name, s)| Some((name.to_owned(), format!("{:.3}", s?)))));
+        if let Some(text) = serde_json::to_string(warnings).ok().filter(|_| !warnings.is_empty()) {
+            facts.insert(WARNINGS.to_owned(), text);
+        }
+        facts
+    }
 }
 
 /// An artefact on an input port.
@@ -153,7 +180,7 @@ fn attempt(store: &Store, worker: &dyn Worker, job: &Job, events: &EventSink, st
         && let Some(record) = store.action(&job.key)?
         && record.outputs.values().all(|o| store.present(&o.object))
     {
-        events.send(&Event::Published { seconds: record.seconds, found: true });
+        events.send(&Event::Published { seconds: record.seconds, found: true, process_cpu_seconds: None });
         return Ok(Outcome::Published { found: true });
     }
     job.doubts.iter().for_each(|doubt| events.send(&Event::Warning(doubt.clone())));
@@ -164,7 +191,7 @@ fn attempt(store: &Store, worker: &dyn Worker, job: &Job, events: &EventSink, st
         Ok(result) => result?,
         Err(panic) => anyhow::bail!("the stage panicked: {}", words_of(panic.as_ref())),
     }
-    let Finished { folder, adopted, seconds, warnings, lease } = context.finish()?;
+    let Finished { folder, adopted, cost, warnings, lease } = context.finish()?;
     let mut outputs = BTreeMap::new();
     for port in worker.describe().outputs.iter().chain([&crate::kind::METRICS]) {
         let path = folder.join(port.name);
@@ -187,26 +214,15 @@ fn attempt(store: &Store, worker: &dyn Worker, job: &Job, events: &EventSink, st
         lineage: job.lineage,
         manifest: job.manifest.clone(),
         outputs,
-        seconds,
+        seconds: cost.seconds,
         finished: opdflow_cache::utc_now(),
-        note: note(job, &warnings),
+        note: job.facts(&cost, &warnings),
     };
     store.publish(&record)?;
     store.clear_work(&lease)?;
-    events.send(&Event::Published { seconds, found: false });
+    let process_cpu_seconds = Some(cpu_seconds());
+    events.send(&Event::Published { seconds: cost.seconds, found: false, process_cpu_seconds });
     Ok(Outcome::Published { found: false })
-}
-
-/// Facts that mean nothing to the key. Warnings are among them, so that a later hit shows them again.
-fn note(job: &Job, warnings: &[Warning]) -> BTreeMap<String, String> {
-    let mut note = BTreeMap::from(
-        [("stage", &job.name), ("device", &job.device), ("program", &job.program)]
-            .map(|(name, value)| (name.to_owned(), value.clone())),
-    );
-    if let Some(text) = serde_json::to_string(warnings).ok().filter(|_| !warnings.is_empty()) {
-        note.insert(WARNINGS.to_owned(), text);
-    }
-    note
 }
 
 /// The note of an action record that holds its warnings.

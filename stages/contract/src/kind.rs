@@ -74,6 +74,20 @@ pub type Foreseen = BTreeMap<String, Value>;
 /// The connected ports of a stage: `base`, and `prompts.ocr` for one of a map.
 pub type Ports = BTreeSet<String>;
 
+/// Versions of the code that a stage computes with, by the name of the part: a number that is raised by hand, or words with
+/// a digest where a build has other sources than the committed ones. Part of the key.
+pub type Code = BTreeMap<String, Value>;
+
+/// What a stage has to do from its start to its end, counted before it runs. It is no part of any key.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Work {
+    /// Floating-point operations (a multiplication and an addition are two), or bytes for a stage that moves them and
+    /// computes nothing. By these, the time of one model or size is scaled to another.
+    pub operations: f64,
+    /// Bytes of its results, as far as they can be counted.
+    pub bytes: Option<u64>,
+}
+
 /// Variables of a process's environment, by name.
 pub type Environment = BTreeMap<String, String>;
 
@@ -209,6 +223,18 @@ pub trait Stage: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// Versions of the code that it computes with, beside its own files, for which [`Description::semantics`] stands. `ports`
+    /// are those that are connected.
+    fn code(&self, _params: &Self::Params, _ports: &Ports) -> Code {
+        Code::new()
+    }
+
+    /// How much it has to do, or nothing if that cannot be counted. `inputs` is what is known of its inputs; `folder` is the
+    /// recipe's.
+    fn work(&self, _params: &Self::Params, _folder: &Path, _inputs: &Foreseen) -> Option<Work> {
+        None
+    }
+
     /// What takes memory at its peak, or nothing if that cannot be known. `inputs` is what is known of its inputs.
     fn memory(&self, _params: &Self::Params, _inputs: &Foreseen) -> Vec<Memory> {
         Vec::new()
@@ -280,6 +306,16 @@ pub trait Kind: Send + Sync {
     /// # Errors
     /// As for [`Kind::wired`].
     fn remarks(&self, params: &Value, folder: &Path) -> Result<Vec<String>, Unreadable>;
+    /// See [`Stage::code`]; `params` are normalised ones.
+    ///
+    /// # Errors
+    /// As for [`Kind::wired`].
+    fn code(&self, params: &Value, ports: &Ports) -> Result<Code, Unreadable>;
+    /// See [`Stage::work`].
+    ///
+    /// # Errors
+    /// As for [`Kind::wired`].
+    fn work(&self, params: &Value, folder: &Path, inputs: &Foreseen) -> Result<Option<Work>, Unreadable>;
     /// See [`Stage::memory`].
     ///
     /// # Errors
@@ -376,6 +412,12 @@ impl<S: Stage> Kind for S {
     }
     fn foresee(&self, params: &Value, folder: &Path, inputs: &Foreseen) -> Result<Foreseen, Unreadable> {
         Ok(Stage::foresee(self, &typed(self, params)?, folder, inputs))
+    }
+    fn code(&self, params: &Value, ports: &Ports) -> Result<Code, Unreadable> {
+        Ok(Stage::code(self, &typed(self, params)?, ports))
+    }
+    fn work(&self, params: &Value, folder: &Path, inputs: &Foreseen) -> Result<Option<Work>, Unreadable> {
+        Ok(Stage::work(self, &typed(self, params)?, folder, inputs))
     }
     fn remarks(&self, params: &Value, folder: &Path) -> Result<Vec<String>, Unreadable> {
         Ok(Stage::remarks(self, &typed(self, params)?, folder))

@@ -12,6 +12,7 @@
 //!
 //! Nothing here knows tensors, recipes or YAML.
 
+mod clock;
 mod context;
 mod event;
 #[cfg(feature = "fake")]
@@ -26,13 +27,14 @@ mod stop;
 mod tool;
 pub mod warning;
 
+pub use clock::Cost;
 pub use context::StageContext;
 pub use event::{Event, EventSink};
 pub use fault::{Fault, FaultClass, STOPPED};
 pub use job::{Job, JobInput, Outcome, run_job, warnings_of};
 pub use kind::{
-    Asset, Cause, Description, Environment, Foreseen, Horizon, Kind, Memory, ParamDoc, ParamFault, Ports, Resources,
-    Stage, Unreadable, Worker,
+    Asset, Cause, Code, Description, Environment, Foreseen, Horizon, Kind, Memory, ParamDoc, ParamFault, Ports,
+    Resources, Stage, Unreadable, Work, Worker,
 };
 pub use mismatch::Mismatch;
 pub use opdflow_cache as cache;

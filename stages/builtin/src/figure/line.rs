@@ -40,7 +40,7 @@ impl Line {
         };
         let (mut step, mut spent) = (0, before);
         if let Some(base) = base {
-            let Timing { seconds, gradients } = spent;
+            let Timing { seconds, gradients, .. } = spent;
             points.push(Spot { step, seconds, gradients, cells: cells(&[base]) });
         }
         for part in parts {
@@ -108,7 +108,7 @@ pub(super) mod tests {
 
     /// A cascade of two trainings, and a student of two seeds after teachers of 80 seconds.
     pub fn lines() -> Vec<Line> {
-        let cost = |seconds, gradients| Timing { seconds, gradients };
+        let cost = |seconds, gradients| Timing { seconds, gradients, ..Timing::default() };
         let (base, columns) = (scores(0.5), ["ocr".to_owned()]);
         let first = Part { curves: vec![curve(&[(10, 0.55), (20, 0.6)])], cost: cost(100.0, 2000) };
         let second = Part { curves: vec![curve(&[(5, 0.7)])], cost: cost(30.0, 500) };

@@ -6,13 +6,14 @@ mod plot;
 mod raster;
 mod svg;
 
+use crate::code;
 use crate::curve::Curve;
 use crate::score::Scores;
 use crate::{pictures, seeds, timing};
 use anyhow::{Context as _, Result};
 use line::{Line, Part};
 use opdflow_stage::port::{Input, Output};
-use opdflow_stage::{Description, ParamDoc, ParamFault, Stage, StageContext};
+use opdflow_stage::{Code, Description, ParamDoc, ParamFault, Ports, Stage, StageContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -102,6 +103,10 @@ impl Stage for Figure {
             faults.push(ParamFault::new(format!("lines[{i}].curves"), "there is no curve"));
         }
         faults
+    }
+
+    fn code(&self, _params: &Params, _ports: &Ports) -> Code {
+        code::of("figure", &[&["judging", "prompts.read", "stages.studio", "stages.tables", "world.subjects"]])
     }
 
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {

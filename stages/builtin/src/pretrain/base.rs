@@ -1,6 +1,7 @@
 //! `pretrain_base`: text encoders and transformer of the miniature by flow matching.
 
 use super::{Schooling, Wrong, captions, layout_asset, pictures, place_layout};
+use crate::code;
 use crate::learn::{Plain, learn};
 use crate::param_docs::THREADS;
 use crate::pictures::to_tensor;
@@ -26,7 +27,10 @@ use opdflow_flow::vae::Vae;
 use opdflow_flow::weights::{Weights, read_tensors, save_tensors};
 use opdflow_stage::cache::Memo;
 use opdflow_stage::port::{Input, Output};
-use opdflow_stage::{Asset, Description, Environment, Fault, ParamDoc, ParamFault, Resources, Stage, StageContext};
+use opdflow_stage::{
+    Asset, Code, Description, Environment, Fault, Foreseen, ParamDoc, ParamFault, Ports, Resources, Stage,
+    StageContext, Work,
+};
 use opdflow_world::Mix;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -124,6 +128,15 @@ impl Stage for PretrainBase {
             .filter_map(off)
             .chain(params.mix.parse::<Mix>().err().map(|e| ParamFault::new("mix", e.to_string())))
             .collect()
+    }
+
+    fn code(&self, _params: &Params, _ports: &Ports) -> Code {
+        code::of("pretrain_base", &[code::MODEL, code::TRAINING, &["world.prompts"]])
+    }
+
+    /// Not counted; that it is there says that its parameters and its layout tell its size.
+    fn work(&self, _params: &Params, _folder: &Path, _inputs: &Foreseen) -> Option<Work> {
+        Some(Work::default())
     }
 
     fn assets(&self, params: &Params, folder: &Path, _memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {

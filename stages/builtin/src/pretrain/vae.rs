@@ -1,6 +1,7 @@
 //! `pretrain_vae`: an autoencoder of the miniature world.
 
 use super::{Schooling, Wrong, captions, layout_asset, picture, place_layout};
+use crate::code;
 use crate::learn::{Plain, learn};
 use crate::param_docs::THREADS;
 use crate::pictures::to_tensor;
@@ -17,7 +18,10 @@ use opdflow_flow::vae::{Vae, VaeConfig};
 use opdflow_flow::weights::{Weights, save_tensors};
 use opdflow_stage::cache::Memo;
 use opdflow_stage::port::Output;
-use opdflow_stage::{Asset, Description, Environment, Fault, ParamDoc, ParamFault, Resources, Stage, StageContext};
+use opdflow_stage::{
+    Asset, Code, Description, Environment, Fault, Foreseen, ParamDoc, ParamFault, Ports, Resources, Stage,
+    StageContext, Work,
+};
 use opdflow_world::Mix;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -72,6 +76,15 @@ impl Stage for PretrainVae {
             seeded: true,
             numeric: true,
         }
+    }
+
+    fn code(&self, _params: &Params, _ports: &Ports) -> Code {
+        code::of("pretrain_vae", &[code::MODEL, code::TRAINING, &["world.prompts"]])
+    }
+
+    /// Not counted; that it is there says that its parameters and its layout tell its size.
+    fn work(&self, _params: &Params, _folder: &Path, _inputs: &Foreseen) -> Option<Work> {
+        Some(Work::default())
     }
 
     fn assets(&self, params: &Params, folder: &Path, _memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {

@@ -68,6 +68,8 @@ mod tests {
         let row = |(i, g): (usize, &Option<u64>)| Row {
             title: ["student", "joint", "cascade"][i].to_owned(),
             seconds: None,
+            cpu_seconds: None,
+            gpu_seconds: None,
             gradients: *g,
             cells: Vec::new(),
             average: None,

@@ -36,8 +36,14 @@ impl Form {
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
     pub title: String,
-    /// Seconds of training, if it was trained.
+    /// Wall seconds of training, if it was trained.
     pub seconds: Option<f64>,
+    /// CPU seconds of training, if they are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_seconds: Option<f64>,
+    /// Seconds in which training held a GPU, if it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu_seconds: Option<f64>,
     /// Gradients of its training, each of one picture at one noise level.
     pub gradients: Option<u64>,
     pub cells: Vec<Option<Cell>>,
@@ -81,6 +87,8 @@ pub(super) mod tests {
         let row = |title: &str, seconds, cells| Row {
             title: title.to_owned(),
             seconds,
+            cpu_seconds: None,
+            gpu_seconds: None,
             gradients: None,
             cells,
             average: None,

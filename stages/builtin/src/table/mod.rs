@@ -5,6 +5,7 @@ mod form;
 mod published;
 mod render;
 
+use crate::code;
 use crate::score::Scores;
 use crate::timing::cost;
 use crate::{grid, pictures, seeds};
@@ -12,7 +13,7 @@ use anyhow::{Context as _, Result};
 use budget::Budget;
 use form::{Form, Row};
 use opdflow_stage::port::{Input, Output};
-use opdflow_stage::{Description, ParamDoc, ParamFault, Stage, StageContext};
+use opdflow_stage::{Code, Description, ParamDoc, ParamFault, Ports, Stage, StageContext};
 use opdflow_world::Picture;
 use published::{Published, SECONDS};
 use schemars::JsonSchema;
@@ -90,7 +91,7 @@ impl Stage for Table {
         Description {
             kind: "table",
             semantics: 4,
-            about: "A table of models: training time and gradients, a column a reward, and the average of the min-max normalised columns; as Markdown, CSV and LaTeX, with a grid of the same prompts across all rows. Of a stage that was collected over a matrix of seeds it shows the mean and a 95 % interval (Student's t).",
+            about: "A table of models: training time (wall, and CPU or GPU), gradients, a column a reward, and the average of the min-max normalised columns; as Markdown, CSV and LaTeX, with a grid of the same prompts across all rows. Of a stage that was collected over a matrix of seeds it shows the mean and a 95 % interval (Student's t).",
             inputs: const {
                 &[
                     Input::many("scores", &["scores"], "scores of each model"),
@@ -110,7 +111,7 @@ impl Stage for Table {
             params: &[
                 ParamDoc {
                     name: "rows",
-                    about: "list of `{scores, title, seconds}`; `seconds` is a list of lists of names on `timings`: what runs side by side counts as its slowest, what runs one after the other adds up",
+                    about: "list of `{scores, title, seconds}`; `seconds` is a list of lists of names on `timings`: what runs side by side counts as its slowest, what runs one after the other adds up; CPU and GPU seconds add up in either case",
                 },
                 ParamDoc { name: "columns", about: "rewards and their parts; the miniature's six if absent" },
                 ParamDoc {
@@ -150,6 +151,10 @@ impl Stage for Table {
         faults.extend(params.equal.iter().enumerate().filter_map(|(i, name)| uncounted(params, i, name)));
         faults.extend(params.published.iter().flat_map(|p| misplaced(params, p)));
         faults
+    }
+
+    fn code(&self, _params: &Params, _ports: &Ports) -> Code {
+        code::of("table", &[&["judging", "prompts.read", "stages.studio", "stages.tables", "world.subjects"]])
     }
 
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
@@ -227,8 +232,15 @@ fn fill(params: &Params, scores: &BTreeMap<String, Vec<Scores>>, context: &Stage
     for spec in &params.rows {
         let cells = params.columns.iter().map(|c| seeds::column(&scores[&spec.scores], c)).collect();
         let cost = cost(context, &spec.seconds)?;
-        let (seconds, gradients) = (cost.as_ref().map(|c| c.seconds), cost.map(|c| c.gradients));
-        rows.push(Row { title: spec.title.clone(), seconds, gradients, cells, average: None });
+        rows.push(Row {
+            title: spec.title.clone(),
+            seconds: cost.as_ref().map(|c| c.seconds),
+            cpu_seconds: cost.as_ref().and_then(|c| c.cpu_seconds),
+            gpu_seconds: cost.as_ref().and_then(|c| c.gpu_seconds),
+            gradients: cost.map(|c| c.gradients),
+            cells,
+            average: None,
+        });
     }
     let averaged: Vec<usize> =
         params.columns.iter().enumerate().filter(|(_, c)| params.average.contains(c)).map(|(i, _)| i).collect();

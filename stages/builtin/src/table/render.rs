@@ -22,8 +22,19 @@ fn head(column: &str) -> &str {
     column.rsplit('.').next().unwrap_or(column)
 }
 
-fn seconds(row: &Row) -> String {
-    row.seconds.map_or_else(|| "–".to_owned(), |s| format!("{s:.0}"))
+/// A column of what the machine spent: its head, its name in CSV, its number.
+type Spent = (&'static str, &'static str, fn(&Row) -> Option<f64>);
+
+/// Those that the rows fill: CPU seconds where something was trained without a GPU, GPU seconds where with one. A busy
+/// machine stretches wall seconds, not these.
+fn spent(form: &Form) -> Vec<Spent> {
+    let on_cpu: Spent = ("cpu s", "cpu_seconds", |r| r.cpu_seconds.filter(|_| r.gpu_seconds.is_none()));
+    let on_gpu: Spent = ("gpu s", "gpu_seconds", |r| r.gpu_seconds);
+    [on_cpu, on_gpu].into_iter().filter(|(.., of)| form.rows.iter().any(|r| of(r).is_some())).collect()
+}
+
+fn whole(seconds: Option<f64>, none: &str) -> String {
+    seconds.map_or_else(|| none.to_owned(), |s| format!("{s:.0}"))
 }
 
 /// Whether any row says how many gradients it took.
@@ -49,6 +60,7 @@ pub fn markdown(form: &Form) -> String {
         let _ = writeln!(text, "### {}\n", markdown::escaped(&form.title));
     }
     let heads = std::iter::once("train s")
+        .chain(spent(form).iter().map(|(head, ..)| *head).collect::<Vec<_>>())
         .chain(counted(form).then_some("grads k"))
         .chain(form.columns.iter().map(|c| head(c)))
         .chain(["avg"]);
@@ -56,7 +68,8 @@ pub fn markdown(form: &Form) -> String {
         std::iter::once((Cell::text("model"), Side::Left)).chain(heads.map(|h| (Cell::text(h), Side::Right))),
     );
     for (i, row) in form.rows.iter().enumerate() {
-        let mut line = vec![Cell::text(&row.title), Cell::markup(seconds(row))];
+        let mut line = vec![Cell::text(&row.title), Cell::markup(whole(row.seconds, "–"))];
+        line.extend(spent(form).iter().map(|(.., of)| Cell::markup(whole(of(row), "–"))));
         line.extend(counted(form).then(|| Cell::markup(thousands(row))));
         for (c, cell) in row.cells.iter().enumerate() {
             let (mean, half) = cell.as_ref().map_or_else(Default::default, value);
@@ -118,6 +131,14 @@ fn notes(form: &Form) -> String {
         let of = if form.seeds() > 1 { "Standard errors of the other rows" } else { "Standard errors" };
         let _ = write!(text, " {of} are at most {largest:.3} ({n} prompts).");
     }
+    for (head, name, _) in spent(form) {
+        let what =
+            if name == "cpu_seconds" { "CPU seconds, over all threads" } else { "seconds in which a GPU was held" };
+        let _ = write!(text, " {head}: {what}.");
+    }
+    if !spent(form).is_empty() {
+        text += " train s is wall time, which a busy machine stretches.";
+    }
     if counted(form) {
         text += " grads k: thousands of gradients in training, each of one picture at one noise level.";
     }
@@ -144,10 +165,11 @@ fn notes(form: &Form) -> String {
     text
 }
 
-/// RFC 4180; the first column is `model`, then `seconds`, `gradients` if known, the columns under their full names, `avg`.
+/// RFC 4180; the first column is `model`, then `seconds`, `cpu_seconds`, `gpu_seconds` and `gradients` if known, the columns under their full names, `avg`.
 /// After these, half of each column's interval if there are several seeds, and published numbers if there are any.
 pub fn csv(form: &Form) -> String {
     let mut heads = vec!["model".to_owned(), SECONDS.to_owned()];
+    heads.extend(spent(form).iter().map(|(_, name, _)| (*name).to_owned()));
     heads.extend(counted(form).then(|| "gradients".to_owned()));
     heads.extend(form.columns.iter().cloned());
     heads.push("avg".to_owned());
@@ -159,7 +181,9 @@ pub fn csv(form: &Form) -> String {
     let mut table = csv::Table::new(heads);
     for row in &form.rows {
         let number = |value: Option<f64>| value.map_or_else(String::new, |v| format!("{v:.6}"));
-        let mut line = vec![row.title.clone(), row.seconds.map_or_else(String::new, |s| format!("{s:.1}"))];
+        let tenths = |seconds: Option<f64>| seconds.map_or_else(String::new, |s| format!("{s:.1}"));
+        let mut line = vec![row.title.clone(), tenths(row.seconds)];
+        line.extend(spent(form).iter().map(|(.., of)| tenths(of(row))));
         line.extend(counted(form).then(|| row.gradients.map_or_else(String::new, |g| g.to_string())));
         line.extend(row.cells.iter().map(|c| number(c.map(|c| c.mean))));
         line.push(number(row.average));
@@ -180,17 +204,18 @@ pub fn csv(form: &Form) -> String {
 /// line counts the pairs of rows in the same order.
 pub fn latex(form: &Form) -> String {
     use latex::Cell;
-    let columns = form.columns.len() + 2 + usize::from(counted(form));
+    let columns = form.columns.len() + 2 + usize::from(counted(form)) + spent(form).len();
     let heads = ["model", "train s"]
         .into_iter()
+        .chain(spent(form).iter().map(|(head, ..)| *head).collect::<Vec<_>>())
         .chain(counted(form).then_some("grads k"))
         .chain(form.columns.iter().map(|c| head(c)))
         .chain(["avg"]);
     let mut table = latex::Tabular::new(&form.title, &format!("l{}", "r".repeat(columns)), heads.map(Cell::text));
-    let number = |text: Option<String>| Cell::markup(text.unwrap_or_else(|| "--".to_owned()));
     for (i, row) in form.rows.iter().enumerate() {
-        let mut cells = vec![Cell::text(&row.title), number(row.seconds.map(|s| format!("{s:.0}")))];
-        cells.extend(counted(form).then(|| number(row.gradients.map(|_| thousands(row)))));
+        let mut cells = vec![Cell::text(&row.title), Cell::markup(whole(row.seconds, "--"))];
+        cells.extend(spent(form).iter().map(|(.., of)| Cell::markup(whole(of(row), "--"))));
+        cells.extend(counted(form).then(|| Cell::markup(thousands(row).replace('–', "--"))));
         for (c, cell) in row.cells.iter().enumerate() {
             let (mean, half) = cell.as_ref().map_or_else(Default::default, value);
             let bold = best(form, c) == Some(i) && !mean.is_empty();
@@ -254,6 +279,29 @@ mod tests {
             latex.contains("base & -- & -- & 0.400") && latex.contains("ocr\\_teacher & 61 & 40 & 0.400"),
             "{latex}"
         );
+    }
+
+    #[test]
+    fn what_the_machine_spent_stands_beside_the_wall_time() {
+        let mut form = form();
+        (form.rows[1].cpu_seconds, form.rows[2].cpu_seconds) = (Some(58.6), Some(190.0));
+        let text = super::markdown(&form);
+        assert!(text.contains("| model       | train s | cpu s |   geneval |"), "{text}");
+        assert!(text.contains("| ocr_teacher |      61 |    59 |     0.400 |"), "{text}");
+        assert!(text.contains("| base        |       – |     – |"), "{text}");
+        assert!(text.contains("cpu s: CPU seconds, over all threads. train s is wall time"), "{text}");
+        let csv = super::csv(&form);
+        assert!(
+            csv.starts_with("model,seconds,cpu_seconds,geneval") && csv.contains("ocr_teacher,61.4,58.6,"),
+            "{csv}"
+        );
+        let latex = super::latex(&form);
+        assert!(latex.contains("{lrrrrr}") && latex.contains("train s & cpu s & geneval"), "{latex}");
+        assert!(latex.contains("base & -- & -- & 0.400") && latex.contains("ocr\\_teacher & 61 & 59 & "), "{latex}");
+        // On a GPU its seconds count, and those of the CPU beside it say little.
+        (form.rows[2].gpu_seconds, form.rows[1].cpu_seconds) = (Some(95.0), None);
+        assert!(super::csv(&form).starts_with("model,seconds,gpu_seconds,geneval"), "{}", super::csv(&form));
+        assert!(super::markdown(&form).contains("| student     |     100 |    95 |"), "{}", super::markdown(&form));
     }
 
     #[test]

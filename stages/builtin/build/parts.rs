@@ -1,0 +1,152 @@
+//! The parts of the code that stage kinds compute with, each a list of files and folders below `stages/`.
+//!
+//! Every source file stands in exactly one part, or among those that change no result (`tests/semantics.rs`). A new file is
+//! in no part at first: until somebody gives it one, its digest is in the key of every stage.
+
+/// A name and what belongs to it.
+pub type Part = (&'static str, &'static [&'static str]);
+
+/// What stages share. A stage says which of them it uses (`stages/builtin/src/code.rs`).
+pub const SHARED: &[Part] = &[
+    (
+        "flow.layers",
+        &["flow/src/config.rs", "flow/src/device.rs", "flow/src/init.rs", "flow/src/nn.rs", "flow/src/weights"],
+    ),
+    ("flow.lora", &["flow/src/lora.rs"]),
+    ("flow.random", &["flow/src/rng.rs"]),
+    ("flow.text", &["flow/src/text"]),
+    ("flow.vae", &["flow/src/vae"]),
+    ("flow.transformer", &["flow/src/mmdit", "flow/src/field.rs"]),
+    ("flow.pipeline", &["flow/src/pipeline.rs"]),
+    ("flow.sampling", &["flow/src/rollout.rs", "flow/src/schedule.rs", "flow/src/solver.rs"]),
+    (
+        "flow.training",
+        &[
+            "flow/src/muon.rs",
+            "flow/src/objective.rs",
+            "flow/src/optim.rs",
+            "flow/src/state.rs",
+            "flow/src/tally.rs",
+            "flow/src/task.rs",
+            "flow/src/train.rs",
+        ],
+    ),
+    ("flow.exploring", &["flow/src/advantage.rs", "flow/src/teacher.rs"]),
+    ("flow.school", &["flow/src/school.rs"]),
+    ("flow.grpo", &["flow/src/grpo.rs", "flow/src/window.rs"]),
+    ("flow.nft", &["flow/src/nft.rs"]),
+    ("flow.opd", &["flow/src/opd.rs"]),
+    ("flow.ppo", &["flow/src/ppo.rs"]),
+    ("flow.dance", &["flow/src/dance.rs"]),
+    ("flow.sft", &["flow/src/sft.rs"]),
+    ("flow.dmd", &["flow/src/dmd.rs"]),
+    ("flow.merge", &["flow/src/merge.rs"]),
+    ("rewards.scoring", &["rewards/src/part.rs", "rewards/src/reward.rs", "rewards/src/weighted.rs"]),
+    ("rewards.geneval", &["rewards/src/detector", "rewards/src/detector.rs", "rewards/src/geneval"]),
+    ("rewards.ocr", &["rewards/src/ocr"]),
+    ("rewards.looks", &["rewards/src/looks.rs"]),
+    (
+        "critics.common",
+        &[
+            "critics/src/batches.rs",
+            "critics/src/head.rs",
+            "critics/src/judge.rs",
+            "critics/src/lib.rs",
+            "critics/src/parts.rs",
+            "critics/src/pixels",
+        ],
+    ),
+    ("critics.clip", &["critics/src/clip"]),
+    ("critics.aesthetic", &["critics/src/aesthetic.rs"]),
+    ("critics.clipscore", &["critics/src/clipscore.rs"]),
+    ("critics.hpsv2", &["critics/src/hpsv2.rs"]),
+    ("critics.pickscore", &["critics/src/pickscore.rs"]),
+    ("critics.imagereward", &["critics/src/imagereward"]),
+    ("critics.geneval", &["critics/src/geneval", "critics/src/mask2former"]),
+    ("world.subjects", &["world/src/geneval.rs", "world/src/palette.rs", "world/src/picture.rs"]),
+    (
+        "world.prompts",
+        &[
+            "world/src/draw.rs",
+            "world/src/font.rs",
+            "world/src/landscape.rs",
+            "world/src/lib.rs",
+            "world/src/prompt.rs",
+            "world/src/shapes.rs",
+            "world/src/split.rs",
+            "world/src/words.rs",
+        ],
+    ),
+    ("prompts.read", &["builtin/src/record.rs"]),
+    (
+        "stages.files",
+        &["builtin/src/bundle.rs", "builtin/src/folder.rs", "builtin/src/model_folder.rs", "builtin/src/outside.rs"],
+    ),
+    (
+        "stages.studio",
+        &[
+            "builtin/src/adapter.rs",
+            "builtin/src/device.rs",
+            "builtin/src/embeddings.rs",
+            "builtin/src/fitting.rs",
+            "builtin/src/pictures.rs",
+            "builtin/src/precision.rs",
+            "builtin/src/studio.rs",
+        ],
+    ),
+    ("stages.training", &["builtin/src/candidates.rs", "builtin/src/learn.rs", "builtin/src/prompt_task.rs"]),
+    ("judging", &["builtin/src/judge.rs", "builtin/src/jury.rs", "builtin/src/reward.rs", "builtin/src/score.rs"]),
+    (
+        "stages.tables",
+        &[
+            "builtin/src/csv.rs",
+            "builtin/src/curve.rs",
+            "builtin/src/grid.rs",
+            "builtin/src/json.rs",
+            "builtin/src/seeds.rs",
+            "builtin/src/timing.rs",
+        ],
+    ),
+];
+
+/// The own files of each stage kind. Their version is the kind's `semantics`.
+pub const KINDS: &[Part] = &[
+    ("base_model", &["builtin/src/base_model.rs"]),
+    ("critic", &["builtin/src/critic.rs", "builtin/src/critic_folder.rs"]),
+    ("distill", &["builtin/src/distill.rs"]),
+    ("embed", &["builtin/src/embed.rs"]),
+    ("evaluate", &["builtin/src/evaluate.rs"]),
+    ("figure", &["builtin/src/figure"]),
+    ("gradient_table", &["builtin/src/gradient_table.rs"]),
+    ("gradient_variance", &["builtin/src/gradient_variance.rs"]),
+    ("import_lora", &["builtin/src/import_lora.rs"]),
+    ("merge_loras", &["builtin/src/merge_loras.rs"]),
+    ("note", &["builtin/src/note.rs"]),
+    ("pretrain_base", &["builtin/src/pretrain/base.rs", "builtin/src/pretrain/mod.rs"]),
+    ("pretrain_vae", &["builtin/src/pretrain/mod.rs", "builtin/src/pretrain/vae.rs"]),
+    ("prompts", &["builtin/src/prompts.rs"]),
+    ("score_candidates", &["builtin/src/score_candidates.rs"]),
+    ("select_checkpoint", &["builtin/src/select_checkpoint.rs"]),
+    ("table", &["builtin/src/table"]),
+    ("train_teacher", &["builtin/src/train_teacher.rs"]),
+];
+
+/// What changes no result of a stage, and why.
+pub const OUTSIDE: &[Part] = &[
+    ("hands files and messages on, and computes nothing", &["contract/src"]),
+    ("lists modules", &["builtin/src/lib.rs", "flow/src/lib.rs", "rewards/src/lib.rs"]),
+    (
+        "says something of a stage before or while it runs",
+        &[
+            "builtin/src/alarm.rs",
+            "builtin/src/code.rs",
+            "builtin/src/memory.rs",
+            "builtin/src/operations.rs",
+            "builtin/src/param_docs.rs",
+        ],
+    ),
+    ("works outside of recipes", &["builtin/src/generate"]),
+];
+
+/// The crates whose sources are looked at, by their folder below `stages/`.
+pub const CRATES: [&str; 6] = ["builtin", "contract", "critics", "flow", "rewards", "world"];
