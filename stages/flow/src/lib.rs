@@ -1,5 +1,6 @@
 //! Flow-matching models and their training mathematics on libtorch.
 
+pub mod adapter;
 pub mod advantage;
 pub mod config;
 pub mod dance;
@@ -17,6 +18,7 @@ pub mod nn;
 pub mod objective;
 pub mod opd;
 pub mod optim;
+pub mod original;
 pub mod pipeline;
 pub mod ppo;
 pub mod rng;
