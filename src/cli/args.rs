@@ -206,6 +206,18 @@ pub enum Dtype {
     F16,
 }
 
+impl Dtype {
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::F16 => "f16",
+        }
+    }
+}
+
 /// Arguments of `check`.
 #[derive(Clone, Debug, Args)]
 pub struct Check {
@@ -243,9 +255,42 @@ pub struct Get {
     /// Where to put it
     #[arg(short, long, value_name = "PATH")]
     pub output: PathBuf,
+    /// Of an adapter: the form that another program reads. All but `peft` are one file, which PATH names if it ends in
+    /// `.safetensors`, and in which it lies if it does not
+    #[arg(long, value_enum)]
+    pub format: Option<LoraFormat>,
+    /// The number format of the adapter's matrices
+    #[arg(long, value_enum, default_value = "f32", requires = "format")]
+    pub dtype: Dtype,
     /// Replace what is there
     #[arg(long)]
     pub overwrite: bool,
+}
+
+/// Forms of an adapter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LoraFormat {
+    /// A folder for `PeftModel.from_pretrained`.
+    Peft,
+    /// A file for `load_lora_weights` of diffusers.
+    Diffusers,
+    /// A file in the names of sd-scripts.
+    Kohya,
+    /// A file in the original names, for ComfyUI.
+    Comfyui,
+}
+
+impl LoraFormat {
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Peft => "peft",
+            Self::Diffusers => "diffusers",
+            Self::Kohya => "kohya",
+            Self::Comfyui => "comfyui",
+        }
+    }
 }
 
 /// Arguments of `lineage`.

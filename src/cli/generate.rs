@@ -71,12 +71,7 @@ fn order(session: &Session, args: &args::Generate) -> Result<GenerateOrder, Fail
         height: args.height.or(args.size),
         max_sequence_length: args.max_sequence_length,
         no_t5: args.no_t5,
-        dtype: match args.dtype {
-            args::Dtype::F32 => "f32",
-            args::Dtype::Bf16 => "bf16",
-            args::Dtype::F16 => "f16",
-        }
-        .to_owned(),
+        dtype: args.dtype.name().to_owned(),
         vae_tiling: args.vae_tiling,
         batch: args.batch,
         threads: slots.cpus(),

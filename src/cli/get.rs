@@ -1,6 +1,6 @@
 //! `opdflow get`: an output of a stage, out of the store.
 
-use super::{Exit, Failure, Session, args};
+use super::{Exit, Failure, Session, args, get_as};
 use crate::plan::{Plan, Verdict, verdicts};
 use crate::recipe::near;
 use opdflow_stage::cache::{Digest, Object, ObjectKind, Output, Store};
@@ -16,7 +16,12 @@ pub(super) fn run(session: &Session, args: &args::Get) -> Result<Exit, Failure> 
     if args.output.as_os_str() == "-" {
         return print(&store, &output.object, &args.port);
     }
-    put(&store, &output.object, &args.output, args.overwrite)?;
+    if let Some(format) = args.format {
+        return get_as::run(session, &store, &output, args, format);
+    }
+    put(output.object.kind == ObjectKind::Tree, &args.output, args.overwrite, |to| {
+        Ok(store.place(&output.object, to)?)
+    })?;
     let name = &args.port;
     if session.json {
         let found = serde_json::json!({"output": name, "type": output.port_type, "digest": output.object.digest,
@@ -97,16 +102,21 @@ fn print(store: &Store, object: &Object, name: &str) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Writes the object to `dest`. What is there stays until the new thing is whole.
-fn put(store: &Store, object: &Object, dest: &Path, overwrite: bool) -> Result<(), Failure> {
-    let Ok(there) = dest.symlink_metadata() else { return Ok(store.place(object, dest)?) };
+/// Has `write` make what goes to `dest`, a folder or a file as `folder` says. What is there stays until the new thing is
+/// whole.
+pub(super) fn put(
+    folder: bool,
+    dest: &Path,
+    overwrite: bool,
+    write: impl FnOnce(&Path) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let Ok(there) = dest.symlink_metadata() else { return write(dest) };
     let shown = dest.display();
     if !overwrite {
         return Err(Failure::Usage(format!(
             "{shown} exists already\nhelp: add `--overwrite`, or choose another place"
         )));
     }
-    let folder = object.kind == ObjectKind::Tree;
     if there.is_dir() != folder {
         let (is, wants) = if folder { ("file", "folder") } else { ("folder", "file") };
         return Err(Failure::Usage(format!(
@@ -119,7 +129,7 @@ fn put(store: &Store, object: &Object, dest: &Path, overwrite: bool) -> Result<(
         )));
     }
     let (fresh, old) = (beside(dest, "new"), beside(dest, "old"));
-    store.place(object, &fresh)?;
+    write(&fresh)?;
     let swapped = std::fs::rename(dest, &old).and_then(|()| std::fs::rename(&fresh, dest));
     swapped.map_err(|e| Failure::Store(format!("cannot replace {shown}: {e}; the new one is {}", fresh.display())))?;
     let removed = if folder { std::fs::remove_dir_all(&old) } else { std::fs::remove_file(&old) };
@@ -134,7 +144,9 @@ fn holds_us(dest: &Path) -> bool {
     }
 }
 
+/// A name beside `dest` that keeps its ending.
 fn beside(dest: &Path, word: &str) -> PathBuf {
     let name = dest.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-    dest.with_file_name(format!(".{name}.{}.{word}", std::process::id()))
+    let end = dest.extension().map_or_else(String::new, |e| format!(".{}", e.to_string_lossy()));
+    dest.with_file_name(format!(".{name}.{}.{word}{end}", std::process::id()))
 }

@@ -57,6 +57,20 @@ pub struct GenerateOrder {
     pub sheet: Option<PathBuf>,
 }
 
+/// What `opdflow get --format` asks for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExportLoraOrder {
+    /// An adapter as the store has it.
+    pub source: PathBuf,
+    /// `peft`, `diffusers`, `kohya` or `comfyui`.
+    pub format: String,
+    /// `f32`, `bf16` or `f16`.
+    pub dtype: String,
+    /// Where it goes: a path that does not exist yet. One that ends in `.safetensors` is a file where the form is one.
+    pub output: PathBuf,
+}
+
 /// A tool, by name.
 pub trait Tool: Send + Sync {
     /// Its name after `__tool`.

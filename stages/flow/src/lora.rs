@@ -82,6 +82,16 @@ impl Lora {
         Ok(adapter::read(path.as_ref(), linears, device)?.lora)
     }
 
+    /// Reads an adapter whose layers are all that is known of its model: a peft folder as [`Lora::save`] writes it, which
+    /// has diffusers' own names and both matrices of every layer.
+    ///
+    /// # Errors
+    /// As for [`crate::adapter::read`].
+    pub fn load_own(path: impl AsRef<Path>, device: Device) -> Result<Lora> {
+        let linears = adapter::linears_of(path.as_ref())?;
+        Lora::load(path, &linears, device)
+    }
+
     /// Writes a peft folder, f32.
     pub fn save(&self, folder: impl AsRef<Path>) -> Result<()> {
         self.save_as(folder.as_ref(), Kind::Float)

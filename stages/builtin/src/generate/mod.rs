@@ -48,7 +48,7 @@ impl Tool for Generate {
         let (prompts, negative) = embed(&folder, &order, options, stop)?;
         events.send(&Event::Progress { step: 0, total: 0, note: "loading the model".into() });
         let (model, _) = folder.transformer(device, kind).map_err(user)?;
-        let lora = lora(&order, &model, device)?;
+        let lora = lora(&order, &model, device, say)?;
         let vae = folder.vae(device).map_err(user)?;
         let origin = origin.found()?;
         origin.doubt(order.lora.as_deref()).iter().for_each(|text| say(text));
@@ -168,11 +168,12 @@ fn embed(folder: &Folder, order: &GenerateOrder, options: Options, stop: &StopFl
     Ok((Embedded::cat(&prompts.iter().collect::<Vec<_>>()), negative))
 }
 
-fn lora(order: &GenerateOrder, model: &Mmdit, device: Device) -> Result<Option<Lora>> {
+fn lora(order: &GenerateOrder, model: &Mmdit, device: Device, say: impl Fn(&str)) -> Result<Option<Lora>> {
     let Some(path) = &order.lora else { return Ok(None) };
-    let read = Lora::load(path, &model.linears(), device);
-    let lora = read.map_err(|e| Fault::user(format!("the adapter: {e:#}")))?;
-    Ok(Some(lora.scaled(order.lora_scale)))
+    let read = opdflow_flow::adapter::read(path, &model.linears(), device);
+    let read = read.map_err(|e| Fault::user(format!("the adapter: {e:#}")))?;
+    read.notes.iter().for_each(|note| say(&format!("note: {note}")));
+    Ok(Some(read.lora.scaled(order.lora_scale)))
 }
 
 /// What turns noise into pictures.

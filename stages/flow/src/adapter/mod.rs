@@ -12,7 +12,7 @@ pub use write::Format;
 
 use crate::lora::{Lora, Pair};
 use crate::nn::LinearShape;
-use crate::weights::{WeightsError, header, read_tensors};
+use crate::weights::{WeightsError, header, read_tensors, shapes};
 use anyhow::{Context as _, Result, bail, ensure};
 use config::PeftConfig;
 use names::{Dictionary, Half, Target};
@@ -80,6 +80,28 @@ pub fn inspect(path: &Path) -> Result<Files> {
     let own = |k: &String| names::apart(k).is_some_and(|n| n.half != Half::Alpha && !names::of_text_encoder(n.stem));
     ensure!(keys.iter().any(own), "{name}: {}", nothing(!keys.is_empty()));
     Ok(files)
+}
+
+/// The layers that a peft folder's tensors are for, by their shapes.
+pub(crate) fn linears_of(path: &Path) -> Result<Vec<LinearShape>> {
+    let files = Files::of(path)?;
+    let (mut sizes, name) = (BTreeMap::<String, [Option<i64>; 2]>::new(), files.weights.display());
+    for (key, shape) in shapes(&files.weights)? {
+        let apart = names::apart(&key).with_context(|| format!("{name}: {}", names::foreign(&key)))?;
+        let module = apart.stem.strip_prefix("base_model.model.").unwrap_or(apart.stem).to_owned();
+        match (apart.half, &shape[..]) {
+            (Half::Down, [_, d_in]) => sizes.entry(module).or_default()[0] = Some(*d_in),
+            (Half::Up, [d_out, _]) => sizes.entry(module).or_default()[1] = Some(*d_out),
+            _ => bail!("{name}: `{key}` has shape {shape:?}, expected two dimensions"),
+        }
+    }
+    let layer = |(name, sizes): (String, [Option<i64>; 2])| {
+        let [Some(d_in), Some(d_out)] = sizes else {
+            bail!("{}: `{name}` has one matrix of two", files.weights.display())
+        };
+        Ok(LinearShape { name, d_in, d_out })
+    };
+    sizes.into_iter().map(layer).collect()
 }
 
 fn nothing(text: bool) -> &'static str {
