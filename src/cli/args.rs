@@ -127,7 +127,7 @@ pub struct Run {
 /// Arguments of `generate`.
 #[derive(Clone, Debug, Args)]
 pub struct Generate {
-    /// The model: a folder in diffusers' layout (Stable Diffusion 3), or `bundled:mini`
+    /// The model: a folder in diffusers' layout (Stable Diffusion 3), a single file in the original names, or `bundled:mini`
     #[arg(long, value_name = "FOLDER")]
     pub base: String,
     /// A prompt; may be given again
@@ -142,7 +142,7 @@ pub struct Generate {
     /// Replace pictures that are there
     #[arg(long)]
     pub overwrite: bool,
-    /// An adapter: a peft folder, or one file as diffusers saves it
+    /// An adapter: a folder or a file, of peft, diffusers, sd-scripts, ComfyUI or OneTrainer
     #[arg(long, value_name = "PATH")]
     pub lora: Option<PathBuf>,
     /// How strong the adapter is; 0 is not at all

@@ -3,6 +3,7 @@
 use crate::{adapter, outside};
 use anyhow::{Context as _, Result};
 use opdflow_flow::adapter::{self as adapter_files, Files};
+use opdflow_flow::base_files::SINGLE_FILE;
 use opdflow_flow::pipeline::Folder;
 use opdflow_stage::cache::{Digest, Memo};
 use opdflow_stage::port::{Input, Output};
@@ -62,7 +63,7 @@ impl Stage for ImportLora {
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
         let source = context.job().folder.join(&params.source);
         let base = context.object("base").context("a model on no port")?.digest;
-        let model = Folder::open(context.input_parts("base", &["model_index.json", "transformer"])?)?;
+        let model = Folder::open(context.input_parts("base", &["model_index.json", SINGLE_FILE, "transformer"])?)?;
         let (transformer, _) = model.transformer(Device::Cpu, Kind::Half).map_err(|e| Fault::user(format!("{e:#}")))?;
         let short = base.short();
         let read = adapter_files::read(&source, &transformer.linears(), Device::Cpu)
@@ -76,7 +77,8 @@ impl Stage for ImportLora {
     }
 }
 
-const UNFIT: &str = "if it was trained on another base, name that one; docs/adapters.md says which forms are read";
+const UNFIT: &str =
+    "name the base that the adapter was trained on, if it is another; docs/adapters.md says which forms are read";
 
 /// The files of an adapter, under the names of their assets.
 fn listed(files: &Files) -> Vec<(&'static str, &Path)> {

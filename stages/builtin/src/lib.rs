@@ -2,7 +2,7 @@
 //!
 //! | file | stage kind | what it leaves |
 //! |---|---|---|
-//! | `base_model.rs` | `base_model` | a model folder in diffusers layout |
+//! | `base_model.rs` | `base_model` | a model in diffusers layout, or a single file with what it lacks |
 //! | `import_lora.rs` | `import_lora` | an adapter of the user's own |
 //! | `critic.rs` | `critic` | a network that judges pictures, of the user's own files |
 //! | `prompts.rs` | `prompts` | training, validation and test prompts |

@@ -6,6 +6,7 @@ use crate::pictures::from_tensor;
 use crate::precision::Precision;
 use crate::record::Record;
 use anyhow::{Context as _, Result};
+use opdflow_flow::base_files::SINGLE_FILE;
 use opdflow_flow::field::{Field, Guidance};
 use opdflow_flow::lora::Lora;
 use opdflow_flow::pipeline::{Options, Pipeline};
@@ -119,7 +120,8 @@ impl Studio {
         let unfit = |e: anyhow::Error| Fault::user(format!("{e:#}"));
         let (pipeline, text) = match context.maybe_input("embeddings")? {
             Some(kept) => {
-                let folder = context.input_parts(port, &["model_index.json", "transformer", "vae", "scheduler"])?;
+                let folder =
+                    context.input_parts(port, &["model_index.json", SINGLE_FILE, "transformer", "vae", "scheduler"])?;
                 let pipeline = Pipeline::without_text(folder, options).map_err(unfit)?;
                 (pipeline, Text::Kept(Embeddings::open(&kept, base, device)?))
             }

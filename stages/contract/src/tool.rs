@@ -13,11 +13,11 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GenerateOrder {
-    /// A model folder in diffusers' layout, or `bundled:mini`.
+    /// A model folder in diffusers' layout, a single file, or `bundled:mini`.
     pub base: String,
     /// Which of several sets of weights, as in `model.fp16.safetensors`.
     pub variant: Option<String>,
-    /// An adapter: a peft folder, or a single file in diffusers' or peft's form.
+    /// An adapter: a peft folder, or a single file in any published form.
     pub lora: Option<PathBuf>,
     /// What the adapter's output is multiplied by, beside its own alpha / rank.
     pub lora_scale: f64,

@@ -2,6 +2,7 @@
 
 pub mod adapter;
 pub mod advantage;
+pub mod base_files;
 pub mod config;
 pub mod dance;
 pub mod device;

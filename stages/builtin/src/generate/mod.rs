@@ -98,7 +98,7 @@ fn user(error: anyhow::Error) -> anyhow::Error {
     Fault::user(format!("{error:#}")).into()
 }
 
-/// The folder of the base.
+/// Where the base lies.
 fn base(source: &str, room: &Path) -> Result<PathBuf> {
     if let Some(bundle) = bundle::named(source) {
         bundle.place(room, |_| true)?;
@@ -107,13 +107,13 @@ fn base(source: &str, room: &Path) -> Result<PathBuf> {
     if let Some(name) = source.strip_prefix("bundled:") {
         return Err(Fault::user(format!("nothing is bundled as `{name}`")).help("there is `bundled:mini`").into());
     }
-    let folder = PathBuf::from(source);
-    if folder.is_dir() {
-        return Ok(folder);
+    let path = PathBuf::from(source);
+    if path.exists() {
+        return Ok(path);
     }
-    let found = if folder.exists() { "is a file" } else { "is not there" };
-    let help = "`--base` takes a folder in diffusers' layout, with model_index.json, or `bundled:mini`";
-    Err(Fault::user(format!("the base {source} {found}")).help(help).into())
+    let help = "`--base` takes a folder in diffusers' layout, with model_index.json, a single .safetensors file in the original \
+                names, or `bundled:mini`";
+    Err(Fault::user(format!("the base {source} is not there")).help(help).into())
 }
 
 /// The number format of this name.

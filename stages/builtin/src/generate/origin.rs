@@ -1,7 +1,7 @@
 //! Where a picture comes from, as text in its file: settings, and digests of base and adapter.
 
 use super::Size;
-use crate::{adapter, folder};
+use crate::{adapter, folder, model_folder};
 use anyhow::{Context as _, Result};
 use opdflow_stage::GenerateOrder;
 use opdflow_stage::cache::{Digest, TreeEntry, tree_digest};
@@ -30,7 +30,7 @@ impl Origin {
     pub(super) fn look(order: &GenerateOrder, base: &Path) -> Look {
         let (base, lora) = (base.to_owned(), order.lora.clone());
         Look(std::thread::spawn(move || {
-            Ok(Origin { base: digest(&base)?, lora: lora.map(|path| digest(&path)).transpose()? })
+            Ok(Origin { base: base_digest(&base)?, lora: lora.map(|path| digest(&path)).transpose()? })
         }))
     }
 
@@ -79,16 +79,29 @@ impl Origin {
     }
 }
 
+/// The digest that a base has in a store: that of the files that make it. Where one is missing, which a picture may do
+/// without, that of all there are.
+fn base_digest(base: &Path) -> Result<Digest> {
+    match model_folder::files(base) {
+        Ok(files) => tree(files.into_iter().map(|f| (f.name, f.path)).collect()),
+        Err(_) => digest(base),
+    }
+}
+
 /// The digest of a file or a folder.
 fn digest(path: &Path) -> Result<Digest> {
     if !path.is_dir() {
         return Digest::of_file(path).with_context(|| path.display().to_string());
     }
-    let entry = |relative: PathBuf| -> Result<TreeEntry> {
-        let file = path.join(&relative);
+    tree(folder::files_below(path)?.into_iter().map(|relative| (relative.clone(), path.join(relative))).collect())
+}
+
+/// The digest of a tree of files, each under its name in it.
+fn tree(files: Vec<(PathBuf, PathBuf)>) -> Result<Digest> {
+    let entry = |(relative, file): (PathBuf, PathBuf)| -> Result<TreeEntry> {
         let digest = Digest::of_file(&file).with_context(|| file.display().to_string())?;
         let size = file.metadata().with_context(|| file.display().to_string())?.len();
         Ok(TreeEntry { path: relative.to_string_lossy().replace('\\', "/"), digest, size })
     };
-    Ok(tree_digest(folder::files_below(path)?.into_par_iter().map(entry).collect::<Result<_>>()?))
+    Ok(tree_digest(files.into_par_iter().map(entry).collect::<Result<_>>()?))
 }

@@ -6,6 +6,12 @@
 //! Sources of the names: `convert_sd3_transformer_checkpoint_to_diffusers` and `convert_ldm_vae_checkpoint` of diffusers
 //! 0.42.1, `mmdit_to_diffusers` of ComfyUI.
 
+mod derive;
+mod single;
+mod vae;
+
+pub use single::{Part, SingleFile};
+
 use crate::weights::{Cut, Place};
 
 /// The modules of a block, `x` for the image's side and `context` for the text's.

@@ -36,7 +36,8 @@ def swapped(t):
 def original(state, prefix=""):
     """diffusers' transformer under the original names."""
     out, layers = {}, 1 + max(int(k.split(".")[1]) for k in state if k.startswith("transformer_blocks."))
-    out["pos_embed"] = state["pos_embed.pos_embed"]
+    # Without a table of positions there is one that nobody reads, for the converter.
+    out["pos_embed"] = state.get("pos_embed.pos_embed", torch.zeros(1, 1, 1))
     for here, there in AROUND.items():
         for kind in ("weight", "bias"):
             t = state[f"{here}.{kind}"]
