@@ -45,7 +45,8 @@ fn order(session: &Session, args: &args::Generate) -> Result<GenerateOrder, Fail
         return Err(Failure::Usage("no prompt\nhelp: give `--prompt TEXT`, or `--prompts FILE`".into()));
     }
     if let Some(path) = args.lora.as_ref().filter(|p| !p.exists()) {
-        let help = "`--lora` takes a peft folder, or a safetensors file of diffusers, sd-scripts, ComfyUI or OneTrainer";
+        let help =
+            "`--lora` takes a peft folder, or a safetensors file of diffusers, sd-scripts, ComfyUI or OneTrainer";
         return Err(Failure::Usage(format!("there is no adapter {}\nhelp: {help}", path.display())));
     }
     let total = prompts.len() * args.count;

@@ -181,7 +181,7 @@ def main():
         library.utils.logging.disable_progress_bar()
     least = min(one(seed) for seed in [int(s) for s in sys.argv[1:]] or [0, 1, 2])
     print(f"adapters: the least is {least:.1f} dB, {LEAST} are asked for")
-    sys.exit(least < LEAST)
+    sys.exit(int(least < LEAST))
 
 
 if __name__ == "__main__":

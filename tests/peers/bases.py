@@ -32,6 +32,8 @@ from pipelines import make, psnr, shake  # noqa: E402
 
 PROGRAM = os.environ.get("OPDFLOW", str(ROOT / "target/release/opdflow"))
 LEAST = 45.0
+# Folders that diffusers can read as single files: see `usable`.
+SEEDS = [1, 3, 5, 7, 11, 44, 46, 52]
 
 
 def original_vae(state, levels):
@@ -119,6 +121,9 @@ def lay_out(place, seed, with_text):
     theirs = StableDiffusion3Pipeline.from_single_file(there / "model.safetensors", config=str(whole), torch_dtype=torch.float32,
                                                       local_files_only=True, **parts)
     theirs.set_progress_bar_config(disable=True)
+    # diffusers 0.42.1 leaves the T5 of a single file in training, with dropout.
+    if theirs.text_encoder_3 is not None:
+        theirs.text_encoder_3.eval()
     with torch.no_grad():
         image = theirs(**call, generator=torch.Generator("cpu").manual_seed(seed), output_type="np").images[0]
     return there, call, (image * 255).round().astype(np.uint8)
@@ -162,6 +167,10 @@ def fixture():
     with tempfile.TemporaryDirectory() as place:
         there, call, picture = lay_out(Path(place), best[1], True)
         shutil.copytree(there, here / "single")
+        for path in (here / "single").rglob("*.json"):
+            told = json.loads(path.read_text())
+            if isinstance(told, dict) and told.pop("_name_or_path", None) is not None:
+                path.write_text(json.dumps(told, indent=2) + "\n")
         Image.fromarray(picture).save(here / "single.png")
         (here / "single.json").write_text(json.dumps(arguments("single", call, best[1])) + "\n")
 
@@ -173,9 +182,9 @@ def main():
         library.utils.logging.disable_progress_bar()
     if sys.argv[1:] == ["fixture"]:
         return fixture()
-    found = [db for seed in [int(s) for s in sys.argv[1:]] or range(12) for db in one(seed)]
+    found = [db for seed in [int(s) for s in sys.argv[1:]] or SEEDS for db in one(seed)]
     print(f"bases: {len(found)} pictures, the least {min(found):.1f} dB, {LEAST} are asked for")
-    sys.exit(min(found) < LEAST)
+    sys.exit(int(min(found) < LEAST))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ use tch::{Device, Kind};
 
 const TRANSFORMER: &str = "SD3Transformer2DModel";
 const VAE: &str = "AutoencoderKL";
+/// The parts with weights that every picture needs.
+const PARTS: [&str; 4] = ["transformer", "vae", "text_encoder", "text_encoder_2"];
 
 /// How to load a folder.
 #[derive(Clone, Copy, Debug)]
@@ -153,11 +155,14 @@ impl Folder {
         let wanted = "StableDiffusion3Pipeline";
         let at = files.folder.join("model_index.json").display().to_string();
         supported(&at, "_class_name", class, class == wanted, wanted)?;
-        // Weights beside the parts are looked at only where a part has none.
-        let parts = ["transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3"];
+        // Weights beside the parts are looked at only where a part has none. T5 may be left out, so that it alone forces none.
         let folder = files.folder.clone();
-        if parts.iter().any(|p| names(&files.index, p) && shard_paths(&folder.join(p), None).is_err()) {
+        let lacks = |p: &str| names(&files.index, p) && shard_paths(&folder.join(p), None).is_err();
+        let (needed, t5) = (PARTS.iter().any(|p| lacks(p)), lacks("text_encoder_3"));
+        if needed {
             files.look_for_single()?;
+        } else if t5 {
+            let _ = files.look_for_single();
         }
         Ok(Folder { files, variant: None })
     }

@@ -261,8 +261,8 @@ impl Reader<'_> {
 
 /// The two halves of the rows in the other order.
 pub(crate) fn swap(t: &Tensor) -> Tensor {
-    let halves = t.chunk(2, 0);
-    Tensor::cat(&[&halves[1], &halves[0]], 0)
+    let (rows, half) = (t.size()[0], t.size()[0] / 2);
+    Tensor::cat(&[t.narrow(0, half, rows - half), t.narrow(0, 0, half)], 0)
 }
 
 /// Ranks and alphas from the configuration, or from the file's own numbers.

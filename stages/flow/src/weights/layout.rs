@@ -69,8 +69,8 @@ impl Cut {
         match self {
             Cut::Whole => t,
             Cut::Swapped => {
-                let halves = t.chunk(2, 0);
-                Tensor::cat(&[&halves[1], &halves[0]], 0)
+                let (rows, half) = (t.size()[0], t.size()[0] / 2);
+                Tensor::cat(&[t.narrow(0, half, rows - half), t.narrow(0, 0, half)], 0)
             }
             Cut::Pixel => t.flatten(1, -1),
             Cut::Transposed => t.transpose(0, 1).contiguous(),
