@@ -344,7 +344,7 @@ fn nothing_else(values: &BTreeMap<String, Value>) -> Result<()> {
         Value::String(s) => s.is_empty() || s == "none",
         Value::Number(_) | Value::Bool(true) => false,
     };
-    for (key, value) in values.iter().filter(|(_, v)| !unset(v)) {
+    if let Some((key, value)) = values.iter().find(|(_, v)| !unset(v)) {
         let out = match key.as_str() {
             "use_dora" => way_out("DORA"),
             "bias" | "lora_bias" => "; an adapter here changes weights alone: train with `bias=\"none\"`".to_owned(),

@@ -84,7 +84,7 @@ impl SingleFile {
     }
 
     /// Names of a part's tensors, as they are in the file.
-    fn own<'a>(&'a self, part: Part) -> impl Iterator<Item = (&'a str, &'a str, &'a Vec<i64>)> {
+    fn own(&self, part: Part) -> impl Iterator<Item = (&str, &str, &Vec<i64>)> {
         let prefix = self.prefix(part);
         self.shapes.iter().filter_map(move |(name, shape)| {
             let rest = name.strip_prefix(prefix?)?;
