@@ -36,6 +36,11 @@ fn velocity(model: &Mmdit, lora: &Lora) -> Tensor {
     tch::no_grad(|| model.forward(&f["latent"], &f["timestep"], &f["context"], &f["pooled"], Some(lora)))
 }
 
+/// A hundred-thousandth of the largest value: the fixtures' adapters are strong, and machines round otherwise.
+fn allowed(wanted: &Tensor) -> f64 {
+    1e-5 * wanted.abs().max().double_value(&[]).max(1.0)
+}
+
 #[test]
 fn every_form_gives_its_library_s_velocity() {
     let (model, expected) = (model(), tensors(&at("out.safetensors")));
@@ -47,7 +52,7 @@ fn every_form_gives_its_library_s_velocity() {
         let found = velocity(&model, &read.lora);
         let apart = |t: &Tensor| (&found - t).abs().max().double_value(&[]);
         println!("{name}: {:.1e}, from the base alone {:.1e}", apart(wanted), apart(plain));
-        assert!(apart(wanted) < 1e-5, "{name}: {:e}", apart(wanted));
+        assert!(apart(wanted) < allowed(wanted), "{name}: {:e}", apart(wanted));
         assert!(apart(plain) > 1e-2, "{name} changes nothing");
         // What a stage keeps of it is the same adapter.
         let dir = tempfile::tempdir().unwrap();
@@ -112,8 +117,8 @@ fn mixed_scales_go_through_original_names_up_to_rounding() {
             let dir = tempfile::tempdir().unwrap();
             format.save(&lora, Kind::Float, dir.path()).unwrap();
             let found = velocity(&model, &Lora::load(dir.path(), &model.linears(), CPU).unwrap());
-            let apart = (found - &wanted).abs().max().double_value(&[]);
-            assert!(apart < 1e-5, "{name} as {format:?}: {apart:e}");
+            let apart = (&found - &wanted).abs().max().double_value(&[]);
+            assert!(apart < allowed(&wanted), "{name} as {format:?}: {apart:e}");
         }
     }
 }
