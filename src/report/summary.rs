@@ -3,9 +3,9 @@
 
 use super::Pace;
 use crate::runlog::{Line, RunEvent, RunStarted};
-use opdflow_stage::{FaultClass, Warning};
 use opdflow_stage::cache::Digest;
 use opdflow_stage::warning::gather;
+use opdflow_stage::{FaultClass, Warning};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
