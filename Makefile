@@ -13,12 +13,13 @@ export LIBTORCH ?= $(OPDFLOW_DEPS)/libtorch
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-less lint fmt build setup
+.PHONY: help run test test-less lint fmt build setup peers
 
 help:
 	@echo 'make run    build opdflow and run a recipe [RECIPE=$(RECIPE)] [ARGS="--set name=value ..."]'
 	@echo 'make test   all tests'
 	@echo 'make test-less  the same with fewer instructions of the processor [LESS=avx2 or sse]'
+	@echo 'make peers  pictures and adapters against diffusers and peft themselves; fetches 5 GB of Python packages'
 	@echo 'make lint   formatting, clippy, documentation; warnings are errors'
 	@echo 'make fmt    format the sources'
 	@echo 'make build  target/release/opdflow'
@@ -54,6 +55,13 @@ lint: setup
 	$(CARGO) clippy --locked --package opdflow --no-default-features --all-targets -- -D warnings
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) doc --locked --workspace --no-deps --document-private-items
+
+# Every script prints its figures and fails if one is too low. OPDFLOW is the program that is tried.
+peers: export OMP_NUM_THREADS = 1
+peers: build
+	@python=$$(scripts/peers.sh) && for script in tests/peers/*.py; do \
+		echo "== $$script" && OPDFLOW=$(abspath $(TARGET))/release/opdflow $$python -W ignore $$script || exit 1; \
+	done
 
 fmt:
 	$(CARGO) fmt --all

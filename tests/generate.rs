@@ -54,7 +54,7 @@ fn mini<'a>(more: &[&'a str]) -> Vec<&'a str> {
 #[test]
 fn pictures_are_those_of_diffusers() {
     let space = space();
-    for name in ["sharded", "pieces"] {
+    for name in ["sharded", "pieces", "single"] {
         let args = arguments(name);
         let mut all = vec!["generate", "-o", name_of(name), "-j", "1"];
         all.extend(args.iter().map(String::as_str));
@@ -79,7 +79,106 @@ fn pictures_are_those_of_diffusers() {
 }
 
 fn name_of(name: &str) -> &'static str {
-    if name == "sharded" { "out/sharded" } else { "out/pieces" }
+    match name {
+        "sharded" => "out/sharded",
+        "pieces" => "out/pieces",
+        _ => "out/single",
+    }
+}
+
+/// A copy of a fixture's folder, each file a link.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().flatten() {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::os::unix::fs::symlink(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// The file itself as the base, and a download cache's root, give what the folder gives.
+#[test]
+fn a_base_is_found_as_a_file_and_in_a_cache() {
+    let space = space();
+    let cache = space.path("models--a--b");
+    copy(&at("tests/generate/single"), &cache.join("snapshots/0a1b"));
+    std::fs::create_dir_all(cache.join("refs")).unwrap();
+    std::fs::write(cache.join("refs/main"), "0a1b").unwrap();
+    std::fs::create_dir(cache.join("snapshots/other")).unwrap();
+    let expected = read(&at("tests/generate/single.png")).1;
+    for (base, out) in [("single/model.safetensors", "file"), ("models--a--b", "cache")] {
+        let mut args = arguments("single");
+        let place = args.iter().position(|a| a == "--base").unwrap() + 1;
+        args[place] = base.to_owned();
+        let mut all = vec!["generate", "-o", out, "-j", "1"];
+        all.extend(args.iter().map(String::as_str));
+        space.run(&all).expect(0);
+        let found = psnr(&read(&space.path(&format!("{out}/0000.png"))).1, &expected);
+        assert!(found >= 45.0, "{base}: {found} dB");
+    }
+}
+
+/// What a base lacks or has in another form is named with what to do; a T5 that is named and not there is no T5 left out.
+#[test]
+fn bases_that_are_not_whole_are_refused_with_the_way_out() {
+    let space = space();
+    let run = |base: &str, more: &[&str], code| {
+        let mut all =
+            vec!["generate", "-o", "out", "--overwrite", "--steps", "1", "-j", "1", "--prompt", "a", "--base", base];
+        all.extend(more);
+        space.run(&all).expect(code).stderr
+    };
+    let with_t5 = ["sharded", "pieces"].into_iter().find(|name| {
+        let text = std::fs::read_to_string(at("tests/generate").join(name).join("model_index.json")).unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()["text_encoder_3"][1].is_string()
+    });
+    let with_t5 = at("tests/generate").join(with_t5.expect("a fixture with T5"));
+    copy(&with_t5, &space.path("no5"));
+    std::fs::remove_dir_all(space.path("no5/text_encoder_3")).unwrap();
+    let said = run("no5", &[], 2);
+    assert!(said.contains("text_encoder_3") && said.contains("--no-t5"), "{said}");
+    run("no5", &["--no-t5"], 0);
+    // Weights in other forms.
+    let transformer = |name: &str| {
+        copy(&with_t5, &space.path(name));
+        for entry in std::fs::read_dir(space.path(name).join("transformer")).unwrap().flatten() {
+            if entry.file_name() != "config.json" {
+                std::fs::remove_file(entry.path()).unwrap();
+            }
+        }
+        space.path(name).join("transformer")
+    };
+    for (i, (file, bytes, says)) in [
+        (
+            "diffusion_pytorch_model.safetensors",
+            &b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"[..],
+            "git lfs pull",
+        ),
+        ("diffusion_pytorch_model.bin", b"PK\x03\x04", "a pickle of PyTorch"),
+        ("sd3.5-Q4.gguf", b"GGUF", "a GGUF file"),
+        ("diffusion_pytorch_model-00001-of-00003.safetensors", b"", "of 3 shards"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("bad{i}");
+        std::fs::write(transformer(&name).join(file), bytes).unwrap();
+        let said = run(&name, &[], 2);
+        assert!(said.contains(says), "{file}: {said}");
+    }
+    let header = br#"{"x": {"dtype": "F8_E4M3", "shape": [2], "data_offsets": [0, 2]}}"#;
+    let eight = [&(header.len() as u64).to_le_bytes()[..], header, &[0, 0]].concat();
+    std::fs::write(transformer("eight").join("diffusion_pytorch_model.safetensors"), eight).unwrap();
+    let said = run("eight", &[], 2);
+    assert!(said.contains("F8_E4M3") && said.contains("8 bits"), "{said}");
+    // A single file has no tokenizers.
+    copy(&at("tests/generate/single"), &space.path("alone"));
+    std::fs::remove_dir_all(space.path("alone/tokenizer_2")).unwrap();
+    let said = run("alone/model.safetensors", &[], 2);
+    assert!(said.contains("tokenizer_2") && said.contains("a single file holds no tokenizers"), "{said}");
 }
 
 #[test]
@@ -156,7 +255,7 @@ fn faults_name_what_was_found_and_the_way_out() {
     std::fs::create_dir(space.path("empty")).unwrap();
     let cases: [(&[&str], &[&str]); 13] = [
         (&["--base", "nowhere", "--prompt", "a"], &["nowhere is not there", "bundled:mini"]),
-        (&["--base", "file", "--prompt", "a"], &["file is a file", "model_index.json"]),
+        (&["--base", "file", "--prompt", "a"], &["file is a file", "model_index.json", "not a readable safetensors"]),
         (&["--base", "bundled:maxi", "--prompt", "a"], &["nothing is bundled as `maxi`", "bundled:mini"]),
         (&["--base", "empty", "--prompt", "a"], &["no model_index.json here"]),
         (&["--base", "other", "--prompt", "a"], &["`_class_name` is FluxPipeline", "StableDiffusion3Pipeline"]),

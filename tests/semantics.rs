@@ -198,7 +198,7 @@ fn used(kind: &str) -> Vec<String> {
     };
     let kind = registry.get(kind).unwrap();
     let params = kind.normalise(&with).unwrap_or_else(|faults| panic!("{with}: {faults:?}"));
-    kind.code(&params, &ports).into_keys().collect()
+    kind.code(&params, &ports).unwrap().into_keys().collect()
 }
 
 /// Whoever edits a reward and runs at once gets new numbers: the changed digest is in the key of what it judges, and of
@@ -225,7 +225,7 @@ fn an_edited_reward_is_in_the_keys_of_what_it_judges() {
     let teacher = registry.get("train_teacher").unwrap();
     let uses = |reward: &str, part: &str| {
         let with = serde_json::json!({"algorithm": {"grpo_guard": {}}, "reward": {reward: 1.0}, "iterations": 1});
-        teacher.code(&teacher.normalise(&with).unwrap(), &opdflow_stage::Ports::new()).contains_key(part)
+        teacher.code(&teacher.normalise(&with).unwrap(), &opdflow_stage::Ports::new()).unwrap().contains_key(part)
     };
     assert!(uses("ocr", "rewards.ocr") && !uses("geneval", "rewards.ocr"));
     assert!(uses("geneval", "rewards.geneval") && uses("geneval.strict", "rewards.geneval"));

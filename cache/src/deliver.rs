@@ -28,6 +28,15 @@ struct Delivery {
     files: Vec<TreeEntry>,
 }
 
+/// What is given out.
+struct Parcel<'a> {
+    kind: ObjectKind,
+    /// Of a folder, the files.
+    files: &'a dyn Fn() -> Result<Vec<TreeEntry>, StoreError>,
+    /// Writes it to a path where nobody looks yet.
+    write: &'a dyn Fn(&Path) -> Result<(), StoreError>,
+}
+
 impl Store {
     /// As [`Store::place`], to a place of the user's. With `overwrite`, what is there is replaced: a file by a file; a
     /// folder by a folder, if all that it holds was written there by this store, or is the same in the new one. It stays
@@ -36,6 +45,34 @@ impl Store {
     /// Refuses to write into the store, and to replace the store, the working folder, the home folder, or what holds one
     /// of them; links; and what is neither a file nor a folder.
     pub fn deliver(&self, object: &Object, dest: &Path, overwrite: bool) -> Result<(), StoreError> {
+        let files = || if object.kind == ObjectKind::Tree { self.tree(&object.digest) } else { Ok(Vec::new()) };
+        let write = |to: &Path| self.place_at(object, to, &|_| true);
+        self.hand_over(&Parcel { kind: object.kind, files: &files, write: &write }, dest, overwrite)
+    }
+
+    /// As [`Store::deliver`], of a file, or a folder of files, that was made of the store's objects and lies at `made`.
+    pub fn deliver_made(&self, made: &Path, dest: &Path, overwrite: bool) -> Result<(), StoreError> {
+        let failed = |e| StoreError::io("write", dest, e);
+        let copy = |from: &Path, to: &Path| fs::copy(from, to).map(drop).map_err(failed);
+        if !made.is_dir() {
+            let parcel =
+                Parcel { kind: ObjectKind::Blob, files: &|| Ok(Vec::new()), write: &|to: &Path| copy(made, to) };
+            return self.hand_over(&parcel, dest, overwrite);
+        }
+        let entry = |path: PathBuf| -> Result<TreeEntry, StoreError> {
+            let size = fs::metadata(&path).map_err(|e| StoreError::io("read", &path, e))?.len();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            Ok(TreeEntry { path: name, digest: Digest::of_file(&path)?, size })
+        };
+        let files = || list(made)?.into_iter().map(entry).collect();
+        let write = |to: &Path| {
+            fs::create_dir(to).map_err(failed)?;
+            list(made)?.iter().try_for_each(|file| copy(file, &to.join(file.file_name().unwrap_or_default())))
+        };
+        self.hand_over(&Parcel { kind: ObjectKind::Tree, files: &files, write: &write }, dest, overwrite)
+    }
+
+    fn hand_over(&self, parcel: &Parcel, dest: &Path, overwrite: bool) -> Result<(), StoreError> {
         // Without a slash at its end, which would lead through a link.
         let dest: PathBuf = dest.components().collect();
         let dest = dest.as_path();
@@ -46,8 +83,8 @@ impl Store {
         let there = match dest.symlink_metadata() {
             Ok(meta) => meta,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                self.place(object, dest)?;
-                self.remember(object, dest);
+                self.place_new(dest, parcel.write)?;
+                self.remember(parcel, dest);
                 return Ok(());
             }
             Err(e) => return Err(StoreError::io("look at", dest, e)),
@@ -56,36 +93,36 @@ impl Store {
             return Err(StoreError::Exists { path: dest.to_owned() });
         }
         let refuse = |why: &str| Err(StoreError::Protected { path: dest.to_owned(), why: why.to_owned() });
-        match object.kind {
+        match parcel.kind {
             _ if there.is_symlink() => refuse("it is a symbolic link"),
-            ObjectKind::Blob if there.is_file() => self.replace_file(object, dest),
-            ObjectKind::Tree if there.is_dir() => self.replace_folder(object, dest),
+            ObjectKind::Blob if there.is_file() => self.replace_file(parcel, dest),
+            ObjectKind::Tree if there.is_dir() => self.replace_folder(parcel, dest),
             ObjectKind::Blob if there.is_dir() => refuse("it is a folder, and the output is a file"),
             ObjectKind::Tree if there.is_file() => refuse("it is a file, and the output is a folder"),
             _ => refuse("it is neither a file nor a folder"),
         }
     }
 
-    fn replace_file(&self, object: &Object, dest: &Path) -> Result<(), StoreError> {
+    fn replace_file(&self, parcel: &Parcel, dest: &Path) -> Result<(), StoreError> {
         let beside = BesideFolder::new(parent_of(dest))?;
         let fresh = beside.path().join("whole");
-        self.place_at(object, &fresh, &|_| true)?;
+        (parcel.write)(&fresh)?;
         fs::rename(&fresh, dest).map_err(|e| StoreError::io("write", dest, e))
     }
 
-    fn replace_folder(&self, object: &Object, dest: &Path) -> Result<(), StoreError> {
+    fn replace_folder(&self, parcel: &Parcel, dest: &Path) -> Result<(), StoreError> {
         let real = dest.canonicalize().map_err(|e| StoreError::io("look at", dest, e))?;
         refuse_holding(dest, &real)?;
         let mut known = Known::new();
-        for entry in self.remembered(&real).into_iter().chain(self.tree(&object.digest)?) {
+        for entry in self.remembered(&real).into_iter().chain((parcel.files)()?) {
             known.entry(PathBuf::from(entry.path)).or_default().push((entry.size, entry.digest));
         }
         let old = files_of(dest, &known)?;
         let beside = BesideFolder::new(parent_of(dest))?;
         let whole = beside.path().join("whole");
-        self.place_at(object, &whole, &|_| true)?;
+        (parcel.write)(&whole)?;
         disk::rename(&whole, dest, disk::Taken::Swap).map_err(|e| StoreError::io("write", dest, e))?;
-        self.remember(object, dest);
+        self.remember(parcel, dest);
         // Only what was looked at goes. What came into the old folder meanwhile is left, and told of.
         for file in &old {
             let _ = fs::remove_file(whole.join(file));
@@ -119,14 +156,14 @@ impl Store {
     }
 
     /// Best effort: what is not remembered is not replaced.
-    fn remember(&self, object: &Object, dest: &Path) {
-        if object.kind != ObjectKind::Tree {
+    fn remember(&self, parcel: &Parcel, dest: &Path) {
+        if parcel.kind != ObjectKind::Tree {
             return;
         }
         let write = || -> Result<(), StoreError> {
             let path = dest.canonicalize().map_err(|e| StoreError::io("look at", dest, e))?;
             let at = self.delivery_path(&path);
-            let text = sealed::seal(&Delivery { path, files: self.tree(&object.digest)? })
+            let text = sealed::seal(&Delivery { path, files: (parcel.files)()? })
                 .map_err(|e| StoreError::io("write", &at, e.into()))?;
             self.make_dir(&self.folder("placed"))?;
             disk::replace(&self.tmp(), &at, text.as_bytes(), "placed")

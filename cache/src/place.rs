@@ -27,6 +27,15 @@ impl Store {
 
     /// As [`Store::place`], but of a tree only the files whose paths `keep` accepts.
     pub fn place_part(&self, object: &Object, dest: &Path, keep: impl Fn(&str) -> bool) -> Result<(), StoreError> {
+        self.place_new(dest, &|whole| self.place_at(object, whole, &keep))
+    }
+
+    /// Has `write` make what goes to `dest`, where nothing is yet; it is there whole or not at all.
+    pub(crate) fn place_new(
+        &self,
+        dest: &Path,
+        write: &dyn Fn(&Path) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let taken = || StoreError::Exists { path: dest.to_owned() };
         if dest.symlink_metadata().is_ok() {
             return Err(taken());
@@ -42,7 +51,7 @@ impl Store {
         }
         let beside = BesideFolder::new(parent)?;
         let whole = beside.path().join("whole");
-        self.place_at(object, &whole, &keep)?;
+        write(&whole)?;
         disk::rename(&whole, dest, disk::Taken::Refuse).map_err(|e| match e.kind() {
             io::ErrorKind::AlreadyExists => taken(),
             _ => StoreError::io("write", dest, e),

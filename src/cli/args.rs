@@ -133,7 +133,7 @@ pub struct Run {
 /// Arguments of `generate`.
 #[derive(Clone, Debug, Args)]
 pub struct Generate {
-    /// The model: a folder in diffusers' layout (Stable Diffusion 3), or `bundled:mini`
+    /// The model: a folder in diffusers' layout (Stable Diffusion 3), a single file in the original names, or `bundled:mini`
     #[arg(long, value_name = "FOLDER")]
     pub base: String,
     /// A prompt; may be given again
@@ -148,7 +148,7 @@ pub struct Generate {
     /// Replace pictures that are there
     #[arg(long)]
     pub overwrite: bool,
-    /// An adapter: a peft folder, or one file as diffusers saves it
+    /// An adapter: a folder or a file, of peft, diffusers, sd-scripts, ComfyUI or OneTrainer
     #[arg(long, value_name = "PATH")]
     pub lora: Option<PathBuf>,
     /// How strong the adapter is; 0 is not at all
@@ -212,6 +212,18 @@ pub enum Dtype {
     F16,
 }
 
+impl Dtype {
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::F16 => "f16",
+        }
+    }
+}
+
 /// Arguments of `check`.
 #[derive(Clone, Debug, Args)]
 pub struct Check {
@@ -256,9 +268,42 @@ pub struct Get {
     /// Where to put it
     #[arg(short, long, value_name = "PATH")]
     pub output: PathBuf,
+    /// Of an adapter: the form that another program reads. All but `peft` are one file, which PATH names if it ends in
+    /// `.safetensors`, and in which it lies if it does not
+    #[arg(long, value_enum)]
+    pub format: Option<LoraFormat>,
+    /// The number format of the adapter's matrices
+    #[arg(long, value_enum, default_value = "f32", requires = "format")]
+    pub dtype: Dtype,
     /// Replace what is there: a file, or a folder in which all was written by an earlier `get`
     #[arg(long)]
     pub overwrite: bool,
+}
+
+/// Forms of an adapter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LoraFormat {
+    /// A folder for `PeftModel.from_pretrained`.
+    Peft,
+    /// A file for `load_lora_weights` of diffusers.
+    Diffusers,
+    /// A file in the names of sd-scripts.
+    Kohya,
+    /// A file in the original names, for ComfyUI.
+    Comfyui,
+}
+
+impl LoraFormat {
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Peft => "peft",
+            Self::Diffusers => "diffusers",
+            Self::Kohya => "kohya",
+            Self::Comfyui => "comfyui",
+        }
+    }
 }
 
 /// Arguments of `lineage`.

@@ -47,7 +47,8 @@ fn order(session: &Session, args: &args::Generate) -> Result<GenerateOrder, Fail
         return Err(Failure::Usage("no prompt\nhelp: give `--prompt TEXT`, or `--prompts FILE`".into()));
     }
     if let Some(path) = args.lora.as_ref().filter(|p| !p.exists()) {
-        let help = "`--lora` takes a peft folder, or a safetensors file as diffusers saves it";
+        let help =
+            "`--lora` takes a peft folder, or a safetensors file of diffusers, sd-scripts, ComfyUI or OneTrainer";
         return Err(Failure::Usage(format!("there is no adapter {}\nhelp: {help}", path.display())));
     }
     let total = prompts.len().saturating_mul(args.count);
@@ -81,12 +82,7 @@ fn order(session: &Session, args: &args::Generate) -> Result<GenerateOrder, Fail
         height: args.height.or(args.size),
         max_sequence_length: args.max_sequence_length,
         no_t5: args.no_t5,
-        dtype: match args.dtype {
-            args::Dtype::F32 => "f32",
-            args::Dtype::Bf16 => "bf16",
-            args::Dtype::F16 => "f16",
-        }
-        .to_owned(),
+        dtype: args.dtype.name().to_owned(),
         vae_tiling: args.vae_tiling,
         batch: args.batch,
         threads: slots.cpus(),

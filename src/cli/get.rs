@@ -1,6 +1,6 @@
 //! `opdflow get`: an output of a stage, out of the store.
 
-use super::{Exit, Failure, Session, args};
+use super::{Exit, Failure, Session, args, get_as};
 use crate::plan::history::{before_code, kind_of};
 use crate::plan::{Plan, Verdict, verdicts};
 use crate::recipe::near;
@@ -16,7 +16,10 @@ pub(super) fn run(session: &Session, args: &args::Get) -> Result<Exit, Failure> 
     if args.output.as_os_str() == "-" {
         return print(session, &store, &output.object, &args.port);
     }
-    put(session, &store, &output.object, args)?;
+    if let Some(format) = args.format {
+        return get_as::run(session, &store, &output, args, format);
+    }
+    put(session, &store, args, || store.deliver(&output.object, &args.output, args.overwrite))?;
     let name = &args.port;
     if session.json {
         let found = serde_json::json!({"output": name, "type": output.port_type, "digest": output.object.digest,
@@ -139,8 +142,14 @@ fn visible(bytes: Vec<u8>) -> Vec<u8> {
     opdflow_io::terminal::shown(&String::from_utf8_lossy(&bytes)).into_owned().into_bytes()
 }
 
-/// Writes the object to `dest`. What is there stays until the new thing is whole.
-fn put(session: &Session, store: &Store, object: &Object, args: &args::Get) -> Result<(), Failure> {
+/// Has `deliver` write to the place that was asked for, unless the command reads that place itself. What is there stays
+/// until the new thing is whole.
+pub(super) fn put(
+    session: &Session,
+    store: &Store,
+    args: &args::Get,
+    deliver: impl FnOnce() -> Result<(), StoreError>,
+) -> Result<(), Failure> {
     let dest = &args.output;
     let given = session.overrides.files.iter().chain([&args.recipe]);
     if let Some(path) = given.into_iter().find(|path| same_file(path, dest)) {
@@ -150,7 +159,7 @@ fn put(session: &Session, store: &Store, object: &Object, args: &args::Get) -> R
             path.display()
         )));
     }
-    store.deliver(object, dest, args.overwrite).map_err(|error| match error {
+    deliver().map_err(|error| match error {
         StoreError::Exists { path } => Failure::Usage(format!(
             "{} exists already\nhelp: add `--overwrite`, or choose another place",
             path.display()

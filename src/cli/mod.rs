@@ -8,6 +8,7 @@ mod export;
 mod gc;
 mod generate;
 mod get;
+mod get_as;
 mod graph;
 mod help;
 mod import;

@@ -209,7 +209,7 @@ def main():
         return fixtures()
     found = [one(args.opdflow, seed) for seed in range(*args.seeds)]
     print(f"{sum(f >= 45 for f in found)} of {len(found)} at 45 dB or more, the least {min(found):.1f}")
-    sys.exit(min(found) < 45)
+    sys.exit(int(min(found) < 45))
 
 
 if __name__ == "__main__":

@@ -66,10 +66,11 @@ fn a_damaged_folder_of_the_user_s_is_named_down_to_the_tensor() {
     let whole = std::fs::read(&file).unwrap();
 
     change(&file, |bytes| bytes[..bytes.len() - 1000].to_vec());
-    let ran = mini.run(&["run", "own.yaml", "--json"]).expect(1);
-    assert_eq!((ran.verdicts()["base"].as_str(), ran.verdicts()["teacher"].as_str()), ("failed", "blocked"));
-    let message = ran.json()["stages"]["base"]["message"].to_string();
+    let ran = mini.run(&["run", "own.yaml"]).expect(2);
+    // In one line, wherever the terminal's width would break it.
+    let message = ran.stderr.replace('\n', " ");
     for part in [
+        "E050",
         "folder/transformer/diffusion_pytorch_model.safetensors",
         &whole.len().to_string(),
         &(whole.len() - 1000).to_string(),

@@ -128,6 +128,10 @@ fn special_files_are_refused_wherever_they_lie() {
     pipe(&mini.path("adapter/adapter_config.json"));
     pipe(&mini.path("adapter/adapter_model.safetensors"));
     let ran = quickly(&mini, &["check", "l.yaml"]).expect(2);
+    assert!(ran.stderr.contains(fifo) && ran.stderr.contains("adapter_config.json"), "{}", ran.stderr);
+    std::fs::remove_file(mini.path("adapter/adapter_config.json")).unwrap();
+    mini.write("adapter/adapter_config.json", r#"{"r": 2, "lora_alpha": 2}"#);
+    let ran = quickly(&mini, &["check", "l.yaml"]).expect(2);
     assert!(ran.stderr.contains(fifo) && ran.stderr.contains("adapter_model.safetensors"), "{}", ran.stderr);
 }
 

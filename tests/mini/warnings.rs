@@ -160,9 +160,14 @@ fn check_finds_what_files_and_numbers_tell() {
     mini.write("test.txt", "{\"text\": \"a cat\", \"note\": 1}\n{\"text\": \"a cow\"}\n{\"text\": \"a bird\"}\n");
     mini.write("more.txt", "a dog\na fish\n");
     std::fs::create_dir(mini.path("adapter")).unwrap();
-    let config = "{\"r\": 2, \"lora_alpha\": 2, \"target_modules\": [\"attn.to_q\"], \"bottleneck\": 3}";
+    let config = "{\"r\": 2, \"lora_alpha\": 2, \"target_modules\": [\"attn.to_q\"]}";
     mini.write("adapter/adapter_config.json", config);
-    mini.write("adapter/adapter_model.safetensors", "x");
+    let name = "base_model.model.transformer_blocks.0.attn.to_q.lora_";
+    let header = format!(
+        r#"{{"__metadata__": {{"bottleneck": "3"}}, "{name}A.weight": {{"dtype": "F32", "shape": [2, 1], "data_offsets": [0, 8]}}, "{name}B.weight": {{"dtype": "F32", "shape": [1, 2], "data_offsets": [8, 16]}}}}"#
+    );
+    let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0; 16]].concat();
+    std::fs::write(mini.path("adapter/adapter_model.safetensors"), bytes).unwrap();
     mini.run(&["get", "multitask.yaml", "base.model", "-o", "folder"]).expect(0);
     let index = std::fs::read_to_string(mini.path("folder/model_index.json")).unwrap();
     std::fs::remove_file(mini.path("folder/model_index.json")).unwrap();

@@ -10,14 +10,21 @@ pub type Part = (&'static str, &'static [&'static str]);
 pub const SHARED: &[Part] = &[
     (
         "flow.layers",
-        &["flow/src/config.rs", "flow/src/device.rs", "flow/src/init.rs", "flow/src/nn.rs", "flow/src/weights"],
+        &[
+            "flow/src/config.rs",
+            "flow/src/device.rs",
+            "flow/src/finite.rs",
+            "flow/src/init.rs",
+            "flow/src/nn.rs",
+            "flow/src/weights",
+        ],
     ),
-    ("flow.lora", &["flow/src/lora.rs"]),
+    ("flow.lora", &["flow/src/adapter", "flow/src/lora.rs"]),
     ("flow.random", &["flow/src/rng.rs"]),
     ("flow.text", &["flow/src/text"]),
     ("flow.vae", &["flow/src/vae"]),
     ("flow.transformer", &["flow/src/mmdit", "flow/src/field.rs"]),
-    ("flow.pipeline", &["flow/src/pipeline.rs"]),
+    ("flow.pipeline", &["flow/src/base_files.rs", "flow/src/original", "flow/src/pipeline.rs"]),
     ("flow.sampling", &["flow/src/rollout.rs", "flow/src/schedule.rs", "flow/src/solver.rs"]),
     (
         "flow.training",
@@ -41,7 +48,16 @@ pub const SHARED: &[Part] = &[
     ("flow.sft", &["flow/src/sft.rs"]),
     ("flow.dmd", &["flow/src/dmd.rs"]),
     ("flow.merge", &["flow/src/merge.rs"]),
-    ("rewards.scoring", &["rewards/src/part.rs", "rewards/src/reward.rs", "rewards/src/weighted.rs"]),
+    (
+        "rewards.scoring",
+        &[
+            "rewards/src/opencv",
+            "rewards/src/part.rs",
+            "rewards/src/quote.rs",
+            "rewards/src/reward.rs",
+            "rewards/src/weighted.rs",
+        ],
+    ),
     ("rewards.geneval", &["rewards/src/detector", "rewards/src/detector.rs", "rewards/src/geneval"]),
     ("rewards.ocr", &["rewards/src/ocr"]),
     ("rewards.looks", &["rewards/src/looks.rs"]),
@@ -77,7 +93,7 @@ pub const SHARED: &[Part] = &[
             "world/src/words.rs",
         ],
     ),
-    ("prompts.read", &["builtin/src/record.rs"]),
+    ("prompts.read", &["builtin/src/record.rs", "io/src/text.rs"]),
     (
         "stages.files",
         &["builtin/src/bundle.rs", "builtin/src/folder.rs", "builtin/src/model_folder.rs", "builtin/src/outside.rs"],
@@ -95,16 +111,28 @@ pub const SHARED: &[Part] = &[
         ],
     ),
     ("stages.training", &["builtin/src/candidates.rs", "builtin/src/learn.rs", "builtin/src/prompt_task.rs"]),
-    ("judging", &["builtin/src/judge.rs", "builtin/src/jury.rs", "builtin/src/reward.rs", "builtin/src/score.rs"]),
+    (
+        "judging",
+        &[
+            "builtin/src/judge.rs",
+            "builtin/src/jury.rs",
+            "builtin/src/recogniser.rs",
+            "builtin/src/reward.rs",
+            "builtin/src/score.rs",
+        ],
+    ),
     (
         "stages.tables",
         &[
-            "builtin/src/csv.rs",
             "builtin/src/curve.rs",
             "builtin/src/grid.rs",
             "builtin/src/json.rs",
             "builtin/src/seeds.rs",
             "builtin/src/timing.rs",
+            "io/src/csv.rs",
+            "io/src/latex.rs",
+            "io/src/markdown.rs",
+            "io/src/xml.rs",
         ],
     ),
 ];
@@ -138,14 +166,21 @@ pub const OUTSIDE: &[Part] = &[
     (
         "says something of a stage before or while it runs",
         &[
+            "builtin/src/adapter_doubts.rs",
             "builtin/src/alarm.rs",
             "builtin/src/code.rs",
+            "builtin/src/course_doubts.rs",
             "builtin/src/memory.rs",
             "builtin/src/operations.rs",
             "builtin/src/param_docs.rs",
+            "builtin/src/prompt_doubts.rs",
+            "builtin/src/provenance.rs",
+            "builtin/src/unfit.rs",
+            "flow/src/idle.rs",
         ],
     ),
-    ("works outside of recipes", &["builtin/src/generate"]),
+    ("works outside of recipes", &["builtin/src/export_lora.rs", "builtin/src/generate"]),
+    ("reads and shows what users bring", &["io/src/file.rs", "io/src/lib.rs", "io/src/terminal.rs"]),
 ];
 
 /// The crates whose sources are looked at, by their folder below `stages/`.

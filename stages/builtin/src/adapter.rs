@@ -81,6 +81,18 @@ pub fn trained_on(folder: &Path) -> Option<Digest> {
     Some(serde_json::from_str::<Origin>(&text).ok()?.base)
 }
 
+/// Puts the file that names the base of the adapter in `from`, if there is one, beside the adapter in `to`.
+///
+/// # Errors
+/// It cannot be copied.
+pub fn copy_origin(from: &Path, to: &Path) -> Result<()> {
+    let file = from.join(ORIGIN);
+    if file.exists() {
+        std::fs::copy(&file, to.join(ORIGIN)).with_context(|| format!("copying {}", file.display()))?;
+    }
+    Ok(())
+}
+
 /// Reads an adapter for the model in `studio`.
 ///
 /// # Errors

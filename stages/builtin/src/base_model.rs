@@ -1,6 +1,6 @@
 //! `base_model`: where everything begins.
 
-use crate::model_folder::{self, Sizes};
+use crate::model_folder::{self, Own, Sizes};
 use crate::{bundle, code, folder, outside, unfit};
 use anyhow::Result;
 use opdflow_flow::pipeline::Folder;
@@ -32,12 +32,12 @@ impl Stage for BaseModel {
         Description {
             kind: "base_model",
             semantics: 1,
-            about: "A model folder in diffusers layout: the miniature that is part of the program, or your own.",
+            about: "A model in diffusers layout or as a single file in the original names: the miniature that is part of the program, or your own.",
             inputs: &[],
             outputs: const { &[Output::new("model", "model", "the folder")] },
             params: &[ParamDoc {
                 name: "source",
-                about: "`bundled:mini`, or a folder relative to the recipe; the key holds its content, not its path",
+                about: "`bundled:mini`, or a folder or a single .safetensors file (with tokenizers beside it), relative to the recipe; the key holds its content, not its path",
             }],
             outside_key: &["source"],
             seeded: false,
@@ -70,8 +70,8 @@ impl Stage for BaseModel {
             return Err(vec![fault(format!("nothing is bundled as `{name}`")).help("there is `bundled:mini`")]);
         } else {
             digest(&folder.join(&params.source), memo).map_err(|missing| {
-                let help = "expected a whole model folder in diffusers layout, relative to the recipe; \
-                            docs/sd35.md says what to download";
+                let help = "expected a whole model, a folder in diffusers layout or a single .safetensors file, relative to the \
+                            recipe; docs/sd35.md says what to download";
                 missing.into_iter().map(|m| fault(m).help(help)).collect::<Vec<_>>()
             })?
         };
@@ -111,11 +111,11 @@ impl Stage for BaseModel {
 fn import(source: &str, context: &mut StageContext) -> Result<()> {
     let folder = context.job().folder.join(source);
     let again = "download or export the model again";
+    // Looked over where it lies, so that a fault is named by the user's own path and no broken copy is kept.
     let files = model_folder::files(&folder).map_err(|missing| Fault::user(missing.join("\n")).help(again))?;
-    // Checked where it lies, so that a fault is named by the user's own path and no broken copy is kept.
     check(&folder, &files).map_err(|e| unfit::broken(&e, "").unwrap_or_else(|| Fault::about(&e).help(again)))?;
     let listed: Vec<(String, PathBuf)> =
-        files.iter().map(|f| (f.to_string_lossy().into_owned(), folder.join(f))).collect();
+        files.into_iter().map(|f| (f.name.to_string_lossy().into_owned(), f.path)).collect();
     let stored = context.adopt("model", &listed)?;
     let found = folder::listing_digest(stored.iter().map(|e| (Path::new(&e.path), e.digest)));
     outside::expect(context, "model", found, &folder)
@@ -123,18 +123,18 @@ fn import(source: &str, context: &mut StageContext) -> Result<()> {
 
 /// Whether the layout is there, every file of weights is as long as its header says, and every number in it finite. Which
 /// tensors a model needs is known only once it is built.
-fn check(folder: &Path, files: &[PathBuf]) -> Result<()> {
-    Folder::open(folder)?;
-    let weights = files.par_iter().filter(|f| f.extension().is_some_and(|e| e == "safetensors"));
-    weights.map(|relative| check_numbers(folder.join(relative))).collect()
+fn check(source: &Path, files: &[Own]) -> Result<()> {
+    Folder::open(source)?;
+    let weights = files.par_iter().filter(|f| f.name.extension().is_some_and(|e| e == "safetensors"));
+    weights.map(|file| check_numbers(&file.path)).collect()
 }
 
 /// Digest of a model folder by content, or what is missing in it.
 fn digest(folder: &Path, memo: &Memo) -> Result<Digest, Vec<String>> {
     let listed = model_folder::files(folder)?
         .into_par_iter()
-        .map(|relative| match memo.digest(&folder.join(&relative)) {
-            Ok(digest) => Ok((relative, digest)),
+        .map(|file| match memo.digest(&file.path) {
+            Ok(digest) => Ok((file.name, digest)),
             Err(e) => Err(vec![e.to_string()]),
         })
         .collect::<Result<Vec<_>, _>>()?;

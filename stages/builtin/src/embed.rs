@@ -125,8 +125,9 @@ impl Stage for Embed {
 }
 
 /// What the encoders need of a model folder.
-const PARTS: [&str; 8] = [
+const PARTS: [&str; 9] = [
     "model_index.json",
+    opdflow_flow::base_files::SINGLE_FILE,
     "text_encoder",
     "text_encoder_2",
     "text_encoder_3",

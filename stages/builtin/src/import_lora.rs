@@ -2,7 +2,8 @@
 
 use crate::{adapter, adapter_doubts, code, outside, unfit};
 use anyhow::{Context as _, Result};
-use opdflow_flow::lora::Lora;
+use opdflow_flow::adapter::{self as adapter_files, Files};
+use opdflow_flow::base_files::SINGLE_FILE;
 use opdflow_flow::pipeline::Folder;
 use opdflow_stage::cache::{Digest, Memo};
 use opdflow_stage::port::{Input, Output};
@@ -30,8 +31,8 @@ impl Stage for ImportLora {
     fn describe(&self) -> Description {
         Description {
             kind: "import_lora",
-            semantics: 1,
-            about: "Takes in an adapter of your own: a peft folder, or a single file as diffusers writes it. It is held against the base: an adapter for another model is refused.",
+            semantics: 2,
+            about: "Takes in an adapter of your own: a peft folder, or a single file of diffusers, sd-scripts (kohya), ComfyUI or OneTrainer. It is held against the base: an adapter for another model is refused.",
             inputs: const { &[Input::one("base", &["model"], "the base model that the adapter belongs to")] },
             outputs: const { &[Output::new("lora", "lora", "the adapter as a peft folder, f32")] },
             params: &[ParamDoc {
@@ -50,20 +51,24 @@ impl Stage for ImportLora {
 
     /// Bytes, for that is what it moves.
     fn work(&self, params: &Params, folder: &Path, _inputs: &Foreseen) -> Option<Work> {
-        let files = files(&folder.join(&params.source));
-        let bytes = files.iter().map(|(_, path)| Some(std::fs::metadata(path).ok()?.len())).sum::<Option<u64>>()?;
+        let files = Files::of(&folder.join(&params.source)).ok()?;
+        let bytes = listed(&files).iter().map(|(_, path)| Some(std::fs::metadata(path).ok()?.len())).sum::<Option<u64>>()?;
         Some(Work { operations: bytes as f64, bytes: Some(bytes) })
     }
 
     fn assets(&self, params: &Params, folder: &Path, memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {
+        let fault = |message: String| ParamFault::new("source", message);
+        // What shows without the model: other kinds of adapter, files that are none, starts that changed the base.
+        let files = adapter_files::inspect(&folder.join(&params.source)).map_err(|e| {
+            let help = "expected a peft folder (adapter_config.json with adapter_model.safetensors) or a .safetensors file, \
+                        relative to the recipe; docs/adapters.md lists the forms";
+            vec![fault(format!("{e:#}")).help(help)]
+        })?;
         let (mut assets, mut faults) = (Vec::new(), Vec::new());
-        for (name, path) in files(&folder.join(&params.source)) {
-            match memo.digest(&path) {
+        for (name, path) in listed(&files) {
+            match memo.digest(path) {
                 Ok(digest) => assets.push(Asset { name: name.to_owned(), digest }),
-                Err(e) => faults.push(
-                    ParamFault::new("source", e.to_string())
-                        .help("expected a peft folder or a .safetensors file, relative to the recipe"),
-                ),
+                Err(e) => faults.push(fault(e.to_string())),
             }
         }
         if faults.is_empty() { Ok(assets) } else { Err(faults) }
@@ -76,30 +81,31 @@ impl Stage for ImportLora {
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
         let source = context.job().folder.join(&params.source);
         let base = context.object("base").context("a model on no port")?.digest;
-        let model = Folder::open(context.input_parts("base", &["model_index.json", "transformer"])?)?;
+        let model = Folder::open(context.input_parts("base", &["model_index.json", SINGLE_FILE, "transformer"])?)?;
         let (transformer, _) = model.transformer(Device::Cpu, Kind::Half).map_err(|e| unfit::unfit(&e))?;
-        let lora = Lora::load(&source, &transformer.linears(), Device::Cpu).map_err(|e| {
-            if let Some(fault) = unfit::broken(&e, "") {
-                return fault;
-            }
-            Fault::user(format!("this adapter does not fit the base {}: {e:#}", base.short()))
-                .help("name the base that the adapter was trained on, or another adapter")
+        let short = base.short();
+        let read = adapter_files::read(&source, &transformer.linears(), Device::Cpu).map_err(|e| {
+            unfit::broken(&e, "").unwrap_or_else(|| {
+                Fault::user(format!("this adapter does not fit the base {short}: {e:#}")).help(UNFIT)
+            })
         })?;
-        for (name, path) in files(&source) {
-            outside::expect(context, name, Digest::of_file(&path)?, &path)?;
+        for (name, path) in listed(&Files::of(&source).map_err(|e| Fault::about(&e))?) {
+            outside::expect(context, name, Digest::of_file(path)?, path)?;
         }
+        read.notes.iter().for_each(|note| context.say(format!("note: {note}")));
+        let lora = read.lora;
         adapter::warn_if_idle(context, &lora, NO_CHANGE, "the adapter");
         adapter::save(&lora, &lora.parameters(), base, &context.output("lora"))
     }
 }
 
+const UNFIT: &str =
+    "name the base that the adapter was trained on, if it is another; docs/adapters.md says which forms are read";
+
 /// The files of an adapter, under the names of their assets.
-fn files(source: &Path) -> Vec<(&'static str, PathBuf)> {
-    if source.extension().is_some_and(|e| e == "safetensors") {
-        return vec![("lora", source.to_owned())];
+fn listed(files: &Files) -> Vec<(&'static str, &Path)> {
+    match &files.config {
+        Some(config) => vec![("lora.config", config), ("lora.weights", &files.weights)],
+        None => vec![("lora", &files.weights)],
     }
-    vec![
-        ("lora.config", source.join("adapter_config.json")),
-        ("lora.weights", source.join("adapter_model.safetensors")),
-    ]
 }

@@ -2,7 +2,7 @@
 //!
 //! | file | stage kind | what it leaves |
 //! |---|---|---|
-//! | `base_model.rs` | `base_model` | a model folder in diffusers layout |
+//! | `base_model.rs` | `base_model` | a model in diffusers layout, or a single file with what it lacks |
 //! | `import_lora.rs` | `import_lora` | an adapter of the user's own |
 //! | `critic.rs` | `critic` | a network that judges pictures, of the user's own files |
 //! | `prompts.rs` | `prompts` | training, validation and test prompts |
@@ -20,7 +20,8 @@
 //! | `table/` | `table` | the paper's table of them, and a picture grid |
 //! | `figure/` | `figure` | scores against training time, as CSV and drawn |
 //!
-//! `generate/` is no stage: it makes pictures for `opdflow generate`, outside of recipes and store.
+//! `generate/` and `export_lora.rs` are no stages: the one makes pictures for `opdflow generate`, the other writes adapters
+//! for `opdflow get --format`, outside of recipes and store.
 
 mod adapter;
 mod adapter_doubts;
@@ -38,6 +39,7 @@ mod distill;
 mod embed;
 mod embeddings;
 mod evaluate;
+mod export_lora;
 mod figure;
 mod fitting;
 mod folder;
@@ -117,7 +119,7 @@ pub fn workers() -> Workers {
 /// What the program of the stages can do beside them.
 #[must_use]
 pub fn tools() -> Vec<Box<dyn Tool>> {
-    vec![Box::new(generate::Generate)]
+    vec![Box::new(generate::Generate), Box::new(export_lora::ExportLora)]
 }
 
 /// Those that do without libtorch even at work: the engine's program runs them itself, and their processes start at once.

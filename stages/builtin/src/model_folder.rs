@@ -1,12 +1,14 @@
-//! A user's model folder in diffusers' layout: which of its files make the model, what is missing, and how large it is.
+//! A user's model, a folder in diffusers' layout or a single file: which files make it, what is missing, and how large it is.
 //!
 //! A downloaded folder holds more than the model: other precisions of the same weights, single-file copies, pictures.
 //! Only what would be loaded is taken. All of this is known from names, headers and configuration files; no tensor is
 //! read.
 
+use opdflow_flow::base_files::{BaseFiles, SINGLE_FILE};
 use opdflow_flow::mmdit::MmditConfig;
+use opdflow_flow::original::{Part, SingleFile};
 use opdflow_flow::vae::VaeConfig;
-use opdflow_flow::weights::shard_paths;
+use opdflow_flow::weights::{self as flow_weights, index_of, shard_paths};
 use opdflow_io::file;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -30,12 +32,21 @@ const PARTS: [(&str, bool); 9] = [
 /// What a file of a folder that is stored by Git LFS, but was not fetched, begins with.
 const POINTER: &[u8] = b"version https://git-lfs";
 
-/// The files that make the model, relative to the folder, sorted.
+/// A file of a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Own {
+    /// Its path in the model's folder, as a stage keeps it.
+    pub name: PathBuf,
+    /// Where it lies.
+    pub path: PathBuf,
+}
+
+/// The files that make the model at `source`, a folder or a single file, sorted by name.
 ///
 /// # Errors
 /// Everything that is missing or plainly not what it should be, a line each.
-pub fn files(folder: &Path) -> Result<Vec<PathBuf>, Vec<String>> {
-    files_of(folder, None, &[])
+pub fn files(source: &Path) -> Result<Vec<Own>, Vec<String>> {
+    files_of(source, None, &[])
 }
 
 /// The same for the weights of a variant (`fp16` for `model.fp16.safetensors`, where a part has them), and without the
@@ -43,56 +54,71 @@ pub fn files(folder: &Path) -> Result<Vec<PathBuf>, Vec<String>> {
 ///
 /// # Errors
 /// As [`files`].
-pub fn files_of(folder: &Path, variant: Option<&str>, without: &[&str]) -> Result<Vec<PathBuf>, Vec<String>> {
-    let index = match index(folder) {
-        Ok(index) => index,
-        Err(fault) => return Err(vec![fault]),
-    };
-    let (mut found, mut missing) = (vec![PathBuf::from("model_index.json")], Vec::new());
+pub fn files_of(source: &Path, variant: Option<&str>, without: &[&str]) -> Result<Vec<Own>, Vec<String>> {
+    if !file::is_named(source) {
+        return Err(vec![format!("{}: there is no such file or folder", source.display())]);
+    }
+    let mut base = BaseFiles::of(source).map_err(|e| vec![format!("{e:#}")])?;
+    let folder = base.folder.clone();
+    let own = |name: PathBuf| Own { path: folder.join(&name), name };
+    let (mut found, mut missing, mut single) = (Vec::new(), Vec::new(), None);
+    if file::is_named(&folder.join("model_index.json")) {
+        found.push(own(PathBuf::from("model_index.json")));
+    }
     for (part, weighty) in PARTS.into_iter().filter(|(part, _)| !without.contains(part)) {
         // A part that is `[null, null]` was left out on purpose.
-        if index.get(part).and_then(|v| v.get(1)).is_none_or(Value::is_null) {
+        if base.index.get(part).and_then(|v| v.get(1)).is_none_or(Value::is_null) {
             continue;
         }
         let at = folder.join(part);
+        if let Some(kind) =
+            Part::of_folder(part).filter(|_| base.named || (weighty && shard_paths(&at, variant).is_err()))
+        {
+            if let Err(e) = base.look_for_single() {
+                missing.push(format!("{e:#}"));
+            }
+            if let Some(file) = base.single.as_ref().filter(|f| f.has(kind)) {
+                missing.extend(file.check(kind).err().map(|e| format!("{e:#}")));
+                single = Some(file.path().to_owned());
+                let config = own(Path::new(part).join("config.json"));
+                if file::is_named(&config.path) {
+                    missing.extend(absent(&config.path).err());
+                    found.push(config);
+                }
+                continue;
+            }
+        }
         if !at.is_dir() {
-            missing.push(format!("{}: this folder is missing", at.display()));
+            // What all models have, and no single file has a folder for.
+            if part != "scheduler" || base.single.is_none() {
+                let beside = base.single.as_ref().map_or("", |_| ", and the single file has no such part");
+                missing.push(format!("{}: this folder is missing{beside}", at.display()));
+            }
         } else if weighty {
             match weights(&at, variant) {
-                Ok(files) => found.extend(files.into_iter().filter_map(|f| relative(&f, folder))),
+                Ok(files) => found.extend(files.into_iter().filter_map(|f| Some(own(relative(&f, &folder)?)))),
                 Err(faults) => missing.extend(faults),
             }
         } else {
             match crate::folder::files_below(&at) {
                 Ok(files) if files.is_empty() => missing.push(format!("{}: this folder is empty", at.display())),
-                Ok(files) => found.extend(files.into_iter().map(|f| Path::new(part).join(f))),
+                Ok(files) => found.extend(files.into_iter().map(|f| own(Path::new(part).join(f)))),
                 Err(e) => missing.push(format!("{e:#}")),
             }
         }
     }
-    found.sort();
+    found.extend(single.map(|path| Own { name: PathBuf::from(SINGLE_FILE), path }));
+    found.sort_by(|a, b| a.name.cmp(&b.name));
     if missing.is_empty() { Ok(found) } else { Err(missing) }
 }
 
-/// Components that the folder's index names and nothing loads, sorted. One that is `[null, null]` is not there.
+/// Components that the model's index names and nothing loads, sorted. One that is `[null, null]` is not there.
 #[must_use]
-pub fn unread(folder: &Path) -> Vec<String> {
-    let Ok(Value::Object(index)) = index(folder) else { return Vec::new() };
+pub fn unread(source: &Path) -> Vec<String> {
+    let Ok(BaseFiles { index: Value::Object(index), .. }) = BaseFiles::of(source) else { return Vec::new() };
     let there = |value: &Value| value.get(1).is_some_and(|class| !class.is_null());
     let known = |name: &str| PARTS.iter().any(|(part, _)| *part == name);
     index.into_iter().filter(|(name, value)| there(value) && !known(name)).map(|(name, _)| name).collect()
-}
-
-fn index(folder: &Path) -> Result<Value, String> {
-    if !folder.is_dir() {
-        return Err(format!("{}: there is no such folder", folder.display()));
-    }
-    let path = folder.join("model_index.json");
-    if !file::is_named(&path) {
-        return Err(format!("{} has no model_index.json", folder.display()));
-    }
-    let text = file::read_text(&path, file::DESCRIPTION).map_err(|e| format!("{}: {e}", path.display()))?;
-    serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))
 }
 
 /// The way from `folder` to a file in it.
@@ -112,17 +138,15 @@ fn weights(at: &Path, variant: Option<&str>) -> Result<Vec<PathBuf>, Vec<String>
             return Err(missing);
         }
     };
-    missing.extend(shards.iter().filter_map(|shard| bytes_of(shard).err()));
+    // Whole, a safetensors file, and in number formats that are read: all of it shows in the header.
+    missing.extend(shards.iter().filter_map(|shard| {
+        bytes_of(shard).err().or_else(|| flow_weights::check(shard, |_| true).err().map(|e| format!("{e:#}")))
+    }));
     if !missing.is_empty() {
         return Err(missing);
     }
     // Of several shards, the list of them is part of the model.
-    let suffixes = variant.map(|v| format!(".{v}")).into_iter().chain([String::new()]);
-    let lists = suffixes.flat_map(|suffix| {
-        ["diffusion_pytorch_model", "model"].map(|stem| at.join(format!("{stem}.safetensors.index{suffix}.json")))
-    });
-    let lists = lists.filter(|l| shards.len() > 1 && l.is_file()).take(1);
-    Ok(std::iter::once(config).chain(lists).chain(shards.iter().cloned()).collect())
+    Ok(std::iter::once(config).chain(index_of(at, variant)).chain(shards.iter().cloned()).collect())
 }
 
 /// Whether a file of a model is there, and a regular one.
@@ -158,8 +182,8 @@ pub fn bytes_of(path: &Path) -> Result<u64, String> {
 
 /// Bytes of the files that make the model, or nothing if it is not whole.
 #[must_use]
-pub fn bytes(folder: &Path) -> Option<u64> {
-    files(folder).ok()?.iter().map(|f| Some(std::fs::metadata(folder.join(f)).ok()?.len())).sum()
+pub fn bytes(source: &Path) -> Option<u64> {
+    files(source).ok()?.iter().map(|f| Some(std::fs::metadata(&f.path).ok()?.len())).sum()
 }
 
 /// What is known of a model before it is loaded: what the memory plan reads.
@@ -183,30 +207,47 @@ pub struct Sizes {
 type Open<'a> = dyn Fn(&Path) -> Option<Box<dyn Read>> + 'a;
 
 impl Sizes {
-    /// Reads configurations and headers of a folder, or nothing if it is not whole.
+    /// Reads configurations and headers of a folder or a single file, or nothing if it is not whole.
     #[must_use]
-    pub fn of(folder: &Path) -> Option<Self> {
-        let files = files(folder).ok()?;
-        Self::read(&files, |relative| Some(Box::new(file::open(&folder.join(relative)).ok()?)))
+    pub fn of(source: &Path) -> Option<Self> {
+        let files = files(source).ok()?;
+        let at = |name: &Path| files.iter().find(|f| f.name == name).map(|f| &f.path);
+        let single = at(Path::new(SINGLE_FILE)).and_then(|path| SingleFile::open(path).ok()?);
+        let names: Vec<PathBuf> = files.iter().map(|f| f.name.clone()).collect();
+        Self::read_with(&names, |name| Some(Box::new(file::open(at(name)?).ok()?)), single.as_ref())
     }
 
     /// The same of a list of files, wherever they lie.
     #[must_use]
     pub fn read(files: &[PathBuf], open: impl Fn(&Path) -> Option<Box<dyn Read>>) -> Option<Self> {
+        Self::read_with(files, open, None)
+    }
+
+    fn read_with(
+        files: &[PathBuf],
+        open: impl Fn(&Path) -> Option<Box<dyn Read>>,
+        single: Option<&SingleFile>,
+    ) -> Option<Self> {
         fn json<T: DeserializeOwned>(open: &Open, path: &str) -> Option<T> {
             serde_json::from_reader(open(Path::new(path))?).ok()
         }
+        fn config<T: DeserializeOwned>(open: &Open, part: &str, single: Option<&SingleFile>) -> Option<T> {
+            let own = json(open, &format!("{part}/config.json"));
+            own.or_else(|| serde_json::from_value(single?.config(Part::of_folder(part)?).ok()?).ok())
+        }
         let count = |part: &str| -> Option<u64> {
-            let own = files.iter().filter(|f| f.starts_with(part) && f.extension().is_some_and(|e| e == "safetensors"));
-            own.map(|f| parameters(open(f)?)).sum()
+            let kept = |f: &&PathBuf| f.starts_with(part) && f.extension().is_some_and(|e| e == "safetensors");
+            let own = files.iter().filter(kept).map(|f| parameters(open(f)?)).sum::<Option<u64>>()?;
+            let in_single = single.zip(Part::of_folder(part)).map_or(0, |(file, part)| file.parameters(part));
+            Some(if own > 0 { own } else { in_single })
         };
         let longest = |tokenizer: &str| -> Option<u64> {
             json::<Value>(&open, &format!("{tokenizer}/tokenizer_config.json"))?.get("model_max_length")?.as_u64()
         };
         let encoders = ["text_encoder", "text_encoder_2", "text_encoder_3"];
         Some(Self {
-            transformer: json(&open, "transformer/config.json")?,
-            vae: json(&open, "vae/config.json")?,
+            transformer: config(&open, "transformer", single)?,
+            vae: config(&open, "vae", single)?,
             transformer_parameters: count("transformer")?,
             vae_parameters: count("vae")?,
             text_parameters: encoders.iter().map(|part| count(part)).sum::<Option<u64>>()?,
@@ -249,7 +290,8 @@ mod tests {
     fn only_what_would_be_loaded_is_the_model() {
         let dir = mini();
         let before = files(dir.path()).unwrap();
-        assert_eq!(before, crate::folder::files_below(dir.path()).unwrap(), "the miniature is nothing but the model");
+        let names: Vec<_> = before.iter().map(|f| f.name.clone()).collect();
+        assert_eq!(names, crate::folder::files_below(dir.path()).unwrap(), "the miniature is nothing but the model");
         for extra in ["README.md", "transformer/model.fp16.safetensors", "text_encoder/flax_model.msgpack"] {
             std::fs::write(dir.path().join(extra), "x").unwrap();
         }
@@ -276,7 +318,7 @@ mod tests {
         for part in ["/vae: ", "transformer/config.json: ", "model-00001-of-00002.safetensors: this", "git lfs pull"] {
             assert!(missing.contains(part), "no `{part}` in {missing}");
         }
-        assert!(files(&dir.path().join("nothing")).unwrap_err()[0].contains("no such folder"));
+        assert!(files(&dir.path().join("nothing")).unwrap_err()[0].contains("no such file or folder"));
         assert_eq!(Sizes::of(dir.path()), None);
     }
 

@@ -7,6 +7,7 @@ use crate::precision::Precision;
 use crate::record::Record;
 use crate::unfit::unfit;
 use anyhow::{Context as _, Result};
+use opdflow_flow::base_files::SINGLE_FILE;
 use opdflow_flow::field::{Field, Guidance};
 use opdflow_flow::finite::first_broken_row;
 use opdflow_flow::lora::Lora;
@@ -160,7 +161,8 @@ impl Studio {
         let unfit = |e: anyhow::Error| unfit(&e);
         let (pipeline, text) = match context.maybe_input("embeddings")? {
             Some(kept) => {
-                let folder = context.input_parts(port, &["model_index.json", "transformer", "vae", "scheduler"])?;
+                let folder =
+                    context.input_parts(port, &["model_index.json", SINGLE_FILE, "transformer", "vae", "scheduler"])?;
                 let pipeline = Pipeline::without_text(folder, options).map_err(unfit)?;
                 (pipeline, Text::Kept(Embeddings::open(&kept, base, device)?))
             }

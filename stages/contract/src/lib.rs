@@ -41,7 +41,7 @@ pub use opdflow_cache as cache;
 pub use port::{Arity, Input, Output};
 pub use registry::{Registry, StageSet, Workers};
 pub use stop::StopFlag;
-pub use tool::{GenerateOrder, Tool, read_order, run_tool};
+pub use tool::{ExportLoraOrder, GenerateOrder, Tool, read_order, run_tool};
 pub use warning::{Doubt, Warning};
 
 /// Adds the kinds of stage that only tests use, in a build that has them (feature `fake`, which the tests of this

@@ -13,11 +13,11 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GenerateOrder {
-    /// A model folder in diffusers' layout, or `bundled:mini`.
+    /// A model folder in diffusers' layout, a single file, or `bundled:mini`.
     pub base: String,
     /// Which of several sets of weights, as in `model.fp16.safetensors`.
     pub variant: Option<String>,
-    /// An adapter: a peft folder, or a single file in diffusers' or peft's form.
+    /// An adapter: a peft folder, or a single file in any published form.
     pub lora: Option<PathBuf>,
     /// What the adapter's output is multiplied by, beside its own alpha / rank.
     pub lora_scale: f64,
@@ -55,6 +55,20 @@ pub struct GenerateOrder {
     pub pictures: Vec<PathBuf>,
     /// Where all of them go on one sheet, if they should.
     pub sheet: Option<PathBuf>,
+}
+
+/// What `opdflow get --format` asks for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExportLoraOrder {
+    /// An adapter as the store has it.
+    pub source: PathBuf,
+    /// `peft`, `diffusers`, `kohya` or `comfyui`.
+    pub format: String,
+    /// `f32`, `bf16` or `f16`.
+    pub dtype: String,
+    /// Where it goes: a path that does not exist yet. One that ends in `.safetensors` is a file where the form is one.
+    pub output: PathBuf,
 }
 
 /// A tool, by name.

@@ -9,12 +9,14 @@ use tch::{Kind, Tensor, no_grad};
 /// Velocities closer than this share of the base's mean size are the base's: rounding is some 1e-6 of it.
 const SAME: f64 = 1e-5;
 
-/// Whether an adapter changes no weight at all: in each of its pairs one side is zero, or its scale is.
+/// Whether an adapter changes no weight at all: in each of its pairs one side is zero, or the scale is.
 #[must_use]
 pub fn changes_nothing(lora: &Lora) -> bool {
     let zero = |t: &Tensor| no_grad(|| t.detach().any().int64_value(&[]) == 0);
-    let idle = |module: &String| lora.pair(module).is_none_or(|pair| zero(&pair.b) || zero(&pair.a));
-    lora.scale() == 0.0 || lora.modules().all(idle)
+    let idle = |module: &String| {
+        lora.pair(module).is_none_or(|pair| lora.scale(pair) == 0.0 || zero(&pair.b) || zero(&pair.a))
+    };
+    lora.modules().all(idle)
 }
 
 /// How far the velocities of lesson `index`'s teacher are from the base's, with the same guidance, on the first prompt

@@ -1,6 +1,8 @@
 //! Flow-matching models and their training mathematics on libtorch.
 
+pub mod adapter;
 pub mod advantage;
+pub mod base_files;
 pub mod config;
 pub mod dance;
 pub mod device;
@@ -19,6 +21,7 @@ pub mod nn;
 pub mod objective;
 pub mod opd;
 pub mod optim;
+pub mod original;
 pub mod pipeline;
 pub mod ppo;
 pub mod rng;

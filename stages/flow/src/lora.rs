@@ -1,20 +1,17 @@
 //! Low-rank adapters. An adapter is a value handed to `forward`; the model itself never changes.
 //!
-//! Files are those of peft: a folder with `adapter_config.json` and `adapter_model.safetensors`, keys
-//! `base_model.model.<module path>.lora_A.weight`. A single file with the prefix `transformer.`, as diffusers'
-//! `save_lora_weights` writes, is read too.
+//! Files of our own are those of peft: a folder with `adapter_config.json` and `adapter_model.safetensors`, keys
+//! `base_model.model.<module path>.lora_A.weight`. What else is read and written: `crate::adapter`.
 
+use crate::adapter::{self, config::ends_with};
 use crate::init::{self, Init};
 use crate::nn::LinearShape;
-use crate::weights::{WeightsError, read_tensors, save_tensors};
+use crate::weights::save_tensors;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
-
-/// The name that diffusers gives to a single file.
-const SINGLE: &str = "pytorch_lora_weights.safetensors";
 
 /// Size and place of an adapter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,24 +34,27 @@ impl LoraConfig {
 
     /// Whether a module path is a target.
     pub fn matches(&self, path: &str) -> bool {
-        self.targets
-            .iter()
-            .any(|t| path.strip_suffix(t.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
+        self.targets.iter().any(|t| ends_with(path, t))
     }
 }
 
-/// One layer's pair: `a` `[r, in]`, `b` `[out, r]`.
+/// One layer's pair: `a` `[r, in]`, `b` `[out, r]`. Ranks may differ between layers.
 pub struct Pair {
     /// Down projection, `lora_A.weight`.
     pub a: Tensor,
     /// Up projection, `lora_B.weight`.
     pub b: Tensor,
+    /// The product is scaled by alpha over the rank, or over its root in a rank-stabilised adapter.
+    pub alpha: f64,
 }
 
 /// An adapter: pairs by module path.
 pub struct Lora {
     config: LoraConfig,
-    scale: f64,
+    /// Whether the scale is alpha over the root of the rank, as peft's `use_rslora` has it.
+    stabilised: bool,
+    /// What all outputs are multiplied by on top.
+    factor: f64,
     pairs: BTreeMap<String, Pair>,
 }
 
@@ -67,79 +67,84 @@ impl Lora {
             let start = Init::Normal(1.0 / config.rank as f64);
             let a = init::make(start, &[config.rank, l.d_in], seed, &l.name).to_device(device).set_requires_grad(true);
             let b = Tensor::zeros([l.d_out, config.rank], (Kind::Float, device)).set_requires_grad(true);
-            pairs.insert(l.name.clone(), Pair { a, b });
+            pairs.insert(l.name.clone(), Pair { a, b, alpha: config.alpha });
         }
         ensure!(!pairs.is_empty(), "no linear layer of the model matches the LoRA targets {:?}", config.targets);
-        Ok(Lora { scale: config.alpha / config.rank as f64, config: config.clone(), pairs })
+        Ok(Lora { config: config.clone(), stabilised: false, factor: 1.0, pairs })
     }
 
-    /// Reads a peft folder, a single file or a folder with one under diffusers' name, for a model with these linear
-    /// layers, f32 and without gradients.
-    /// Refuses halves of pairs, unknown modules, targets without tensors, wrong shapes and variants other than plain LoRA.
+    /// Reads an adapter in any published form (`crate::adapter`), for a model with these linear layers, f32 and without
+    /// gradients.
+    ///
+    /// # Errors
+    /// As for [`crate::adapter::read`].
     pub fn load(path: impl AsRef<Path>, linears: &[LinearShape], device: Device) -> Result<Lora> {
-        let path = path.as_ref();
-        let single = path.join(SINGLE);
-        let (file, peft) = if path.is_dir() && !path.join("adapter_config.json").exists() && single.exists() {
-            (single, None)
-        } else if path.is_dir() {
-            let config: PeftConfig = crate::config::read_json(&path.join("adapter_config.json"))?;
-            config.check().with_context(|| format!("{}/adapter_config.json", path.display()))?;
-            (path.join("adapter_model.safetensors"), Some(config))
-        } else {
-            (path.to_path_buf(), None)
-        };
-        let name = file.display().to_string();
-        let (tensors, meta) = read_tensors(&file, device, Some(Kind::Float))?;
-        let found = Found::sort(tensors, &name)?;
-        let pairs = found.pairs(linears, &name)?;
-        let rank = pairs.values().next().map(|p| p.a.size()[0]).unwrap_or(0);
-        for (module, p) in &pairs {
-            let r = p.a.size()[0];
-            ensure!(r == rank, "{name}: `{module}` has rank {r}, others {rank}; one rank per adapter is supported");
-        }
-        let (config, scale) = match peft {
-            Some(c) => {
-                ensure!(c.r == rank, "{name}: rank {rank} by its tensors, {} by adapter_config.json", c.r);
-                let config = c.config(&pairs);
-                let without = |l: &&LinearShape| config.matches(&l.name) && !pairs.contains_key(&l.name);
-                if let Some(l) = linears.iter().find(without) {
-                    let (tensor, expected) = (format!("{}.lora_A.weight", l.name), vec![rank, l.d_in]);
-                    return Err(WeightsError::Missing { file: name, tensor, expected, hint: String::new() }.into());
-                }
-                (config, c.scale())
-            }
-            None => {
-                let alpha = found.alpha(&meta, &name)?.unwrap_or(rank as f64);
-                let targets = shortest_targets(pairs.keys());
-                (LoraConfig { rank, alpha, targets }, alpha / rank as f64)
-            }
-        };
-        Ok(Lora { config, scale, pairs })
+        Ok(adapter::read(path.as_ref(), linears, device)?.lora)
     }
 
-    /// Writes a peft folder.
+    /// Reads an adapter whose layers are all that is known of its model: a peft folder as [`Lora::save`] writes it, which
+    /// has diffusers' own names and both matrices of every layer.
+    ///
+    /// # Errors
+    /// As for [`crate::adapter::read`].
+    pub fn load_own(path: impl AsRef<Path>, device: Device) -> Result<Lora> {
+        let linears = adapter::linears_of(path.as_ref())?;
+        Lora::load(path, &linears, device)
+    }
+
+    /// Writes a peft folder, f32.
     pub fn save(&self, folder: impl AsRef<Path>) -> Result<()> {
-        let folder = folder.as_ref();
+        self.save_as(folder.as_ref(), Kind::Float)
+    }
+
+    /// Writes a peft folder with its tensors as `kind`.
+    pub(crate) fn save_as(&self, folder: &Path, kind: Kind) -> Result<()> {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        // An adapter whose scale does not follow from alpha and rank alone was read from a rank-stabilised one.
-        let plain = self.config.alpha / self.config.rank as f64;
-        let json = serde_json::json!({
-            "peft_type": "LORA", "r": self.config.rank, "lora_alpha": self.config.alpha, "lora_dropout": 0.0,
-            "target_modules": self.config.targets, "bias": "none", "init_lora_weights": "gaussian", "inference_mode": true,
-            "use_dora": false, "use_rslora": (self.scale - plain).abs() > 1e-12, "fan_in_fan_out": false,
-            "rank_pattern": {}, "alpha_pattern": {}, "modules_to_save": null, "task_type": null,
-            "base_model_name_or_path": null,
-        });
-        let text = serde_json::to_string_pretty(&json)? + "\n";
+        let text = serde_json::to_string_pretty(&self.peft_config())? + "\n";
         let path = folder.join("adapter_config.json");
         std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
         let tensors: Vec<_> = self.named().into_iter().map(|(n, t)| (format!("base_model.model.{n}"), t)).collect();
-        save_tensors(folder.join("adapter_model.safetensors"), &tensors, Kind::Float)
+        save_tensors(folder.join("adapter_model.safetensors"), &tensors, kind)
     }
 
-    /// An adapter of these pairs, by module path.
-    pub(crate) fn of(config: LoraConfig, scale: f64, pairs: BTreeMap<String, Pair>) -> Lora {
-        Lora { config, scale, pairs }
+    /// peft's `LoraConfig` of it. Ranks and alphas other than the common ones are patterns, each the module's whole path.
+    pub(crate) fn peft_config(&self) -> serde_json::Value {
+        let (rank, alpha) = (self.config.rank, self.config.alpha);
+        let ranks =
+            self.pairs.iter().filter(|(_, p)| p.a.size()[0] != rank).map(|(n, p)| (n.clone(), p.a.size()[0].into()));
+        let alphas = self.pairs.iter().filter(|(_, p)| p.alpha.to_bits() != alpha.to_bits());
+        let alphas = alphas.map(|(n, p)| (n.clone(), (p.alpha * self.factor).into()));
+        serde_json::json!({
+            "peft_type": "LORA", "r": rank, "lora_alpha": alpha * self.factor, "lora_dropout": 0.0,
+            "target_modules": self.config.targets, "bias": "none", "init_lora_weights": "gaussian", "inference_mode": true,
+            "use_dora": false, "use_rslora": self.stabilised, "fan_in_fan_out": false,
+            "rank_pattern": ranks.collect::<serde_json::Map<_, _>>(),
+            "alpha_pattern": alphas.collect::<serde_json::Map<_, _>>(), "modules_to_save": null, "task_type": null,
+            "base_model_name_or_path": null,
+        })
+    }
+
+    /// An adapter of these pairs, by module path. Its rank and alpha are the most frequent ones.
+    pub(crate) fn of(targets: Vec<String>, stabilised: bool, pairs: BTreeMap<String, Pair>) -> Lora {
+        let rank = most(pairs.values().map(|p| p.a.size()[0]));
+        let alpha = f64::from_bits(most(pairs.values().map(|p| p.alpha.to_bits())));
+        Lora { config: LoraConfig { rank, alpha, targets }, stabilised, factor: 1.0, pairs }
+    }
+
+    /// The same of pairs that were read. Targets are those `listed`, or short names, if they mean these layers of the
+    /// model and no others; else the paths themselves.
+    pub(crate) fn read(
+        pairs: BTreeMap<String, Pair>,
+        stabilised: bool,
+        listed: Option<Vec<String>>,
+        linears: &[LinearShape],
+    ) -> Lora {
+        let targets = listed.unwrap_or_else(|| shortest_targets(pairs.keys()));
+        let mut lora = Lora::of(targets, stabilised, pairs);
+        if linears.iter().any(|l| lora.config.matches(&l.name) != lora.pairs.contains_key(&l.name)) {
+            lora.config.targets = lora.pairs.keys().cloned().collect();
+        }
+        lora
     }
 
     /// The paths of the modules it changes.
@@ -155,12 +160,20 @@ impl Lora {
     /// The same adapter with its output multiplied by `factor` on top.
     #[must_use]
     pub fn scaled(self, factor: f64) -> Lora {
-        Lora { scale: self.scale * factor, ..self }
+        Lora { factor: self.factor * factor, ..self }
     }
 
-    /// What the adapter's output is multiplied by.
-    pub fn scale(&self) -> f64 {
-        self.scale
+    /// What a pair's product is multiplied by.
+    pub fn scale(&self, pair: &Pair) -> f64 {
+        let rank = pair.a.size()[0] as f64;
+        pair.alpha / if self.stabilised { rank.sqrt() } else { rank } * self.factor
+    }
+
+    /// Whether both have the same layers, ranks and scales.
+    pub(crate) fn scaled_as(&self, other: &Lora) -> bool {
+        let form = |(n, p): (&String, &Pair), l: &Lora| (n.clone(), p.a.size(), p.b.size(), l.scale(p).to_bits());
+        let all = |l: &Lora| l.pairs.iter().map(|pair| form(pair, l)).collect::<Vec<_>>();
+        all(self) == all(other)
     }
 
     /// The pair of one module.
@@ -217,8 +230,9 @@ impl Lora {
     }
 
     fn map(&self, f: impl Fn(&Tensor) -> Tensor) -> Lora {
-        let pairs = self.pairs.iter().map(|(n, p)| (n.clone(), Pair { a: f(&p.a), b: f(&p.b) })).collect();
-        Lora { config: self.config.clone(), scale: self.scale, pairs }
+        let pairs =
+            self.pairs.iter().map(|(n, p)| (n.clone(), Pair { a: f(&p.a), b: f(&p.b), alpha: p.alpha })).collect();
+        Lora { config: self.config.clone(), stabilised: self.stabilised, factor: self.factor, pairs }
     }
 
     fn same_form(&self, other: &Lora) -> Result<()> {
@@ -244,7 +258,7 @@ impl Lora {
         let (down, up) = (pair.a.to_kind(x.kind()), pair.b.to_kind(x.kind()));
         let y = x.linear(w, b);
         let (d_in, d_out) = (down.size()[1], up.size()[0]);
-        let inner = x.reshape([-1, d_in]).matmul(&down.tr()) * self.scale;
+        let inner = x.reshape([-1, d_in]).matmul(&down.tr()) * self.scale(pair);
         y.view([-1, d_out]).addmm(&inner, &up.tr()).view_as(&y)
     }
 
@@ -259,132 +273,15 @@ impl Lora {
     pub(crate) fn merged(&self, w: &Tensor, pair: &Pair) -> Option<Tensor> {
         let (r, d_in, d_out) = (pair.a.size()[0], pair.a.size()[1], pair.b.size()[0]);
         let merge = w.kind() == Kind::Float && d_in * d_out <= 6 * r * (d_in + d_out);
-        merge.then(|| w.addmm(&(&pair.b * self.scale), &pair.a))
+        merge.then(|| w.addmm(&(&pair.b * self.scale(pair)), &pair.a))
     }
 }
 
-/// The fields of peft's `LoraConfig` that change what the tensors mean.
-#[derive(Deserialize)]
-struct PeftConfig {
-    #[serde(default)]
-    peft_type: Option<String>,
-    r: i64,
-    lora_alpha: f64,
-    #[serde(default)]
-    target_modules: serde_json::Value,
-    #[serde(default)]
-    bias: Option<String>,
-    #[serde(default)]
-    use_rslora: bool,
-    #[serde(default)]
-    use_dora: bool,
-    #[serde(default)]
-    fan_in_fan_out: bool,
-    #[serde(default)]
-    alpha_pattern: HashMap<String, serde_json::Value>,
-    #[serde(default)]
-    modules_to_save: Option<Vec<String>>,
-}
-
-impl PeftConfig {
-    fn check(&self) -> Result<()> {
-        let kind = self.peft_type.as_deref().unwrap_or("LORA");
-        ensure!(kind == "LORA", "`peft_type` is {kind}, supported: LORA");
-        ensure!(self.r > 0, "`r` is {}, it must be at least 1", self.r);
-        ensure!(!self.use_dora, "`use_dora` is true, supported: false");
-        ensure!(!self.fan_in_fan_out, "`fan_in_fan_out` is true, supported: false");
-        ensure!(self.alpha_pattern.is_empty(), "`alpha_pattern` is not supported");
-        ensure!(self.modules_to_save.as_ref().is_none_or(|m| m.is_empty()), "`modules_to_save` is not supported");
-        let bias = self.bias.as_deref().unwrap_or("none");
-        ensure!(bias == "none", "`bias` is {bias}, supported: none");
-        Ok(())
-    }
-
-    fn scale(&self) -> f64 {
-        self.lora_alpha / if self.use_rslora { (self.r as f64).sqrt() } else { self.r as f64 }
-    }
-
-    /// A list of targets is kept in sorted order (peft writes a set, in any order); of a pattern, the modules themselves.
-    fn config(&self, pairs: &BTreeMap<String, Pair>) -> LoraConfig {
-        let listed = self.target_modules.as_array().map(|a| {
-            a.iter().filter_map(|v| v.as_str().map(str::to_string)).collect::<BTreeSet<_>>().into_iter().collect()
-        });
-        let targets = listed.unwrap_or_else(|| pairs.keys().cloned().collect());
-        LoraConfig { rank: self.r, alpha: self.lora_alpha, targets }
-    }
-}
-
-/// The tensors of an adapter file by module path.
-#[derive(Default)]
-struct Found {
-    a: BTreeMap<String, Tensor>,
-    b: BTreeMap<String, Tensor>,
-    alphas: BTreeSet<u64>,
-}
-
-impl Found {
-    fn sort(tensors: BTreeMap<String, Tensor>, file: &str) -> Result<Found> {
-        let mut found = Found::default();
-        for (key, t) in tensors {
-            let path =
-                ["base_model.model.", "transformer."].iter().fold(key.as_str(), |k, p| k.strip_prefix(p).unwrap_or(k));
-            if let Some(m) = path.strip_suffix(".lora_A.weight") {
-                found.a.insert(m.to_string(), t);
-            } else if let Some(m) = path.strip_suffix(".lora_B.weight") {
-                found.b.insert(m.to_string(), t);
-            } else if path.ends_with(".alpha") && t.numel() == 1 {
-                found.alphas.insert(t.double_value(&[]).to_bits());
-            } else {
-                bail!(
-                    "{file}: tensor `{key}` is not part of a LoRA (expected names ending in .lora_A.weight, .lora_B.weight)"
-                );
-            }
-        }
-        ensure!(!found.a.is_empty() || !found.b.is_empty(), "{file}: holds no LoRA tensors");
-        Ok(found)
-    }
-
-    fn pairs(&self, linears: &[LinearShape], file: &str) -> Result<BTreeMap<String, Pair>> {
-        let sizes: HashMap<&str, &LinearShape> = linears.iter().map(|l| (l.name.as_str(), l)).collect();
-        let mut pairs = BTreeMap::new();
-        for module in self.a.keys().chain(self.b.keys()).collect::<BTreeSet<_>>() {
-            let Some(l) = sizes.get(module.as_str()) else {
-                bail!("{file}: `{module}` is no linear layer of this model");
-            };
-            let half = |side: &BTreeMap<String, Tensor>, which: &str, shape: &dyn Fn(i64) -> [i64; 2], axis: usize| {
-                let tensor = format!("{module}.lora_{which}.weight");
-                let file = file.to_string();
-                let Some(t) = side.get(module) else {
-                    let expected = shape(-1).to_vec();
-                    return Err(WeightsError::Missing { file, tensor, expected, hint: "; -1 is the rank".into() });
-                };
-                let found = t.size();
-                let expected = shape(found.get(axis).copied().unwrap_or(-1)).to_vec();
-                if found != expected {
-                    Err(WeightsError::Shape { file, tensor, found, expected })
-                } else {
-                    Ok(t.shallow_clone())
-                }
-            };
-            let a = half(&self.a, "A", &|r| [r, l.d_in], 0)?;
-            let r = a.size()[0];
-            let b = half(&self.b, "B", &|_| [l.d_out, r], 1)?;
-            pairs.insert(module.clone(), Pair { a, b });
-        }
-        Ok(pairs)
-    }
-
-    /// Alpha of a single file: its `.alpha` tensors, or the adapter configuration that diffusers keeps in the metadata.
-    fn alpha(&self, meta: &HashMap<String, String>, file: &str) -> Result<Option<f64>> {
-        ensure!(self.alphas.len() <= 1, "{file}: holds several values of alpha; one per adapter is supported");
-        if let Some(bits) = self.alphas.first() {
-            return Ok(Some(f64::from_bits(*bits)));
-        }
-        let Some(text) = meta.get("lora_adapter_metadata") else { return Ok(None) };
-        let json: serde_json::Value =
-            serde_json::from_str(text).with_context(|| format!("{file}: lora_adapter_metadata"))?;
-        Ok(json.get("transformer.lora_alpha").or_else(|| json.get("lora_alpha")).and_then(|v| v.as_f64()))
-    }
+/// The most frequent of these; of several, the largest.
+fn most<T: Ord + Copy + Default>(of: impl Iterator<Item = T>) -> T {
+    let mut counts: BTreeMap<T, usize> = BTreeMap::new();
+    of.for_each(|x| *counts.entry(x).or_default() += 1);
+    counts.into_iter().max_by_key(|(x, n)| (*n, *x)).map(|(x, _)| x).unwrap_or_default()
 }
 
 /// Targets for a file that names none: the module paths without their block number and what is before it.
@@ -399,6 +296,7 @@ fn shortest_targets<'a>(modules: impl Iterator<Item = &'a String>) -> Vec<String
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::weights::read_tensors;
 
     fn linears() -> Vec<LinearShape> {
         let layer = |name: &str, d_in, d_out| LinearShape { name: name.into(), d_in, d_out };
@@ -438,8 +336,8 @@ mod tests {
     #[test]
     fn broken_files_are_refused() {
         let cases: [(&str, String); 6] = [
-            ("`transformer_blocks.0.attn.to_q.lora_B.weight` is missing", broken(|t| drop(t.remove(1)))),
-            ("`transformer_blocks.1.attn.to_q.lora_A.weight` is missing", broken(|t| t.truncate(2))),
+            ("transformer_blocks.0.attn.to_q.lora_B.weight` is missing", broken(|t| drop(t.remove(1)))),
+            ("transformer_blocks.1.attn.to_q.lora_A.weight` is missing", broken(|t| t.truncate(2))),
             (
                 "has shape [2, 5], expected [2, 6]",
                 broken(|t| t[0].1 = Tensor::zeros([2, 5], (Kind::Float, Device::Cpu))),
@@ -492,7 +390,7 @@ mod tests {
             let pair = lora.pair("l").unwrap();
             tch::no_grad(|| pair.b.shallow_clone().copy_(&Tensor::randn([64, rank], (Kind::Float, Device::Cpu))));
             assert_eq!(lora.merged(&w, pair).is_some(), merges);
-            let plain = x.matmul(&(&w + pair.b.matmul(&pair.a) * lora.scale()).tr());
+            let plain = x.matmul(&(&w + pair.b.matmul(&pair.a) * lora.scale(pair)).tr());
             let diff = (lora.linear(&x, &w, None, pair) - plain).abs().max().double_value(&[]);
             assert!(diff < 1e-4, "rank {rank}: {diff}");
         }

@@ -1,6 +1,6 @@
 //! One adapter of several, without training.
 
-use crate::lora::{Lora, LoraConfig, Pair};
+use crate::lora::{Lora, Pair};
 use anyhow::{Context as _, Result, ensure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -29,7 +29,7 @@ pub fn merge(how: Merge, loras: &[(f64, &Lora)]) -> Result<Lora> {
         Merge::Factors => {
             for (_, lora) in loras {
                 ensure!(
-                    lora.config() == first.config() && lora.scale().to_bits() == first.scale().to_bits(),
+                    lora.config() == first.config() && lora.scaled_as(first),
                     "adapters of other ranks, scales or targets cannot be averaged factor by factor; take `product`"
                 );
             }
@@ -40,37 +40,37 @@ pub fn merge(how: Merge, loras: &[(f64, &Lora)]) -> Result<Lora> {
                     .collect::<Result<Vec<_>>>()?;
                 Ok(Tensor::stack(&parts, 0).sum_dim_intlist(0i64, false, Kind::Float))
             };
-            let modules = first.modules();
-            let pairs = modules.map(|m| {
-                Ok((m.clone(), Pair { a: mean(&|p| p.a.shallow_clone(), m)?, b: mean(&|p| p.b.shallow_clone(), m)? }))
-            });
-            Ok(Lora::of(first.config().clone(), first.scale(), pairs.collect::<Result<_>>()?))
+            let merged = first.detached();
+            for m in first.modules() {
+                let pair = merged.pair(m).context("a copy lacks a module")?;
+                pair.a.shallow_clone().copy_(&mean(&|p| p.a.shallow_clone(), m)?);
+                pair.b.shallow_clone().copy_(&mean(&|p| p.b.shallow_clone(), m)?);
+            }
+            Ok(merged)
         }
         Merge::Product => {
-            let rank = loras.iter().map(|(_, l)| l.config().rank).sum();
             let modules: BTreeSet<&String> = loras.iter().flat_map(|(_, l)| l.modules()).collect();
             let mut pairs = BTreeMap::new();
             for module in modules {
                 let some = loras.iter().find_map(|(_, l)| l.pair(module)).context("a module of no adapter")?;
                 let (d_in, d_out) = (some.a.size()[1], some.b.size()[0]);
                 // An adapter without the module changes nothing there.
-                let none = |r: i64| Pair {
-                    a: Tensor::zeros([r, d_in], (Kind::Float, some.a.device())),
-                    b: Tensor::zeros([d_out, r], (Kind::Float, some.b.device())),
+                let none = |r: i64| {
+                    let zeros = |shape: [i64; 2]| Tensor::zeros(shape, (Kind::Float, some.a.device()));
+                    (zeros([r, d_in]), zeros([d_out, r]))
                 };
                 let each = |(w, l): &(f64, &Lora)| {
-                    let pair = l.pair(module).map_or_else(
-                        || none(l.config().rank),
-                        |p| Pair { a: p.a.shallow_clone(), b: &p.b * (*w * l.scale()) },
-                    );
-                    (pair.a, pair.b)
+                    l.pair(module)
+                        .map_or_else(|| none(l.config().rank), |p| (p.a.shallow_clone(), &p.b * (*w * l.scale(p))))
                 };
                 let (a, b): (Vec<Tensor>, Vec<Tensor>) = loras.iter().map(each).unzip();
-                pairs.insert(module.clone(), Pair { a: Tensor::cat(&a, 0), b: Tensor::cat(&b, 1) });
+                let a = Tensor::cat(&a, 0);
+                // The scales are in B.
+                let alpha = a.size()[0] as f64;
+                pairs.insert(module.clone(), Pair { a, b: Tensor::cat(&b, 1), alpha });
             }
             let targets: BTreeSet<String> = loras.iter().flat_map(|(_, l)| l.config().targets.clone()).collect();
-            let config = LoraConfig { rank, alpha: rank as f64, targets: targets.into_iter().collect() };
-            Ok(Lora::of(config, 1.0, pairs))
+            Ok(Lora::of(targets.into_iter().collect(), false, pairs))
         }
     }
 }
@@ -78,6 +78,7 @@ pub fn merge(how: Merge, loras: &[(f64, &Lora)]) -> Result<Lora> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lora::LoraConfig;
     use crate::nn::LinearShape;
     use crate::rng::normal;
     use tch::{Device, no_grad};
@@ -94,7 +95,7 @@ mod tests {
 
     fn change(l: &Lora) -> Tensor {
         let p = l.pair("x.attn.to_q").unwrap();
-        p.b.detach().matmul(&p.a.detach()) * l.scale()
+        p.b.detach().matmul(&p.a.detach()) * l.scale(p)
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl Tool for Generate {
         let (prompts, negative) = embed(&folder, &order, options, events, stop)?;
         events.send(&Event::Progress { step: 0, total: 0, note: "loading the model".into() });
         let (model, _) = folder.transformer(device, kind).map_err(user)?;
-        let lora = lora(&order, &model, device)?;
+        let lora = lora(&order, &model, device, say)?;
         let vae = folder.vae(device).map_err(user)?;
         let origin = origin.found()?;
         origin.doubt(order.lora.as_deref()).iter().for_each(|text| say(text));
@@ -109,7 +109,7 @@ fn user(error: anyhow::Error) -> anyhow::Error {
     unfit(&error).into()
 }
 
-/// The folder of the base.
+/// Where the base lies.
 fn base(source: &str, room: &Path) -> Result<PathBuf> {
     if let Some(bundle) = bundle::named(source) {
         bundle.place(room, |_| true)?;
@@ -118,15 +118,14 @@ fn base(source: &str, room: &Path) -> Result<PathBuf> {
     if let Some(name) = source.strip_prefix("bundled:") {
         return Err(Fault::user(format!("nothing is bundled as `{name}`")).help("there is `bundled:mini`").into());
     }
-    let folder = PathBuf::from(source);
-    if folder.is_dir() {
-        return Ok(folder);
-    }
-    let found = match folder.metadata().map(|m| file::special(m.file_type())) {
-        Ok(special) => format!("is {}", special.unwrap_or("a file")),
+    let path = PathBuf::from(source);
+    let found = match path.metadata().map(|m| file::special(m.file_type())) {
+        Ok(None | Some("a folder")) => return Ok(path),
+        Ok(Some(special)) => format!("is {special}"),
         Err(_) => "is not there".to_owned(),
     };
-    let help = "`--base` takes a folder in diffusers' layout, with model_index.json, or `bundled:mini`";
+    let help = "`--base` takes a folder in diffusers' layout, with model_index.json, a single .safetensors file in the original \
+                names, or `bundled:mini`";
     Err(Fault::user(format!("the base {source} {found}")).help(help).into())
 }
 
@@ -216,11 +215,12 @@ fn embed(
     Ok((Embedded::cat(&prompts.iter().collect::<Vec<_>>()), negative))
 }
 
-fn lora(order: &GenerateOrder, model: &Mmdit, device: Device) -> Result<Option<Lora>> {
+fn lora(order: &GenerateOrder, model: &Mmdit, device: Device, say: impl Fn(&str)) -> Result<Option<Lora>> {
     let Some(path) = &order.lora else { return Ok(None) };
-    let read = Lora::load(path, &model.linears(), device);
-    let lora = read.map_err(|e| unfit(&e.context("the adapter")))?;
-    Ok(Some(lora.scaled(order.lora_scale)))
+    let read = opdflow_flow::adapter::read(path, &model.linears(), device);
+    let read = read.map_err(|e| unfit(&e.context("the adapter")))?;
+    read.notes.iter().for_each(|note| say(&format!("note: {note}")));
+    Ok(Some(read.lora.scaled(order.lora_scale)))
 }
 
 /// The fault of a latent that is not finite. Half-precision numbers end at 65,504.

@@ -1,7 +1,8 @@
 //! Where a picture comes from, as text in its file: settings, and digests of base and adapter.
 
 use super::Size;
-use crate::{adapter, model_folder};
+use crate::adapter;
+use crate::model_folder::{self, Own};
 use anyhow::{Context as _, Result};
 use opdflow_stage::cache::{Digest, TreeEntry, tree_digest};
 use opdflow_stage::{Fault, GenerateOrder};
@@ -42,10 +43,10 @@ impl Origin {
             let help = if t5 { "`--no-t5` does without that encoder" } else { "download or export the model again" };
             Fault::user(missing.join("\n")).help(help)
         })?;
-        let (base, lora, whole) = (base.to_owned(), order.lora.clone(), without.is_empty());
+        let (lora, whole) = (order.lora.clone(), without.is_empty());
         Ok(Look(std::thread::spawn(move || {
             let lora = lora.map(|path| adapter_digest(&path)).transpose()?;
-            Ok(Origin { base: digest(&base, files)?, whole, lora })
+            Ok(Origin { base: digest(files)?, whole, lora })
         })))
     }
 
@@ -100,10 +101,9 @@ impl Origin {
     }
 }
 
-/// The digest of these files of a folder.
-fn digest(folder: &Path, files: Vec<PathBuf>) -> Result<Digest> {
-    let entry = |relative: PathBuf| -> Result<TreeEntry> {
-        let file = folder.join(&relative);
+/// The digest of a tree of these files, each under its name in it.
+fn digest(files: Vec<Own>) -> Result<Digest> {
+    let entry = |Own { name: relative, path: file }: Own| -> Result<TreeEntry> {
         let digest = Digest::of_file(&file).with_context(|| file.display().to_string())?;
         let size = file.metadata().with_context(|| file.display().to_string())?.len();
         Ok(TreeEntry { path: relative.to_string_lossy().replace('\\', "/"), digest, size })
@@ -122,5 +122,5 @@ fn adapter_digest(path: &Path) -> Result<Digest> {
     let own = |name: &PathBuf| {
         name.extension().is_some_and(|e| e == "json" || e == "safetensors") && !path.join(name).is_dir()
     };
-    digest(path, names.into_iter().filter(own).collect())
+    digest(names.into_iter().filter(own).map(|name| Own { path: path.join(&name), name }).collect())
 }

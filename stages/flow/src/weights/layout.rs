@@ -24,6 +24,10 @@ pub enum Cut {
     Transposed,
     /// It is the first, second or third (0, 1, 2) of three that are stored one below the other, as q, k and v.
     Third(i64),
+    /// Its halves are stored in the other order, as scale and shift of a norm.
+    Swapped,
+    /// A linear layer that is stored as a convolution of one pixel, `[out, in, 1, 1]`.
+    Pixel,
 }
 
 impl Place {
@@ -48,8 +52,9 @@ impl Cut {
     pub(super) fn there(self, shape: &[i64]) -> Vec<i64> {
         let mut there = shape.to_vec();
         match self {
-            Cut::Whole => {}
+            Cut::Whole | Cut::Swapped => {}
             Cut::Transposed => there.reverse(),
+            Cut::Pixel => there.extend([1, 1]),
             Cut::Third(_) => {
                 if let Some(rows) = there.first_mut() {
                     *rows = rows.saturating_mul(3);
@@ -63,6 +68,11 @@ impl Cut {
     pub(super) fn of(self, t: Tensor) -> Tensor {
         match self {
             Cut::Whole => t,
+            Cut::Swapped => {
+                let (rows, half) = (t.size()[0], t.size()[0] / 2);
+                Tensor::cat(&[t.narrow(0, half, rows - half), t.narrow(0, 0, half)], 0)
+            }
+            Cut::Pixel => t.flatten(1, -1),
             Cut::Transposed => t.transpose(0, 1).contiguous(),
             Cut::Third(which) => {
                 let rows = t.size()[0] / 3;

@@ -3,22 +3,26 @@
 //! A model asks for its tensors through a [`Scope`] by the names that the diffusers or transformers checkpoint uses, so
 //! loading needs no rename table. Files are read lazily, each tensor straight into its place, so the peak is one tensor above the model.
 
+mod foreign;
 mod layout;
 mod scan;
 mod shard;
+mod write;
 
 use crate::finite::{NotFinite, is_finite};
 use crate::init::{self, Init};
 use anyhow::{Context, Result};
+pub use foreign::pickled;
 pub use layout::{Cut, Layout, Place};
 use safetensors::tensor::Dtype;
-pub use shard::shard_paths;
 use shard::{Shard, dtype_of, kind_of};
+pub use shard::{index_of, shard_paths};
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
+pub use write::save_tensors_with;
 
 /// What can be wrong with a file of weights.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +34,14 @@ pub enum WeightsError {
         file: String,
         /// What the header lacks.
         reason: String,
+    },
+    /// A file of another kind.
+    #[error("{file}: {what}")]
+    Foreign {
+        /// The file.
+        file: String,
+        /// What it is, and the way out.
+        what: String,
     },
     /// The file is shorter or longer than its header says.
     #[error("{file}: expected {expected} bytes by its header, found {found}: the file is cut off or damaged")]
@@ -66,7 +78,7 @@ pub enum WeightsError {
         expected: Vec<i64>,
     },
     /// A number format that is not read here.
-    #[error("{file}: tensor `{tensor}` has dtype {found}, supported: F64, F32, F16, BF16, I64, I32, I16, I8, U8, BOOL")]
+    #[error("{file}: tensor `{tensor}` has dtype {found}, supported: F64, F32, F16, BF16, I64, I32, I16, I8, U8, BOOL{}", if found.starts_with("F8") || found.starts_with("F4") || found.starts_with("F6") { "; weights of 8 bits and less are not read: take the file of the same model in f16 or bf16" } else { "" })]
     Dtype {
         /// The file.
         file: String,
@@ -110,7 +122,7 @@ pub enum WeightsError {
 }
 
 enum Source {
-    Files { what: PathBuf, shards: Vec<Shard>, home: HashMap<String, usize>, layout: Layout },
+    Files { what: PathBuf, shards: Vec<Shard>, home: HashMap<String, usize>, layout: Box<dyn Fn(&str) -> Place + Send> },
     Fresh { seed: u64, dense: bool },
 }
 
@@ -139,16 +151,27 @@ impl Weights {
                 home.insert(name, i);
             }
         }
-        let source = Source::Files { what, shards, home, layout: |name| Place::whole(name) };
+        let source = Source::Files { what, shards, home, layout: Box::new(|name| Place::whole(name)) };
         Ok(Weights { source, device, kind, taken: RefCell::default() })
     }
 
     /// The same files for a model that asks by the names of another layout. Fresh sets stay as they are.
-    pub fn with_layout(mut self, other: Layout) -> Weights {
+    pub fn with_layout(mut self, other: impl Fn(&str) -> Place + Send + 'static) -> Weights {
         if let Source::Files { layout, .. } = &mut self.source {
-            *layout = other;
+            *layout = Box::new(other);
         }
         self
+    }
+
+    /// Gives `name` a tensor that the files need not hold.
+    pub fn put(&self, name: &str, t: Tensor) {
+        self.taken.borrow_mut().insert(name.to_owned(), t.to_device(self.device).to_kind(self.kind));
+    }
+
+    /// The names in the files, in no order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let home = if let Source::Files { home, .. } = &self.source { Some(home) } else { None };
+        home.into_iter().flat_map(|h| h.keys().map(String::as_str))
     }
 
     /// An empty set whose tensors are made when a model asks for them: f32, trainable, each a function of `seed` and its
@@ -344,6 +367,31 @@ pub fn read_tensors(
 /// [`WeightsError::NotFinite`]; the file cannot be read.
 pub fn check_numbers(path: impl AsRef<Path>) -> Result<()> {
     Shard::open(path.as_ref().to_path_buf())?.check_numbers()
+}
+
+/// The names of a safetensors file's tensors, sorted, and its text metadata.
+pub fn header(path: impl AsRef<Path>) -> Result<(Vec<String>, HashMap<String, String>)> {
+    let shard = Shard::open(path.as_ref().to_path_buf())?;
+    shard.check_dtypes(|_| true)?;
+    let mut names: Vec<String> = shard.header.tensors().into_keys().collect();
+    names.sort();
+    Ok((names, shard.header.metadata().clone().unwrap_or_default()))
+}
+
+/// The shapes of a safetensors file's tensors, by name.
+pub fn shapes(path: impl AsRef<Path>) -> Result<BTreeMap<String, Vec<i64>>> {
+    let shard = Shard::open(path.as_ref().to_path_buf())?;
+    let sizes = |s: &[usize]| s.iter().map(|&d| d as i64).collect();
+    Ok(shard.header.tensors().into_iter().map(|(n, info)| (n, sizes(&info.shape))).collect())
+}
+
+/// Whether a safetensors file is whole by its header, and holds number formats that are read here in the tensors that
+/// `needed` accepts. No tensor is read.
+///
+/// # Errors
+/// What the file is instead; what is cut off; the first tensor in another number format.
+pub fn check(path: impl AsRef<Path>, needed: impl Fn(&str) -> bool) -> Result<()> {
+    Shard::open(path.as_ref().to_path_buf())?.check_dtypes(needed)
 }
 
 /// Writes named tensors to one safetensors file; floats as `kind`, others as they are. Goes through a temporary file

@@ -1,12 +1,12 @@
 //! One safetensors file, read tensor by tensor, and the files that a folder of weights consists of.
 
-use super::WeightsError;
 use super::scan::{self, Most};
+use super::{WeightsError, foreign};
 use anyhow::{Context as _, Result, bail, ensure};
 use safetensors::tensor::{Dtype, Metadata};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Seek as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -30,11 +30,17 @@ impl Shard {
         let bad = |reason: String| WeightsError::Header { file: name.clone(), reason };
         let mut file = opdflow_io::file::open(&path).with_context(|| format!("cannot open {name}"))?;
         let found = file.metadata()?.len();
+        let mut head = Vec::new();
+        file.by_ref().take(64).read_to_end(&mut head).with_context(|| format!("cannot read {name}"))?;
+        if let Some(what) = foreign::kind(&head) {
+            return Err(WeightsError::Foreign { file: name, what: what.to_owned() }.into());
+        }
+        file.rewind().with_context(|| format!("cannot read {name}"))?;
         let mut word = [0u8; 8];
         file.read_exact(&mut word).map_err(|_| bad(format!("only {found} bytes long")))?;
         let len = u64::from_le_bytes(word);
         if len > 100_000_000 {
-            return Err(bad(format!("a header of {len} bytes is announced")).into());
+            return Err(bad("it does not begin with the length of a header".to_owned()).into());
         }
         if len > found - 8 {
             return Err(WeightsError::Length { file: name, expected: len + 8, found }.into());
@@ -48,6 +54,18 @@ impl Shard {
             return Err(WeightsError::Length { file: name, expected, found }.into());
         }
         Ok(Shard { path, file, data_start: 8 + len, header })
+    }
+
+    /// Fails at the first tensor, by name, that `needed` accepts and whose number format is not read here.
+    pub(super) fn check_dtypes(&self, needed: impl Fn(&str) -> bool) -> Result<()> {
+        let tensors: BTreeMap<_, _> = self.header.tensors().into_iter().collect();
+        match tensors.into_iter().find(|(n, info)| kind_of(info.dtype).is_none() && needed(n)) {
+            Some((tensor, info)) => {
+                let file = self.path.display().to_string();
+                Err(WeightsError::Dtype { file, tensor, found: format!("{:?}", info.dtype) }.into())
+            }
+            None => Ok(()),
+        }
     }
 
     /// One tensor, on `device`; floats as `kind`. `shape` is what it must have.
@@ -166,7 +184,10 @@ const STEMS: [&str; 2] = ["diffusion_pytorch_model", "model"];
 /// (`model.fp16.safetensors`); where a part comes without it, the plain set is meant, as in diffusers.
 pub fn shard_paths(what: &Path, variant: Option<&str>) -> Result<Vec<PathBuf>> {
     if what.is_dir() {
-        return shard_paths(&set_in(what, variant)?, None);
+        return match set_in(what, variant)? {
+            Set::File(path) => shard_paths(&path, None),
+            Set::Shards(paths) => Ok(paths),
+        };
     }
     if what.extension().is_none_or(|e| e != "json") {
         return Ok(vec![what.to_path_buf()]);
@@ -177,6 +198,7 @@ pub fn shard_paths(what: &Path, variant: Option<&str>) -> Result<Vec<PathBuf>> {
     }
     let index: Index = crate::config::read_json(what)?;
     let files: BTreeSet<_> = index.weight_map.into_values().collect();
+    ensure!(!files.is_empty(), "{}: names no files", what.display());
     let folder = what.parent().unwrap_or(Path::new("."));
     for f in &files {
         // An index names its neighbours; anything else would read files that the caller did not name.
@@ -189,17 +211,49 @@ pub fn shard_paths(what: &Path, variant: Option<&str>) -> Result<Vec<PathBuf>> {
     Ok(files.into_iter().map(|f| folder.join(f)).collect())
 }
 
-/// The file or index of the one set of weights in a folder that is meant.
-fn set_in(folder: &Path, variant: Option<&str>) -> Result<PathBuf> {
-    let mut sets: BTreeMap<String, PathBuf> = BTreeMap::new();
+/// The list of shards of the set in a folder that is meant, if it has one.
+pub fn index_of(folder: &Path, variant: Option<&str>) -> Option<PathBuf> {
+    match set_in(folder, variant) {
+        Ok(Set::File(path)) if path.extension().is_some_and(|e| e == "json") => Some(path),
+        _ => None,
+    }
+}
+
+/// A set of weights.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Set {
+    /// A whole file, or an index.
+    File(PathBuf),
+    /// Shards without an index, all that their names say there are.
+    Shards(Vec<PathBuf>),
+}
+
+/// The one set of weights in a folder that is meant.
+fn set_in(folder: &Path, variant: Option<&str>) -> Result<Set> {
+    let (mut sets, mut names) = (BTreeMap::<String, Set>::new(), Vec::new());
     for entry in std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
-        let name = entry?.file_name();
-        if let Some(found) = name.to_str().and_then(variant_of) {
+        names.extend(entry?.file_name().into_string());
+    }
+    names.sort();
+    for name in &names {
+        if let Some(found) = variant_of(name) {
             // Where both are there the whole file is taken: it needs no index.
-            let index = sets.get(found).is_some_and(|p| p.extension().is_some_and(|e| e == "json"));
+            let index = matches!(sets.get(found), Some(Set::File(p)) if p.extension().is_some_and(|e| e == "json"));
             if index || !sets.contains_key(found) {
-                sets.insert(found.to_owned(), folder.join(&name));
+                sets.insert(found.to_owned(), Set::File(folder.join(name)));
             }
+        }
+    }
+    for name in &names {
+        if let Some((found, stem, total)) = shard_of(name).filter(|(found, ..)| !sets.contains_key(*found)) {
+            let all: Vec<&String> = names.iter().filter(|n| shard_of(n) == Some((found, stem, total))).collect();
+            ensure!(
+                all.len() == total,
+                "{}: of {total} shards like {name} there are {}, and no index says which tensors are missing; fetch all of them",
+                folder.display(),
+                all.len()
+            );
+            sets.insert(found.to_owned(), Set::Shards(all.into_iter().map(|n| folder.join(n)).collect()));
         }
     }
     let others: Vec<&str> = sets.keys().map(String::as_str).filter(|v| !v.is_empty()).collect();
@@ -207,10 +261,13 @@ fn set_in(folder: &Path, variant: Option<&str>) -> Result<PathBuf> {
         (Some(v), _) if sets.contains_key(v) => v,
         _ if sets.contains_key("") => "",
         (None, [one]) => one,
-        (_, []) => bail!(
-            "{}: no weights here (looked for diffusion_pytorch_model.safetensors, model.safetensors and their .index.json)",
-            folder.display()
-        ),
+        (_, []) => match foreign::among(folder, &names) {
+            Some(what) => bail!("{}: no safetensors weights here; {what}", folder.display()),
+            None => bail!(
+                "{}: no weights here (looked for diffusion_pytorch_model.safetensors, model.safetensors and their .index.json)",
+                folder.display()
+            ),
+        },
         (Some(v), _) => {
             bail!("{}: no weights of variant `{v}` here, there are {}", folder.display(), others.join(", "))
         }
@@ -228,9 +285,28 @@ fn variant_of(name: &str) -> Option<&str> {
     if let Some(rest) = rest.strip_prefix("safetensors.index.") {
         return if rest == "json" { Some("") } else { rest.strip_suffix(".json") };
     }
+    if let Some(variant) = rest.strip_suffix(".safetensors.index.json") {
+        return Some(variant);
+    }
     let variant = if rest == "safetensors" { "" } else { rest.strip_suffix(".safetensors")? };
     let shard = variant.rsplit_once("-of-").is_some_and(|(_, n)| n.bytes().all(|b| b.is_ascii_digit()));
-    (!shard).then_some(variant)
+    (!shard && !variant.contains("-of-")).then_some(variant)
+}
+
+/// Variant, stem and number of a set by the name of one of its shards: `model-00001-of-00002.safetensors`, with a variant
+/// `model.fp16-00001-of-00002.safetensors` or, as it was once written, `model-00001-of-00002.fp16.safetensors`.
+fn shard_of(name: &str) -> Option<(&str, &str, usize)> {
+    let (stem, rest) = STEMS.iter().find_map(|stem| Some((*stem, name.strip_prefix(stem)?)))?;
+    let rest = rest.strip_suffix(".safetensors")?;
+    let (before, after) = rest.split_once("-of-")?;
+    let (front, number) = before.rsplit_once('-')?;
+    number.parse::<usize>().ok()?;
+    let (total, back) = after.split_once('.').unwrap_or((after, ""));
+    let front = front.strip_prefix('.').unwrap_or(front);
+    if !front.is_empty() && !back.is_empty() {
+        return None;
+    }
+    Some((if front.is_empty() { back } else { front }, stem, total.parse().ok()?))
 }
 
 /// The kind of a dtype that is read here.
@@ -258,7 +334,7 @@ pub(super) fn dtype_of(kind: Kind) -> Option<Dtype> {
 
 #[cfg(test)]
 mod tests {
-    use super::{set_in, variant_of};
+    use super::{Set, set_in, shard_of, shard_paths, variant_of};
 
     #[test]
     fn names_of_sets() {
@@ -269,6 +345,8 @@ mod tests {
             ("model.safetensors.index.fp16.json", Some("fp16")),
             ("model-00001-of-00002.safetensors", None),
             ("model.fp16-00001-of-00002.safetensors", None),
+            ("model-00001-of-00002.fp16.safetensors", None),
+            ("model.fp16.safetensors.index.json", Some("fp16")),
             ("modelling.safetensors", None),
             ("config.json", None),
         ] {
@@ -280,7 +358,8 @@ mod tests {
     fn the_set_that_is_meant() {
         let dir = tempfile::tempdir().unwrap();
         let set = |variant| match set_in(dir.path(), variant) {
-            Ok(path) => path.file_name().unwrap().to_str().unwrap().to_owned(),
+            Ok(Set::File(path)) => path.file_name().unwrap().to_str().unwrap().to_owned(),
+            Ok(Set::Shards(paths)) => format!("{} shards", paths.len()),
             Err(e) => e.to_string(),
         };
         assert!(set(None).contains("no weights here"));
@@ -295,5 +374,52 @@ mod tests {
             [set(None), set(Some("x")), set(Some("bf16"))],
             ["model.safetensors", "model.safetensors", "model.bf16.safetensors"]
         );
+    }
+
+    #[test]
+    fn shards_without_an_index() {
+        assert_eq!(shard_of("model-00001-of-00003.safetensors"), Some(("", "model", 3)));
+        assert_eq!(shard_of("model.fp16-00001-of-00003.safetensors"), Some(("fp16", "model", 3)));
+        assert_eq!(shard_of("model-00001-of-00003.fp16.safetensors"), Some(("fp16", "model", 3)));
+        assert_eq!(shard_of("model.safetensors"), None);
+        let dir = tempfile::tempdir().unwrap();
+        let touch = |name: &str| std::fs::write(dir.path().join(name), "").unwrap();
+        touch("model-00001-of-00002.safetensors");
+        let error = shard_paths(dir.path(), None).unwrap_err().to_string();
+        assert!(error.contains("of 2 shards like model-00001-of-00002.safetensors there are 1"), "{error}");
+        touch("model-00002-of-00002.safetensors");
+        assert_eq!(shard_paths(dir.path(), None).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn other_forms_are_named_with_the_way_out() {
+        for (name, bytes, says) in [
+            ("pytorch_model.bin", &b"PK\x03\x04"[..], "save_file(torch.load(FILE, weights_only=True)"),
+            ("model.ckpt", b"\x80\x02", "a pickle"),
+            ("m.gguf", b"GGUF", "a GGUF file"),
+            ("flax_model.msgpack", b"", "another framework"),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::write(dir.path().join(name), bytes).unwrap();
+            let error = shard_paths(dir.path(), None).unwrap_err().to_string();
+            assert!(error.contains("no safetensors weights here") && error.contains(says), "{name}: {error}");
+            // The same under a name that promises better.
+            if !bytes.is_empty() {
+                let path = dir.path().join("model.safetensors");
+                std::fs::write(&path, bytes).unwrap();
+                let error = super::Shard::open(path).err().unwrap().to_string();
+                assert!(error.contains("model.safetensors: a "), "{error}");
+            }
+        }
+        let dir = tempfile::tempdir().unwrap();
+        for (text, says) in [
+            ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "git lfs pull"),
+            ("<!DOCTYPE html>", "login"),
+        ] {
+            let path = dir.path().join("model.safetensors");
+            std::fs::write(&path, text).unwrap();
+            let error = super::Shard::open(path).err().unwrap().to_string();
+            assert!(error.contains(says), "{error}");
+        }
     }
 }

@@ -1,0 +1,169 @@
+//! A single file of Stable Diffusion 3 or 3.5 under the original names: the transformer, mostly the autoencoder, and in some
+//! files the text encoders. It has neither configurations nor tokenizers.
+
+use super::derive::Shapes;
+use super::{tensor, vae};
+use crate::weights::{self, Place, Weights};
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use tch::{Device, Kind, Tensor};
+
+/// A part of a model that a single file can hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// `transformer/`.
+    Transformer,
+    /// `vae/`.
+    Vae,
+    /// `text_encoder/`.
+    ClipL,
+    /// `text_encoder_2/`.
+    ClipG,
+    /// `text_encoder_3/`.
+    T5,
+}
+
+impl Part {
+    /// The part that lies in the folder of this name in diffusers' layout.
+    pub fn of_folder(name: &str) -> Option<Part> {
+        Some(match name {
+            "transformer" => Part::Transformer,
+            "vae" => Part::Vae,
+            "text_encoder" => Part::ClipL,
+            "text_encoder_2" => Part::ClipG,
+            "text_encoder_3" => Part::T5,
+            _ => return None,
+        })
+    }
+
+    /// Beginnings of names, and a name behind one of them that says that the part is there.
+    fn marks(self) -> (&'static [&'static str], &'static str) {
+        match self {
+            Part::Transformer => {
+                (&["model.diffusion_model.", "diffusion_model.", ""], "joint_blocks.0.x_block.attn.qkv.weight")
+            }
+            Part::Vae => (&["first_stage_model.", "vae."], "decoder.conv_in.weight"),
+            Part::ClipL => (&["text_encoders.clip_l.transformer."], "text_model.embeddings.position_embedding.weight"),
+            Part::ClipG => (&["text_encoders.clip_g.transformer."], "text_model.embeddings.position_embedding.weight"),
+            Part::T5 => (&["text_encoders.t5xxl.transformer."], "shared.weight"),
+        }
+    }
+}
+
+/// A single file whose header was read.
+pub struct SingleFile {
+    path: PathBuf,
+    shapes: BTreeMap<String, Vec<i64>>,
+}
+
+impl SingleFile {
+    /// Reads the header; nothing if the file holds no transformer under the original names.
+    ///
+    /// # Errors
+    /// It is no whole safetensors file.
+    pub fn open(path: &Path) -> Result<Option<SingleFile>> {
+        let file = SingleFile { path: path.to_owned(), shapes: weights::shapes(path)? };
+        Ok(file.has(Part::Transformer).then_some(file))
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it holds a part.
+    pub fn has(&self, part: Part) -> bool {
+        self.prefix(part).is_some()
+    }
+
+    fn prefix(&self, part: Part) -> Option<&'static str> {
+        let (prefixes, mark) = part.marks();
+        prefixes.iter().find(|p| self.shapes.contains_key(&format!("{p}{mark}"))).copied()
+    }
+
+    /// Names of a part's tensors, as they are in the file.
+    fn own(&self, part: Part) -> impl Iterator<Item = (&str, &str, &Vec<i64>)> {
+        let prefix = self.prefix(part);
+        self.shapes.iter().filter_map(move |(name, shape)| {
+            let rest = name.strip_prefix(prefix?)?;
+            (!foreign_to(part, prefix?, name)).then_some((name.as_str(), rest, shape))
+        })
+    }
+
+    /// Numbers in a part.
+    pub fn parameters(&self, part: Part) -> u64 {
+        self.own(part).map(|(_, _, shape)| shape.iter().product::<i64>().max(0) as u64).sum()
+    }
+
+    /// Whether a part's tensors are in number formats that are read here.
+    ///
+    /// # Errors
+    /// The first that is not.
+    pub fn check(&self, part: Part) -> Result<()> {
+        let prefix = self.prefix(part).unwrap_or_default();
+        weights::check(&self.path, |name| name.starts_with(prefix) && !foreign_to(part, prefix, name))
+    }
+
+    /// A part's configuration by the shapes of its tensors.
+    ///
+    /// # Errors
+    /// A tensor that tells is missing.
+    pub fn config(&self, part: Part) -> Result<Value> {
+        let shapes = Shapes(self.own(part).map(|(_, rest, shape)| (rest.to_owned(), shape.clone())).collect());
+        match part {
+            Part::Transformer => shapes.transformer(),
+            Part::Vae => shapes.vae(),
+            Part::ClipL => shapes.clip(false),
+            Part::ClipG => shapes.clip(true),
+            Part::T5 => shapes.t5(),
+        }
+        .with_context(|| self.path.display().to_string())
+    }
+
+    /// A part's tensors by diffusers' names, for a model of this configuration.
+    ///
+    /// # Errors
+    /// The part is not there; a number format that is not read.
+    pub fn weights(&self, part: Part, config: &Value, device: Device, kind: Kind) -> Result<Weights> {
+        let at = self.path.display();
+        let prefix = self.prefix(part).with_context(|| format!("{at}: holds no {part:?}"))?;
+        self.check(part)?;
+        let weights = Weights::load(&self.path, device, kind)?;
+        let size = |key: &str| config.get(key).and_then(Value::as_i64).unwrap_or_default();
+        Ok(match part {
+            Part::Transformer => {
+                let layers = size("num_layers");
+                weights.with_layout(move |name| tensor(name, layers, prefix))
+            }
+            Part::Vae => {
+                let levels = config.get("block_out_channels").and_then(Value::as_array).map_or(0, Vec::len);
+                let q = self.shapes.get(&format!("{prefix}encoder.mid.attn_1.q.weight"));
+                let pixels = q.is_some_and(|shape| shape.len() == 4);
+                weights.with_layout(move |name| vae::tensor(name, levels, prefix, pixels))
+            }
+            Part::ClipL => {
+                // Stable Diffusion 3 takes CLIP-L's pooled output as it is, whatever projection a file has; so does diffusers.
+                let width = size("hidden_size");
+                weights.put("text_projection.weight", Tensor::eye(width, (Kind::Float, Device::Cpu)));
+                weights.with_layout(move |name| Place::whole(format!("{prefix}{name}")))
+            }
+            Part::ClipG | Part::T5 => weights.with_layout(move |name| Place::whole(format!("{prefix}{name}"))),
+        })
+    }
+
+    /// Whether a tensor of the file that no module asked for is one of other parts, or one that says nothing.
+    pub fn may_be_left(&self, part: Part, name: &str) -> bool {
+        let Some(prefix) = self.prefix(part) else { return true };
+        let silent = ["position_ids", "encoder.embed_tokens.weight", "logit_scale"].iter().any(|s| name.ends_with(s));
+        let projection = part == Part::ClipL && name.ends_with("text_projection.weight");
+        !name.starts_with(prefix) || foreign_to(part, prefix, name) || silent || projection
+    }
+}
+
+/// Whether a name that begins with a part's prefix belongs to others after all: a transformer may have none.
+fn foreign_to(part: Part, prefix: &str, name: &str) -> bool {
+    let others = ["first_stage_model.", "vae.", "text_encoders.", "model_ema.", "cond_stage_model."];
+    part == Part::Transformer && prefix.is_empty() && others.iter().any(|o| name.starts_with(o))
+}
