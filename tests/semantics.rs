@@ -141,8 +141,8 @@ fn named(file: &Path) -> BTreeSet<PathBuf> {
 /// Parts whose files are followed no further: what they name they know by its form alone, for sizes and for reading.
 const ENDS: [&str; 2] = ["stages.files", "stages.tables"];
 
-/// What a kind names and does not compute with.
-const NAMED_ONLY: [(&str, &str); 1] = [("critic", "judging")];
+/// What a kind names and does not compute with: the tasks of a distillation have no reward.
+const NAMED_ONLY: [(&str, &str); 3] = [("critic", "judging"), ("distill", "judging"), ("gradient_variance", "judging")];
 
 /// A stage's key has the versions of all that its own files name, and of all that these name in turn within their crate.
 /// What hangs on parameters (a reward, an objective) is left to the tests of the kinds, and what a kind takes of another's
