@@ -245,7 +245,7 @@ fn a_store_deleted_under_a_run() {
         // As often as it takes: the stage may make a folder in the one that is being removed.
         common::wait_until("the store is removed", || std::fs::remove_dir_all(space.store()).is_ok());
         let ended = common::finish(run);
-        assert_eq!(ended.code, 1, "{n}: {ended:?}");
+        assert_eq!(ended.code, 3, "{n}: {ended:?}");
         assert!(
             ended.stderr.contains("was deleted") && ended.stderr.contains("the same command again"),
             "{n}: {}",

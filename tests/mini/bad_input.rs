@@ -166,7 +166,7 @@ fn a_disk_that_is_full_loses_nothing() {
     }
     let output = command.output().unwrap();
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert_eq!(output.status.code(), Some(1), "{stdout}\n{stderr}");
+    assert_eq!(output.status.code(), Some(3), "{stdout}\n{stderr}");
     assert!(stderr.contains("File too large"), "{stderr}");
     let ran = mini.run(&args).expect(0);
     assert_eq!((ran.verdicts()["base"].as_str(), ran.verdicts()["looks_teacher"].as_str()), ("hit", "run"));

@@ -52,7 +52,8 @@ impl Stage for ImportLora {
     /// Bytes, for that is what it moves.
     fn work(&self, params: &Params, folder: &Path, _inputs: &Foreseen) -> Option<Work> {
         let files = Files::of(&folder.join(&params.source)).ok()?;
-        let bytes = listed(&files).iter().map(|(_, path)| Some(std::fs::metadata(path).ok()?.len())).sum::<Option<u64>>()?;
+        let bytes =
+            listed(&files).iter().map(|(_, path)| Some(std::fs::metadata(path).ok()?.len())).sum::<Option<u64>>()?;
         Some(Work { operations: bytes as f64, bytes: Some(bytes) })
     }
 

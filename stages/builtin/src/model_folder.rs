@@ -91,7 +91,13 @@ pub fn files_of(source: &Path, variant: Option<&str>, without: &[&str]) -> Resul
         if !at.is_dir() {
             // What all models have, and no single file has a folder for.
             if part != "scheduler" || base.single.is_none() {
-                let beside = base.single.as_ref().map_or("", |_| ", and the single file has no such part");
+                let beside = match &base.single {
+                    None => "",
+                    Some(_) if part.starts_with("tokenizer") => {
+                        ", and a single file holds no tokenizers: put it beside the file"
+                    }
+                    Some(_) => ", and the single file has no such part",
+                };
                 missing.push(format!("{}: this folder is missing{beside}", at.display()));
             }
         } else if weighty {

@@ -2,7 +2,7 @@
 //!
 //! | module | what it is for |
 //! |---|---|
-//! | [`file`] | opening a regular file, and nothing that could hang or never end |
+//! | [`file`](mod@file) | opening a regular file, and nothing that could hang or never end |
 //! | [`text`] | bytes as text: byte order marks, UTF-16, bytes that are no text |
 //! | [`terminal`] | text on a terminal or in a log: nothing in it moves the cursor, nothing is endless |
 //! | [`markdown`], [`latex`], [`csv`], [`xml`] | the same text in documents: it stays text, whatever it holds |
