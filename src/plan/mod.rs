@@ -12,7 +12,7 @@ pub use verdict::{Verdict, verdicts};
 
 use crate::recipe::{Diagnostic, Diagnostics, Recipe, StageSpec};
 use opdflow_cache::{Digest, Memo, Store};
-use opdflow_stage::{Asset, Foreseen, Horizon, Memory, Resources};
+use opdflow_stage::{Asset, Foreseen, Horizon, Memory, ParamFault, Resources};
 use petgraph::graph::DiGraph;
 use std::collections::BTreeMap;
 
@@ -39,6 +39,8 @@ pub struct Planned {
     pub assets: Vec<Asset>,
     /// What is missing outside the store, at the parameters that name it. Then `assets` is empty and there is no key.
     pub missing: Vec<Diagnostic>,
+    /// What it would refuse when it runs, as far as that is known before.
+    pub unfit: Vec<Diagnostic>,
     /// What this machine lacks that it will need if it runs, at the parameters that call for it.
     pub lacking: Vec<Diagnostic>,
     /// What takes memory at its peak, as far as that can be said before it runs.
@@ -74,7 +76,7 @@ impl Plan {
                 Ok(assets) => (assets, Vec::new()),
                 Err(faults) => (Vec::new(), faults.iter().map(|f| recipe.spans.asset_fault(&spec.name, f)).collect()),
             };
-            let ports = spec.needs.keys().cloned().collect();
+            let ports = spec.needs.iter().map(|(port, up)| (port.clone(), up.to_string())).collect();
             let lacking = spec.kind.lacks(&spec.params, &ports);
             let lacking = lacking.iter().map(|f| recipe.spans.machine_fault(&spec.name, f)).collect();
             let mut resources = spec.kind.resources(&spec.params);
@@ -86,23 +88,27 @@ impl Plan {
                 .collect();
             let known: Foreseen = needs
                 .iter()
-                .filter_map(|(port, (up, out))| Some((port.clone(), foreseen.get(*up)?.get(out)?.clone())))
+                .map(|(port, (up, out))| (port.clone(), foreseen[*up].get(out).cloned().unwrap_or_default()))
                 .collect();
+            let mut unfit = spec.kind.unfit(&spec.params, &recipe.folder, &ports, &known);
+            unfit.extend(needs.iter().filter_map(|(port, (up, out))| not_left(port, &stages[*up].spec, out)));
+            let unfit = unfit.iter().map(|f| recipe.spans.unfit(&spec.name, f)).collect();
             foreseen.push(spec.kind.foresee(&spec.params, &recipe.folder, &known));
             let memory = spec.kind.memory(&spec.params, &known);
             let horizon = spec.kind.horizon(&spec.params);
-            stages.push(Planned { needs, assets, missing, lacking, memory, horizon, resources, spec });
+            stages.push(Planned { needs, assets, missing, unfit, lacking, memory, horizon, resources, spec });
         }
         let graph = graph::of(&stages);
         Self { recipe, stages, facts, graph }
     }
 
-    /// Whether nothing is missing that one of these stages needs.
+    /// Whether nothing is missing that one of these stages needs, and nothing known that it would refuse.
     ///
     /// # Errors
-    /// Everything that is missing, sorted by place.
+    /// Everything that is missing or does not fit, sorted by place.
     pub fn whole(&self, stages: &[usize]) -> Result<(), Diagnostics> {
-        let missing: Vec<Diagnostic> = stages.iter().flat_map(|&i| self.stages[i].missing.clone()).collect();
+        let of = |&i: &usize| self.stages[i].missing.iter().chain(&self.stages[i].unfit).cloned();
+        let missing: Vec<Diagnostic> = stages.iter().flat_map(of).collect();
         if missing.is_empty() { Ok(()) } else { Err(self.recipe.diagnostics(missing)) }
     }
     /// Whether this machine has what those of these stages need that have no result yet.
@@ -150,4 +156,10 @@ impl Plan {
     pub fn critical(&self, seconds: impl Fn(usize) -> f64) -> Vec<f64> {
         graph::critical(&self.graph, seconds)
     }
+}
+
+/// The fault of reading an optional output that the stage `up` will not leave.
+fn not_left(port: &str, up: &StageSpec, output: &str) -> Option<ParamFault> {
+    let (_, way) = up.kind.omits(&up.params).into_iter().find(|(omitted, _)| *omitted == output)?;
+    Some(ParamFault::of_port(port, format!("`{}` will leave no `{output}`", up.name)).help(way))
 }

@@ -301,7 +301,7 @@ fn stages(
         if let Some(params) = params::normalise(kind.as_ref(), &draft.name, &places, faults) {
             // A connection that was refused is missing here through its own fault.
             if !faults.iter().any(|d| d.code.starts_with("E03")) {
-                let ports = needs.keys().cloned().collect();
+                let ports = needs.iter().map(|(port, need)| (port.clone(), need.from.to_string())).collect();
                 faults.extend(params::wired(kind.as_ref(), &draft.name, &places, &params, &ports));
             }
             specs.push(StageSpec {

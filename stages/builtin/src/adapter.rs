@@ -1,5 +1,6 @@
 //! Adapters as artefacts: a peft folder, and beside it the digest of the base that it belongs to.
 
+use crate::model_fit;
 use crate::studio::Studio;
 use anyhow::{Context as _, Result};
 use opdflow_flow::lora::{Lora, LoraConfig};
@@ -19,15 +20,18 @@ struct Origin {
     base: Digest,
 }
 
-/// Rank, scale and place of an adapter, as recipes write it.
+/// Rank, scale and place of the adapter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Shape {
     /// Inner dimension.
+    #[schemars(range(min = 1, max = 16_384))]
     pub rank: i64,
     /// The adapter's output is multiplied by `alpha / rank`.
+    #[schemars(range(max = 1e6), extend("exclusiveMinimum" = 0))]
     pub alpha: f64,
     /// Module names, matched by their last components as in peft.
+    #[schemars(length(min = 1), inner(length(min = 1)))]
     pub targets: Vec<String>,
 }
 
@@ -47,6 +51,15 @@ impl Shape {
     pub fn fresh(&self, studio: &Studio, seed: u64) -> Result<Lora> {
         let config = LoraConfig { rank: self.rank, alpha: self.alpha, targets: self.targets.clone() };
         let model = &studio.pipeline.transformer;
+        // Of a base that is made in the same recipe nothing was known before.
+        if let Some(fault) = model_fit::shape(model.config(), self).into_iter().next() {
+            let found = Fault::user(format!("`{}`: {}", fault.path, fault.message));
+            return Err(match fault.help {
+                Some(help) => found.help(help),
+                None => found,
+            }
+            .into());
+        }
         Lora::init(&config, &model.linears(), seed, studio.canvas.device)
             .map_err(|e| Fault::user(format!("{e:#}")).into())
     }

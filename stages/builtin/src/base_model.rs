@@ -7,7 +7,7 @@ use opdflow_flow::pipeline::Folder;
 use opdflow_flow::weights::Weights;
 use opdflow_stage::cache::{Digest, Memo};
 use opdflow_stage::port::Output;
-use opdflow_stage::{Asset, Description, Fault, Foreseen, ParamDoc, ParamFault, Stage, StageContext};
+use opdflow_stage::{Asset, Description, Fault, Foreseen, ParamFault, Stage, StageContext};
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,8 @@ pub struct BaseModel;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
+    /// `bundled:mini`, or a folder relative to the recipe; the key holds its content, not its path.
+    #[schemars(length(min = 1))]
     source: String,
 }
 
@@ -33,10 +35,6 @@ impl Stage for BaseModel {
             about: "A model folder in diffusers layout: the miniature that is part of the program, or your own.",
             inputs: &[],
             outputs: const { &[Output::new("model", "model", "the folder")] },
-            params: &[ParamDoc {
-                name: "source",
-                about: "`bundled:mini`, or a folder relative to the recipe; the key holds its content, not its path",
-            }],
             outside_key: &["source"],
             seeded: false,
             numeric: false,

@@ -3,8 +3,9 @@
 use crate::embeddings::Writer;
 use crate::fitting::fitting;
 use crate::memory::Work;
-use crate::param_docs::{MICRO_BATCH, THREADS};
+use crate::param;
 use crate::precision::Precision;
+use crate::prompt_set::PromptSet;
 use crate::record;
 use crate::studio;
 use crate::train_teacher::{micro, one};
@@ -24,7 +25,9 @@ pub struct Embed;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Params {
+    #[schemars(with = "param::MicroBatch")]
     micro_batch: usize,
+    #[schemars(with = "param::Threads")]
     threads: usize,
 }
 
@@ -55,7 +58,6 @@ impl Stage for Embed {
                     "text tokens and pooled text of every prompt and of the empty one, f32",
                 )]
             },
-            params: &[MICRO_BATCH, THREADS],
             outside_key: &["micro_batch", "threads"],
             seeded: false,
             numeric: true,
@@ -72,7 +74,8 @@ impl Stage for Embed {
 
     /// The number of prompts, for those downstream to know that the encoders are not theirs to load.
     fn foresee(&self, _params: &Params, _folder: &Path, inputs: &Foreseen) -> Foreseen {
-        let prompts: u64 = inputs.values().filter_map(serde_json::Value::as_u64).sum();
+        let sets = inputs.keys().filter_map(|port| PromptSet::on(inputs, port));
+        let prompts: u64 = sets.map(|set| set.count).sum();
         Foreseen::from([("embeddings".to_owned(), prompts.into())])
     }
 

@@ -1,14 +1,15 @@
 //! `import_lora`: an adapter of the user's own, as a teacher or a student.
 
-use crate::{adapter, outside};
+use crate::{adapter, model_fit, model_folder, outside};
 use anyhow::{Context as _, Result};
 use opdflow_flow::lora::Lora;
 use opdflow_flow::pipeline::Folder;
 use opdflow_stage::cache::{Digest, Memo};
 use opdflow_stage::port::{Input, Output};
-use opdflow_stage::{Asset, Description, Fault, ParamDoc, ParamFault, Stage, StageContext};
+use opdflow_stage::{Asset, Description, Fault, Foreseen, ParamFault, Ports, Stage, StageContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
 
@@ -18,6 +19,8 @@ pub struct ImportLora;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
+    /// A folder with adapter_config.json and adapter_model.safetensors, or a .safetensors file; relative to the recipe. The
+    /// key holds its content, not its path.
     source: PathBuf,
 }
 
@@ -31,10 +34,6 @@ impl Stage for ImportLora {
             about: "Takes in an adapter of your own: a peft folder, or a single file as diffusers writes it. It is held against the base: an adapter for another model is refused.",
             inputs: const { &[Input::one("base", &["model"], "the base model that the adapter belongs to")] },
             outputs: const { &[Output::new("lora", "lora", "the adapter as a peft folder, f32")] },
-            params: &[ParamDoc {
-                name: "source",
-                about: "a folder with adapter_config.json and adapter_model.safetensors, or a .safetensors file; relative to the recipe. The key holds its content, not its path",
-            }],
             outside_key: &["source"],
             seeded: false,
             numeric: false,
@@ -53,6 +52,16 @@ impl Stage for ImportLora {
             }
         }
         if faults.is_empty() { Ok(assets) } else { Err(faults) }
+    }
+
+    fn unfit(&self, params: &Params, folder: &Path, _ports: &Ports, inputs: &Foreseen) -> Vec<ParamFault> {
+        let Some(sizes) = model_fit::sizes(inputs) else { return Vec::new() };
+        let listed = files(&folder.join(&params.source));
+        let weights = listed.iter().map(|(_, path)| path).find(|p| p.extension().is_some_and(|e| e == "safetensors"));
+        let tensors = weights.and_then(|path| model_folder::shapes(Box::new(File::open(path).ok()?)));
+        let wrong = model_fit::adapter(&sizes.transformer, &tensors.unwrap_or_default());
+        let help = "name the base that the adapter was trained on, or another adapter";
+        wrong.map(|what| ParamFault::new("source", what).help(help)).into_iter().collect()
     }
 
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {

@@ -1,13 +1,14 @@
 //! `merge_loras`: one adapter of several, without training. A baseline, and a start for distillation.
 
 use crate::adapter;
+use crate::param;
 use crate::precision::Precision;
 use crate::studio::Studio;
 use anyhow::Result;
 use opdflow_flow::lora::Lora;
 use opdflow_flow::merge::{Merge, merge};
 use opdflow_stage::port::{Input, Output};
-use opdflow_stage::{Description, Fault, ParamDoc, ParamFault, Resources, Stage, StageContext};
+use opdflow_stage::{Description, Fault, ParamFault, Ports, Resources, Stage, StageContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -18,8 +19,10 @@ pub struct MergeLoras;
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Params {
+    /// What is averaged.
     how: Merge,
-    /// By adapter; an equal share where none is given.
+    /// Weight of each adapter; one divided by their number where none is given.
+    #[schemars(with = "BTreeMap<String, param::Share>")]
     weights: BTreeMap<String, f64>,
 }
 
@@ -38,22 +41,23 @@ impl Stage for MergeLoras {
                 ]
             },
             outputs: const { &[Output::new("lora", "lora", "the merged adapter")] },
-            params: &[
-                ParamDoc { name: "how", about: "`product` or `factors`" },
-                ParamDoc { name: "weights", about: "weight of each adapter; one divided by their number if absent" },
-            ],
             outside_key: &[],
             seeded: false,
             numeric: true,
         }
     }
 
-    fn check(&self, params: &Params) -> Vec<ParamFault> {
-        let off = |(name, w): (&String, &f64)| {
-            (!w.is_finite())
-                .then(|| ParamFault::new(format!("weights.{name}"), format!("the weight is {w}, expected a number")))
-        };
-        params.weights.iter().filter_map(off).collect()
+    fn wired(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {
+        let names = ports.names("loras");
+        let unknown = params.weights.keys().filter(|n| !names.contains(n)).map(|n| {
+            let fault = ParamFault::new(format!("weights.{n}"), format!("no adapter is named `{n}`"));
+            fault.help(format!("adapters are {}", names.join(", ")))
+        });
+        let nothing = names.iter().all(|n| params.weights.get(n) == Some(&0.0));
+        let nothing = nothing.then(|| {
+            ParamFault::new("weights", "every adapter has weight 0").help("leave `weights` out for equal shares")
+        });
+        unknown.chain(nothing).collect()
     }
 
     fn resources(&self, _: &Params) -> Resources {

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use opdflow_stage::port::{Input, Output};
-use opdflow_stage::{Description, ParamDoc, Stage, StageContext};
+use opdflow_stage::{Description, Stage, StageContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
@@ -13,6 +13,7 @@ pub struct Note;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
+    /// Markdown.
     text: String,
 }
 
@@ -26,7 +27,6 @@ impl Stage for Note {
             about: "Leaves a text, and below it the names and digests of what it is about. A run prints it at its end.",
             inputs: const { &[Input::any("about", &[], "what the text is about")] },
             outputs: const { &[Output::new("markdown", "markdown", "the text")] },
-            params: &[ParamDoc { name: "text", about: "Markdown" }],
             outside_key: &[],
             seeded: false,
             numeric: false,

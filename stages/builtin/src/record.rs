@@ -63,6 +63,14 @@ pub fn read(path: &Path) -> Result<Vec<Record>> {
 /// # Errors
 /// As for [`read`].
 pub fn parse(path: &Path, text: &str) -> Result<Vec<Record>> {
+    Ok(lines(path, text)?.into_iter().map(|(_, record)| record).collect())
+}
+
+/// The same, each with the number of its line.
+///
+/// # Errors
+/// As for [`read`].
+pub fn lines(path: &Path, text: &str) -> Result<Vec<(usize, Record)>> {
     let mut records = Vec::new();
     for (i, line) in text.lines().enumerate() {
         let line = line.trim();
@@ -74,7 +82,7 @@ pub fn parse(path: &Path, text: &str) -> Result<Vec<Record>> {
                 "a line is plain words, or a JSON object with `text` (and `target`, `geneval`), or one of GenEval's",
             )
         })?;
-        records.push(record);
+        records.push((i + 1, record));
     }
     if records.is_empty() {
         return Err(Fault::user(format!("{} holds no prompt", path.display())).into());

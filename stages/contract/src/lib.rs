@@ -11,25 +11,28 @@
 //!
 //! Nothing here knows tensors, recipes or YAML.
 
+mod choice;
 mod context;
 mod event;
 #[cfg(feature = "fake")]
 pub mod fake;
 mod fault;
+mod fields;
 mod job;
 mod kind;
 pub mod port;
+pub mod range;
 mod registry;
 mod stop;
 mod tool;
 
+pub use choice::bare_names;
 pub use context::StageContext;
 pub use event::{Event, EventSink};
 pub use fault::{Fault, FaultClass};
 pub use job::{Job, JobInput, Outcome, run_job};
 pub use kind::{
-    Asset, Description, Environment, Foreseen, Horizon, Kind, Memory, ParamDoc, ParamFault, Ports, Resources, Stage,
-    Worker,
+    Asset, Description, Environment, Foreseen, Horizon, Kind, Memory, ParamFault, Ports, Resources, Stage, Worker,
 };
 pub use opdflow_cache as cache;
 pub use port::{Arity, Input, Output};
