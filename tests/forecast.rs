@@ -42,7 +42,7 @@ stages:
       base: base.model
       teachers: {ocr: best.lora, geneval: nft.lora}
       prompts: {ocr: words.train, geneval: shapes.train}
-    matrix: {rounds: [2, 3]}
+    matrix: {rounds: [3, 2]}
     with: {rounds: "${matrix.rounds}", rollout: {steps: 4, prompts: 2, guidance: 1.0, solver: {flow: {noise_level: 0.0}}}}
   base_scores:
     uses: evaluate
@@ -50,6 +50,7 @@ stages:
     with: {shot: {steps: 4, guidance: 1.0, seed: 2}}
   scores:
     uses: evaluate
+    matrix: {rounds: [2, 3]}
     needs: {base: base.model, lora: student.lora, prompts: {ocr: words.test, geneval: shapes.test, looks: scenes.test}}
   table:
     uses: table
@@ -125,14 +126,14 @@ fn cases() -> Vec<Case> {
             algorithm,
             "algorithm: {grpo_guard: {solver: {flow: {noise_level: -0.7}}}}",
             "E043",
-            "`algorithm.grpo_guard.solver.flow.noise_level`",
+            "`algorithm.grpo_guard.solver.flow.noise_l…`",
             &["from 0 to 10"],
         ),
         case(
             algorithm,
             "algorithm: {grpo_guard: {solver: {cps: {noise_level: 1.5}}}}",
             "E043",
-            "`algorithm.grpo_guard.solver.cps.noise_level`",
+            "`algorithm.grpo_guard.solver.cps.noise_le…`",
             &["from 0 to 1"],
         ),
         case(
@@ -165,7 +166,7 @@ fn cases() -> Vec<Case> {
         case("iterations: 2\n", "iterations: -1\n", "E043", "`iterations`", &["found -1", "from 1 to 10000000"]),
         case(shot, "shot: {seed: -1}", "E043", "`shot.seed`", &["found -1"]),
         case(lora, "lora: {rank: 0}", "E043", "`lora.rank`", &["from 1"]),
-        case("rounds: [2, 3]", "rounds: [2, 0]", "E043", "`rounds`", &["found 0"]),
+        case("rounds: [3, 2]", "rounds: [3, 0]", "E043", "`rounds`", &["found 0"]),
         // Names.
         case(
             "columns: [geneval, ocr, looks]",
@@ -253,11 +254,11 @@ fn cases() -> Vec<Case> {
             &["no text between double quotes"],
         ),
         case(
-            "candidates: teacher.candidates",
-            "candidates: \"student[rounds=2].candidates\"",
+            "  table:\n    uses: table\n",
+            "  curve: {uses: score_candidates, needs: {base: base.model, candidates: \"student[rounds=2].candidates\", prompts: {ocr: words.validation}}}\n  table:\n    uses: table\n",
             "E045",
-            "what `best` reads as `candidates`",
-            &["leave no `candidates`", "candidates_every"],
+            "what `curve` reads as `candidates`",
+            &["will leave no `candidates`", "candidates_every: N"],
         ),
     ]
 }
@@ -324,6 +325,33 @@ fn a_line_of_a_file_is_named() {
     for part in ["own.txt:2: ", "`cow`", "own.txt:3: ", "a count of 0"] {
         assert!(found.contains(part), "no {part} in {found}");
     }
+}
+
+/// An adapter's header says for which network it is.
+#[test]
+fn an_adapter_of_a_deeper_model_is_told_by_its_header() {
+    let space = space();
+    let header = |block: u8| {
+        format!(
+            "{{\"transformer.transformer_blocks.{block}.attn.to_q.lora_A.weight\": {{\"dtype\": \"F32\", \"shape\": [1, 96], \"data_offsets\": [0, 384]}}}}"
+        )
+    };
+    let recipe = SOUND.replace(
+        "  teacher:\n",
+        "  mine: {uses: import_lora, needs: {base: base.model}, with: {source: mine.safetensors}}\n  teacher:\n",
+    );
+    space.write("r.yaml", &recipe);
+    let put = |block: u8| {
+        let header = header(block);
+        let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0; 384]].concat();
+        std::fs::write(space.path("mine.safetensors"), bytes).unwrap();
+    };
+    put(23);
+    let found = diagnostics(&space, "r.yaml");
+    let fits = |d: &Value| d["code"] == "E045" && d.to_string().contains("block 23, but the base has 4");
+    assert!(found.iter().any(fits), "{found:#?}");
+    put(3);
+    assert!(diagnostics(&space, "r.yaml").iter().all(|d| d["code"].as_str().unwrap().starts_with('W')));
 }
 
 /// What is found is found before a run begins, by all three commands; a stage that is not asked for holds nothing up.

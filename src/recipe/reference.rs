@@ -71,9 +71,7 @@ fn inside(name: &str, schema: &Value, found: &mut Vec<Param>) {
             let from = found.len();
             inside(name, choice, found);
             // What is said of a choice is said of the name that stands for it.
-            if let (Some(first), Some(about)) = (found.get_mut(from), choice["description"].as_str())
-                && first.about.is_empty()
-            {
+            if let (Some(first), Some(about)) = (found.get_mut(from), choice["description"].as_str()) {
                 first.about = about.replace('\n', " ");
             }
         } else if let (Some(word), Some(about)) = (choice["const"].as_str(), choice["description"].as_str()) {

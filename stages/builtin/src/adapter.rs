@@ -132,3 +132,28 @@ pub fn trainable(context: &StageContext, port: &str, shape: &Shape, studio: &Stu
     lora.set_trainable(true);
     Ok(lora)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use opdflow_flow::nn::LinearShape;
+    use opdflow_stage::FaultClass;
+    use tch::Device;
+
+    /// The last step of a training can overflow with no gradient after it to tell.
+    #[test]
+    fn what_is_not_finite_is_not_kept() {
+        let linears = [LinearShape { name: "x.attn.to_q".into(), d_in: 6, d_out: 5 }];
+        let lora = Lora::init(&LoraConfig::joint_attention(2, 4.0), &linears, 1, Device::Cpu).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (out, base) = (folder.path().join("lora"), Digest::of(b"base"));
+        let mut values: Vec<Tensor> = lora.parameters().iter().map(|p| p.detach().copy()).collect();
+        save(&lora, &values, base, &out).unwrap();
+        assert_eq!(trained_on(&out), Some(base));
+        values[1] = values[1].full_like(f64::INFINITY);
+        let error = save(&lora, &values, base, &folder.path().join("other")).unwrap_err();
+        assert_eq!(Fault::class_of(&error), FaultClass::NotFinite);
+        assert!(format!("{error:#}").contains("x.attn.to_q.lora_B"), "{error:#}");
+        assert!(!folder.path().join("other").exists());
+    }
+}
