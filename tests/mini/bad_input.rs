@@ -215,7 +215,7 @@ stages:
     let titles: Vec<&str> =
         faults["diagnostics"].as_array().unwrap().iter().map(|d| d["title"].as_str().unwrap()).collect();
     for stage in ["best", "curve", "scores"] {
-        for param in ["steps", "solver"] {
+        for param in ["steps", "solver.cps.noise_level"] {
             let title = format!("`shot.{param}` of stage `{stage}` does not fit");
             assert!(titles.contains(&title.as_str()), "no {title}: {titles:?}");
         }

@@ -55,15 +55,15 @@ impl Files {
 struct Draw {
     /// How many to train on.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 10_000_000))]
+    #[schemars(range(min = 0, max = 10_000_000))]
     train: Option<usize>,
     /// How many to choose checkpoints by.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 10_000_000))]
+    #[schemars(range(min = 0, max = 10_000_000))]
     validation: Option<usize>,
     /// How many to evaluate on.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 10_000_000))]
+    #[schemars(range(min = 0, max = 10_000_000))]
     test: Option<usize>,
 }
 
@@ -222,6 +222,7 @@ impl Stage for Prompts {
     fn omits(&self, params: &Params) -> Vec<(&'static str, String)> {
         let way = |set: &str| match params.task {
             Some(_) => format!("give the stage `{set}: N` with N above 0"),
+            None if params.draw.of(set) == Some(0) => format!("have some drawn: `draw: {{{set}: N}}` with N above 0"),
             None => format!("give the stage a file for it: `files: {{{set}: PATH}}`"),
         };
         SETS.into_iter().filter(|set| !params.leaves(set)).map(|set| (set, way(set))).collect()
@@ -250,6 +251,9 @@ impl Params {
     fn leaves(&self, set: &str) -> bool {
         if self.task.is_some() {
             return self.of_world(set).is_some_and(|(_, count, _)| count > 0);
+        }
+        if self.draw.of(set) == Some(0) {
+            return false;
         }
         let own = self.files.each().into_iter().any(|(name, file)| name == set && file.is_some());
         own || set == "validation" && self.draw.validation.is_some() && self.files.train.is_some()

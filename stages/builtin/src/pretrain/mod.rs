@@ -24,8 +24,8 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Schooling {
-    /// Optimiser steps.
-    #[schemars(range(min = 1, max = 10_000_000))]
+    /// Optimiser steps; with none a model stays what it was.
+    #[schemars(range(min = 0, max = 10_000_000))]
     pub steps: u64,
     /// Pictures in a step.
     #[schemars(range(min = 1, max = 100_000))]
