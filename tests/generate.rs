@@ -86,25 +86,12 @@ fn name_of(name: &str) -> &'static str {
     }
 }
 
-/// A copy of a fixture's folder, each file a link.
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().flatten() {
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::os::unix::fs::symlink(entry.path(), target).unwrap();
-        }
-    }
-}
-
 /// The file itself as the base, and a download cache's root, give what the folder gives.
 #[test]
 fn a_base_is_found_as_a_file_and_in_a_cache() {
     let space = space();
     let cache = space.path("models--a--b");
-    copy(&at("tests/generate/single"), &cache.join("snapshots/0a1b"));
+    common::links(&at("tests/generate/single"), &cache.join("snapshots/0a1b"));
     std::fs::create_dir_all(cache.join("refs")).unwrap();
     std::fs::write(cache.join("refs/main"), "0a1b").unwrap();
     std::fs::create_dir(cache.join("snapshots/other")).unwrap();
@@ -136,14 +123,14 @@ fn bases_that_are_not_whole_are_refused_with_the_way_out() {
         serde_json::from_str::<serde_json::Value>(&text).unwrap()["text_encoder_3"][1].is_string()
     });
     let with_t5 = at("tests/generate").join(with_t5.expect("a fixture with T5"));
-    copy(&with_t5, &space.path("no5"));
+    common::links(&with_t5, &space.path("no5"));
     std::fs::remove_dir_all(space.path("no5/text_encoder_3")).unwrap();
     let said = run("no5", &[], 2);
     assert!(said.contains("text_encoder_3") && said.contains("--no-t5"), "{said}");
     run("no5", &["--no-t5"], 0);
     // Weights in other forms.
     let transformer = |name: &str| {
-        copy(&with_t5, &space.path(name));
+        common::links(&with_t5, &space.path(name));
         for entry in std::fs::read_dir(space.path(name).join("transformer")).unwrap().flatten() {
             if entry.file_name() != "config.json" {
                 std::fs::remove_file(entry.path()).unwrap();
@@ -175,7 +162,7 @@ fn bases_that_are_not_whole_are_refused_with_the_way_out() {
     let said = run("eight", &[], 2);
     assert!(said.contains("F8_E4M3") && said.contains("8 bits"), "{said}");
     // A single file has no tokenizers.
-    copy(&at("tests/generate/single"), &space.path("alone"));
+    common::links(&at("tests/generate/single"), &space.path("alone"));
     std::fs::remove_dir_all(space.path("alone/tokenizer_2")).unwrap();
     let said = run("alone/model.safetensors", &[], 2);
     assert!(said.contains("tokenizer_2") && said.contains("a single file holds no tokenizers"), "{said}");

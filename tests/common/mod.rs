@@ -183,6 +183,19 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// A copy of a folder in which every file is a link, as a download cache lays it out.
+pub fn links(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().flatten() {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            links(&entry.path(), &target);
+        } else {
+            std::os::unix::fs::symlink(entry.path(), target).unwrap();
+        }
+    }
+}
+
 #[track_caller]
 pub fn wait_until(what: &str, there: impl Fn() -> bool) {
     let began = Instant::now();

@@ -16,24 +16,11 @@ stages:
   base: {uses: base_model, with: {source: ./folder}}
 ";
 
-/// A copy of a folder in which every file is a link, as a download cache lays it out.
-fn links(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().flatten() {
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            links(&entry.path(), &target);
-        } else {
-            std::os::unix::fs::symlink(entry.path(), target).unwrap();
-        }
-    }
-}
-
 #[test]
 fn a_folder_of_links_with_more_than_the_model_is_that_model() {
     let mini = Mini::new();
     let model = fixtures().join("pipeline");
-    links(&model, &mini.path("folder"));
+    crate::common::links(&model, &mini.path("folder"));
     mini.write("folder/README.md", "a card");
     mini.write("folder/transformer/other.fp16.safetensors", "another precision");
     mini.write("r.yaml", STAGES);
@@ -62,7 +49,7 @@ fn files_that_change_while_a_recipe_runs_are_refused() {
         "{STAGES}  words: {{uses: prompts, with: {{files: {{train: words.txt}}}}}}\n  lora: {{uses: import_lora, needs: {{base: base.model}}, with: {{source: \"{}\"}}}}\n",
         fixtures().join("lora_r2").display()
     ));
-    links(&fixtures().join("pipeline"), &mini.path("folder"));
+    crate::common::links(&fixtures().join("pipeline"), &mini.path("folder"));
     mini.run(&["run", "r.yaml"]).expect(0);
     for (stage, asset) in [("base", "model"), ("words", "prompts.train"), ("lora", "lora.weights")] {
         let path = mini.path(&format!(".opdflow/runs/latest/jobs/{stage}.json"));
@@ -210,7 +197,7 @@ fn adapters_that_are_no_plain_lora_are_found_before_anything_runs() {
     .enumerate()
     {
         let folder = format!("bad{i}");
-        links(&fixtures().join("lora_r2"), &mini.path(&folder));
+        crate::common::links(&fixtures().join("lora_r2"), &mini.path(&folder));
         let mut json: Value = serde_json::from_str(&config).unwrap();
         json[field] = serde_json::from_str(value).unwrap();
         std::fs::remove_file(mini.path(&folder).join("adapter_config.json")).unwrap();
