@@ -219,6 +219,11 @@ fn wrongs() -> Vec<(&'static str, &'static str, String)> {
             "variable",
             "opdflow: 1\nname: x\nvars: {n: few}\nstages:\n  a: {uses: fake_train, with: {iterations: \"${n}\"}}\n",
         ),
+        stages(
+            "E045",
+            "input",
+            "a: {uses: fake_source, with: {value: 2000000000000}}\nb: {uses: fake_sum, needs: {terms: {a: a.value}}}",
+        ),
         stages("E050", "asset", "a: {uses: fake_source, with: {file: no/such/file}}"),
         stages("E051", "tool", "a: {uses: fake_source, with: {tool: /no/such/tool}}"),
         stages("W001", "unread", "a: {uses: fake_source}\nt: {uses: fake_train, with: {iterations: 1}}"),

@@ -39,10 +39,10 @@ fn every_parameter_is_documented_and_nothing_else() {
         let about = kind.describe();
         let schema = kind.schema();
         let mut typed: Vec<&String> = schema["properties"].as_object().into_iter().flat_map(|p| p.keys()).collect();
-        let mut said: Vec<&str> = about.params.iter().map(|p| p.name).collect();
+        let mut listed = kind.fields().to_vec();
         typed.sort();
-        said.sort_unstable();
-        assert_eq!(typed, said, "{}", about.kind);
+        listed.sort_unstable();
+        assert_eq!(typed, listed, "{}", about.kind);
         assert_eq!(schema["additionalProperties"], false, "{}", about.kind);
         for param in params(kind.as_ref()) {
             assert!(!param.takes.contains("value"), "{}: nothing is known of {}", about.kind, param.name);
@@ -126,6 +126,16 @@ fn mistakes_do_not_fit() {
         ),
         ("{uses: distill, needs: {base: b.m, teachers: {a: t.l}, prompts: p.t}, matrix: {n: [1, 2]}}", true),
         ("{uses: distill, needs: {base: b.m, teachers: {a: t.l}, prompts: p.t}, matrix: {n: 1}}", false),
+        ("{uses: train_teacher, needs: {base: b.m}, with: {algorithm: grpo_guard, iterations: 3}}", true),
+        (
+            "{uses: train_teacher, needs: {base: b.m}, with: {algorithm: {grpo_guard: {solver: cps}}, iterations: 3}}",
+            false,
+        ),
+        ("{uses: train_teacher, needs: {base: b.m}, with: {algorithm: grpo_gard, iterations: 3}}", false),
+        ("{uses: train_teacher, needs: {base: b.m}, with: {optimiser: {lr: 0}}}", false),
+        ("{uses: train_teacher, needs: {base: b.m}, with: {optimiser: {beta2: 1}}}", false),
+        ("{uses: train_teacher, needs: {base: b.m}, with: {optimiser: {lr: \"${lr}\", clip: 1.0e308}}}", false),
+        ("{uses: train_teacher, needs: {base: b.m}, with: {optimiser: {lr: \"${lr}\", clip: 1.0}}}", true),
         ("{uses: prompts, with: {task: ocr}}", true),
         ("{uses: prompts, with: {task: orc}}", false),
         ("{uses: prompts, resources: {cpus: 0}}", false),
@@ -180,6 +190,14 @@ fn faults(root: &Value, schema: &Value, value: &Value, at: &str) -> Vec<String> 
             "enum" => need(says.as_array().unwrap().contains(value), format!("{value} is not among {says}")),
             "minimum" => need(value.as_f64() >= says.as_f64() || !value.is_number(), format!("{value} < {says}")),
             "maximum" => need(value.as_f64() <= says.as_f64() || !value.is_number(), format!("{value} > {says}")),
+            "exclusiveMinimum" => {
+                need(value.as_f64() > says.as_f64() || !value.is_number(), format!("{value} <= {says}"))
+            }
+            "exclusiveMaximum" => {
+                need(value.as_f64() < says.as_f64() || !value.is_number(), format!("{value} >= {says}"))
+            }
+            "maxItems" => need(value.as_array().is_none_or(|v| v.len() as u64 <= says.as_u64().unwrap()), word.clone()),
+            "minLength" => need(value.as_str().is_none_or(|t| t.len() as u64 >= says.as_u64().unwrap()), word.clone()),
             "minItems" => need(value.as_array().is_none_or(|v| v.len() as u64 >= says.as_u64().unwrap()), word.clone()),
             "minProperties" => need(map.len() as u64 >= says.as_u64().unwrap(), word.clone()),
             "pattern" => {

@@ -56,10 +56,12 @@ pub(super) fn run(session: &Session, args: &args::Plan) -> Result<Exit, Failure>
     Ok(if args.exit_code && !nothing_to_do { Exit::WorkToDo } else { Exit::Done })
 }
 
-/// What the stages lack that cannot run.
+/// What the stages lack that cannot run, and what those would refuse that have no result yet.
 fn missing(plan: &Plan, rows: &[Row]) -> Option<Diagnostics> {
     let lacking = plan.stages.iter().zip(rows).filter(|(_, row)| matches!(row.verdict, Verdict::Missing));
-    let all: Vec<_> = lacking.flat_map(|(stage, _)| stage.missing.iter().chain(&stage.lacking).cloned()).collect();
+    let lacking = lacking.flat_map(|(stage, _)| stage.missing.iter().chain(&stage.lacking));
+    let open = plan.stages.iter().zip(rows).filter(|(_, row)| !matches!(row.verdict, Verdict::Hit { .. }));
+    let all: Vec<_> = lacking.chain(open.flat_map(|(stage, _)| &stage.unfit)).cloned().collect();
     (!all.is_empty()).then(|| plan.recipe.diagnostics(all))
 }
 

@@ -15,10 +15,15 @@ pub(super) struct Asked {
     said: BTreeMap<Digest, Result<Said, Unreadable>>,
 }
 
+/// An optional output that a stage will not leave, and the way to get it.
+pub(super) type Omitted = (&'static str, String);
+
 /// What a kind says of a stage, beside its assets.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Said {
     pub lacking: Vec<ParamFault>,
+    pub unfit: Vec<ParamFault>,
+    pub omits: Vec<Omitted>,
     pub resources: Resources,
     pub foreseen: Foreseen,
     pub memory: Vec<Memory>,
@@ -47,6 +52,8 @@ impl Asked {
             let (kind, params) = (&spec.kind, &spec.params);
             Ok(Said {
                 lacking: kind.lacks(params, ports)?,
+                unfit: kind.unfit(params, folder, ports, known)?,
+                omits: kind.omits(params)?,
                 resources: kind.resources(params)?,
                 foreseen: kind.foresee(params, folder, known)?,
                 memory: kind.memory(params, known)?,

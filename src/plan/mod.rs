@@ -13,7 +13,7 @@ pub use key::{Keys, NumericFacts, keys};
 pub use verdict::{Verdict, verdicts};
 
 use crate::recipe::{Diagnostic, Diagnostics, Recipe, StageSpec};
-use asked::{Asked, Said};
+use asked::{Asked, Omitted, Said};
 use opdflow_cache::{Digest, Memo, Store};
 use opdflow_stage::{Asset, Code, Doubt, Foreseen, Horizon, Memory, ParamFault, Resources, Work};
 use petgraph::graph::DiGraph;
@@ -44,6 +44,8 @@ pub struct Planned {
     pub code: Code,
     /// What is missing outside the store, at the parameters that name it. Then `assets` is empty and there is no key.
     pub missing: Vec<Diagnostic>,
+    /// What it would refuse when it runs, as far as that is known before.
+    pub unfit: Vec<Diagnostic>,
     /// What this machine lacks that it will need if it runs, at the parameters that call for it.
     pub lacking: Vec<Diagnostic>,
     /// What is known of its inputs before it runs, by port.
@@ -80,6 +82,7 @@ impl Plan {
             order.iter().enumerate().map(|(at, &i)| (recipe.stages[i].name.as_str(), at)).collect();
         let mut stages: Vec<Planned> = Vec::with_capacity(order.len());
         let mut foreseen: Vec<Foreseen> = Vec::with_capacity(order.len());
+        let mut omitted: Vec<Vec<Omitted>> = Vec::with_capacity(order.len());
         let mut asked = Asked::default();
         for &i in &order {
             let spec = recipe.stages[i].clone();
@@ -90,9 +93,9 @@ impl Plan {
                 .collect();
             let known: Foreseen = needs
                 .iter()
-                .filter_map(|(port, (up, out))| Some((port.clone(), foreseen.get(*up)?.get(out)?.clone())))
+                .map(|(port, (up, out))| (port.clone(), foreseen[*up].get(out).cloned().unwrap_or_default()))
                 .collect();
-            let ports = spec.needs.keys().cloned().collect();
+            let ports = spec.needs.iter().map(|(port, up)| (port.clone(), up.to_string())).collect();
             let fault = |f: &ParamFault| recipe.spans.asset_fault(&spec.name, f);
             let (assets, mut missing) = match asked.assets(&spec, &recipe.folder, memo) {
                 Ok(assets) => (assets, Vec::new()),
@@ -102,18 +105,24 @@ impl Plan {
                 missing.push(recipe.spans.bug(&spec.name, &bug));
                 Said::default()
             });
-            let Said { lacking, mut resources, foreseen: leaves, memory, horizon, code, work } = said;
+            let Said { lacking, mut unfit, omits, mut resources, foreseen: leaves, memory, horizon, code, work } = said;
             let lacking = lacking.iter().map(|f| recipe.spans.machine_fault(&spec.name, f)).collect();
+            unfit.extend(
+                needs.iter().filter_map(|(port, (up, out))| not_left(port, &stages[*up].spec.name, &omitted[*up], out)),
+            );
+            let unfit = unfit.iter().map(|f| recipe.spans.unfit(&spec.name, f)).collect();
             resources.cpus = spec.cpus.unwrap_or(resources.cpus).max(1);
             let content: BTreeMap<&String, Digest> = assets.iter().map(|a: &Asset| (&a.name, a.digest)).collect();
             let sizes = history::sizes(&spec, horizon.as_ref(), &serde_json::json!(content), [&known, &leaves]);
             foreseen.push(leaves);
+            omitted.push(omits);
             stages.push(Planned {
                 foreseen: known,
                 needs,
                 assets,
                 code,
                 missing,
+                unfit,
                 lacking,
                 work,
                 sizes,
@@ -127,12 +136,13 @@ impl Plan {
         Self { recipe, stages, facts, graph }
     }
 
-    /// Whether nothing is missing that one of these stages needs.
+    /// Whether nothing is missing that one of these stages needs, and nothing known that it would refuse.
     ///
     /// # Errors
-    /// Everything that is missing, sorted by place.
+    /// Everything that is missing or does not fit, sorted by place.
     pub fn whole(&self, stages: &[usize]) -> Result<(), Diagnostics> {
-        let missing: Vec<Diagnostic> = stages.iter().flat_map(|&i| self.stages[i].missing.clone()).collect();
+        let of = |&i: &usize| self.stages[i].missing.iter().chain(&self.stages[i].unfit).cloned();
+        let missing: Vec<Diagnostic> = stages.iter().flat_map(of).collect();
         if missing.is_empty() { Ok(()) } else { Err(self.recipe.diagnostics(missing)) }
     }
     /// Whether this machine has what those of these stages need that have no result yet, or are `forced` to make it again.
@@ -205,4 +215,10 @@ impl Plan {
     pub fn critical(&self, seconds: impl Fn(usize) -> f64) -> Vec<f64> {
         graph::critical(&self.graph, seconds)
     }
+}
+
+/// The fault of reading an optional output that the stage `up` will not leave.
+fn not_left(port: &str, up: &str, omitted: &[Omitted], output: &str) -> Option<ParamFault> {
+    let (_, way) = omitted.iter().find(|(omitted, _)| *omitted == output)?;
+    Some(ParamFault::of_port(port, format!("`{up}` will leave no `{output}`")).help(way))
 }

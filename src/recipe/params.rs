@@ -31,6 +31,8 @@ pub(super) fn normalise(
     let mut value = spans.params.as_ref().map_or(Value::Null, Node::json);
     let whole = spans.params.as_ref().is_none_or(sound);
     let mut taken: Vec<Vec<String>> = Vec::new();
+    let ranges = kind.out_of_range(&value);
+    faults.extend(ranges.iter().map(|f| diagnostic("E043", stage, spans, f)));
     for _ in 0..64 {
         let found = match kind.normalise(&value) {
             Ok(params) => return (whole && taken.is_empty()).then_some(params),
@@ -43,7 +45,8 @@ pub(super) fn normalise(
                 let way = place(fault, &value);
                 // What we took out ourselves is missing through no fault of the user's.
                 let ours = taken.contains(&way) || !whole && missing;
-                if !ours {
+                // Of a number that its type has no room for, the range says more.
+                if !ours && !ranges.iter().any(|r| r.path == fault.path) {
                     faults.push(diagnostic("E042", stage, spans, fault));
                 }
                 if way.is_empty() || missing || !take_out(&mut value, &way) {
@@ -53,7 +56,8 @@ pub(super) fn normalise(
             }
             // A default in the place of what was taken out may not fit in ways that nobody wrote.
             _ if taken.is_empty() => {
-                faults.extend(found.iter().map(|f| diagnostic("E043", stage, spans, f)));
+                let more = found.iter().filter(|f| !ranges.contains(f));
+                faults.extend(more.map(|f| diagnostic("E043", stage, spans, f)));
                 return None;
             }
             _ => return None,
@@ -136,6 +140,11 @@ fn take_out(value: &mut Value, way: &[String]) -> bool {
 
 /// A fault of a stage's parameters at the value that causes it. `code` stands for faults that no type finds.
 pub(super) fn diagnostic(code: &'static str, stage: &str, spans: &StageSpans, fault: &ParamFault) -> Diagnostic {
+    if let Some(port) = &fault.port {
+        let span = spans.needs.get(port).unwrap_or(&spans.name).clone();
+        let title = format!("what `{stage}` reads as `{port}` does not fit");
+        return Diagnostic::error(code, title, span, &fault.message).maybe_help(fault.help.clone());
+    }
     let value = spans.params.as_ref().map_or(Value::Null, Node::json);
     let way = place(fault, &value);
     let name = if way.is_empty() { "`with`".to_owned() } else { shown(&way.join(".")) };

@@ -364,7 +364,7 @@ fn stages(
         };
         if let Some(params) = params::normalise(kind.as_ref(), &draft.name, &places, faults) {
             if connected {
-                let ports = needs.keys().cloned().collect();
+                let ports = needs.iter().map(|(port, need)| (port.clone(), need.from.to_string())).collect();
                 faults.extend(params::wired(kind.as_ref(), &draft.name, &places, &params, &ports));
             }
             specs.push(StageSpec {

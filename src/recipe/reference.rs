@@ -1,6 +1,7 @@
 //! The parameters of a stage kind, one line each, nested ones under the way to them.
 
 use opdflow_stage::Kind;
+use opdflow_stage::range::Range;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -21,7 +22,7 @@ pub struct Param {
     pub about: String,
 }
 
-/// All parameters of a kind, in the order of its description; what is inside one comes right after it.
+/// All parameters of a kind, in the order of their type; what is inside one comes right after it.
 #[must_use]
 pub fn params(kind: &dyn Kind) -> Vec<Param> {
     let about = kind.describe();
@@ -29,9 +30,9 @@ pub fn params(kind: &dyn Kind) -> Vec<Param> {
     let mut found = Vec::new();
     let none = Map::new();
     let top = schema["properties"].as_object().unwrap_or(&none);
-    for doc in about.params {
-        if let Some(param) = top.get(doc.name) {
-            add(doc.name, param, required(&schema, doc.name), &mut found);
+    for name in kind.fields() {
+        if let Some(param) = top.get(*name) {
+            add(name, param, required(&schema, name), &mut found);
         }
     }
     for param in &mut found {
@@ -62,14 +63,15 @@ fn inside(name: &str, schema: &Value, found: &mut Vec<Param>) {
     if let Some(items) = schema.get("items") {
         inside(&format!("{name}[]"), items, found);
     }
+    if let Some(each) = schema.get("additionalProperties").filter(|each| each.is_object()) {
+        inside(&format!("{name}.*"), each, found);
+    }
     for choice in choices(schema) {
         if choice["const"].is_null() && choice["enum"].is_null() {
             let from = found.len();
             inside(name, choice, found);
             // What is said of a choice is said of the name that stands for it.
-            if let (Some(first), Some(about)) = (found.get_mut(from), choice["description"].as_str())
-                && first.about.is_empty()
-            {
+            if let (Some(first), Some(about)) = (found.get_mut(from), choice["description"].as_str()) {
                 first.about = about.replace('\n', " ");
             }
         } else if let (Some(word), Some(about)) = (choice["const"].as_str(), choice["description"].as_str()) {
@@ -110,11 +112,7 @@ fn takes(schema: &Value) -> String {
         _ => Vec::new(),
     };
     match types.first() {
-        Some(&"integer") => match schema["minimum"].as_i64() {
-            Some(least) => format!("whole number from {least}"),
-            None => "whole number".to_owned(),
-        },
-        Some(&"number") => "number".to_owned(),
+        Some(&("integer" | "number")) => Range::of(schema).map_or_else(String::new, |range| range.to_string()),
         Some(&"boolean") => "`true` or `false`".to_owned(),
         Some(&"string") => "text".to_owned(),
         Some(&"array") => format!("list of: {}", takes(&schema["items"])),

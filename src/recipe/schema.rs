@@ -2,7 +2,7 @@
 //! check with it; `opdflow check` knows more.
 
 use super::FORMAT;
-use opdflow_stage::{Arity, Description, Input, Kind, Registry};
+use opdflow_stage::{Arity, Description, Input, Kind, Registry, bare_names};
 use serde_json::{Map, Value, json};
 
 /// A value that is a variable, or of an axis of the stage's matrix, and nothing else.
@@ -141,7 +141,7 @@ fn port(port: &Input) -> Value {
 
 /// The parameters of a kind. None is required: `defaults` may have set it.
 fn with(kind: &dyn Kind) -> Value {
-    let mut schema = kind.schema();
+    let mut schema = Value::clone(&kind.schema());
     if let Some(map) = schema.as_object_mut() {
         map.remove("title");
         map.insert("type".to_owned(), json!(["object", "null"]));
@@ -153,6 +153,7 @@ fn with(kind: &dyn Kind) -> Value {
 /// Makes room for variables, and for what `defaults` may set. `variant` says that the name in a map is what tells it
 /// from the other choices, and must stay required.
 fn open(schema: &mut Value, variant: bool) {
+    let bare: Vec<String> = bare_names(schema).into_iter().map(ToOwned::to_owned).collect();
     let Some(map) = schema.as_object_mut() else { return };
     map.remove("format");
     if !variant {
@@ -165,6 +166,9 @@ fn open(schema: &mut Value, variant: bool) {
     if let Some(Value::Array(choices)) = map.get_mut("anyOf") {
         choices.iter_mut().for_each(|c| open(c, true));
         choices.push(json!({"type": "string", "pattern": VARIABLE}));
+        if !bare.is_empty() {
+            choices.push(json!({"type": "string", "enum": bare}));
+        }
     }
     for name in ["properties", "$defs"] {
         if let Some(Value::Object(inner)) = map.get_mut(name) {

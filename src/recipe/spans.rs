@@ -79,6 +79,11 @@ impl Spans {
         };
         Diagnostic::warning(doubt.code, title, span, "").help(doubt.help)
     }
+    /// What does not fit what is known of a stage's inputs, or of the files that it names.
+    #[must_use]
+    pub fn unfit(&self, stage: &str, fault: &ParamFault) -> Diagnostic {
+        self.fault("E045", stage, fault)
+    }
     fn fault(&self, code: &'static str, stage: &str, fault: &ParamFault) -> Diagnostic {
         match self.stage(stage) {
             Some(spans) => params::diagnostic(code, stage, spans, fault),

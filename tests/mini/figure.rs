@@ -106,10 +106,14 @@ fn a_task_s_own_numbers_are_checked() {
     };
     let own = "per_task: {looks: {lr: 0.02, updates: 2}}";
     refused(own, "per_task: {loks: {lr: 0.02}}", "`loks` has no rewards");
-    refused(own, "per_task: {looks: {lr: 0}}", "expected more than 0");
-    refused(own, "per_task: {looks: {updates: 3}}", "expected 1 to 2, the prompts of a round");
+    refused(own, "per_task: {looks: {lr: 0}}", "found 0, expected a number above 0");
+    refused(
+        own,
+        "per_task: {looks: {updates: 3}}",
+        "`updates` is 3, but the prompts of a round, which they share, are 2",
+    );
     // The student of this recipe keeps no candidates.
     mini.write("none.yaml", &text);
-    let ran = mini.run(&["run", "none.yaml", "--until", "student_curve"]).expect(1);
-    assert!(ran.stderr.contains("reads `student.candidates`, which `student` left out"), "{}", ran.stderr);
+    let ran = mini.run(&["run", "none.yaml", "--until", "student_curve"]).expect(2);
+    assert!(ran.stderr.contains("`student` will leave no `candidates`"), "{}", ran.stderr);
 }

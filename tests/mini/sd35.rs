@@ -193,7 +193,7 @@ fn teachers_of_one_s_own_are_distilled() {
 
 /// Real GenEval prompts on the miniature's detector: said before the first round, and not scored nought for ever.
 #[test]
-fn classes_that_the_detector_cannot_find_stop_a_teacher_at_once() {
+fn classes_that_the_detector_cannot_find_are_told_before_anything_runs() {
     let mini = Mini::new();
     mini.write(
         "bench.jsonl",
@@ -204,9 +204,9 @@ fn classes_that_the_detector_cannot_find_stop_a_teacher_at_once() {
     let mut args = vec!["run".to_owned(), shipped("multitask.yaml"), "--vars".to_owned(), shipped("tiny.vars.yaml")];
     args.extend(set.into_iter().flat_map(|s| ["--set".to_owned(), s]));
     args.extend(["--until", "geneval_teacher", "--json"].map(ToOwned::to_owned));
-    let ran = mini.run(&args.iter().map(String::as_str).collect::<Vec<_>>()).expect(1);
-    let message = ran.json()["stages"]["geneval_teacher"]["message"].to_string();
-    for part in ["bench", "cannot find", "docs/rewards.md"] {
-        assert!(message.contains(part), "no `{part}` in {message}");
+    let ran = mini.run(&args.iter().map(String::as_str).collect::<Vec<_>>()).expect(2);
+    let found = ran.json()["diagnostics"].to_string();
+    for part in ["E045", "`reward` of stage `geneval_teacher`", "bench.jsonl:1: ", "cannot find", "docs/rewards.md"] {
+        assert!(found.contains(part), "no `{part}` in {found}");
     }
 }

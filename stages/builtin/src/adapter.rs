@@ -1,5 +1,6 @@
 //! Adapters as artefacts: a peft folder, and beside it the digest of the base that it belongs to.
 
+use crate::model_fit;
 use crate::studio::Studio;
 use crate::unfit::unfit;
 use anyhow::{Context as _, Result};
@@ -24,15 +25,18 @@ struct Origin {
     base: Digest,
 }
 
-/// Rank, scale and place of an adapter, as recipes write it.
+/// Rank, scale and place of the adapter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Shape {
     /// Inner dimension.
+    #[schemars(range(min = 1, max = 16_384))]
     pub rank: i64,
     /// The adapter's output is multiplied by `alpha / rank`.
+    #[schemars(range(max = 1e6), extend("exclusiveMinimum" = 0))]
     pub alpha: f64,
     /// Module names, matched by their last components as in peft.
+    #[schemars(length(min = 1), inner(length(min = 1)))]
     pub targets: Vec<String>,
 }
 
@@ -52,6 +56,15 @@ impl Shape {
     pub fn fresh(&self, studio: &Studio, seed: u64) -> Result<Lora> {
         let config = LoraConfig { rank: self.rank, alpha: self.alpha, targets: self.targets.clone() };
         let model = &studio.pipeline.transformer;
+        // Of a base that is made in the same recipe nothing was known before.
+        if let Some(fault) = model_fit::shape(model.config(), self).into_iter().next() {
+            let found = Fault::user(format!("`{}`: {}", fault.path, fault.message));
+            return Err(match fault.help {
+                Some(help) => found.help(help),
+                None => found,
+            }
+            .into());
+        }
         Lora::init(&config, &model.linears(), seed, studio.canvas.device).map_err(|e| Fault::about(&e).into())
     }
 }
@@ -151,4 +164,29 @@ pub fn trainable(context: &StageContext, port: &str, shape: &Shape, studio: &Stu
     let lora = input(context, port, studio)?;
     lora.set_trainable(true);
     Ok(lora)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use opdflow_flow::nn::LinearShape;
+    use opdflow_stage::FaultClass;
+    use tch::Device;
+
+    /// The last step of a training can overflow with no gradient after it to tell.
+    #[test]
+    fn what_is_not_finite_is_not_kept() {
+        let linears = [LinearShape { name: "x.attn.to_q".into(), d_in: 6, d_out: 5 }];
+        let lora = Lora::init(&LoraConfig::joint_attention(2, 4.0), &linears, 1, Device::Cpu).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (out, base) = (folder.path().join("lora"), Digest::of(b"base"));
+        let mut values: Vec<Tensor> = lora.parameters().iter().map(|p| p.detach().copy()).collect();
+        save(&lora, &values, base, &out).unwrap();
+        assert_eq!(trained_on(&out), Some(base));
+        values[1] = values[1].full_like(f64::INFINITY);
+        let error = save(&lora, &values, base, &folder.path().join("other")).unwrap_err();
+        assert_eq!(Fault::class_of(&error), FaultClass::NotFinite);
+        assert!(format!("{error:#}").contains("x.attn.to_q.lora_B"), "{error:#}");
+        assert!(!folder.path().join("other").exists());
+    }
 }

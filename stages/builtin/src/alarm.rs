@@ -16,12 +16,15 @@ use std::path::Path;
 #[serde(deny_unknown_fields)]
 pub struct Alarm {
     /// Trouble above this value.
+    #[schemars(range(min = -1e12, max = 1e12))]
     #[serde(default)]
     above: Option<f64>,
     /// Trouble below this value.
+    #[schemars(range(min = -1e12, max = 1e12))]
     #[serde(default)]
     below: Option<f64>,
     /// Rounds in a row before it rings.
+    #[schemars(range(min = 1, max = 10_000_000))]
     #[serde(default = "three")]
     rounds: u64,
     /// Whether it ends the run; otherwise it warns, once.
@@ -54,13 +57,8 @@ pub fn standing() -> Alarms {
 pub fn check(alarms: &Alarms) -> Vec<ParamFault> {
     let wrong = |(name, alarm): (&String, &Alarm)| {
         let at = format!("alarms.{name}");
-        if alarm.above.is_none() && alarm.below.is_none() {
-            Some(ParamFault::new(at, "this alarm never rings").help("give it `above` or `below`"))
-        } else if alarm.rounds == 0 {
-            Some(ParamFault::new(format!("{at}.rounds"), "`rounds` is 0, expected at least 1"))
-        } else {
-            None
-        }
+        let silent = alarm.above.is_none() && alarm.below.is_none();
+        silent.then(|| ParamFault::new(at, "this alarm never rings").help("give it `above` or `below`"))
     };
     alarms.iter().filter_map(wrong).collect()
 }

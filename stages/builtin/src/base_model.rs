@@ -8,9 +8,7 @@ use opdflow_flow::weights::check_numbers;
 use opdflow_stage::cache::{Digest, Memo};
 use opdflow_stage::port::Output;
 use opdflow_stage::warning::IGNORED;
-use opdflow_stage::{
-    Asset, Code, Description, Doubt, Fault, Foreseen, ParamDoc, ParamFault, Ports, Stage, StageContext, Work,
-};
+use opdflow_stage::{Asset, Code, Description, Doubt, Fault, Foreseen, ParamFault, Ports, Stage, StageContext, Work};
 use rayon::iter::{IntoParallelIterator as _, IntoParallelRefIterator as _, ParallelIterator as _};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -22,6 +20,9 @@ pub struct BaseModel;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
+    /// `bundled:mini`, or a folder or a single .safetensors file (with tokenizers beside it), relative to the recipe; the key
+    /// holds its content, not its path.
+    #[schemars(length(min = 1))]
     source: String,
 }
 
@@ -35,10 +36,6 @@ impl Stage for BaseModel {
             about: "A model in diffusers layout or as a single file in the original names: the miniature that is part of the program, or your own.",
             inputs: &[],
             outputs: const { &[Output::new("model", "model", "the folder")] },
-            params: &[ParamDoc {
-                name: "source",
-                about: "`bundled:mini`, or a folder or a single .safetensors file (with tokenizers beside it), relative to the recipe; the key holds its content, not its path",
-            }],
             outside_key: &["source"],
             seeded: false,
             numeric: false,

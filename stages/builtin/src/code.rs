@@ -137,8 +137,9 @@ mod tests {
     #[test]
     fn names_of_parts_are_names_of_parts() {
         let ports: Ports = ["geneval", "pickscore", "imagereward", "hpsv2", "clipscore", "aesthetic", "new"]
-            .map(|c| format!("critics.{c}"))
-            .into();
+            .map(|c| (format!("critics.{c}"), format!("{c}.critic")))
+            .into_iter()
+            .collect();
         let names = ["geneval", "ocr", "looks", "pickscore", "imagereward", "hpsv2", "clipscore", "aesthetic", "new"];
         let all = [MODEL, TRAINING, &judging(names, &ports)].concat();
         for name in &all {
@@ -151,11 +152,11 @@ mod tests {
 
     #[test]
     fn a_reward_brings_its_own_code_alone() {
-        let none = Ports::new();
+        let none = Ports::default();
         assert!(judging(["ocr.exact"], &none).contains(&"rewards.ocr"));
         assert!(!judging(["ocr"], &none).iter().any(|p| p.contains("geneval") || p.starts_with("critics")));
         assert!(!judging(["geneval"], &none).iter().any(|p| p.starts_with("critics")));
-        let ports = Ports::from(["critics.geneval".to_owned()]);
+        let ports = Ports::from_iter([("critics.geneval".to_owned(), "detector.critic".to_owned())]);
         assert!(judging(["geneval.strict"], &ports).contains(&"critics.geneval"));
     }
 }

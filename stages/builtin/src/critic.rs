@@ -7,9 +7,8 @@ use anyhow::{Context as _, Result};
 use opdflow_critics::{CRITICS, Critic as Kind};
 use opdflow_stage::cache::{Digest, Memo, TreeEntry};
 use opdflow_stage::port::Output;
-use opdflow_stage::{
-    Asset, Code, Description, Fault, Foreseen, ParamDoc, ParamFault, Ports, Stage, StageContext, Work,
-};
+use opdflow_stage::{Asset, Code, Description, Fault, Foreseen, ParamFault, Ports, Stage, StageContext, Work};
+use opdflow_world::Shape;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -22,7 +21,10 @@ pub struct Critic;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
+    /// Which reward it is: docs/rewards.md has the list.
     reward: String,
+    /// Its parts by name, each a folder as published or one file, relative to the recipe; the key holds their content, not
+    /// their paths. `{detector: "bundled:shapes"}` for the miniature's own `geneval`.
     files: BTreeMap<String, String>,
 }
 
@@ -60,13 +62,6 @@ impl Stage for Critic {
             about: "Takes in a network that judges pictures, for the port `critics` of the stages that train, choose and evaluate by it.",
             inputs: &[],
             outputs: const { &[Output::new("critic", "critic", "the network, opened once to see that it is whole")] },
-            params: &[
-                ParamDoc { name: "reward", about: "which reward it is: docs/rewards.md has the list" },
-                ParamDoc {
-                    name: "files",
-                    about: "its parts by name, each a folder as published or one file, relative to the recipe; the key holds their content, not their paths. `{detector: \"bundled:shapes\"}` for the miniature's own `geneval`",
-                },
-            ],
             outside_key: &["files"],
             seeded: false,
             numeric: false,
@@ -124,12 +119,17 @@ impl Stage for Critic {
     }
 
     fn foresee(&self, params: &Params, folder: &Path, _inputs: &Foreseen) -> Foreseen {
-        if params.bundled() {
-            return Foreseen::new();
-        }
-        let parts = params.parts(folder).into_values();
-        let bytes = parts.map(|files| critic_folder::bytes(&files.ok()?)).sum::<Option<u64>>();
-        bytes.map(|b| ("critic".to_owned(), b.into())).into_iter().collect()
+        let parts = || params.parts(folder).into_values();
+        let known = if params.bundled() {
+            let shapes = Shape::ALL.iter().map(|s| s.name().to_owned()).collect();
+            jury::Known { reward: params.reward.clone(), bytes: None, classes: Some(shapes) }
+        } else {
+            let bytes = parts().map(|files| critic_folder::bytes(&files.ok()?)).sum::<Option<u64>>();
+            let detector = params.files.get("detector").filter(|_| params.reward == "geneval");
+            let classes = detector.and_then(|path| opdflow_critics::geneval::classes(&folder.join(path)).ok());
+            jury::Known { reward: params.reward.clone(), bytes, classes }
+        };
+        serde_json::to_value(known).ok().map(|known| ("critic".to_owned(), known)).into_iter().collect()
     }
 
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {

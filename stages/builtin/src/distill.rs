@@ -4,14 +4,13 @@ use crate::adapter::{self, Shape};
 use crate::candidates::{self, Candidates};
 use crate::fitting::fitting;
 use crate::learn::{Plain, learn};
-use crate::memory;
 use crate::operations::Operations;
-use crate::param_docs::{EMA, EMBEDDINGS, LORA, MICRO_BATCH, OPTIMISER, PACE, PRECISION, RECOMPUTE, SIZE, THREADS};
+use crate::param::{self, EMBEDDINGS};
 use crate::precision::Precision;
 use crate::prompt_task::PromptTask;
 use crate::studio::Studio;
-use crate::train_teacher::{micro, one};
-use crate::{code, course_doubts, provenance, record, timing};
+use crate::train_teacher::{micro, one, pace_fault};
+use crate::{code, course_doubts, memory, model_fit, provenance, record, timing};
 use anyhow::Result;
 use opdflow_flow::dance::{Dance, DanceConfig};
 use opdflow_flow::dmd::{Dmd, DmdConfig};
@@ -30,8 +29,8 @@ use opdflow_flow::train::{Learner, Pace};
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::warning::{IDLE_TEACHER, NOTHING_LEARNED};
 use opdflow_stage::{
-    Code, Description, Doubt, Environment, Fault, Foreseen, Horizon, Memory, ParamDoc, ParamFault, Ports, Resources,
-    Stage, StageContext, Work,
+    Code, Description, Doubt, Environment, Fault, Foreseen, Horizon, Memory, ParamFault, Ports, Resources, Stage,
+    StageContext, Work,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -44,12 +43,17 @@ pub struct Distill;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
+    /// Optimiser steps, each after every task was visited once; a longer run continues a shorter one.
+    #[schemars(range(min = 1, max = 10_000_000))]
     rounds: u64,
+    /// What the student is pulled by.
     #[serde(default)]
     objective: Objective,
+    /// The student's sampling.
     #[serde(default)]
     rollout: Walk,
-    /// By teacher; 1 where none is given.
+    /// Guidance scale of each teacher by task; 1 if absent.
+    #[schemars(with = "BTreeMap<String, param::Guidance>")]
     #[serde(default)]
     teacher_guidance: BTreeMap<String, f64>,
     #[serde(default)]
@@ -61,15 +65,21 @@ pub struct Params {
     #[serde(default)]
     ema: EmaConfig,
     #[serde(default)]
+    #[schemars(with = "param::Size")]
     size: Option<i64>,
     #[serde(default, skip_serializing_if = "Precision::is_default")]
     precision: Precision,
     #[serde(default)]
+    #[schemars(with = "param::Recompute")]
     recompute: bool,
     #[serde(default = "micro")]
+    #[schemars(with = "param::MicroBatch")]
     micro_batch: usize,
     #[serde(default = "one")]
+    #[schemars(with = "param::Threads")]
     threads: usize,
+    /// Rounds between students kept on the way; none if absent.
+    #[schemars(range(min = 1, max = 10_000_000))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     candidates_every: Option<u64>,
 }
@@ -99,11 +109,8 @@ impl Default for Objective {
 impl Objective {
     /// What is wrong with its numbers, or with the walk it is given.
     pub(crate) fn check(&self, walk: &Walk) -> Vec<ParamFault> {
-        let mut faults: Vec<ParamFault> =
-            walk.solver.fault().into_iter().map(|f| ParamFault::new("rollout.solver", f)).collect();
         let quiet = walk.solver.deterministic();
         let wrong = match self {
-            _ if !faults.is_empty() => None,
             Self::ClosedFormKl(_) => (walk.solver == opdflow_flow::Solver::Dpm { order: 2 })
                 .then_some(("a second-order step has no mean of its own to match", "use `dpm: {order: 1}` or `flow`")),
             Self::Ppo(_) => quiet.then_some((
@@ -115,22 +122,28 @@ impl Objective {
                 "take `flow: {noise_level: 0}`",
             )),
         };
-        faults.extend(wrong.map(|(what, help)| ParamFault::new("rollout.solver", what).help(help)));
-        if let Self::Ppo(config) = self
-            && (config.clip.is_nan() || config.clip <= 0.0)
-        {
-            faults.push(ParamFault::new(
-                "objective.ppo.clip",
-                format!("`clip` is {}, expected more than 0", config.clip),
-            ));
+        let mut faults: Vec<ParamFault> =
+            wrong.map(|(what, help)| ParamFault::new("rollout.solver", what).help(help)).into_iter().collect();
+        let steps = trained(walk.steps);
+        let idle = match self {
+            Self::ClosedFormKl(OpdConfig { step_weights, .. }) if step_weights.len() > steps => {
+                Some(("closed_form_kl.step_weights", format!("there are {} weights", step_weights.len())))
+            }
+            Self::Sft(SftConfig { times: Some(times) }) if *times > steps => {
+                Some(("sft.times", format!("`times` is {times}")))
+            }
+            _ => None,
+        };
+        if let Some((at, what)) = idle {
+            let what = format!("{what}, but of {} steps {steps} are trained", walk.steps);
+            faults.push(ParamFault::new(format!("objective.{at}"), what).help("give fewer, or raise `rollout.steps`"));
         }
-        if let Self::OneState(DanceConfig { beta }) = self
-            && beta.iter().any(|b| !(1..=1000).contains(b))
+        if let Self::ClosedFormKl(OpdConfig { step_weights, .. }) = self
+            && step_weights.len() == steps
+            && step_weights.iter().all(|w| *w == 0.0)
         {
-            faults.push(ParamFault::new(
-                "objective.one_state.beta",
-                format!("`beta` is {beta:?}, expected whole numbers from 1 to 1000"),
-            ));
+            let fault = ParamFault::new("objective.closed_form_kl.step_weights", "every step has weight 0");
+            faults.push(fault.help("give at least one step a weight"));
         }
         faults
     }
@@ -214,31 +227,6 @@ impl Stage for Distill {
                     Output::side("timing", "timing", "seconds of training"),
                 ]
             },
-            params: &[
-                ParamDoc {
-                    name: "rounds",
-                    about: "optimiser steps, each after every task was visited once; a longer run continues a shorter one",
-                },
-                ParamDoc {
-                    name: "objective",
-                    about: "`closed_form_kl: {matching, normalise, step_weights, balance, anchor}`, `ppo: {clip, detach, updates, anchor}`, `one_state: {beta}` (DanceOPD), `sft: {times}` or `dmd: {along}`",
-                },
-                ParamDoc {
-                    name: "rollout",
-                    about: "`{solver, steps, prompts, guidance}`: the student's sampling; `prompts` is the number of each task in a round",
-                },
-                ParamDoc { name: "teacher_guidance", about: "guidance scale of each teacher by task; 1 if absent" },
-                ParamDoc { name: "candidates_every", about: "rounds between students kept on the way; none if absent" },
-                LORA,
-                OPTIMISER,
-                PACE,
-                EMA,
-                SIZE,
-                PRECISION,
-                RECOMPUTE,
-                MICRO_BATCH,
-                THREADS,
-            ],
             outside_key: &["recompute", "micro_batch", "threads"],
             seeded: true,
             numeric: true,
@@ -248,19 +236,22 @@ impl Stage for Distill {
     fn check(&self, params: &Params) -> Vec<ParamFault> {
         let mut faults = params.objective.check(&params.rollout);
         faults.extend(params.precision.untrainable());
-        for (name, value) in [
-            ("rounds", params.rounds),
-            ("rollout.prompts", params.rollout.prompts as u64),
-            ("rollout.steps", params.rollout.steps as u64),
-        ] {
-            if value == 0 {
-                faults.push(ParamFault::new(name, format!("`{name}` is 0, expected at least 1")));
-            }
-        }
-        if params.candidates_every == Some(0) {
-            faults.push(ParamFault::new("candidates_every", "`candidates_every` is 0, expected at least 1"));
-        }
+        faults.extend(params.pace.fault().map(pace_fault));
         faults
+    }
+
+    fn wired(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {
+        unpaired(&params.teacher_guidance, ports)
+    }
+
+    fn unfit(&self, params: &Params, _folder: &Path, ports: &Ports, inputs: &Foreseen) -> Vec<ParamFault> {
+        let fresh = !ports.contains("start") || matches!(params.objective, Objective::Dmd(_));
+        model_fit::faults(inputs, params.size, fresh.then_some(&params.lora))
+    }
+
+    fn omits(&self, params: &Params) -> Vec<(&'static str, String)> {
+        let none = params.candidates_every.is_none();
+        none.then(|| ("candidates", "give it `candidates_every: N`".to_owned())).into_iter().collect()
     }
 
     fn horizon(&self, params: &Params) -> Option<Horizon> {
@@ -385,6 +376,28 @@ fn warn_of_idle_teachers(school: &School, context: &StageContext) -> Result<()> 
         }
     }
     Ok(())
+}
+
+/// Teachers without prompts of their name, prompts without a teacher, and guidance for a teacher that is not there.
+pub(crate) fn unpaired(guidance: &BTreeMap<String, f64>, ports: &Ports) -> Vec<ParamFault> {
+    let (teachers, prompts) = (ports.names("teachers"), ports.names("prompts"));
+    let mut faults = Vec::new();
+    for (port, names, others, other) in
+        [("teachers", &teachers, &prompts, "prompts"), ("prompts", &prompts, &teachers, "teachers")]
+    {
+        for name in names.iter().filter(|n| !others.contains(n)) {
+            let fault =
+                ParamFault::of_port(format!("{port}.{name}"), format!("there is no `{other}.{name}` beside it"));
+            faults.push(
+                fault.help(format!("give `teachers` and `prompts` the same names: {other} are {}", others.join(", "))),
+            );
+        }
+    }
+    for name in guidance.keys().filter(|n| !teachers.contains(n)) {
+        let fault = ParamFault::new(format!("teacher_guidance.{name}"), format!("no teacher is named `{name}`"));
+        faults.push(fault.help(format!("teachers are {}", teachers.join(", "))));
+    }
+    faults
 }
 
 /// The teachers of a stage with their prompts, by name.

@@ -2,15 +2,13 @@
 
 use crate::code;
 use crate::embeddings::Writer;
-use crate::memory;
 use crate::operations::{self, Operations};
-use crate::param_docs::THREADS;
 use crate::precision::Precision;
-use crate::provenance;
 use crate::record;
 use crate::studio;
 use crate::train_teacher::one;
 use crate::unfit::unfit;
+use crate::{memory, param, provenance};
 use anyhow::{Context as _, Result};
 use opdflow_flow::pipeline::{Folder, Options};
 use opdflow_flow::text::embed::MAX_SEQUENCE_LENGTH;
@@ -27,6 +25,7 @@ pub struct Embed;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Params {
+    #[schemars(with = "param::Threads")]
     threads: usize,
 }
 
@@ -57,7 +56,6 @@ impl Stage for Embed {
                     "text tokens and pooled text of every prompt and of the empty one, f32",
                 )]
             },
-            params: &[THREADS],
             outside_key: &["threads"],
             seeded: false,
             numeric: true,

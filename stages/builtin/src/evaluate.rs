@@ -5,18 +5,18 @@ use crate::judge::{self, Set, Wanted};
 use crate::jury::{CRITICS, Jury};
 use crate::memory::judging;
 use crate::operations::shots;
-use crate::param_docs::{EMBEDDINGS, MICRO_BATCH, PRECISION, REWARDS, SIZE, THREADS};
+use crate::param::{self, EMBEDDINGS};
 use crate::precision::Precision;
 use crate::score::{self, Scores};
 use crate::studio::{Shot, Studio};
 use crate::train_teacher::{micro, one};
-use crate::{adapter, code, pictures, provenance};
+use crate::{adapter, code, model_fit, pictures, provenance};
 use anyhow::{Context as _, Result};
 use opdflow_stage::cache::Memo;
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::{
-    Asset, Code, Description, Doubt, Environment, Foreseen, Memory, ParamDoc, ParamFault, Ports, Resources, Stage,
-    StageContext, Work,
+    Asset, Code, Description, Doubt, Environment, Foreseen, Memory, ParamFault, Ports, Resources, Stage, StageContext,
+    Work,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -29,13 +29,19 @@ pub struct Evaluate;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Params {
+    /// By set of prompts the rewards that judge it; the reward of the set's own name if absent.
     rewards: Wanted,
     shot: Shot,
+    /// Pictures kept of each set.
+    #[schemars(range(min = 0, max = 1_000_000))]
     keep: usize,
+    #[schemars(with = "param::Size")]
     size: Option<i64>,
     #[serde(skip_serializing_if = "Precision::is_default")]
     precision: Precision,
+    #[schemars(with = "param::MicroBatch")]
     micro_batch: usize,
+    #[schemars(with = "param::Threads")]
     threads: usize,
 }
 
@@ -77,18 +83,6 @@ impl Stage for Evaluate {
                     Output::new("pictures", "pictures", "the first pictures of every set, as PNG"),
                 ]
             },
-            params: &[
-                REWARDS,
-                ParamDoc {
-                    name: "shot",
-                    about: "`{steps, guidance, solver, seed}`; 40 Euler steps without guidance if absent",
-                },
-                ParamDoc { name: "keep", about: "pictures kept of each set" },
-                SIZE,
-                PRECISION,
-                MICRO_BATCH,
-                THREADS,
-            ],
             outside_key: &["micro_batch", "threads"],
             seeded: false,
             numeric: true,
@@ -96,11 +90,20 @@ impl Stage for Evaluate {
     }
 
     fn check(&self, params: &Params) -> Vec<ParamFault> {
-        judge::check(&params.rewards).into_iter().chain(params.shot.faults()).collect()
+        judge::check(&params.rewards)
     }
 
     fn wired(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {
         judge::wired(&params.rewards, ports)
+    }
+
+    fn foresee(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Foreseen {
+        judge::foresee("scores", &params.rewards, inputs)
+    }
+
+    fn unfit(&self, params: &Params, _folder: &Path, _ports: &Ports, inputs: &Foreseen) -> Vec<ParamFault> {
+        let of_model = model_fit::faults(inputs, params.size, None);
+        of_model.into_iter().chain(judge::unfit(&params.rewards, inputs)).collect()
     }
 
     fn lacks(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {

@@ -74,7 +74,6 @@ mod tests {
                 about: "",
                 inputs: &[],
                 outputs: const { &[Output::new("micro", "text", "what fitted")] },
-                params: &[],
                 outside_key: &[],
                 seeded: false,
                 numeric: false,

@@ -84,7 +84,6 @@ impl Stage for GradientTable {
                     Output::new("csv", "csv", "the table, intervals in columns of their own"),
                 ]
             },
-            params: &[],
             outside_key: &[],
             seeded: false,
             numeric: false,

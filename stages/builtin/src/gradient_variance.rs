@@ -1,14 +1,13 @@
 //! `gradient_variance`: how much the gradients of distillation objectives scatter, at a student that stands still.
 
 use crate::adapter::{self, Shape};
-use crate::code;
-use crate::distill::{Objective, Staff};
+use crate::distill::{Objective, Staff, unpaired};
 use crate::gradient_table::{self, Row};
 use crate::operations::Operations;
-use crate::param_docs::{LORA, MICRO_BATCH, SIZE, THREADS};
 use crate::precision::Precision;
 use crate::studio::Studio;
 use crate::train_teacher::{micro, one};
+use crate::{code, model_fit, param};
 use anyhow::Result;
 use opdflow_flow::Solver;
 use opdflow_flow::finite::is_finite;
@@ -16,7 +15,7 @@ use opdflow_flow::lora::Lora;
 use opdflow_flow::school::{School, Walk};
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::{
-    Code, Description, Environment, Fault, Foreseen, ParamDoc, ParamFault, Ports, Resources, Stage, StageContext, Work,
+    Code, Description, Environment, Fault, Foreseen, ParamFault, Ports, Resources, Stage, StageContext, Work,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -30,21 +29,33 @@ pub struct GradientVariance;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
+    /// By name, as `distill` takes them; `dmd` has no gradient of its own.
+    #[schemars(extend("minProperties" = 1))]
     objectives: BTreeMap<String, Objective>,
+    /// Noise levels of the rollouts.
+    #[schemars(length(min = 1), inner(range(min = 0.0, max = 10.0)))]
     levels: Vec<f64>,
+    /// Gradients at each level, each of a round of its own.
+    #[schemars(range(min = 2, max = 1_000_000))]
     #[serde(default = "samples")]
     samples: u64,
+    /// The student's sampling; its solver is replaced by each of `levels`.
     #[serde(default)]
     rollout: Walk,
+    /// Guidance scale of each teacher by task; 1 if absent.
+    #[schemars(with = "BTreeMap<String, param::Guidance>")]
     #[serde(default)]
     teacher_guidance: BTreeMap<String, f64>,
     #[serde(default)]
     lora: Shape,
     #[serde(default)]
+    #[schemars(with = "param::Size")]
     size: Option<i64>,
     #[serde(default = "micro")]
+    #[schemars(with = "param::MicroBatch")]
     micro_batch: usize,
     #[serde(default = "one")]
+    #[schemars(with = "param::Threads")]
     threads: usize,
 }
 
@@ -81,23 +92,6 @@ impl Stage for GradientVariance {
                     Output::new("json", "json", "the table"),
                 ]
             },
-            params: &[
-                ParamDoc {
-                    name: "objectives",
-                    about: "by name, as `distill` takes them; `dmd` has no gradient of its own",
-                },
-                ParamDoc { name: "levels", about: "noise levels of the rollouts" },
-                ParamDoc { name: "samples", about: "gradients at each level, each of a round of its own; at least 2" },
-                ParamDoc {
-                    name: "rollout",
-                    about: "`{steps, prompts, guidance}`; its solver is replaced by each of `levels`",
-                },
-                ParamDoc { name: "teacher_guidance", about: "guidance scale of each teacher by task; 1 if absent" },
-                LORA,
-                SIZE,
-                MICRO_BATCH,
-                THREADS,
-            ],
             outside_key: &["micro_batch", "threads"],
             seeded: true,
             numeric: true,
@@ -119,12 +113,6 @@ impl Stage for GradientVariance {
                 }));
             }
         }
-        if params.objectives.is_empty() || params.levels.is_empty() {
-            faults.push(ParamFault::new("objectives", "nothing to measure").help("give `objectives` and `levels`"));
-        }
-        if params.samples < 2 {
-            faults.push(ParamFault::new("samples", format!("`samples` is {}, expected at least 2", params.samples)));
-        }
         faults
     }
 
@@ -143,6 +131,15 @@ impl Stage for GradientVariance {
         };
         let samples = params.levels.len() as f64 * params.samples as f64;
         Some(Work { operations: samples * params.objectives.values().map(sample).sum::<f64>(), bytes: None })
+    }
+
+    fn wired(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {
+        unpaired(&params.teacher_guidance, ports)
+    }
+
+    fn unfit(&self, params: &Params, _folder: &Path, ports: &Ports, inputs: &Foreseen) -> Vec<ParamFault> {
+        let fresh = (!ports.contains("student")).then_some(&params.lora);
+        model_fit::faults(inputs, params.size, fresh)
     }
 
     fn environment(&self, _params: &Params) -> Environment {

@@ -1,16 +1,15 @@
 //! `import_lora`: an adapter of the user's own, as a teacher or a student.
 
-use crate::{adapter, adapter_doubts, code, outside, unfit};
+use crate::{adapter, adapter_doubts, code, model_fit, model_folder, outside, unfit};
 use anyhow::{Context as _, Result};
 use opdflow_flow::adapter::{self as adapter_files, Files};
 use opdflow_flow::base_files::SINGLE_FILE;
 use opdflow_flow::pipeline::Folder;
+use opdflow_io::file;
 use opdflow_stage::cache::{Digest, Memo};
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::warning::NO_CHANGE;
-use opdflow_stage::{
-    Asset, Code, Description, Doubt, Fault, Foreseen, ParamDoc, ParamFault, Ports, Stage, StageContext, Work,
-};
+use opdflow_stage::{Asset, Code, Description, Doubt, Fault, Foreseen, ParamFault, Ports, Stage, StageContext, Work};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -22,6 +21,8 @@ pub struct ImportLora;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
+    /// A folder with adapter_config.json and adapter_model.safetensors, or a .safetensors file; relative to the recipe. The
+    /// key holds its content, not its path.
     source: PathBuf,
 }
 
@@ -35,10 +36,6 @@ impl Stage for ImportLora {
             about: "Takes in an adapter of your own: a peft folder, or a single file of diffusers, sd-scripts (kohya), ComfyUI or OneTrainer. It is held against the base: an adapter for another model is refused.",
             inputs: const { &[Input::one("base", &["model"], "the base model that the adapter belongs to")] },
             outputs: const { &[Output::new("lora", "lora", "the adapter as a peft folder, f32")] },
-            params: &[ParamDoc {
-                name: "source",
-                about: "a folder with adapter_config.json and adapter_model.safetensors, or a .safetensors file; relative to the recipe. The key holds its content, not its path",
-            }],
             outside_key: &["source"],
             seeded: false,
             numeric: false,
@@ -77,6 +74,15 @@ impl Stage for ImportLora {
 
     fn doubts(&self, params: &Params, folder: &Path, _inputs: &Foreseen) -> Vec<Doubt> {
         adapter_doubts::doubts(&folder.join(&params.source))
+    }
+
+    fn unfit(&self, params: &Params, folder: &Path, _ports: &Ports, inputs: &Foreseen) -> Vec<ParamFault> {
+        let Some(sizes) = model_fit::sizes(inputs) else { return Vec::new() };
+        let files = Files::of(&folder.join(&params.source)).ok();
+        let tensors = files.and_then(|files| model_folder::shapes(Box::new(file::open(&files.weights).ok()?)));
+        let wrong = model_fit::adapter(&sizes.transformer, &tensors.unwrap_or_default());
+        let help = "name the base that the adapter was trained on, or another adapter";
+        wrong.map(|what| ParamFault::new("source", what).help(help)).into_iter().collect()
     }
 
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {

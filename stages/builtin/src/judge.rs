@@ -2,10 +2,10 @@
 
 use crate::jury::{self, Jury};
 use crate::record::{self, Record};
-use crate::{reward, score};
+use crate::{prompt_set, reward, score};
 use anyhow::Result;
 use opdflow_rewards::{Picture, Reward};
-use opdflow_stage::{Asset, Fault, ParamFault, Ports, StageContext};
+use opdflow_stage::{Asset, Fault, Foreseen, ParamFault, Ports, StageContext};
 use std::collections::BTreeMap;
 
 /// Names of rewards by set of prompts.
@@ -95,6 +95,35 @@ pub fn wired(wanted: &Wanted, ports: &Ports) -> Vec<ParamFault> {
     }));
     faults
 }
+
+/// The rewards that judge a set.
+fn of_set(wanted: &Wanted, set: &str) -> Vec<String> {
+    wanted.get(set).cloned().unwrap_or_else(|| vec![set.to_owned()])
+}
+
+/// Sets that their rewards cannot judge, and critics that are not what they are connected as.
+pub fn unfit(wanted: &Wanted, inputs: &Foreseen) -> Vec<ParamFault> {
+    let mut faults = jury::misnamed(inputs);
+    for port in inputs.keys() {
+        let Some(set) = port.strip_prefix("prompts.") else { continue };
+        for (i, name) in of_set(wanted, set).iter().enumerate() {
+            let path = wanted.contains_key(set).then(|| format!("rewards.{set}[{i}]"));
+            faults.extend(prompt_set::unfit(inputs, port, &[name], path.as_deref()));
+        }
+    }
+    faults
+}
+
+/// The columns that scores of the connected sets will have, by set, under an output's name.
+pub fn foresee(output: &str, wanted: &Wanted, inputs: &Foreseen) -> Foreseen {
+    let sets = inputs.keys().filter_map(|port| port.strip_prefix("prompts."));
+    let columns = |set: &str| of_set(wanted, set).iter().flat_map(|r| reward::columns(r)).collect();
+    let known: Columns = sets.map(|set| (set.to_owned(), columns(set))).collect();
+    serde_json::to_value(known).ok().map(|known| (output.to_owned(), known)).into_iter().collect()
+}
+
+/// Columns of scores by set, as they are foreseen.
+pub type Columns = BTreeMap<String, Vec<String>>;
 
 /// What this machine lacks to judge the connected sets.
 pub fn lacks(wanted: &Wanted, ports: &Ports) -> Vec<ParamFault> {

@@ -7,7 +7,8 @@ use crate::unfit::unfit;
 use anyhow::{Context as _, Result};
 use opdflow_rewards::{Geneval, Looks, Ocr, Part, Reward, Weighted};
 use opdflow_stage::port::Input;
-use opdflow_stage::{Fault, Foreseen, Memory, StageContext};
+use opdflow_stage::{Fault, Foreseen, Memory, ParamFault, StageContext};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -97,6 +98,11 @@ pub fn open(name: &str, folder: &Path, device: Device) -> Result<Box<dyn Reward>
 /// # Errors
 /// The first prompt that it cannot.
 pub fn judges(reward: &dyn Reward, records: &[Record]) -> Result<()> {
+    let lacks = |r: &&Record| !reward.applies(&r.subject());
+    if let Some(record) = records.iter().find(lacks) {
+        let what = format!("the reward `{}` cannot judge the prompt {:?}", reward.name(), record.text);
+        return Err(Fault::user(what).help("give it prompts with what it reads (docs/rewards.md)").into());
+    }
     match records.iter().find_map(|r| reward.refuses(&r.subject())) {
         None => Ok(()),
         Some(why) => Err(Fault::user(format!("the reward `{}` cannot judge these prompts: {why}", reward.name()))
@@ -105,10 +111,43 @@ pub fn judges(reward: &dyn Reward, records: &[Record]) -> Result<()> {
     }
 }
 
+/// What is known of a critic before it is opened.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Known {
+    /// The reward that it judges by.
+    pub reward: String,
+    /// Bytes of its weights in f32.
+    pub bytes: Option<u64>,
+    /// Of GenEval's, the classes that its detector finds.
+    pub classes: Option<Vec<String>>,
+}
+
+fn known(inputs: &Foreseen) -> impl Iterator<Item = (&str, Known)> {
+    let critics = inputs.iter().filter_map(|(port, value)| Some((port.strip_prefix("critics.")?, value)));
+    critics.filter_map(|(name, value)| Some((name, serde_json::from_value(value.clone()).ok()?)))
+}
+
 /// The memory that connected critics take, if something is known of them.
 #[must_use]
 pub fn memory(inputs: &Foreseen) -> Option<Memory> {
-    let critics = inputs.iter().filter(|(port, _)| port.starts_with("critics."));
-    let bytes: u64 = critics.filter_map(|(_, bytes)| bytes.as_u64()).sum();
+    let bytes: u64 = known(inputs).filter_map(|(_, critic)| critic.bytes).sum();
     (bytes > 0).then(|| Memory::of("critics", bytes))
+}
+
+/// The classes that the connected `geneval` finds, if there is one and they are known.
+#[must_use]
+pub fn classes(inputs: &Foreseen) -> Option<Vec<String>> {
+    known(inputs).find(|(name, _)| *name == "geneval")?.1.classes
+}
+
+/// Critics that are connected under another name than that of their reward.
+#[must_use]
+pub fn misnamed(inputs: &Foreseen) -> Vec<ParamFault> {
+    let other = known(inputs).filter(|(name, critic)| *name != critic.reward);
+    let fault = |(name, critic): (&str, Known)| {
+        let what = format!("this critic judges by `{}`, not by `{name}`", critic.reward);
+        ParamFault::of_port(format!("critics.{name}"), what)
+            .help(format!("connect it as `critics: {{{}: ...}}`", critic.reward))
+    };
+    other.map(fault).collect()
 }

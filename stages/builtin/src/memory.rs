@@ -5,10 +5,9 @@
 //! estimate against the memory that a stage took.
 
 use crate::adapter::Shape;
-use crate::jury;
 use crate::model_folder::Sizes;
 use crate::precision::Precision;
-use crate::provenance;
+use crate::{jury, model_fit, provenance};
 use opdflow_flow::lora::LoraConfig;
 use opdflow_flow::mmdit::MmditConfig;
 use opdflow_stage::{Foreseen, Memory};
@@ -65,17 +64,13 @@ impl Work {
     #[must_use]
     pub fn of(inputs: &Foreseen, size: Option<i64>, micro: usize, guided: bool, precision: Precision) -> Option<Self> {
         let text = !inputs.contains_key("embeddings");
-        Some(Self { sizes: Self::sizes(inputs)?, text, size, micro, guided, precision, recompute: false })
+        Some(Self { sizes: model_fit::sizes(inputs)?, text, size, micro, guided, precision, recompute: false })
     }
 
     /// The same with or without the inside of the blocks kept for the gradient.
     #[must_use]
     pub fn recomputing(self, recompute: bool) -> Self {
         Self { recompute, ..self }
-    }
-
-    fn sizes(inputs: &Foreseen) -> Option<Sizes> {
-        serde_json::from_value(inputs.get("base")?.clone()).ok()
     }
 
     /// Bytes of one number of the frozen base.
@@ -125,7 +120,7 @@ impl Work {
     /// The text encoders alone, if something is known of the base.
     #[must_use]
     pub fn encoders(inputs: &Foreseen) -> Option<Memory> {
-        Some(Memory::of("weights", F32 * Self::sizes(inputs)?.text_parameters))
+        Some(Memory::of("weights", F32 * model_fit::sizes(inputs)?.text_parameters))
     }
 
     /// Forward and backward of `batch` pictures' worth of training, or their decoding, whichever is more.
@@ -191,67 +186,13 @@ impl Work {
 /// Parameters of an adapter.
 pub(crate) fn lora_parameters(config: &MmditConfig, shape: &Shape) -> u64 {
     let wanted = LoraConfig { rank: shape.rank, alpha: shape.alpha, targets: shape.targets.clone() };
-    let sides = |(name, sides): (String, u64)| if wanted.matches(&name) { sides } else { 0 };
-    linears(config).map(sides).sum::<u64>() * shape.rank.max(0).unsigned_abs()
-}
-
-/// The linear layers of the blocks by name, with the sum of their two sides.
-fn linears(config: &MmditConfig) -> impl Iterator<Item = (String, u64)> + '_ {
-    let d = config.width().max(0).unsigned_abs();
-    (0..config.num_layers).flat_map(move |layer| {
-        let (last, dual) = (layer == config.num_layers - 1, config.dual_attention_layers.contains(&layer));
-        let mut own: Vec<(String, u64)> = vec![
-            ("norm1.linear".into(), d + if dual { 9 } else { 6 } * d),
-            ("norm1_context.linear".into(), d + if last { 2 } else { 6 } * d),
-        ];
-        let square = [
-            "attn.to_q",
-            "attn.to_k",
-            "attn.to_v",
-            "attn.to_out.0",
-            "attn.add_q_proj",
-            "attn.add_k_proj",
-            "attn.add_v_proj",
-        ];
-        own.extend(square.map(|n| (n.to_owned(), 2 * d)));
-        if dual {
-            own.extend(["to_q", "to_k", "to_v", "to_out.0"].map(|n| (format!("attn2.{n}"), 2 * d)));
-        }
-        own.extend(["ff.net.0.proj", "ff.net.2"].map(|n| (n.to_owned(), 5 * d)));
-        if !last {
-            own.push(("attn.to_add_out".into(), 2 * d));
-            own.extend(["ff_context.net.0.proj", "ff_context.net.2"].map(|n| (n.to_owned(), 5 * d)));
-        }
-        own.into_iter().map(move |(name, sides)| (format!("transformer_blocks.{layer}.{name}"), sides))
-    })
+    let targets = config.linears().into_iter().filter(|l| wanted.matches(&l.name));
+    targets.map(|l| (l.d_in + l.d_out).unsigned_abs()).sum::<u64>() * shape.rank.max(0).unsigned_abs()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use opdflow_flow::mmdit::Mmdit;
-    use opdflow_flow::weights::Weights;
-    use tch::Device;
-
-    #[test]
-    fn the_layers_are_those_of_the_network() {
-        let config = MmditConfig {
-            num_layers: 3,
-            num_attention_heads: 2,
-            attention_head_dim: 8,
-            caption_projection_dim: 16,
-            dual_attention_layers: vec![0, 1],
-            ..MmditConfig::default()
-        };
-        let network = Mmdit::new(&Weights::new_random(1, Device::Cpu).root(), &config).unwrap();
-        let there = network.linears();
-        for (name, sides) in linears(&config) {
-            let layer = there.iter().find(|l| l.name == name).unwrap_or_else(|| panic!("no layer {name}"));
-            assert_eq!(sides, (layer.d_in + layer.d_out).unsigned_abs(), "{name}");
-        }
-        let blocks = there.iter().filter(|l| l.name.starts_with("transformer_blocks.")).count();
-        assert_eq!(linears(&config).count(), blocks);
-    }
 
     /// The papers' adapter on SD3.5 Medium: 191 matrices of 1536 x 1536 at rank 32.
     #[test]

@@ -3,14 +3,14 @@
 use crate::model_folder::Sizes;
 use crate::precision::Precision;
 use crate::studio::Studio;
-use crate::{adapter, code, course_doubts, provenance};
+use crate::{adapter, code, course_doubts, param, provenance};
 use anyhow::Result;
 use opdflow_flow::lora::Lora;
 use opdflow_flow::merge::{Merge, merge};
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::warning::NO_CHANGE;
 use opdflow_stage::{
-    Code, Description, Doubt, Fault, Foreseen, ParamDoc, ParamFault, Ports, Resources, Stage, StageContext, Work,
+    Code, Description, Doubt, Fault, Foreseen, ParamFault, Ports, Resources, Stage, StageContext, Work,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -23,8 +23,10 @@ pub struct MergeLoras;
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Params {
+    /// What is averaged.
     how: Merge,
-    /// By adapter; an equal share where none is given.
+    /// Weight of each adapter; one divided by their number where none is given.
+    #[schemars(with = "BTreeMap<String, param::Share>")]
     weights: BTreeMap<String, f64>,
 }
 
@@ -43,22 +45,23 @@ impl Stage for MergeLoras {
                 ]
             },
             outputs: const { &[Output::new("lora", "lora", "the merged adapter")] },
-            params: &[
-                ParamDoc { name: "how", about: "`product` or `factors`" },
-                ParamDoc { name: "weights", about: "weight of each adapter; one divided by their number if absent" },
-            ],
             outside_key: &[],
             seeded: false,
             numeric: true,
         }
     }
 
-    fn check(&self, params: &Params) -> Vec<ParamFault> {
-        let off = |(name, w): (&String, &f64)| {
-            (!w.is_finite())
-                .then(|| ParamFault::new(format!("weights.{name}"), format!("the weight is {w}, expected a number")))
-        };
-        params.weights.iter().filter_map(off).collect()
+    fn wired(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {
+        let names = ports.names("loras");
+        let unknown = params.weights.keys().filter(|n| !names.contains(n)).map(|n| {
+            let fault = ParamFault::new(format!("weights.{n}"), format!("no adapter is named `{n}`"));
+            fault.help(format!("adapters are {}", names.join(", ")))
+        });
+        let nothing = names.iter().all(|n| params.weights.get(n) == Some(&0.0));
+        let nothing = nothing.then(|| {
+            ParamFault::new("weights", "every adapter has weight 0").help("leave `weights` out for equal shares")
+        });
+        unknown.chain(nothing).collect()
     }
 
     fn code(&self, _params: &Params, _ports: &Ports) -> Code {

@@ -13,6 +13,7 @@ use opdflow_io::file;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -264,7 +265,15 @@ impl Sizes {
 }
 
 /// Numbers in a safetensors file, by its header.
-pub fn parameters(mut file: Box<dyn Read>) -> Option<u64> {
+pub fn parameters(file: Box<dyn Read>) -> Option<u64> {
+    Some(shapes(file)?.into_values().map(|shape| shape.iter().product::<u64>()).sum())
+}
+
+/// Longer headers are not read.
+const LONGEST: u64 = 100_000_000;
+
+/// The shapes of a safetensors file's tensors by name, by its header.
+pub fn shapes(mut file: Box<dyn Read>) -> Option<BTreeMap<String, Vec<u64>>> {
     #[derive(Deserialize)]
     struct Tensor {
         shape: Vec<u64>,
@@ -273,11 +282,11 @@ pub fn parameters(mut file: Box<dyn Read>) -> Option<u64> {
     file.read_exact(&mut length).ok()?;
     let mut header = Vec::new();
     // As much as a reader of the file accepts.
-    let length = Some(u64::from_le_bytes(length)).filter(|n| *n <= 100_000_000)?;
+    let length = Some(u64::from_le_bytes(length)).filter(|n| *n <= LONGEST)?;
     file.take(length).read_to_end(&mut header).ok()?;
     let header: serde_json::Map<String, Value> = serde_json::from_slice(&header).ok()?;
     let tensors = header.into_iter().filter(|(name, _)| name != "__metadata__");
-    tensors.map(|(_, v)| Some(serde_json::from_value::<Tensor>(v).ok()?.shape.iter().product::<u64>())).sum()
+    tensors.map(|(name, v)| Some((name, serde_json::from_value::<Tensor>(v).ok()?.shape))).collect()
 }
 
 #[cfg(test)]

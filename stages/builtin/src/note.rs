@@ -3,7 +3,7 @@
 use crate::code;
 use anyhow::{Context as _, Result};
 use opdflow_stage::port::{Input, Output};
-use opdflow_stage::{Code, Description, ParamDoc, Ports, Stage, StageContext};
+use opdflow_stage::{Code, Description, Ports, Stage, StageContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
@@ -14,6 +14,7 @@ pub struct Note;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
+    /// Markdown.
     text: String,
 }
 
@@ -27,7 +28,6 @@ impl Stage for Note {
             about: "Leaves a text, and below it the names and digests of what it is about. A run prints it at its end.",
             inputs: const { &[Input::any("about", &[], "what the text is about")] },
             outputs: const { &[Output::new("markdown", "markdown", "the text")] },
-            params: &[ParamDoc { name: "text", about: "Markdown" }],
             outside_key: &[],
             seeded: false,
             numeric: false,

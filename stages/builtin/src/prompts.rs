@@ -1,6 +1,7 @@
 //! `prompts`: sets of prompts of the miniature world, or a user's own.
 
 use crate::prompt_doubts::{self, File};
+use crate::prompt_set::PromptSet;
 use crate::provenance::{self, Source};
 use crate::record::{self, Entry, LARGEST, LINES, Record};
 use crate::{code, outside};
@@ -9,9 +10,7 @@ use opdflow_flow::rng::{Choices, derive};
 use opdflow_io::{file, terminal, text};
 use opdflow_stage::cache::{Digest, Memo};
 use opdflow_stage::port::Output;
-use opdflow_stage::{
-    Asset, Code, Description, Doubt, Fault, Foreseen, ParamDoc, ParamFault, Ports, Stage, StageContext,
-};
+use opdflow_stage::{Asset, Code, Description, Doubt, Fault, Foreseen, ParamFault, Ports, Stage, StageContext};
 use opdflow_world::{Family, Mix, Split};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -59,12 +58,15 @@ impl Files {
 struct Draw {
     /// How many to train on.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 10_000_000))]
     train: Option<usize>,
     /// How many to choose checkpoints by.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 10_000_000))]
     validation: Option<usize>,
     /// How many to evaluate on.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 10_000_000))]
     test: Option<usize>,
 }
 
@@ -85,14 +87,28 @@ impl Draw {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Params {
+    /// Family of the miniature world.
     task: Option<World>,
+    /// With `task: mix`: the families with their weights, such as `scene:4,geneval:1,ocr:1`; all alike if absent.
     mix: Option<String>,
+    /// Instead of `task`: your own files; a line is plain words, GenEval's JSON, or JSON with `text` or `prompt`, `target`,
+    /// `geneval`.
     files: Files,
+    /// With `files`: how many are drawn out of each, such as `{train: 2048, validation: 96}`; all in the order of the file if absent. Without a file of their own,
+    /// validation prompts are drawn out of the training file, and those are not trained on.
     #[serde(skip_serializing_if = "Draw::is_nothing")]
     draw: Draw,
+    /// Number of training prompts drawn from the world; the sets share no text where the space of texts is large enough.
+    #[schemars(range(min = 0, max = 1_000_000))]
     train: usize,
+    /// Number of validation prompts.
+    #[schemars(range(min = 0, max = 1_000_000))]
     validation: usize,
+    /// Number of test prompts.
+    #[schemars(range(min = 0, max = 1_000_000))]
     test: usize,
+    /// Seed of the draw; apart from the recipe's, so that runs with several seeds are judged on the same prompts.
+    #[schemars(range(min = 0, max = u64::MAX))]
     seed: u64,
 }
 
@@ -127,31 +143,6 @@ impl Stage for Prompts {
                     Output::new("test", "prompts", "held-out prompts").maybe(),
                 ]
             },
-            params: &[
-                ParamDoc { name: "task", about: "family of the miniature world: `geneval`, `ocr`, `scene` or `mix`" },
-                ParamDoc {
-                    name: "mix",
-                    about: "with `task: mix`: the families with their weights, such as `scene:4,geneval:1,ocr:1`; all alike if absent",
-                },
-                ParamDoc {
-                    name: "files",
-                    about: "instead of `task`: your own files under `train`, `validation`, `test`; a line is plain words, GenEval's JSON, or JSON with `text` or `prompt`, `target`, `geneval`",
-                },
-                ParamDoc {
-                    name: "draw",
-                    about: "with `files`: how many are drawn out of each, such as `{train: 2048, validation: 96}`; all in the order of the file if absent. Without a file of their own, validation prompts are drawn out of the training file, and those are not trained on",
-                },
-                ParamDoc {
-                    name: "train",
-                    about: "number of training prompts drawn from the world; the sets share no text where the space of texts is large enough",
-                },
-                ParamDoc { name: "validation", about: "number of validation prompts" },
-                ParamDoc { name: "test", about: "number of test prompts" },
-                ParamDoc {
-                    name: "seed",
-                    about: "seed of the draw; apart from the recipe's, so that runs with several seeds are judged on the same prompts",
-                },
-            ],
             outside_key: &["files"],
             seeded: false,
             numeric: false,
@@ -178,7 +169,7 @@ impl Stage for Prompts {
                         .help("the sizes of sets drawn from the world are `train`, `validation` and `test`"),
                 ]
             }
-            (None, true) => ["train", "validation", "test"]
+            (None, true) => SETS
                 .into_iter()
                 .filter(|set| params.draw.of(set).is_some() && params.source(set).is_none())
                 .map(|set| ParamFault::new(format!("draw.{set}"), format!("there is no file to draw `{set}` from")))
@@ -215,28 +206,43 @@ impl Stage for Prompts {
         if faults.is_empty() { Ok(assets) } else { Err(faults) }
     }
 
-    /// The number of prompts of each set.
+    /// What rewards will find in the prompts of each set. Of a file every line counts: any of them may be drawn.
     fn foresee(&self, params: &Params, folder: &Path, _inputs: &Foreseen) -> Foreseen {
-        let of = |set: &str| -> Option<usize> {
+        let of = |set: &str| -> Option<PromptSet> {
+            if let Some(task) = params.task {
+                let (_, count, split) = params.of_world(set)?;
+                let first = params.drawn(task, count.min(FORESEEN), split).ok()?;
+                let place = |(i, record)| (format!("prompt {} of the set", i + 1), record);
+                return Some(PromptSet::of(count, &first.into_iter().enumerate().map(place).collect::<Vec<_>>()));
+            }
+            let path = folder.join(params.source(set)?);
+            let lines = read(&path).ok()?.0;
+            let place = |Entry { line, record }| (format!("{}:{line}", path.display()), record);
+            let lines: Vec<(String, Record)> = lines.into_iter().map(place).collect();
+            let count = params.draw.of(set).unwrap_or(lines.len());
+            let mut found = PromptSet::of(lines.len(), &lines);
+            found.count = count as u64;
+            Some(found)
+        };
+        let known = |set: &str| -> Option<(String, serde_json::Value)> {
+            let known = serde_json::to_value(of(set)?).ok()?;
             if params.task.is_some() {
-                return Some(match set {
-                    "train" => params.train,
-                    "validation" => params.validation,
-                    _ => params.test,
-                });
+                return Some((set.to_owned(), known));
             }
-            let file = params.source(set)?;
-            params.draw.of(set).or_else(|| Some(read(&folder.join(file)).ok()?.0.len()))
+            let values = serde_json::to_value(params).ok()?;
+            let source = Source { folder: folder.to_owned(), params: values, set: set.to_owned() };
+            Some((set.to_owned(), provenance::from(known, &source)))
         };
-        let with_source = |set: &str, count: usize| match serde_json::to_value(params) {
-            Ok(values) if params.task.is_none() => {
-                let source = Source { folder: folder.to_owned(), params: values, set: set.to_owned() };
-                provenance::set(count, &source)
-            }
-            _ => count.into(),
+        SETS.into_iter().filter(|set| params.leaves(set)).filter_map(known).collect()
+    }
+
+    fn omits(&self, params: &Params) -> Vec<(&'static str, String)> {
+        let way = |set: &str| match params.task {
+            Some(_) => format!("give the stage `{set}: N` with N above 0"),
+            None if params.draw.of(set) == Some(0) => format!("have some drawn: `draw: {{{set}: N}}` with N above 0"),
+            None => format!("give the stage a file for it: `files: {{{set}: PATH}}`"),
         };
-        let sets = ["train", "validation", "test"].into_iter();
-        sets.filter_map(|s| Some((s.to_owned(), with_source(s, of(s)?)))).collect()
+        SETS.into_iter().filter(|set| !params.leaves(set)).map(|set| (set, way(set))).collect()
     }
 
     fn doubts(&self, params: &Params, folder: &Path, _inputs: &Foreseen) -> Vec<Doubt> {
@@ -277,14 +283,57 @@ impl Stage for Prompts {
 
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
         let sets = match params.task {
-            Some(task) => of_the_world(&params, task)?,
+            Some(task) => {
+                let there = SETS.into_iter().filter(|set| params.leaves(set)).filter_map(|set| params.of_world(set));
+                there.map(|(port, n, split)| Ok((port, params.drawn(task, n, split)?))).collect::<Result<_>>()?
+            }
             None => of_files(&params, context)?,
         };
         sets.into_iter().try_for_each(|(port, records)| record::write(&context.output(port), &records))
     }
 }
 
+/// The sets, which are the outputs.
+const SETS: [&str; 3] = ["train", "validation", "test"];
+
+/// Prompts of a set of the world that are drawn to see of what forms they are.
+const FORESEEN: usize = 128;
+
 impl Params {
+    /// Whether there will be a set of this name.
+    fn leaves(&self, set: &str) -> bool {
+        if self.task.is_some() {
+            return self.of_world(set).is_some_and(|(_, count, _)| count > 0);
+        }
+        if self.draw.of(set) == Some(0) {
+            return false;
+        }
+        let own = self.files.each().into_iter().any(|(name, file)| name == set && file.is_some());
+        own || set == "validation" && self.draw.validation.is_some() && self.files.train.is_some()
+    }
+
+    /// A set of the world: its output, its size and its split.
+    fn of_world(&self, set: &str) -> Option<(&'static str, usize, Split)> {
+        let sets = [
+            ("train", self.train, Split::Train),
+            ("validation", self.validation, Split::Validation),
+            ("test", self.test, Split::Test),
+        ];
+        sets.into_iter().find(|(name, ..)| *name == set)
+    }
+
+    /// The first `count` prompts of a set of the world.
+    fn drawn(&self, task: World, count: usize, split: Split) -> Result<Vec<Record>> {
+        let mix = match task {
+            World::Geneval => Mix::from(Family::Geneval),
+            World::Ocr => Mix::from(Family::Ocr),
+            World::Scene => Mix::from(Family::Scene),
+            World::Mix => self.mix.as_deref().map_or(Ok(Mix::all()), str::parse)?,
+        };
+        let record = |p: opdflow_world::Prompt| Record { text: p.text, target: p.target, geneval: p.geneval };
+        Ok(opdflow_world::prompts(&mix, count, self.seed, split).into_iter().map(record).collect())
+    }
+
     /// The file that a set comes from.
     fn source(&self, set: &str) -> Option<&PathBuf> {
         let own = self.files.each().into_iter().find(|(name, _)| *name == set).and_then(|(_, file)| file);
@@ -382,27 +431,6 @@ fn records(entries: Vec<Entry>) -> Vec<Record> {
 
 /// Prompts by output.
 type Sets = Vec<(&'static str, Vec<Record>)>;
-
-fn of_the_world(params: &Params, task: World) -> Result<Sets> {
-    let mix = match task {
-        World::Geneval => Mix::from(Family::Geneval),
-        World::Ocr => Mix::from(Family::Ocr),
-        World::Scene => Mix::from(Family::Scene),
-        World::Mix => params.mix.as_deref().map_or(Ok(Mix::all()), str::parse)?,
-    };
-    let sets = [
-        ("train", params.train, Split::Train),
-        ("validation", params.validation, Split::Validation),
-        ("test", params.test, Split::Test),
-    ];
-    let drawn = |count, split| {
-        opdflow_world::prompts(&mix, count, params.seed, split)
-            .into_iter()
-            .map(|p| Record { text: p.text, target: p.target, geneval: p.geneval })
-            .collect()
-    };
-    Ok(sets.into_iter().filter(|(_, n, _)| *n > 0).map(|(port, n, split)| (port, drawn(n, split))).collect())
-}
 
 fn of_files(params: &Params, context: &StageContext) -> Result<Sets> {
     let mut sets = Sets::new();

@@ -26,9 +26,12 @@ pub struct Source {
 /// The digests of prompts' words.
 pub type Texts = BTreeSet<Digest>;
 
-/// What is foreseen of a set of `count` prompts.
-pub fn set(count: usize, source: &Source) -> Value {
-    json!({"count": count, "from": [source]})
+/// What is foreseen of a set of prompts, and that it comes from `source`.
+pub fn from(mut foreseen: Value, source: &Source) -> Value {
+    if let Value::Object(fields) = &mut foreseen {
+        fields.insert("from".to_owned(), json!([source]));
+    }
+    foreseen
 }
 
 /// The number of prompts of a set that is foreseen.

@@ -4,7 +4,7 @@ use crate::recogniser;
 use opdflow_rewards::ocr;
 use opdflow_stage::cache::Digest;
 use opdflow_stage::{Asset, ParamFault, Ports};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// Rewards with their weights.
@@ -65,15 +65,11 @@ pub fn check(param: &str, weights: &Weights) -> Vec<ParamFault> {
         return vec![ParamFault::new(param, "no reward is given").help(offered())];
     }
     let mut faults = Vec::new();
-    for (name, weight) in weights {
+    for name in weights.keys() {
         if !known(name) {
             faults.push(
                 ParamFault::new(format!("{param}.{name}"), format!("no reward is named `{name}`")).help(offered()),
             );
-        }
-        if !weight.is_finite() {
-            faults
-                .push(ParamFault::new(format!("{param}.{name}"), format!("the weight is {weight}, expected a number")));
         }
     }
     faults
@@ -126,6 +122,16 @@ pub fn assets<'a>(names: impl Iterator<Item = &'a String>) -> Vec<Asset> {
     } else {
         Vec::new()
     }
+}
+
+/// The columns that scores by a whole reward have: its headline, its value and its measures.
+#[must_use]
+pub fn columns(name: &str) -> Vec<String> {
+    let own = MEASURES.iter().filter_map(|m| m.strip_prefix(name)?.strip_prefix('.'));
+    // A critic that takes the place of a reward of the program has its measures.
+    let critics = opdflow_critics::named(name).into_iter().flat_map(|c| c.measures.iter().copied());
+    let measures: BTreeSet<&str> = own.chain(critics).chain(["reward"]).collect();
+    std::iter::once(name.to_owned()).chain(measures.into_iter().map(|m| format!("{name}.{m}"))).collect()
 }
 
 /// The measure that tables show under a reward's name, where it is not its value.

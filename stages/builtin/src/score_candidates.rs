@@ -6,18 +6,18 @@ use crate::judge::{self, Set, Wanted};
 use crate::jury::{CRITICS, Jury};
 use crate::memory::judging;
 use crate::operations::shots;
-use crate::param_docs::{EMBEDDINGS, MICRO_BATCH, PRECISION, REWARDS, SIZE, THREADS};
+use crate::param::{self, EMBEDDINGS};
 use crate::precision::Precision;
 use crate::score::{self, Scores};
 use crate::studio::{Shot, Studio};
 use crate::train_teacher::{micro, one};
-use crate::{adapter, candidates, code, provenance, unfit};
+use crate::{adapter, candidates, code, model_fit, provenance, unfit};
 use anyhow::Result;
 use opdflow_stage::cache::Memo;
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::{
-    Asset, Code, Description, Doubt, Environment, Foreseen, Memory, ParamDoc, ParamFault, Ports, Resources, Stage,
-    StageContext, Work,
+    Asset, Code, Description, Doubt, Environment, Foreseen, Memory, ParamFault, Ports, Resources, Stage, StageContext,
+    Work,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -29,11 +29,15 @@ pub struct ScoreCandidates;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Params {
+    /// By set of prompts the rewards that judge it; the reward of the set's own name if absent.
     rewards: Wanted,
     shot: Shot,
+    #[schemars(with = "param::Size")]
     size: Option<i64>,
     precision: Precision,
+    #[schemars(with = "param::MicroBatch")]
     micro_batch: usize,
+    #[schemars(with = "param::Threads")]
     threads: usize,
 }
 
@@ -63,14 +67,6 @@ impl Stage for ScoreCandidates {
                 ]
             },
             outputs: const { &[Output::new("curve", "curve", "the scores of each candidate, by its step (JSON)")] },
-            params: &[
-                REWARDS,
-                ParamDoc { name: "shot", about: "`{steps, guidance, solver, seed}`; 20 Euler steps if absent" },
-                SIZE,
-                PRECISION,
-                MICRO_BATCH,
-                THREADS,
-            ],
             outside_key: &["micro_batch", "threads"],
             seeded: false,
             numeric: true,
@@ -78,11 +74,20 @@ impl Stage for ScoreCandidates {
     }
 
     fn check(&self, params: &Params) -> Vec<ParamFault> {
-        judge::check(&params.rewards).into_iter().chain(params.shot.faults()).collect()
+        judge::check(&params.rewards)
     }
 
     fn wired(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {
         judge::wired(&params.rewards, ports)
+    }
+
+    fn foresee(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Foreseen {
+        judge::foresee("curve", &params.rewards, inputs)
+    }
+
+    fn unfit(&self, params: &Params, _folder: &Path, _ports: &Ports, inputs: &Foreseen) -> Vec<ParamFault> {
+        let of_model = model_fit::faults(inputs, params.size, None);
+        of_model.into_iter().chain(judge::unfit(&params.rewards, inputs)).collect()
     }
 
     fn lacks(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {

@@ -1,9 +1,11 @@
 //! Several seeds as one number: which inputs a name stands for, their mean, and its interval.
 
+use crate::judge::Columns;
 use crate::score::{Mean, Scores};
 use anyhow::Result;
-use opdflow_stage::{Fault, StageContext, port};
+use opdflow_stage::{Fault, Foreseen, ParamFault, Ports, StageContext, port};
 use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One number.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -53,6 +55,39 @@ pub fn connected(context: &StageContext, port: &str, name: &str, asks: &str) -> 
         return Err(fault.help(format!("connected are {}", names.join(", "))).into());
     }
     Ok(found.into_iter().map(|n| format!("{port}.{n}")).collect())
+}
+
+/// The fault of a parameter at `path` that names on `port` what is not connected there; the way out is a name, or for cells
+/// of a matrix the selector of one.
+pub fn unconnected(ports: &Ports, port: &str, name: &str, path: String) -> Option<ParamFault> {
+    let names = ports.names(port);
+    if !collected(&names, name).is_empty() {
+        return None;
+    }
+    let cells: Vec<&String> =
+        names.iter().filter(|n| n.strip_prefix(name).is_some_and(|n| n.starts_with('_'))).collect();
+    let first = cells.first().and_then(|cell| ports.source(&format!("{port}.{cell}")));
+    Some(match first.filter(|source| source.contains('[')) {
+        Some(source) => {
+            let listed = cells.iter().map(|c| c.as_str()).collect::<Vec<_>>().join(", ");
+            ParamFault::new(path, format!("`{name}` on `{port}` is {} cells of a matrix: {listed}", cells.len()))
+                .help(format!("name one of them, or connect one cell: `{port}: {{{name}: \"{source}\"}}`"))
+        }
+        None => ParamFault::new(path, format!("nothing is connected as `{port}.{name}`")).help(if names.is_empty() {
+            format!("connect it: `{port}: {{{name}: STAGE.OUTPUT}}`")
+        } else {
+            format!("connected are {}", names.join(", "))
+        }),
+    })
+}
+
+/// The columns of what is connected below `port`, by name; nothing if one of them is not known.
+pub fn foreseen(ports: &Ports, inputs: &Foreseen, port: &str) -> Option<BTreeMap<String, BTreeSet<String>>> {
+    let of = |name: String| {
+        let sets: Columns = serde_json::from_value(inputs.get(&format!("{port}.{name}"))?.clone()).ok()?;
+        Some((name, sets.into_values().flatten().collect()))
+    };
+    ports.names(port).into_iter().map(of).collect()
 }
 
 /// A column of one model, over its seeds; none where no scores have it.

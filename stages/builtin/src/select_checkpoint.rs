@@ -2,16 +2,16 @@
 
 use crate::fitting::fitting;
 use crate::judge::{Set, Wanted};
-use crate::jury::{CRITICS, Jury};
+use crate::jury::{self, CRITICS, Jury};
 use crate::memory::judging;
 use crate::operations::shots;
-use crate::param_docs::{EMBEDDINGS, MICRO_BATCH, PRECISION, SIZE, THREADS};
+use crate::param::{self, EMBEDDINGS};
 use crate::precision::Precision;
 use crate::reward::{self, whole_of};
 use crate::score::{self, Mean};
 use crate::studio::{Shot, Studio};
 use crate::train_teacher::{micro, one};
-use crate::{adapter, candidates, code, folder, provenance, unfit};
+use crate::{adapter, candidates, code, folder, model_fit, prompt_set, provenance, unfit};
 use anyhow::{Context as _, Result};
 use opdflow_flow::idle::changes_nothing;
 use opdflow_flow::lora::Lora;
@@ -20,8 +20,8 @@ use opdflow_stage::cache::Memo;
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::warning::{BROKEN_CANDIDATE, NO_CHANGE};
 use opdflow_stage::{
-    Asset, Code, Description, Doubt, Environment, Fault, Foreseen, Memory, ParamDoc, ParamFault, Ports, Resources,
-    Stage, StageContext, Work,
+    Asset, Code, Description, Doubt, Environment, Fault, Foreseen, Memory, ParamFault, Ports, Resources, Stage,
+    StageContext, Work,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -35,20 +35,28 @@ pub struct SelectCheckpoint;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
+    /// Column to be highest: a reward's name, or one of its parts such as `geneval.strict`.
     maximise: String,
+    /// Columns that must not fall below the base's by more than this: `{looks: 0.05}`.
+    #[schemars(with = "BTreeMap<String, param::Fall>")]
     #[serde(default)]
     guard: BTreeMap<String, f64>,
+    /// Only this many of the last candidates are scored; all if absent.
+    #[schemars(range(min = 1, max = 1_000_000))]
     #[serde(default)]
     last: Option<usize>,
     #[serde(default = "twenty_steps")]
     shot: Shot,
     #[serde(default)]
+    #[schemars(with = "param::Size")]
     size: Option<i64>,
     #[serde(default, skip_serializing_if = "Precision::is_default")]
     precision: Precision,
     #[serde(default = "micro")]
+    #[schemars(with = "param::MicroBatch")]
     micro_batch: usize,
     #[serde(default = "one")]
+    #[schemars(with = "param::Threads")]
     threads: usize,
 }
 
@@ -108,22 +116,6 @@ impl Stage for SelectCheckpoint {
                     Output::new("choice", "json", "the same as data"),
                 ]
             },
-            params: &[
-                ParamDoc {
-                    name: "maximise",
-                    about: "column to be highest: a reward's name, or one of its parts such as `geneval.strict`",
-                },
-                ParamDoc {
-                    name: "guard",
-                    about: "columns that must not fall below the base's by more than this: `{looks: 0.05}`",
-                },
-                ParamDoc { name: "last", about: "only this many of the last candidates are scored; all if absent" },
-                ParamDoc { name: "shot", about: "`{steps, guidance, solver, seed}`; 20 Euler steps if absent" },
-                SIZE,
-                PRECISION,
-                MICRO_BATCH,
-                THREADS,
-            ],
             outside_key: &["micro_batch", "threads"],
             seeded: false,
             numeric: true,
@@ -131,16 +123,13 @@ impl Stage for SelectCheckpoint {
     }
 
     fn check(&self, params: &Params) -> Vec<ParamFault> {
-        let mut faults = params.shot.faults();
+        let mut faults = Vec::new();
         let help = reward::offered;
         if !reward::known(&params.maximise) {
             faults.push(ParamFault::new("maximise", format!("no reward is named `{}`", params.maximise)).help(help()));
         }
         for name in params.guard.keys().filter(|n| !reward::known(n)) {
             faults.push(ParamFault::new(format!("guard.{name}"), format!("no reward is named `{name}`")).help(help()));
-        }
-        if params.last == Some(0) {
-            faults.push(ParamFault::new("last", "`last` is 0, expected at least 1"));
         }
         faults
     }
@@ -155,6 +144,20 @@ impl Stage for SelectCheckpoint {
             if !ports.contains(&format!("prompts.{name}")) {
                 let what = format!("no validation prompts are connected as `prompts.{name}`");
                 faults.push(ParamFault::new(path, what).help(format!("add `{name}` below `needs.prompts`")));
+            }
+        }
+        faults
+    }
+
+    fn unfit(&self, params: &Params, _folder: &Path, _ports: &Ports, inputs: &Foreseen) -> Vec<ParamFault> {
+        let mut faults = model_fit::faults(inputs, params.size, None);
+        faults.extend(jury::misnamed(inputs));
+        let maximised = std::iter::once(("maximise".to_owned(), &params.maximise));
+        let mut seen = BTreeSet::new();
+        for (path, column) in maximised.chain(params.guard.keys().map(|c| (format!("guard.{c}"), c))) {
+            let name = whole_of(column);
+            if seen.insert(name) {
+                faults.extend(prompt_set::unfit(inputs, &format!("prompts.{name}"), &[name], Some(&path)));
             }
         }
         faults

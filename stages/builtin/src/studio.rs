@@ -19,7 +19,7 @@ use opdflow_flow::text::embed::{Embedded, MAX_SEQUENCE_LENGTH, TextEncoders};
 use opdflow_flow::{Schedule, Solver};
 use opdflow_stage::cache::Digest;
 use opdflow_stage::warning::TRUNCATED;
-use opdflow_stage::{Fault, ParamFault, StageContext};
+use opdflow_stage::{Fault, StageContext};
 use opdflow_world::Picture;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -32,12 +32,15 @@ use tch::{Device, Kind, Tensor};
 #[serde(default, deny_unknown_fields)]
 pub struct Shot {
     /// Denoising steps.
+    #[schemars(range(min = 1, max = 1000))]
     pub steps: usize,
     /// Guidance scale; 1 is none.
+    #[schemars(range(min = 0.0, max = 100.0))]
     pub guidance: f64,
     /// Solver.
     pub solver: Solver,
     /// Seed of the starting noise. Picture `i` starts from noise that depends on this seed and `i` alone.
+    #[schemars(range(min = 0, max = u64::MAX))]
     pub seed: u64,
 }
 
@@ -45,16 +48,6 @@ impl Default for Shot {
     /// The evaluation of the papers: 40 Euler steps.
     fn default() -> Self {
         Self { steps: 40, guidance: 1.0, solver: Solver::default(), seed: 0 }
-    }
-}
-
-impl Shot {
-    /// What is wrong with it, as the parameter `shot`.
-    #[must_use]
-    pub fn faults(&self) -> Vec<ParamFault> {
-        let solver = self.solver.fault().map(|f| ParamFault::new("shot.solver", f));
-        let steps = (self.steps == 0).then(|| ParamFault::new("shot.steps", "`steps` is 0, expected at least 1"));
-        solver.into_iter().chain(steps).collect()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::seeds;
 use anyhow::{Context as _, Result};
-use opdflow_stage::{Cost, StageContext};
+use opdflow_stage::{Cost, ParamFault, Ports, StageContext};
 use serde::Deserialize;
 
 /// Writes the side output `timing`. `gradients`: of one picture at one noise level each, in the whole training.
@@ -72,6 +72,13 @@ pub fn cost(context: &StageContext, names: &[Vec<String>]) -> Result<Option<Timi
         gpu_seconds: total.gpu_seconds.map(|s| s / count),
         gradients: gradients.div_ceil(runs as u64),
     }))
+}
+
+/// Faults of names on `timings`, as the parameter at `path` has them in lists of lists, under which nothing is connected.
+pub fn unconnected(ports: &Ports, names: &[Vec<String>], path: &str) -> Vec<ParamFault> {
+    let each =
+        names.iter().enumerate().flat_map(|(i, list)| list.iter().enumerate().map(move |(j, name)| (i, j, name)));
+    each.filter_map(|(i, j, name)| seeds::unconnected(ports, "timings", name, format!("{path}[{i}][{j}]"))).collect()
 }
 
 /// The timings that a name stands for, one for each seed.

@@ -6,28 +6,27 @@ use crate::candidates::{self, Candidates};
 use crate::fitting::fitting;
 use crate::jury::{self, CRITICS, Jury};
 use crate::learn::learn;
-use crate::memory;
 use crate::operations::Operations;
-use crate::param_docs::{EMA, EMBEDDINGS, LORA, MICRO_BATCH, OPTIMISER, PACE, PRECISION, RECOMPUTE, SIZE, THREADS};
+use crate::param::{self, EMBEDDINGS};
 use crate::precision::Precision;
 use crate::prompt_task::PromptTask;
 use crate::studio::Studio;
-use crate::{code, course_doubts, provenance, record, reward, timing};
+use crate::{code, course_doubts, memory, model_fit, prompt_set, provenance, record, reward, timing};
 use anyhow::Result;
-use opdflow_flow::grpo::{Grpo, GrpoConfig, Ratio};
-use opdflow_flow::nft::{Nft, NftConfig};
+use opdflow_flow::grpo::{self, Grpo, GrpoConfig, Ratio};
+use opdflow_flow::nft::{self, Nft, NftConfig};
 use opdflow_flow::objective::Objective;
 use opdflow_flow::optim::{AdamW, AdamWConfig, EmaConfig};
 use opdflow_flow::schedule::trained;
 use opdflow_flow::task::{Practice, Task};
-use opdflow_flow::teacher::{Explorer, Sampling};
-use opdflow_flow::train::{Learner, Pace};
+use opdflow_flow::teacher::{self, Explorer, Sampling};
+use opdflow_flow::train::{GRAD_NORM, Learner, Pace};
 use opdflow_stage::cache::Memo;
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::warning::{GUIDED_NFT, NOTHING_LEARNED};
 use opdflow_stage::{
-    Asset, Code, Description, Doubt, Environment, Foreseen, Horizon, Memory, ParamDoc, ParamFault, Ports, Resources,
-    Stage, StageContext, Work,
+    Asset, Code, Description, Doubt, Environment, Foreseen, Horizon, Memory, ParamFault, Ports, Resources, Stage,
+    StageContext, Work,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -41,24 +40,38 @@ pub struct TrainTeacher;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum Algorithm {
+    /// DiffusionNFT: on noised pictures, without a policy's ratio.
     DiffusionNft(NftConfig),
+    /// GRPO-Guard: Flow-GRPO with a ratio of the same scale at every step.
     GrpoGuard(GrpoConfig),
+    /// Flow-GRPO.
     FlowGrpo(GrpoConfig),
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
+    /// The method.
     algorithm: Algorithm,
+    /// Rewards with weights, such as `{ocr: 1.0}`, for the prompts of `prompts`.
+    #[schemars(with = "BTreeMap<String, param::Weight>")]
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     reward: reward::Weights,
+    /// The same for each of `tasks`, by its name.
+    #[schemars(with = "BTreeMap<String, BTreeMap<String, param::Weight>>")]
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     rewards: BTreeMap<String, reward::Weights>,
+    /// The order in which tasks take turns, a round each; a name may stand more than once; each once if absent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     turns: Vec<String>,
+    /// By task what it has for its rounds alone.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     per_task: BTreeMap<String, Own>,
+    /// Rounds; a longer run continues a shorter one of otherwise equal parameters.
+    #[schemars(range(min = 1, max = 10_000_000))]
     iterations: u64,
+    /// Rounds between candidates.
+    #[schemars(range(min = 1, max = 10_000_000))]
     #[serde(default = "twenty")]
     candidates_every: u64,
     #[serde(default)]
@@ -72,16 +85,21 @@ pub struct Params {
     #[serde(default)]
     ema: EmaConfig,
     #[serde(default)]
+    #[schemars(with = "param::Size")]
     size: Option<i64>,
+    /// By metric when to warn, or to end the run.
     #[serde(default)]
     alarms: Alarms,
     #[serde(default, skip_serializing_if = "Precision::is_default")]
     precision: Precision,
     #[serde(default)]
+    #[schemars(with = "param::Recompute")]
     recompute: bool,
     #[serde(default = "micro")]
+    #[schemars(with = "param::MicroBatch")]
     micro_batch: usize,
     #[serde(default = "one")]
+    #[schemars(with = "param::Threads")]
     threads: usize,
 }
 
@@ -90,11 +108,86 @@ pub struct Params {
 #[serde(deny_unknown_fields)]
 struct Own {
     /// Learning rate in its rounds; the optimiser's if absent.
+    #[schemars(range(max = 10.0), extend("exclusiveMinimum" = 0))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     lr: Option<f64>,
     /// Optimiser steps in each of its rounds (GRPO); the algorithm's if absent.
+    #[schemars(range(min = 1, max = 10_000))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     updates: Option<usize>,
+}
+
+impl Algorithm {
+    /// What is wrong with its numbers for rounds of this kind.
+    fn faults(&self, sampling: &Sampling) -> Vec<ParamFault> {
+        let steps = trained(sampling.steps);
+        let (method, config) = match self {
+            Self::DiffusionNft(config) => {
+                return too_many_times("algorithm.diffusion_nft.times", config.times, steps).into_iter().collect();
+            }
+            Self::GrpoGuard(config) => ("grpo_guard", config),
+            Self::FlowGrpo(config) => ("flow_grpo", config),
+        };
+        let at = |name: &str| format!("algorithm.{method}.{name}");
+        let mut faults = Vec::new();
+        faults.extend(config.window.and_then(|w| w.fault(steps)).map(|f| ParamFault::new(at("window"), f)));
+        let most = config.window.map_or(steps, |w| w.width.min(steps));
+        faults.extend(too_many_times(&at("times"), config.times, most));
+        faults.extend(too_many_updates(at("updates"), config.updates, sampling.prompts));
+        if config.solver.deterministic() {
+            let what = "this solver adds no noise, so that there is no policy to improve";
+            faults.push(ParamFault::new(at("solver"), what).help("raise its noise level"));
+        }
+        faults
+    }
+
+    /// The names of what it reports.
+    fn metrics(&self) -> Vec<&'static str> {
+        match self {
+            Self::DiffusionNft(_) => nft::METRICS.into(),
+            Self::GrpoGuard(_) | Self::FlowGrpo(_) => grpo::METRICS.into_iter().chain(grpo::LOG_RATIO).collect(),
+        }
+    }
+}
+
+fn too_many_times(at: &str, times: Option<usize>, most: usize) -> Option<ParamFault> {
+    let times = times.filter(|times| *times > most)?;
+    let fault = ParamFault::new(at, format!("`times` is {times}, but only {most} steps are trained"));
+    Some(fault.help("take fewer, or more `sampling.steps`"))
+}
+
+fn too_many_updates(at: String, updates: usize, prompts: usize) -> Option<ParamFault> {
+    let what = format!("`updates` is {updates}, but the prompts of a round, which they share, are {prompts}");
+    (updates > prompts).then(|| ParamFault::new(at, what).help("take fewer updates, or more `sampling.prompts`"))
+}
+
+/// A schedule of the learning rate whose numbers do not go together.
+pub(crate) fn pace_fault(what: String) -> ParamFault {
+    ParamFault::new("pace", what).help("give both `hold` and a later `until`")
+}
+
+impl Params {
+    /// The tasks in the order of their turns, each with its rewards.
+    fn turns(&self) -> Vec<(&str, &reward::Weights)> {
+        if self.rewards.is_empty() {
+            return vec![("teacher", &self.reward)];
+        }
+        let each: Vec<&String> = self.rewards.keys().collect();
+        let turns = if self.turns.is_empty() { each } else { self.turns.iter().collect() };
+        turns.into_iter().filter_map(|name| Some((name.as_str(), self.rewards.get(name)?))).collect()
+    }
+
+    /// The names of all metrics that the training reports.
+    fn metrics(&self) -> Vec<String> {
+        let turns = self.turns();
+        let tasks: Vec<(&str, Vec<&str>)> =
+            turns.iter().map(|(task, weights)| (*task, weights.keys().map(String::as_str).collect())).collect();
+        let mut found = teacher::metrics(&tasks);
+        found.extend(self.algorithm.metrics().into_iter().chain([GRAD_NORM]).map(str::to_owned));
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
 }
 
 fn twenty() -> u64 {
@@ -116,19 +209,12 @@ impl Own {
             let fault = ParamFault::new(format!("per_task.{task}"), format!("`{task}` has no rewards"));
             faults.push(fault.help("name the tasks as below `rewards`"));
         }
-        if let Some(lr) = self.lr.filter(|lr| !(lr.is_finite() && *lr > 0.0)) {
-            faults.push(ParamFault::new(at("lr"), format!("`lr` is {lr}, expected more than 0")));
-        }
         match (self.updates, &params.algorithm) {
             (Some(_), Algorithm::DiffusionNft(_)) => faults.push(
                 ParamFault::new(at("updates"), "DiffusionNFT takes one optimiser step a round")
                     .help("give the task more `turns`"),
             ),
-            (Some(n), _) if n == 0 || n > params.sampling.prompts => {
-                let most = params.sampling.prompts;
-                let what = format!("`updates` is {n}, expected 1 to {most}, the prompts of a round");
-                faults.push(ParamFault::new(at("updates"), what));
-            }
+            (Some(n), _) => faults.extend(too_many_updates(at("updates"), n, params.sampling.prompts)),
             _ => {}
         }
         faults
@@ -168,47 +254,6 @@ impl Stage for TrainTeacher {
                     Output::side("timing", "timing", "seconds of training"),
                 ]
             },
-            params: &[
-                ParamDoc {
-                    name: "algorithm",
-                    about: "`diffusion_nft: {beta, decay, kl, order, times, spread, mode, advantage_clip}`, or `grpo_guard` or `flow_grpo`, both `{solver, clip, kl, kl_form, spread, updates, times, window}`",
-                },
-                ParamDoc {
-                    name: "reward",
-                    about: "rewards with weights, such as `{ocr: 1.0}`, for the prompts of `prompts`",
-                },
-                ParamDoc { name: "rewards", about: "the same for each of `tasks`, by its name" },
-                ParamDoc {
-                    name: "turns",
-                    about: "the order in which tasks take turns, a round each; a name may stand more than once; each once if absent",
-                },
-                ParamDoc {
-                    name: "per_task",
-                    about: "by task `{lr, updates}`: a learning rate, and a number of optimiser steps, for its rounds alone",
-                },
-                ParamDoc {
-                    name: "iterations",
-                    about: "rounds; a longer run continues a shorter one of otherwise equal parameters",
-                },
-                ParamDoc { name: "candidates_every", about: "rounds between candidates" },
-                ParamDoc {
-                    name: "sampling",
-                    about: "`{prompts, group, steps, guidance, blend}` of a round; global sizes, whatever the machine; `blend` is `rewards` or `advantages`",
-                },
-                LORA,
-                OPTIMISER,
-                PACE,
-                EMA,
-                SIZE,
-                ParamDoc {
-                    name: "alarms",
-                    about: "by metric `{above, below, rounds, stop}`: warn, or end the run, when it has been there for so many rounds; outside the key",
-                },
-                PRECISION,
-                RECOMPUTE,
-                MICRO_BATCH,
-                THREADS,
-            ],
             outside_key: &["alarms", "recompute", "micro_batch", "threads"],
             seeded: true,
             numeric: true,
@@ -236,39 +281,12 @@ impl Stage for TrainTeacher {
             );
         }
         faults.extend(params.per_task.iter().flat_map(|(task, own)| own.check(task, params)));
-        if let Algorithm::GrpoGuard(config) | Algorithm::FlowGrpo(config) = &params.algorithm {
-            let method = if matches!(params.algorithm, Algorithm::FlowGrpo(_)) { "flow_grpo" } else { "grpo_guard" };
-            if let Some(fault) = config.window.and_then(|w| w.fault(trained(params.sampling.steps))) {
-                faults.push(ParamFault::new(format!("algorithm.{method}.window"), fault));
-            }
-            let at = format!("algorithm.{method}.solver");
-            if let Some(fault) = config.solver.fault() {
-                faults.push(ParamFault::new(at, fault));
-            } else if config.solver.deterministic() {
-                faults.push(
-                    ParamFault::new(at, "this solver adds no noise, so that there is no policy to improve")
-                        .help("raise its noise level"),
-                );
-            }
-        }
-        for (name, value) in [
-            ("iterations", params.iterations),
-            ("candidates_every", params.candidates_every),
-            ("sampling.prompts", params.sampling.prompts as u64),
-            ("sampling.steps", params.sampling.steps as u64),
-        ] {
-            if value == 0 {
-                faults.push(ParamFault::new(name, format!("`{name}` is 0, expected at least 1")));
-            }
-        }
-        if params.sampling.group < 2 {
-            faults.push(ParamFault::new(
-                "sampling.group",
-                format!(
-                    "`group` is {}, expected at least 2: a picture is judged against others of its prompt",
-                    params.sampling.group
-                ),
-            ));
+        faults.extend(params.pace.fault().map(pace_fault));
+        faults.extend(params.algorithm.faults(&params.sampling));
+        let known = params.metrics();
+        for name in params.alarms.keys().filter(|name| !known.contains(name)) {
+            let fault = ParamFault::new(format!("alarms.{name}"), format!("this training reports no metric `{name}`"));
+            faults.push(fault.help(format!("it reports {}", known.join(", "))));
         }
         faults
     }
@@ -289,6 +307,20 @@ impl Stage for TrainTeacher {
         let each =
             params.rewards.iter().flat_map(|(task, w)| w.keys().map(move |n| (format!("rewards.{task}.{n}"), n)));
         faults.extend(own.chain(each).filter_map(|(path, name)| reward::unwired(path, name, ports)));
+        faults
+    }
+
+    fn unfit(&self, params: &Params, _folder: &Path, ports: &Ports, inputs: &Foreseen) -> Vec<ParamFault> {
+        let fresh = (!ports.contains("start")).then_some(&params.lora);
+        let mut faults = model_fit::faults(inputs, params.size, fresh);
+        faults.extend(jury::misnamed(inputs));
+        let each =
+            params.rewards.iter().map(|(task, weights)| (format!("tasks.{task}"), format!("rewards.{task}"), weights));
+        let one = ("prompts".to_owned(), "reward".to_owned(), &params.reward);
+        for (port, path, weights) in std::iter::once(one).chain(each).filter(|(_, _, weights)| !weights.is_empty()) {
+            let names: Vec<&str> = weights.keys().map(String::as_str).collect();
+            faults.extend(prompt_set::unfit(inputs, &port, &names, Some(&path)));
+        }
         faults
     }
 
@@ -447,10 +479,6 @@ fn tasks<'a>(params: &Params, studio: &'a Studio, jury: &Jury, context: &StageCo
         };
         Ok(PromptTask { name: name.to_owned(), studio, records, reward: Some(wanted), practice })
     };
-    if params.rewards.is_empty() {
-        return Ok(vec![task("teacher", "prompts", &params.reward)?]);
-    }
-    let each: Vec<&String> = params.rewards.keys().collect();
-    let turns = if params.turns.is_empty() { each } else { params.turns.iter().collect() };
-    turns.into_iter().map(|name| task(name, &format!("tasks.{name}"), &params.rewards[name])).collect()
+    let port = |name: &str| if params.rewards.is_empty() { "prompts".to_owned() } else { format!("tasks.{name}") };
+    params.turns().into_iter().map(|(name, weights)| task(name, &port(name), weights)).collect()
 }

@@ -3,8 +3,8 @@
 
 use crate::warning::{self, Doubt};
 use crate::{
-    Asset, Code, Description, Environment, Fault, FaultClass, Foreseen, Horizon, Input, Output, ParamDoc, ParamFault,
-    Ports, Resources, Stage, StageContext, StageSet, Work,
+    Asset, Code, Description, Environment, Fault, FaultClass, Foreseen, Horizon, Input, Output, ParamFault, Ports,
+    Resources, Stage, StageContext, StageSet, Work,
 };
 use anyhow::{Context as _, Result};
 use opdflow_cache::Memo;
@@ -18,8 +18,6 @@ use std::time::Duration;
 pub fn with_fakes<S: StageSet>(set: S) -> S {
     set.with(FakeSource).with(FakeSum).with(FakeTrain).with(FakeFail).with(FakeClock).with(FakeReport).with(FakeWarn)
 }
-
-const SECONDS: ParamDoc = ParamDoc { name: "seconds", about: "How long it sleeps." };
 
 fn sleep(seconds: f64) {
     if let Ok(time) = Duration::try_from_secs_f64(seconds) {
@@ -39,11 +37,16 @@ pub struct FakeSource;
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SourceParams {
+    /// The number.
     value: i64,
+    /// A file that holds a number to add.
     file: Option<String>,
+    /// A file that must be there when it runs.
     tool: Option<String>,
+    /// A variable of its environment, which it asks to be 40, that holds a number to add.
     #[serde(skip_serializing_if = "Option::is_none")]
     variable: Option<String>,
+    /// How long it sleeps.
     seconds: f64,
 }
 
@@ -56,16 +59,6 @@ impl Stage for FakeSource {
             about: "Leaves a whole number.",
             inputs: &[],
             outputs: const { &[Output::new("value", "value", "the number")] },
-            params: &[
-                ParamDoc { name: "value", about: "The number." },
-                ParamDoc { name: "file", about: "A file that holds a number to add." },
-                ParamDoc { name: "tool", about: "A file that must be there when it runs." },
-                ParamDoc {
-                    name: "variable",
-                    about: "A variable of its environment, which it asks to be 40, that holds a number to add.",
-                },
-                SECONDS,
-            ],
             outside_key: &["file", "tool", "seconds"],
             seeded: false,
             numeric: false,
@@ -84,6 +77,10 @@ impl Stage for FakeSource {
         let version = std::env::var("OPDFLOW_FAKE_CODE").ok();
         let value = version.map(|v| v.parse::<u64>().map_or_else(|_| v.into(), Into::into));
         value.map(|v| ("fake.numbers".to_owned(), v)).into_iter().collect()
+    }
+    fn foresee(&self, params: &SourceParams, _folder: &Path, _inputs: &Foreseen) -> Foreseen {
+        let known = params.file.is_none() && params.variable.is_none();
+        known.then(|| ("value".to_owned(), params.value.into())).into_iter().collect()
     }
     fn environment(&self, params: &SourceParams) -> Environment {
         params.variable.iter().map(|name| (name.clone(), "40".to_owned())).collect()
@@ -111,12 +108,19 @@ pub struct FakeSum;
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SumParams {
+    /// Added to the sum.
     plus: i64,
+    /// The sum is taken modulo this.
     modulo: Option<i64>,
+    /// The term of this name is taken off instead.
     #[serde(skip_serializing_if = "Option::is_none")]
     minus: Option<String>,
+    /// How long it sleeps.
     seconds: f64,
 }
+
+/// Larger terms are refused.
+const MOST: i64 = 1_000_000_000_000;
 
 impl Stage for FakeSum {
     type Params = SumParams;
@@ -129,12 +133,6 @@ impl Stage for FakeSum {
             outputs: const {
                 &[Output::new("value", "value", "the sum"), Output::side("log", "text", "the terms, one a line")]
             },
-            params: &[
-                ParamDoc { name: "plus", about: "Added to the sum." },
-                ParamDoc { name: "modulo", about: "The sum is taken modulo this." },
-                ParamDoc { name: "minus", about: "The term of this name is taken off instead." },
-                SECONDS,
-            ],
             outside_key: &["seconds"],
             seeded: false,
             numeric: false,
@@ -157,11 +155,19 @@ impl Stage for FakeSum {
             ],
         }
     }
+    fn unfit(&self, _: &SumParams, _: &Path, _: &Ports, inputs: &Foreseen) -> Vec<ParamFault> {
+        let large = inputs.iter().filter(|(_, term)| term.as_i64().is_some_and(|t| t > MOST));
+        let fault = |port: &String| ParamFault::of_port(port, format!("the term is larger than {MOST}"));
+        large.map(|(port, _)| fault(port).help("connect a smaller one")).collect()
+    }
     fn run(&self, params: SumParams, context: &mut StageContext) -> Result<()> {
         sleep(params.seconds);
         let (mut sum, mut log) = (params.plus, String::new());
         for name in context.names("terms") {
             let term = read(&context.input(&format!("terms.{name}"))?)?;
+            if term > MOST {
+                return Err(Fault::user(format!("`{name}` is larger than {MOST}")).into());
+            }
             log.push_str(&format!("{name} {term}\n"));
             let less = params.minus.as_ref() == Some(&name);
             sum = if less { sum.wrapping_sub(term) } else { sum.wrapping_add(term) };
@@ -180,13 +186,19 @@ pub struct FakeTrain;
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainParams {
+    /// Steps.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
     iterations: u64,
+    /// How it takes a step.
     #[serde(default)]
     algorithm: Algorithm,
+    /// How long each step sleeps.
     #[serde(default)]
     step_seconds: f64,
+    /// Steps between checkpoints.
     #[serde(default = "one")]
     checkpoint_every: u64,
+    /// A step at which it gives up.
     #[serde(default)]
     fail_at: Option<u64>,
 }
@@ -205,6 +217,7 @@ pub enum Algorithm {
         /// The rate.
         rate: f64,
         /// How much noise.
+        #[schemars(range(min = 0.0, max = 1.0))]
         noise: f64,
     },
 }
@@ -242,29 +255,10 @@ impl Stage for FakeTrain {
                     Output::new("candidates", "candidates", "the state after each quarter of the way"),
                 ]
             },
-            params: &[
-                ParamDoc { name: "iterations", about: "Steps, from 1." },
-                ParamDoc { name: "algorithm", about: "`plain` or `noisy`." },
-                ParamDoc { name: "step_seconds", about: "How long each step sleeps." },
-                ParamDoc { name: "checkpoint_every", about: "Steps between checkpoints." },
-                ParamDoc { name: "fail_at", about: "A step at which it gives up." },
-            ],
             outside_key: &["step_seconds", "checkpoint_every", "fail_at"],
             seeded: true,
             numeric: true,
         }
-    }
-    fn check(&self, params: &TrainParams) -> Vec<ParamFault> {
-        let mut faults = Vec::new();
-        if params.iterations == 0 {
-            faults.push(ParamFault::new("iterations", "it must be at least 1"));
-        }
-        if let Algorithm::Noisy { noise, .. } = params.algorithm
-            && !(0.0..=1.0).contains(&noise)
-        {
-            faults.push(ParamFault::new("algorithm.noisy.noise", "it must lie between 0 and 1"));
-        }
-        faults
     }
     fn horizon(&self, params: &TrainParams) -> Option<Horizon> {
         Some(Horizon { param: "iterations", steps: params.iterations })
@@ -335,9 +329,13 @@ pub struct FakeFail;
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FailParams {
+    /// The class of the failure.
     class: FaultClass,
+    /// What it says.
     message: String,
+    /// Panic instead of returning an error.
     panic: bool,
+    /// How long it sleeps.
     seconds: f64,
 }
 
@@ -356,12 +354,6 @@ impl Stage for FakeFail {
             about: "Fails.",
             inputs: const { &[Input::any("terms", &[], "anything")] },
             outputs: const { &[Output::new("value", "value", "never there")] },
-            params: &[
-                ParamDoc { name: "class", about: "`user`, `not_finite`, `out_of_memory`, `machine` or `bug`." },
-                ParamDoc { name: "message", about: "What it says." },
-                ParamDoc { name: "panic", about: "Panic instead of returning an error." },
-                SECONDS,
-            ],
             outside_key: &["seconds"],
             seeded: false,
             numeric: false,
@@ -391,7 +383,6 @@ impl Stage for FakeClock {
             about: "Leaves what stands in the file `clock` beside the recipe, which its key knows nothing of.",
             inputs: &[],
             outputs: const { &[Output::new("value", "value", "the number")] },
-            params: &[],
             outside_key: &[],
             seeded: false,
             numeric: false,
@@ -410,6 +401,7 @@ pub struct FakeReport;
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ReportParams {
+    /// The first line.
     title: String,
 }
 
@@ -427,7 +419,6 @@ impl Stage for FakeReport {
                     Output::new("markdown", "markdown", "the same, for the terminal"),
                 ]
             },
-            params: &[ParamDoc { name: "title", about: "The first line." }],
             outside_key: &[],
             seeded: false,
             numeric: false,
@@ -452,10 +443,15 @@ pub struct FakeWarn;
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct WarnParams {
+    /// Steps, each saved.
     rounds: u64,
+    /// The rounds, from 0, in which it warns once more.
     flat: Vec<u64>,
+    /// It warns of so many things as it begins.
     zeros: usize,
+    /// It is doubted so many times before it runs.
     doubt: usize,
+    /// How long each step sleeps.
     step_seconds: f64,
 }
 
@@ -468,13 +464,6 @@ impl Stage for FakeWarn {
             about: "Warns, and leaves the number of its rounds.",
             inputs: const { &[Input::any("terms", &[], "anything")] },
             outputs: const { &[Output::new("value", "value", "the rounds")] },
-            params: &[
-                ParamDoc { name: "rounds", about: "Steps, each saved." },
-                ParamDoc { name: "flat", about: "The rounds, from 0, in which it warns once more." },
-                ParamDoc { name: "zeros", about: "It warns of so many things as it begins." },
-                ParamDoc { name: "doubt", about: "It is doubted so many times before it runs." },
-                ParamDoc { name: "step_seconds", about: "How long each step sleeps." },
-            ],
             outside_key: &["step_seconds", "doubt"],
             seeded: false,
             numeric: false,

@@ -3,17 +3,20 @@
 //! These are two traits, and not one, so that a program that only plans refers to no code that computes: the linker
 //! then leaves that code out, and with it the libraries that it needs.
 
-use crate::StageContext;
+use crate::fields::fields;
 use crate::mismatch::{self, Mismatch};
 use crate::port::{Arity, Input, Output};
 use crate::warning::Doubt;
+use crate::{StageContext, choice, range};
 use opdflow_cache::{Digest, Memo};
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::{Deserialize as _, Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::any::TypeId;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What a stage kind says of itself. All of it is static: `opdflow stages` prints it without running anything.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -28,8 +31,6 @@ pub struct Description {
     pub inputs: &'static [Input],
     /// What it leaves.
     pub outputs: &'static [Output],
-    /// Its parameters, for the reference. A test holds this against the parameter type.
-    pub params: &'static [ParamDoc],
     /// Parameters that never change the result (a path whose content is in the key as an asset, a cadence, a
     /// micro-batch). They are not in the key.
     pub outside_key: &'static [&'static str],
@@ -37,15 +38,6 @@ pub struct Description {
     pub seeded: bool,
     /// Whether it computes with tensors, so that the numeric profile belongs to its key.
     pub numeric: bool,
-}
-
-/// A line of the parameter reference.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct ParamDoc {
-    /// The name.
-    pub name: &'static str,
-    /// Meaning, unit and range.
-    pub about: &'static str,
 }
 
 /// A parameter that decides how long a stage runs, and nothing else about its course: a run with a larger value
@@ -68,11 +60,42 @@ pub struct Asset {
 }
 
 /// What is known of artefacts before any stage runs, by port: JSON that the kind upstream and the kind downstream agree
-/// on (a model's configuration, a number of prompts). The engine only hands it on. It is no part of any key.
+/// on (a model's configuration, the prompts of a set). The engine only hands it on. It is no part of any key. Of a stage's
+/// inputs every connected port is there, with `null` where nothing is known.
 pub type Foreseen = BTreeMap<String, Value>;
 
-/// The connected ports of a stage: `base`, and `prompts.ocr` for one of a map.
-pub type Ports = BTreeSet<String>;
+/// The connected ports of a stage (`base`, and `prompts.ocr` for one of a map), and what each reads (`base.model`,
+/// `student[rounds=100].lora`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Ports(BTreeMap<String, String>);
+
+impl Ports {
+    /// Whether something is connected to the port.
+    #[must_use]
+    pub fn contains(&self, port: &str) -> bool {
+        self.0.contains_key(port)
+    }
+    /// All connected ports.
+    pub fn iter(&self) -> impl Iterator<Item = &String> {
+        self.0.keys()
+    }
+    /// The names below a port that takes a map.
+    #[must_use]
+    pub fn names(&self, port: &str) -> Vec<String> {
+        self.0.keys().filter_map(|k| k.strip_prefix(port)?.strip_prefix('.')).map(ToOwned::to_owned).collect()
+    }
+    /// What the port reads, as recipes write it.
+    #[must_use]
+    pub fn source(&self, port: &str) -> Option<&str> {
+        self.0.get(port).map(String::as_str)
+    }
+}
+
+impl FromIterator<(String, String)> for Ports {
+    fn from_iter<T: IntoIterator<Item = (String, String)>>(ports: T) -> Self {
+        Self(ports.into_iter().collect())
+    }
+}
 
 /// Versions of the code that a stage computes with, by the name of the part: a number that is raised by hand, or words with
 /// a digest where a build has other sources than the committed ones. Part of the key.
@@ -136,6 +159,8 @@ pub struct ParamFault {
     pub help: Option<String>,
     /// What sort of fault it is.
     pub cause: Cause,
+    /// The connected port that it is about, if it is about one and not about a parameter: `prompts.ocr`.
+    pub port: Option<String>,
 }
 
 /// Who found that a parameter does not fit, and how it does not.
@@ -153,7 +178,11 @@ pub enum Cause {
 impl ParamFault {
     /// A fault at `path`.
     pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { path: path.into(), message: message.into(), help: None, cause: Cause::Value }
+        Self { path: path.into(), message: message.into(), help: None, cause: Cause::Value, port: None }
+    }
+    /// A fault of what is connected to `port`.
+    pub fn of_port(port: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { port: Some(port.into()), ..Self::new("", message) }
     }
     /// A fault of ours.
     pub(crate) fn bug(message: String) -> Self {
@@ -171,13 +200,14 @@ impl ParamFault {
 pub trait Stage: Send + Sync + 'static {
     /// The type of `with:`. Use `#[serde(deny_unknown_fields)]` and defaults; the defaults are filled in before
     /// the key is made, so that writing one out changes nothing. What its fields say of themselves in their doc
-    /// comments goes into the schema of recipes and the reference.
+    /// comments goes into the schema of recipes and the reference. Every number has a lower and an upper bound there
+    /// (`#[schemars(range(min = 1, max = 9))]`, `extend("exclusiveMinimum" = 0)`), which [`Kind::normalise`] holds.
     type Params: Serialize + DeserializeOwned + JsonSchema;
 
     /// The static facts.
     fn describe(&self) -> Description;
 
-    /// What the types cannot say: ranges, combinations.
+    /// What the types and the ranges in their schema cannot say: combinations. The numbers may lie outside their ranges.
     fn check(&self, _params: &Self::Params) -> Vec<ParamFault> {
         Vec::new()
     }
@@ -235,6 +265,18 @@ pub trait Stage: Send + Sync + 'static {
         None
     }
 
+    /// Why it would refuse its inputs or its parameters when it runs, as far as that follows from what is known of its
+    /// inputs and from files that its parameters name: the same rules as [`Stage::run`]'s, before anything runs. Only what is
+    /// certain is a fault. Files that are missing are not for here.
+    fn unfit(&self, _params: &Self::Params, _folder: &Path, _ports: &Ports, _inputs: &Foreseen) -> Vec<ParamFault> {
+        Vec::new()
+    }
+
+    /// The optional outputs that it will not leave with these parameters, each with the way to get it.
+    fn omits(&self, _params: &Self::Params) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
     /// What takes memory at its peak, or nothing if that cannot be known. `inputs` is what is known of its inputs.
     fn memory(&self, _params: &Self::Params, _inputs: &Foreseen) -> Vec<Memory> {
         Vec::new()
@@ -268,13 +310,17 @@ pub trait Stage: Send + Sync + 'static {
 pub trait Kind: Send + Sync {
     /// See [`Stage::describe`].
     fn describe(&self) -> Description;
-    /// JSON Schema of `with`, by the parameter type: types, defaults, choices, what fields say of themselves. Nothing
-    /// in it refers to anything outside it. What the kind says of a parameter stands before what the type says.
-    fn schema(&self) -> Value;
+    /// JSON Schema of `with`, by the parameter type: types, ranges, defaults, choices, what fields say of themselves.
+    /// Nothing in it refers to anything outside it.
+    fn schema(&self) -> Arc<Value>;
+    /// The names of its parameters, in the order of their type.
+    fn fields(&self) -> &'static [&'static str];
+    /// What of `with` lies outside the ranges of the schema, whatever else is wrong with it.
+    fn out_of_range(&self, with: &Value) -> Vec<ParamFault>;
     /// Checks `with` and gives it back with defaults filled in.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// A value that its type refuses; else everything that is wrong with it, [`Kind::out_of_range`] first.
     fn normalise(&self, with: &Value) -> Result<Value, Vec<ParamFault>>;
     /// See [`Stage::wired`]; `params` are normalised ones.
     ///
@@ -301,6 +347,22 @@ pub trait Kind: Send + Sync {
     /// # Errors
     /// As for [`Kind::wired`].
     fn foresee(&self, params: &Value, folder: &Path, inputs: &Foreseen) -> Result<Foreseen, Unreadable>;
+    /// See [`Stage::unfit`].
+    ///
+    /// # Errors
+    /// As for [`Kind::wired`].
+    fn unfit(
+        &self,
+        params: &Value,
+        folder: &Path,
+        ports: &Ports,
+        inputs: &Foreseen,
+    ) -> Result<Vec<ParamFault>, Unreadable>;
+    /// See [`Stage::omits`].
+    ///
+    /// # Errors
+    /// As for [`Kind::wired`].
+    fn omits(&self, params: &Value) -> Result<Vec<(&'static str, String)>, Unreadable>;
     /// See [`Stage::remarks`].
     ///
     /// # Errors
@@ -369,24 +431,25 @@ impl<S: Stage> Kind for S {
     fn describe(&self) -> Description {
         Stage::describe(self)
     }
-    fn schema(&self) -> Value {
-        let settings = SchemaSettings::draft2020_12().with(|s| {
-            s.inline_subschemas = true;
-            s.meta_schema = None;
-        });
-        let mut schema = settings.into_generator().into_root_schema_for::<S::Params>().to_value();
-        for doc in Stage::describe(self).params {
-            if let Some(Value::Object(param)) = schema.pointer_mut(&format!("/properties/{}", doc.name)) {
-                param.insert("description".to_owned(), doc.about.into());
-            }
-        }
-        schema
+    fn schema(&self) -> Arc<Value> {
+        schema_of::<S>()
+    }
+    fn fields(&self) -> &'static [&'static str] {
+        fields::<S::Params>()
+    }
+    fn out_of_range(&self, with: &Value) -> Vec<ParamFault> {
+        let schema = schema_of::<S>();
+        range::faults(&schema, &choice::written_out(&schema, with))
     }
     fn normalise(&self, with: &Value) -> Result<Value, Vec<ParamFault>> {
-        let empty = Value::Object(serde_json::Map::new());
-        let with = if with.is_null() { &empty } else { with };
-        let params: S::Params = mismatch::read(with).map_err(|fault| vec![fault])?;
-        let faults = self.check(&params);
+        let schema = schema_of::<S>();
+        let with = match with {
+            Value::Null => Value::Object(serde_json::Map::new()),
+            with => choice::written_out(&schema, with),
+        };
+        let params: S::Params = mismatch::read(&with).map_err(|fault| vec![fault])?;
+        let mut faults = range::faults(&schema, &with);
+        faults.extend(self.check(&params));
         if !faults.is_empty() {
             return Err(faults);
         }
@@ -412,6 +475,18 @@ impl<S: Stage> Kind for S {
     }
     fn foresee(&self, params: &Value, folder: &Path, inputs: &Foreseen) -> Result<Foreseen, Unreadable> {
         Ok(Stage::foresee(self, &typed(self, params)?, folder, inputs))
+    }
+    fn unfit(
+        &self,
+        params: &Value,
+        folder: &Path,
+        ports: &Ports,
+        inputs: &Foreseen,
+    ) -> Result<Vec<ParamFault>, Unreadable> {
+        Ok(Stage::unfit(self, &typed(self, params)?, folder, ports, inputs))
+    }
+    fn omits(&self, params: &Value) -> Result<Vec<(&'static str, String)>, Unreadable> {
+        Ok(Stage::omits(self, &typed(self, params)?))
     }
     fn code(&self, params: &Value, ports: &Ports) -> Result<Code, Unreadable> {
         Ok(Stage::code(self, &typed(self, params)?, ports))
@@ -476,6 +551,20 @@ impl std::fmt::Display for Unreadable {
 
 impl std::error::Error for Unreadable {}
 
+/// The schema of a kind's parameters. It is made once: each stage of a recipe is held against it.
+fn schema_of<S: Stage>() -> Arc<Value> {
+    static MADE: Mutex<Option<HashMap<TypeId, Arc<Value>>>> = Mutex::new(None);
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    let schema = made.get_or_insert_default().entry(TypeId::of::<S>()).or_insert_with(|| {
+        let settings = SchemaSettings::draft2020_12().with(|s| {
+            s.inline_subschemas = true;
+            s.meta_schema = None;
+        });
+        Arc::new(settings.into_generator().into_root_schema_for::<S::Params>().to_value())
+    });
+    Arc::clone(schema)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -506,7 +595,6 @@ mod tests {
                 about: "Nothing.",
                 inputs: &[],
                 outputs: &[],
-                params: &[],
                 outside_key: &[],
                 seeded: false,
                 numeric: false,
@@ -530,7 +618,8 @@ mod tests {
         let spoiled = json!({"limit": null});
         assert!(Kind::resources(&Boundless, &spoiled).unwrap_err().to_string().contains("`boundless`"));
         assert!(
-            Kind::horizon(&Boundless, &spoiled).is_err() && Kind::lacks(&Boundless, &spoiled, &Ports::new()).is_err()
+            Kind::horizon(&Boundless, &spoiled).is_err()
+                && Kind::lacks(&Boundless, &spoiled, &Ports::default()).is_err()
         );
         assert_eq!(Kind::assets(&Boundless, &spoiled, Path::new("."), &Memo::none()).unwrap_err()[0].cause, Cause::Bug);
     }

@@ -12,29 +12,33 @@
 //!
 //! Nothing here knows tensors, recipes or YAML.
 
+mod choice;
 mod clock;
 mod context;
 mod event;
 #[cfg(feature = "fake")]
 pub mod fake;
 mod fault;
+mod fields;
 mod job;
 mod kind;
 mod mismatch;
 pub mod port;
+pub mod range;
 mod registry;
 mod stop;
 mod tool;
 pub mod warning;
 
+pub use choice::bare_names;
 pub use clock::Cost;
 pub use context::StageContext;
 pub use event::{Event, EventSink};
 pub use fault::{Fault, FaultClass, STOPPED};
 pub use job::{Job, JobInput, Outcome, run_job, warnings_of};
 pub use kind::{
-    Asset, Cause, Code, Description, Environment, Foreseen, Horizon, Kind, Memory, ParamDoc, ParamFault, Ports,
-    Resources, Stage, Unreadable, Work, Worker,
+    Asset, Cause, Code, Description, Environment, Foreseen, Horizon, Kind, Memory, ParamFault, Ports, Resources, Stage,
+    Unreadable, Work, Worker,
 };
 pub use mismatch::Mismatch;
 pub use opdflow_cache as cache;

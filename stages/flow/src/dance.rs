@@ -16,7 +16,8 @@ use tch::{Kind, Tensor};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DanceConfig {
-    /// The place along the path, 0 noisy to 1 clean, is drawn from Beta(a, b) with these whole numbers, each at least 1.
+    /// The place along the path, 0 noisy to 1 clean, is drawn from Beta(a, b) with these whole numbers.
+    #[schemars(inner(range(min = 1, max = 1000)))]
     pub beta: [u32; 2],
 }
 

@@ -5,7 +5,7 @@ use crate::Solver;
 use crate::advantage::Spread;
 use crate::finite::NotFinite;
 use crate::lora::Lora;
-use crate::objective::{Objective, Report};
+use crate::objective::{Objective, Report, named};
 use crate::rng::{Choices, derive};
 use crate::rollout::Keep;
 use crate::tally::Tally;
@@ -15,6 +15,12 @@ use anyhow::{Context as _, Result, ensure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
+
+/// What it reports of each update beside what is seen of the pictures ([`crate::teacher::metrics`]).
+pub const METRICS: [&str; 2] = ["loss", "clipped"];
+
+/// The largest log-ratio of a round's first update, and of a later one.
+pub const LOG_RATIO: [&str; 2] = ["log_ratio_first", "log_ratio_later"];
 
 /// Which ratio is clipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,9 +60,11 @@ pub enum KlForm {
 pub struct GrpoConfig {
     /// The SDE of the rollouts. It must add noise.
     pub solver: Solver,
-    /// Largest distance of the ratio from 1; the method's own if absent ([`Ratio::clip`]).
+    /// Largest distance of the ratio from 1; the method's own if absent, 1e-4 for `flow_grpo`, 2e-6 for `grpo_guard`.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0))]
     pub clip: Option<f64>,
     /// Weight of the divergence to the base, mean over dimensions.
+    #[schemars(range(min = 0.0, max = 1e6))]
     pub kl: f64,
     /// How that divergence is weighed.
     #[serde(skip_serializing_if = "is_default")]
@@ -64,10 +72,12 @@ pub struct GrpoConfig {
     /// Whose standard deviation the advantages are divided by.
     pub spread: Spread,
     /// Optimiser steps per round. Prompts are split evenly among them; from the second on, data are off-policy.
+    #[schemars(range(min = 1, max = 10_000))]
     pub updates: usize,
-    /// Steps per picture that are trained, drawn anew each round (DanceGRPO); none means all.
+    /// Steps per picture that are trained, drawn anew each round (DanceGRPO); all if absent.
+    #[schemars(range(min = 1, max = 1000))]
     pub times: Option<usize>,
-    /// Steps that are noisy and trained; none means all but the last of the schedule.
+    /// Steps that are noisy and trained; all but the last of the schedule if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<Window>,
 }
@@ -239,8 +249,8 @@ impl Objective for Grpo<'_> {
         // On-policy the ratio is 1 up to rounding. Anything else at the very first update means that rollout and training
         // do not compute the same function, and no number that follows could be trusted.
         ensure!(round > 0 || update > 0 || off <= clip.max(1e-6), OffPolicy { log_ratio: off, clip });
-        let tag = if update == 0 { "first" } else { "later" };
-        report.extend([("loss".to_owned(), policy), (format!("log_ratio_{tag}"), off), ("clipped".to_owned(), cut)]);
+        report.extend(named(METRICS, [policy, cut]));
+        report.extend(named([LOG_RATIO[update.min(1)]], [off]));
         Ok(report)
     }
 

@@ -15,13 +15,17 @@ use tch::{Tensor, no_grad};
 #[serde(default, deny_unknown_fields)]
 pub struct MuonConfig {
     /// Learning rate of matrices: the size of the orthogonal step.
+    #[schemars(range(max = 10.0), extend("exclusiveMinimum" = 0))]
     pub lr: f64,
     /// Decay of the running sum of gradients.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
     pub momentum: f64,
     /// Weight decay of matrices per step, times `lr`.
+    #[schemars(range(min = 0.0, max = 10.0))]
     pub weight_decay: f64,
     /// Largest norm of the whole gradient; a longer one enters the running sum of matrices scaled down to it. The
     /// step itself has a size of its own, but a burst must not fill the sum.
+    #[schemars(range(max = 1e6), extend("exclusiveMinimum" = 0))]
     pub clip: f64,
     /// For vectors, norms and embeddings, with a clip of its own.
     pub rest: AdamWConfig,

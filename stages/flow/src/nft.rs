@@ -2,7 +2,7 @@
 
 use crate::advantage::{CLIP, Spread};
 use crate::lora::Lora;
-use crate::objective::{Objective, Report};
+use crate::objective::{Objective, Report, named};
 use crate::rng::{Choices, derive, normal};
 use crate::rollout::Keep;
 use crate::state::numbered;
@@ -14,6 +14,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+/// What it reports of each round beside what is seen of the pictures ([`crate::teacher::metrics`]).
+pub const METRICS: [&str; 2] = ["loss", "distance_to_base"];
+
 /// How fast the sampling policy follows the trained one: `old <- d old + (1 - d) trained` after round `k`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -23,17 +26,22 @@ pub enum Decay {
     /// `d = min(rate k, top)`; the paper's single-reward setting is `rate 0.001, top 0.5`.
     Linear {
         /// Growth of `d` per round.
+        #[schemars(range(min = 0.0, max = 1.0))]
         rate: f64,
         /// Largest `d`.
+        #[schemars(range(min = 0.0, max = 1.0))]
         top: f64,
     },
     /// `d = 0` for `k < from`, then `min(rate (k - from), top)`; the OCR setting is `from 75, rate 0.0075, top 0.999`.
     Delayed {
         /// First round that counts.
+        #[schemars(range(min = 0, max = 10_000_000))]
         from: u64,
         /// Growth of `d` per round.
+        #[schemars(range(min = 0.0, max = 1.0))]
         rate: f64,
         /// Largest `d`.
+        #[schemars(range(min = 0.0, max = 1.0))]
         top: f64,
     },
 }
@@ -88,15 +96,19 @@ impl Mode {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct NftConfig {
-    /// Guidance strength of the two implicit policies is `1 / beta`; positive.
+    /// Guidance strength of the two implicit policies is `1 / beta`.
+    #[schemars(range(max = 100.0), extend("exclusiveMinimum" = 0))]
     pub beta: f64,
     /// How the sampling policy follows.
     pub decay: Decay,
     /// Weight of the squared distance to the base's velocity.
+    #[schemars(range(min = 0.0, max = 1e6))]
     pub kl: f64,
-    /// Order of the deterministic solver that makes the data, 1 or 2.
+    /// Order of the deterministic solver that makes the data.
+    #[schemars(range(min = 1, max = 2))]
     pub order: u8,
-    /// Noise levels per picture that are trained, out of those of the schedule; none means all but the last.
+    /// Noise levels per picture that are trained, out of those of the schedule; all but the last if absent.
+    #[schemars(range(min = 1, max = 1000))]
     pub times: Option<usize>,
     /// Whose standard deviation the advantages are divided by.
     pub spread: Spread,
@@ -104,6 +116,7 @@ pub struct NftConfig {
     #[serde(skip_serializing_if = "Mode::is_all")]
     pub mode: Mode,
     /// Advantage at which the optimality reaches 0 or 1; also the scale of the loss.
+    #[schemars(range(max = 1000.0), extend("exclusiveMinimum" = 0))]
     pub advantage_clip: f64,
 }
 
@@ -209,8 +222,7 @@ impl Objective for Nft<'_> {
             }
         }
         let mut report = seen.report;
-        report.push(("loss".to_owned(), policy.read()));
-        report.push(("distance_to_base".to_owned(), distance.read()));
+        report.extend(named(METRICS, [policy.read(), distance.read()]));
         Ok(report)
     }
 

@@ -7,6 +7,13 @@ use tch::Tensor;
 /// Numbers of one round, by name.
 pub type Report = Vec<(String, f64)>;
 
+/// A report of these names, each with its number. Methods keep the names in constants, so that what can be watched is known
+/// before anything runs.
+#[must_use]
+pub fn named<const N: usize>(names: [&str; N], values: [f64; N]) -> Report {
+    names.into_iter().map(str::to_owned).zip(values).collect()
+}
+
 /// A method: it turns the current parameters into gradients. The one training loop ([`crate::train`]) does the rest.
 pub trait Objective {
     /// Optimiser steps in round `round`.

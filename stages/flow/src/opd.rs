@@ -49,12 +49,14 @@ pub struct OpdConfig {
     #[serde(skip_serializing_if = "is_default")]
     pub normalise: bool,
     /// Factor on the loss of each trained step; all 1 if empty, and 1 for steps beyond its end.
+    #[schemars(length(max = 1000), inner(range(min = 0.0, max = 1e6)))]
     #[serde(skip_serializing_if = "is_default")]
     pub step_weights: Vec<f64>,
     /// How the lessons share the student.
     #[serde(skip_serializing_if = "is_default")]
     pub balance: Balance,
     /// Weight of the same divergence from the base (Flow-OPD's anchor, to the base).
+    #[schemars(range(min = 0.0, max = 1e6))]
     #[serde(skip_serializing_if = "is_default")]
     pub anchor: f64,
 }

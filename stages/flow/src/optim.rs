@@ -8,17 +8,23 @@ use tch::{Device, Kind, Tensor, no_grad};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdamWConfig {
-    /// Learning rate, positive.
+    /// Learning rate.
+    #[schemars(range(max = 10.0), extend("exclusiveMinimum" = 0))]
     pub lr: f64,
     /// Decay of the running mean of gradients.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
     pub beta1: f64,
     /// Decay of the running mean of squared gradients.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
     pub beta2: f64,
     /// Weight decay per step, times `lr`.
+    #[schemars(range(min = 0.0, max = 10.0))]
     pub weight_decay: f64,
     /// Added to the root of the second moment.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0))]
     pub eps: f64,
     /// Largest norm of the whole gradient; a longer one is scaled down to it.
+    #[schemars(range(max = 1e6), extend("exclusiveMinimum" = 0))]
     pub clip: f64,
 }
 
@@ -161,9 +167,11 @@ impl Optimiser for AdamW {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EmaConfig {
-    /// Largest decay, in `[0, 1)`.
+    /// Largest decay.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
     pub decay: f64,
     /// Optimiser steps between updates.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub every: u64,
 }
 

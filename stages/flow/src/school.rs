@@ -22,10 +22,13 @@ pub struct Walk {
     /// Solver. Noise level 0 is the ODE.
     pub solver: Solver,
     /// Denoising steps.
+    #[schemars(range(min = 1, max = 1000))]
     pub steps: usize,
     /// Prompts of each task in a round; one picture each.
+    #[schemars(range(min = 1, max = 100_000))]
     pub prompts: usize,
-    /// The student's guidance scale.
+    /// The student's guidance scale; 1 is none.
+    #[schemars(range(min = 0.0, max = 100.0))]
     pub guidance: f64,
 }
 

@@ -18,6 +18,7 @@ use tch::{Kind, Tensor};
 pub struct SftConfig {
     /// Noise levels per picture and round, drawn from those of the walk; all of the trained ones if absent, which is as
     /// many gradients a round as the closed form takes.
+    #[schemars(range(min = 1, max = 1000))]
     pub times: Option<usize>,
 }
 

@@ -15,27 +15,32 @@ use tch::Tensor;
 pub enum Solver {
     /// Euler (`noise_level` 0), or Flow-GRPO's SDE with `s = noise_level sqrt(sigma / (1 - sigma))`.
     Flow {
-        /// Flow-GRPO's `a`, at least 0.
+        /// Flow-GRPO's `a`; 0 is Euler's ODE.
+        #[schemars(range(min = 0.0, max = 10.0))]
         noise_level: f64,
     },
     /// DanceGRPO's SDE, with a standard deviation of `eta` per unit of time.
     Dance {
-        /// At least 0.
+        /// Standard deviation per unit of time; 0 is Euler's ODE.
+        #[schemars(range(min = 0.0, max = 10.0))]
         eta: f64,
     },
-    /// DDIM with `eta` in `[0, 1]`; 0 is Euler.
+    /// DDIM.
     Ddim {
-        /// Share of the posterior's standard deviation.
+        /// Share of the posterior's standard deviation; 0 is Euler's ODE.
+        #[schemars(range(min = 0.0, max = 1.0))]
         eta: f64,
     },
     /// Coefficients-preserving sampling: `std = sigma' sin(noise_level pi / 2)`.
     Cps {
-        /// In `[0, 1]`.
+        /// Share of the next noise level that is drawn anew; 0 is Euler's ODE.
+        #[schemars(range(min = 0.0, max = 1.0))]
         noise_level: f64,
     },
-    /// DPM-Solver++ with data prediction, deterministic, order 1 or 2 (multistep).
+    /// DPM-Solver++ with data prediction, deterministic, multistep.
     Dpm {
-        /// 1 or 2.
+        /// Its order.
+        #[schemars(range(min = 1, max = 2))]
         order: u8,
     },
 }
@@ -93,22 +98,6 @@ impl Solver {
             Self::Dance { eta } | Self::Ddim { eta } => eta == 0.0,
             Self::Dpm { .. } => true,
         }
-    }
-
-    /// What is wrong with the numbers, if anything.
-    #[must_use]
-    pub fn fault(&self) -> Option<String> {
-        let (name, value, top) = match *self {
-            Self::Flow { noise_level } => ("flow.noise_level", noise_level, f64::INFINITY),
-            Self::Cps { noise_level } => ("cps.noise_level", noise_level, 1.0),
-            Self::Dance { eta } => ("dance.eta", eta, f64::INFINITY),
-            Self::Ddim { eta } => ("ddim.eta", eta, 1.0),
-            Self::Dpm { order } => {
-                return (!(1..=2).contains(&order)).then(|| format!("`dpm.order` is {order}, expected 1 or 2"));
-            }
-        };
-        (!(value >= 0.0 && value <= top && value.is_finite()))
-            .then(|| format!("`{name}` is {value}, expected a number from 0 to {top}"))
     }
 
     /// Step `j` of `schedule`.

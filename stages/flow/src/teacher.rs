@@ -5,7 +5,7 @@ use crate::field::{Field, Guidance};
 use crate::finite::NotFinite;
 use crate::lora::Lora;
 use crate::mmdit::Mmdit;
-use crate::objective::Report;
+use crate::objective::{Report, named};
 use crate::rollout::{Keep, Rollout, Way, rollout};
 use crate::task::{Marks, Practice, Task, prompts_of_round};
 use crate::text::embed::Embedded;
@@ -21,12 +21,16 @@ use tch::{Device, Kind, Tensor};
 #[serde(default, deny_unknown_fields)]
 pub struct Sampling {
     /// Prompts in a round.
+    #[schemars(range(min = 1, max = 100_000))]
     pub prompts: usize,
-    /// Pictures of each prompt.
+    /// Pictures of each prompt, judged against each other.
+    #[schemars(range(min = 2, max = 10_000))]
     pub group: usize,
     /// Denoising steps.
+    #[schemars(range(min = 1, max = 1000))]
     pub steps: usize,
     /// Guidance scale, in rollout and training alike; 1 is none.
+    #[schemars(range(min = 0.0, max = 100.0))]
     pub guidance: f64,
     /// How several rewards become one advantage.
     #[serde(skip_serializing_if = "Blend::is_rewards")]
@@ -148,22 +152,48 @@ impl Explorer<'_> {
         ensure!(rewards.iter().all(|r| r.is_finite()), NotFinite::new("a reward"));
         let advantages = self.sampling.blend.of(&marks, group, spread);
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
-        let mut report = vec![
-            ("reward".to_owned(), mean(&rewards)),
-            ("reward_std".to_owned(), advantage::std(&rewards)),
-            ("flat_groups".to_owned(), advantage::flat_groups(&rewards, group)),
-            // Pictures that all turn grey, or all alike, show here first.
-            ("latent_std".to_owned(), rollout.last().std(false).double_value(&[])),
-        ];
+        let (spread, flat) = (advantage::std(&rewards), advantage::flat_groups(&rewards, group));
+        // Pictures that all turn grey, or all alike, show in their latents first.
+        let latents = rollout.last().std(false).double_value(&[]);
+        let mut report = named(METRICS, [mean(&rewards), spread, flat, latents]);
         if marks.len() > 1 {
-            report.extend(marks.iter().map(|m| (format!("reward.{}", m.name), mean(&m.values))));
+            report.extend(marks.iter().map(|m| (by_reward(&m.name), mean(&m.values))));
         }
         if count > 1 {
-            report.push((format!("reward_{}", self.tasks[place].name()), mean(&rewards)));
+            report.push((by_task(self.tasks[place].name()), mean(&rewards)));
         }
         let advantage = Tensor::from_slice(&advantages).to_kind(Kind::Float).to_device(self.canvas.device);
         Ok(Experience { condition, rollout, advantage, report })
     }
+}
+
+/// What is reported of each round's pictures.
+pub const METRICS: [&str; 4] = ["reward", "reward_std", "flat_groups", "latent_std"];
+
+/// The metric of one of several rewards.
+fn by_reward(name: &str) -> String {
+    format!("reward.{name}")
+}
+
+/// The metric of one of several tasks, in its own rounds.
+fn by_task(name: &str) -> String {
+    format!("reward_{name}")
+}
+
+/// The names of all that is reported of a training's pictures: its tasks, in the order of their turns, each with the names of
+/// its rewards.
+#[must_use]
+pub fn metrics(tasks: &[(&str, Vec<&str>)]) -> Vec<String> {
+    let mut found: Vec<String> = METRICS.map(str::to_owned).into();
+    for (task, rewards) in tasks {
+        if rewards.len() > 1 {
+            found.extend(rewards.iter().map(|r| by_reward(r)));
+        }
+        if tasks.len() > 1 {
+            found.push(by_task(task));
+        }
+    }
+    found
 }
 
 /// Mean over everything but the batch: `[B, ...]` to `[B]`.

@@ -10,15 +10,21 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
+/// The metric of the gradient's norm before clipping, which every training reports.
+pub const GRAD_NORM: &str = "grad_norm";
+
 /// How the learning rate changes over the rounds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Pace {
     /// Rounds in which it grows linearly from 0.
+    #[schemars(range(min = 0, max = 10_000_000))]
     pub warmup: u64,
-    /// Rounds after which it falls linearly; none means never. The fall ends at `until`.
+    /// Rounds after which it falls linearly, until `until`; never if absent.
+    #[schemars(range(min = 0, max = 10_000_000))]
     pub hold: Option<u64>,
-    /// Round at which it has fallen to a hundredth. It must be there when `hold` is.
+    /// Round at which it has fallen to a hundredth. It goes with `hold`.
+    #[schemars(range(min = 1, max = 10_000_000))]
     pub until: Option<u64>,
 }
 
@@ -34,6 +40,19 @@ impl Pace {
             _ => 1.0,
         };
         up * down
+    }
+
+    /// What is wrong with its numbers together, if anything.
+    #[must_use]
+    pub fn fault(&self) -> Option<String> {
+        match (self.hold, self.until) {
+            (Some(hold), Some(until)) if until <= hold => {
+                Some(format!("it holds for {hold} rounds, but has fallen at round {until}"))
+            }
+            (Some(_), None) => Some("it falls after `hold`, but nothing says until when".into()),
+            (None, Some(_)) => Some("it has fallen at `until`, but nothing says from when".into()),
+            _ => None,
+        }
     }
 }
 
@@ -90,7 +109,7 @@ impl Learner {
             }
             self.ema.update(before + update as u64, &self.params);
             report.extend(part);
-            report.push(("grad_norm".to_owned(), norm));
+            report.push((GRAD_NORM.to_owned(), norm));
         }
         objective.after(k);
         self.rounds += 1;
@@ -219,5 +238,9 @@ mod tests {
         let pace = Pace { warmup: 10, hold: Some(100), until: Some(200) };
         assert!((pace.factor(0) - 0.1).abs() < 1e-12 && (pace.factor(50) - 1.0).abs() < 1e-12);
         assert!((pace.factor(150) - 0.5).abs() < 1e-12 && (pace.factor(500) - 0.01).abs() < 1e-12);
+        assert_eq!(pace.fault(), None);
+        for (hold, until) in [(Some(5), None), (None, Some(5)), (Some(5), Some(5))] {
+            assert!(Pace { hold, until, ..pace }.fault().is_some());
+        }
     }
 }

@@ -9,16 +9,20 @@ use std::ops::Range;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Window {
-    /// Steps in the window, at least 1.
+    /// Steps in the window.
+    #[schemars(range(min = 1, max = 1000))]
     pub width: usize,
     /// First step that it may hold.
+    #[schemars(range(min = 0, max = 1000))]
     #[serde(default)]
     pub from: usize,
     /// End of its range, exclusive; all trained steps of the schedule if absent.
+    #[schemars(range(min = 1, max = 1000))]
     #[serde(default)]
     pub until: Option<usize>,
     /// Rounds after which it slides on by one step, back to the start at the end (MixGRPO: 25). If absent its place is
     /// drawn anew each round (Flow-GRPO-Fast).
+    #[schemars(range(min = 1, max = 10_000_000))]
     #[serde(default)]
     pub slide: Option<u64>,
 }
@@ -42,14 +46,10 @@ impl Window {
     #[must_use]
     pub fn fault(&self, trained: usize) -> Option<String> {
         let until = self.until.unwrap_or(trained);
-        if self.width == 0 {
-            Some("`window.width` is 0, expected at least 1".into())
-        } else if until > trained {
+        if until > trained {
             Some(format!("`window.until` is {until}, but only {trained} steps are trained"))
-        } else if self.from + self.width > until {
+        } else if self.from.saturating_add(self.width) > until {
             Some(format!("a window of {} steps does not fit between step {} and step {until}", self.width, self.from))
-        } else if self.slide == Some(0) {
-            Some("`window.slide` is 0, expected at least 1".into())
         } else {
             None
         }
@@ -79,12 +79,17 @@ mod tests {
     #[test]
     fn faults_are_named_and_no_number_breaks_it() {
         for (window, wrong) in [
-            (Window { width: 0, from: 0, until: None, slide: None }, "width"),
             (Window { width: 3, from: 0, until: Some(99), slide: None }, "until"),
             (Window { width: 9, from: 3, until: None, slide: None }, "fit"),
-            (Window { width: 1, from: 0, until: None, slide: Some(0) }, "slide"),
         ] {
             assert!(window.fault(9).unwrap().contains(wrong), "{window:?}");
+        }
+        // Not even one that its range refuses.
+        for window in [
+            Window { width: 0, from: 0, until: None, slide: None },
+            Window { width: 9, from: 3, until: Some(99), slide: None },
+            Window { width: 1, from: usize::MAX, until: None, slide: Some(0) },
+        ] {
             let steps = window.of_round(9, 1, 3);
             assert!(!steps.is_empty() && steps.end <= 9, "{window:?}");
         }

@@ -9,13 +9,16 @@ mod svg;
 use crate::code;
 use crate::curve::Curve;
 use crate::score::Scores;
+use crate::table::no_column;
 use crate::{pictures, seeds, timing};
 use anyhow::{Context as _, Result};
 use line::{Line, Part};
 use opdflow_stage::port::{Input, Output};
-use opdflow_stage::{Code, Description, ParamDoc, ParamFault, Ports, Stage, StageContext};
+use opdflow_stage::{Code, Description, Foreseen, ParamFault, Ports, Stage, StageContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::path::Path;
 
 /// The stage kind.
 pub struct Figure;
@@ -27,6 +30,7 @@ struct LineSpec {
     /// What it is called.
     title: String,
     /// Names on `curves`, each also on `timings`: trainings that follow one another.
+    #[schemars(length(min = 1))]
     curves: Vec<String>,
     /// Names on `timings` of what was trained before the line begins: the inner lists ran side by side, the outer one
     /// after the other.
@@ -37,9 +41,14 @@ struct LineSpec {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
+    /// The lines.
+    #[schemars(length(min = 1))]
     lines: Vec<LineSpec>,
+    /// Rewards and their parts, a panel each; the miniature's three if absent.
+    #[schemars(length(min = 1))]
     #[serde(default = "columns")]
     columns: Vec<String>,
+    /// Printed above the figure.
     #[serde(default)]
     title: String,
 }
@@ -74,39 +83,34 @@ impl Stage for Figure {
                     Output::new("png", "png", "the figure"),
                 ]
             },
-            params: &[
-                ParamDoc {
-                    name: "lines",
-                    about: "list of `{title, curves, after}`: `curves` are names on `curves` and `timings` that follow one another, `after` (lists of lists, as in a table's `seconds`) what was trained before",
-                },
-                ParamDoc {
-                    name: "columns",
-                    about: "rewards and their parts, a panel each; the miniature's three if absent",
-                },
-                ParamDoc { name: "title", about: "printed above the figure" },
-            ],
             outside_key: &[],
             seeded: false,
             numeric: false,
         }
     }
 
-    fn check(&self, params: &Params) -> Vec<ParamFault> {
+    fn wired(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {
         let mut faults = Vec::new();
-        if params.lines.is_empty() {
-            faults.push(ParamFault::new("lines", "there is no line"));
-        }
-        if params.columns.is_empty() {
-            faults.push(ParamFault::new("columns", "there is no column"));
-        }
-        for (i, _) in params.lines.iter().enumerate().filter(|(_, line)| line.curves.is_empty()) {
-            faults.push(ParamFault::new(format!("lines[{i}].curves"), "there is no curve"));
+        for (i, line) in params.lines.iter().enumerate() {
+            for (j, name) in line.curves.iter().enumerate() {
+                let of = |port| seeds::unconnected(ports, port, name, format!("lines[{i}].curves[{j}]"));
+                faults.extend(of("curves").or_else(|| of("timings")));
+            }
+            faults.extend(timing::unconnected(ports, &line.after, &format!("lines[{i}].after")));
         }
         faults
     }
 
     fn code(&self, _params: &Params, _ports: &Ports) -> Code {
         code::of("figure", &[&["judging", "prompts.read", "stages.studio", "stages.tables", "world.subjects"]])
+    }
+
+    fn unfit(&self, params: &Params, _folder: &Path, ports: &Ports, inputs: &Foreseen) -> Vec<ParamFault> {
+        let Some(curves) = seeds::foreseen(ports, inputs, "curves") else { return Vec::new() };
+        let there: BTreeSet<&String> = curves.values().flatten().collect();
+        let asked = params.columns.iter().enumerate().filter(|_| params.columns != columns());
+        let unknown = asked.filter(|(_, column)| !there.contains(column));
+        unknown.map(|(i, column)| no_column(format!("columns[{i}]"), column, &there)).collect()
     }
 
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {

@@ -3,7 +3,7 @@
 use super::{Schooling, Wrong, captions, layout_asset, pictures, place_layout};
 use crate::code;
 use crate::learn::{Plain, learn};
-use crate::param_docs::THREADS;
+use crate::param;
 use crate::pictures::to_tensor;
 use crate::precision::Precision;
 use crate::studio::broken_picture;
@@ -28,8 +28,7 @@ use opdflow_flow::weights::{Weights, read_tensors, save_tensors};
 use opdflow_stage::cache::Memo;
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::{
-    Asset, Code, Description, Environment, Fault, Foreseen, ParamDoc, ParamFault, Ports, Resources, Stage,
-    StageContext, Work,
+    Asset, Code, Description, Environment, Fault, Foreseen, ParamFault, Ports, Resources, Stage, StageContext, Work,
 };
 use opdflow_world::Mix;
 use schemars::JsonSchema;
@@ -43,11 +42,19 @@ pub struct PretrainBase;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Params {
+    /// Configuration files and tokenizers: `bundled:mini` or a folder in diffusers layout.
+    #[schemars(length(min = 1))]
     layout: String,
+    /// How it is trained.
     training: Schooling,
+    /// Families of the world with weights, such as `geneval:2,ocr:2,scene:1`.
     mix: String,
+    /// How often a picture shows something other than its caption says, by family.
     wrong: Wrong,
+    /// Share of captions replaced by the empty one, for guidance.
+    #[schemars(range(min = 0.0, max = 1.0))]
     drop_caption: f64,
+    #[schemars(with = "param::Threads")]
     threads: usize,
 }
 
@@ -86,26 +93,6 @@ impl Stage for PretrainBase {
                 ]
             },
             outputs: const { &[Output::new("model", "model", "a model folder in diffusers layout, f16")] },
-            params: &[
-                ParamDoc {
-                    name: "layout",
-                    about: "configuration files and tokenizers: `bundled:mini` or a folder in diffusers layout",
-                },
-                ParamDoc { name: "training", about: "steps, batch, pictures, optimiser, pace, ema" },
-                ParamDoc {
-                    name: "mix",
-                    about: "families of the world with weights, such as `geneval:2,ocr:2,scene:1`",
-                },
-                ParamDoc {
-                    name: "wrong",
-                    about: "`{geneval, ocr, letters, scene}`: shares of pictures that show something other than their caption says, 0 to 1, and how many letters of a wrong word are changed",
-                },
-                ParamDoc {
-                    name: "drop_caption",
-                    about: "share of captions replaced by the empty one, for guidance, 0 to 1",
-                },
-                THREADS,
-            ],
             outside_key: &["layout", "threads"],
             seeded: true,
             numeric: true,
@@ -113,21 +100,8 @@ impl Stage for PretrainBase {
     }
 
     fn check(&self, params: &Params) -> Vec<ParamFault> {
-        let shares = [
-            ("wrong.geneval", params.wrong.geneval),
-            ("wrong.ocr", params.wrong.ocr),
-            ("wrong.scene", params.wrong.scene),
-            ("drop_caption", params.drop_caption),
-        ];
-        let off = |(name, value): (&str, f64)| {
-            (!(0.0..=1.0).contains(&value))
-                .then(|| ParamFault::new(name, format!("`{name}` is {value}, expected a share from 0 to 1")))
-        };
-        shares
-            .into_iter()
-            .filter_map(off)
-            .chain(params.mix.parse::<Mix>().err().map(|e| ParamFault::new("mix", e.to_string())))
-            .collect()
+        let mix = params.mix.parse::<Mix>().err().map(|e| ParamFault::new("mix", e.to_string()));
+        mix.into_iter().chain(params.training.fault()).collect()
     }
 
     fn code(&self, _params: &Params, _ports: &Ports) -> Code {

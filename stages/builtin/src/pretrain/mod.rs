@@ -24,13 +24,16 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Schooling {
-    /// Optimiser steps.
+    /// Optimiser steps; with none a model stays what it was.
+    #[schemars(range(min = 0, max = 10_000_000))]
     pub steps: u64,
     /// Pictures in a step.
+    #[schemars(range(min = 1, max = 100_000))]
     pub batch: usize,
     /// Pictures drawn from the world, walked through in shuffled passes.
+    #[schemars(range(min = 1, max = 10_000_000))]
     pub pictures: usize,
-    /// Optimiser.
+    /// Muon for matrices, AdamW for the rest.
     pub optimiser: MuonConfig,
     /// Learning-rate schedule.
     pub pace: Pace,
@@ -48,6 +51,13 @@ impl Default for Schooling {
             pace: Pace::default(),
             ema: EmaConfig { decay: 0.995, every: 1 },
         }
+    }
+}
+
+impl Schooling {
+    /// What is wrong with its numbers together.
+    pub(crate) fn fault(&self) -> Option<ParamFault> {
+        self.pace.fault().map(|f| ParamFault::new("training.pace", f).help("give both `hold` and a later `until`"))
     }
 }
 
@@ -87,12 +97,16 @@ fn tree_digest(folder: &Path) -> Result<Digest> {
 #[serde(default, deny_unknown_fields)]
 pub struct Wrong {
     /// Share of scenes of shapes with one attribute changed.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub geneval: f64,
     /// Share of words with letters changed.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub ocr: f64,
     /// How many letters, drawn with replacement.
+    #[schemars(range(min = 1, max = 64))]
     pub letters: usize,
     /// Share of landscapes with one attribute changed.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub scene: f64,
 }
 

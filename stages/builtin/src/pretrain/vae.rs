@@ -3,7 +3,7 @@
 use super::{Schooling, Wrong, captions, layout_asset, picture, place_layout};
 use crate::code;
 use crate::learn::{Plain, learn};
-use crate::param_docs::THREADS;
+use crate::param;
 use crate::pictures::to_tensor;
 use crate::precision::Precision;
 use crate::unfit::unfit;
@@ -19,8 +19,7 @@ use opdflow_flow::weights::{Weights, save_tensors};
 use opdflow_stage::cache::Memo;
 use opdflow_stage::port::Output;
 use opdflow_stage::{
-    Asset, Code, Description, Environment, Fault, Foreseen, ParamDoc, ParamFault, Ports, Resources, Stage,
-    StageContext, Work,
+    Asset, Code, Description, Environment, Fault, Foreseen, ParamFault, Ports, Resources, Stage, StageContext, Work,
 };
 use opdflow_world::Mix;
 use schemars::JsonSchema;
@@ -34,10 +33,18 @@ pub struct PretrainVae;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Params {
+    /// Configuration files: `bundled:mini` or a folder in diffusers layout.
+    #[schemars(length(min = 1))]
     layout: String,
+    /// How it is trained.
     training: Schooling,
+    /// Weight of the absolute error beside the squared one.
+    #[schemars(range(min = 0.0, max = 1e6))]
     l1: f64,
+    /// Weight of the KL divergence of the latents from a standard normal, mean over a latent's elements.
+    #[schemars(range(min = 0.0, max = 1e6))]
     kl: f64,
+    #[schemars(with = "param::Threads")]
     threads: usize,
 }
 
@@ -59,19 +66,6 @@ impl Stage for PretrainVae {
             outputs: const {
                 &[Output::new("vae", "vae", "folder with `config.json` (scale and shift measured) and weights")]
             },
-            params: &[
-                ParamDoc {
-                    name: "layout",
-                    about: "configuration files: `bundled:mini` or a folder in diffusers layout",
-                },
-                ParamDoc { name: "training", about: "steps, batch, pictures, optimiser, pace, ema" },
-                ParamDoc { name: "l1", about: "weight of the absolute error beside the squared one" },
-                ParamDoc {
-                    name: "kl",
-                    about: "weight of the KL divergence of the latents from a standard normal, mean over a latent's elements",
-                },
-                THREADS,
-            ],
             outside_key: &["layout", "threads"],
             seeded: true,
             numeric: true,
@@ -85,6 +79,10 @@ impl Stage for PretrainVae {
     /// Not counted; that it is there says that its parameters and its layout tell its size.
     fn work(&self, _params: &Params, _folder: &Path, _inputs: &Foreseen) -> Option<Work> {
         Some(Work::default())
+    }
+
+    fn check(&self, params: &Params) -> Vec<ParamFault> {
+        params.training.fault().into_iter().collect()
     }
 
     fn assets(&self, params: &Params, folder: &Path, _memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {

@@ -8,17 +8,17 @@ mod render;
 use crate::code;
 use crate::score::Scores;
 use crate::timing::cost;
-use crate::{grid, pictures, seeds};
+use crate::{grid, pictures, seeds, timing};
 use anyhow::{Context as _, Result};
 use budget::Budget;
 use form::{Form, Row};
 use opdflow_stage::port::{Input, Output};
-use opdflow_stage::{Code, Description, ParamDoc, ParamFault, Ports, Stage, StageContext};
+use opdflow_stage::{Code, Description, Foreseen, ParamFault, Ports, Stage, StageContext};
 use opdflow_world::Picture;
 use published::{Published, SECONDS};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// The stage kind.
@@ -32,7 +32,8 @@ struct RowSpec {
     scores: String,
     /// What is printed.
     title: String,
-    /// Names on the port `timings`: the inner lists run side by side, the outer one after the other.
+    /// Names on the port `timings`, a list of lists: what runs side by side counts as its slowest, what runs one after the
+    /// other adds up; CPU and GPU seconds add up in either case.
     #[serde(default)]
     seconds: Vec<Vec<String>>,
 }
@@ -52,21 +53,34 @@ struct Kept {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Params {
+    /// The rows.
+    #[schemars(length(min = 1))]
     rows: Vec<RowSpec>,
+    /// Rewards and their parts; the miniature's six if absent.
     #[serde(default = "columns")]
     columns: Vec<String>,
+    /// Columns that enter the average: each is mapped to 0..1 between the lowest and the highest row.
     #[serde(default = "averaged")]
     average: Vec<String>,
+    /// Adds, below the table, the share of each teacher's gain over the base that the student keeps.
     #[serde(default)]
     kept: Option<Kept>,
+    /// Names on `scores` whose trainings are compared with each other: says below the table whether they took equally many
+    /// gradients, or from how many to how many.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     equal: Vec<String>,
+    /// Adds the numbers of a publication beside ours, and for each column how many pairs of rows are in the same order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     published: Option<Published>,
+    /// Printed above the table.
     #[serde(default)]
     title: String,
+    /// Pictures of each set in the grid.
+    #[schemars(range(min = 0, max = 1000))]
     #[serde(default = "eight")]
     pictures: usize,
+    /// Enlargement of the grid's pictures.
+    #[schemars(range(min = 1, max = 64))]
     #[serde(default = "two")]
     scale: usize,
 }
@@ -108,32 +122,6 @@ impl Stage for Table {
                     Output::new("png", "png", "a row a model, the same prompts in every row").maybe(),
                 ]
             },
-            params: &[
-                ParamDoc {
-                    name: "rows",
-                    about: "list of `{scores, title, seconds}`; `seconds` is a list of lists of names on `timings`: what runs side by side counts as its slowest, what runs one after the other adds up; CPU and GPU seconds add up in either case",
-                },
-                ParamDoc { name: "columns", about: "rewards and their parts; the miniature's six if absent" },
-                ParamDoc {
-                    name: "average",
-                    about: "columns that enter the average: each is mapped to 0..1 between the lowest and the highest row",
-                },
-                ParamDoc {
-                    name: "kept",
-                    about: "`{base, student, teachers: {column: name}}`: adds, below the table, the share of each teacher's gain over the base that the student keeps",
-                },
-                ParamDoc {
-                    name: "equal",
-                    about: "names on `scores` whose trainings are compared with each other: says below the table whether they took equally many gradients, or from how many to how many",
-                },
-                ParamDoc {
-                    name: "published",
-                    about: "`{source, columns: {column: name there}, rows: {name: {column: number}}}`: adds the numbers of a publication beside ours, and for each column how many pairs of rows are in the same order",
-                },
-                ParamDoc { name: "title", about: "printed above the table" },
-                ParamDoc { name: "pictures", about: "pictures of each set in the grid" },
-                ParamDoc { name: "scale", about: "enlargement of the grid's pictures" },
-            ],
             outside_key: &[],
             seeded: false,
             numeric: false,
@@ -142,9 +130,6 @@ impl Stage for Table {
 
     fn check(&self, params: &Params) -> Vec<ParamFault> {
         let mut faults = Vec::new();
-        if params.rows.is_empty() {
-            faults.push(ParamFault::new("rows", "there is no row"));
-        }
         for (i, column) in params.average.iter().enumerate().filter(|(_, c)| !params.columns.contains(c)) {
             faults.push(ParamFault::new(format!("average[{i}]"), format!("`{column}` is not among `columns`")));
         }
@@ -155,6 +140,44 @@ impl Stage for Table {
 
     fn code(&self, _params: &Params, _ports: &Ports) -> Code {
         code::of("table", &[&["judging", "prompts.read", "stages.studio", "stages.tables", "world.subjects"]])
+    }
+
+    fn wired(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {
+        let mut faults = Vec::new();
+        for (i, row) in params.rows.iter().enumerate() {
+            faults.extend(seeds::unconnected(ports, "scores", &row.scores, format!("rows[{i}].scores")));
+            faults.extend(timing::unconnected(ports, &row.seconds, &format!("rows[{i}].seconds")));
+        }
+        if let Some(kept) = &params.kept {
+            let teachers = kept.teachers.iter().map(|(column, name)| (format!("teachers.{column}"), name));
+            let models = [("base".to_owned(), &kept.base), ("student".to_owned(), &kept.student)];
+            for (at, name) in models.into_iter().chain(teachers) {
+                faults.extend(seeds::unconnected(ports, "scores", name, format!("kept.{at}")));
+            }
+        }
+        faults
+    }
+
+    fn unfit(&self, params: &Params, _folder: &Path, ports: &Ports, inputs: &Foreseen) -> Vec<ParamFault> {
+        let Some(scores) = seeds::foreseen(ports, inputs, "scores") else { return Vec::new() };
+        let names: Vec<String> = scores.keys().cloned().collect();
+        let of = |name: &String| -> BTreeSet<&String> {
+            seeds::collected(&names, name).into_iter().flat_map(|n| &scores[n]).collect()
+        };
+        let shown: BTreeSet<&String> = params.rows.iter().flat_map(|row| of(&row.scores)).collect();
+        // Of the columns that a table has unasked, some may stay empty.
+        let asked = params.columns.iter().enumerate().filter(|_| params.columns != columns());
+        let mut faults: Vec<ParamFault> = asked
+            .filter(|(_, column)| !shown.contains(column))
+            .map(|(i, column)| no_column(format!("columns[{i}]"), column, &shown))
+            .collect();
+        if let Some(kept) = &params.kept {
+            for (column, teacher) in &kept.teachers {
+                let lacking = [&kept.base, &kept.student, teacher].into_iter().find(|name| !of(name).contains(column));
+                faults.extend(lacking.map(|name| no_column(format!("kept.teachers.{column}"), column, &of(name))));
+            }
+        }
+        faults
     }
 
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
@@ -174,6 +197,12 @@ impl Stage for Table {
         }
         Ok(())
     }
+}
+
+/// The fault of naming a column that none of the scores have.
+pub(crate) fn no_column(path: String, column: &str, there: &BTreeSet<&String>) -> ParamFault {
+    let names: Vec<&str> = there.iter().map(|c| c.as_str()).collect();
+    ParamFault::new(path, format!("no scores have a column `{column}`")).help(format!("there are {}", names.join(", ")))
 }
 
 /// What is wrong with the `i`-th name of `equal`, a row whose gradients are to be counted.

@@ -1,6 +1,7 @@
 //! Published numbers beside ours: does each column order the rows as the publication does?
 
 use super::form::Row;
+use crate::param::Number;
 use opdflow_io::markdown::code;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,7 @@ pub struct Published {
     /// Our columns with what they are called there; `seconds` is the time of training.
     pub columns: BTreeMap<String, String>,
     /// By the row's name on `scores`, its numbers by our column.
+    #[schemars(with = "BTreeMap<String, BTreeMap<String, Number>>")]
     pub rows: BTreeMap<String, BTreeMap<String, f64>>,
 }
 

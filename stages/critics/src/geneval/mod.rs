@@ -10,10 +10,11 @@ mod instances;
 mod names;
 
 use crate::clip::{Checkpoint, Clip};
-use crate::mask2former::{Mask2Former, Segments};
+use crate::mask2former::{Mask2Former, Mask2FormerConfig, Segments};
 use crate::pixels::{Fit, Pixels};
 use crate::{Critic, Part, parts};
 use anyhow::{Result, ensure};
+use opdflow_flow::config::read_json;
 use opdflow_rewards::detector::{Detector, Object};
 use opdflow_rewards::geneval::{CONFIDENT, Quirks};
 use opdflow_rewards::{Geneval, Picture, Reward, RewardError};
@@ -48,6 +49,15 @@ pub const CRITIC: Critic = Critic {
 /// A file is missing, malformed or not supported; the message names it.
 pub fn open(folder: &Path, device: Device) -> Result<Box<dyn Reward>> {
     Ok(Box::new(Geneval::new(Photographs::of_parts(folder, device)?, Quirks::default())))
+}
+
+/// GenEval's names of the classes that a detector finds, by the folder of the part `detector`. No weights are read.
+///
+/// # Errors
+/// Its configuration is missing or malformed.
+pub fn classes(detector: &Path) -> Result<Vec<String>> {
+    let config: Mask2FormerConfig = read_json(&detector.join("config.json"))?;
+    Ok(config.id2label.iter().map(|label| name_of(label)).collect())
 }
 
 /// What says where things are in a picture: Mask2Former, but for tests.

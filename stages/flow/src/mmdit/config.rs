@@ -72,6 +72,24 @@ impl MmditConfig {
         self.qk_norm.is_some()
     }
 
+    /// Whether a latent `[_, C, h, w]` fits the patches and the table of positions.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn check_latent(&self, c: i64, h: i64, w: i64) -> Result<()> {
+        let p = self.patch_size;
+        ensure!(c == self.in_channels, "the latent has {c} channels, the transformer takes {}", self.in_channels);
+        ensure!(h % p == 0 && w % p == 0, "the latent is {h}x{w}, both sides must be multiples of the patch size {p}");
+        if let Some(max) = self.pos_embed_max_size {
+            ensure!(
+                h / p <= max && w / p <= max,
+                "the latent is {h}x{w}, the table of positions ends at {0}x{0}",
+                max * p
+            );
+        }
+        Ok(())
+    }
+
     /// Refuses what is not implemented and what cannot be.
     pub fn check(&self) -> Result<()> {
         const WHAT: &str = "transformer config";

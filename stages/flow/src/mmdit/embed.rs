@@ -40,14 +40,6 @@ impl PatchEmbed {
         Ok(PatchEmbed { w, b, patch: p, table })
     }
 
-    /// The largest side in patches, where there is one.
-    pub(super) fn max_side(&self) -> Option<i64> {
-        match &self.table {
-            Positions::Cropped(t) => Some(t.size()[0]),
-            Positions::Fitted { .. } => None,
-        }
-    }
-
     /// `[B, C, H, W]` to `[B, H/p W/p, D]`. The convolution with stride p is a product over each patch.
     pub(super) fn forward(&self, x: &Tensor, h: i64, w: i64) -> Tensor {
         let (size, p) = (x.size(), self.patch);
@@ -96,7 +88,7 @@ pub(super) struct TimeTextEmbed {
 }
 
 /// Channels of the sinusoidal time code, fixed in the upstream class.
-const TIME_CHANNELS: i64 = 256;
+pub(super) const TIME_CHANNELS: i64 = 256;
 
 impl TimeTextEmbed {
     pub(super) fn new(scope: &Scope, config: &MmditConfig) -> Result<TimeTextEmbed> {

@@ -4,6 +4,7 @@ mod attention;
 mod block;
 mod config;
 mod embed;
+mod layers;
 mod tape;
 
 pub use config::MmditConfig;
@@ -13,7 +14,7 @@ use crate::init::Init;
 use crate::lora::Lora;
 use crate::nn::{LayerNorm, Linear, LinearShape};
 use crate::weights::Scope;
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use block::{AdaNorm, JointBlock, modulate};
 use embed::{PatchEmbed, TimeTextEmbed};
 use tch::{Device, Kind, Tensor};
@@ -88,21 +89,7 @@ impl Mmdit {
 
     /// Whether a latent `[_, C, h, w]` fits the patches and the table of positions.
     pub fn check_latent(&self, c: i64, h: i64, w: i64) -> Result<()> {
-        let p = self.config.patch_size;
-        ensure!(
-            c == self.config.in_channels,
-            "the latent has {c} channels, the transformer takes {}",
-            self.config.in_channels
-        );
-        ensure!(h % p == 0 && w % p == 0, "the latent is {h}x{w}, both sides must be multiples of the patch size {p}");
-        if let Some(max) = self.pos_embed.max_side() {
-            ensure!(
-                h / p <= max && w / p <= max,
-                "the latent is {h}x{w}, the table of positions ends at {0}x{0}",
-                max * p
-            );
-        }
-        Ok(())
+        self.config.check_latent(c, h, w)
     }
 
     /// The velocity at `latent` `[B, C, H, W]`, in the latent's own kind and shape.

@@ -1,7 +1,7 @@
 //! `vae/config.json`.
 
 use crate::config::{positive, supported};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
 /// The configuration of diffusers' `AutoencoderKL`, with its defaults.
@@ -73,6 +73,19 @@ impl VaeConfig {
     /// Picture pixels along one side of a latent pixel.
     pub fn factor(&self) -> i64 {
         1 << (self.block_out_channels.len().max(1) - 1)
+    }
+
+    /// Whether a picture of this size has a latent.
+    ///
+    /// # Errors
+    /// It has none.
+    pub fn check_picture(&self, h: i64, w: i64) -> Result<()> {
+        let f = self.factor();
+        ensure!(
+            h > 0 && w > 0 && h % f == 0 && w % f == 0,
+            "the picture is {h}x{w}, both sides must be multiples of {f}"
+        );
+        Ok(())
     }
 
     /// Refuses what is not implemented and what cannot be.

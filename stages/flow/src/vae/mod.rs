@@ -8,7 +8,7 @@ pub use config::VaeConfig;
 
 use crate::nn::Conv2d;
 use crate::weights::Scope;
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use block::{Decoder, Encoder};
 use tch::Tensor;
 
@@ -71,12 +71,7 @@ impl Vae {
 
     /// Whether a picture of this size has a latent.
     pub fn check_picture(&self, h: i64, w: i64) -> Result<()> {
-        let f = self.config.factor();
-        ensure!(
-            h > 0 && w > 0 && h % f == 0 && w % f == 0,
-            "the picture is {h}x{w}, both sides must be multiples of {f}"
-        );
-        Ok(())
+        self.config.check_picture(h, w)
     }
 
     /// Pictures `[B, 3, H, W]` in -1..1 to the raw latent's distribution `[B, C, H/f, W/f]`.

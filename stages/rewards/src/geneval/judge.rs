@@ -32,22 +32,29 @@ pub struct Verdict {
     pub partial: f64,
 }
 
+/// What metadata ask for that is impossible, if anything.
+#[must_use]
+pub fn fault(metadata: &Metadata) -> Option<&'static str> {
+    if metadata.include.is_empty() {
+        return Some("nothing at all");
+    }
+    let not_before = |(i, clause): (usize, &Include)| clause.position.is_some_and(|(_, target)| target >= i);
+    if metadata.include.iter().any(|clause| clause.count == 0) {
+        Some("a count of 0")
+    } else if metadata.include.iter().enumerate().any(not_before) {
+        Some("a position that refers to a clause not before it")
+    } else {
+        None
+    }
+}
+
 /// Judges found objects by GenEval's rules.
 ///
 /// # Errors
 /// [`RewardError::Metadata`] when nothing is asked for, a count is 0, or a position refers to a clause not before it.
 pub fn judge(found: &[Found], metadata: &Metadata, quirks: Quirks) -> Result<Verdict, RewardError> {
-    let wrong = |why: &str| RewardError::Metadata { prompt: metadata.prompt.clone(), why: why.to_owned() };
-    if metadata.include.is_empty() {
-        return Err(wrong("it includes nothing"));
-    }
-    for (i, clause) in metadata.include.iter().enumerate() {
-        if clause.count == 0 {
-            return Err(wrong("a count of 0"));
-        }
-        if clause.position.is_some_and(|(_, target)| target >= i) {
-            return Err(wrong("a position that refers to a clause not before it"));
-        }
+    if let Some(why) = fault(metadata) {
+        return Err(RewardError::Metadata { prompt: metadata.prompt.clone(), why: why.to_owned() });
     }
     let (strict, partial) = marks(found, &metadata.include, quirks);
     Ok(Verdict { correct: correct(found, metadata), strict, partial })

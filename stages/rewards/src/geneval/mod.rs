@@ -6,7 +6,7 @@ use crate::detector::{Detector, Object};
 use crate::reward::check;
 use crate::{Picture, Reward, RewardError, Score, Subject};
 
-pub use judge::{Found, Verdict, judge};
+pub use judge::{Found, Verdict, fault, judge};
 pub use opdflow_world::geneval::{Exclude, Include, Metadata, Relation, Tag};
 
 /// Least confidence of an object that counts: it must be above.
@@ -75,6 +75,9 @@ impl Reward for Geneval {
 
     fn refuses(&self, subject: &Subject) -> Option<RewardError> {
         let metadata = subject.geneval?;
+        if let Some(why) = fault(metadata) {
+            return Some(RewardError::Metadata { prompt: subject.text.to_owned(), why: why.to_owned() });
+        }
         let unknown = metadata.include.iter().find(|i| !self.detector.knows(&i.class))?;
         Some(RewardError::Class {
             prompt: subject.text.to_owned(),
