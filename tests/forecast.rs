@@ -151,7 +151,6 @@ fn cases() -> Vec<Case> {
             &["prompts of a round"],
         ),
         case(algorithm, "algorithm: grpo_gard", "E042", "`algorithm`", &["grpo_guard"]),
-        case("reward: {ocr: 1.0}", "reward: {ocr: 0}", "E043", "`reward.ocr`", &["found 0", "above 0"]),
         case("reward: {ocr: 1.0}", "reward: {ocr: -1}", "E043", "`reward.ocr`", &["found -1"]),
         case(sampling, "sampling: {group: 1}", "E043", "`sampling.group`", &["found 1", "from 2 to 10000"]),
         case(sampling, "sampling: {steps: 0}", "E043", "`sampling.steps`", &["from 1 to 1000"]),
@@ -318,13 +317,15 @@ fn a_line_of_a_file_is_named() {
             "{{\"tag\": \"counting\", \"include\": [{{\"class\": \"{class}\", \"count\": {count}}}], \"prompt\": \"x\"}}\n"
         )
     };
-    space.write("own.txt", &[line("circle", 1), line("cow", 1), line("square", 0)].concat());
+    space.write("own.txt", &[line("circle", 1), line("cow", 1)].concat());
     let recipe = recipe.replace("reward: {ocr: 1.0}", "reward: {geneval: 1.0}");
     space.write("r.yaml", &recipe);
-    let found: String = diagnostics(&space, "r.yaml").iter().map(Value::to_string).collect();
-    for part in ["own.txt:2: ", "`cow`", "own.txt:3: ", "a count of 0"] {
-        assert!(found.contains(part), "no {part} in {found}");
-    }
+    let found = || diagnostics(&space, "r.yaml").iter().map(Value::to_string).collect::<String>();
+    let cow = found();
+    assert!(cow.contains("own.txt:2: ") && cow.contains("`cow`"), "{cow}");
+    space.write("own.txt", &[line("circle", 1), line("square", 0)].concat());
+    let none = found();
+    assert!(none.contains("own.txt:2: ") && none.contains("`include[0].count` is 0"), "{none}");
 }
 
 /// An adapter's header says for which network it is.

@@ -63,7 +63,23 @@ pub(super) fn sizes(spec: &StageSpec, horizon: Option<&Horizon>, assets: &Value,
     for name in spec.kind.describe().outside_key.iter().copied().chain(horizon.map(|h| h.param)) {
         super::key::remove(&mut params, name);
     }
-    Digest::of(json!([params, assets, known]).to_string().as_bytes())
+    Digest::of(json!([params, assets, known.map(costs)]).to_string().as_bytes())
+}
+
+/// Of what is known of artefacts, the numbers and switches: they decide what a step costs. Texts are prompts, places and where
+/// things come from.
+fn costs(known: &Foreseen) -> Value {
+    fn of(value: &Value) -> Option<Value> {
+        match value {
+            Value::Number(_) | Value::Bool(_) => Some(value.clone()),
+            Value::Array(all) => Some(Value::Array(all.iter().filter_map(of).collect())),
+            Value::Object(all) => {
+                Some(Value::Object(all.iter().filter_map(|(k, v)| Some((k.clone(), of(v)?))).collect()))
+            }
+            Value::Null | Value::String(_) => None,
+        }
+    }
+    json!(known.iter().filter_map(|(port, value)| Some((port, of(value)?))).collect::<BTreeMap<_, _>>())
 }
 
 /// The facts that a record keeps of a stage, so that later plans know what its time and size hold for.

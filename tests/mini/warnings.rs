@@ -102,7 +102,7 @@ fn a_teacher_that_is_the_base_is_told_of_at_each_step() {
         });
     };
     let rest = "  zero: {uses: import_lora, needs: {base: base.model}, with: {source: adapter}}
-  merged: {uses: merge_loras, needs: {base: base.model, loras: {a: zero.lora}}, with: {weights: {a: 0.0}}}
+  merged: {uses: merge_loras, needs: {base: base.model, loras: {a: zero.lora, b: zero.lora}}, with: {weights: {a: 0.0, b: 1.0}}}
   student: {uses: distill, needs: {base: base.model, teachers: {looks: zero.lora}, prompts: {looks: scenes.train}}, with: {rounds: 2, rollout: {steps: 2, prompts: 2, guidance: 1.0}, lora: {rank: 2, alpha: 2}}}
   scores: {uses: evaluate, needs: {base: base.model, lora: student.lora, prompts: {looks: scenes.test}}, with: {shot: {steps: 1}}}
 ";
@@ -117,7 +117,7 @@ fn a_teacher_that_is_the_base_is_told_of_at_each_step() {
     assert!(ran.stderr.contains("the student is its base"), "{}", ran.stderr);
     // The first stage that warns is the one that a strict run fails at.
     let text = std::fs::read_to_string(mini.path("r.yaml")).unwrap();
-    mini.write("strict.yaml", &text.replace("weights: {a: 0.0}", "weights: {a: 0.5}"));
+    mini.write("strict.yaml", &text.replace("weights: {a: 0.0, b: 1.0}", "weights: {a: 0.5, b: 1.0}"));
     let strict = mini.run(&["run", "strict.yaml", "--json", "--strict"]).expect(1);
     assert_eq!((strict.verdicts()["zero"].as_str(), strict.verdicts()["student"].as_str()), ("failed", "blocked"));
     fill(1e-12);
@@ -156,17 +156,17 @@ fn prompts_that_are_cut_are_counted_once_each() {
 #[test]
 fn check_finds_what_files_and_numbers_tell() {
     let mini = Mini::new();
-    mini.write("train.txt", "a dog\na dog\na cat\na cow\n");
-    mini.write("test.txt", "{\"text\": \"a cat\", \"note\": 1}\n{\"text\": \"a cow\"}\n{\"text\": \"a bird\"}\n");
-    mini.write("more.txt", "a dog\na fish\n");
+    mini.write("train.txt", "\"a\" dog\n\"a\" dog\n\"a\" cat\n\"a\" cow\n");
+    mini.write("test.txt", "{\"text\": \"\\\"a\\\" cat\", \"note\": 1}\n{\"text\": \"\\\"a\\\" cow\"}\n{\"text\": \"a bird\"}\n");
+    mini.write("more.txt", "\"a\" dog\na fish\n");
     std::fs::create_dir(mini.path("adapter")).unwrap();
     let config = "{\"r\": 2, \"lora_alpha\": 2, \"target_modules\": [\"attn.to_q\"]}";
     mini.write("adapter/adapter_config.json", config);
     let name = "base_model.model.transformer_blocks.0.attn.to_q.lora_";
     let header = format!(
-        r#"{{"__metadata__": {{"bottleneck": "3"}}, "{name}A.weight": {{"dtype": "F32", "shape": [2, 1], "data_offsets": [0, 8]}}, "{name}B.weight": {{"dtype": "F32", "shape": [1, 2], "data_offsets": [8, 16]}}}}"#
+        r#"{{"__metadata__": {{"bottleneck": "3"}}, "{name}A.weight": {{"dtype": "F32", "shape": [2, 96], "data_offsets": [0, 768]}}, "{name}B.weight": {{"dtype": "F32", "shape": [96, 2], "data_offsets": [768, 1536]}}}}"#
     );
-    let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0; 16]].concat();
+    let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0; 1536]].concat();
     std::fs::write(mini.path("adapter/adapter_model.safetensors"), bytes).unwrap();
     mini.run(&["get", "multitask.yaml", "base.model", "-o", "folder"]).expect(0);
     let index = std::fs::read_to_string(mini.path("folder/model_index.json")).unwrap();

@@ -142,3 +142,39 @@ fn headline(report: &Report) -> String {
     let of = |wanted: &'static str| report.iter().find(|(n, _)| n == wanted);
     of("reward").or_else(|| of("loss")).map_or(String::new(), |(name, value)| format!("{name} {value:.4}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use opdflow_flow::finite::NotFinite;
+    use opdflow_stage::FaultClass;
+
+    fn fault(what: &str, round: u64, kept: Option<u64>) -> Fault {
+        as_fault(NotFinite::new(what).into(), round, kept).downcast().unwrap()
+    }
+
+    #[test]
+    fn what_is_not_finite_is_told_with_its_round_the_checkpoint_before_it_and_the_way_out() {
+        let late = fault("the gradient", 5, Some(4));
+        assert_eq!(late.class, FaultClass::NotFinite);
+        assert_eq!(
+            late.message,
+            "round 5: the gradient is not finite; nothing of this round is kept, the last good checkpoint is that of round 4"
+        );
+        assert_eq!(late.help.as_deref(), Some("lower the learning rate, or clip harder"));
+        // The learner names the round itself.
+        let step = fault("a weight after the step of round 3", 3, None);
+        assert_eq!(
+            step.message,
+            "a weight after the step of round 3 is not finite; nothing of this round is kept, there is no checkpoint before it"
+        );
+    }
+
+    #[test]
+    fn before_the_first_step_what_came_in_is_to_blame() {
+        let latent = || Fault::not_finite("the latent").help("take another adapter");
+        let help = |round| as_fault(latent().into(), round, None).downcast::<Fault>().unwrap().help;
+        assert_eq!(help(0).as_deref(), Some("take another adapter"));
+        assert_eq!(help(1).as_deref(), Some("lower the learning rate, or clip harder"));
+    }
+}

@@ -25,9 +25,9 @@ pub struct Size(#[schemars(range(min = 8, max = 16_384))] Option<i64>);
 #[derive(JsonSchema)]
 pub struct Recompute(bool);
 
-/// A reward's weight. A reward that is not to count is left out.
+/// A reward's weight. One of weight 0 is computed and does not count, which is warned of.
 #[derive(JsonSchema)]
-pub struct Weight(#[schemars(range(max = 1e6), extend("exclusiveMinimum" = 0))] f64);
+pub struct Weight(#[schemars(range(min = 0.0, max = 1e6))] f64);
 
 /// A guidance scale; 1 is none.
 #[derive(JsonSchema)]

@@ -181,8 +181,8 @@ mod tests {
     }
 
     const COW: &str = r#"{"tag": "single_object", "include": [{"class": "cow", "count": 1}], "prompt": "a cow"}"#;
-    const NONE: &str =
-        r#"{"tag": "single_object", "include": [{"class": "square", "count": 0}], "prompt": "no square"}"#;
+    const SQUARE: &str =
+        r#"{"tag": "single_object", "include": [{"class": "square", "count": 1}], "prompt": "no square"}"#;
 
     fn faults(lines: &[&str], rewards: &[&str]) -> Vec<String> {
         let records = records(lines);
@@ -208,7 +208,12 @@ mod tests {
             faults(&words, &["looks", "geneval"]),
             ["none of the 3 prompts has GenEval metadata, which `geneval` reads"]
         );
-        let found = faults(&["", NONE, COW], &["geneval"]);
+        // No file may ask for a count of 0; a stage of another's might.
+        let mut records = records(&["", SQUARE, COW]);
+        records[0].1.geneval.as_mut().unwrap().include[0].count = 0;
+        let set = PromptSet::of(records.len(), &records);
+        let found = set.unfit(&["geneval"], Some(&|class| Shapes.knows(class)));
+        let found: Vec<String> = found.into_iter().map(|(what, _)| what).collect();
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(found[0].starts_with("p.txt:2: \"no square\" asks for a count of 0"), "{found:?}");
         assert!(found[1].contains("p.txt:3") && found[1].contains("`cow`"), "{found:?}");

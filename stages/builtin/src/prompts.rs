@@ -282,14 +282,15 @@ impl Stage for Prompts {
     }
 
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
-        let sets = match params.task {
+        let sets: Sets = match params.task {
             Some(task) => {
                 let there = SETS.into_iter().filter(|set| params.leaves(set)).filter_map(|set| params.of_world(set));
                 there.map(|(port, n, split)| Ok((port, params.drawn(task, n, split)?))).collect::<Result<_>>()?
             }
             None => of_files(&params, context)?,
         };
-        sets.into_iter().try_for_each(|(port, records)| record::write(&context.output(port), &records))
+        let mut sets = sets.into_iter().filter(|(port, _)| params.leaves(port));
+        sets.try_for_each(|(port, records)| record::write(&context.output(port), &records))
     }
 }
 

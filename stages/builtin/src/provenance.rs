@@ -26,10 +26,17 @@ pub struct Source {
 /// The digests of prompts' words.
 pub type Texts = BTreeSet<Digest>;
 
+impl Source {
+    /// As a text: it has no part in what a step costs, unlike the numbers that are foreseen.
+    fn text(&self) -> String {
+        json!(self).to_string()
+    }
+}
+
 /// What is foreseen of a set of prompts, and that it comes from `source`.
 pub fn from(mut foreseen: Value, source: &Source) -> Value {
     if let Value::Object(fields) = &mut foreseen {
-        fields.insert("from".to_owned(), json!([source]));
+        fields.insert("from".to_owned(), json!([source.text()]));
     }
     foreseen
 }
@@ -40,7 +47,8 @@ pub fn count(foreseen: &Value) -> Option<u64> {
 }
 
 fn sources(foreseen: &Value) -> Vec<Source> {
-    foreseen.get("from").and_then(|v| Vec::deserialize(v).ok()).unwrap_or_default()
+    let texts: Vec<String> = foreseen.get("from").and_then(|v| Vec::deserialize(v).ok()).unwrap_or_default();
+    texts.iter().filter_map(|text| serde_json::from_str(text).ok()).collect()
 }
 
 /// The names of ports and what is foreseen of them: those called `name`, and those below `name.`.
@@ -61,6 +69,7 @@ pub fn trained(inputs: &Foreseen, ports: &[&str], outputs: &[&str]) -> Foreseen 
     if all.is_empty() {
         return Foreseen::new();
     }
+    let all: Vec<String> = all.iter().map(Source::text).collect();
     outputs.iter().map(|output| ((*output).to_owned(), json!({"from": all}))).collect()
 }
 
