@@ -100,8 +100,9 @@ fn wrongs() -> Vec<(&'static str, &'static str, String)> {
         whole(
             "E024",
             "nested",
-            &format!("opdflow: 1\nname: \"${{a}}\"\nvars: {{a: \"${{b}}\", b: x}}\nstages:\n{one}"),
+            &format!("opdflow: 1\nname: \"${{a}}\"\nvars: {{a: \"${{b}}\", b: \"x${{a}}\"}}\nstages:\n{one}"),
         ),
+        whole("E029", "include", "opdflow: 1\nname: x\ninclude: no/such.yaml\nstages: {a: {uses: fake_source}}\n"),
         whole("E030", "none", "opdflow: 1\nname: x\nstages: {}\n"),
         stages("E031", "kind", "a: {uses: fake_sorce}\nb: {uses: wholly_other}"),
         whole(
@@ -280,7 +281,7 @@ fn mistakes_in_a_file_of_variables_are_shown_where_they_are() {
         ("iters: 1\nitres: 2\n", &["E020", "`small.vars.yaml:2` sets a variable", "recipe.yaml", "`iters`"][..]),
         ("iters: few\n", &["E042", "found the text `few`", "the value comes from `small.vars.yaml:1`"]),
         ("iters: 1\niters: 2\n", &["E004", "small.vars.yaml:2"]),
-        ("iters: \"${n}\"\n", &["E024", "small.vars.yaml:1"]),
+        ("iters: \"${n}\"\n", &["E020", "small.vars.yaml:1"]),
         ("- iters\n", &["E012", "small.vars.yaml:1", "a map"]),
         ("iters: [\n", &["E003", "small.vars.yaml"]),
         ("# nothing\n", &["E027", "empty"]),
@@ -337,7 +338,7 @@ fn unicode_is_counted_in_characters() {
     let text = "opdflow: 1\nname: \"größer als 漢字 🎨\"\nstages:\n  a: {uses: fake_source, with: {värde: 3}} # 漢字\n  größe: {uses: fake_source}\n";
     let found = read(text).err().unwrap();
     assert_eq!(&text[found.list[0].span.clone()], "värde");
-    assert_eq!(found.place(found.list[0].span.start), (4, 33));
+    assert_eq!(found.sources.place(found.list[0].span.start), (4, 33));
     assert_eq!(&text[found.list[1].span.clone()], "größe");
     insta::assert_snapshot!("unicode", found.render(false));
 }
@@ -348,7 +349,7 @@ fn other_line_ends_and_a_byte_order_mark_keep_places() {
     let found = read(text).err().unwrap();
     assert_eq!(found.list.len(), 1, "{found}");
     assert_eq!(&text[found.list[0].span.clone()], "fake_sourc");
-    assert_eq!(found.place(found.list[0].span.start), (4, 13));
+    assert_eq!(found.sources.place(found.list[0].span.start), (4, 13));
 }
 
 #[test]
@@ -366,8 +367,8 @@ fn a_good_recipe_is_read_whole() {
     assert_eq!((train.cpus, train.seed, recipe.stages[0].seed), (Some(2), 7, 9));
     assert_eq!(recipe.stage("r").unwrap().1.params["title"], "hello world of 120, ${iters}");
     assert_eq!(recipe.stages[2].needs["parts.m"].to_string(), "t.metrics");
-    assert_eq!(&recipe.text[recipe.spans.param("t", "iterations").unwrap()], "\"${iters}\"");
-    assert_eq!(&recipe.text[recipe.spans.param("t", "step_seconds").unwrap()], "0.5");
+    assert_eq!(&recipe.sources.text()[recipe.spans.param("t", "iterations").unwrap()], "\"${iters}\"");
+    assert_eq!(&recipe.sources.text()[recipe.spans.param("t", "step_seconds").unwrap()], "0.5");
     assert_eq!(recipe.spans.param("t", "fail_at"), None);
 }
 

@@ -35,7 +35,7 @@ pub struct Global {
     /// Lay the variables of this file over those of the recipe; may be given again, and `--set` goes above it
     #[arg(long = "vars", global = true, value_name = "FILE")]
     pub vars: Vec<PathBuf>,
-    /// Set a variable of the recipe, as in `--set iters=5`
+    /// Set a variable of the recipe, as in `--set iters=5`, or a parameter of a stage, as in `--set student.with.rounds=5`
     #[arg(long = "set", global = true, value_name = "NAME=VALUE", value_parser = assignment)]
     pub set: Vec<(String, String)>,
     /// Set the recipe's seed; stages that set their own keep it. Of `generate`: the first picture's [default: 0]
@@ -523,7 +523,9 @@ pub struct Stage {
 }
 
 fn assignment(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
+    // The name of a cell has signs of its own: `student[seed=1].with.rounds=5`.
+    let from = text.find(['[', '=']).filter(|at| text[*at..].starts_with('[')).and_then(|_| text.find("].")).unwrap_or(0);
+    match text[from..].split_once('=').map(|(name, value)| (&text[..from + name.len()], value)) {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("expected NAME=VALUE, such as `iters=5`".into()),
     }

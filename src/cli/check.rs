@@ -10,7 +10,7 @@ pub(super) fn run(session: &Session, args: &args::Check) -> Result<Exit, Failure
     let warnings = session.warned(&plan, &doubts, args.strict)?;
     let recipe = &plan.recipe;
     // A plan was made of these parameters, so that they can be read.
-    let said = |s: &crate::recipe::StageSpec| s.kind.remarks(&s.params, &recipe.folder).unwrap_or_default();
+    let said = |s: &crate::recipe::StageSpec| s.kind.remarks(&s.params, &s.folder).unwrap_or_default();
     let remarks: Vec<(&str, Vec<String>)> = recipe.stages.iter().map(|s| (s.name.as_str(), said(s))).collect();
     if session.json {
         let mut found = warnings.to_json();

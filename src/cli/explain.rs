@@ -194,8 +194,8 @@ fn reason(plan: &Plan, i: usize, change: Change) -> Reason {
 }
 
 fn place(plan: &Plan, byte: usize) -> String {
-    let (line, column) = crate::recipe::place(&plan.recipe.text, byte);
-    format!("{}:{line}:{column}", plan.recipe.path.display())
+    let (line, column) = plan.recipe.sources.place(byte);
+    format!("{}:{line}:{column}", plan.recipe.sources.path(byte).display())
 }
 
 fn about(record: &ActionRecord) -> Value {

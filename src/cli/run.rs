@@ -11,7 +11,8 @@ use crate::sched::{self, Ended, Ending, Order, Slots};
 use opdflow_stage::Doubt;
 use opdflow_stage::cache::{Digest, Store};
 use opdflow_stage::warning::gather;
-use std::path::{Path, PathBuf};
+use std::io::Write as _;
+use std::path::{Component, Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -110,8 +111,20 @@ fn open_folder(plan: &Plan, vars: &[PathBuf], run_dir: &Path) -> Result<(RunFold
             folder
         }
     };
-    if let Err(error) = std::fs::write(folder.path().join("recipe.yaml"), &plan.recipe.text) {
-        trouble.push(format!("cannot keep a copy of the recipe: {error}"));
+    let own = plan.recipe.path.parent().unwrap_or(Path::new(""));
+    for (i, (path, text)) in plan.recipe.sources.files().enumerate() {
+        // An included recipe lies where the copy of the recipe looks for it, unless that is outside of the run's folder.
+        let inside = |p: &&Path| p.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+        let below = path.strip_prefix(own).ok().filter(inside).map(|below| folder.path().join(below));
+        let copy = match (i, below) {
+            (0, _) => folder.path().join("recipe.yaml"),
+            (_, Some(below)) if !below.exists() => below,
+            _ => folder.path().join(format!("included-{i}.yaml")),
+        };
+        let made = copy.parent().map_or(Ok(()), std::fs::create_dir_all);
+        if let Err(error) = made.and_then(|()| keep(&copy, text)) {
+            trouble.push(format!("cannot keep a copy of {}: {error}", path.display()));
+        }
     }
     for (i, path) in vars.iter().enumerate() {
         if let Err(error) = std::fs::copy(path, folder.path().join(format!("vars-{}.yaml", i + 1))) {
@@ -119,6 +132,11 @@ fn open_folder(plan: &Plan, vars: &[PathBuf], run_dir: &Path) -> Result<(RunFold
         }
     }
     Ok((folder, trouble))
+}
+
+/// Writes a copy where nothing lies yet.
+fn keep(path: &Path, text: &str) -> std::io::Result<()> {
+    std::fs::File::create_new(path)?.write_all(text.as_bytes())
 }
 
 fn first_event(plan: &Plan, wanted: &[bool], slots: &Slots, store: &Store) -> RunEvent {
@@ -132,7 +150,7 @@ fn first_event(plan: &Plan, wanted: &[bool], slots: &Slots, store: &Store) -> Ru
         version: env!("CARGO_PKG_VERSION").to_owned(),
         recipe: plan.recipe.name.clone(),
         path: plan.recipe.path.display().to_string(),
-        text: Some(Digest::of(plan.recipe.text.as_bytes())),
+        text: plan.recipe.sources.files().next().map(|(_, text)| Digest::of(text.as_bytes())),
         seed: plan.recipe.seed,
         argv: std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect(),
         pid: std::process::id(),

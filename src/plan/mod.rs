@@ -97,11 +97,11 @@ impl Plan {
                 .collect();
             let ports = spec.needs.iter().map(|(port, up)| (port.clone(), up.to_string())).collect();
             let fault = |f: &ParamFault| recipe.spans.asset_fault(&spec.name, f);
-            let (assets, mut missing) = match asked.assets(&spec, &recipe.folder, memo) {
+            let (assets, mut missing) = match asked.assets(&spec, &spec.folder, memo) {
                 Ok(assets) => (assets, Vec::new()),
                 Err(faults) => (Vec::new(), faults.iter().map(fault).collect()),
             };
-            let said = asked.said(&spec, &recipe.folder, &ports, &known).unwrap_or_else(|bug| {
+            let said = asked.said(&spec, &spec.folder, &ports, &known).unwrap_or_else(|bug| {
                 missing.push(recipe.spans.bug(&spec.name, &bug));
                 Said::default()
             });
@@ -164,10 +164,9 @@ impl Plan {
     /// commands that show it ask.
     #[must_use]
     pub fn doubts(&self) -> Vec<Vec<Doubt>> {
-        let folder = &self.recipe.folder;
         let whole = |s: &Planned| s.missing.is_empty();
         // Parameters that cannot be read were told as missing.
-        let of = |s: &Planned| s.spec.kind.doubts(&s.spec.params, folder, &s.foreseen).unwrap_or_default();
+        let of = |s: &Planned| s.spec.kind.doubts(&s.spec.params, &s.spec.folder, &s.foreseen).unwrap_or_default();
         self.stages.iter().map(|s| if whole(s) { of(s) } else { Vec::new() }).collect()
     }
     /// The warnings of the recipe, and those doubts, each at its place.

@@ -1,11 +1,12 @@
 //! One mistake in a recipe, and a list of them with the text they point into.
 
+use super::source::Sources;
 use opdflow_io::terminal;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// A range of bytes in the recipe's text.
+/// A range of bytes in the texts of a recipe ([`Sources`]).
 pub type Span = Range<usize>;
 
 /// Whether a recipe with it can run.
@@ -46,6 +47,12 @@ impl Diagnostic {
     pub fn warning(code: &'static str, title: impl Into<String>, span: Span, label: impl Into<String>) -> Self {
         Self { level: Level::Warning, ..Self::error(code, title, span, label) }
     }
+    /// Moves it behind the texts that stand before its own.
+    pub(super) fn shift(&mut self, by: usize) {
+        for span in std::iter::once(&mut self.span).chain(self.also.iter_mut().map(|(span, _)| span)) {
+            *span = span.start + by..span.end + by;
+        }
+    }
     /// Adds another place.
     #[must_use]
     pub fn also(mut self, span: Span, label: impl Into<String>) -> Self {
@@ -71,8 +78,8 @@ impl Diagnostic {
 pub struct Diagnostics {
     /// The recipe.
     pub path: PathBuf,
-    /// Its text; empty if it could not be read.
-    pub text: String,
+    /// Its text and those that it includes; empty if it could not be read.
+    pub sources: Sources,
     /// What was found.
     pub list: Vec<Diagnostic>,
 }
@@ -81,7 +88,12 @@ impl Diagnostics {
     /// Sorts by place and drops what says the same about the same place twice (a default that does not fit is
     /// wrong once, not once for each stage that takes it). Nothing in the messages acts on a terminal.
     #[must_use]
-    pub fn new(path: &Path, text: &str, mut list: Vec<Diagnostic>) -> Self {
+    pub fn new(path: &Path, text: &str, list: Vec<Diagnostic>) -> Self {
+        Self::of(Sources::one(path, text), list)
+    }
+    /// The same for a recipe of several files.
+    #[must_use]
+    pub fn of(sources: Sources, mut list: Vec<Diagnostic>) -> Self {
         list.sort_by(|a, b| {
             (a.span.start, a.span.end, a.code, &a.title).cmp(&(b.span.start, b.span.end, b.code, &b.title))
         });
@@ -92,7 +104,7 @@ impl Diagnostics {
             texts.for_each(|text| *text = terminal::message(text));
         }
         list.dedup_by(|b, a| a.span == b.span && a.code == b.code && a.label == b.label && !a.label.is_empty());
-        Self { path: path.to_owned(), text: text.to_owned(), list }
+        Self { path: sources.path(0).to_owned(), sources, list }
     }
     /// The same with every warning an error, as `--strict` has it.
     #[must_use]
@@ -106,24 +118,6 @@ impl Diagnostics {
         let errors = self.list.iter().filter(|d| d.level == Level::Error).count();
         (errors, self.list.len() - errors)
     }
-    /// Line and column of a byte, both from 1; columns count characters.
-    #[must_use]
-    pub fn place(&self, byte: usize) -> (usize, usize) {
-        place(&self.text, byte)
-    }
-}
-
-/// Line and column of a byte of `text`, both from 1; columns count characters.
-#[must_use]
-pub fn place(text: &str, byte: usize) -> (usize, usize) {
-    let mut byte = byte.min(text.len());
-    while !text.is_char_boundary(byte) {
-        byte -= 1;
-    }
-    let before = &text[..byte];
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().map_or(0, |l| l.chars().count()) + 1;
-    (line, column)
 }
 
 impl fmt::Display for Diagnostics {

@@ -1,11 +1,12 @@
 //! `matrix`: a stage that is written once and stands for one stage per cell, each with values of its own for
-//! `"${matrix.axis}"`. After this step only cells are left, which are stages like all others.
+//! `"${matrix.axis}"`. After this step only cells are left, which are stages like all others. The values of an axis are a list,
+//! or the names of a map: what stands there under a name is the cell's too, as `"${matrix.axis.part}"`.
 
 use super::bound::Extent;
 use super::cell;
 use super::ports::plain_name;
 use super::shape::{any_map, wrong};
-use super::tree::{Data, Entry, Node, shown};
+use super::tree::{self, Data, Entry, Node, shown};
 use super::vars::Vars;
 use super::{Diagnostic, Span};
 use serde_json::Value;
@@ -21,15 +22,60 @@ const MOST_AXES: usize = 32;
 type Values = Vec<Node>;
 
 /// A matrix as it is written, sound in itself.
-struct Matrix {
+pub(super) struct Matrix {
     axes: Vec<(String, Span)>,
     cells: Vec<Values>,
+    /// Of an axis whose values are the names of a map: the map.
+    parts: BTreeMap<String, Node>,
 }
 
-/// Puts the variables into all stages, and cells in the place of each stage with a matrix.
-pub(super) fn unfold(stages: &mut Node, vars: &mut Vars, faults: &mut Vec<Diagnostic>) {
+impl Matrix {
+    /// How many cells it has.
+    pub fn len(&self) -> usize {
+        self.cells.len()
+    }
+
+    /// The variables of a cell, with room made for them.
+    pub fn pairs(&self, cell: usize, vars: &mut Vars) -> Option<Vec<(String, Node)>> {
+        let mut pairs = Vec::new();
+        for ((axis, span), value) in self.axes.iter().zip(&self.cells[cell]) {
+            if let Some(part) = self.part(axis, value) {
+                if !vars.bound.take(Extent::of_entry(part), span) {
+                    return None;
+                }
+                pairs.push((format!("matrix.{axis}."), part.value.clone()));
+            }
+            pairs.push((format!("matrix.{axis}"), value.clone()));
+        }
+        Some(pairs)
+    }
+
+    /// What stands under a value of an axis, where the axis is a map.
+    fn part(&self, axis: &str, value: &Node) -> Option<&Entry> {
+        let wanted = word(value);
+        self.parts.get(axis)?.entries().iter().find(|e| word(&name_of(e)) == wanted)
+    }
+
+    /// Reports the axes that `used` does not name.
+    pub fn unused(&self, used: &BTreeSet<String>, what: &str, faults: &mut Vec<Diagnostic>) {
+        let uses = |axis: &str| [format!("matrix.{axis}"), format!("matrix.{axis}.")].iter().any(|n| used.contains(n));
+        for (axis, span) in self.axes.iter().filter(|(axis, _)| !uses(axis)) {
+            let title = format!("the axis {} of {what} is never used", shown(axis));
+            let help =
+                format!("use it as \"${{matrix.{axis}}}\" in it, or take it out: all that it makes would be the same");
+            faults.push(Diagnostic::error("E026", title, span.clone(), "no value uses it").help(help));
+        }
+    }
+}
+
+/// The axes of stages by name.
+pub(super) type Axes = BTreeMap<String, BTreeSet<String>>;
+
+/// Puts the variables into all stages, and cells in the place of each stage with a matrix. `axes` has those of stages that are
+/// there already, and gets those of these.
+pub(super) fn unfold(stages: &mut Node, axes: &mut Axes, vars: &mut Vars, faults: &mut Vec<Diagnostic>) {
     let Data::Map(entries) = &mut stages.data else { return vars.expand(stages, faults) };
-    let axes: Axes = entries.iter().map(|stage| (stage.key.clone(), axes_of(&stage.value))).collect();
+    axes.extend(entries.iter().map(|stage| (stage.key.clone(), axes_of(&stage.value))));
     let mut unfolded = Vec::with_capacity(entries.len());
     for mut stage in std::mem::take(entries) {
         if stage.key.contains('[') {
@@ -51,7 +97,7 @@ pub(super) fn unfold(stages: &mut Node, vars: &mut Vars, faults: &mut Vec<Diagno
         };
         vars.expand(&mut matrix.value, faults);
         match read(&matrix, vars, faults) {
-            Some(matrix) => unfolded.extend(cells(&stage, &matrix, &axes, vars, faults)),
+            Some(matrix) => unfolded.extend(cells(&stage, &matrix, axes, vars, faults)),
             None => {
                 // What it would say is not known; the variables in it are used all the same.
                 vars.expand(&mut stage.value, &mut Vec::new());
@@ -63,14 +109,12 @@ pub(super) fn unfold(stages: &mut Node, vars: &mut Vars, faults: &mut Vec<Diagno
     *entries = unfolded;
 }
 
-fn take_out(node: &mut Node, key: &str) -> Option<Entry> {
+/// Takes an entry out of a map.
+pub(super) fn take_out(node: &mut Node, key: &str) -> Option<Entry> {
     let Data::Map(entries) = &mut node.data else { return None };
     let at = entries.iter().position(|e| e.key == key)?;
     Some(entries.remove(at))
 }
-
-/// The names of all stages' axes.
-type Axes = BTreeMap<String, BTreeSet<String>>;
 
 /// The names of a stage's axes, before its matrix is read.
 fn axes_of(stage: &Node) -> BTreeSet<String> {
@@ -100,9 +144,8 @@ fn cells(stage: &Entry, matrix: &Matrix, axes: &Axes, vars: &mut Vars, faults: &
     let mut made = Vec::with_capacity(matrix.cells.len());
     let mut used = BTreeSet::new();
     let whole = Extent::of_entry(stage);
-    for values in &matrix.cells {
-        let pairs: Vec<(String, Node)> =
-            matrix.axes.iter().map(|(axis, _)| format!("matrix.{axis}")).zip(values.iter().cloned()).collect();
+    for (at, values) in matrix.cells.iter().enumerate() {
+        let Some(pairs) = matrix.pairs(at, vars) else { return made };
         let words: Vec<String> =
             matrix.axes.iter().zip(values).map(|((axis, _), value)| format!("{axis}={}", word(value))).collect();
         let words = words.join(",");
@@ -115,23 +158,23 @@ fn cells(stage: &Entry, matrix: &Matrix, axes: &Axes, vars: &mut Vars, faults: &
         made.push(cell);
     }
     let followed = |axis: &str| stage.value.get("needs").is_some_and(|needs| follows(&needs.value, axis, axes));
-    let unused = |(axis, _): &&(String, Span)| !used.contains(&format!("matrix.{axis}")) && !followed(axis);
-    for (axis, span) in matrix.axes.iter().filter(unused) {
-        let title = format!("the axis {} of `{}` is never used", shown(axis), stage.key);
-        let help =
-            format!("use it as \"${{matrix.{axis}}}\" in the stage, or take it out: all its cells would be the same");
-        faults.push(Diagnostic::error("E026", title, span.clone(), "no value of the stage uses it").help(help));
-    }
+    used.extend(matrix.axes.iter().filter(|(axis, _)| followed(axis)).map(|(axis, _)| format!("matrix.{axis}")));
+    matrix.unused(&used, &format!("`{}`", stage.key), faults);
     made
 }
 
-fn read(matrix: &Entry, vars: &mut Vars, faults: &mut Vec<Diagnostic>) -> Option<Matrix> {
+/// Takes a matrix apart.
+pub(super) fn read(matrix: &Entry, vars: &mut Vars, faults: &mut Vec<Diagnostic>) -> Option<Matrix> {
     let before = faults.len();
     any_map(&matrix.value, "`matrix`", faults)?;
     let mut axes: Vec<(String, Span)> = Vec::new();
     let mut cells: Vec<Values> = vec![Vec::new()];
+    let mut parts = BTreeMap::new();
     for axis in matrix.value.entries().iter().filter(|e| e.key != "include" && e.key != "exclude") {
         let values = values(axis, faults)?;
+        if matches!(axis.value.data, Data::Map(_)) {
+            parts.insert(axis.key.clone(), axis.value.clone());
+        }
         axes.push((axis.key.clone(), axis.key_span.clone()));
         if cells.len().saturating_mul(values.len()) > MOST {
             faults.push(too_many(format!("{MOST} cells"), &axis.key_span, "too many with this axis"));
@@ -148,7 +191,7 @@ fn read(matrix: &Entry, vars: &mut Vars, faults: &mut Vec<Diagnostic>) -> Option
         }
         cells = cells
             .iter()
-            .flat_map(|cell| values.iter().map(move |v| cell.iter().chain([v]).cloned().collect()))
+            .flat_map(|cell| values.iter().map(move |v| cell.iter().chain([v]).cloned().collect::<Values>()))
             .collect();
     }
     if axes.is_empty() {
@@ -211,7 +254,7 @@ fn read(matrix: &Entry, vars: &mut Vars, faults: &mut Vec<Diagnostic>) -> Option
             Diagnostic::error("E025", "the matrix has no cells", matrix.key_span.clone(), "nothing is left").help(help),
         );
     }
-    (faults.len() == before).then_some(Matrix { axes, cells })
+    (faults.len() == before).then_some(Matrix { axes, cells, parts })
 }
 
 fn too_many(what: String, span: &Span, label: &str) -> Diagnostic {
@@ -220,7 +263,7 @@ fn too_many(what: String, span: &Span, label: &str) -> Diagnostic {
 }
 
 /// The values of an axis.
-fn values<'n>(axis: &'n Entry, faults: &mut Vec<Diagnostic>) -> Option<&'n [Node]> {
+fn values(axis: &Entry, faults: &mut Vec<Diagnostic>) -> Option<Vec<Node>> {
     if !plain_name(&axis.key) {
         let title = format!("{} is no name for an axis", shown(&axis.key));
         faults.push(
@@ -229,14 +272,19 @@ fn values<'n>(axis: &'n Entry, faults: &mut Vec<Diagnostic>) -> Option<&'n [Node
         );
         return None;
     }
-    let Data::List(values) = &axis.value.data else {
-        if !matches!(axis.value.data, Data::Unknown) {
-            faults.push(wrong(&axis.value, &format!("the axis `{}`", axis.key), "a list of values"));
+    let values: Vec<Node> = match &axis.value.data {
+        Data::List(values) => values.clone(),
+        // Each name is a value, of the kind that it looks like.
+        Data::Map(entries) => entries.iter().map(name_of).collect(),
+        Data::Unknown => return None,
+        Data::Scalar(_) => {
+            let expected = "a list of values, or a map with one under each name";
+            faults.push(wrong(&axis.value, &format!("the axis `{}`", axis.key), expected));
+            return None;
         }
-        return None;
     };
     let mut seen = BTreeSet::new();
-    for value in values {
+    for value in &values {
         if !is_word(value, faults) {
             return None;
         }
@@ -249,6 +297,11 @@ fn values<'n>(axis: &'n Entry, faults: &mut Vec<Diagnostic>) -> Option<&'n [Node
         }
     }
     Some(values)
+}
+
+/// A name of a map as the value of an axis.
+fn name_of(entry: &Entry) -> Node {
+    Node::new(entry.key_span.clone(), Data::Scalar(tree::scalar(&entry.key)))
 }
 
 /// The maps under `include` or `exclude`.

@@ -1,13 +1,16 @@
 //! From the text of a recipe to a checked [`Recipe`], or to every mistake in it with its place.
 //!
-//! The steps, one file each: [`tree`] reads YAML into values that know where they stand, [`vars`]
-//! puts the variables in, those of [`varfile`] among them, within a [`bound`], [`matrix`] makes cells of stages, [`read`] takes the shape apart, [`params`] and [`ports`] hold it against the stage kinds. Each step reports
+//! The steps, one file each: [`tree`] reads YAML into values that know where they stand, [`include`] those of other recipes,
+//! [`vars`] puts the variables in, those of [`varfile`] among them, within a [`bound`], [`matrix`] makes cells of stages and
+//! [`repeat`] items of lists and maps, [`set`] what the command line sets of stages, [`read`] takes the shape apart, [`params`]
+//! and [`ports`] hold it against the stage kinds. A span points into the texts of [`source`]. Each step reports
 //! all it finds into one list and goes on with what is sound, so that one look shows everything. [`schema`] and
 //! [`reference`](mod@reference) say of the stage kinds what a recipe may hold.
 
 mod bound;
 mod cell;
 mod diagnostic;
+mod include;
 mod matrix;
 mod near;
 mod params;
@@ -15,20 +18,24 @@ mod places;
 mod ports;
 mod read;
 pub mod reference;
+mod repeat;
 pub mod schema;
+mod set;
 mod shape;
 mod show;
 mod size;
+mod source;
 mod spans;
 mod tree;
 mod varfile;
 mod vars;
 
 pub use cell::{Cell, select};
-pub use diagnostic::{Diagnostic, Diagnostics, Level, Span, place};
+pub use diagnostic::{Diagnostic, Diagnostics, Level, Span};
 pub use near::{hint, near};
 pub use show::{colour_wanted, is_terminal};
 pub use size::size;
+pub use source::Sources;
 pub use spans::{Spans, StageSpans};
 pub use tree::SetAt;
 
@@ -51,8 +58,8 @@ pub struct Recipe {
     pub path: PathBuf,
     /// The folder it lies in: relative paths in parameters start here.
     pub folder: PathBuf,
-    /// Its text; all spans point into it.
-    pub text: String,
+    /// Its text and those that it includes; all spans point into them.
+    pub sources: Sources,
     /// Its name.
     pub name: String,
     /// The seed of every stage that does not set its own.
@@ -84,6 +91,8 @@ pub struct StageSpec {
     pub cpus: Option<usize>,
     /// Bytes of a GPU's memory, if the recipe says: the stage may then share one. Not in the key.
     pub gpu_memory: Option<u64>,
+    /// The folder of the file that it is written in: its relative paths start there. Not in the key.
+    pub folder: PathBuf,
 }
 
 /// An output of another stage.
@@ -138,7 +147,7 @@ impl Recipe {
     /// Binds diagnostics to this recipe's text, sorted by place.
     #[must_use]
     pub fn diagnostics(&self, list: Vec<Diagnostic>) -> Diagnostics {
-        Diagnostics::new(&self.path, &self.text, list)
+        Diagnostics::of(self.sources.clone(), list)
     }
 }
 
@@ -180,7 +189,8 @@ pub fn parse(path: &Path, text: String, registry: &Registry, overrides: &Overrid
     let layers = overrides.files.iter().map(|f| varfile::read(f, &mut bound)).collect::<Result<Vec<_>, _>>()?;
     let mut faults = Vec::new();
     let outside = vars::Outside { layers, overrides };
-    let recipe = read::recipe(path, &text, registry, &outside, bound, &mut faults);
+    let mut sources = Sources::default();
+    let recipe = read::recipe(path, &mut sources, &text, registry, &outside, bound, &mut faults);
     match recipe {
         Some(mut recipe) if !faults.iter().any(|d| d.level == Level::Error) => {
             recipe.warnings = Diagnostics::new(path, "", faults).list;
@@ -191,7 +201,7 @@ pub fn parse(path: &Path, text: String, registry: &Registry, overrides: &Overrid
                 let title = "the recipe was refused without a reason: a bug of ours, please report it with the recipe";
                 faults.push(Diagnostic::error("E000", title, 0..0, ""));
             }
-            Err(Diagnostics::new(path, &text, faults))
+            Err(Diagnostics::of(sources, faults))
         }
     }
 }

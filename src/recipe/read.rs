@@ -6,9 +6,11 @@ use super::matrix;
 use super::near::{Hints, hint};
 use super::ports::{self, Need, plain_name};
 use super::shape::{any_map, bytes, map, missing, text, whole, wrong};
-use super::tree::{self, Data, Entry, Node, shown};
+use super::tree::{Data, Entry, Node, shown};
 use super::vars::{Outside, Vars};
-use super::{Diagnostic, FORMAT, MOST_THREADS, Numerics, Recipe, Span, Spans, StageSpans, StageSpec, params};
+use super::include::{self, Document};
+use super::source::Sources;
+use super::{Diagnostic, FORMAT, MOST_THREADS, Numerics, Recipe, Span, Spans, StageSpans, StageSpec, params, set};
 use opdflow_stage::{Input, Kind, Registry};
 use serde_json::Value;
 use std::cell::RefCell;
@@ -99,32 +101,28 @@ impl Drafts {
 /// Reads a recipe; everything that is wrong goes to `faults`. `None` if no recipe came of it.
 pub(super) fn recipe(
     path: &Path,
+    sources: &mut Sources,
     text: &str,
     registry: &Registry,
     outside: &Outside<'_>,
     mut bound: Bound,
     faults: &mut Vec<Diagnostic>,
 ) -> Option<Recipe> {
-    let start = text.len() - text.trim_start().len();
-    let mut root = match tree::parse(text, &mut bound, faults) {
-        Some(root) if !root.is_null() => root,
-        parsed => {
-            if parsed.is_some() || faults.is_empty() {
-                let help = "begin with `opdflow: 1`, `name: ...` and `stages:`";
-                faults.push(Diagnostic::error("E007", "the recipe is empty", 0..0, "nothing here").help(help));
-            }
-            return None;
-        }
-    };
-    let known = ["opdflow", "name", "seed", "numerics", "vars", "defaults", "stages"];
-    map(&root, "a recipe", &known, faults)?;
-    let first = root.entries().first().map_or(start..start, |e| e.key_span.clone());
-    let mut vars = variables(&mut root, outside, bound, &first, faults);
+    let mut documents = include::documents(path, text, sources, &mut bound, faults)?;
+    let (first, own) = (documents.last()?.first.clone(), 0..text.len());
+    let entries = include::variables(&documents, faults);
+    let place = documents.last().and_then(|d| d.root.get("vars")).map_or_else(|| first.clone(), |e| e.key_span.clone());
+    let (mut vars, assignments) = Vars::read(entries, outside, bound, (&place, &own), faults);
+    let mut written = written(&mut documents, &mut vars, faults);
     if let Some(found) = vars.bound.fault() {
         faults.push(found);
         return None;
     }
-    format(&root, &first, faults);
+    set::apply(&assignments, &mut written, &place, faults);
+    for document in &documents {
+        format(&document.root, &document.first, faults);
+    }
+    let root = &documents.last()?.root;
     let name = match root.get("name") {
         Some(entry) => super::shape::text(entry, faults),
         None => {
@@ -132,20 +130,25 @@ pub(super) fn recipe(
             None
         }
     };
-    let seed = root.get("seed").and_then(|e| whole(e, 0, faults));
-    let numerics = root.get("numerics").map_or(Some(Numerics::default()), |e| numerics(e, faults));
-    let defaults = defaults(&root, registry, faults);
-    let drafts = drafts(&root, registry, &first, faults);
+    // What the recipe does not say itself, the first that it includes says.
+    let said = |name: &str| documents.iter().rev().find_map(|d| d.root.get(name));
+    let seed_at = said("seed");
+    let seed = seed_at.and_then(|e| whole(e, 0, faults));
+    let numerics = said("numerics").map_or(Some(Numerics::default()), |e| numerics(e, faults));
+    let defaults = all_defaults(&documents, registry, faults);
+    let drafts = drafts(root, &written, registry, &first, faults);
     faults.extend(vars.unused());
     let seed = outside.overrides.seed.or(seed).unwrap_or(0);
-    let made = stages(&root, drafts, &defaults, seed, &mut vars.bound, faults);
+    let files = Files { documents: &documents, defaults: &defaults, own: &own };
+    let made = stages(&written, drafts, &files, seed, &mut vars.bound, faults);
     faults.extend(vars.bound.fault());
-    let (stages, spans) = made?;
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+    let (stages, mut spans) = made?;
+    spans.seed = seed_at.map(|e| e.value.span.clone());
+    let folder = documents.last()?.folder.clone();
     Some(Recipe {
         path: path.to_owned(),
         folder,
-        text: text.to_owned(),
+        sources: sources.clone(),
         name: name?,
         seed,
         numerics: numerics?,
@@ -155,22 +158,136 @@ pub(super) fn recipe(
     })
 }
 
-/// Puts the variables into everything but `vars` itself.
-fn variables(root: &mut Node, outside: &Outside<'_>, bound: Bound, first: &Span, faults: &mut Vec<Diagnostic>) -> Vars {
-    let entry = root.get("vars").filter(|e| !e.value.is_null());
-    let node = entry.and_then(|e| any_map(&e.value, "`vars`", faults)).cloned();
-    let place = entry.map_or_else(|| first.clone(), |e| e.key_span.clone());
-    let mut vars = Vars::read(node.as_ref(), outside, bound, &place, faults);
-    if let Data::Map(entries) = &mut root.data {
-        for entry in entries.iter_mut().filter(|e| e.key != "vars") {
-            if entry.key == "stages" {
-                matrix::unfold(&mut entry.value, &mut vars, faults);
-            } else {
-                vars.expand(&mut entry.value, faults);
+/// The files of a recipe, and what each has of its own.
+struct Files<'a> {
+    documents: &'a [Document],
+    defaults: &'a [Defaults],
+    /// The recipe's own text.
+    own: &'a Span,
+}
+
+impl Files<'_> {
+    /// The defaults of the document that a place is in.
+    fn defaults(&self, place: &Span) -> Option<&Defaults> {
+        self.defaults.get(self.of(place))
+    }
+
+    /// The document that a place is in.
+    fn of(&self, place: &Span) -> usize {
+        // Its root holds whatever it holds; an empty place is of the recipe itself.
+        let at = self.documents.iter().position(|d| d.root.span.contains(&place.start));
+        at.unwrap_or(self.documents.len().saturating_sub(1))
+    }
+}
+
+/// The stages of all documents as they are written, with the variables put in and cells in the place of matrices: those that are
+/// included first, as far as they are taken.
+fn written(documents: &mut [Document], vars: &mut Vars, faults: &mut Vec<Diagnostic>) -> Vec<Entry> {
+    let mut axes = matrix::Axes::new();
+    // By document its own stages and those that it includes.
+    let mut all: Vec<Vec<Entry>> = Vec::with_capacity(documents.len());
+    for document in documents.iter_mut() {
+        if let Data::Map(entries) = &mut document.root.data {
+            for entry in entries.iter_mut().filter(|e| e.key != "vars" && e.key != "include") {
+                if entry.key == "stages" {
+                    matrix::unfold(&mut entry.value, &mut axes, vars, faults);
+                } else {
+                    vars.expand(&mut entry.value, faults);
+                }
             }
         }
+        let mut stages: Vec<Entry> = Vec::new();
+        let mut known: HashMap<String, Span> = HashMap::new();
+        for include in &document.includes {
+            let Some(there) = all.get(include.document) else { continue };
+            let taken = include.stages.as_ref().map(|names| select(names, there, faults));
+            for stage in there.iter().filter(|s| taken.as_ref().is_none_or(|t| t.contains(s.key.as_str()))) {
+                match known.get(&stage.key) {
+                    // Two ways to one file bring the same stage.
+                    Some(before) if *before == stage.key_span => {}
+                    Some(before) => faults.push(include::twice(stage, before)),
+                    None => {
+                        known.insert(stage.key.clone(), stage.key_span.clone());
+                        stages.push(stage.clone());
+                    }
+                }
+            }
+        }
+        let own = document.root.get("stages").filter(|e| !e.value.is_null());
+        for stage in own.map(|e| e.value.entries()).unwrap_or_default() {
+            if let Some(before) = known.get(&stage.key) {
+                faults.push(include::twice(stage, before));
+                continue;
+            }
+            stages.push(stage.clone());
+        }
+        all.push(stages);
     }
-    vars
+    all.pop().unwrap_or_default()
+}
+
+/// The names of the stages that an include takes, with all that they need.
+fn select<'s>(names: &[(String, Span)], stages: &'s [Entry], faults: &mut Vec<Diagnostic>) -> BTreeSet<&'s str> {
+    let cells: Vec<(&Entry, Cell<'_>)> = stages.iter().filter_map(|s| Some((s, Cell::parse(&s.key)?))).collect();
+    let mut open: Vec<&'s Entry> = Vec::new();
+    for (name, span) in names {
+        let wanted = Cell::parse(name);
+        let meant: Vec<&Entry> =
+            cells.iter().filter(|(_, c)| wanted.as_ref().is_some_and(|w| w.means(c))).map(|(s, _)| *s).collect();
+        if meant.is_empty() {
+            faults.push(include::unknown(name, span, stages));
+        }
+        open.extend(meant);
+    }
+    let mut taken = BTreeSet::new();
+    while let Some(stage) = open.pop() {
+        if !taken.insert(stage.key.as_str()) {
+            continue;
+        }
+        let mut read = Vec::new();
+        stage.value.get("needs").into_iter().for_each(|needs| texts(&needs.value, &mut read));
+        for (wanted, reader) in
+            read.iter().filter_map(|text| Cell::parse(super::cell::reference(text).0)).zip(std::iter::repeat(&stage.key))
+        {
+            let Some(reader) = Cell::parse(reader) else { continue };
+            let others: Vec<&Cell<'_>> = cells.iter().map(|(_, c)| c).filter(|c| wanted.means(c)).collect();
+            let wanted = wanted.read_by(&reader, others.iter().copied());
+            open.extend(cells.iter().filter(|(_, c)| wanted.means(c)).map(|(s, _)| *s));
+        }
+    }
+    taken
+}
+
+/// The texts below a node.
+fn texts<'n>(node: &'n Node, found: &mut Vec<&'n str>) {
+    match &node.data {
+        Data::Scalar(Value::String(text)) => found.push(text),
+        Data::List(items) => items.iter().for_each(|n| texts(n, found)),
+        Data::Map(entries) => entries.iter().for_each(|e| texts(&e.value, found)),
+        _ => {}
+    }
+}
+
+/// The defaults of each document, above those of what it includes.
+fn all_defaults(documents: &[Document], registry: &Registry, faults: &mut Vec<Diagnostic>) -> Vec<Defaults> {
+    let mut all: Vec<Defaults> = Vec::with_capacity(documents.len());
+    for document in documents {
+        let mut found = Defaults::new();
+        let below = document.includes.iter().filter_map(|i| all.get(i.document)).flatten();
+        let below: Vec<(&String, &Entry)> = below.map(|(kind, (entry, _))| (kind, entry)).collect();
+        let own = defaults(&document.root, registry, faults);
+        let own = own.iter().map(|(kind, (entry, _))| (kind, entry));
+        for (kind, entry) in below.into_iter().chain(own) {
+            let mut entry = entry.clone();
+            if let Some((before, _)) = found.get(kind) {
+                entry.value = params::merge(&before.value, &entry.value);
+            }
+            let extent = Extent::of(&entry.value);
+            found.insert(kind.clone(), (entry, extent));
+        }
+        all.push(found);
+    }
+    all
 }
 
 fn format(root: &Node, first: &Span, faults: &mut Vec<Diagnostic>) {
@@ -232,22 +349,25 @@ fn unknown_kind(kind: &str, span: Span, registry: &Registry, faults: &mut Vec<Di
 }
 
 /// The stages, each as far as it can be read alone.
-fn drafts(root: &Node, registry: &Registry, first: &Span, faults: &mut Vec<Diagnostic>) -> Vec<Draft> {
+fn drafts(
+    root: &Node,
+    written: &[Entry],
+    registry: &Registry,
+    first: &Span,
+    faults: &mut Vec<Diagnostic>,
+) -> Vec<Draft> {
     let example = "add stages, such as `stages: {base: {uses: base_model}}`";
-    let Some(entry) = root.get("stages") else {
-        faults.push(missing("the recipe", "stages", first.clone(), example));
-        return Vec::new();
-    };
-    let empty = entry.value.is_null() || matches!(&entry.value.data, Data::Map(m) if m.is_empty());
-    if empty {
-        faults.push(
+    let empty = |node: &Node| node.is_null() || matches!(&node.data, Data::Map(m) if m.is_empty());
+    match root.get("stages") {
+        None if written.is_empty() => faults.push(missing("the recipe", "stages", first.clone(), example)),
+        Some(entry) if written.is_empty() && empty(&entry.value) => faults.push(
             Diagnostic::error("E030", "the recipe has no stages", entry.key_span.clone(), "nothing under it")
                 .help(example),
-        );
-        return Vec::new();
+        ),
+        Some(entry) if !entry.value.is_null() => drop(any_map(&entry.value, "`stages`", faults)),
+        _ => {}
     }
-    let stages = any_map(&entry.value, "`stages`", faults).map(Node::entries).unwrap_or_default();
-    stages.iter().filter(|e| e.key != "<<").filter_map(|e| draft(e, registry, faults)).collect()
+    written.iter().filter(|e| e.key != "<<").filter_map(|e| draft(e, registry, faults)).collect()
 }
 
 fn draft(stage: &Entry, registry: &Registry, faults: &mut Vec<Diagnostic>) -> Option<Draft> {
@@ -314,14 +434,13 @@ fn threads(entry: &Entry, faults: &mut Vec<Diagnostic>) -> Option<usize> {
 
 /// Holds the drafts against their kinds and each other. `None` if one of them is not whole.
 fn stages(
-    root: &Node,
+    written: &[Entry],
     drafts: Vec<Draft>,
-    defaults: &Defaults,
+    files: &Files<'_>,
     seed: u64,
     bound: &mut Bound,
     faults: &mut Vec<Diagnostic>,
 ) -> Option<(Vec<StageSpec>, Spans)> {
-    let written = root.get("stages").map(|e| e.value.entries()).unwrap_or_default();
     let written: HashMap<&str, &Node> = written.iter().map(|e| (e.key.as_str(), &e.value)).collect();
     let drafts = Drafts::new(drafts);
     let needs: Vec<BTreeMap<String, Need>> = drafts
@@ -334,23 +453,24 @@ fn stages(
     let drafts = drafts.list;
     // Each stage of a kind gets its defaults anew.
     for draft in &drafts {
-        let base = draft.kind.as_ref().and_then(|k| defaults.get(k.describe().kind));
+        let base = draft.kind.as_ref().and_then(|k| files.defaults(&draft.name_span)?.get(k.describe().kind));
         if !base.is_none_or(|base| bound.take(base.1, &base.0.key_span)) {
             return None;
         }
     }
     ports::cycles(&drafts, &needs, faults);
     unread(&drafts, &needs, faults);
-    idle_defaults(&drafts, defaults, faults);
+    idle_defaults(&drafts, files, faults);
     let (mut specs, mut spans) = (Vec::new(), Spans::default());
-    spans.seed = root.get("seed").map(|e| e.value.span.clone());
     let count = drafts.len();
     // A connection that was refused is missing through its own fault.
     let connected = !faults.iter().any(|d| d.code.starts_with("E03"));
     for (draft, needs) in drafts.into_iter().zip(needs) {
         let Some(kind) = draft.kind.clone() else { continue };
         let own = draft.with.as_ref().map(|e| &e.value);
-        let params = match (defaults.get(kind.describe().kind).map(|(e, _)| &e.value), own) {
+        let below = files.defaults(&draft.name_span).and_then(|d| d.get(kind.describe().kind));
+        let folder = files.documents.get(files.of(&draft.name_span)).map(|d| d.folder.clone()).unwrap_or_default();
+        let params = match (below.map(|(e, _)| &e.value), own) {
             (Some(base), Some(own)) => Some(params::merge(base, own)),
             (base, own) => own.or(base).cloned(),
         };
@@ -375,6 +495,7 @@ fn stages(
                 seed: draft.seed.map_or(seed, |(own, _)| own),
                 cpus: draft.cpus,
                 gpu_memory: draft.gpu_memory,
+                folder,
             });
         }
         spans.stages.insert(draft.name, places);
@@ -404,9 +525,10 @@ fn unread(drafts: &[Draft], needs: &[BTreeMap<String, Need>], faults: &mut Vec<D
 }
 
 /// Warns of defaults for a kind that no stage uses.
-fn idle_defaults(drafts: &[Draft], defaults: &Defaults, faults: &mut Vec<Diagnostic>) {
+fn idle_defaults(drafts: &[Draft], files: &Files<'_>, faults: &mut Vec<Diagnostic>) {
     let used: BTreeSet<&str> = drafts.iter().filter_map(|d| Some(d.kind.as_ref()?.describe().kind)).collect();
-    for (kind, (entry, _)) in defaults {
+    let own = files.defaults.last().into_iter().flatten().filter(|(_, (e, _))| files.own.contains(&e.key_span.start));
+    for (kind, (entry, _)) in own {
         if !used.contains(kind.as_str()) {
             let title = format!("no stage uses the defaults of `{kind}`");
             faults.push(

@@ -9,8 +9,8 @@ use serde_json::Value;
 /// What recipes of other tools have and ours do not, with the way out.
 const ELSEWHERE: [(&str, &str); 9] = [
     ("matrix", "a matrix belongs to one stage: write it beside `uses`"),
-    ("extends", "share what recipes have in common through `--set` and `vars`"),
-    ("include", "put all stages into one file"),
+    ("extends", "take the stages of another recipe with `include`, and set its `vars` here"),
+    ("include", "`include` stands at the top of a recipe, beside `stages`"),
     ("params", "parameters stand under `with`"),
     ("inputs", "inputs stand under `needs`"),
     ("gpu", "leave it out: a kind that can use a GPU takes one when the machine has one"),
@@ -25,7 +25,7 @@ pub(super) fn map<'n>(node: &'n Node, what: &str, known: &[&str], faults: &mut V
     for entry in node.entries().iter().filter(|e| !known.contains(&e.key.as_str()) && e.key != "<<") {
         let elsewhere = ELSEWHERE.iter().find(|(name, _)| *name == entry.key);
         let (code, title) = match entry.key.as_str() {
-            name @ ("extends" | "include") => ("E015", format!("`{name}` is not supported")),
+            name @ "extends" => ("E015", format!("`{name}` is not supported")),
             name => ("E010", format!("{what} has no {}", shown(name))),
         };
         let help = elsewhere.map(|(_, help)| (*help).to_owned()).or_else(|| hint(&entry.key, known.iter().copied()));

@@ -39,7 +39,7 @@ impl Diagnostics {
     #[must_use]
     pub fn render(&self, colour: bool) -> String {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
-        let places = Places::of(&self.text);
+        let places = Places::of(self.sources.text());
         let mut out = String::new();
         for diagnostic in self.shown() {
             out.push_str(&self.one(diagnostic, &places, &renderer));
@@ -65,10 +65,17 @@ impl Diagnostics {
     #[must_use]
     pub fn to_json(&self) -> Value {
         let (errors, warnings) = self.counts();
-        let places = Places::of(&self.text);
+        let places = Places::of(self.sources.text());
         let spot = |span: &Range<usize>, label: &str| {
-            let ((line, column), (end_line, end_column)) = (places.place(span.start), places.place(span.end));
-            json!({"line": line, "column": column, "end_line": end_line, "end_column": end_column, "label": label})
+            let place = |byte| self.sources.place_by(byte, &places);
+            let ((line, column), (end_line, end_column)) = (place(span.start), place(span.end));
+            let mut spot = json!({"line": line, "column": column, "end_line": end_line, "end_column": end_column, "label": label});
+            let path = self.sources.path(span.start);
+            // Of an included recipe; all else stands in the one that `path` names.
+            if path != self.path {
+                spot["path"] = json!(path.display().to_string());
+            }
+            spot
         };
         let list: Vec<Value> = self
             .list
@@ -105,7 +112,7 @@ impl Diagnostics {
         };
         let title = mark.primary_title(d.title.as_str()).id(d.code);
         let path = self.path.display().to_string();
-        let mut main = if self.text.is_empty() {
+        let mut main = if self.sources.text().is_empty() {
             // There is no text to show: the reason stands alone.
             let origin = annotate_snippets::Origin::path(path.as_str());
             let group = title.element(origin);
@@ -113,7 +120,7 @@ impl Diagnostics {
         } else {
             let mut views = vec![View::of(self.fit(&d.span), &d.label, AnnotationKind::Primary)];
             views.extend(d.also.iter().map(|(span, l)| View::of(self.fit(span), l, AnnotationKind::Context)));
-            self.snippets(title, &path, views, places)
+            self.snippets(title, views, places)
         };
         if let Some(help) = &d.help {
             main = main.element(Mark::HELP.message(help.as_str()));
@@ -123,14 +130,15 @@ impl Diagnostics {
     }
 
     /// The lines of the text that `views` are of. Only these are handed on: the renderer goes through all that it gets.
-    fn snippets<'s>(&'s self, title: Title<'s>, path: &str, views: Vec<View<'s>>, places: &Places<'_>) -> Group<'s> {
+    fn snippets<'s>(&'s self, title: Title<'s>, views: Vec<View<'s>>, places: &Places<'_>) -> Group<'s> {
         let mut parts: Vec<Part<'s>> = Vec::new();
         for view in views {
             let line = places.line(view.span.start);
             let long = line.len() > LONG;
             let lines = if long { self.around(&view.span, &line) } else { line };
             let joined = |there: &Part<'_>| lines.start.min(there.lines.start)..lines.end.max(there.lines.end);
-            match parts.iter_mut().find(|there| !there.long && !long && joined(there).len() < APART) {
+            let together = |there: &Part<'_>| self.sources.file(there.lines.start) == self.sources.file(lines.start);
+            match parts.iter_mut().find(|there| !there.long && !long && joined(there).len() < APART && together(there)) {
                 Some(there) => {
                     there.lines = joined(there);
                     there.views.push(view);
@@ -140,13 +148,15 @@ impl Diagnostics {
         }
         let mut elements: Vec<Element<'s>> = Vec::new();
         for Part { lines, long, views } in parts {
-            let mut snippet = Snippet::source(&self.text[lines.clone()]).line_start(places.place(lines.start).0);
+            let path = self.sources.path(lines.start).display().to_string();
+            let first = self.sources.place_by(lines.start, places).0;
+            let mut snippet = Snippet::source(&self.sources.text()[lines.clone()]).line_start(first);
             if long {
                 // The renderer would count columns from where the line is cut.
-                let (line, column) = places.place(views.first().map_or(lines.start, |v| v.span.start));
-                elements.push(Origin::path(path.to_owned()).line(line).char_column(column).into());
+                let (line, column) = self.sources.place_by(views.first().map_or(lines.start, |v| v.span.start), places);
+                elements.push(Origin::path(path).line(line).char_column(column).into());
             } else {
-                snippet = snippet.path(path.to_owned());
+                snippet = snippet.path(path);
             }
             for View { span, label, kind } in views {
                 let at = span.start - lines.start..span.end.min(lines.end) - lines.start;
@@ -159,16 +169,18 @@ impl Diagnostics {
 
     /// What of a long line stands around a span.
     fn around(&self, span: &Range<usize>, line: &Range<usize>) -> Range<usize> {
-        let start = self.text.floor_char_boundary(span.start.saturating_sub(AROUND)).max(line.start);
-        start..self.text.ceil_char_boundary(span.start + AROUND).min(line.end)
+        let text = self.sources.text();
+        let start = text.floor_char_boundary(span.start.saturating_sub(AROUND)).max(line.start);
+        start..text.ceil_char_boundary(span.start + AROUND).min(line.end)
     }
 
     /// A span that lies in the text, on its characters, and on one line: what runs over many lines is shown by its
     /// first.
     fn fit(&self, span: &Range<usize>) -> Range<usize> {
-        let start = self.text.floor_char_boundary(span.start);
-        let end = self.text.floor_char_boundary(span.end.max(start));
-        let line = self.text[start..end].find(['\n', '\r']).map_or(end, |n| start + n);
+        let text = self.sources.text();
+        let start = text.floor_char_boundary(span.start);
+        let end = text.floor_char_boundary(span.end.max(start));
+        let line = text[start..end].find(['\n', '\r']).map_or(end, |n| start + n);
         start..line
     }
 }

@@ -67,6 +67,22 @@ impl Node {
     pub fn get(&self, key: &str) -> Option<&Entry> {
         self.entries().iter().find(|e| e.key == key)
     }
+    /// What stands at the end of a way of names and places in lists.
+    pub fn at(&self, way: &[String]) -> Option<&Node> {
+        way.iter().try_fold(self, |node, step| match &node.data {
+            Data::Map(_) => node.get(step).map(|e| &e.value),
+            Data::List(items) => items.get(step.parse::<usize>().ok()?),
+            _ => None,
+        })
+    }
+    /// The same, to be changed.
+    pub fn at_mut(&mut self, way: &[String]) -> Option<&mut Node> {
+        way.iter().try_fold(self, |node, step| match &mut node.data {
+            Data::Map(entries) => entries.iter_mut().find(|e| e.key == *step).map(|e| &mut e.value),
+            Data::List(items) => items.get_mut(step.parse::<usize>().ok()?),
+            _ => None,
+        })
+    }
     /// Gives it, and all below it, another place: that of the variable whose value it becomes.
     pub fn stand_at(&mut self, span: Span) {
         match &mut self.data {
@@ -78,6 +94,21 @@ impl Node {
             Data::Scalar(_) | Data::Unknown => {}
         }
         self.span = span;
+    }
+    /// Moves it, and all below it, behind the texts that stand before its own.
+    pub fn shift(&mut self, by: usize) {
+        if by == 0 {
+            return;
+        }
+        match &mut self.data {
+            Data::List(items) => items.iter_mut().for_each(|n| n.shift(by)),
+            Data::Map(entries) => entries.iter_mut().for_each(|e| {
+                e.key_span = e.key_span.start + by..e.key_span.end + by;
+                e.value.shift(by);
+            }),
+            Data::Scalar(_) | Data::Unknown => {}
+        }
+        self.span = self.span.start + by..self.span.end + by;
     }
     pub fn is_null(&self) -> bool {
         matches!(self.data, Data::Scalar(Value::Null))

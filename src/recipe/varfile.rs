@@ -7,7 +7,6 @@ use super::bound::Bound;
 use super::places::Places;
 use super::shape::any_map;
 use super::tree::{self, Node};
-use super::vars::holds_variable;
 use super::{Diagnostic, Diagnostics, Level};
 use std::path::{Path, PathBuf};
 
@@ -44,11 +43,6 @@ pub(super) fn read(path: &Path, bound: &mut Bound) -> Result<Layer, Diagnostics>
     let root = tree::parse(&text, bound, &mut faults);
     if let Some(root) = &root {
         any_map(root, "a file of variables", &mut faults);
-        for entry in root.entries().iter().filter(|e| holds_variable(&e.value)) {
-            let title = format!("the variable {} uses another variable", tree::shown(&entry.key));
-            let found = Diagnostic::error("E024", title, entry.value.span.clone(), "its value uses a variable");
-            faults.push(found.help("write the value out"));
-        }
     }
     match root {
         Some(root) if !faults.iter().any(|d| d.level == Level::Error) => {

@@ -330,7 +330,7 @@ impl Dispatch<'_, '_> {
             // The process sees one GPU, and that under the number 0.
             device: if share.gpu.is_some() { "cuda:0" } else { "cpu" }.to_owned(),
             environment: spec.kind.environment(&spec.params).map_err(|bug| bug.to_string())?,
-            folder: self.order.plan.recipe.folder.clone(),
+            folder: spec.folder.clone(),
             store: self.order.store.root().to_owned(),
             checkpoint_seconds: self.order.checkpoint_seconds,
             force: self.is_forced(stage),
