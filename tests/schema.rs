@@ -136,6 +136,14 @@ fn mistakes_do_not_fit() {
         ("{uses: train_teacher, needs: {base: b.m}, with: {optimiser: {beta2: 1}}}", false),
         ("{uses: train_teacher, needs: {base: b.m}, with: {optimiser: {lr: \"${lr}\", clip: 1.0e308}}}", false),
         ("{uses: train_teacher, needs: {base: b.m}, with: {optimiser: {lr: \"${lr}\", clip: 1.0}}}", true),
+        ("{uses: distill, needs: {base: b.m, teachers: \"${t}\", prompts: p.t}, matrix: {n: {a: {x: 1}}}}", true),
+        (
+            "{uses: distill, needs: {base: \"${matrix.n}.m\", teachers: {matrix: {n: [a]}, \"${matrix.n}\": \"t[n=${matrix.n}].l\"}, prompts: p.t}, with: \"${w}\"}",
+            true,
+        ),
+        ("{uses: table, needs: {scores: {a: b.c}}, with: {columns: [x, {matrix: {n: [1]}, value: y}]}}", true),
+        ("{uses: table, needs: {scores: {a: b.c}}, with: {rows: [{matrix: {n: [1]}, scores: a, title: b}]}}", true),
+        ("{uses: table, needs: {scores: {a: b.c}}, with: {rows: [{matrx: {n: [1]}, scores: a, title: b}]}}", false),
         ("{uses: prompts, with: {task: ocr}}", true),
         ("{uses: prompts, with: {task: orc}}", false),
         ("{uses: prompts, resources: {cpus: 0}}", false),
@@ -143,7 +151,16 @@ fn mistakes_do_not_fit() {
         let found = faults(&schema, &schema, &recipe(stage), "");
         assert_eq!(found.is_empty(), fits, "{stage}: {found:#?}");
     }
-    assert!(!faults(&schema, &schema, &json!({"opdflow": 2, "name": "x", "stages": {}}), "").is_empty());
+    let top = |text: &str| faults(&schema, &schema, &yaml(text), "").is_empty();
+    assert!(!top("{opdflow: 2, name: x, stages: {}}"));
+    for (include, fits) in [
+        ("a.yaml", true),
+        ("[a.yaml, {recipe: b.yaml, stages: [c]}]", true),
+        ("{stages: [c]}", false),
+        ("{recipe: b.yaml, stage: [c]}", false),
+    ] {
+        assert_eq!(top(&format!("{{opdflow: 1, name: x, include: {include}}}")), fits, "{include}");
+    }
 }
 
 /// What is wrong with `value` by the words of JSON Schema that ours uses. Any other word is a failure of the test.
@@ -199,7 +216,9 @@ fn faults(root: &Value, schema: &Value, value: &Value, at: &str) -> Vec<String> 
             "maxItems" => need(value.as_array().is_none_or(|v| v.len() as u64 <= says.as_u64().unwrap()), word.clone()),
             "minLength" => need(value.as_str().is_none_or(|t| t.len() as u64 >= says.as_u64().unwrap()), word.clone()),
             "minItems" => need(value.as_array().is_none_or(|v| v.len() as u64 >= says.as_u64().unwrap()), word.clone()),
-            "minProperties" => need(map.len() as u64 >= says.as_u64().unwrap(), word.clone()),
+            "minProperties" => {
+                need(value.as_object().is_none_or(|v| v.len() as u64 >= says.as_u64().unwrap()), word.clone());
+            }
             "pattern" => {
                 let pattern = regex::Regex::new(says.as_str().unwrap()).unwrap();
                 need(value.as_str().is_none_or(|t| pattern.is_match(t)), format!("{value} is not like {says}"));

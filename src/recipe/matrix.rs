@@ -157,7 +157,10 @@ fn cells(stage: &Entry, matrix: &Matrix, axes: &Axes, vars: &mut Vars, faults: &
         used.extend(vars.expand_with(&mut cell.value, pairs, faults));
         made.push(cell);
     }
-    let followed = |axis: &str| stage.value.get("needs").is_some_and(|needs| follows(&needs.value, axis, axes));
+    // What the needs say is known once the variables are in them.
+    let followed = |axis: &str| {
+        made.iter().any(|c: &Entry| c.value.get("needs").is_some_and(|needs| follows(&needs.value, axis, axes)))
+    };
     used.extend(matrix.axes.iter().filter(|(axis, _)| followed(axis)).map(|(axis, _)| format!("matrix.{axis}")));
     matrix.unused(&used, &format!("`{}`", stage.key), faults);
     made

@@ -126,7 +126,8 @@ pub(super) fn recipe(
     let name = match root.get("name") {
         Some(entry) => super::shape::text(entry, faults),
         None => {
-            faults.push(missing("the recipe", "name", first.clone(), "add a line such as `name: multitask`"));
+            let help = "add a line such as `name: multitask`; a file without a name is a part, which recipes `include`";
+            faults.push(missing("the recipe", "name", first.clone(), help));
             None
         }
     };
@@ -137,9 +138,13 @@ pub(super) fn recipe(
     let numerics = said("numerics").map_or(Some(Numerics::default()), |e| numerics(e, faults));
     let defaults = all_defaults(&documents, registry, faults);
     let drafts = drafts(root, &written, registry, &first, faults);
-    faults.extend(vars.unused());
+    // What a part leaves unused is for those that include it.
+    let part = root.get("name").is_none();
+    if !part {
+        faults.extend(vars.unused());
+    }
     let seed = outside.overrides.seed.or(seed).unwrap_or(0);
-    let files = Files { documents: &documents, defaults: &defaults, own: &own };
+    let files = Files { documents: &documents, defaults: &defaults, own: &own, part };
     let made = stages(&written, drafts, &files, seed, &mut vars.bound, faults);
     faults.extend(vars.bound.fault());
     let (stages, mut spans) = made?;
@@ -164,6 +169,8 @@ struct Files<'a> {
     defaults: &'a [Defaults],
     /// The recipe's own text.
     own: &'a Span,
+    /// Whether it is a part, for others to include.
+    part: bool,
 }
 
 impl Files<'_> {
@@ -460,7 +467,9 @@ fn stages(
     }
     ports::cycles(&drafts, &needs, faults);
     unread(&drafts, &needs, faults);
-    idle_defaults(&drafts, files, faults);
+    if !files.part {
+        idle_defaults(&drafts, files, faults);
+    }
     let (mut specs, mut spans) = (Vec::new(), Spans::default());
     let count = drafts.len();
     // A connection that was refused is missing through its own fault.

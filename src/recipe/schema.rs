@@ -7,10 +7,12 @@ use serde_json::{Map, Value, json};
 
 /// A value that is a variable, or of an axis of the stage's matrix, and nothing else.
 const VARIABLE: &str = r"^\$\{[a-z0-9_.]+\}$";
-/// `stage.port`, with or without a cell in brackets, or a variable that holds it.
-const OUTPUT: &str = r"^([a-z0-9_]+(\[.+\])?\.[a-z0-9_]+|\$\{[a-z0-9_.]+\})$";
-/// Names of stages, and of what a map port collects.
+/// `stage.port`, with or without a cell in brackets, or a variable that holds it, or a part of it.
+const OUTPUT: &str = r"^(([a-z0-9_]|\$\{[a-z0-9_.]+\})+(\[.+\])?\.[a-z0-9_]+|\$\{[a-z0-9_.]+\})$";
+/// Names of stages.
 const NAME: &str = "^[a-z0-9_]{1,64}$";
+/// Names of what a map port collects.
+const COLLECTED: &str = r"^([a-z0-9_]|\$\{[a-z0-9_.]+\})+$";
 
 /// The schema of recipes that use these kinds.
 #[must_use]
@@ -28,30 +30,60 @@ pub fn schema(registry: &Registry) -> Value {
         cases.push(case(&about, &part));
     }
     parts.insert("stage".to_owned(), stage(&choices, &cases));
-    let list = json!({"type": ["array", "string"], "pattern": VARIABLE, "minItems": 1});
+    let list = json!({"type": ["array", "object", "string"], "pattern": VARIABLE, "minItems": 1, "minProperties": 1});
     let cells = json!({"type": ["array", "string"], "pattern": VARIABLE, "items": {"type": "object"}});
     parts.insert(
         "matrix".to_owned(),
         json!({
-            "description": "Axes and their values: the stage stands for one stage per cell.",
+            "description": "Axes and their values, a list or the names of a map: what holds it is written once and stands for one per cell.",
             "type": "object",
             "properties": {"include": cells, "exclude": cells},
             "additionalProperties": list,
+        }),
+    );
+    parts.insert(
+        "repeated".to_owned(),
+        json!({
+            "description": "An item for each cell; `value` if it is no map.",
+            "type": "object",
+            "required": ["matrix"],
+            "properties": {"matrix": {"$ref": "#/$defs/matrix"}},
+        }),
+    );
+    parts.insert(
+        "include".to_owned(),
+        json!({
+            "anyOf": [
+                {"type": "string", "minLength": 1},
+                {
+                    "type": "object",
+                    "required": ["recipe"],
+                    "properties": {
+                        "recipe": {"type": "string", "description": "Its path from the folder of this file."},
+                        "stages": {"type": "array", "items": {"type": "string"}, "description": "The stages that are taken, with all that they need; all of them if absent."},
+                    },
+                    "additionalProperties": false,
+                },
+            ],
         }),
     );
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A recipe of opdflow",
         "type": "object",
-        "required": ["opdflow", "name", "stages"],
+        "required": ["opdflow"],
         "properties": {
             "opdflow": {"const": FORMAT, "description": "The format of recipes."},
-            "name": {"type": ["string", "integer"], "description": "The recipe's name, in names of runs and pins."},
+            "name": {"type": ["string", "integer"], "description": "The recipe's name, in names of runs and pins. A file without one is a part, for others to include."},
             "seed": whole("The seed of every stage that does not set its own.", 0),
             "numerics": {
                 "enum": ["portable", "strict"],
                 "default": "portable",
                 "description": "Whether device class, number type and libtorch's version belong to the keys of stages.",
+            },
+            "include": {
+                "description": "Recipes whose stages stand in this one too, a path or several.",
+                "anyOf": [{"$ref": "#/$defs/include"}, {"type": "array", "items": {"$ref": "#/$defs/include"}}],
             },
             "vars": {"type": ["object", "null"], "description": "Values for `\"${name}\"`, which `--set name=value` replaces."},
             "defaults": {
@@ -133,7 +165,8 @@ fn port(port: &Input) -> Value {
             "description": about,
             "type": ["object", "string"],
             "pattern": OUTPUT,
-            "propertyNames": {"pattern": NAME},
+            "propertyNames": {"pattern": COLLECTED},
+            "properties": {"matrix": {"$ref": "#/$defs/matrix"}},
             "additionalProperties": {"type": "string", "pattern": OUTPUT},
         }),
     }
@@ -147,6 +180,11 @@ fn with(kind: &dyn Kind) -> Value {
         map.insert("type".to_owned(), json!(["object", "null"]));
     }
     open(&mut schema, false);
+    // All of them may be a variable.
+    if let Some(map) = schema.as_object_mut() {
+        map.insert("type".to_owned(), json!(["object", "null", "string"]));
+        map.insert("pattern".to_owned(), VARIABLE.into());
+    }
     schema
 }
 
@@ -179,6 +217,14 @@ fn open(schema: &mut Value, variant: bool) {
         if let Some(inner) = map.get_mut(name) {
             open(inner, false);
         }
+    }
+    // Items of a list, and names of a map, may be written once for several.
+    if let Some(items) = map.get_mut("items") {
+        *items = json!({"anyOf": [items.take(), {"$ref": "#/$defs/repeated"}]});
+    }
+    if map.get("additionalProperties").is_some_and(Value::is_object) {
+        let own = map.entry("properties").or_insert_with(|| json!({}));
+        own["matrix"] = json!({"$ref": "#/$defs/matrix"});
     }
     let choices = map.contains_key("enum") || map.contains_key("const");
     match map.get_mut("type") {
