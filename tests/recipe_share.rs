@@ -117,8 +117,14 @@ fn what_is_wrong_with_an_include_is_shown_at_its_place() {
     let space = space("");
     space.write("circle.yaml", &format!("{head}include: r.yaml\n{body}"));
     space.write("wrong.yaml", "opdflow: 1\nname: w\n\nstages: {a: {uses: fake_source, with: {valeu: 1}}}\n");
-    space.write("a.yaml", &format!("{head}vars: {{n: 1}}\nstages: {{a: {{uses: fake_source, with: {{value: \"${{n}}\"}}}}}}\n"));
-    space.write("b.yaml", &format!("{head}vars: {{n: 2}}\nstages: {{b: {{uses: fake_source, with: {{value: \"${{n}}\"}}}}}}\n"));
+    space.write(
+        "a.yaml",
+        &format!("{head}vars: {{n: 1}}\nstages: {{a: {{uses: fake_source, with: {{value: \"${{n}}\"}}}}}}\n"),
+    );
+    space.write(
+        "b.yaml",
+        &format!("{head}vars: {{n: 2}}\nstages: {{b: {{uses: fake_source, with: {{value: \"${{n}}\"}}}}}}\n"),
+    );
     for (include, code, file, line, words) in [
         ("circle.yaml", "E029", "circle.yaml", 3, "a recipe includes itself"),
         ("r.yaml", "E029", "", 3, "a recipe includes itself"),
@@ -172,6 +178,10 @@ stages:
   sum:
     uses: fake_sum
     needs: {terms: {matrix: {task: \"${tasks}\"}, base: \"source[task=read].value\", \"${matrix.task}_term\": \"source[task=${matrix.task}].value\"}}
+  each:
+    uses: fake_sum
+    matrix: {task: [count, read]}
+    needs: {terms: {\"of_${matrix.task}\": source.value}}
   report:
     uses: fake_report
     needs: {parts: teacher.model}
@@ -190,6 +200,7 @@ fn one_declaration_stands_for_several() {
         needs(&stages, "sum"),
         json!({"terms.base": "source[task=read].value", "terms.count_term": "source[task=count].value", "terms.read_term": "source[task=read].value"})
     );
+    assert_eq!(needs(&stages, "each[task=read]"), json!({"terms.of_read": "source[task=read].value"}));
     // They are the stages that one would write out.
     let written = "opdflow: 1
 name: tasks
@@ -203,7 +214,8 @@ stages:
     let short = keys(&stages);
     space.write("r.yaml", written);
     let long = keys(&plan(&space, &[]));
-    for (a, b) in [("source[task=count]", "a"), ("teacher[task=count]", "one"), ("teacher[task=read]", "two"), ("sum", "sum")]
+    for (a, b) in
+        [("source[task=count]", "a"), ("teacher[task=count]", "one"), ("teacher[task=read]", "two"), ("sum", "sum")]
     {
         assert_eq!(short[a], long[b], "{a}");
     }
@@ -228,6 +240,28 @@ stages:
     );
     let found = keys(&plan(&space, &[]));
     assert_eq!(found["a"], found["b"]);
+}
+
+/// What only some of the values of an axis have is optional where it says so.
+#[test]
+fn a_part_that_a_value_lacks_is_nothing_if_asked_so() {
+    let space = space(
+        "opdflow: 1
+name: x
+vars: {tasks: {a: {title: one}, b: {more: 2}}}
+stages:
+  base: {uses: fake_source}
+  r: {uses: fake_report, matrix: {t: \"${tasks}\"}, needs: {parts: {base: base.value}}, with: {title: \"of ${matrix.t} ${matrix.t.title?}\"}}
+  s: {uses: fake_sum, needs: {terms: {one: base.value, matrix: {t: \"${tasks}\"}, \"${matrix.t}\": \"${matrix.t.from?}\"}}}
+",
+    );
+    let stages = plan(&space, &[]);
+    assert_eq!(needs(&stages, "s"), json!({"terms.one": "base.value"}));
+    let text = std::fs::read_to_string(space.path("r.yaml")).unwrap();
+    space.write("r.yaml", &text.replace("title?", "title"));
+    assert!(mistakes(&space, &[]).iter().any(|(c, _, _, t)| c == "E020" && t == "`matrix.t` has no `title`"));
+    space.write("r.yaml", &text.replace("matrix.t.title?", "nosuch?"));
+    assert!(mistakes(&space, &[]).iter().any(|(c, _, _, t)| c == "E020" && t.contains("`nosuch`")));
 }
 
 #[test]
@@ -272,8 +306,18 @@ fn what_is_wrong_with_a_matrix_inside_of_a_stage_is_shown() {
         ("\"${matrix.task}_term\"", "\"${matrix.tsk}_term\"", "E020", "there is no variable `matrix.tsk`"),
         ("\"${matrix.task}_term\"", "more", "E026", "the axis `task` of the map is never used"),
         ("\"${matrix.task}_term\"", "\"base${matrix.none}\"", "E020", "there is no variable `matrix.none`"),
-        ("base: \"source[task=read].value\"", "read_term: \"source[task=read].value\"", "E004", "`read_term` is given twice"),
-        ("with: {value: \"${matrix.task.value}\"}", "with: {value: \"${matrix.task.vaule}\"}", "E020", "`matrix.task` has no `vaule`"),
+        (
+            "base: \"source[task=read].value\"",
+            "read_term: \"source[task=read].value\"",
+            "E004",
+            "`read_term` is given twice",
+        ),
+        (
+            "with: {value: \"${matrix.task.value}\"}",
+            "with: {value: \"${matrix.task.vaule}\"}",
+            "E020",
+            "`matrix.task` has no `vaule`",
+        ),
         ("rounds: 4", "rounds: \"${tasks}\"", "E024", "uses itself"),
         ("{task: \"${tasks}\"}\n    with", "{task: 3}\n    with", "E012", "the axis `task`"),
     ] {

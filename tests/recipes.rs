@@ -54,9 +54,13 @@ fn settle(stage: &mut opdflow::plan::Planned) {
 }
 
 /// A stage's name without its seed, if that is the main recipe's: with this one seed, a cell has the key of the stage that
-/// has no matrix.
-fn seedless(name: &str) -> String {
-    name.replace("[seed=42]", "").replace("seed=42,", "")
+/// has no matrix. The cell of a task is named as where it is written out: `ocr_teacher` for `teacher[task=ocr]`.
+fn plain(name: &str) -> String {
+    let name = name.replace("[seed=42]", "").replace("seed=42,", "");
+    match name.strip_suffix(']').and_then(|name| name.split_once("[task=")) {
+        Some((stage, task)) => format!("{task}_{}", stage.trim_start_matches("teacher_")),
+        None => name,
+    }
 }
 
 /// Keys of all stages that lack no file, with a digest made of the upstream's name in place of each input's.
@@ -69,10 +73,10 @@ fn keys_with(path: &Path, overrides: &Overrides) -> Vec<(String, Digest)> {
     let key = |i: usize| {
         let stage = &plan.stages[i];
         let input = |(port, (from, output)): (&String, &(usize, String))| {
-            (port.clone(), Digest::of(format!("{}.{output}", seedless(&plan.stages[*from].spec.name)).as_bytes()))
+            (port.clone(), Digest::of(format!("{}.{output}", plain(&plan.stages[*from].spec.name)).as_bytes()))
         };
         let inputs: BTreeMap<String, Digest> = stage.needs.iter().map(input).collect();
-        (seedless(&stage.spec.name), plan.keys(i, &inputs).key)
+        (plain(&stage.spec.name), plan.keys(i, &inputs).key)
     };
     (0..plan.stages.len()).filter(|i| plan.stages[*i].missing.is_empty()).map(key).collect()
 }
@@ -101,18 +105,11 @@ fn keys_are_those_of_the_golden_file() {
 #[test]
 fn the_papers_recipes_find_the_main_jobs_teachers() {
     let main: BTreeMap<String, Digest> = keys(&root().join("recipes/multitask.yaml")).into_iter().collect();
-    let shared = [
-        "base",
-        "geneval_prompts",
-        "ocr_prompts",
-        "looks_prompts",
-        "geneval_teacher",
-        "ocr_teacher",
-        "looks_teacher",
-        "geneval_best",
-        "ocr_best",
-        "looks_best",
-    ];
+    let shared: Vec<String> = ["prompts", "teacher", "best"]
+        .iter()
+        .flat_map(|what| ["geneval", "ocr", "looks"].map(|task| format!("{task}_{what}")))
+        .chain(["base".to_owned()])
+        .collect();
     // What the comparisons of students call the main job's, which has fewer rounds there: one student for all of them.
     let students = [
         ("ablation_noise", "student[noise=0.0]"),
@@ -126,7 +123,7 @@ fn the_papers_recipes_find_the_main_jobs_teachers() {
     for path in papers {
         let name = path.file_stem().unwrap().to_str().unwrap();
         let own: BTreeMap<String, Digest> = keys(&path).into_iter().collect();
-        for stage in shared {
+        for stage in &shared {
             assert_eq!(main[stage], own[stage], "{name}: {stage}");
         }
         if let Some((_, student)) = students.iter().find(|(n, _)| *n == name) {
@@ -177,5 +174,47 @@ fn the_papers_recipes_take_seeds() {
         }
         let cells = one.iter().filter(|(n, ..)| n.contains("seed=42")).count();
         assert_eq!(three.len(), one.len() + 2 * cells, "{}", path.display());
+    }
+}
+
+/// Lines that a fourth teacher takes in the main recipe, with its prompts, its choice, its place in the student and its row. Its
+/// column is one that looks has; a reward of its own would take a line more, `test`.
+const FOURTH: &str = "    contrast:
+      prompts: {task: scene}
+      teacher:
+        algorithm: {grpo_guard: {solver: {flow: {noise_level: 0.7}}, clip: 0.0001, updates: 1}}
+        reward: {looks.contrast: 1.0}
+        iterations: 30
+        candidates_every: 5
+        pace: {hold: 25, until: 50}
+      best: {maximise: looks.contrast}
+      validation: {looks: \"prompts[task=contrast].validation\"}
+";
+
+#[test]
+fn a_fourth_teacher_is_twelve_lines_in_one_place() {
+    assert!(FOURTH.lines().count() <= 12);
+    let path = root().join("recipes/multitask.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (head, tail) = text.split_once("\n  # Of all tasks.").unwrap();
+    let text = format!("{head}{FOURTH}\n  # Of all tasks.{tail}");
+    let read = |text: String| recipe::parse(&path, text, &opdflow_stages::registry(), &Overrides::default());
+    let made = read(text).unwrap_or_else(|e| panic!("{}", e.render(false)));
+    let names: Vec<&str> = made.stages.iter().map(|s| s.name.as_str()).collect();
+    for stage in ["prompts", "teacher", "best", "teacher_scores"] {
+        assert!(names.contains(&format!("{stage}[task=contrast]").as_str()), "{names:?}");
+    }
+    let plan = Plan::survey(made, NumericFacts::default(), &Memo::none());
+    plan.whole(&(0..plan.stages.len()).collect::<Vec<_>>()).unwrap_or_else(|e| panic!("{}", e.render(false)));
+    let of = |name: &str| plan.stages.iter().find(|s| s.spec.name == name).unwrap();
+    for port in ["teachers.contrast", "prompts.contrast"] {
+        assert!(of("student").needs.contains_key(port), "{port}");
+    }
+    assert!(of("table1").spec.params.to_string().contains("contrast teacher"));
+    // What was there stays as it is, down to its keys, but for what reads all tasks.
+    for stage in ["teacher[task=ocr]", "best[task=looks]", "prompts[task=geneval]"] {
+        let i = plan.stages.iter().position(|s| s.spec.name == stage).unwrap();
+        let was = self::plan(&path, &Overrides::default()).stages.into_iter().find(|s| s.spec.name == stage).unwrap();
+        assert_eq!(was.spec.params, plan.stages[i].spec.params, "{stage}");
     }
 }

@@ -524,7 +524,8 @@ pub struct Stage {
 
 fn assignment(text: &str) -> Result<(String, String), String> {
     // The name of a cell has signs of its own: `student[seed=1].with.rounds=5`.
-    let from = text.find(['[', '=']).filter(|at| text[*at..].starts_with('[')).and_then(|_| text.find("].")).unwrap_or(0);
+    let from =
+        text.find(['[', '=']).filter(|at| text[*at..].starts_with('[')).and_then(|_| text.find("].")).unwrap_or(0);
     match text[from..].split_once('=').map(|(name, value)| (&text[..from + name.len()], value)) {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("expected NAME=VALUE, such as `iters=5`".into()),

@@ -31,6 +31,7 @@ pub(super) fn run(session: &Session, args: &args::Plan) -> Result<Exit, Failure>
         .enumerate()
         .map(|(i, (verdict, keys))| {
             let (planned, gpu, rest) = (&plan.stages[i], plan.on_gpu(i), left(&verdict));
+            let verdict = if verdict == Verdict::Maybe && !history.knows(planned) { Verdict::Later } else { verdict };
             let hit = matches!(verdict, Verdict::Hit { .. });
             let seconds = if hit { None } else { history.seconds(planned, gpu) };
             let bytes = if hit { None } else { history.bytes(planned) };
@@ -93,7 +94,7 @@ fn table(plan: &Plan, rows: &[Row]) -> String {
                 (_, Some((s, from))) => marked(&duration(s), from),
                 (_, None) => "?".into(),
             };
-            let verdict = row.verdict.words() + &condition(&deciding(plan, rows, i));
+            let verdict = row.verdict.words() + &condition(&row.verdict, &deciding(plan, rows, i));
             [stage.spec.name.clone(), stage.spec.kind.describe().kind.to_owned(), verdict, key, seconds]
         }))
         .collect();
@@ -112,21 +113,25 @@ fn table(plan: &Plan, rows: &[Row]) -> String {
     out
 }
 
-/// The stages on which it hangs whether stage `i`, which is a maybe, must run: those it reads that have no result yet.
+/// The stages that stage `i` waits for, on whose results it hangs whether a maybe must run: those it reads that have none yet.
 fn deciding<'p>(plan: &'p Plan, rows: &[Row], i: usize) -> Vec<&'p str> {
-    if !matches!(rows[i].verdict, Verdict::Maybe) {
+    if !matches!(rows[i].verdict, Verdict::Maybe | Verdict::Later) {
         return Vec::new();
     }
     let open = plan.upstream(i).into_iter().filter(|up| !matches!(rows[*up].verdict, Verdict::Hit { .. }));
     open.map(|up| plan.stages[up].spec.name.as_str()).collect()
 }
 
-fn condition(deciding: &[&str]) -> String {
-    match deciding {
-        [] => String::new(),
-        [one] => format!(" (if {one} changes)"),
-        [one, other] => format!(" (if {one} or {other} changes)"),
-        [one, rest @ ..] => format!(" (if {one} or one of {} more changes)", rest.len()),
+fn condition(verdict: &Verdict, deciding: &[&str]) -> String {
+    let later = matches!(verdict, Verdict::Later);
+    match (later, deciding) {
+        (_, []) => String::new(),
+        (true, [one]) => format!(" (after {one})"),
+        (true, [one, other]) => format!(" (after {one} and {other})"),
+        (true, [one, rest @ ..]) => format!(" (after {one} and {} more)", rest.len()),
+        (false, [one]) => format!(" (if {one} changes)"),
+        (false, [one, other]) => format!(" (if {one} or {other} changes)"),
+        (false, [one, rest @ ..]) => format!(" (if {one} or one of {} more changes)", rest.len()),
     }
 }
 
@@ -252,6 +257,7 @@ fn as_json(
                 Verdict::Run => ("run", None),
                 Verdict::Resume { step, .. } => ("resume", Some(*step)),
                 Verdict::Maybe => ("maybe", None),
+                Verdict::Later => ("run", None),
                 Verdict::Missing => ("missing", None),
                 Verdict::Blocked => ("blocked", None),
             };
@@ -261,7 +267,8 @@ fn as_json(
                 "stage": stage.spec.name,
                 "kind": stage.spec.kind.describe().kind,
                 "verdict": word,
-                "if_changes": deciding(plan, rows, i),
+                "if_changes": if row.verdict == Verdict::Later { Vec::new() } else { deciding(plan, rows, i) },
+                "after": if row.verdict == Verdict::Later { deciding(plan, rows, i) } else { Vec::new() },
                 "step": step,
                 "steps": stage.horizon.as_ref().map(|h| h.steps),
                 "key": row.keys.as_ref().map(|k| k.key),

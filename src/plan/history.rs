@@ -140,6 +140,12 @@ impl History {
         self.0.get(planned.spec.kind.describe().kind).map_or(&[], Vec::as_slice)
     }
 
+    /// Whether a stage of this kind has ever left a result.
+    #[must_use]
+    pub fn knows(&self, planned: &Planned) -> bool {
+        !self.of_kind(planned).is_empty()
+    }
+
     /// The middle of what stages of this kind took, if there were any: good for an order, and for nothing that is shown.
     #[must_use]
     pub fn roughly(&self, planned: &Planned) -> Option<f64> {

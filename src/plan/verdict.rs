@@ -23,6 +23,9 @@ pub enum Verdict {
     },
     /// A stage that it reads has no result yet, so that its key is not known.
     Maybe,
+    /// The same, and no stage of its kind has left a result: it will run once they have theirs. Only [`super::Plan`]'s
+    /// viewers tell it from `Maybe`, who have the whole history at hand.
+    Later,
     /// A file that it names, or that it needs to run, is not there.
     Missing,
     /// A stage that it stands on lacks a file.
@@ -35,7 +38,7 @@ impl Verdict {
     pub fn words(&self) -> String {
         match self {
             Self::Hit { .. } => "hit".into(),
-            Self::Run => "run".into(),
+            Self::Run | Self::Later => "run".into(),
             Self::Resume { step, total: 0 } => format!("resume at {step}"),
             Self::Resume { step, total } => format!("resume {step} of {total}"),
             Self::Maybe => "maybe".into(),

@@ -37,8 +37,7 @@ pub(super) struct Include {
 }
 
 /// The names of the top level.
-pub(super) const KNOWN: [&str; 8] =
-    ["opdflow", "name", "seed", "numerics", "include", "vars", "defaults", "stages"];
+pub(super) const KNOWN: [&str; 8] = ["opdflow", "name", "seed", "numerics", "include", "vars", "defaults", "stages"];
 
 /// Reads the recipe and all that it includes. A document stands behind those that it includes, the recipe itself last.
 /// Nothing if the recipe itself cannot be read.
@@ -225,6 +224,7 @@ pub(super) fn unknown(name: &str, span: &Span, stages: &[Entry]) -> Diagnostic {
 /// A stage that two files have.
 pub(super) fn twice(stage: &Entry, before: &Span) -> Diagnostic {
     let title = format!("the stage {} is in two of the recipes", shown(&stage.key));
-    let help = "give one of the two another name, or name the stages that an include takes: `{recipe: PATH, stages: [...]}`";
+    let help =
+        "give one of the two another name, or name the stages that an include takes: `{recipe: PATH, stages: [...]}`";
     Diagnostic::error("E029", title, stage.key_span.clone(), "here").also(before.clone(), "and here").help(help)
 }

@@ -2,14 +2,14 @@
 
 use super::bound::{Bound, Extent};
 use super::cell::Cell;
+use super::include::{self, Document};
 use super::matrix;
 use super::near::{Hints, hint};
 use super::ports::{self, Need, plain_name};
 use super::shape::{any_map, bytes, map, missing, text, whole, wrong};
+use super::source::Sources;
 use super::tree::{Data, Entry, Node, shown};
 use super::vars::{Outside, Vars};
-use super::include::{self, Document};
-use super::source::Sources;
 use super::{Diagnostic, FORMAT, MOST_THREADS, Numerics, Recipe, Span, Spans, StageSpans, StageSpec, params, set};
 use opdflow_stage::{Input, Kind, Registry};
 use serde_json::Value;
@@ -253,8 +253,10 @@ fn select<'s>(names: &[(String, Span)], stages: &'s [Entry], faults: &mut Vec<Di
         }
         let mut read = Vec::new();
         stage.value.get("needs").into_iter().for_each(|needs| texts(&needs.value, &mut read));
-        for (wanted, reader) in
-            read.iter().filter_map(|text| Cell::parse(super::cell::reference(text).0)).zip(std::iter::repeat(&stage.key))
+        for (wanted, reader) in read
+            .iter()
+            .filter_map(|text| Cell::parse(super::cell::reference(text).0))
+            .zip(std::iter::repeat(&stage.key))
         {
             let Some(reader) = Cell::parse(reader) else { continue };
             let others: Vec<&Cell<'_>> = cells.iter().map(|(_, c)| c).filter(|c| wanted.means(c)).collect();

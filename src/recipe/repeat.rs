@@ -7,6 +7,8 @@
 //! names: [{matrix: {task: [ocr, looks]}, value: "${matrix.task}"}]
 //! teachers: {matrix: {task: [ocr, looks]}, "${matrix.task}": "best[task=${matrix.task}].lora"}
 //! ```
+//!
+//! A name whose value is nothing in a cell is left out there: `"${matrix.task}": "${matrix.task.rewards?}"`.
 
 use super::Diagnostic;
 use super::bound::Extent;
@@ -77,13 +79,29 @@ pub(super) fn map(node: &mut Node, vars: &mut Vars, faults: &mut Vec<Diagnostic>
                 key = vars.name(&one.key, &one.key_span, faults);
                 vars.expand(&mut one.value, faults);
             }));
-            if let Some(key) = key {
+            // A cell that has nothing for it has no such name.
+            if let Some(key) = key.filter(|_| !one.value.is_null()) {
                 put(Entry { key, ..one }, &mut made, faults);
             }
         }
     }
     matrix.unused(&used, "the map", faults);
     node.data = Data::Map(made);
+}
+
+/// Puts the variables into the names and the values of a map.
+pub(super) fn names(entries: &mut Vec<Entry>, vars: &mut Vars, faults: &mut Vec<Diagnostic>) {
+    let written = std::mem::take(entries);
+    for mut entry in written {
+        let key = match entry.key.contains("${") {
+            true => vars.name(&entry.key, &entry.key_span, faults),
+            false => Some(entry.key.clone()),
+        };
+        vars.expand(&mut entry.value, faults);
+        if let Some(key) = key {
+            put(Entry { key, ..entry }, entries, faults);
+        }
+    }
 }
 
 fn put(entry: Entry, made: &mut Vec<Entry>, faults: &mut Vec<Diagnostic>) {

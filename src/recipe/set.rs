@@ -38,9 +38,8 @@ impl Assignment {
     /// Sets it in all stages that it means.
     fn apply(&self, stages: &mut [Entry], start: &Span, faults: &mut Vec<Diagnostic>) {
         let wanted = Cell::parse(&self.stage);
-        let means = |name: &str| {
-            wanted.as_ref().zip(Cell::parse(name)).is_some_and(|(wanted, cell)| wanted.means(&cell))
-        };
+        let means =
+            |name: &str| wanted.as_ref().zip(Cell::parse(name)).is_some_and(|(wanted, cell)| wanted.means(&cell));
         let mut meant = false;
         for stage in stages.iter_mut().filter(|stage| means(&stage.key)) {
             meant = true;

@@ -69,7 +69,8 @@ impl Diagnostics {
         let spot = |span: &Range<usize>, label: &str| {
             let place = |byte| self.sources.place_by(byte, &places);
             let ((line, column), (end_line, end_column)) = (place(span.start), place(span.end));
-            let mut spot = json!({"line": line, "column": column, "end_line": end_line, "end_column": end_column, "label": label});
+            let mut spot =
+                json!({"line": line, "column": column, "end_line": end_line, "end_column": end_column, "label": label});
             let path = self.sources.path(span.start);
             // Of an included recipe; all else stands in the one that `path` names.
             if path != self.path {
@@ -138,7 +139,8 @@ impl Diagnostics {
             let lines = if long { self.around(&view.span, &line) } else { line };
             let joined = |there: &Part<'_>| lines.start.min(there.lines.start)..lines.end.max(there.lines.end);
             let together = |there: &Part<'_>| self.sources.file(there.lines.start) == self.sources.file(lines.start);
-            match parts.iter_mut().find(|there| !there.long && !long && joined(there).len() < APART && together(there)) {
+            match parts.iter_mut().find(|there| !there.long && !long && joined(there).len() < APART && together(there))
+            {
                 Some(there) => {
                     there.lines = joined(there);
                     there.views.push(view);

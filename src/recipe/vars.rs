@@ -1,6 +1,6 @@
 //! Variables: `"${iters}"` in any value. A value that is nothing else takes the variable's value, type and all; inside
-//! other text the variable is written out. `$${` stands for `${` itself. Of a map `"${tasks.ocr}"` is what it has there.
-//! A variable may use others.
+//! other text the variable is written out. `$${` stands for `${` itself. Of a map `"${tasks.ocr}"` is what it has there, and
+//! `"${tasks.ocr?}"` that or nothing. A variable may use others.
 
 use super::bound::{Bound, Extent};
 use super::near::{Hints, hint};
@@ -172,9 +172,7 @@ impl Vars {
             if above.contains(&other) {
                 let title = format!("the variable {} uses itself", shown(name));
                 let label = format!("it needs {}", shown(&other));
-                faults.push(
-                    Diagnostic::error("E024", title, node.span.clone(), label).help("write one of them out"),
-                );
+                faults.push(Diagnostic::error("E024", title, node.span.clone(), label).help("write one of them out"));
                 node.data = Data::Unknown;
             } else if open.contains(&other) {
                 self.resolve_one(&other, above, open, faults);
@@ -202,6 +200,7 @@ impl Vars {
         match &mut node.data {
             Data::List(items) if items.iter().any(repeat::is_repeated) => repeat::list(items, self, faults),
             Data::List(items) => items.iter_mut().for_each(|n| self.expand(n, faults)),
+            Data::Map(entries) if entries.iter().any(|e| e.key.contains("${")) => repeat::names(entries, self, faults),
             Data::Map(entries) => entries.iter_mut().for_each(|e| self.expand(&mut e.value, faults)),
             Data::Scalar(Value::String(text)) if text.contains("${") => match self.text(text, &node.span) {
                 Ok(Put::Whole(value)) => {
@@ -321,6 +320,7 @@ impl Vars {
                 let found = Diagnostic::error("E023", "a variable is not closed", span.clone(), "`${` without `}`");
                 return fail(found.help("close it with `}`, or write `$${` for the text `${`"));
             };
+            let (name, optional) = name.strip_suffix('?').map_or((name, false), |name| (name, true));
             let way = self.way(name);
             let root = way.as_ref().and_then(|(root, _)| self.values.get(root));
             let value = root.zip(way.as_ref()).and_then(|(root, (_, way))| root.node.at(way));
@@ -332,17 +332,28 @@ impl Vars {
                 if unknown {
                     return Err(None);
                 }
+                // What a variable may lack is nothing; the variable itself must be there.
+                if optional && root.is_some() {
+                    if at == 0 && after.is_empty() && rest.len() == text.len() {
+                        return Ok(Put::Whole(Node::new(span.clone(), Data::Scalar(Value::Null))));
+                    }
+                    rest = after;
+                    continue;
+                }
                 return fail(self.missing(name, span));
             };
             if matches!(value.data, Data::Unknown) {
                 return Err(None);
             }
             if at == 0 && after.is_empty() && rest.len() == text.len() {
-                if !self.bound.take(if way.as_ref().is_some_and(|(_, way)| way.is_empty()) {
-                    root.map_or(Extent::VALUE, |r| r.extent)
-                } else {
-                    Extent::of(value)
-                }, span) {
+                if !self.bound.take(
+                    if way.as_ref().is_some_and(|(_, way)| way.is_empty()) {
+                        root.map_or(Extent::VALUE, |r| r.extent)
+                    } else {
+                        Extent::of(value)
+                    },
+                    span,
+                ) {
                     return Err(None);
                 }
                 let mut node = value.clone();
@@ -393,7 +404,9 @@ fn holds_variable(node: &Node) -> bool {
         Data::Scalar(Value::String(text)) => text.replace("$${", "").contains("${"),
         Data::List(items) => items.iter().any(holds_variable),
         // A matrix inside of a value is put in as variables are.
-        Data::Map(entries) => repeat::is_repeated(node) || entries.iter().any(|e| holds_variable(&e.value)),
+        Data::Map(entries) => {
+            repeat::is_repeated(node) || entries.iter().any(|e| e.key.contains("${") || holds_variable(&e.value))
+        }
         _ => false,
     }
 }
@@ -403,7 +416,8 @@ fn names(node: &Node, found: &mut Vec<String>) {
     match &node.data {
         Data::Scalar(Value::String(text)) => {
             let text = text.replace("$${", "");
-            found.extend(text.split("${").skip(1).filter_map(|t| Some(t.split_once('}')?.0.to_owned())));
+            let names = text.split("${").skip(1).filter_map(|t| Some(t.split_once('}')?.0));
+            found.extend(names.map(|name| name.trim_end_matches('?').to_owned()));
         }
         Data::List(items) => items.iter().for_each(|n| names(n, found)),
         Data::Map(entries) => entries.iter().for_each(|e| names(&e.value, found)),

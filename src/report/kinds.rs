@@ -66,12 +66,13 @@ first line of each shipped recipe names.
 | name | takes | meaning |
 |---|---|---|
 | `opdflow` | 1 | the format; required |
-| `name` | text | name of the recipe, in the names of runs and pins; required |
+| `name` | text | name of the recipe, in the names of runs and pins; a file without one is a part, which others include |
 | `seed` | whole number from 0 | seed of every stage that does not set its own; default 0 |
 | `numerics` | `portable`, `strict` | whether device class, number type and libtorch's version are in the keys; default `portable` |
-| `vars` | map | values for `\"${name}\"` anywhere below; `--set name=value` replaces them |
+| `include` | path, `{recipe: path, stages: [names]}`, or a list of them | recipes whose stages stand in this one too ([engine.md](engine.md#recipes-that-share-parts)) |
+| `vars` | map | values for `\"${name}\"` anywhere below; `--set name=value` replaces them; a value may use other variables |
 | `defaults` | map of kind to parameters | laid under the `with` of every stage of the kind, name by name |
-| `stages` | map of name to stage | required |
+| `stages` | map of name to stage | required, unless all are included |
 
 A stage has `uses` (its kind, required), `needs` (inputs by port, `stage.port` each), `with` (parameters), and if wanted `seed`,
 `matrix` ([engine.md](engine.md#sweeps)) and `resources: {cpus: N, gpu_memory: 16G}`. Every stage that reports metrics has the output `metrics` besides

@@ -157,7 +157,10 @@ fn prompts_that_are_cut_are_counted_once_each() {
 fn check_finds_what_files_and_numbers_tell() {
     let mini = Mini::new();
     mini.write("train.txt", "\"a\" dog\n\"a\" dog\n\"a\" cat\n\"a\" cow\n");
-    mini.write("test.txt", "{\"text\": \"\\\"a\\\" cat\", \"note\": 1}\n{\"text\": \"\\\"a\\\" cow\"}\n{\"text\": \"a bird\"}\n");
+    mini.write(
+        "test.txt",
+        "{\"text\": \"\\\"a\\\" cat\", \"note\": 1}\n{\"text\": \"\\\"a\\\" cow\"}\n{\"text\": \"a bird\"}\n",
+    );
     mini.write("more.txt", "\"a\" dog\na fish\n");
     std::fs::create_dir(mini.path("adapter")).unwrap();
     let config = "{\"r\": 2, \"lora_alpha\": 2, \"target_modules\": [\"attn.to_q\"]}";
