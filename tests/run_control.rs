@@ -117,3 +117,44 @@ fn logs_can_be_followed() {
     finish(run).expect(0);
     assert!(finish(log).expect(0).stdout.contains("started at step 0"));
 }
+
+/// Of two stages that do not fit beside each other the second waits; one that is too large alone is told of, and runs.
+#[test]
+fn memory_is_shared_out_as_slots_are() {
+    let space = TestSpace::new();
+    let two = |memory: u64| {
+        format!(
+            "opdflow: 1
+name: memory
+stages:
+  a: {{uses: fake_source, with: {{value: 1, memory: {memory}, seconds: 0.4}}}}
+  b: {{uses: fake_source, with: {{value: 2, memory: {memory}, seconds: 0.4}}}}
+  report: {{uses: fake_report, needs: {{parts: {{a: a.value, b: b.value}}}}}}
+"
+        )
+    };
+    // How many of the two had started when the first of them was done.
+    let at_once = |memory: u64, force: &[&str]| {
+        space.write("r.yaml", &two(memory));
+        let mut command =
+            space.command(&[&["run", "r.yaml", "--plain", "-j", "4", "--force", "a", "--force", "b"], force].concat());
+        let ran = command.env("OPDFLOW_MEMORY", "8G").output().unwrap();
+        let text = String::from_utf8_lossy(&ran.stdout).into_owned() + &String::from_utf8_lossy(&ran.stderr);
+        assert!(ran.status.success(), "{text}");
+        let done = text.find("done a").into_iter().chain(text.find("done b")).min().unwrap();
+        (text[..done].matches("start ").count(), text)
+    };
+    assert_eq!(at_once(3 << 30, &[]).0, 2);
+    let (started, text) = at_once(5 << 30, &[]);
+    assert!(started == 1 && !text.contains("W018"), "{text}");
+    let (started, text) = at_once(9 << 30, &[]);
+    assert!(
+        started == 1
+            && text.contains("warning[W018]: stage `a` is expected to take 9.7 GB of memory, this machine has 8.6 GB"),
+        "{text}"
+    );
+    let plan = space.command(&["plan", "r.yaml", "--strict"]).env("OPDFLOW_MEMORY", "8G").output().unwrap();
+    assert_eq!(plan.status.code(), Some(2));
+    let plan = space.command(&["plan", "r.yaml"]).env("OPDFLOW_MEMORY", "8G").output().unwrap();
+    assert!(String::from_utf8_lossy(&plan.stdout).contains("of 8.6 GB here"), "{plan:?}");
+}

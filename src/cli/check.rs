@@ -7,7 +7,7 @@ use serde_json::{Map, json};
 pub(super) fn run(session: &Session, args: &args::Check) -> Result<Exit, Failure> {
     let plan = session.plan_quietly(&args.recipe)?;
     let doubts = plan.doubts();
-    let warnings = session.warned(&plan, &doubts, args.strict)?;
+    let warnings = session.warned(&plan, &doubts, Vec::new(), args.strict)?;
     let recipe = &plan.recipe;
     // A plan was made of these parameters, so that they can be read.
     let said = |s: &crate::recipe::StageSpec| s.kind.remarks(&s.params, &s.folder).unwrap_or_default();

@@ -17,6 +17,7 @@ mod logs;
 mod output;
 mod pin;
 mod plan;
+mod room;
 mod run;
 mod schema;
 mod stage;
@@ -167,8 +168,14 @@ impl Session {
     ///
     /// # Errors
     /// There are some, and `strict` takes them for errors.
-    pub fn warned(&self, plan: &Plan, doubts: &[Vec<Doubt>], strict: bool) -> Result<Diagnostics, Failure> {
-        let warnings = plan.warnings(doubts);
+    pub fn warned(
+        &self,
+        plan: &Plan,
+        doubts: &[Vec<Doubt>],
+        more: Vec<crate::recipe::Diagnostic>,
+        strict: bool,
+    ) -> Result<Diagnostics, Failure> {
+        let warnings = plan.warnings(doubts, more);
         if strict && !warnings.list.is_empty() {
             return Err(warnings.strict().into());
         }

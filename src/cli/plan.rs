@@ -1,10 +1,12 @@
 //! `opdflow plan`: what would run, and what the store already has.
 
+use super::room::too_large;
 use super::{Exit, Failure, Session, args};
 use crate::plan::history::{History, Source};
 use crate::plan::{Keys, Plan, Verdict, verdicts};
 use crate::recipe::Diagnostics;
 use crate::render::{bytes, duration, operations};
+use crate::sched::Slots;
 use serde_json::{Value, json};
 
 /// A stage of the plan, for the table.
@@ -23,7 +25,9 @@ struct Row {
 
 pub(super) fn run(session: &Session, args: &args::Plan) -> Result<Exit, Failure> {
     let plan = session.survey_quietly(&args.recipe)?;
-    let warnings = session.warned(&plan, &plan.doubts(), args.strict)?;
+    let slots = Slots::of_machine(None).with_gpu_memory();
+    let large = too_large(&plan, &slots).into_iter().map(|(_, found)| found).collect();
+    let warnings = session.warned(&plan, &plan.doubts(), large, args.strict)?;
     let store = session.open()?;
     let history = History::of(&store);
     let rows: Vec<Row> = verdicts(&plan, &store)
@@ -44,7 +48,7 @@ pub(super) fn run(session: &Session, args: &args::Plan) -> Result<Exit, Failure>
     let text = if session.json {
         as_json(&plan, &rows, store.free(), missing.as_ref(), &warnings).to_string()
     } else {
-        table(&plan, &rows) + &disk(&rows, store.free()) + &memory(&plan)
+        table(&plan, &rows) + &disk(&rows, store.free()) + &memory(&plan, &slots)
     };
     session.print(text.trim_end());
     if let Some(missing) = missing {
@@ -166,7 +170,7 @@ fn legend(rows: &[Row]) -> String {
 }
 
 /// What takes memory, for the stages of which that is known. Those that take the same share a line.
-fn memory(plan: &Plan) -> String {
+fn memory(plan: &Plan, slots: &Slots) -> String {
     let mut lines: Vec<(String, Vec<&str>)> = Vec::new();
     for stage in plan.stages.iter().filter(|s| !s.memory.is_empty()) {
         let total = stage.memory.iter().map(|m| m.bytes).fold(0, u64::saturating_add);
@@ -183,6 +187,9 @@ fn memory(plan: &Plan) -> String {
     let mut out = "\nmemory at the peak of one stage, about:\n".to_owned();
     for (text, names) in lines {
         out.push_str(&format!("{text}\n           {}\n", names.join(", ")));
+    }
+    if let Some(has) = slots.memory() {
+        out.push_str(&format!("of {} here; a stage that does not fit beside the others waits\n", bytes(has)));
     }
     out
 }

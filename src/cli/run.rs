@@ -1,5 +1,6 @@
 //! `opdflow run`.
 
+use super::room::too_large;
 use super::{Exit, Failure, Session, args};
 use crate::exec::Local;
 use crate::plan::Plan;
@@ -24,19 +25,18 @@ pub(super) fn run(session: &Session, args: &args::Run) -> Result<Exit, Failure> 
     let mut doubts = plan.doubts();
     // Nobody is warned of what is not asked for.
     doubts.iter_mut().zip(&choice.wanted).filter(|(_, wanted)| !**wanted).for_each(|(own, _)| own.clear());
+    let slots = Slots::of_machine(args.slots).with_gpu_memory();
+    let large = too_large(&plan, &slots).into_iter().filter(|(i, _)| choice.wanted[*i]);
+    let large: Vec<_> = large.map(|(_, found)| found).collect();
     if args.strict {
-        session.warned(&plan, &doubts, true)?;
+        session.warned(&plan, &doubts, large.clone(), true)?;
     }
-    session.show(&plan.recipe.warnings());
+    session.show(&plan.recipe.diagnostics(plan.recipe.warnings.iter().cloned().chain(large).collect()));
     let wanted = choice.wanted.clone();
     let store = session.open()?;
     // As long as this lives, nobody sweeps up what this run counts on.
     let _in_use = store.shared()?;
     plan.equipped(&choice.stages(), &choice.forced, &store)?;
-    let mut slots = Slots::of_machine(args.slots);
-    if plan.stages.iter().any(|s| s.spec.gpu_memory.is_some()) {
-        slots = slots.with_gpu_memory();
-    }
 
     let (folder, trouble) = open_folder(&plan, &session.overrides.files, &args.run_dir)?;
     let mut view = View::new(session, args, &folder);

@@ -63,6 +63,14 @@ pub struct Planned {
     pub resources: Resources,
 }
 
+impl Planned {
+    /// Bytes that it is expected to take at its peak; 0 if nobody knows.
+    #[must_use]
+    pub fn memory_needed(&self) -> u64 {
+        self.memory.iter().map(|m| m.bytes).fold(0, u64::saturating_add)
+    }
+}
+
 impl Plan {
     /// Orders the stages and reads the assets that they name, without a memo of digests.
     ///
@@ -169,14 +177,14 @@ impl Plan {
         let of = |s: &Planned| s.spec.kind.doubts(&s.spec.params, &s.spec.folder, &s.foreseen).unwrap_or_default();
         self.stages.iter().map(|s| if whole(s) { of(s) } else { Vec::new() }).collect()
     }
-    /// The warnings of the recipe, and those doubts, each at its place.
+    /// The warnings of the recipe, those doubts, and `more`, each at its place.
     #[must_use]
-    pub fn warnings(&self, doubts: &[Vec<Doubt>]) -> Diagnostics {
+    pub fn warnings(&self, doubts: &[Vec<Doubt>], more: Vec<Diagnostic>) -> Diagnostics {
         let place = |(stage, of): (&Planned, &Vec<Doubt>)| -> Vec<Diagnostic> {
             of.iter().map(|doubt| self.recipe.spans.doubt(&stage.spec.name, doubt)).collect()
         };
         let all = self.stages.iter().zip(doubts).flat_map(place);
-        self.recipe.diagnostics(self.recipe.warnings.iter().cloned().chain(all).collect())
+        self.recipe.diagnostics(self.recipe.warnings.iter().cloned().chain(all).chain(more).collect())
     }
     /// Where the stage of this name stands in [`Plan::stages`].
     #[must_use]

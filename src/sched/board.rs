@@ -177,7 +177,7 @@ mod tests {
 
     impl Game {
         fn begin(&mut self, stage: usize, cpus: usize) {
-            if let Some(share) = self.slots.take(cpus, false, None) {
+            if let Some(share) = self.slots.take(crate::sched::Need { cpus, ..Default::default() }) {
                 for &n in &self.needs[stage] {
                     assert!(self.board.state(n).provides(), "{stage} starts before its input {n}");
                 }

@@ -6,7 +6,7 @@ use super::board::Board;
 use super::difference;
 use super::fate::{self, Fate};
 use super::lookup::{self, Care, Found};
-use super::slots::{Share, Slots};
+use super::slots::{Need, Share, Slots};
 use super::state::{Move, State};
 use crate::exec::{End, Executor, Message, Process};
 use crate::plan::{Keys, Plan};
@@ -259,11 +259,16 @@ impl Dispatch<'_, '_> {
             // The same work under another name: wait for it here rather than in a process that holds slots.
             let taken = self.running.keys().any(|r| self.lineage(*r) == self.lineage(stage));
             let planned = &self.order.plan.stages[stage];
-            let (resources, gpu_memory) = (planned.resources.clone(), planned.spec.gpu_memory);
+            let need = Need {
+                cpus: planned.resources.cpus,
+                gpu: planned.resources.gpu,
+                gpu_memory: planned.spec.gpu_memory,
+                memory: planned.memory_needed(),
+            };
             if taken || self.board.state(stage) != State::Ready {
                 continue;
             }
-            if let Some(share) = self.order.slots.take(resources.cpus, resources.gpu, gpu_memory) {
+            if let Some(share) = self.order.slots.take(need) {
                 self.start_one(stage, share)?;
             }
         }

@@ -1,4 +1,4 @@
-//! What of the machine is free: CPU slots, and GPUs by id, whole or by memory.
+//! What of the machine is free: CPU slots, memory, and GPUs by id, whole or by memory.
 
 use std::path::Path;
 use std::process::Command;
@@ -15,6 +15,21 @@ pub struct Share {
     pub gpu: Option<String>,
     /// Bytes of that GPU's memory; none if it has the GPU to itself.
     pub gpu_memory: Option<u64>,
+    /// Bytes of the machine's memory.
+    pub memory: u64,
+}
+
+/// What a stage asks of the machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Need {
+    /// CPU slots.
+    pub cpus: usize,
+    /// Whether it runs on a GPU where there is one.
+    pub gpu: bool,
+    /// Bytes of a GPU's memory, if it says: it may then share one.
+    pub gpu_memory: Option<u64>,
+    /// Bytes of memory that it is expected to take, on the GPU if it has one; 0 if nobody knows.
+    pub memory: u64,
 }
 
 /// A GPU.
@@ -42,6 +57,9 @@ pub struct Slots {
     cpus: usize,
     free: usize,
     gpus: Vec<Gpu>,
+    /// Bytes of the machine's memory, if anybody knows, and those that running stages are expected to take.
+    memory: Option<u64>,
+    held: u64,
 }
 
 impl Slots {
@@ -50,7 +68,7 @@ impl Slots {
     pub fn new(cpus: usize, gpus: Vec<String>) -> Self {
         let cpus = cpus.max(1);
         let gpu = |id| Gpu { id, memory: None, users: 0, taken: Some(0) };
-        Self { cpus, free: cpus, gpus: gpus.into_iter().map(gpu).collect() }
+        Self { cpus, free: cpus, gpus: gpus.into_iter().map(gpu).collect(), memory: None, held: 0 }
     }
 
     /// The same, with the memory of its GPUs looked up, so that stages may share one: what `OPDFLOW_GPU_MEMORY` says of
@@ -69,7 +87,25 @@ impl Slots {
     #[must_use]
     pub fn of_machine(cpus: Option<usize>) -> Self {
         let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self::new(cpus.unwrap_or_else(cores), gpus_here())
+        Self::new(cpus.unwrap_or_else(cores), gpus_here()).with_memory(super::memory::of_machine())
+    }
+
+    /// The same with this many bytes of memory for all stages together.
+    #[must_use]
+    pub fn with_memory(self, memory: Option<u64>) -> Self {
+        Self { memory, ..self }
+    }
+
+    /// Bytes of memory for all stages together, if anybody knows.
+    #[must_use]
+    pub fn memory(&self) -> Option<u64> {
+        self.memory
+    }
+
+    /// The largest memory of a GPU, if it was looked up.
+    #[must_use]
+    pub fn gpu_memory(&self) -> Option<u64> {
+        self.gpus.iter().filter_map(|g| g.memory).max()
     }
 
     /// All CPU slots, used or not.
@@ -95,15 +131,24 @@ impl Slots {
     ///
     /// A stage that says how much of a GPU's memory it needs, in bytes, may join others that said so too, where the
     /// memory is known and enough of it is left. Any other gets a GPU to itself.
-    pub fn take(&mut self, cpus: usize, gpu: bool, gpu_memory: Option<u64>) -> Option<Share> {
-        let cpus = cpus.clamp(1, self.cpus);
-        let gpu = gpu && !self.gpus.is_empty();
-        if cpus > self.free {
+    ///
+    /// Of the machine's memory a stage gets what it is expected to take, if that is left beside the others; the only one that
+    /// runs gets it in any case, so that no estimate keeps a stage from running at all.
+    pub fn take(&mut self, need: Need) -> Option<Share> {
+        let cpus = need.cpus.clamp(1, self.cpus);
+        let gpu = need.gpu && !self.gpus.is_empty();
+        // What a stage takes of a GPU is not the machine's.
+        let memory = if gpu { 0 } else { need.memory };
+        let alone = self.free == self.cpus;
+        let fits = self.memory.is_none_or(|all| self.held.saturating_add(memory) <= all);
+        if cpus > self.free || !(alone || fits) {
             return None;
         }
+        let gpu_memory = need.gpu_memory;
         if !gpu {
             self.free -= cpus;
-            return Some(Share { cpus, gpu: None, gpu_memory: None });
+            self.held = self.held.saturating_add(memory);
+            return Some(Share { cpus, gpu: None, gpu_memory: None, memory });
         }
         let joined = gpu_memory.and_then(|bytes| {
             // The fullest that still has room: the others stay free for those that need more.
@@ -116,12 +161,13 @@ impl Slots {
         gpu.users += 1;
         gpu.taken = gpu.taken.zip(gpu_memory).map(|(taken, bytes)| taken.saturating_add(bytes));
         self.free -= cpus;
-        Some(Share { cpus, gpu: Some(gpu.id.clone()), gpu_memory })
+        Some(Share { cpus, gpu: Some(gpu.id.clone()), gpu_memory, memory })
     }
 
     /// Gives a share back.
     pub fn give(&mut self, share: Share) {
         self.free = (self.free + share.cpus).min(self.cpus);
+        self.held = self.held.saturating_sub(share.memory);
         let Some(gpu) = self.gpus.iter_mut().find(|g| Some(&g.id) == share.gpu.as_ref()) else { return };
         gpu.users = gpu.users.saturating_sub(1);
         gpu.taken = match (gpu.users, gpu.taken, share.gpu_memory) {
@@ -173,12 +219,36 @@ fn visible(count: usize, mask: Option<&str>) -> Vec<String> {
 mod tests {
     use super::*;
 
+    fn need(cpus: usize, gpu: bool, gpu_memory: Option<u64>) -> Need {
+        Need { cpus, gpu, gpu_memory, memory: 0 }
+    }
+
+    #[test]
+    fn no_second_stage_starts_whose_memory_does_not_fit() {
+        let mut slots = Slots::new(8, visible(1, None)).with_memory(Some(100));
+        let of = |memory, gpu| Need { cpus: 1, gpu, gpu_memory: None, memory };
+        let a = slots.take(of(60, false)).unwrap();
+        assert!(slots.take(of(41, false)).is_none());
+        let b = slots.take(of(40, false)).unwrap();
+        assert!(slots.take(of(1, false)).is_none());
+        // One of which nothing is known waits for nothing, and one on a GPU takes that one's.
+        let (c, d) = (slots.take(of(0, false)).unwrap(), slots.take(of(500, true)).unwrap());
+        for share in [a, b, c, d] {
+            slots.give(share);
+        }
+        // Alone it may take more than there is: an estimate is none to fail by.
+        let large = slots.take(of(500, false)).unwrap();
+        assert!(slots.take(of(1, false)).is_none());
+        slots.give(large);
+        assert!(slots.take(of(100, false)).is_some());
+    }
+
     #[test]
     fn a_greedy_stage_gets_what_there_is() {
         let mut slots = Slots::new(2, vec![]);
-        let share = slots.take(8, false, None).unwrap();
+        let share = slots.take(need(8, false, None)).unwrap();
         assert_eq!(share.cpus, 2);
-        assert!(slots.take(1, false, None).is_none());
+        assert!(slots.take(need(1, false, None)).is_none());
         slots.give(share);
         assert_eq!(slots.free(), 2);
     }
@@ -186,19 +256,19 @@ mod tests {
     #[test]
     fn each_gpu_goes_to_one_stage() {
         let mut slots = Slots::new(8, visible(2, Some("3, 5")));
-        let (a, b) = (slots.take(1, true, None).unwrap(), slots.take(1, true, None).unwrap());
+        let (a, b) = (slots.take(need(1, true, None)).unwrap(), slots.take(need(1, true, None)).unwrap());
         assert_eq!((a.gpu.as_deref(), b.gpu.as_deref()), (Some("3"), Some("5")));
-        assert!(slots.take(1, true, None).is_none());
-        assert!(slots.take(1, false, None).is_some());
+        assert!(slots.take(need(1, true, None)).is_none());
+        assert!(slots.take(need(1, false, None)).is_some());
         slots.give(b);
-        assert_eq!(slots.take(1, true, None).unwrap().gpu.as_deref(), Some("5"));
+        assert_eq!(slots.take(need(1, true, None)).unwrap().gpu.as_deref(), Some("5"));
     }
 
     #[test]
     fn those_that_say_what_they_need_share_a_gpu() {
         let mut slots = Slots::new(8, visible(2, None));
         slots.gpus.iter_mut().for_each(|g| g.memory = Some(80));
-        let take = |slots: &mut Slots, memory| slots.take(1, true, memory);
+        let take = |slots: &mut Slots, memory| slots.take(need(1, true, memory));
         let id = |share: &Option<Share>| share.as_ref().and_then(|s| s.gpu.clone());
         let a = take(&mut slots, Some(30));
         let b = take(&mut slots, Some(40));
@@ -229,8 +299,8 @@ mod tests {
     #[test]
     fn without_gpus_a_gpu_stage_runs_on_the_cpu() {
         assert_eq!(
-            Slots::new(1, visible(0, Some("0"))).take(1, true, None),
-            Some(Share { cpus: 1, gpu: None, gpu_memory: None })
+            Slots::new(1, visible(0, Some("0"))).take(need(1, true, None)),
+            Some(Share { cpus: 1, gpu: None, gpu_memory: None, memory: 0 })
         );
         assert!(visible(4, Some("")).is_empty());
         assert!(visible(4, Some("-1")).is_empty());

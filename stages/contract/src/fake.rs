@@ -3,8 +3,8 @@
 
 use crate::warning::{self, Doubt};
 use crate::{
-    Asset, Code, Description, Environment, Fault, FaultClass, Foreseen, Horizon, Input, Output, ParamFault, Ports,
-    Resources, Stage, StageContext, StageSet, Work,
+    Asset, Code, Description, Environment, Fault, FaultClass, Foreseen, Horizon, Input, Memory, Output, ParamFault,
+    Ports, Resources, Stage, StageContext, StageSet, Work,
 };
 use anyhow::{Context as _, Result};
 use opdflow_cache::Memo;
@@ -46,6 +46,9 @@ pub struct SourceParams {
     /// A variable of its environment, which it asks to be 40, that holds a number to add.
     #[serde(skip_serializing_if = "Option::is_none")]
     variable: Option<String>,
+    /// Bytes of memory that it says it will take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<u64>,
     /// How long it sleeps.
     seconds: f64,
 }
@@ -59,7 +62,7 @@ impl Stage for FakeSource {
             about: "Leaves a whole number.",
             inputs: &[],
             outputs: const { &[Output::new("value", "value", "the number")] },
-            outside_key: &["file", "tool", "seconds"],
+            outside_key: &["file", "tool", "memory", "seconds"],
             seeded: false,
             numeric: false,
         }
@@ -81,6 +84,9 @@ impl Stage for FakeSource {
     fn foresee(&self, params: &SourceParams, _folder: &Path, _inputs: &Foreseen) -> Foreseen {
         let known = params.file.is_none() && params.variable.is_none();
         known.then(|| ("value".to_owned(), params.value.into())).into_iter().collect()
+    }
+    fn memory(&self, params: &SourceParams, _inputs: &Foreseen) -> Vec<Memory> {
+        params.memory.map(|bytes| Memory::of("numbers", bytes)).into_iter().collect()
     }
     fn environment(&self, params: &SourceParams) -> Environment {
         params.variable.iter().map(|name| (name.clone(), "40".to_owned())).collect()

@@ -21,6 +21,8 @@ pub const NO_WEIGHT: &str = "W015";
 pub const NO_PACE: &str = "W016";
 /// Something in a file that nothing reads.
 pub const IGNORED: &str = "W017";
+/// A stage that is expected to take more memory than there is.
+pub const TOO_LARGE: &str = "W018";
 /// A round whose groups all had equal rewards.
 pub const FLAT: &str = "W020";
 /// A round whose gradient was exactly zero.

@@ -1,0 +1,28 @@
+//! Stages that are expected to take more memory than there is, told before anything runs.
+
+use crate::plan::Plan;
+use crate::recipe::Diagnostic;
+use crate::render::bytes;
+use crate::sched::Slots;
+use opdflow_stage::warning::TOO_LARGE;
+
+/// A warning for each stage that is expected to take more than the machine has, or, on a GPU, than the largest GPU has; with the
+/// stage's place in the plan. Such a stage is started all the same, alone: it is an estimate.
+pub(super) fn too_large(plan: &Plan, slots: &Slots) -> Vec<(usize, Diagnostic)> {
+    let found = |(i, stage)| {
+        let stage: &crate::plan::Planned = stage;
+        let (whose, has) = match plan.on_gpu(i) {
+            true => ("the largest GPU", slots.gpu_memory()?),
+            false => ("this machine", slots.memory()?),
+        };
+        let needed = stage.memory_needed();
+        (needed > has).then(|| {
+            let name = &stage.spec.name;
+            let title = format!("stage `{name}` is expected to take {} of memory, {whose} has {}", bytes(needed), bytes(has));
+            let span = plan.recipe.spans.stage(name).map_or(0..0, |s| s.uses.clone());
+            let help = "a smaller `micro_batch`, `recompute: true` or `precision: bf16` take less, where the kind has them; `plan` shows what takes it";
+            (i, Diagnostic::warning(TOO_LARGE, title, span, "").help(help))
+        })
+    };
+    plan.stages.iter().enumerate().filter_map(found).collect()
+}
