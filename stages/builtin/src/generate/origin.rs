@@ -18,9 +18,6 @@ pub(super) struct Origin {
     lora: Option<Digest>,
 }
 
-/// The parts of a base that `--no-t5` leaves out.
-const T5: [&str; 2] = ["text_encoder_3", "tokenizer_3"];
-
 /// Digests that are being taken.
 pub(super) struct Look(JoinHandle<Result<Origin>>);
 
@@ -37,13 +34,13 @@ impl Origin {
     /// # Errors
     /// Files are missing, or no regular ones.
     pub(super) fn look(order: &GenerateOrder, base: &Path) -> Result<Look> {
-        let without: &[&str] = if order.no_t5 { &T5 } else { &[] };
-        let files = model_folder::files_of(base, order.variant.as_deref(), without).map_err(|missing| {
-            let t5 = missing.iter().all(|m| T5.iter().any(|part| m.contains(part)));
+        let files = model_folder::files_of(base, order.variant.as_deref(), order.no_t5).map_err(|missing| {
+            let droppable = model_folder::droppable(base);
+            let t5 = missing.iter().all(|m| droppable.iter().any(|part| m.contains(part)));
             let help = if t5 { "`--no-t5` does without that encoder" } else { "download or export the model again" };
             Fault::user(missing.join("\n")).help(help)
         })?;
-        let (lora, whole) = (order.lora.clone(), without.is_empty());
+        let (lora, whole) = (order.lora.clone(), !order.no_t5);
         Ok(Look(std::thread::spawn(move || {
             let lora = lora.map(|path| adapter_digest(&path)).transpose()?;
             Ok(Origin { base: digest(files)?, whole, lora })

@@ -617,7 +617,8 @@ mod tests {
         fn send<T: Send>() {}
         send::<Weights>();
         send::<crate::lora::Lora>();
-        send::<crate::pipeline::Pipeline>();
+        send::<crate::families::sd3::Sd3Network>();
+        send::<crate::families::sd3::TextEncoders>();
     }
 
     proptest! {

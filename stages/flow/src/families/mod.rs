@@ -1,0 +1,72 @@
+//! The families of models, one folder each. Nothing outside of a family's folder names what is in it; docs/new-family.md says
+//! how to add one.
+
+pub mod sd3;
+
+use crate::base_files::{BaseFiles, SingleFile};
+use crate::config::supported;
+use crate::family::Family;
+use crate::network::Folder;
+use crate::weights;
+use anyhow::Result;
+use serde_json::Value;
+use std::path::Path;
+
+/// All families. The first is that of adapters from before there were others.
+pub static FAMILIES: [&dyn Family; 1] = [&sd3::StableDiffusion3];
+
+/// The family whose models have this `_class_name`.
+#[must_use]
+pub fn of_class(class: &str) -> Option<&'static dyn Family> {
+    FAMILIES.iter().copied().find(|f| f.class() == class)
+}
+
+/// The family of a model by its `model_index.json`. `at`: that file's name, for the message.
+///
+/// # Errors
+/// It is of none that is known: what was found, and what there is.
+pub fn of_index(index: &Value, at: &str) -> Result<&'static dyn Family> {
+    let class = index.get("_class_name").and_then(Value::as_str).unwrap_or("absent");
+    let found = of_class(class);
+    supported(at, "_class_name", class, found.is_some(), &known())?;
+    found.ok_or_else(|| anyhow::anyhow!("{at}: `_class_name` is {class}"))
+}
+
+/// The classes that are known, with what people call the families.
+#[must_use]
+pub fn known() -> String {
+    let all: Vec<String> = FAMILIES.iter().map(|f| format!("{} ({})", f.class(), f.title())).collect();
+    all.join(", ")
+}
+
+/// What people call all families.
+#[must_use]
+pub fn titles() -> String {
+    FAMILIES.iter().map(|f| f.title()).collect::<Vec<_>>().join(", ")
+}
+
+/// The model at `path`, a folder in diffusers' layout, a single file, or a download cache. `variant`: which of several files of
+/// weights a part has.
+///
+/// # Errors
+/// Nothing there that is a model of a known family.
+pub fn open(path: impl AsRef<Path>, variant: Option<String>) -> Result<Box<dyn Folder>> {
+    let files = BaseFiles::of(path.as_ref())?;
+    files.family()?.open(files, variant)
+}
+
+/// The single file at `path`, of whichever family it is; nothing if it holds no network under the names of one.
+///
+/// # Errors
+/// It is no whole safetensors file.
+pub fn single(path: &Path) -> Result<Option<(&'static dyn Family, Box<dyn SingleFile>)>> {
+    let shapes = weights::shapes(path)?;
+    Ok(FAMILIES.iter().copied().find_map(|f| Some((f, f.single(path, &shapes)?))))
+}
+
+/// The other family that has a layer of such a name, as far as the name alone tells. For messages.
+#[must_use]
+pub fn of_layer(stem: &str) -> Option<&'static dyn Family> {
+    let flat = stem.replace('.', "_");
+    FAMILIES.iter().copied().find(|f| f.naming().marks().iter().any(|mark| flat.contains(mark)))
+}
