@@ -2,6 +2,7 @@
 
 use crate::adapter::Shape;
 use crate::model_folder::Sizes;
+use opdflow_flow::families;
 use opdflow_flow::family::{Architecture, Sides};
 use opdflow_flow::linears::{LinearShape, LoraConfig};
 use opdflow_stage::{Foreseen, ParamFault};
@@ -103,6 +104,16 @@ pub fn adapter(model: &dyn Architecture, tensors: &BTreeMap<String, Vec<u64>>) -
             .map(|(_, number, _)| number + 1)
             .max()
     };
+    let family = model.family();
+    if let Some((name, other)) = tensors.keys().find_map(|name| {
+        let other = families::of_layer(name).filter(|other| other.class() != family.class())?;
+        Some((name, other.title()))
+    }) {
+        return Some(format!(
+            "the adapter's `{name}` is a layer of {other}, but the base is a model of {}",
+            family.title()
+        ));
+    }
     tensors.iter().find_map(|(name, shape)| {
         let path = name.strip_prefix("base_model.model.").unwrap_or(name);
         let path = path.strip_prefix("transformer.").unwrap_or(path);

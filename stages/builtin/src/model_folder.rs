@@ -194,10 +194,10 @@ pub fn needed(roles: &[Role]) -> Vec<String> {
 
 /// The parts that the model at `source` can do without.
 #[must_use]
-pub fn droppable(source: &Path) -> Vec<&'static str> {
+pub fn droppable(source: &Path) -> Vec<Part> {
     let family = BaseFiles::of(source).and_then(|base| base.family());
     let parts = family.map_or(&[][..], |family| family.parts());
-    parts.iter().filter(|part| part.droppable).map(|part| part.name).collect()
+    parts.iter().filter(|part| part.droppable).copied().collect()
 }
 
 /// What is known of a model before it is loaded: what the memory plan reads.

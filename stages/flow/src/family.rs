@@ -4,12 +4,12 @@
 //! network, the noise levels, the names of its layers, what it takes of memory and of operations. Everything else in the
 //! project sees these traits and those of `crate::network`. `crate::families` lists the families.
 //!
-//! Nothing here computes with tensors, so that a plan can ask.
+//! Nothing here reaches code that computes with tensors, so that a plan can ask without libtorch: what loads a model is the
+//! other trait of a family, `crate::network::Loader`.
 
 use crate::adapter::Naming;
-use crate::base_files::{BaseFiles, SingleFile};
+use crate::base_files::SingleFile;
 use crate::linears::Linears;
-use crate::network::Folder;
 use crate::schedule::Schedule;
 use anyhow::{Context as _, Result};
 use serde::de::DeserializeOwned;
@@ -118,13 +118,6 @@ pub trait Family: Sync {
     /// The file at `path`, whose tensors have these shapes, if it holds a network of this family under the names that the
     /// family was published with; nothing where no such files are read.
     fn single(&self, path: &Path, shapes: &BTreeMap<String, Vec<i64>>) -> Option<Box<dyn SingleFile>>;
-
-    /// A model that was found, to load. `variant`: which of several files of weights a part has (`fp16` for
-    /// `model.fp16.safetensors`).
-    ///
-    /// # Errors
-    /// Several single files, of which none was named.
-    fn open(&self, files: BaseFiles, variant: Option<String>) -> Result<Box<dyn Folder>>;
 }
 
 /// How a family's networks are guided.

@@ -1,5 +1,6 @@
 //! A model that is loaded, part by part: what a family has of tensors, behind traits.
 
+use crate::base_files::BaseFiles;
 use crate::condition::{Condition, Tokens};
 use crate::family::Architecture;
 use crate::lora::Lora;
@@ -22,6 +23,16 @@ impl Default for Options {
     fn default() -> Options {
         Options { device: Device::Cpu, kind: Kind::Float, drop_t5: false }
     }
+}
+
+/// What loads the models of a family: the other half of [`crate::family::Family`].
+pub trait Loader: Sync {
+    /// A model that was found. `variant`: which of several files of weights a part has (`fp16` for
+    /// `model.fp16.safetensors`).
+    ///
+    /// # Errors
+    /// Several single files, of which none was named.
+    fn open(&self, files: BaseFiles, variant: Option<String>) -> Result<Box<dyn Folder>>;
 }
 
 /// A model's files, from which its parts can be loaded one by one.

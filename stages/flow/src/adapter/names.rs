@@ -248,9 +248,9 @@ impl Dictionary {
     }
 }
 
-/// The number of the block that a module lies in.
+/// The number of the block that a module lies in, in whichever list of blocks.
 fn block_of(module: &str) -> Option<i64> {
-    module.strip_prefix("transformer_blocks.")?.split('.').next()?.parse().ok()
+    module.split_once('.')?.1.split('.').next()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -6,14 +6,23 @@ pub mod sd3;
 use crate::base_files::{BaseFiles, SingleFile};
 use crate::config::supported;
 use crate::family::Family;
-use crate::network::Folder;
+use crate::network::{Folder, Loader};
 use crate::weights;
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde_json::Value;
 use std::path::Path;
 
-/// All families. The first is that of adapters from before there were others.
-pub static FAMILIES: [&dyn Family; 1] = [&sd3::StableDiffusion3];
+/// Lists the families twice: what is known of them, and what loads them. A program that plans refers to the first list alone, so
+/// that libtorch is no part of it (docs/adr/0007-two-programs.md).
+macro_rules! registry {
+    ($($family:path),+ $(,)?) => {
+        /// All families. The first is that of adapters from before there were others.
+        pub static FAMILIES: &[&dyn Family] = &[$(&$family),+];
+        static LOADERS: &[&dyn Loader] = &[$(&$family),+];
+    };
+}
+
+registry![sd3::StableDiffusion3];
 
 /// The family whose models have this `_class_name`.
 #[must_use]
@@ -52,7 +61,9 @@ pub fn titles() -> String {
 /// Nothing there that is a model of a known family.
 pub fn open(path: impl AsRef<Path>, variant: Option<String>) -> Result<Box<dyn Folder>> {
     let files = BaseFiles::of(path.as_ref())?;
-    files.family()?.open(files, variant)
+    let class = files.family()?.class();
+    let loader = FAMILIES.iter().zip(LOADERS).find(|(family, _)| family.class() == class).map(|(_, loader)| loader);
+    loader.with_context(|| format!("a bug in opdflow: nothing loads {class}"))?.open(files, variant)
 }
 
 /// The single file at `path`, of whichever family it is; nothing if it holds no network under the names of one.

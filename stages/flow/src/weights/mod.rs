@@ -617,8 +617,9 @@ mod tests {
         fn send<T: Send>() {}
         send::<Weights>();
         send::<crate::lora::Lora>();
-        send::<crate::families::sd3::Sd3Network>();
-        send::<crate::families::sd3::TextEncoders>();
+        send::<Box<dyn crate::network::Network>>();
+        send::<Box<dyn crate::network::Text>>();
+        send::<Box<dyn crate::network::Autoencoder>>();
     }
 
     proptest! {

@@ -33,7 +33,7 @@ pub use text::TextEncoders;
 use crate::adapter::Naming;
 use crate::base_files::{BaseFiles, SingleFile};
 use crate::family::{Architecture, Configs, Family, Part, Role};
-use crate::network::Folder;
+use crate::network::{Folder, Loader};
 use anyhow::Result;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -94,7 +94,9 @@ impl Family for StableDiffusion3 {
     fn single(&self, path: &Path, shapes: &BTreeMap<String, Vec<i64>>) -> Option<Box<dyn SingleFile>> {
         original::OneFile::of(path, shapes).map(|file| Box::new(file) as Box<dyn SingleFile>)
     }
+}
 
+impl Loader for StableDiffusion3 {
     fn open(&self, files: BaseFiles, variant: Option<String>) -> Result<Box<dyn Folder>> {
         Ok(Box::new(Sd3Folder::of(files, variant)?))
     }
