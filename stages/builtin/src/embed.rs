@@ -8,7 +8,7 @@ use crate::record;
 use crate::studio;
 use crate::train_teacher::one;
 use crate::unfit::unfit;
-use crate::{memory, model_folder, param, provenance};
+use crate::{memory, param, provenance};
 use anyhow::{Context as _, Result};
 use opdflow_flow::families;
 use opdflow_flow::family::Role;
@@ -95,7 +95,7 @@ impl Stage for Embed {
     fn run(&self, _params: Params, context: &mut StageContext) -> Result<()> {
         let device = studio::device(context)?;
         let base = context.object("base").context("a model on no port")?.digest;
-        let needed = model_folder::needed(&[Role::Encoder, Role::Tokenizer]);
+        let needed = families::needed(&[Role::Encoder, Role::Tokenizer]);
         let folder = context.input_parts("base", &needed.iter().map(String::as_str).collect::<Vec<_>>())?;
         let options = Options { device, ..Options::default() };
         let text = families::open(folder, None).and_then(|f| f.text(options)).map_err(|e| unfit(&e))?;

@@ -89,7 +89,7 @@ impl Stage for ImportLora {
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
         let source = context.job().folder.join(&params.source);
         let base = context.object("base").context("a model on no port")?.digest;
-        let needed = model_folder::needed(&[Role::Network, Role::Scheduler]);
+        let needed = families::needed(&[Role::Network, Role::Scheduler]);
         let folder = context.input_parts("base", &needed.iter().map(String::as_str).collect::<Vec<_>>())?;
         let (network, _) = families::open(folder, None)
             .and_then(|folder| folder.network(Device::Cpu, Kind::Half))

@@ -5,13 +5,13 @@
 //! read.
 
 use opdflow_flow::base_files::{BaseFiles, SINGLE_FILE, SingleFile};
-use opdflow_flow::families::{self, FAMILIES};
+use opdflow_flow::families;
 use opdflow_flow::family::{Architecture, Configs, Family, Part, Role};
 use opdflow_flow::weights::{self as flow_weights, index_of, shard_paths};
 use opdflow_io::file;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -180,18 +180,6 @@ pub fn bytes(source: &Path) -> Option<u64> {
     files(source).ok()?.iter().map(|f| Some(std::fs::metadata(&f.path).ok()?.len())).sum()
 }
 
-/// What a stage needs of a model on one of its ports: the parts with these roles, of whichever family it is, and of the
-/// others the configurations.
-#[must_use]
-pub fn needed(roles: &[Role]) -> Vec<String> {
-    let of = |part: &Part| match part.config_file() {
-        _ if roles.contains(&part.role) => Some(part.name.to_owned()),
-        config => config.map(|file| format!("{}/{file}", part.name)),
-    };
-    let parts: BTreeSet<String> = FAMILIES.iter().flat_map(|family| family.parts()).filter_map(of).collect();
-    ["model_index.json", SINGLE_FILE].into_iter().map(str::to_owned).chain(parts).collect()
-}
-
 /// The parts that the model at `source` can do without.
 #[must_use]
 pub fn droppable(source: &Path) -> Vec<Part> {
@@ -226,8 +214,7 @@ impl Sizes {
         let names: Vec<PathBuf> = files.iter().map(|f| f.name.clone()).collect();
         let open = |name: &Path| Some(Box::new(file::open(at(name)?).ok()?) as Box<dyn Read>);
         // Beside a single file there may be no index.
-        let (family, single) = single.unzip();
-        let family = family.or_else(|| BaseFiles::of(source).ok()?.family().ok())?;
+        let family = single.as_ref().map(|file| file.family()).or_else(|| BaseFiles::of(source).ok()?.family().ok())?;
         Self::read_with(family, &names, &open, single.as_deref())
     }
 
@@ -389,8 +376,5 @@ mod tests {
             assert!(missing.contains(part), "no `{part}` in {missing}");
         }
         assert_eq!((Sizes::of(dir.path()), unread(dir.path())), (None, Vec::new()));
-        let needed = needed(&[Role::Autoencoder]);
-        assert!(["vae", "transformer/config.json"].iter().all(|part| needed.iter().any(|n| n == part)), "{needed:?}");
-        assert!(!needed.iter().any(|n| n.starts_with("tokenizer")), "{needed:?}");
     }
 }

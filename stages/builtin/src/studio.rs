@@ -3,7 +3,6 @@
 use crate::adapter::Origin;
 use crate::device;
 use crate::embeddings::Embeddings;
-use crate::model_folder;
 use crate::pictures::from_tensor;
 use crate::precision::Precision;
 use crate::record::Record;
@@ -157,7 +156,7 @@ impl Studio {
         let unfit = |e: anyhow::Error| unfit(&e);
         let (folder, text) = match context.maybe_input("embeddings")? {
             Some(kept) => {
-                let needed = model_folder::needed(&[Role::Network, Role::Autoencoder, Role::Scheduler]);
+                let needed = families::needed(&[Role::Network, Role::Autoencoder, Role::Scheduler]);
                 let folder = context.input_parts(port, &needed.iter().map(String::as_str).collect::<Vec<_>>())?;
                 let folder = families::open(folder, None).map_err(unfit)?;
                 (folder, Text::Kept(Embeddings::open(&kept, base, device)?))

@@ -14,6 +14,9 @@ pub const SINGLE_FILE: &str = "model.safetensors";
 
 /// A single file that holds parts of a model under the names that its family was published with. Its header was read.
 pub trait SingleFile {
+    /// The family that the names are of.
+    fn family(&self) -> &'static dyn Family;
+
     /// The file.
     fn path(&self) -> &Path;
 
@@ -91,7 +94,7 @@ impl BaseFiles {
             "expected a folder with model_index.json, or a single .safetensors file in the original names of {}",
             families::titles()
         );
-        let Some((family, single)) = found.with_context(|| expected.clone())? else {
+        let Some(single) = found.with_context(|| expected.clone())? else {
             bail!("{} is a file that holds no network of a known family; {expected}", path.display());
         };
         let folder = match path.parent() {
@@ -99,7 +102,7 @@ impl BaseFiles {
             _ => PathBuf::from("."),
         };
         let listed = folder.join("model_index.json");
-        let index = if file::is_named(&listed) { crate::config::read_json(&listed)? } else { family.index() };
+        let index = if file::is_named(&listed) { crate::config::read_json(&listed)? } else { single.family().index() };
         Ok(BaseFiles { folder, index, single: Some(single), named: true })
     }
 
@@ -126,7 +129,7 @@ impl BaseFiles {
             self.folder.display()
         );
         if let Some(path) = found.pop() {
-            self.single = families::single(&path)?.map(|(_, file)| file);
+            self.single = families::single(&path)?;
         }
         Ok(())
     }

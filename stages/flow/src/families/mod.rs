@@ -3,13 +3,14 @@
 
 pub mod sd3;
 
-use crate::base_files::{BaseFiles, SingleFile};
+use crate::base_files::{BaseFiles, SINGLE_FILE, SingleFile};
 use crate::config::supported;
-use crate::family::Family;
+use crate::family::{Family, Part, Role};
 use crate::network::{Folder, Loader};
 use crate::weights;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Lists the families twice: what is known of them, and what loads them. A program that plans refers to the first list alone, so
@@ -70,14 +71,67 @@ pub fn open(path: impl AsRef<Path>, variant: Option<String>) -> Result<Box<dyn F
 ///
 /// # Errors
 /// It is no whole safetensors file.
-pub fn single(path: &Path) -> Result<Option<(&'static dyn Family, Box<dyn SingleFile>)>> {
+pub fn single(path: &Path) -> Result<Option<Box<dyn SingleFile>>> {
     let shapes = weights::shapes(path)?;
-    Ok(FAMILIES.iter().copied().find_map(|f| Some((f, f.single(path, &shapes)?))))
+    Ok(FAMILIES.iter().copied().find_map(|family| family.single(path, &shapes)))
 }
 
-/// The other family that has a layer of such a name, as far as the name alone tells. For messages.
+/// What must be there of a model to load the parts with these roles, of whichever family it is: those parts, and of the others
+/// the configurations. Names in the model's folder.
+#[must_use]
+pub fn needed(roles: &[Role]) -> Vec<String> {
+    let of = |part: &Part| match part.config_file() {
+        _ if roles.contains(&part.role) => Some(part.name.to_owned()),
+        config => config.map(|file| format!("{}/{file}", part.name)),
+    };
+    let parts: BTreeSet<String> = FAMILIES.iter().flat_map(|family| family.parts()).filter_map(of).collect();
+    ["model_index.json", SINGLE_FILE].into_iter().map(str::to_owned).chain(parts).collect()
+}
+
+/// The family that has a layer of such a name, as far as the name alone tells: it has one that no other family's layers have. For messages.
 #[must_use]
 pub fn of_layer(stem: &str) -> Option<&'static dyn Family> {
     let flat = stem.replace('.', "_");
     FAMILIES.iter().copied().find(|f| f.naming().marks().iter().any(|mark| flat.contains(mark)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_needed_are_the_parts_asked_for_and_all_configurations() {
+        let needed = needed(&[Role::Autoencoder]);
+        for there in
+            ["model_index.json", SINGLE_FILE, "vae", "transformer/config.json", "scheduler/scheduler_config.json"]
+        {
+            assert!(needed.iter().any(|n| n == there), "{there}: {needed:?}");
+        }
+        assert!(!needed.iter().any(|n| n == "transformer" || n.starts_with("tokenizer")), "{needed:?}");
+    }
+
+    #[test]
+    fn a_model_of_no_known_family_is_refused_with_those_that_are() {
+        let of = |index: &str| of_index(&serde_json::from_str(index).unwrap(), "model_index.json");
+        for (index, found) in [(r#"{"_class_name": "PixArtSigmaPipeline"}"#, "PixArtSigmaPipeline"), ("{}", "absent")] {
+            let error = of(index).err().unwrap().to_string();
+            assert!(error.contains(&format!("`_class_name` is {found}")) && error.contains(&known()), "{error}");
+        }
+        for family in FAMILIES {
+            assert_eq!(
+                of_index(&family.index(), "").unwrap().class(),
+                family.class(),
+                "what a single file says of itself"
+            );
+            assert!(known().contains(family.title()) && titles().contains(family.title()));
+        }
+    }
+
+    #[test]
+    fn no_two_families_have_the_same_class_or_marks() {
+        let classes: BTreeSet<&str> = FAMILIES.iter().map(|f| f.class()).collect();
+        let marks: BTreeSet<&str> = FAMILIES.iter().flat_map(|f| f.naming().marks()).copied().collect();
+        let count: usize = FAMILIES.iter().map(|f| f.naming().marks().len()).sum();
+        assert_eq!((classes.len(), marks.len()), (FAMILIES.len(), count));
+    }
 }

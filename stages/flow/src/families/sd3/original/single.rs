@@ -4,6 +4,8 @@
 use super::derive::Shapes;
 use super::{tensor, vae};
 use crate::base_files::SingleFile;
+use crate::families::sd3::StableDiffusion3;
+use crate::family::Family;
 use crate::weights::{self, Place, Weights};
 use anyhow::{Context as _, Result};
 use serde_json::Value;
@@ -60,6 +62,10 @@ pub struct OneFile {
 }
 
 impl SingleFile for OneFile {
+    fn family(&self) -> &'static dyn Family {
+        &StableDiffusion3
+    }
+
     fn path(&self) -> &Path {
         &self.path
     }
