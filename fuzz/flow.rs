@@ -1,8 +1,8 @@
 //! What may be thrown at the readers of weights: any bytes must end in tensors or an error. The fuzzers of this folder and
 //! `stages/flow/tests/fuzz.rs` call these.
 
+use opdflow_flow::linears::{LinearShape, Linears};
 use opdflow_flow::lora::{Lora, LoraConfig};
-use opdflow_flow::nn::LinearShape;
 use opdflow_flow::weights::read_tensors;
 use tch::Device;
 
@@ -17,7 +17,7 @@ pub fn safetensors(bytes: &[u8]) {
 /// The configuration of an adapter, beside weights that are whole.
 pub fn lora(bytes: &[u8]) {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let linears = [LinearShape { name: "a.to_q".to_owned(), d_in: 4, d_out: 4 }];
+    let linears: Linears = vec![LinearShape { name: "a.to_q".to_owned(), d_in: 4, d_out: 4 }].into();
     let config = LoraConfig { rank: 2, alpha: 4.0, targets: vec!["to_q".to_owned()] };
     let whole = Lora::init(&config, &linears, 0, Device::Cpu).expect("an adapter");
     whole.save(folder.path()).expect("a saved adapter");

@@ -169,6 +169,60 @@ fn the_engine_s_modules_look_only_downwards() {
     }
 }
 
+/// The families of models: the folders beside the registry.
+fn families() -> Vec<String> {
+    let entries = std::fs::read_dir(root().join("stages/flow/src/families")).expect("the families' folder");
+    let mut names: Vec<String> = entries
+        .flatten()
+        .filter(|entry| entry.path().is_dir())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+/// The families whose modules the code of a file names, as `families::NAME` or in a list `families::{..}`.
+fn families_named(path: &Path, families: &[String]) -> Vec<String> {
+    let text = std::fs::read_to_string(path).expect("a source file");
+    let code: String =
+        text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n");
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices("families::") {
+        let rest = &code[at + "families::".len()..];
+        let names = rest.strip_prefix('{').and_then(|list| list.split('}').next()).unwrap_or(rest);
+        let listed = rest.starts_with('{');
+        for (i, name) in names.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|n| !n.is_empty()).enumerate() {
+            if (i == 0 || listed) && families.iter().any(|family| family == name) {
+                found.push(name.to_owned());
+            }
+        }
+    }
+    found
+}
+
+/// What one family has is nobody else's: whatever samples, trains, plans and stores sees the traits, and another family's
+/// folder its own things. So a new family touches its folder and the registry.
+#[test]
+fn a_family_s_inside_is_named_in_its_folder_alone() {
+    let (all, home) = (families(), root().join("stages/flow/src/families"));
+    assert!(!all.is_empty());
+    for krate in ["builtin", "contract", "critics", "flow", "io", "rewards", "world"] {
+        for file in sources(&root().join("stages").join(krate).join("src")) {
+            let own = file.strip_prefix(&home).ok().and_then(|inside| inside.components().next());
+            let own = own.map(|name| name.as_os_str().to_string_lossy().into_owned()).unwrap_or_default();
+            for named in families_named(&file, &all) {
+                assert_eq!(named, own, "{} must not name families::{named}", file.display());
+            }
+        }
+    }
+    // The registry names each of them: one that it forgets would be read by nobody.
+    let registry = std::fs::read_to_string(home.join("mod.rs")).expect("the registry");
+    for name in all {
+        let list = registry.split("registry![").nth(1).and_then(|rest| rest.split(']').next());
+        assert!(list.is_some_and(|list| list.contains(&format!("{name}::"))), "the registry lacks {name}");
+    }
+}
+
 #[test]
 fn the_test_sees_what_it_should() {
     let dir = tempfile::tempdir().unwrap();
@@ -179,4 +233,8 @@ fn the_test_sees_what_it_should() {
         assert!(names.contains(there), "{there}: {names:?}");
     }
     assert!(!names.contains("opdflow_world"));
+    let other = dir.path().join("y.rs");
+    std::fs::write(&other, "use opdflow_flow::families::{self, a::X};\nlet y = crate::families::b::Y;\n// families::c\nfamilies::open(a, b);\n").unwrap();
+    let all = ["a", "b", "c"].map(str::to_owned);
+    assert_eq!(families_named(&other, &all), ["a", "b"]);
 }

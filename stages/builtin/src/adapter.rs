@@ -4,6 +4,8 @@ use crate::model_fit;
 use crate::studio::Studio;
 use crate::unfit::unfit;
 use anyhow::{Context as _, Result};
+use opdflow_flow::families::{self, FAMILIES};
+use opdflow_flow::family::Family;
 use opdflow_flow::finite::first_broken;
 use opdflow_flow::idle::changes_nothing;
 use opdflow_flow::lora::{Lora, LoraConfig};
@@ -20,9 +22,29 @@ use tch::{Tensor, no_grad};
 /// The file beside the peft files.
 const ORIGIN: &str = "opdflow.json";
 
-#[derive(Serialize, Deserialize)]
-struct Origin {
+/// What an adapter belongs to: the file beside it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
     base: Digest,
+    /// The class of the base's family, which tells how other programs call the adapter's layers. Files from before there were
+    /// several are of the first, and those of the first say nothing still.
+    #[serde(default = "first", skip_serializing_if = "is_first")]
+    family: String,
+}
+
+fn first() -> String {
+    FAMILIES[0].class().to_owned()
+}
+
+fn is_first(family: &str) -> bool {
+    family == FAMILIES[0].class()
+}
+
+impl Origin {
+    /// Of a base and its family.
+    pub fn of(base: Digest, family: &dyn Family) -> Self {
+        Self { base, family: family.class().to_owned() }
+    }
 }
 
 /// Rank, scale and place of the adapter.
@@ -55,9 +77,9 @@ impl Shape {
     /// No module of the model is a target.
     pub fn fresh(&self, studio: &Studio, seed: u64) -> Result<Lora> {
         let config = LoraConfig { rank: self.rank, alpha: self.alpha, targets: self.targets.clone() };
-        let model = &studio.pipeline.transformer;
+        let model = studio.network.architecture();
         // Of a base that is made in the same recipe nothing was known before.
-        if let Some(fault) = model_fit::shape(model.config(), self).into_iter().next() {
+        if let Some(fault) = model_fit::shape(model, self).into_iter().next() {
             let found = Fault::user(format!("`{}`: {}", fault.path, fault.message));
             return Err(match fault.help {
                 Some(help) => found.help(help),
@@ -73,7 +95,7 @@ impl Shape {
 ///
 /// # Errors
 /// A value that is not finite; the disk is full.
-pub fn save(lora: &Lora, values: &[Tensor], base: Digest, folder: &Path) -> Result<()> {
+pub fn save(lora: &Lora, values: &[Tensor], origin: &Origin, folder: &Path) -> Result<()> {
     // Weights are watched while they are trained; merged ones, or averages of very large ones, can still overflow.
     if let Some(place) = first_broken(values) {
         let name = &lora.named()[place].0;
@@ -84,7 +106,7 @@ pub fn save(lora: &Lora, values: &[Tensor], base: Digest, folder: &Path) -> Resu
     let copy = lora.detached();
     no_grad(|| copy.parameters().iter_mut().zip(values).for_each(|(mine, value)| mine.copy_(value)));
     copy.save(folder)?;
-    let origin = serde_json::to_string_pretty(&Origin { base })? + "\n";
+    let origin = serde_json::to_string_pretty(origin)? + "\n";
     std::fs::write(folder.join(ORIGIN), origin).with_context(|| format!("writing {}", folder.join(ORIGIN).display()))
 }
 
@@ -92,6 +114,22 @@ pub fn save(lora: &Lora, values: &[Tensor], base: Digest, folder: &Path) -> Resu
 pub fn trained_on(folder: &Path) -> Option<Digest> {
     let text = file::read_text(&folder.join(ORIGIN), file::DESCRIPTION).ok()?;
     Some(serde_json::from_str::<Origin>(&text).ok()?.base)
+}
+
+/// The family of the base that an adapter of ours was trained on.
+///
+/// # Errors
+/// It is none that this program knows.
+pub fn family_of(folder: &Path) -> Result<&'static dyn Family> {
+    let text = file::read_text(&folder.join(ORIGIN), file::DESCRIPTION).ok();
+    let named = text.and_then(|text| Some(serde_json::from_str::<Origin>(&text).ok()?.family));
+    let class = named.unwrap_or_else(first);
+    families::of_class(&class).with_context(|| {
+        format!(
+            "the adapter belongs to a base of the family {class}, which this program does not know; there are {}",
+            families::known()
+        )
+    })
 }
 
 /// Puts the file that names the base of the adapter in `from`, if there is one, beside the adapter in `to`.
@@ -122,7 +160,7 @@ pub fn load(folder: &Path, studio: &Studio, port: &str) -> Result<Lora> {
             return Err(fault.help("give the stage the base that the adapter was trained on").into());
         }
     }
-    let model = &studio.pipeline.transformer;
+    let model = studio.network.architecture();
     Lora::load(folder, &model.linears(), studio.canvas.device)
         .map_err(|e| unfit(&e.context(format!("the adapter on `{port}`"))).into())
 }
@@ -180,11 +218,18 @@ mod tests {
         let lora = Lora::init(&LoraConfig::joint_attention(2, 4.0), &linears, 1, Device::Cpu).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let (out, base) = (folder.path().join("lora"), Digest::of(b"base"));
+        let origin = Origin::of(base, FAMILIES[0]);
         let mut values: Vec<Tensor> = lora.parameters().iter().map(|p| p.detach().copy()).collect();
-        save(&lora, &values, base, &out).unwrap();
+        save(&lora, &values, &origin, &out).unwrap();
         assert_eq!(trained_on(&out), Some(base));
+        // As before there were families.
+        let text = std::fs::read_to_string(out.join(ORIGIN)).unwrap();
+        assert_eq!(text, format!("{{\n  \"base\": \"{base}\"\n}}\n"));
+        assert_eq!(family_of(&out).unwrap().class(), FAMILIES[0].class());
+        std::fs::write(out.join(ORIGIN), format!(r#"{{"base": "{base}", "family": "OtherPipeline"}}"#)).unwrap();
+        assert!(family_of(&out).err().unwrap().to_string().contains("family OtherPipeline"));
         values[1] = values[1].full_like(f64::INFINITY);
-        let error = save(&lora, &values, base, &folder.path().join("other")).unwrap_err();
+        let error = save(&lora, &values, &origin, &folder.path().join("other")).unwrap_err();
         assert_eq!(Fault::class_of(&error), FaultClass::NotFinite);
         assert!(format!("{error:#}").contains("x.attn.to_q.lora_B"), "{error:#}");
         assert!(!folder.path().join("other").exists());

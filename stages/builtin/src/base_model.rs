@@ -3,7 +3,7 @@
 use crate::model_folder::{self, Own, Sizes};
 use crate::{bundle, code, folder, outside, unfit};
 use anyhow::Result;
-use opdflow_flow::pipeline::Folder;
+use opdflow_flow::families;
 use opdflow_flow::weights::check_numbers;
 use opdflow_stage::cache::{Digest, Memo};
 use opdflow_stage::port::Output;
@@ -100,7 +100,7 @@ impl Stage for BaseModel {
         let Some(bundle) = bundle::named(&params.source) else { return import(&params.source, context) };
         let out = context.output("model");
         bundle.place(&out, |_| true)?;
-        Folder::open(&out).map(drop)
+        families::open(&out, None).map(drop)
     }
 }
 
@@ -121,7 +121,7 @@ fn import(source: &str, context: &mut StageContext) -> Result<()> {
 /// Whether the layout is there, every file of weights is as long as its header says, and every number in it finite. Which
 /// tensors a model needs is known only once it is built.
 fn check(source: &Path, files: &[Own]) -> Result<()> {
-    Folder::open(source)?;
+    families::open(source, None)?;
     let weights = files.par_iter().filter(|f| f.name.extension().is_some_and(|e| e == "safetensors"));
     weights.map(|file| check_numbers(&file.path)).collect()
 }

@@ -1,32 +1,32 @@
 //! Candidates: adapters kept on the way of a training, a folder `step-000020` and so on each.
 
+use crate::adapter::{self, Origin};
+use crate::folder;
 use crate::learn::Course;
-use crate::{adapter, folder};
 use anyhow::{Context as _, Result};
 use opdflow_flow::lora::Lora;
 use opdflow_flow::objective::Report;
 use opdflow_flow::train::Learner;
-use opdflow_stage::cache::Digest;
 use opdflow_stage::{Fault, Foreseen, StageContext};
 use std::path::{Path, PathBuf};
 
 /// Adapters of averaged weights, kept every so many rounds.
 pub struct Candidates<'a> {
     lora: &'a Lora,
-    base: Digest,
+    origin: Origin,
     every: u64,
     folder: PathBuf,
 }
 
 impl<'a> Candidates<'a> {
     /// Those of `lora`, whose parameters are the learner's first, on the output `candidates`.
-    pub fn of(lora: &'a Lora, base: Digest, every: u64, context: &StageContext) -> Self {
-        Self { lora, base, every, folder: context.output("candidates") }
+    pub fn of(lora: &'a Lora, origin: Origin, every: u64, context: &StageContext) -> Self {
+        Self { lora, origin, every, folder: context.output("candidates") }
     }
 
     fn keep(&self, learner: &Learner) -> Result<()> {
         let own = &learner.average()[..self.lora.parameters().len()];
-        adapter::save(self.lora, own, self.base, &self.folder.join(format!("step-{:06}", learner.rounds())))
+        adapter::save(self.lora, own, &self.origin, &self.folder.join(format!("step-{:06}", learner.rounds())))
     }
 
     /// Keeps the last one, where training ends between two.

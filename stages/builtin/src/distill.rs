@@ -339,7 +339,7 @@ impl Distill {
         let school = School {
             walk: params.rollout.clone(),
             canvas: studio.canvas,
-            model: &studio.pipeline.transformer,
+            model: &*studio.network,
             empty: &studio.empty,
             lora: &lora,
             lessons: staff.lessons(&params.teacher_guidance)?,
@@ -354,14 +354,14 @@ impl Distill {
         let mut learner = Learner::new(all, optimiser, params.ema.clone(), params.pace);
         match params.candidates_every {
             Some(every) => {
-                let mut candidates = Candidates::of(&lora, studio.base, every, context);
+                let mut candidates = Candidates::of(&lora, studio.origin(), every, context);
                 learn(context, &mut learner, &mut *objective, &mut candidates, params.rounds, 1)?;
                 candidates.last(&learner)?;
             }
             None => learn(context, &mut learner, &mut *objective, &mut Plain, params.rounds, 1)?,
         }
         adapter::warn_if_base(context, &lora, &learner.average()[..own.len()], NOTHING_LEARNED, "the student");
-        adapter::save(&lora, &learner.average()[..own.len()], studio.base, &context.output("lora"))?;
+        adapter::save(&lora, &learner.average()[..own.len()], &studio.origin(), &context.output("lora"))?;
         timing::write(context, objective.gradients() * params.rounds)
     }
 }

@@ -10,8 +10,9 @@ use crate::train_teacher::one;
 use crate::unfit::unfit;
 use crate::{memory, param, provenance};
 use anyhow::{Context as _, Result};
-use opdflow_flow::pipeline::{Folder, Options};
-use opdflow_flow::text::embed::MAX_SEQUENCE_LENGTH;
+use opdflow_flow::families;
+use opdflow_flow::family::Role;
+use opdflow_flow::network::Options;
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::{Code, Description, Environment, Foreseen, Memory, Ports, Resources, Stage, StageContext, Work};
 use schemars::JsonSchema;
@@ -94,9 +95,10 @@ impl Stage for Embed {
     fn run(&self, _params: Params, context: &mut StageContext) -> Result<()> {
         let device = studio::device(context)?;
         let base = context.object("base").context("a model on no port")?.digest;
-        let folder = context.input_parts("base", &PARTS)?;
+        let needed = families::needed(&[Role::Encoder, Role::Tokenizer]);
+        let folder = context.input_parts("base", &needed.iter().map(String::as_str).collect::<Vec<_>>())?;
         let options = Options { device, ..Options::default() };
-        let text = Folder::open(folder).and_then(|f| f.text(options)).map_err(|e| unfit(&e))?;
+        let text = families::open(folder, None).and_then(|f| f.text(options)).map_err(|e| unfit(&e))?;
         // The empty prompt first: it is the unguided half of every picture.
         let mut prompts = vec![String::new()];
         let mut seen = BTreeSet::from([String::new()]);
@@ -104,16 +106,15 @@ impl Stage for Embed {
             let records = record::read(&context.input(&format!("prompts.{set}"))?)?;
             prompts.extend(records.into_iter().map(|r| r.text).filter(|t| seen.insert(t.clone())));
         }
-        studio::warn_of_cuts(&text, prompts.iter().map(String::as_str), context)?;
+        studio::warn_of_cuts(&*text, prompts.iter().map(String::as_str), context)?;
         let total = prompts.len() as u64;
-        let length = text.t5_length(MAX_SEQUENCE_LENGTH);
-        let empty = text.embed(&prompts[..1], length)?;
+        let empty = text.embed(&[""], None)?;
         studio::whole_rows(&empty, &prompts[..1])?;
         let mut writer = Writer::new(&context.output("embeddings"), base, &prompts, &empty)?;
         writer.push(&empty)?;
         for (done, prompt) in (1..).zip(&prompts[1..]) {
             context.go_on(0)?;
-            let row = text.embed(&[prompt], length)?;
+            let row = text.embed(&[prompt], None)?;
             studio::whole_rows(&row, &[prompt])?;
             writer.push(&row)?;
             context.progress(done + 1, total, "prompts");
@@ -121,17 +122,3 @@ impl Stage for Embed {
         writer.finish()
     }
 }
-
-/// What the encoders need of a model folder.
-const PARTS: [&str; 9] = [
-    "model_index.json",
-    opdflow_flow::base_files::SINGLE_FILE,
-    "text_encoder",
-    "text_encoder_2",
-    "text_encoder_3",
-    "tokenizer",
-    "tokenizer_2",
-    "tokenizer_3",
-    // For the width of its text tokens alone.
-    "transformer/config.json",
-];

@@ -26,7 +26,10 @@ impl Tool for ExportLora {
         // An adapter of the store is whole and in our own names: its own layers are all there is to know of the model.
         let lora =
             Lora::load_own(&order.source, Device::Cpu).map_err(|e| Fault::user(format!("the adapter: {e:#}")))?;
-        let written = format.save(&lora, precision.kind(), &order.output).map_err(|e| Fault::user(format!("{e:#}")))?;
+        let family = adapter::family_of(&order.source).map_err(|e| Fault::user(format!("{e:#}")))?;
+        let written = format
+            .save(&lora, family.naming(), precision.kind(), &order.output)
+            .map_err(|e| Fault::user(format!("{e:#}")))?;
         if format == Format::Peft {
             adapter::copy_origin(&order.source, &order.output)?;
         }

@@ -164,7 +164,7 @@ impl Stage for GradientVariance {
                 let school = School {
                     walk: params.walk(*level),
                     canvas: studio.canvas,
-                    model: &studio.pipeline.transformer,
+                    model: &*studio.network,
                     empty: &studio.empty,
                     lora: &lora,
                     lessons: staff.lessons(&params.teacher_guidance)?,

@@ -1,10 +1,11 @@
 //! `import_lora`: an adapter of the user's own, as a teacher or a student.
 
+use crate::adapter::Origin;
 use crate::{adapter, adapter_doubts, code, model_fit, model_folder, outside, unfit};
 use anyhow::{Context as _, Result};
 use opdflow_flow::adapter::{self as adapter_files, Files};
-use opdflow_flow::base_files::SINGLE_FILE;
-use opdflow_flow::pipeline::Folder;
+use opdflow_flow::families;
+use opdflow_flow::family::Role;
 use opdflow_io::file;
 use opdflow_stage::cache::{Digest, Memo};
 use opdflow_stage::port::{Input, Output};
@@ -77,10 +78,10 @@ impl Stage for ImportLora {
     }
 
     fn unfit(&self, params: &Params, folder: &Path, _ports: &Ports, inputs: &Foreseen) -> Vec<ParamFault> {
-        let Some(sizes) = model_fit::sizes(inputs) else { return Vec::new() };
+        let Some(model) = model_fit::model(inputs) else { return Vec::new() };
         let files = Files::of(&folder.join(&params.source)).ok();
         let tensors = files.and_then(|files| model_folder::shapes(Box::new(file::open(&files.weights).ok()?)));
-        let wrong = model_fit::adapter(&sizes.transformer, &tensors.unwrap_or_default());
+        let wrong = model_fit::adapter(&*model.architecture, &tensors.unwrap_or_default());
         let help = "name the base that the adapter was trained on, or another adapter";
         wrong.map(|what| ParamFault::new("source", what).help(help)).into_iter().collect()
     }
@@ -88,10 +89,14 @@ impl Stage for ImportLora {
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
         let source = context.job().folder.join(&params.source);
         let base = context.object("base").context("a model on no port")?.digest;
-        let model = Folder::open(context.input_parts("base", &["model_index.json", SINGLE_FILE, "transformer"])?)?;
-        let (transformer, _) = model.transformer(Device::Cpu, Kind::Half).map_err(|e| unfit::unfit(&e))?;
+        let needed = families::needed(&[Role::Network, Role::Scheduler]);
+        let folder = context.input_parts("base", &needed.iter().map(String::as_str).collect::<Vec<_>>())?;
+        let (network, _) = families::open(folder, None)
+            .and_then(|folder| folder.network(Device::Cpu, Kind::Half))
+            .map_err(|e| unfit::unfit(&e))?;
+        let model = network.architecture();
         let short = base.short();
-        let read = adapter_files::read(&source, &transformer.linears(), Device::Cpu).map_err(|e| {
+        let read = adapter_files::read(&source, &model.linears(), Device::Cpu).map_err(|e| {
             unfit::broken(&e, "").unwrap_or_else(|| {
                 Fault::user(format!("this adapter does not fit the base {short}: {e:#}")).help(UNFIT)
             })
@@ -102,7 +107,7 @@ impl Stage for ImportLora {
         read.notes.iter().for_each(|note| context.say(format!("note: {note}")));
         let lora = read.lora;
         adapter::warn_if_idle(context, &lora, NO_CHANGE, "the adapter");
-        adapter::save(&lora, &lora.parameters(), base, &context.output("lora"))
+        adapter::save(&lora, &lora.parameters(), &Origin::of(base, model.family()), &context.output("lora"))
     }
 }
 

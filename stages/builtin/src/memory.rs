@@ -1,15 +1,14 @@
 //! How much memory a stage takes at its peak, from configurations and parameters, before anything runs.
 //!
-//! The numbers of tensors below were counted in the network's code, in units of (tokens x width); what a layer keeps for
-//! the backward pass is what its derivative reads, with the base's own weights frozen. tests/mini/memory.rs holds the
-//! estimate against the memory that a stage took.
+//! What network and autoencoder keep is the family's to say (`Architecture`); tests/mini/memory.rs holds the estimate against
+//! the memory that a stage took.
 
 use crate::adapter::Shape;
-use crate::model_folder::Sizes;
+use crate::model_fit::Model;
 use crate::precision::Precision;
 use crate::{jury, model_fit, provenance};
-use opdflow_flow::lora::LoraConfig;
-use opdflow_flow::mmdit::MmditConfig;
+use opdflow_flow::family::Role;
+use opdflow_flow::linears::{LinearShape, LoraConfig};
 use opdflow_stage::{Foreseen, Memory};
 
 /// Bytes of an f32.
@@ -17,18 +16,6 @@ const F32: u64 = 4;
 
 /// libtorch and the program themselves, on a CPU: what a stage of the miniature takes beyond its tensors.
 const PROGRAM: u64 = 170_000_000;
-
-/// Kept of each block for the backward pass, per token and width: norms and their inputs, query, key and value before
-/// and after their norms, attention's output, the feed-forward part before its activation, gates.
-const KEPT: u64 = 20;
-/// The same of a second attention, for image tokens alone.
-const KEPT_SECOND: u64 = 8;
-/// Alive at once in a forward without gradients: the streams, one block's feed-forward part before and after its
-/// activation.
-const ALIVE: u64 = 14;
-/// Alive at once in the decoder's widest place, per pixel and channel there: a residual block's input, its norm and the
-/// two sides of a convolution.
-const DECODED: u64 = 5;
 
 /// What a stage takes that makes pictures of sets of prompts, on ports `prompts.NAME`, and judges them.
 #[must_use]
@@ -43,14 +30,16 @@ pub fn judging(inputs: &Foreseen, size: Option<i64>, micro: usize, guidance: f64
 
 /// What a stage does with its model.
 pub struct Work {
-    sizes: Sizes,
+    model: Model,
     /// Whether the text encoders are loaded.
     text: bool,
-    /// Side of a picture in pixels; the model's own if absent.
-    size: Option<i64>,
+    /// Side of a picture in pixels.
+    side: u64,
+    /// Channels, height and width of its latent.
+    latent: [i64; 3],
     /// Largest batch of one forward.
     micro: usize,
-    /// Whether each forward runs both halves of guidance.
+    /// Whether each forward is guided.
     guided: bool,
     /// Of the frozen base.
     precision: Precision,
@@ -59,12 +48,15 @@ pub struct Work {
 }
 
 impl Work {
-    /// With the base on the port `base`, if something is known of it; without its text encoders where `embeddings` has
-    /// what they made.
+    /// With the base on the port `base`, if something is known of it and it makes pictures of this side (its own if absent);
+    /// without its text encoders where `embeddings` has what they made.
     #[must_use]
     pub fn of(inputs: &Foreseen, size: Option<i64>, micro: usize, guided: bool, precision: Precision) -> Option<Self> {
-        let text = !inputs.contains_key("embeddings");
-        Some(Self { sizes: model_fit::sizes(inputs)?, text, size, micro, guided, precision, recompute: false })
+        let (text, model) = (!inputs.contains_key("embeddings"), model_fit::model(inputs)?);
+        let side = size.unwrap_or(model.architecture.sides().own);
+        let latent = model.architecture.latent(side, side).ok()?;
+        let side = side.max(1).unsigned_abs();
+        Some(Self { model, text, side, latent, micro, guided, precision, recompute: false })
     }
 
     /// The same with or without the inside of the blocks kept for the gradient.
@@ -81,85 +73,60 @@ impl Work {
         }
     }
 
-    fn side(&self) -> u64 {
-        let own = self.sizes.transformer.sample_size * self.sizes.vae.factor();
-        self.size.unwrap_or(own).max(1).unsigned_abs()
-    }
-
-    fn image_tokens(&self) -> u64 {
-        let patch = (self.sizes.vae.factor() * self.sizes.transformer.patch_size).max(1).unsigned_abs();
-        (self.side() / patch).pow(2)
-    }
-
     /// Numbers of one latent.
     fn latent(&self) -> u64 {
-        let side = self.side() / self.sizes.vae.factor().max(1).unsigned_abs();
-        self.sizes.transformer.in_channels.max(0).unsigned_abs() * side * side
+        self.latent.iter().map(|n| n.max(&0).unsigned_abs()).product()
     }
 
     /// Numbers of one prompt's conditioning.
     fn condition(&self) -> u64 {
-        let t = &self.sizes.transformer;
-        self.sizes.text_tokens * t.joint_attention_dim.max(0).unsigned_abs()
-            + t.pooled_projection_dim.max(0).unsigned_abs()
+        self.model.architecture.condition(self.model.sizes.text_tokens)
     }
 
     /// Rows of one forward, of a batch of `batch`.
     fn rows(&self, batch: usize) -> u64 {
-        self.micro.min(batch).max(1) as u64 * if self.guided { 2 } else { 1 }
+        let halves = if self.guided { self.model.architecture.guided().rows(2.0) } else { 1 };
+        self.micro.min(batch).max(1) as u64 * halves
     }
 
     /// The model.
     #[must_use]
     pub fn weights(&self) -> Memory {
-        let text = if self.text { self.sizes.text_parameters } else { 0 };
-        let based = self.number() * (self.sizes.transformer_parameters + text);
-        Memory::of("weights", based + F32 * self.sizes.vae_parameters)
+        let sizes = &self.model.sizes;
+        let text = if self.text { sizes.parameters(Role::Encoder) } else { 0 };
+        let based = self.number() * (sizes.parameters(Role::Network) + text);
+        Memory::of("weights", based + F32 * sizes.parameters(Role::Autoencoder))
     }
 
     /// The text encoders alone, if something is known of the base.
     #[must_use]
     pub fn encoders(inputs: &Foreseen) -> Option<Memory> {
-        Some(Memory::of("weights", F32 * model_fit::sizes(inputs)?.text_parameters))
+        Some(Memory::of("weights", F32 * model_fit::model(inputs)?.sizes.parameters(Role::Encoder)))
     }
 
     /// Forward and backward of `batch` pictures' worth of training, or their decoding, whichever is more.
     #[must_use]
     pub fn training(&self, batch: usize, decodes: bool) -> Memory {
-        let t = &self.sizes.transformer;
-        let (image, width) = (self.image_tokens(), t.width().max(0).unsigned_abs());
-        let (layers, tokens) = (t.num_layers.max(0).unsigned_abs(), image + self.sizes.text_tokens);
-        let seconds = t.dual_attention_layers.len() as u64;
-        let kept = if self.recompute {
-            // What enters each block, and the inside of one while it is computed once more and its gradient comes back.
-            layers * tokens + tokens * (KEPT + ALIVE) + seconds.min(1) * image * KEPT_SECOND
-        } else {
-            layers * tokens * KEPT + seconds * image * KEPT_SECOND
-        };
-        let trained = self.rows(batch) * kept * width * self.number();
+        let kept = self.model.architecture.kept(self.latent, self.model.sizes.text_tokens, self.recompute);
+        let trained = self.rows(batch) * kept * self.number();
         Memory::of("activations", trained.max(if decodes { self.decoding(batch) } else { 0 }))
     }
 
     /// Sampling of `batch` pictures, or their decoding, whichever is more.
     #[must_use]
     pub fn sampling(&self, batch: usize) -> Memory {
-        let width = self.sizes.transformer.width().max(0).unsigned_abs();
-        let tokens = self.image_tokens() + self.sizes.text_tokens;
-        let alive = self.rows(batch) * tokens * width * ALIVE * self.number();
-        Memory::of("activations", alive.max(self.decoding(batch)))
+        let alive = self.model.architecture.alive(self.latent, self.model.sizes.text_tokens);
+        Memory::of("activations", (self.rows(batch) * alive * self.number()).max(self.decoding(batch)))
     }
 
     fn decoding(&self, batch: usize) -> u64 {
-        // At full size the decoder still has the second level's channels.
-        let channels = &self.sizes.vae.block_out_channels;
-        let widest = channels.get(1).or(channels.first()).copied().unwrap_or(1).max(1).unsigned_abs();
-        self.micro.min(batch).max(1) as u64 * self.side().pow(2) * widest * DECODED * F32
+        self.micro.min(batch).max(1) as u64 * self.model.architecture.decoded(self.latent) * F32
     }
 
     /// An adapter in training: itself, its gradient, two moments, the running average, and `more` copies.
     #[must_use]
     pub fn adapter(&self, shape: &Shape, more: u64) -> Memory {
-        Memory::of("adapter", lora_parameters(&self.sizes.transformer, shape) * (5 + more) * F32)
+        Memory::of("adapter", lora_parameters(&self.model.architecture.linears(), shape) * (5 + more) * F32)
     }
 
     /// What is kept of `pictures` from their sampling to the end of the round: the last latents, and of each step
@@ -167,13 +134,13 @@ impl Work {
     #[must_use]
     pub fn round(&self, pictures: usize, steps: usize, tensors: u64) -> Memory {
         let states = (1 + steps as u64 * tensors) * self.latent() * F32;
-        Memory::of("round", pictures as u64 * (states + self.condition() * F32 + 3 * self.side().pow(2)))
+        Memory::of("round", pictures as u64 * (states + self.condition() * F32 + 3 * self.side.pow(2)))
     }
 
     /// Pictures of 8 bits that wait for their scores.
     #[must_use]
     pub fn pictures(&self, pictures: u64) -> Memory {
-        Memory::of("pictures", pictures * 3 * self.side().pow(2))
+        Memory::of("pictures", pictures * 3 * self.side.pow(2))
     }
 
     /// The program itself.
@@ -184,9 +151,9 @@ impl Work {
 }
 
 /// Parameters of an adapter.
-pub(crate) fn lora_parameters(config: &MmditConfig, shape: &Shape) -> u64 {
+pub(crate) fn lora_parameters(linears: &[LinearShape], shape: &Shape) -> u64 {
     let wanted = LoraConfig { rank: shape.rank, alpha: shape.alpha, targets: shape.targets.clone() };
-    let targets = config.linears().into_iter().filter(|l| wanted.matches(&l.name));
+    let targets = linears.iter().filter(|l| wanted.matches(&l.name));
     targets.map(|l| (l.d_in + l.d_out).unsigned_abs()).sum::<u64>() * shape.rank.max(0).unsigned_abs()
 }
 
@@ -194,16 +161,11 @@ pub(crate) fn lora_parameters(config: &MmditConfig, shape: &Shape) -> u64 {
 mod tests {
     use super::*;
 
-    /// The papers' adapter on SD3.5 Medium: 191 matrices of 1536 x 1536 at rank 32.
     #[test]
-    fn the_papers_adapter_has_the_papers_size() {
-        let config = MmditConfig {
-            num_layers: 24,
-            num_attention_heads: 24,
-            attention_head_dim: 64,
-            dual_attention_layers: (0..13).collect(),
-            ..MmditConfig::default()
-        };
-        assert_eq!(lora_parameters(&config, &Shape::default()), 191 * 2 * 1536 * 32);
+    fn an_adapter_has_a_column_and_a_row_for_each_rank() {
+        let layer = |name: &str, d_in, d_out| LinearShape { name: name.into(), d_in, d_out };
+        let linears = [layer("x.attn.to_q", 6, 5), layer("x.attn.to_k", 6, 5), layer("x.ff", 100, 100)];
+        let shape = Shape { rank: 3, alpha: 1.0, targets: vec!["to_q".into(), "to_k".into()] };
+        assert_eq!(lora_parameters(&linears, &shape), 2 * 3 * (6 + 5));
     }
 }

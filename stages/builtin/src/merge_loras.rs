@@ -5,6 +5,7 @@ use crate::precision::Precision;
 use crate::studio::Studio;
 use crate::{adapter, code, course_doubts, param, provenance};
 use anyhow::Result;
+use opdflow_flow::family::Role;
 use opdflow_flow::lora::Lora;
 use opdflow_flow::merge::{Merge, merge};
 use opdflow_stage::port::{Input, Output};
@@ -71,7 +72,7 @@ impl Stage for MergeLoras {
     /// The model is loaded, and little else is done.
     fn work(&self, _params: &Params, _folder: &Path, inputs: &Foreseen) -> Option<Work> {
         let sizes: Sizes = serde_json::from_value(inputs.get("base")?.clone()).ok()?;
-        Some(Work { operations: sizes.transformer_parameters as f64, bytes: None })
+        Some(Work { operations: sizes.parameters(Role::Network) as f64, bytes: None })
     }
 
     fn resources(&self, _: &Params) -> Resources {
@@ -103,6 +104,6 @@ impl Stage for MergeLoras {
             names.iter().zip(&loras).map(|(n, l)| (params.weights.get(n).copied().unwrap_or(share), l)).collect();
         let merged = merge(params.how, &weighted).map_err(|e| Fault::user(format!("{e:#}")))?;
         adapter::warn_if_idle(context, &merged, NO_CHANGE, "the merged adapter");
-        adapter::save(&merged, &merged.parameters(), studio.base, &context.output("lora"))
+        adapter::save(&merged, &merged.parameters(), &studio.origin(), &context.output("lora"))
     }
 }

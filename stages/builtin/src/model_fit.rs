@@ -2,56 +2,52 @@
 
 use crate::adapter::Shape;
 use crate::model_folder::Sizes;
-use opdflow_flow::lora::LoraConfig;
-use opdflow_flow::mmdit::MmditConfig;
-use opdflow_flow::nn::LinearShape;
+use opdflow_flow::families;
+use opdflow_flow::family::{Architecture, Sides};
+use opdflow_flow::linears::{LinearShape, LoraConfig};
 use opdflow_stage::{Foreseen, ParamFault};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Deeper configurations are left to the network itself.
-const DEEPEST: i64 = 1000;
+/// A model before it is loaded.
+pub struct Model {
+    /// What was read of its files.
+    pub sizes: Sizes,
+    /// What its configurations say.
+    pub architecture: Box<dyn Architecture>,
+}
 
 /// What is known of the base on the port `base`, if its configurations are sound.
 #[must_use]
-pub fn sizes(inputs: &Foreseen) -> Option<Sizes> {
+pub fn model(inputs: &Foreseen) -> Option<Model> {
     let sizes: Sizes = serde_json::from_value(inputs.get("base")?.clone()).ok()?;
-    let sound =
-        sizes.transformer.num_layers <= DEEPEST && sizes.transformer.check().is_ok() && sizes.vae.check().is_ok();
-    sound.then_some(sizes)
+    Some(Model { architecture: sizes.architecture()?, sizes })
 }
 
 /// Why pictures of this side (or of the model's own) cannot be made with the base, as a fault of the parameter `size`.
 #[must_use]
 pub fn size(inputs: &Foreseen, size: Option<i64>) -> Option<ParamFault> {
-    let Sizes { transformer, vae, .. } = sizes(inputs)?;
-    let (factor, patch) = (vae.factor(), transformer.patch_size);
-    let side = match size {
-        Some(pixels) if vae.check_picture(pixels, pixels).is_ok() => pixels / factor,
-        Some(pixels) => return Some(unfit(pixels, factor * patch, &transformer)),
-        None => transformer.sample_size,
-    };
-    let fits = transformer.check_latent(transformer.in_channels, side, side).is_ok();
-    (!fits).then(|| unfit(side * factor, factor * patch, &transformer))
+    let architecture = model(inputs)?.architecture;
+    let sides = architecture.sides();
+    let side = size.unwrap_or(sides.own);
+    architecture.latent(side, side).is_err().then(|| unfit(side, sides))
 }
 
-fn unfit(pixels: i64, step: i64, transformer: &MmditConfig) -> ParamFault {
-    let most = transformer.pos_embed_max_size.map(|patches| patches.saturating_mul(step));
-    let up_to = most.map_or_else(String::new, |most| format!(" up to {most}"));
-    let near = ((pixels + step / 2) / step * step).max(step).min(most.unwrap_or(i64::MAX));
+fn unfit(pixels: i64, sides: Sides) -> ParamFault {
+    let step = sides.unit;
+    let up_to = sides.most.map_or_else(String::new, |most| format!(" up to {most}"));
+    let near = ((pixels + step / 2) / step * step).max(step).min(sides.most.unwrap_or(i64::MAX));
     let what = format!("the base makes pictures whose side is a multiple of {step} pixels{up_to}, and {pixels} is not");
     ParamFault::new("size", what).help(format!("write `size: {near}`"))
 }
 
-/// Why a fresh adapter of this shape cannot be made for a network of this configuration, as faults of the parameter `lora`.
+/// Why a fresh adapter of this shape cannot be made for such a model, as faults of the parameter `lora`.
 #[must_use]
-pub fn shape(config: &MmditConfig, shape: &Shape) -> Vec<ParamFault> {
+pub fn shape(model: &dyn Architecture, shape: &Shape) -> Vec<ParamFault> {
     let wanted = LoraConfig { rank: shape.rank, alpha: shape.alpha, targets: shape.targets.clone() };
-    let layers = config.linears();
+    let layers = model.linears();
     let targeted: Vec<&LinearShape> = layers.iter().filter(|l| wanted.matches(&l.name)).collect();
     // Of a network of one block, or without second attentions, some names that others have match nothing.
-    let dual = vec![0];
-    let kin = MmditConfig { num_layers: config.num_layers.max(2), dual_attention_layers: dual, ..config.clone() };
-    let kin = kin.linears();
+    let kin = model.kin();
     let alone = |target: &String| LoraConfig { targets: vec![target.clone()], ..wanted.clone() };
     let mut faults = Vec::new();
     for (i, target) in shape.targets.iter().enumerate() {
@@ -61,7 +57,12 @@ pub fn shape(config: &MmditConfig, shape: &Shape) -> Vec<ParamFault> {
             faults.push(fault.help(names(&kin)));
         }
     }
-    if targeted.is_empty() && faults.is_empty() {
+    // Of a family whose layers have none of the names that adapters have by default.
+    if targeted.is_empty() && shape.targets == Shape::default().targets {
+        let what = format!("no layer of {} is a target of this adapter", model.family().title());
+        let help = format!("write `targets: [{}]`", model.targets().join(", "));
+        faults = vec![ParamFault::new("lora.targets", what).help(help)];
+    } else if targeted.is_empty() && faults.is_empty() {
         let what = "no layer of the base is a target of this adapter";
         faults.push(ParamFault::new("lora.targets", what).help(names(&layers)));
     }
@@ -75,16 +76,16 @@ pub fn shape(config: &MmditConfig, shape: &Shape) -> Vec<ParamFault> {
     faults
 }
 
+/// A module's list of blocks, its number in it, and what follows; nothing of a module outside of blocks.
+fn block(module: &str) -> Option<(&str, i64, &str)> {
+    let (list, rest) = module.split_once('.')?;
+    let (number, rest) = rest.split_once('.')?;
+    Some((list, number.parse().ok()?, rest))
+}
+
 /// The last parts of the layers' names, once each.
 fn names(layers: &[LinearShape]) -> String {
-    let last = |l: &LinearShape| {
-        let name = l
-            .name
-            .strip_prefix("transformer_blocks.")
-            .and_then(|n| n.split_once('.'))
-            .map_or(l.name.as_str(), |(_, n)| n);
-        name.to_owned()
-    };
+    let last = |l: &LinearShape| block(&l.name).map_or(l.name.as_str(), |(_, _, rest)| rest).to_owned();
     let all: BTreeSet<String> = layers.iter().map(last).collect();
     format!("layers are named {}", all.into_iter().collect::<Vec<_>>().join(", "))
 }
@@ -92,11 +93,27 @@ fn names(layers: &[LinearShape]) -> String {
 /// Why an adapter with tensors of these shapes is for another network. Names that are not those of peft or diffusers are left
 /// to whoever reads them.
 #[must_use]
-pub fn adapter(config: &MmditConfig, tensors: &BTreeMap<String, Vec<u64>>) -> Option<String> {
-    let layers: BTreeMap<String, LinearShape> = config.linears().into_iter().map(|l| (l.name.clone(), l)).collect();
-    let depth = |module: &str| -> Option<i64> {
-        module.strip_prefix("transformer_blocks.")?.split('.').next()?.parse().ok().filter(|n| *n >= config.num_layers)
+pub fn adapter(model: &dyn Architecture, tensors: &BTreeMap<String, Vec<u64>>) -> Option<String> {
+    let linears = model.linears();
+    let layers: BTreeMap<&str, &LinearShape> = linears.iter().map(|l| (l.name.as_str(), l)).collect();
+    let depth = |list: &str| {
+        linears
+            .iter()
+            .filter_map(|l| block(&l.name))
+            .filter(|(l, _, _)| *l == list)
+            .map(|(_, number, _)| number + 1)
+            .max()
     };
+    let family = model.family();
+    if let Some((name, other)) = tensors.keys().find_map(|name| {
+        let other = families::of_layer(name).filter(|other| other.class() != family.class())?;
+        Some((name, other.title()))
+    }) {
+        return Some(format!(
+            "the adapter's `{name}` is a layer of {other}, but the base is a model of {}",
+            family.title()
+        ));
+    }
     tensors.iter().find_map(|(name, shape)| {
         let path = name.strip_prefix("base_model.model.").unwrap_or(name);
         let path = path.strip_prefix("transformer.").unwrap_or(path);
@@ -104,9 +121,10 @@ pub fn adapter(config: &MmditConfig, tensors: &BTreeMap<String, Vec<u64>>) -> Op
             Some(module) => (module, true),
             None => (path.strip_suffix(".lora_B.weight")?, false),
         };
-        if let Some(block) = depth(module) {
-            let has = config.num_layers;
-            return Some(format!("the adapter changes block {block}, but the base has {has}, 0 to {}", has - 1));
+        if let Some((list, number, _)) = block(module)
+            && let Some(has) = depth(list).filter(|has| number >= *has)
+        {
+            return Some(format!("the adapter changes block {number}, but the base has {has}, 0 to {}", has - 1));
         }
         let layer = layers.get(module)?;
         let (side, wanted) = if down { (shape.get(1)?, layer.d_in) } else { (shape.first()?, layer.d_out) };
@@ -119,7 +137,7 @@ pub fn adapter(config: &MmditConfig, tensors: &BTreeMap<String, Vec<u64>>) -> Op
 /// adapter if it makes one.
 #[must_use]
 pub fn faults(inputs: &Foreseen, side: Option<i64>, fresh: Option<&Shape>) -> Vec<ParamFault> {
-    let of_shape = fresh.and_then(|s| Some(shape(&sizes(inputs)?.transformer, s))).unwrap_or_default();
+    let of_shape = fresh.and_then(|s| Some(shape(&*model(inputs)?.architecture, s))).unwrap_or_default();
     size(inputs, side).into_iter().chain(of_shape).collect()
 }
 
@@ -155,12 +173,12 @@ mod tests {
 
     #[test]
     fn adapters_fit_the_layers() {
-        let config = sizes(&mini()).unwrap().transformer;
+        let model = model(&mini()).unwrap();
         let paths = |rank, targets: &[&str]| {
             let wanted = Shape { rank, alpha: 1.0, targets: targets.iter().map(|t| (*t).to_owned()).collect() };
-            shape(&config, &wanted).into_iter().map(|f| f.path).collect::<Vec<_>>()
+            shape(&*model.architecture, &wanted).into_iter().map(|f| f.path).collect::<Vec<_>>()
         };
-        assert!(shape(&config, &Shape::default()).is_empty());
+        assert!(shape(&*model.architecture, &Shape::default()).is_empty());
         assert_eq!(paths(4, &["attn.to_q", "nosuch"]), ["lora.targets[1]"]);
         assert_eq!(paths(97, &["attn.to_q"]), ["lora.rank"]);
         assert!(
@@ -168,16 +186,20 @@ mod tests {
             "the head is 64 wide"
         );
         // A network of one block has no `to_add_out`, but the name is no mistake.
-        let one = MmditConfig { num_layers: 1, ..config.clone() };
-        assert!(shape(&one, &Shape::default()).is_empty());
+        let mut one = model.sizes.clone();
+        one.configs.get_mut("transformer").unwrap()["num_layers"] = 1.into();
+        let one = one.architecture().unwrap();
+        assert!(shape(&*one, &Shape::default()).is_empty());
         let only = Shape { targets: vec!["attn.to_add_out".into()], ..Shape::default() };
-        assert_eq!(shape(&one, &only)[0].path, "lora.targets");
+        assert_eq!(shape(&*one, &only)[0].path, "lora.targets");
     }
 
     #[test]
     fn an_adapter_of_another_depth_or_width_is_told_by_its_header() {
-        let config = sizes(&mini()).unwrap().transformer;
-        let wrong = |name: &str, shape: [u64; 2]| adapter(&config, &BTreeMap::from([(name.to_owned(), shape.into())]));
+        let model = model(&mini()).unwrap();
+        let wrong = |name: &str, shape: [u64; 2]| {
+            adapter(&*model.architecture, &BTreeMap::from([(name.to_owned(), shape.into())]))
+        };
         let name = |block: u32| format!("base_model.model.transformer_blocks.{block}.attn.to_q.lora_A.weight");
         assert_eq!(wrong(&name(3), [4, 96]), None);
         assert!(wrong(&name(4), [4, 96]).unwrap().contains("block 4, but the base has 4"));

@@ -4,31 +4,16 @@
 //! Only what would be loaded is taken. All of this is known from names, headers and configuration files; no tensor is
 //! read.
 
-use opdflow_flow::base_files::{BaseFiles, SINGLE_FILE};
-use opdflow_flow::mmdit::MmditConfig;
-use opdflow_flow::original::{Part, SingleFile};
-use opdflow_flow::vae::VaeConfig;
+use opdflow_flow::base_files::{BaseFiles, SINGLE_FILE, SingleFile};
+use opdflow_flow::families;
+use opdflow_flow::family::{Architecture, Configs, Family, Part, Role};
 use opdflow_flow::weights::{self as flow_weights, index_of, shard_paths};
 use opdflow_io::file;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-
-/// The parts that are loaded, and whether they hold weights.
-const PARTS: [(&str, bool); 9] = [
-    ("scheduler", false),
-    ("text_encoder", true),
-    ("text_encoder_2", true),
-    ("text_encoder_3", true),
-    ("tokenizer", false),
-    ("tokenizer_2", false),
-    ("tokenizer_3", false),
-    ("transformer", true),
-    ("vae", true),
-];
 
 /// What a file of a folder that is stored by Git LFS, but was not fetched, begins with.
 const POINTER: &[u8] = b"version https://git-lfs";
@@ -47,39 +32,39 @@ pub struct Own {
 /// # Errors
 /// Everything that is missing or plainly not what it should be, a line each.
 pub fn files(source: &Path) -> Result<Vec<Own>, Vec<String>> {
-    files_of(source, None, &[])
+    files_of(source, None, false)
 }
 
-/// The same for the weights of a variant (`fp16` for `model.fp16.safetensors`, where a part has them), and without the
-/// parts in `without`.
+/// The same for the weights of a variant (`fp16` for `model.fp16.safetensors`, where a part has them), and, with `drop_t5`,
+/// without the parts that the family can do without.
 ///
 /// # Errors
 /// As [`files`].
-pub fn files_of(source: &Path, variant: Option<&str>, without: &[&str]) -> Result<Vec<Own>, Vec<String>> {
+pub fn files_of(source: &Path, variant: Option<&str>, drop_t5: bool) -> Result<Vec<Own>, Vec<String>> {
     if !file::is_named(source) {
         return Err(vec![format!("{}: there is no such file or folder", source.display())]);
     }
     let mut base = BaseFiles::of(source).map_err(|e| vec![format!("{e:#}")])?;
+    let family = base.family().map_err(|e| vec![format!("{e:#}")])?;
     let folder = base.folder.clone();
     let own = |name: PathBuf| Own { path: folder.join(&name), name };
     let (mut found, mut missing, mut single) = (Vec::new(), Vec::new(), None);
     if file::is_named(&folder.join("model_index.json")) {
         found.push(own(PathBuf::from("model_index.json")));
     }
-    for (part, weighty) in PARTS.into_iter().filter(|(part, _)| !without.contains(part)) {
+    for known in family.parts().iter().filter(|part| !(drop_t5 && part.droppable)) {
+        let (part, weighty) = (known.name, known.has_weights());
         // A part that is `[null, null]` was left out on purpose.
         if base.index.get(part).and_then(|v| v.get(1)).is_none_or(Value::is_null) {
             continue;
         }
         let at = folder.join(part);
-        if let Some(kind) =
-            Part::of_folder(part).filter(|_| base.named || (weighty && shard_paths(&at, variant).is_err()))
-        {
+        if weighty && (base.named || shard_paths(&at, variant).is_err()) {
             if let Err(e) = base.look_for_single() {
                 missing.push(format!("{e:#}"));
             }
-            if let Some(file) = base.single.as_ref().filter(|f| f.has(kind)) {
-                missing.extend(file.check(kind).err().map(|e| format!("{e:#}")));
+            if let Some(file) = base.single.as_ref().filter(|f| f.has(part)) {
+                missing.extend(file.check(part).err().map(|e| format!("{e:#}")));
                 single = Some(file.path().to_owned());
                 let config = own(Path::new(part).join("config.json"));
                 if file::is_named(&config.path) {
@@ -91,10 +76,10 @@ pub fn files_of(source: &Path, variant: Option<&str>, without: &[&str]) -> Resul
         }
         if !at.is_dir() {
             // What all models have, and no single file has a folder for.
-            if part != "scheduler" || base.single.is_none() {
+            if known.role != Role::Scheduler || base.single.is_none() {
                 let beside = match &base.single {
                     None => "",
-                    Some(_) if part.starts_with("tokenizer") => {
+                    Some(_) if known.role == Role::Tokenizer => {
                         ", and a single file holds no tokenizers: put it beside the file"
                     }
                     Some(_) => ", and the single file has no such part",
@@ -122,9 +107,11 @@ pub fn files_of(source: &Path, variant: Option<&str>, without: &[&str]) -> Resul
 /// Components that the model's index names and nothing loads, sorted. One that is `[null, null]` is not there.
 #[must_use]
 pub fn unread(source: &Path) -> Vec<String> {
-    let Ok(BaseFiles { index: Value::Object(index), .. }) = BaseFiles::of(source) else { return Vec::new() };
+    let Ok(base) = BaseFiles::of(source) else { return Vec::new() };
+    let Ok(family) = base.family() else { return Vec::new() };
+    let Value::Object(index) = base.index else { return Vec::new() };
     let there = |value: &Value| value.get(1).is_some_and(|class| !class.is_null());
-    let known = |name: &str| PARTS.iter().any(|(part, _)| *part == name);
+    let known = |name: &str| family.parts().iter().any(|part| part.name == name);
     index.into_iter().filter(|(name, value)| there(value) && !known(name)).map(|(name, _)| name).collect()
 }
 
@@ -193,20 +180,24 @@ pub fn bytes(source: &Path) -> Option<u64> {
     files(source).ok()?.iter().map(|f| Some(std::fs::metadata(&f.path).ok()?.len())).sum()
 }
 
+/// The parts that the model at `source` can do without.
+#[must_use]
+pub fn droppable(source: &Path) -> Vec<Part> {
+    let family = BaseFiles::of(source).and_then(|base| base.family());
+    let parts = family.map_or(&[][..], |family| family.parts());
+    parts.iter().filter(|part| part.droppable).copied().collect()
+}
+
 /// What is known of a model before it is loaded: what the memory plan reads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sizes {
-    /// The transformer's configuration.
-    pub transformer: MmditConfig,
-    /// The autoencoder's configuration.
-    pub vae: VaeConfig,
-    /// Parameters of the transformer.
-    pub transformer_parameters: u64,
-    /// Parameters of the autoencoder.
-    pub vae_parameters: u64,
-    /// Parameters of the text encoders together.
-    pub text_parameters: u64,
-    /// Length of the text that the transformer sees, in tokens.
+    /// The family's class.
+    pub family: String,
+    /// The configurations of network, autoencoder and noise levels, by the name of the part.
+    pub configs: BTreeMap<String, Value>,
+    /// Parameters of each part that has weights.
+    pub parameters: BTreeMap<String, u64>,
+    /// Length of the text that the network sees, in tokens.
     pub text_tokens: u64,
 }
 
@@ -219,49 +210,72 @@ impl Sizes {
     pub fn of(source: &Path) -> Option<Self> {
         let files = files(source).ok()?;
         let at = |name: &Path| files.iter().find(|f| f.name == name).map(|f| &f.path);
-        let single = at(Path::new(SINGLE_FILE)).and_then(|path| SingleFile::open(path).ok()?);
+        let single = at(Path::new(SINGLE_FILE)).and_then(|path| families::single(path).ok()?);
         let names: Vec<PathBuf> = files.iter().map(|f| f.name.clone()).collect();
-        Self::read_with(&names, |name| Some(Box::new(file::open(at(name)?).ok()?)), single.as_ref())
+        let open = |name: &Path| Some(Box::new(file::open(at(name)?).ok()?) as Box<dyn Read>);
+        // Beside a single file there may be no index.
+        let family = single.as_ref().map(|file| file.family()).or_else(|| BaseFiles::of(source).ok()?.family().ok())?;
+        Self::read_with(family, &names, &open, single.as_deref())
     }
 
     /// The same of a list of files, wherever they lie.
     #[must_use]
     pub fn read(files: &[PathBuf], open: impl Fn(&Path) -> Option<Box<dyn Read>>) -> Option<Self> {
-        Self::read_with(files, open, None)
+        let index: Value = json(&open, "model_index.json")?;
+        Self::read_with(families::of_index(&index, "model_index.json").ok()?, files, &open, None)
     }
 
-    fn read_with(
-        files: &[PathBuf],
-        open: impl Fn(&Path) -> Option<Box<dyn Read>>,
-        single: Option<&SingleFile>,
-    ) -> Option<Self> {
-        fn json<T: DeserializeOwned>(open: &Open, path: &str) -> Option<T> {
-            serde_json::from_reader(open(Path::new(path))?).ok()
-        }
-        fn config<T: DeserializeOwned>(open: &Open, part: &str, single: Option<&SingleFile>) -> Option<T> {
-            let own = json(open, &format!("{part}/config.json"));
-            own.or_else(|| serde_json::from_value(single?.config(Part::of_folder(part)?).ok()?).ok())
-        }
-        let count = |part: &str| -> Option<u64> {
-            let kept = |f: &&PathBuf| f.starts_with(part) && f.extension().is_some_and(|e| e == "safetensors");
+    fn read_with(family: &dyn Family, files: &[PathBuf], open: &Open, single: Option<&dyn SingleFile>) -> Option<Self> {
+        let config = |part: &Part| -> Option<Value> {
+            let own = json(open, &format!("{}/{}", part.name, part.config_file()?));
+            own.or_else(|| single?.config(part.name).ok())
+        };
+        let count = |part: &Part| -> Option<u64> {
+            let kept = |f: &&PathBuf| f.starts_with(part.name) && f.extension().is_some_and(|e| e == "safetensors");
             let own = files.iter().filter(kept).map(|f| parameters(open(f)?)).sum::<Option<u64>>()?;
-            let in_single = single.zip(Part::of_folder(part)).map_or(0, |(file, part)| file.parameters(part));
+            let in_single = single.map_or(0, |file| file.parameters(part.name));
             Some(if own > 0 { own } else { in_single })
         };
         let longest = |tokenizer: &str| -> Option<u64> {
-            json::<Value>(&open, &format!("{tokenizer}/tokenizer_config.json"))?.get("model_max_length")?.as_u64()
+            json(open, &format!("{tokenizer}/tokenizer_config.json"))?.get("model_max_length")?.as_u64()
         };
-        let encoders = ["text_encoder", "text_encoder_2", "text_encoder_3"];
+        let (mut configs, mut counts) = (BTreeMap::new(), BTreeMap::new());
+        for part in family.parts() {
+            let found = match part.role {
+                Role::Network | Role::Autoencoder => Some(config(part)?),
+                Role::Scheduler => config(part),
+                Role::Encoder | Role::Tokenizer => None,
+            };
+            configs.extend(found.map(|value| (part.name.to_owned(), value)));
+            if part.has_weights() {
+                counts.insert(part.name.to_owned(), count(part)?);
+            }
+        }
         Some(Self {
-            transformer: config(&open, "transformer", single)?,
-            vae: config(&open, "vae", single)?,
-            transformer_parameters: count("transformer")?,
-            vae_parameters: count("vae")?,
-            text_parameters: encoders.iter().map(|part| count(part)).sum::<Option<u64>>()?,
-            // Lengths as `TextEncoders` has them: the first tokenizer's, and at most 256 of T5.
-            text_tokens: longest("tokenizer").unwrap_or(77) + longest("tokenizer_3").unwrap_or(256).min(256),
+            family: family.class().to_owned(),
+            configs,
+            parameters: counts,
+            text_tokens: family.text_tokens(&longest),
         })
     }
+
+    /// The model by its configurations, if they are sound.
+    #[must_use]
+    pub fn architecture(&self) -> Option<Box<dyn Architecture>> {
+        families::of_class(&self.family)?.architecture(&Configs(self.configs.clone())).ok()
+    }
+
+    /// Parameters of all parts with a role.
+    #[must_use]
+    pub fn parameters(&self, role: Role) -> u64 {
+        let parts = families::of_class(&self.family).map_or(&[][..], |family| family.parts());
+        let own = |part: &&Part| part.role == role;
+        parts.iter().filter(own).filter_map(|part| self.parameters.get(part.name)).sum()
+    }
+}
+
+fn json(open: &Open, path: &str) -> Option<Value> {
+    serde_json::from_reader(open(Path::new(path))?).ok()
 }
 
 /// Numbers in a safetensors file, by its header.
@@ -341,9 +355,26 @@ mod tests {
     fn sizes_come_from_headers() {
         let dir = mini();
         let sizes = Sizes::of(dir.path()).unwrap();
-        assert_eq!(sizes.transformer.in_channels, sizes.vae.latent_channels);
+        assert_eq!(sizes.configs["transformer"]["in_channels"], sizes.configs["vae"]["latent_channels"]);
+        let model = sizes.architecture().unwrap();
+        assert_eq!(model.latent(64, 64).unwrap()[0], sizes.configs["vae"]["latent_channels"].as_i64().unwrap());
         // The miniature is kept in f16: two bytes a parameter, and a header.
         let file = std::fs::metadata(dir.path().join("transformer/diffusion_pytorch_model.safetensors")).unwrap().len();
-        assert!((sizes.transformer_parameters * 2..sizes.transformer_parameters * 2 + 100_000).contains(&file));
+        let parameters = sizes.parameters(Role::Network);
+        assert!(parameters > 0 && (parameters * 2..parameters * 2 + 100_000).contains(&file));
+        assert!(sizes.parameters(Role::Encoder) > parameters.min(1) && sizes.parameters(Role::Tokenizer) == 0);
+    }
+
+    #[test]
+    fn a_folder_of_another_family_is_refused_with_those_that_are_known() {
+        let dir = mini();
+        std::fs::write(dir.path().join("model_index.json"), r#"{"_class_name": "PixArtSigmaPipeline"}"#).unwrap();
+        let missing = files(dir.path()).unwrap_err().join("\n");
+        for part in
+            ["model_index.json: `_class_name` is PixArtSigmaPipeline", "StableDiffusion3Pipeline (Stable Diffusion 3"]
+        {
+            assert!(missing.contains(part), "no `{part}` in {missing}");
+        }
+        assert_eq!((Sizes::of(dir.path()), unread(dir.path())), (None, Vec::new()));
     }
 }

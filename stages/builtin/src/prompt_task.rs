@@ -4,8 +4,8 @@ use crate::record::Record;
 use crate::score;
 use crate::studio::Studio;
 use anyhow::{Context as _, Result};
+use opdflow_flow::condition::Condition;
 use opdflow_flow::task::{Marks, Practice, Task};
-use opdflow_flow::text::embed::Embedded;
 use opdflow_rewards::{Reward, Subject, Weighted};
 use tch::Tensor;
 
@@ -36,7 +36,7 @@ impl Task for PromptTask<'_> {
         self.records.len()
     }
 
-    fn condition(&self, prompts: &[usize]) -> Result<Embedded> {
+    fn condition(&self, prompts: &[usize]) -> Result<Condition> {
         let words: Vec<&str> = prompts.iter().map(|&i| self.records[i].text.as_str()).collect();
         self.studio.embed(&words)
     }

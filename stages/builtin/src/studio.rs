@@ -1,5 +1,6 @@
 //! A loaded model folder with everything that makes pictures of prompts.
 
+use crate::adapter::Origin;
 use crate::device;
 use crate::embeddings::Embeddings;
 use crate::pictures::from_tensor;
@@ -7,16 +8,17 @@ use crate::precision::Precision;
 use crate::record::Record;
 use crate::unfit::unfit;
 use anyhow::{Context as _, Result};
-use opdflow_flow::base_files::SINGLE_FILE;
+use opdflow_flow::Solver;
+use opdflow_flow::condition::Condition;
+use opdflow_flow::families;
+use opdflow_flow::family::Role;
 use opdflow_flow::field::{Field, Guidance};
 use opdflow_flow::finite::first_broken_row;
 use opdflow_flow::lora::Lora;
-use opdflow_flow::pipeline::{Options, Pipeline};
+use opdflow_flow::network::{Autoencoder, Cut, Network, Options, Text as Encode};
 use opdflow_flow::rng::{derive, normal};
 use opdflow_flow::rollout::{Keep, Way, rollout};
 use opdflow_flow::teacher::Canvas;
-use opdflow_flow::text::embed::{Embedded, MAX_SEQUENCE_LENGTH, TextEncoders};
-use opdflow_flow::{Schedule, Solver};
 use opdflow_stage::cache::Digest;
 use opdflow_stage::warning::TRUNCATED;
 use opdflow_stage::{Fault, StageContext};
@@ -53,11 +55,12 @@ impl Default for Shot {
 
 /// A base model, ready.
 pub struct Studio {
-    /// Transformer, VAE and scheduler.
-    pub pipeline: Pipeline,
+    /// The velocity network.
+    pub network: Box<dyn Network>,
+    autoencoder: Box<dyn Autoencoder>,
     text: RefCell<Text>,
     /// The encoded empty prompt.
-    pub empty: Embedded,
+    pub empty: Condition,
     /// Latents and device.
     pub canvas: Canvas,
     /// Digest of the model folder: adapters name the base that they belong to by it.
@@ -77,57 +80,56 @@ enum Text {
     /// The encoders are here, with what they have encoded.
     Live(Box<Encoders>),
     /// The encoders are gone; these prompts were encoded before, a row each, on the CPU.
-    Recited(HashMap<String, Embedded>),
+    Recited(HashMap<String, Condition>),
     /// They never were here: an earlier stage has encoded the prompts.
     Kept(Embeddings),
 }
 
 /// The text encoders, and prompts that they have encoded: a training asks for the same ones again and again.
 struct Encoders {
-    text: TextEncoders,
+    text: Box<dyn Encode>,
     /// A row for each prompt, on the CPU.
-    known: RefCell<HashMap<String, Embedded>>,
+    known: RefCell<HashMap<String, Condition>>,
 }
 
 impl Encoders {
     /// Rows are kept up to so many bytes.
     const KEPT: usize = 512 << 20;
 
-    fn new(text: TextEncoders) -> Self {
+    fn new(text: Box<dyn Encode>) -> Self {
         Self { text, known: RefCell::default() }
     }
 
-    fn one(&self, prompt: &str) -> Result<Embedded> {
-        self.text.embed(&[prompt], self.text.t5_length(MAX_SEQUENCE_LENGTH))
+    fn one(&self, prompt: &str) -> Result<Condition> {
+        self.text.embed(&[prompt], None)
     }
 
-    fn embed(&self, prompts: &[&str], device: Device) -> Result<Embedded> {
+    fn embed(&self, prompts: &[&str], device: Device) -> Result<Condition> {
         let mut known = self.known.borrow_mut();
         let mut rows = Vec::with_capacity(prompts.len());
         for prompt in prompts {
             if let Some(row) = known.get(*prompt) {
-                rows.push(row.to(device, row.pooled.kind()));
+                rows.push(row.to_device(device));
                 continue;
             }
             let row = self.one(prompt)?;
-            let bytes = |t: &Tensor| t.numel() * t.kind().elt_size_in_bytes();
-            if (known.len() + 1) * (bytes(&row.context) + bytes(&row.pooled)) <= Self::KEPT {
-                known.insert((*prompt).to_owned(), row.to(Device::Cpu, row.pooled.kind()));
+            if (known.len() + 1) * row.bytes() <= Self::KEPT {
+                known.insert((*prompt).to_owned(), row.to_device(Device::Cpu));
             }
             rows.push(row);
         }
-        Ok(Embedded::cat(&rows.iter().collect::<Vec<_>>()))
+        Ok(Condition::cat(&rows.iter().collect::<Vec<_>>()))
     }
 }
 
 impl Text {
-    fn embed(&self, prompts: &[&str], canvas: &Canvas, kind: Kind) -> Result<Embedded> {
+    fn embed(&self, prompts: &[&str], canvas: &Canvas, kind: Kind) -> Result<Condition> {
         match self {
             Self::Live(encoders) => encoders.embed(prompts, canvas.device),
             Self::Recited(known) => {
                 let row = |p: &&str| known.get(*p).with_context(|| format!("the prompt {p:?} was not announced"));
                 let rows = prompts.iter().map(row).collect::<Result<Vec<_>>>()?;
-                Ok(Embedded::cat(&rows).to(canvas.device, kind))
+                Ok(Condition::cat(&rows).to(canvas.device, kind))
             }
             Self::Kept(embeddings) => Ok(embeddings.embed(prompts)?.to(canvas.device, kind)),
         }
@@ -152,37 +154,34 @@ impl Studio {
         let base = context.object(port).context("a model on no port")?.digest;
         let options = Options { device, kind: precision.kind(), drop_t5: false };
         let unfit = |e: anyhow::Error| unfit(&e);
-        let (pipeline, text) = match context.maybe_input("embeddings")? {
+        let (folder, text) = match context.maybe_input("embeddings")? {
             Some(kept) => {
-                let folder =
-                    context.input_parts(port, &["model_index.json", SINGLE_FILE, "transformer", "vae", "scheduler"])?;
-                let pipeline = Pipeline::without_text(folder, options).map_err(unfit)?;
-                (pipeline, Text::Kept(Embeddings::open(&kept, base, device)?))
+                let needed = families::needed(&[Role::Network, Role::Autoencoder, Role::Scheduler]);
+                let folder = context.input_parts(port, &needed.iter().map(String::as_str).collect::<Vec<_>>())?;
+                let folder = families::open(folder, None).map_err(unfit)?;
+                (folder, Text::Kept(Embeddings::open(&kept, base, device)?))
             }
             None => {
-                let mut pipeline = Pipeline::load(context.input(port)?, options).map_err(unfit)?;
-                let text = pipeline.text.take().context("a pipeline without text encoders")?;
-                (pipeline, Text::Live(Box::new(Encoders::new(text))))
+                let folder = families::open(context.input(port)?, None).map_err(unfit)?;
+                let text = folder.text(options).map_err(unfit)?;
+                (folder, Text::Live(Box::new(Encoders::new(text))))
             }
         };
-        let config = pipeline.transformer.config();
-        let side = match size {
-            Some(pixels) => {
-                pipeline.vae.check_picture(pixels, pixels).map_err(|e| Fault::about(&e))?;
-                pixels / pipeline.vae.config().factor()
-            }
-            None => config.sample_size,
-        };
-        pipeline.transformer.check_latent(config.in_channels, side, side).map_err(|e| Fault::about(&e))?;
-        let canvas = Canvas {
-            shape: [config.in_channels, side, side],
-            shift: pipeline.scheduler.shift,
-            device,
-            micro: micro.max(1) as i64,
-            recompute: false,
-        };
-        let empty = text.embed(&[""], &canvas, pipeline.transformer.kind())?;
-        Ok(Self { pipeline, text: RefCell::new(text), empty, canvas, base })
+        let (network, _) = folder.network(device, options.kind).map_err(unfit)?;
+        let autoencoder = folder.autoencoder(device).map_err(unfit)?;
+        let model = network.architecture();
+        let side = size.unwrap_or(model.sides().own);
+        let shape = model.latent(side, side).map_err(|e| Fault::about(&e))?;
+        let canvas = Canvas { shape, device, micro: micro.max(1) as i64, recompute: false };
+        let empty = text.embed(&[""], &canvas, network.kind())?;
+        network.takes(&empty).map_err(unfit)?;
+        Ok(Self { network, autoencoder, text: RefCell::new(text), empty, canvas, base })
+    }
+
+    /// What adapters of this base say that they belong to.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        Origin::of(self.base, self.network.architecture().family())
     }
 
     /// Says that these are all the prompts there will be, and warns of those that are cut. A model of 16 bits, which is a
@@ -195,15 +194,15 @@ impl Studio {
         let mut held = self.text.borrow_mut();
         let Text::Live(encoders) = &*held else { return Ok(()) };
         let records: Vec<&Record> = records.into_iter().collect();
-        warn_of_cuts(&encoders.text, records.iter().map(|r| r.text.as_str()), context)?;
-        if self.pipeline.transformer.kind() == Kind::Float {
+        warn_of_cuts(&*encoders.text, records.iter().map(|r| r.text.as_str()), context)?;
+        if self.network.kind() == Kind::Float {
             return Ok(());
         }
         let mut known = HashMap::new();
         for record in records {
             if !known.contains_key(&record.text) {
                 let row = encoders.one(&record.text)?;
-                known.insert(record.text.clone(), row.to(Device::Cpu, row.pooled.kind()));
+                known.insert(record.text.clone(), row.to_device(Device::Cpu));
             }
         }
         *held = Text::Recited(known);
@@ -214,8 +213,8 @@ impl Studio {
     ///
     /// # Errors
     /// A tokenizer that does not belong to its encoder; a prompt that was not embedded; embeddings that are not finite.
-    pub fn embed(&self, prompts: &[&str]) -> Result<Embedded> {
-        let rows = self.text.borrow().embed(prompts, &self.canvas, self.pipeline.transformer.kind())?;
+    pub fn embed(&self, prompts: &[&str]) -> Result<Condition> {
+        let rows = self.text.borrow().embed(prompts, &self.canvas, self.network.kind())?;
         whole_rows(&rows, prompts)?;
         Ok(rows)
     }
@@ -223,7 +222,7 @@ impl Studio {
     /// The velocity field with an adapter (or none) and a guidance scale.
     #[must_use]
     pub fn field<'a>(&'a self, lora: Option<&'a Lora>, guidance: f64) -> Field<'a> {
-        Field { model: &self.pipeline.transformer, lora, guidance: Guidance { scale: guidance, empty: &self.empty } }
+        Field { model: &*self.network, lora, guidance: Guidance { scale: guidance, empty: &self.empty } }
     }
 
     /// Decodes latents, `[B, C, h, w]`, of the prompts that `prompt` gives by row. `first`: the number of the first image,
@@ -238,7 +237,6 @@ impl Studio {
         prompt: impl Fn(usize) -> &'a str,
     ) -> Result<Vec<Picture>> {
         let _off = tch::no_grad_guard();
-        let vae = &self.pipeline.vae;
         let whole = |t: &Tensor, start: usize, what: &str| match first_broken_row(t) {
             None => Ok(()),
             Some(row) => Err(broken_picture(what, first + start + row, prompt(start + row))),
@@ -246,7 +244,7 @@ impl Studio {
         whole(latents, 0, "latent")?;
         let mut pictures = Vec::new();
         for (start, count) in self.canvas.micros(latents.size()[0]) {
-            let decoded = vae.decode(&vae.unscale(&latents.narrow(0, start, count)));
+            let decoded = self.autoencoder.decode(&latents.narrow(0, start, count));
             whole(&decoded, start as usize, "decoded image")?;
             pictures.extend(from_tensor(&decoded));
         }
@@ -264,7 +262,7 @@ impl Studio {
         shot: &Shot,
         mut watch: impl FnMut(usize) -> Result<()>,
     ) -> Result<Vec<Picture>> {
-        let schedule = Schedule::new(shot.steps, self.canvas.shift);
+        let schedule = self.network.architecture().schedule(shot.steps, self.canvas.shape);
         let [c, h, w] = self.canvas.shape;
         let mut pictures = Vec::with_capacity(records.len());
         for chunk in records.chunks(self.canvas.micro as usize) {
@@ -298,8 +296,8 @@ pub fn broken_picture(what: &str, image: usize, prompt: &str) -> anyhow::Error {
 ///
 /// # Errors
 /// That prompt.
-pub fn whole_rows<S: AsRef<str>>(rows: &Embedded, prompts: &[S]) -> Result<()> {
-    match first_broken_row(&rows.context).or_else(|| first_broken_row(&rows.pooled)) {
+pub fn whole_rows<S: AsRef<str>>(rows: &Condition, prompts: &[S]) -> Result<()> {
+    match rows.first_broken_row() {
         None => Ok(()),
         Some(row) => {
             let prompt = prompts.get(row).map_or("", AsRef::as_ref);
@@ -315,20 +313,21 @@ pub fn whole_rows<S: AsRef<str>>(rows: &Embedded, prompts: &[S]) -> Result<()> {
 /// # Errors
 /// A prompt that cannot be tokenised.
 pub fn warn_of_cuts<'a>(
-    text: &TextEncoders,
+    text: &dyn Encode,
     prompts: impl Iterator<Item = &'a str>,
     context: &StageContext,
 ) -> Result<()> {
     let different: BTreeSet<&str> = prompts.collect();
-    let length = text.t5_length(MAX_SEQUENCE_LENGTH);
-    let [clip, t5] = text.cut(different, length)?;
-    for (count, encoder, length) in [(clip, "CLIP", text.clip_length()), (t5, "T5", length)] {
-        if count > 0 {
-            let what = format!(
-                "a prompt is longer than the {length} tokens that {encoder} reads: its end has no influence there"
-            );
-            context.warn(TRUNCATED, what, count);
+    for cut in text.cut(&different.into_iter().collect::<Vec<_>>(), None)? {
+        if cut.count > 0 {
+            context.warn(TRUNCATED, cut_words(&cut), cut.count);
         }
     }
     Ok(())
+}
+
+/// What is said of prompts that are not read to their end.
+pub fn cut_words(cut: &Cut) -> String {
+    let Cut { encoder, length, .. } = cut;
+    format!("a prompt is longer than the {length} tokens that {encoder} reads: its end has no influence there")
 }

@@ -442,7 +442,7 @@ impl TrainTeacher {
         let mut tasks = tasks(&params, &studio, &jury, context)?;
         studio.recite(tasks.iter().flat_map(|t| &t.records), context)?;
         let explorer = Explorer {
-            model: &studio.pipeline.transformer,
+            model: &*studio.network,
             empty: &studio.empty,
             canvas: studio.canvas,
             sampling: params.sampling.clone(),
@@ -457,12 +457,12 @@ impl TrainTeacher {
         };
         let optimiser = AdamW::new(params.optimiser.clone(), lora.parameters());
         let mut learner = Learner::new(lora.parameters(), optimiser, params.ema.clone(), params.pace);
-        let candidates = Candidates::of(&lora, studio.base, params.candidates_every, context);
+        let candidates = Candidates::of(&lora, studio.origin(), params.candidates_every, context);
         let mut candidates = Watched::new(candidates, params.alarms.clone());
         learn(context, &mut learner, &mut *objective, &mut candidates, params.iterations, 1)?;
         candidates.inner().last(&learner)?;
         adapter::warn_if_base(context, &lora, learner.average(), NOTHING_LEARNED, "the teacher");
-        adapter::save(&lora, learner.average(), studio.base, &context.output("lora"))?;
+        adapter::save(&lora, learner.average(), &studio.origin(), &context.output("lora"))?;
         timing::write(context, objective.gradients() * params.iterations)
     }
 }

@@ -8,15 +8,16 @@ mod two_pass;
 use anyhow::Result;
 use criterion::{Criterion, criterion_group, criterion_main};
 use opdflow_flow::Solver;
+use opdflow_flow::condition::Condition;
+use opdflow_flow::families::sd3::{Mmdit, MmditConfig, SchedulerConfig, Sd3, Sd3Network};
 use opdflow_flow::lora::{Lora, LoraConfig};
-use opdflow_flow::mmdit::{Mmdit, MmditConfig};
 use opdflow_flow::objective::Objective;
 use opdflow_flow::opd::{Opd, OpdConfig, Remaining};
 use opdflow_flow::rng::normal;
 use opdflow_flow::school::{Lesson, School, Walk};
 use opdflow_flow::task::{Marks, Task};
 use opdflow_flow::teacher::Canvas;
-use opdflow_flow::text::embed::Embedded;
+use opdflow_flow::vae::VaeConfig;
 use opdflow_flow::weights::Weights;
 use std::hint::black_box;
 use std::time::Duration;
@@ -25,7 +26,7 @@ use tch::{Device, Tensor};
 const CPU: Device = Device::Cpu;
 
 /// The miniature's transformer with random weights: 16 tokens of a picture, 19 of a prompt, width 96.
-fn network() -> Mmdit {
+fn network() -> Sd3Network {
     let config = MmditConfig {
         sample_size: 8,
         patch_size: 2,
@@ -42,17 +43,20 @@ fn network() -> Mmdit {
         qk_norm: Some("rms_norm".into()),
     };
     let weights = Weights::new_dense(1, CPU);
-    let model = Mmdit::new(&weights.root(), &config).expect("a network of these sizes");
+    let transformer = Mmdit::new(&weights.root(), &config).expect("a network of these sizes");
     weights.set_trainable(false, |_| true);
-    model
+    let vae = VaeConfig { latent_channels: 16, ..VaeConfig::default() };
+    let model = Sd3::new(config, vae, SchedulerConfig::published()).expect("parts that go together");
+    Sd3Network { model, transformer }
 }
 
-fn embedded(count: i64, seed: u64) -> Embedded {
-    Embedded { context: normal(&[count, 19, 96], seed, CPU), pooled: normal(&[count, 64], seed + 1, CPU) }
+fn embedded(count: i64, seed: u64) -> Condition {
+    let (context, pooled) = (normal(&[count, 19, 96], seed, CPU), normal(&[count, 64], seed + 1, CPU));
+    Condition::new([("context", context), ("pooled", pooled)]).expect("rows")
 }
 
 /// Prompts that nobody scores.
-struct Prompts(Embedded);
+struct Prompts(Condition);
 
 impl Task for Prompts {
     fn name(&self) -> &str {
@@ -61,7 +65,7 @@ impl Task for Prompts {
     fn prompts(&self) -> usize {
         self.0.len() as usize
     }
-    fn condition(&self, prompts: &[usize]) -> Result<Embedded> {
+    fn condition(&self, prompts: &[usize]) -> Result<Condition> {
         Ok(self.0.rows(&prompts.iter().map(|&p| p as i64).collect::<Vec<_>>()))
     }
     fn score(&mut self, _: &Tensor, _: &[usize]) -> Result<Vec<Marks>> {
@@ -87,7 +91,7 @@ fn single_pass(c: &mut Criterion) {
     tch::set_num_threads(1);
     let (model, empty, task) = (network(), embedded(1, 3), Prompts(embedded(64, 5)));
     let adapter = |seed| {
-        Lora::init(&LoraConfig::joint_attention(16, 32.0), &model.linears(), seed, CPU)
+        Lora::init(&LoraConfig::joint_attention(16, 32.0), &model.transformer.linears(), seed, CPU)
             .expect("an adapter of the network")
     };
     let (student, teacher) = (adapter(7), adapter(8).detached());
@@ -96,7 +100,7 @@ fn single_pass(c: &mut Criterion) {
             config: OpdConfig::default(),
             school: School {
                 walk: Walk { solver, steps: 8, prompts: 24, guidance: 1.0 },
-                canvas: Canvas { shape: [16, 8, 8], shift: 3.0, device: CPU, micro: 128, recompute: false },
+                canvas: Canvas { shape: [16, 8, 8], device: CPU, micro: 128, recompute: false },
                 model: &model,
                 empty: &empty,
                 lora: &student,

@@ -1,15 +1,43 @@
 //! Where a base lies: a folder in diffusers' layout, a single file under the original names with what it lacks beside it, or
 //! the root of a download cache.
 
-use crate::original::SingleFile;
+use crate::families;
+use crate::family::Family;
 use crate::weights;
 use anyhow::{Context as _, Result, bail, ensure};
 use opdflow_io::file;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// The name of a single file in a folder of ours, as stages keep it.
 pub const SINGLE_FILE: &str = "model.safetensors";
+
+/// A single file that holds parts of a model under the names that its family was published with. Its header was read.
+pub trait SingleFile {
+    /// The family that the names are of.
+    fn family(&self) -> &'static dyn Family;
+
+    /// The file.
+    fn path(&self) -> &Path;
+
+    /// Whether it holds the part of this name in diffusers' layout.
+    fn has(&self, part: &str) -> bool;
+
+    /// Numbers in a part.
+    fn parameters(&self, part: &str) -> u64;
+
+    /// Whether a part's tensors are in number formats that are read here.
+    ///
+    /// # Errors
+    /// The first that is not.
+    fn check(&self, part: &str) -> Result<()>;
+
+    /// A part's configuration, by the shapes of its tensors.
+    ///
+    /// # Errors
+    /// A tensor that tells is missing.
+    fn config(&self, part: &str) -> Result<Value>;
+}
 
 /// A base that was found.
 pub struct BaseFiles {
@@ -18,7 +46,7 @@ pub struct BaseFiles {
     /// `model_index.json`, or what it would say of a model that is a single file.
     pub index: Value,
     /// A single file, which has what the folder's parts lack.
-    pub single: Option<SingleFile>,
+    pub single: Option<Box<dyn SingleFile>>,
     /// Whether the file is what was asked for: its parts go before those of the folder.
     pub named: bool,
 }
@@ -53,26 +81,37 @@ impl BaseFiles {
                 let at = folder.display();
                 let other = other.map(|e| format!("; {e}")).unwrap_or_default();
                 bail!(
-                    "{at}: no model_index.json here; expected a folder in diffusers' layout, or a single .safetensors file of SD3{other}"
+                    "{at}: no model_index.json here; expected a folder in diffusers' layout, or a single .safetensors file of {}{other}",
+                    families::titles()
                 )
             }
         }
     }
 
     fn of_file(path: &Path) -> Result<BaseFiles> {
-        let found = SingleFile::open(path).with_context(|| format!("{} is a file", path.display()));
-        let expected = "expected a folder with model_index.json, or a single .safetensors file of Stable Diffusion 3 or 3.5 in \
-                        its original names (joint_blocks.0..)";
-        let Some(single) = found.with_context(|| expected.to_owned())? else {
-            bail!("{} is a file that holds no transformer of SD3; {expected}", path.display());
+        let found = families::single(path).with_context(|| format!("{} is a file", path.display()));
+        let expected = format!(
+            "expected a folder with model_index.json, or a single .safetensors file in the original names of {}",
+            families::titles()
+        );
+        let Some(single) = found.with_context(|| expected.clone())? else {
+            bail!("{} is a file that holds no network of a known family; {expected}", path.display());
         };
         let folder = match path.parent() {
             Some(p) if !p.as_os_str().is_empty() => p.to_owned(),
             _ => PathBuf::from("."),
         };
         let listed = folder.join("model_index.json");
-        let index = if file::is_named(&listed) { crate::config::read_json(&listed)? } else { usual_index() };
+        let index = if file::is_named(&listed) { crate::config::read_json(&listed)? } else { single.family().index() };
         Ok(BaseFiles { folder, index, single: Some(single), named: true })
+    }
+
+    /// The family that `model_index.json` names.
+    ///
+    /// # Errors
+    /// It is none that is known.
+    pub fn family(&self) -> Result<&'static dyn Family> {
+        families::of_index(&self.index, &self.folder.join("model_index.json").display().to_string())
     }
 
     /// Looks for a single file in the folder, for parts that have no weights of their own.
@@ -90,7 +129,7 @@ impl BaseFiles {
             self.folder.display()
         );
         if let Some(path) = found.pop() {
-            self.single = SingleFile::open(&path)?;
+            self.single = families::single(&path)?;
         }
         Ok(())
     }
@@ -104,7 +143,7 @@ fn singles(folder: &Path) -> Result<(Vec<PathBuf>, Option<String>)> {
     paths.sort();
     for path in paths {
         match path.extension().and_then(|e| e.to_str()) {
-            Some("safetensors") => match SingleFile::open(&path) {
+            Some("safetensors") => match families::single(&path) {
                 Ok(Some(_)) => found.push(path),
                 Ok(None) => {}
                 Err(e) => other = Some(format!("{e:#}")),
@@ -137,15 +176,4 @@ fn snapshot(path: &Path) -> Result<PathBuf> {
             bail!("{}: a download cache with several snapshots: name one of {}/*", path.display(), snapshots.display())
         }
     }
-}
-
-/// What a folder of Stable Diffusion 3 says of itself.
-fn usual_index() -> Value {
-    json!({
-        "_class_name": "StableDiffusion3Pipeline", "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
-        "transformer": ["diffusers", "SD3Transformer2DModel"], "vae": ["diffusers", "AutoencoderKL"],
-        "text_encoder": ["transformers", "CLIPTextModelWithProjection"], "tokenizer": ["transformers", "CLIPTokenizer"],
-        "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"], "tokenizer_2": ["transformers", "CLIPTokenizer"],
-        "text_encoder_3": ["transformers", "T5EncoderModel"], "tokenizer_3": ["transformers", "T5TokenizerFast"],
-    })
 }

@@ -3,40 +3,16 @@
 //! Files of our own are those of peft: a folder with `adapter_config.json` and `adapter_model.safetensors`, keys
 //! `base_model.model.<module path>.lora_A.weight`. What else is read and written: `crate::adapter`.
 
-use crate::adapter::{self, config::ends_with};
+pub use crate::linears::LoraConfig;
+
+use crate::adapter;
 use crate::init::{self, Init};
-use crate::nn::LinearShape;
+use crate::linears::{LinearShape, Linears};
 use crate::weights::save_tensors;
 use anyhow::{Context, Result, bail, ensure};
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
-
-/// Size and place of an adapter.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LoraConfig {
-    /// Inner dimension r.
-    pub rank: i64,
-    /// The adapter's output is scaled by alpha / rank.
-    pub alpha: f64,
-    /// Module names, matched as peft does: the whole path or its last components (`to_q`, `attn.to_q`).
-    pub targets: Vec<String>,
-}
-
-impl LoraConfig {
-    /// The 8 projections of the joint attention that Flow-GRPO and its family train: image and text q, k, v, out.
-    /// `attn2`, the second attention of SD3.5-medium, is not among them.
-    pub fn joint_attention(rank: i64, alpha: f64) -> LoraConfig {
-        let names = ["to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"];
-        LoraConfig { rank, alpha, targets: names.iter().map(|n| format!("attn.{n}")).collect() }
-    }
-
-    /// Whether a module path is a target.
-    pub fn matches(&self, path: &str) -> bool {
-        self.targets.iter().any(|t| ends_with(path, t))
-    }
-}
 
 /// One layer's pair: `a` `[r, in]`, `b` `[out, r]`. Ranks may differ between layers.
 pub struct Pair {
@@ -78,7 +54,7 @@ impl Lora {
     ///
     /// # Errors
     /// As for [`crate::adapter::read`].
-    pub fn load(path: impl AsRef<Path>, linears: &[LinearShape], device: Device) -> Result<Lora> {
+    pub fn load(path: impl AsRef<Path>, linears: &Linears, device: Device) -> Result<Lora> {
         Ok(adapter::read(path.as_ref(), linears, device)?.lora)
     }
 
@@ -89,7 +65,7 @@ impl Lora {
     /// As for [`crate::adapter::read`].
     pub fn load_own(path: impl AsRef<Path>, device: Device) -> Result<Lora> {
         let linears = adapter::linears_of(path.as_ref())?;
-        Lora::load(path, &linears, device)
+        Lora::load(path, &linears.into(), device)
     }
 
     /// Writes a peft folder, f32.
@@ -321,7 +297,7 @@ mod tests {
         let mut tensors: Vec<_> = read_tensors(&file, Device::Cpu, None).unwrap().0.into_iter().collect();
         change(&mut tensors);
         save_tensors(&file, &tensors, Kind::Float).unwrap();
-        format!("{:#}", Lora::load(dir.path(), &linears(), Device::Cpu).err().expect("loaded"))
+        format!("{:#}", Lora::load(dir.path(), &linears().into(), Device::Cpu).err().expect("loaded"))
     }
 
     #[test]
@@ -357,7 +333,7 @@ mod tests {
         let path = dir.path().join("adapter_config.json");
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, text.replace("\"use_dora\": false", "\"use_dora\": true")).unwrap();
-        let error = format!("{:#}", Lora::load(dir.path(), &linears(), Device::Cpu).err().unwrap());
+        let error = format!("{:#}", Lora::load(dir.path(), &linears().into(), Device::Cpu).err().unwrap());
         assert!(error.contains("`use_dora` is true"), "{error}");
     }
 

@@ -1,22 +1,13 @@
 //! The layers that the models are built of. Each holds its tensors and nothing else; an adapter is an argument.
 
+pub use crate::linears::LinearShape;
+
 use crate::init::Init;
 use crate::lora::Lora;
 use crate::weights::Scope;
 use anyhow::Result;
 use serde::Deserialize;
 use tch::Tensor;
-
-/// A linear layer's place and size: what an adapter needs to know of a model.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LinearShape {
-    /// Full module path, as in the checkpoint.
-    pub name: String,
-    /// Features in.
-    pub d_in: i64,
-    /// Features out.
-    pub d_out: i64,
-}
 
 /// `torch.nn.Linear`: weight `[out, in]`, bias `[out]`.
 pub struct Linear {

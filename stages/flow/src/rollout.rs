@@ -1,7 +1,7 @@
 //! Sampling along a schedule, with or without keeping the way.
 
+use crate::condition::Condition;
 use crate::field::Field;
-use crate::text::embed::Embedded;
 use crate::{Schedule, Solver};
 use std::ops::Range;
 use tch::Tensor;
@@ -50,7 +50,7 @@ pub struct Way<'a> {
 /// the shape of `start`; it is asked only at steps that add noise.
 pub fn rollout(
     field: &Field,
-    condition: &Embedded,
+    condition: &Condition,
     start: &Tensor,
     along: &Way,
     draw: &mut dyn FnMut(usize) -> Tensor,
@@ -80,7 +80,7 @@ pub fn rollout(
 }
 
 /// The velocity of a batch, `micro` rows at a time.
-fn in_parts(field: &Field, x: &Tensor, sigma: f64, condition: &Embedded, micro: i64) -> Tensor {
+fn in_parts(field: &Field, x: &Tensor, sigma: f64, condition: &Condition, micro: i64) -> Tensor {
     let total = x.size()[0];
     let micro = micro.max(1);
     if total <= micro {

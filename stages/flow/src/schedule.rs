@@ -1,5 +1,7 @@
 //! The noise levels that sampling visits (diffusers `FlowMatchEulerDiscreteScheduler`, static shift).
 
+use anyhow::{Result, ensure};
+
 /// Time steps of training; the network's time input is `1000 sigma`.
 pub const TRAIN_STEPS: f64 = 1000.0;
 
@@ -28,6 +30,20 @@ impl Schedule {
         let gap = if steps > 1 { (last - first) / (steps - 1) as f64 } else { 0.0 };
         let sigmas = (0..steps).map(|k| shifted(first + gap * k as f64, shift)).chain([0.0]).collect();
         Self { sigmas }
+    }
+
+    /// Levels of another spacing, for models that have one.
+    ///
+    /// # Errors
+    /// They do not fall from at most 1, each below the one before, to 0 at the end.
+    pub fn of(sigmas: Vec<f64>) -> Result<Self> {
+        let falling = sigmas.windows(2).all(|pair| pair[0] > pair[1]);
+        let ends = sigmas.first().is_some_and(|first| (0.0..=1.0).contains(first)) && sigmas.last() == Some(&0.0);
+        ensure!(
+            falling && ends && sigmas.len() > 1,
+            "noise levels {sigmas:?}, expected at least one step that falls from at most 1 to 0"
+        );
+        Ok(Self { sigmas })
     }
 
     /// Number of steps.
@@ -98,6 +114,16 @@ mod tests {
                 0.0,
             ],
         );
+    }
+
+    #[test]
+    fn other_levels_fall_to_zero() {
+        let shifted = Schedule::of(vec![1.0, 0.8, 0.5, 0.0]).unwrap();
+        assert_eq!((shifted.steps(), shifted.sigma(1)), (3, 0.8));
+        assert_eq!(Schedule::of(Schedule::new(4, 3.0).sigmas().to_vec()).unwrap(), Schedule::new(4, 3.0));
+        for wrong in [&[1.0][..], &[0.0], &[], &[1.0, 0.5], &[0.5, 1.0, 0.0], &[1.5, 0.0], &[1.0, f64::NAN, 0.0]] {
+            assert!(Schedule::of(wrong.to_vec()).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! What every distillation shares: network, student, and lessons, each a frozen teacher with its task.
 
+use crate::condition::Condition;
 use crate::field::{Field, Guidance};
 use crate::lora::Lora;
-use crate::mmdit::Mmdit;
+use crate::network::Network;
 use crate::objective::Report;
 use crate::rng::{derive, normal};
 use crate::rollout::{Keep, Rollout, Way, rollout};
 use crate::task::{Task, prompts_of_round};
 use crate::teacher::Canvas;
-use crate::text::embed::Embedded;
 use crate::{Schedule, Solver};
 use anyhow::Result;
 use schemars::JsonSchema;
@@ -56,9 +56,9 @@ pub struct School<'a> {
     /// Latents and device.
     pub canvas: Canvas,
     /// The network that student and teachers share.
-    pub model: &'a Mmdit,
+    pub model: &'a dyn Network,
     /// The encoded empty prompt.
-    pub empty: &'a Embedded,
+    pub empty: &'a Condition,
     /// The student's adapter.
     pub lora: &'a Lora,
     /// Teachers, visited in this order.
@@ -70,7 +70,7 @@ pub struct School<'a> {
 /// The prompts and the starting noise of one lesson in one round.
 pub struct Class {
     /// One row a picture.
-    pub condition: Embedded,
+    pub condition: Condition,
     /// Starting noise, `[B, C, H, W]`.
     pub start: Tensor,
     /// Seed of whatever else is drawn for this lesson in this round.
@@ -125,7 +125,7 @@ impl School<'_> {
     /// The noise levels of the walk.
     #[must_use]
     pub fn schedule(&self) -> Schedule {
-        Schedule::new(self.walk.steps, self.canvas.shift)
+        self.model.architecture().schedule(self.walk.steps, self.canvas.shape)
     }
 
     /// Pictures of a round, over all lessons.

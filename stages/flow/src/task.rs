@@ -1,7 +1,7 @@
 //! A task: prompts, what the text encoders make of them, and a reward for pictures.
 
+use crate::condition::Condition;
 use crate::rng::{Choices, derive};
-use crate::text::embed::Embedded;
 use anyhow::Result;
 use tch::Tensor;
 
@@ -35,7 +35,7 @@ pub trait Task {
     ///
     /// # Errors
     /// A prompt that cannot be tokenised.
-    fn condition(&self, prompts: &[usize]) -> Result<Embedded>;
+    fn condition(&self, prompts: &[usize]) -> Result<Condition>;
     /// Decodes `latents`, `[B, C, H, W]`, and scores them against the prompts of these indices, `B` of them.
     ///
     /// # Errors

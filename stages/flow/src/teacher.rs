@@ -1,14 +1,14 @@
 //! Reinforcement learning of a teacher: what DiffusionNFT and the GRPO family share.
 
 use crate::advantage::{self, Blend, Spread};
+use crate::condition::Condition;
 use crate::field::{Field, Guidance};
 use crate::finite::NotFinite;
 use crate::lora::Lora;
-use crate::mmdit::Mmdit;
+use crate::network::Network;
 use crate::objective::{Report, named};
 use crate::rollout::{Keep, Rollout, Way, rollout};
 use crate::task::{Marks, Practice, Task, prompts_of_round};
-use crate::text::embed::Embedded;
 use crate::{Schedule, Solver, rng};
 use anyhow::{Result, ensure};
 use schemars::JsonSchema;
@@ -49,8 +49,6 @@ impl Default for Sampling {
 pub struct Canvas {
     /// Channels, height and width of a latent.
     pub shape: [i64; 3],
-    /// The scheduler's static shift.
-    pub shift: f64,
     /// Where it is computed.
     pub device: Device,
     /// Largest batch of one forward. It bounds memory and changes nothing else.
@@ -77,7 +75,7 @@ impl Canvas {
 /// The pictures of one round with what was thought of them.
 pub struct Experience {
     /// One row a picture.
-    pub condition: Embedded,
+    pub condition: Condition,
     /// How they came about.
     pub rollout: Rollout,
     /// Advantage of each picture, `[B]` f32.
@@ -89,9 +87,9 @@ pub struct Experience {
 /// A base model with a task to practise on.
 pub struct Explorer<'a> {
     /// The network.
-    pub model: &'a Mmdit,
+    pub model: &'a dyn Network,
     /// The encoded empty prompt.
-    pub empty: &'a Embedded,
+    pub empty: &'a Condition,
     /// Latents and device.
     pub canvas: Canvas,
     /// Settings of the rollouts.
@@ -118,7 +116,7 @@ impl Explorer<'_> {
     /// The noise levels of the rollouts.
     #[must_use]
     pub fn schedule(&self) -> Schedule {
-        Schedule::new(self.sampling.steps, self.canvas.shift)
+        self.model.architecture().schedule(self.sampling.steps, self.canvas.shape)
     }
 
     /// Samples a round's pictures with the adapter and scores them.

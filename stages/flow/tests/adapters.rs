@@ -4,8 +4,8 @@
 
 use opdflow_flow::adapter::{self, Format};
 use opdflow_flow::config::read_json;
+use opdflow_flow::families::sd3::{Mmdit, OriginalNames};
 use opdflow_flow::lora::Lora;
-use opdflow_flow::mmdit::Mmdit;
 use opdflow_flow::weights::{Weights, read_tensors, save_tensors};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -89,16 +89,16 @@ fn a_round_trip_is_bit_equal() {
             if original && mixed {
                 continue;
             }
-            format.save(&lora, Kind::Float, dir.path()).unwrap();
+            format.save(&lora, &OriginalNames, Kind::Float, dir.path()).unwrap();
             same(&lora, &Lora::load(dir.path(), &linears, CPU).unwrap(), &what);
             // At 16 bits the first writing rounds, and from there on nothing changes.
             let (first, second) = (dir.path().join("1"), dir.path().join("2"));
-            format.save(&lora, Kind::Half, &first).unwrap();
+            format.save(&lora, &OriginalNames, Kind::Half, &first).unwrap();
             let rounded = Lora::load(&first, &linears, CPU).unwrap();
-            format.save(&rounded, Kind::Half, &second).unwrap();
+            format.save(&rounded, &OriginalNames, Kind::Half, &second).unwrap();
             same(&rounded, &Lora::load(&second, &linears, CPU).unwrap(), &what);
             let file = |folder: &Path| {
-                let path = format.save(&rounded, Kind::Half, folder).unwrap();
+                let path = format.save(&rounded, &OriginalNames, Kind::Half, folder).unwrap();
                 let path = if format == Format::Peft { path.join("adapter_model.safetensors") } else { path };
                 std::fs::read(path).unwrap()
             };
@@ -115,7 +115,7 @@ fn mixed_scales_go_through_original_names_up_to_rounding() {
         let wanted = velocity(&model, &lora);
         for format in [Format::Kohya, Format::Comfyui] {
             let dir = tempfile::tempdir().unwrap();
-            format.save(&lora, Kind::Float, dir.path()).unwrap();
+            format.save(&lora, &OriginalNames, Kind::Float, dir.path()).unwrap();
             let found = velocity(&model, &Lora::load(dir.path(), &model.linears(), CPU).unwrap());
             let apart = (&found - &wanted).abs().max().double_value(&[]);
             assert!(apart < allowed(&wanted), "{name} as {format:?}: {apart:e}");
@@ -132,7 +132,7 @@ fn written_names_are_the_readers_own() {
         let lora = Lora::load(&source, &linears, CPU).unwrap();
         for (format, name) in [(Format::Kohya, "kohya"), (Format::Comfyui, "comfyui")] {
             let dir = tempfile::tempdir().unwrap();
-            let written = tensors(&format.save(&lora, Kind::Float, dir.path()).unwrap());
+            let written = tensors(&format.save(&lora, &OriginalNames, Kind::Float, dir.path()).unwrap());
             let endings = [".lora_down.weight", ".lora_up.weight", ".alpha"];
             let stems: BTreeSet<&str> =
                 written.keys().map(|k| endings.iter().find_map(|e| k.strip_suffix(e)).unwrap_or(k)).collect();

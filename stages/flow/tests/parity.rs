@@ -4,8 +4,8 @@
 mod place;
 
 use opdflow_flow::config::read_json;
+use opdflow_flow::families::sd3::Mmdit;
 use opdflow_flow::lora::Lora;
-use opdflow_flow::mmdit::Mmdit;
 use opdflow_flow::text::{clip::ClipText, t5::T5Encoder};
 use opdflow_flow::vae::Vae;
 use opdflow_flow::weights::{Weights, read_tensors};

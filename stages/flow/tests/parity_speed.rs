@@ -1,8 +1,8 @@
 //! Time of a small forward and backward pass, to set beside `parity/speed.py`. Run alone, with OMP_NUM_THREADS=1:
 //! `cargo test -p opdflow-flow --test parity_speed -- --ignored --nocapture`.
 
+use opdflow_flow::families::sd3::{Mmdit, MmditConfig};
 use opdflow_flow::lora::{Lora, LoraConfig};
-use opdflow_flow::mmdit::{Mmdit, MmditConfig};
 use opdflow_flow::weights::Weights;
 use tch::{Device, Kind, Tensor};
 

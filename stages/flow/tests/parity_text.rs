@@ -3,8 +3,10 @@
 #[path = "parity/place.rs"]
 mod place;
 
-use opdflow_flow::pipeline::{Folder, Options, Pipeline};
-use opdflow_flow::text::embed::Embedded;
+use opdflow_flow::base_files::BaseFiles;
+use opdflow_flow::condition::Condition;
+use opdflow_flow::families::{self, sd3::Sd3Folder};
+use opdflow_flow::network::Options;
 use opdflow_flow::text::tokenizer::Tokenizer;
 use opdflow_flow::weights::read_tensors;
 use place::{allowed, at, device};
@@ -26,6 +28,18 @@ fn fixture(name: &str) -> BTreeMap<String, Tensor> {
 
 fn options() -> Options {
     Options { device: device(), ..Options::default() }
+}
+
+fn folder() -> Sd3Folder {
+    Sd3Folder::of(BaseFiles::of(&at("pipeline")).unwrap(), None).unwrap()
+}
+
+fn context(condition: &Condition) -> &Tensor {
+    condition.tensor("context").unwrap()
+}
+
+fn pooled(condition: &Condition) -> &Tensor {
+    condition.tensor("pooled").unwrap()
 }
 
 fn rows() -> Vec<Row> {
@@ -60,30 +74,30 @@ fn token_ids() {
 fn prompts() {
     let f = fixture("prompts.safetensors");
     let prompts = &rows()[0].prompts;
-    let folder = Folder::open(at("pipeline")).unwrap();
-    let text = folder.text(options()).unwrap();
+    let folder = folder();
+    let text = folder.encoders(options()).unwrap();
     let all = text.embed(prompts, 16).unwrap();
-    close("context", &all.context, &f["context"], 1e-5);
-    close("pooled", &all.pooled, &f["pooled"], 1e-5);
+    close("context", context(&all), &f["context"], 1e-5);
+    close("pooled", pooled(&all), &f["pooled"], 1e-5);
     // What is asked for is given, as upstream; a caller who does not care keeps to the tokenizer's model_max_length.
-    assert_eq!(text.embed(&["a"], 256).unwrap().context.size()[1], 24 + 256);
+    assert_eq!(context(&text.embed(&["a"], 256).unwrap()).size()[1], 24 + 256);
     assert_eq!((text.t5_length(256), text.t5_length(20)), (32, 20));
     assert!(text.embed::<&str>(&[], 16).unwrap().is_empty());
-    let without = folder.text(Options { drop_t5: true, ..options() }).unwrap().embed(prompts, 16).unwrap();
-    close("context without T5", &without.context, &f["context_without_t5"], 1e-5);
-    close("pooled without T5", &without.pooled, &f["pooled"], 1e-5);
+    let without = folder.encoders(Options { drop_t5: true, ..options() }).unwrap().embed(prompts, 16).unwrap();
+    close("context without T5", context(&without), &f["context_without_t5"], 1e-5);
+    close("pooled without T5", pooled(&without), &f["pooled"], 1e-5);
 }
 
 #[test]
 fn a_prompt_is_the_same_bytes_alone_and_among_others() {
     for kind in [Kind::Float, Kind::BFloat16] {
-        let text = Folder::open(at("pipeline")).unwrap().text(Options { kind, ..options() }).unwrap();
+        let text = folder().encoders(Options { kind, ..options() }).unwrap();
         let prompts: Vec<String> = (0..9).map(|i| format!("{} a photo of {i} red apples", "very ".repeat(i))).collect();
         let all = text.embed(&prompts, 32).unwrap();
         for (i, prompt) in (0..).zip(&prompts) {
             let one = text.embed(&[prompt], 32).unwrap();
-            assert!(one.context.equal(&all.context.narrow(0, i, 1)), "{kind:?} {prompt:?}");
-            assert!(one.pooled.equal(&all.pooled.narrow(0, i, 1)), "{kind:?} {prompt:?}");
+            assert!(context(&one).equal(&context(&all).narrow(0, i, 1)), "{kind:?} {prompt:?}");
+            assert!(pooled(&one).equal(&pooled(&all).narrow(0, i, 1)), "{kind:?} {prompt:?}");
         }
     }
 }
@@ -92,18 +106,20 @@ fn a_prompt_is_the_same_bytes_alone_and_among_others() {
 #[test]
 fn end_to_end() {
     let f = fixture("end_to_end.safetensors");
-    let pipe = Pipeline::load(at("pipeline"), options()).unwrap();
-    let text = pipe.text.unwrap();
+    let folder = folder();
+    let text = folder.encoders(options()).unwrap();
+    let (transformer, _) = folder.transformer(device(), Kind::Float).unwrap();
+    let vae = folder.vae(device()).unwrap();
     let _guard = tch::no_grad_guard();
     // In batches of two, as the library did.
     let two = |prompts: &[String]| text.encode(&text.tokens(prompts, 16).unwrap()).unwrap();
     let (no, yes) = (two(&[String::new(), String::new()]), two(&rows()[0].prompts[..2]));
-    let both = Embedded::cat(&[&no, &yes]);
+    let both = Condition::cat(&[&no, &yes]);
     let sigmas: Vec<f32> = Vec::try_from(f["sigmas"].to_device(tch::Device::Cpu)).unwrap();
     let mut x = f["latents"].copy();
     for (i, pair) in sigmas.windows(2).enumerate() {
         let t = f["timesteps"].get(i as i64).expand([4], false);
-        let v = pipe.transformer.forward(&Tensor::cat(&[&x, &x], 0), &t, &both.context, &both.pooled, None).chunk(2, 0);
+        let v = transformer.forward(&Tensor::cat(&[&x, &x], 0), &t, context(&both), pooled(&both), None).chunk(2, 0);
         let v = &v[0] + (&v[1] - &v[0]) * 4.5;
         x += v * (pair[1] as f64 - pair[0] as f64);
         if i == 0 {
@@ -111,7 +127,7 @@ fn end_to_end() {
         }
     }
     close("final latent", &x, &f["final"], 1e-5);
-    let pictures = (pipe.vae.decode(&pipe.vae.unscale(&x)) * 0.5 + 0.5).clamp(0.0, 1.0);
+    let pictures = (vae.decode(&vae.unscale(&x)) * 0.5 + 0.5).clamp(0.0, 1.0);
     close("pictures", &pictures, &f["pictures"], 1e-5);
 }
 
@@ -169,8 +185,15 @@ fn broken_folders_are_explained() {
         }
         dir
     };
-    let fails = |dir: &tempfile::TempDir| match Pipeline::load(dir.path(), Options::default()) {
-        Ok(_) => panic!("loaded"),
+    let load = |dir: &tempfile::TempDir, options: Options| {
+        let folder = families::open(dir.path(), None)?;
+        folder.architecture()?;
+        folder.text(options)?;
+        folder.network(options.device, options.kind)?;
+        folder.autoencoder(options.device).map(drop)
+    };
+    let fails = |dir: &tempfile::TempDir| match load(dir, Options::default()) {
+        Ok(()) => panic!("loaded"),
         Err(e) => format!("{e:#}"),
     };
     for (without, says) in [
@@ -188,7 +211,7 @@ fn broken_folders_are_explained() {
     let without = copy("text_encoder_3");
     let error = fails(&without);
     assert!(error.contains("the part `text_encoder_3`") && error.contains("--no-t5"), "{error}");
-    assert!(Pipeline::load(without.path(), Options { drop_t5: true, ..Options::default() }).is_ok());
+    assert!(load(&without, Options { drop_t5: true, ..Options::default() }).is_ok());
     let edit = |file: &str, from: &str, to: &str| {
         let dir = copy("");
         let path = dir.path().join(file);

@@ -4,9 +4,9 @@
 #[allow(dead_code)]
 mod rig;
 
-use opdflow_flow::mmdit::Mmdit;
+use opdflow_flow::families::sd3::{Mmdit, Sd3Network};
+use opdflow_flow::network::Network as _;
 use opdflow_flow::optim::{AdamW, AdamWConfig, EmaConfig};
-use opdflow_flow::text::embed::Embedded;
 use opdflow_flow::train::{Learner, Pace};
 use opdflow_flow::weights::{Weights, save_tensors};
 use rig::{BESIDE, CPU, MERGED, Method, Rig, cosine, gradient, wear};
@@ -19,7 +19,8 @@ fn halved(kind: Kind) -> Rig {
     let path = dir.path().join("w.safetensors");
     save_tensors(&path, &full.tensors, Kind::Float).unwrap();
     let weights = Weights::load(&path, CPU, kind).unwrap();
-    let model = Mmdit::new(&weights.root(), full.model.config()).unwrap();
+    let transformer = Mmdit::new(&weights.root(), full.model.transformer.config()).unwrap();
+    let model = Sd3Network { model: full.model.model.clone(), transformer };
     assert_eq!(model.kind(), kind);
     let empty = full.empty.to(CPU, kind);
     Rig { model, empty, ..full }
@@ -69,7 +70,7 @@ fn small_steps_are_not_lost_in_the_rounding() {
 fn velocities_and_latents_are_f32() {
     let half = halved(Kind::BFloat16);
     let x = half.canvas.noise(2, 1);
-    let prompts: Embedded = half.prompts(2, 2).to(CPU, Kind::BFloat16);
+    let prompts = half.prompts(2, 2).to(CPU, Kind::BFloat16);
     let lora = wear(half.lora(BESIDE, 3), 0.2, 4);
     for guidance in [1.0, 3.0] {
         let v = half.field(Some(&lora), guidance).velocity_at(&x, 0.5, &prompts);

@@ -126,7 +126,7 @@ fn computing_again_gives_the_same_gradient() {
             let config = LoraConfig::joint_attention(rank, 2.0);
             let wide = config.targets.iter().cloned().chain(embedders.map(String::from)).collect();
             for (config, exact) in [(config.clone(), true), (LoraConfig { targets: wide, ..config }, false)] {
-                let lora = wear(Lora::init(&config, &rig.model.linears(), 3, CPU).unwrap(), 0.2, 4);
+                let lora = wear(Lora::init(&config, &rig.model.transformer.linears(), 3, CPU).unwrap(), 0.2, 4);
                 let mut at = |recompute| {
                     rig.canvas.recompute = recompute;
                     method.with(&rig, &lora, 100, |objective| gradient(&lora, objective, 1))

@@ -1,20 +1,20 @@
-//! `opdflow generate`: pictures of prompts, without recipe and store, as diffusers' `StableDiffusion3Pipeline` makes them.
+//! `opdflow generate`: pictures of prompts, without recipe and store, as diffusers' pipeline of the model's family makes them.
 
 mod origin;
 
 use crate::precision::Precision;
-use crate::studio::{broken_picture, whole_rows};
+use crate::studio::{broken_picture, cut_words, whole_rows};
 use crate::unfit::unfit;
 use crate::{adapter_doubts, bundle, device, grid, model_folder, pictures};
 use anyhow::{Context as _, Result};
+use opdflow_flow::condition::Condition;
+use opdflow_flow::families;
+use opdflow_flow::family::{Architecture, Guided, Sides};
 use opdflow_flow::field::{Field, Guidance};
 use opdflow_flow::finite::first_broken_row;
 use opdflow_flow::lora::Lora;
-use opdflow_flow::mmdit::{Mmdit, MmditConfig};
-use opdflow_flow::pipeline::{Folder, Options};
+use opdflow_flow::network::{Autoencoder, Folder, Network, Options, Text};
 use opdflow_flow::rng::normal_in;
-use opdflow_flow::text::embed::{Embedded, MAX_SEQUENCE_LENGTH, TextEncoders};
-use opdflow_flow::vae::{Vae, VaeConfig};
 use opdflow_flow::{Schedule, Solver};
 use opdflow_io::file;
 use opdflow_stage::warning::{IGNORED, TRUNCATED};
@@ -39,10 +39,11 @@ impl Tool for Generate {
         // The miniature lies in the program; it is loaded from files like any other model.
         let placed = tempfile::tempdir().context("making a temporary folder")?;
         let base = base(&order.base, placed.path())?;
-        let folder = Folder::open(&base).map_err(user)?.with_variant(order.variant.clone());
-        let (transformer, vae) = folder.configs().map_err(user)?;
-        let schedule = Schedule::new(order.steps, folder.scheduler().map_err(user)?.shift);
-        let size = Size::of(&order, &transformer, &vae)?;
+        let folder = families::open(&base, order.variant.clone()).map_err(user)?;
+        let architecture = folder.architecture().map_err(user)?;
+        let size = Size::of(&order, &*architecture)?;
+        takes(&order, &*architecture)?;
+        let schedule = architecture.schedule(order.steps, size.latent);
         let kind = kind(&order.dtype)?;
         let device = device::open(&order.device, order.threads)?;
         // Gigabytes to read; meanwhile the encoders load and work.
@@ -51,18 +52,23 @@ impl Tool for Generate {
         events.send(&Event::Progress { step: 0, total: 0, note: "reading the prompts".into() });
         let options = Options { device, kind, drop_t5: order.no_t5 };
         doubts(&order, &base).iter().for_each(|w| events.send(&Event::Warning(w.clone())));
-        let (prompts, negative) = embed(&folder, &order, options, events, stop)?;
+        let (prompts, negative) = embed(&*folder, &order, options, events, stop)?;
         events.send(&Event::Progress { step: 0, total: 0, note: "loading the model".into() });
-        let (model, _) = folder.transformer(device, kind).map_err(user)?;
-        let lora = lora(&order, &model, device, say)?;
-        let vae = folder.vae(device).map_err(user)?;
+        let (network, _) = folder.network(device, kind).map_err(user)?;
+        network.takes(&negative).map_err(user)?;
+        let lora = lora(&order, &*network, device, say)?;
+        let autoencoder = folder.autoencoder(device).map_err(user)?;
         let origin = origin.found()?;
         origin.doubt(order.lora.as_deref()).iter().for_each(|text| say(text));
 
-        let scale = if order.guidance > 1.0 { order.guidance } else { 1.0 };
+        let scale = match architecture.guided() {
+            // diffusers guides above 1 alone.
+            Guided::Classifier => order.guidance.max(1.0),
+            Guided::Input => order.guidance,
+        };
         let room = Room {
-            field: Field { model: &model, lora: lora.as_ref(), guidance: Guidance { scale, empty: &negative } },
-            vae: &vae,
+            field: Field { model: &*network, lora: lora.as_ref(), guidance: Guidance { scale, empty: &negative } },
+            autoencoder: &*autoencoder,
             schedule,
             size,
             kind,
@@ -146,11 +152,9 @@ struct Size {
 
 impl Size {
     /// The size asked for, held against the model before any weights are read.
-    fn of(order: &GenerateOrder, transformer: &MmditConfig, vae: &VaeConfig) -> Result<Size> {
-        let (factor, patch) = (vae.factor(), transformer.patch_size);
-        let own = transformer.sample_size * factor;
+    fn of(order: &GenerateOrder, model: &dyn Architecture) -> Result<Size> {
+        let Sides { unit, own, most } = model.sides();
         let (width, height) = (order.width.unwrap_or(own), order.height.unwrap_or(own));
-        let unit = factor * patch;
         for (name, side) in [("width", width), ("height", height)] {
             if side < unit || side % unit != 0 {
                 let near = ((side + unit / 2) / unit * unit).max(unit);
@@ -158,13 +162,28 @@ impl Size {
                 let why = format!("a token of this model is {unit} pixels wide and high; {near} is near");
                 return Err(fault.help(why).into());
             }
-            if let Some(most) = transformer.pos_embed_max_size.map(|max| max * unit).filter(|most| side > *most) {
+            if let Some(most) = most.filter(|most| side > *most) {
                 let fault = Fault::user(format!("the {name} is {side}, this model's positions end at {most}"));
                 return Err(fault.help(format!("ask for {most} or less")).into());
             }
         }
-        Ok(Size { width, height, latent: [transformer.in_channels, height / factor, width / factor] })
+        Ok(Size { width, height, latent: model.latent(height, width).map_err(user)? })
     }
+}
+
+/// Refuses what models of this family have no use for.
+fn takes(order: &GenerateOrder, model: &dyn Architecture) -> Result<()> {
+    let family = model.family();
+    if order.no_t5 && !family.parts().iter().any(|part| part.droppable) {
+        let fault = Fault::user(format!("`--no-t5`: models of {} cannot do without that encoder", family.title()));
+        return Err(fault.help("leave `--no-t5` out").into());
+    }
+    if !order.negative.is_empty() && model.guided() == Guided::Input {
+        let what = "takes its guidance as a number and reads no negative prompt";
+        let fault = Fault::user(format!("the negative prompt: this model of {} {what}", family.title()));
+        return Err(fault.help("leave the negative prompt out").into());
+    }
+    Ok(())
 }
 
 /// What the model's and the adapter's files hold that nothing reads.
@@ -178,15 +197,11 @@ fn doubts(order: &GenerateOrder, base: &Path) -> Vec<Warning> {
 }
 
 /// Says how many prompts are longer than the encoders read.
-fn say_cuts(text: &TextEncoders, order: &GenerateOrder, length: usize, events: &EventSink) -> Result<()> {
-    let all = order.prompts.iter().chain([&order.negative]).map(String::as_str);
-    let [clip, t5] = text.cut(all, length).map_err(user)?;
-    for (count, encoder, length) in [(clip, "CLIP", text.clip_length()), (t5, "T5", length)] {
-        if count > 0 {
-            let what = format!(
-                "a prompt is longer than the {length} tokens that {encoder} reads: its end has no influence there"
-            );
-            events.send(&Event::Warning(Warning::new(TRUNCATED, what, count as u64)));
+fn say_cuts(text: &dyn Text, order: &GenerateOrder, events: &EventSink) -> Result<()> {
+    let all: Vec<&str> = order.prompts.iter().chain([&order.negative]).map(String::as_str).collect();
+    for cut in text.cut(&all, order.max_sequence_length).map_err(user)? {
+        if cut.count > 0 {
+            events.send(&Event::Warning(Warning::new(TRUNCATED, cut_words(&cut), cut.count as u64)));
         }
     }
     Ok(())
@@ -195,29 +210,28 @@ fn say_cuts(text: &TextEncoders, order: &GenerateOrder, length: usize, events: &
 /// All prompts and the negative one, encoded and on the CPU. The encoders are gone afterwards: at full size they are
 /// larger than the transformer.
 fn embed(
-    folder: &Folder,
+    folder: &dyn Folder,
     order: &GenerateOrder,
     options: Options,
     events: &EventSink,
     stop: &StopFlag,
-) -> Result<(Embedded, Embedded)> {
+) -> Result<(Condition, Condition)> {
     let text = folder.text(options).map_err(user)?;
-    let length = order.max_sequence_length.unwrap_or_else(|| text.t5_length(MAX_SEQUENCE_LENGTH));
-    say_cuts(&text, order, length, events)?;
-    let one = |prompt: &str| -> Result<Embedded> {
+    say_cuts(&*text, order, events)?;
+    let one = |prompt: &str| -> Result<Condition> {
         anyhow::ensure!(!stop.raised(), "stopped");
-        let row = text.embed(&[prompt], length).map_err(user)?;
+        let row = text.embed(&[prompt], order.max_sequence_length).map_err(user)?;
         whole_rows(&row, &[prompt])?;
         Ok(row.to(Device::Cpu, options.kind))
     };
     let prompts = order.prompts.iter().map(|p| one(p)).collect::<Result<Vec<_>>>()?;
     let negative = one(&order.negative)?.to(options.device, options.kind);
-    Ok((Embedded::cat(&prompts.iter().collect::<Vec<_>>()), negative))
+    Ok((Condition::cat(&prompts.iter().collect::<Vec<_>>()), negative))
 }
 
-fn lora(order: &GenerateOrder, model: &Mmdit, device: Device, say: impl Fn(&str)) -> Result<Option<Lora>> {
+fn lora(order: &GenerateOrder, network: &dyn Network, device: Device, say: impl Fn(&str)) -> Result<Option<Lora>> {
     let Some(path) = &order.lora else { return Ok(None) };
-    let read = opdflow_flow::adapter::read(path, &model.linears(), device);
+    let read = opdflow_flow::adapter::read(path, &network.architecture().linears(), device);
     let read = read.map_err(|e| unfit(&e.context("the adapter")))?;
     read.notes.iter().for_each(|note| say(&format!("note: {note}")));
     Ok(Some(read.lora.scaled(order.lora_scale)))
@@ -235,7 +249,7 @@ fn broken_latent(kind: Kind, image: usize, prompt: &str) -> anyhow::Error {
 /// What turns noise into pictures.
 struct Room<'a> {
     field: Field<'a>,
-    vae: &'a Vae,
+    autoencoder: &'a dyn Autoencoder,
     schedule: Schedule,
     size: Size,
     kind: Kind,
@@ -245,9 +259,9 @@ struct Room<'a> {
 
 impl Room<'_> {
     /// Latents `[B, C, h, w]` of a batch of prompts, each from the noise of its own seed, which is diffusers' own.
-    fn sample(&self, condition: &Embedded, seeds: &[u64], watch: impl Fn(u64)) -> Result<Tensor> {
+    fn sample(&self, condition: &Condition, seeds: &[u64], watch: impl Fn(u64)) -> Result<Tensor> {
         let _off = tch::no_grad_guard();
-        let device = condition.pooled.device();
+        let device = condition.device();
         let [c, h, w] = self.size.latent;
         let noise: Vec<Tensor> = seeds.iter().map(|s| normal_in(self.kind, &[1, c, h, w], *s, device)).collect();
         let mut x = Tensor::cat(&noise, 0);
@@ -265,8 +279,8 @@ impl Room<'_> {
     /// One latent, `[1, C, h, w]`, as a picture.
     fn develop(&self, latent: &Tensor, image: usize, prompt: &str) -> Result<Picture> {
         let _off = tch::no_grad_guard();
-        let z = self.vae.unscale(latent);
-        let decoded = if self.tiling { self.vae.decode_tiled(&z) } else { self.vae.decode(&z) };
+        let decoder = self.autoencoder;
+        let decoded = if self.tiling { decoder.decode_tiled(latent) } else { decoder.decode(latent) };
         if first_broken_row(&decoded).is_some() {
             return Err(broken_picture("decoded image", image, prompt));
         }
@@ -277,13 +291,17 @@ impl Room<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use opdflow_flow::family::Configs;
 
     #[test]
     fn sizes_are_held_against_the_model() {
-        let (transformer, vae) =
-            (MmditConfig::default(), VaeConfig { block_out_channels: vec![8; 4], ..VaeConfig::default() });
+        let levels = |block: &str| serde_json::json!(vec![block; 4]);
+        let vae = serde_json::json!({"block_out_channels": [8, 8, 8, 8], "norm_num_groups": 8, "latent_channels": 16,
+            "down_block_types": levels("DownEncoderBlock2D"), "up_block_types": levels("UpDecoderBlock2D")});
+        let configs = [("transformer".to_owned(), serde_json::json!({})), ("vae".to_owned(), vae)];
+        let model = families::FAMILIES[0].architecture(&Configs(configs.into())).unwrap();
         let order = |width, height| GenerateOrder { width, height, ..serde_json::from_str(ORDER).unwrap() };
-        let size = |w, h| match Size::of(&order(w, h), &transformer, &vae) {
+        let size = |w, h| match Size::of(&order(w, h), &*model) {
             Ok(size) => format!("{}x{} {:?}", size.width, size.height, size.latent),
             Err(e) => e.to_string(),
         };

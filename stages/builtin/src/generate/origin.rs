@@ -4,6 +4,7 @@ use super::Size;
 use crate::adapter;
 use crate::model_folder::{self, Own};
 use anyhow::{Context as _, Result};
+use opdflow_flow::family::Role;
 use opdflow_stage::cache::{Digest, TreeEntry, tree_digest};
 use opdflow_stage::{Fault, GenerateOrder};
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
@@ -15,11 +16,10 @@ pub(super) struct Origin {
     base: Digest,
     /// Whether all of the base was read.
     whole: bool,
+    /// The text encoders that `--no-t5` leaves out.
+    encoders: Vec<&'static str>,
     lora: Option<Digest>,
 }
-
-/// The parts of a base that `--no-t5` leaves out.
-const T5: [&str; 2] = ["text_encoder_3", "tokenizer_3"];
 
 /// Digests that are being taken.
 pub(super) struct Look(JoinHandle<Result<Origin>>);
@@ -37,16 +37,17 @@ impl Origin {
     /// # Errors
     /// Files are missing, or no regular ones.
     pub(super) fn look(order: &GenerateOrder, base: &Path) -> Result<Look> {
-        let without: &[&str] = if order.no_t5 { &T5 } else { &[] };
-        let files = model_folder::files_of(base, order.variant.as_deref(), without).map_err(|missing| {
-            let t5 = missing.iter().all(|m| T5.iter().any(|part| m.contains(part)));
+        let droppable = model_folder::droppable(base);
+        let files = model_folder::files_of(base, order.variant.as_deref(), order.no_t5).map_err(|missing| {
+            let t5 = missing.iter().all(|m| droppable.iter().any(|part| m.contains(part.name)));
             let help = if t5 { "`--no-t5` does without that encoder" } else { "download or export the model again" };
             Fault::user(missing.join("\n")).help(help)
         })?;
-        let (lora, whole) = (order.lora.clone(), without.is_empty());
+        let (lora, whole) = (order.lora.clone(), !order.no_t5);
         Ok(Look(std::thread::spawn(move || {
             let lora = lora.map(|path| adapter_digest(&path)).transpose()?;
-            Ok(Origin { base: digest(files)?, whole, lora })
+            let encoders = droppable.iter().filter(|part| part.role == Role::Encoder).map(|part| part.name).collect();
+            Ok(Origin { base: digest(files)?, whole, encoders, lora })
         })))
     }
 
@@ -86,10 +87,10 @@ impl Origin {
             ("width", size.width.to_string()),
             ("height", size.height.to_string()),
             ("dtype", order.dtype.clone()),
-            ("text_encoder_3", if order.no_t5 { "left out" } else { "as in the base" }.to_owned()),
-            ("base", order.base.clone()),
-            ("base_digest", self.base.to_string()),
         ];
+        let there = if order.no_t5 { "left out" } else { "as in the base" };
+        texts.extend(self.encoders.iter().map(|encoder| (*encoder, there.to_owned())));
+        texts.extend([("base", order.base.clone()), ("base_digest", self.base.to_string())]);
         texts.extend(order.max_sequence_length.map(|n| ("max_sequence_length", n.to_string())));
         texts.extend(order.variant.clone().map(|v| ("variant", v)));
         if let (Some(path), Some(digest)) = (&order.lora, self.lora) {

@@ -9,21 +9,16 @@ use crate::precision::Precision;
 use crate::studio::broken_picture;
 use crate::unfit::unfit;
 use anyhow::{Context as _, Result};
-use opdflow_flow::config::read_json;
+use opdflow_flow::condition::{Condition, Tokens};
+use opdflow_flow::families;
+use opdflow_flow::family::{Family, Role};
 use opdflow_flow::finite::first_broken_row;
-use opdflow_flow::mmdit::{Mmdit, MmditConfig};
 use opdflow_flow::muon::Muon;
+use opdflow_flow::network::{Autoencoder, Input as Asked, Network, Text};
 use opdflow_flow::objective::{Objective, Report};
-use opdflow_flow::pipeline::{Folder, SchedulerConfig};
 use opdflow_flow::rng::{self, Choices, derive};
-use opdflow_flow::schedule::TRAIN_STEPS;
 use opdflow_flow::task::prompts_of_round;
-use opdflow_flow::text::clip::ClipText;
-use opdflow_flow::text::embed::{MAX_SEQUENCE_LENGTH, TextEncoders, Tokens};
-use opdflow_flow::text::t5::T5Encoder;
-use opdflow_flow::text::tokenizer::Tokenizer;
 use opdflow_flow::train::Learner;
-use opdflow_flow::vae::Vae;
 use opdflow_flow::weights::{Weights, read_tensors, save_tensors};
 use opdflow_stage::cache::Memo;
 use opdflow_stage::port::{Input, Output};
@@ -71,8 +66,11 @@ impl Default for Params {
     }
 }
 
-/// The parts that are trained, with the folder each is saved to.
-const PARTS: [&str; 4] = ["transformer", "text_encoder", "text_encoder_2", "text_encoder_3"];
+/// The parts that are trained, with the folder each is saved to: the network, then the text encoders.
+fn trained(family: &dyn Family) -> Vec<&'static str> {
+    let of = |role: Role| family.parts().iter().filter(move |part| part.role == role).map(|part| part.name);
+    of(Role::Network).chain(of(Role::Encoder)).collect()
+}
 
 impl Stage for PretrainBase {
     type Params = Params;
@@ -130,41 +128,40 @@ impl Stage for PretrainBase {
         let out = context.output("model");
         place_layout(&params.layout, &context.job().folder.clone(), &out)?;
         crate::folder::replace(&context.input("vae")?, &out.join("vae"))?;
-        let vae = Folder::open(&out)?.vae(device).map_err(|e| unfit(&e))?;
+        let folder = families::open(&out, None).map_err(|e| unfit(&e))?;
+        let autoencoder = folder.autoencoder(device).map_err(|e| unfit(&e))?;
         let seed = context.job().seed;
+        let names = trained(folder.architecture().map_err(|e| unfit(&e))?.family());
         let parts: Vec<Weights> =
-            (0..PARTS.len()).map(|i| Weights::new_random(derive(seed, "part", i as u64), device)).collect();
-        let config: MmditConfig = read_json(&out.join("transformer/config.json"))?;
-        let model = Mmdit::new(&parts[0].root(), &config)?;
-        let text = fresh_text(&out, &parts, &config)?;
-        let scheduler: SchedulerConfig = read_json(&out.join("scheduler/scheduler_config.json"))?;
+            (0..names.len()).map(|i| Weights::new_random(derive(seed, "part", i as u64), device)).collect();
+        let of = |part: &str| names.iter().position(|n| *n == part).map(|i| &parts[i]);
+        let (network, text) = folder.fresh(&of)?;
 
-        let named: Vec<(String, Tensor)> = PARTS
+        let named: Vec<(String, Tensor)> = names
             .iter()
             .zip(&parts)
             .flat_map(|(part, w)| w.trainable().into_iter().map(move |(n, t)| (format!("{part}/{n}"), t)))
             .collect();
         let training = &params.training;
-        let lesson = Lesson::draw(&params, seed, &vae, &text, device, context)?;
+        let lesson = Lesson::draw(&params, seed, &*autoencoder, &*text, device, context)?;
         let mut objective = FlowMatching {
-            model: &model,
-            text: &text,
+            network: &*network,
+            text: &*text,
             lesson,
             batch: training.batch,
-            shift: scheduler.shift,
             drop: params.drop_caption,
             seed,
             device,
         };
         if let Some(start) = context.maybe_input("start")? {
-            go_on_from(&start, &named)?;
+            go_on_from(&start, &names, &named)?;
         }
         let leaves = named.iter().map(|(_, t)| t.shallow_clone()).collect();
         let optimiser = Muon::new(training.optimiser.clone(), &named, is_plain);
         let mut learner = Learner::new(leaves, optimiser, training.ema.clone(), training.pace);
         learn(context, &mut learner, &mut objective, &mut Plain, training.steps, 50)?;
 
-        for (part, weights) in PARTS.iter().zip(&parts) {
+        for (part, weights) in names.iter().zip(&parts) {
             let prefix = format!("{part}/");
             let mut tensors: Vec<(String, Tensor)> = named
                 .iter()
@@ -188,8 +185,8 @@ fn file(part: &str) -> &'static str {
 ///
 /// # Errors
 /// The folder's model has other parameters than this layout's.
-fn go_on_from(folder: &Path, named: &[(String, Tensor)]) -> Result<()> {
-    for part in PARTS {
+fn go_on_from(folder: &Path, parts: &[&str], named: &[(String, Tensor)]) -> Result<()> {
+    for part in parts {
         let read = read_tensors(folder.join(part).join(file(part)), Device::Cpu, Some(Kind::Float));
         let (values, _) = read.map_err(|e| unfit(&e))?;
         let own = named.iter().filter_map(|(n, t)| Some((n.strip_prefix(part)?.strip_prefix('/')?, t)));
@@ -211,23 +208,6 @@ fn is_plain(name: &str) -> bool {
     !name.contains("transformer_blocks") || name.contains("norm1")
 }
 
-fn fresh_text(folder: &Path, parts: &[Weights], config: &MmditConfig) -> Result<TextEncoders> {
-    let clip = |i: usize, suffix: &str| -> Result<(Tokenizer, ClipText)> {
-        let tokenizer = Tokenizer::clip(folder.join(format!("tokenizer{suffix}")))?;
-        let config = read_json(&folder.join(format!("text_encoder{suffix}/config.json")))?;
-        Ok((tokenizer, ClipText::new(&parts[i].root(), &config)?))
-    };
-    let t5 = T5Encoder::new(&parts[3].root(), &read_json(&folder.join("text_encoder_3/config.json"))?)?;
-    let text = TextEncoders {
-        clip: [clip(1, "")?, clip(2, "_2")?],
-        t5: Some(t5),
-        t5_tokenizer: Some(Tokenizer::t5(folder.join("tokenizer_3"))?),
-        width: config.joint_attention_dim,
-    };
-    text.check(config.pooled_projection_dim)?;
-    Ok(text)
-}
-
 /// Latents with the tokens of their captions, drawn once.
 struct Lesson {
     /// `[N, C, h, w]`, scaled as the transformer sees them.
@@ -240,8 +220,8 @@ impl Lesson {
     fn draw(
         params: &Params,
         seed: u64,
-        vae: &Vae,
-        text: &TextEncoders,
+        autoencoder: &dyn Autoencoder,
+        text: &dyn Text,
         device: Device,
         context: &StageContext,
     ) -> Result<Self> {
@@ -250,48 +230,36 @@ impl Lesson {
         let mut latents = Vec::new();
         for start in (0..prompts.len()).step_by(256) {
             let drawn = pictures(&prompts, seed, start..(start + 256).min(prompts.len()), &params.wrong)?;
-            latents.push(vae.scale(&vae.encode(&to_tensor(&drawn).to_device(device)).mode()));
+            latents.push(autoencoder.encode(&to_tensor(&drawn).to_device(device)));
             if let Some(row) = latents.last().and_then(first_broken_row) {
                 return Err(broken_picture("latent", start + row, &prompts[start + row].text));
             }
             context.go_on(0)?;
         }
         let words: Vec<&str> = prompts.iter().map(|p| p.text.as_str()).collect();
-        let tokens = text.tokens(&words, text.t5_length(MAX_SEQUENCE_LENGTH)).context("tokenising the captions")?;
-        Ok(Self {
-            latents: Tensor::cat(&latents, 0),
-            tokens,
-            empty: text.tokens(&[""], text.t5_length(MAX_SEQUENCE_LENGTH))?,
-        })
+        let tokens = text.tokens(&words).context("tokenising the captions")?;
+        Ok(Self { latents: Tensor::cat(&latents, 0), tokens, empty: text.tokens(&[""])? })
     }
 }
 
 /// Flow matching: the network learns `noise - picture` at `x_t = (1 - t) picture + t noise`, with logit-normal times
 /// pushed through the schedule's own shift, so that training sees the levels that sampling visits.
 struct FlowMatching<'a> {
-    model: &'a Mmdit,
-    text: &'a TextEncoders,
+    network: &'a dyn Network,
+    text: &'a dyn Text,
     lesson: Lesson,
     batch: usize,
-    shift: f64,
     drop: f64,
     seed: u64,
     device: Device,
 }
 
 impl FlowMatching<'_> {
-    fn condition(&self, index: &Tensor, round: u64) -> Result<opdflow_flow::text::embed::Embedded> {
+    fn condition(&self, index: &Tensor, round: u64) -> Result<Condition> {
         let mut choices = Choices::new(derive(self.seed, "drop", round));
         let kept: Vec<f32> = (0..self.batch).map(|_| if choices.unit() < self.drop { 0.0 } else { 1.0 }).collect();
         let kept = Tensor::from_slice(&kept).to_kind(Kind::Int64);
-        let mix = |own: &Tensor, empty: &Tensor| own * kept.unsqueeze(1) + empty * (1i64 - kept.unsqueeze(1));
-        let (own, empty) = (self.lesson.tokens.select(index), &self.lesson.empty);
-        let tokens = Tokens {
-            clip: [mix(&own.clip[0], &empty.clip[0]), mix(&own.clip[1], &empty.clip[1])],
-            t5: own.t5.as_ref().zip(empty.t5.as_ref()).map(|(o, e)| mix(o, e)),
-            t5_length: own.t5_length,
-        };
-        self.text.encode(&tokens)
+        self.text.encode(&self.lesson.tokens.select(index).mixed(&self.lesson.empty, &kept)?)
     }
 }
 
@@ -305,10 +273,12 @@ impl Objective for FlowMatching<'_> {
         let condition = self.condition(&index, round)?;
         let noise = rng::normal(&x0.size(), derive(self.seed, "noise", round), self.device);
         let u = rng::normal(&[self.batch as i64], derive(self.seed, "times", round), self.device).sigmoid();
-        let t = &u * self.shift / (&u * (self.shift - 1.0) + 1.0);
+        let shape = x0.size();
+        let t = self.network.levels(&u, [shape[1], shape[2], shape[3]]);
         let at = t.view([-1, 1, 1, 1]);
         let xt = &x0 + &at * (&noise - &x0);
-        let v = self.model.forward(&xt, &(&t * TRAIN_STEPS), &condition.context, &condition.pooled, None);
+        let asked = Asked { state: &xt, sigma: &t, condition: &condition, guidance: None };
+        let v = self.network.velocity(&asked, None);
         let loss = (v - (&noise - &x0)).square().mean(Kind::Float);
         loss.backward();
         Ok(vec![("loss".into(), loss.double_value(&[]))])

@@ -12,7 +12,7 @@ use crate::batches::{in_batches, numbers};
 use crate::pixels::Pixels;
 use anyhow::{Result, ensure};
 use opdflow_flow::text::clip::ClipText;
-use opdflow_flow::text::embed::in_vocabulary;
+use opdflow_flow::text::in_vocabulary;
 use opdflow_flow::text::tokenizer::Tokenizer;
 use opdflow_rewards::Picture;
 use std::path::Path;

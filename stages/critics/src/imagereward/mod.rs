@@ -11,7 +11,7 @@ use crate::{Critic, Part, parts};
 use anyhow::{Context, Result, ensure};
 use bert::{Bert, BertConfig};
 use opdflow_flow::config::read_json;
-use opdflow_flow::text::embed::in_vocabulary;
+use opdflow_flow::text::in_vocabulary;
 use opdflow_flow::text::tokenizer::Tokenizer;
 use opdflow_rewards::{Picture, Reward, Score};
 use serde::de::DeserializeOwned;

@@ -1,7 +1,7 @@
 //! A model folder with random weights.
 
 use anyhow::{Context as _, Result, ensure};
-use opdflow_flow::mmdit::{Mmdit, MmditConfig};
+use opdflow_flow::families::sd3::{Mmdit, MmditConfig};
 use opdflow_flow::text::clip::{ClipConfig, ClipText};
 use opdflow_flow::vae::{Vae, VaeConfig};
 use opdflow_flow::weights::{Scope, Weights, save_tensors};

@@ -2,18 +2,21 @@
 
 use crate::Options;
 use anyhow::{Context as _, Result, bail};
+use opdflow_flow::base_files::BaseFiles;
+use opdflow_flow::condition::Condition;
+use opdflow_flow::families::sd3::Sd3Folder;
+use opdflow_flow::families::sd3::Sd3Network;
+use opdflow_flow::family::Architecture as _;
 use opdflow_flow::field::{Field, Guidance};
 use opdflow_flow::lora::{Lora, LoraConfig};
 use opdflow_flow::nft::{Nft, NftConfig};
 use opdflow_flow::objective::Objective;
 use opdflow_flow::opd::{Opd, OpdConfig, Remaining};
 use opdflow_flow::optim::{AdamW, AdamWConfig, EmaConfig};
-use opdflow_flow::pipeline::Folder;
 use opdflow_flow::rng::normal;
 use opdflow_flow::school::{Lesson, School, Walk};
 use opdflow_flow::task::{Marks, Task};
 use opdflow_flow::teacher::{Canvas, Explorer, Sampling, per_sample};
-use opdflow_flow::text::embed::Embedded;
 use opdflow_flow::train::{Learner, Pace};
 use std::path::Path;
 use std::time::Instant;
@@ -27,7 +30,7 @@ const TOKENS: i64 = 77 + 256;
 
 /// Prompts that are noise, and a reward that is the mean of the latent.
 struct Noise {
-    prompts: Embedded,
+    prompts: Condition,
 }
 
 impl Task for Noise {
@@ -37,7 +40,7 @@ impl Task for Noise {
     fn prompts(&self) -> usize {
         self.prompts.len() as usize
     }
-    fn condition(&self, prompts: &[usize]) -> Result<Embedded> {
+    fn condition(&self, prompts: &[usize]) -> Result<Condition> {
         Ok(self.prompts.rows(&prompts.iter().map(|&p| p as i64).collect::<Vec<_>>()))
     }
     fn score(&mut self, latents: &Tensor, _: &[usize]) -> Result<Vec<Marks>> {
@@ -65,21 +68,22 @@ pub fn run(from: &Path, options: &Options) -> Result<()> {
     };
     let (batch, pixels) = (options.number("--batch", 4)?, options.number("--pixels", 512)?);
     let clock = Instant::now();
-    let folder = Folder::open(from)?;
-    let (model, _) = folder.transformer(device, kind)?;
+    let folder = Sd3Folder::of(BaseFiles::of(from)?, None)?;
+    let (transformer, _) = folder.transformer(device, kind)?;
+    let model = Sd3Network { model: folder.sd3()?, transformer };
     let loading = clock.elapsed().as_secs_f64();
-    let config = model.config();
-    let side = pixels / folder.configs()?.1.factor();
-    model.check_latent(config.in_channels, side, side)?;
-    let embedded = |n: i64, seed: u64| Embedded {
-        context: normal(&[n, TOKENS, config.joint_attention_dim], seed, device).to_kind(kind),
-        pooled: normal(&[n, config.pooled_projection_dim], seed + 1, device).to_kind(kind),
+    let (config, linears) = (&model.model.transformer, model.model.linears());
+    let shape = model.model.latent(pixels, pixels)?;
+    let embedded = |n: i64, seed: u64| {
+        let context = normal(&[n, TOKENS, config.joint_attention_dim], seed, device).to_kind(kind);
+        let pooled = normal(&[n, config.pooled_projection_dim], seed + 1, device).to_kind(kind);
+        Condition::new([("context", context), ("pooled", pooled)])
     };
-    let (empty, prompts) = (embedded(1, 1), embedded(batch, 3));
+    let (empty, prompts) = (embedded(1, 1)?, embedded(batch, 3)?);
     let recompute = options.text("--recompute", "no")? == "yes";
-    let canvas = Canvas { shape: [config.in_channels, side, side], shift: 3.0, device, micro: batch, recompute };
+    let canvas = Canvas { shape, device, micro: batch, recompute };
     let rank = LoraConfig::joint_attention(32, 64.0);
-    let fresh = |seed| Lora::init(&rank, &model.linears(), seed, device);
+    let fresh = |seed| Lora::init(&rank, &linears, seed, device);
     let (lora, teacher) = (fresh(1)?, fresh(2)?.detached());
 
     let field = Field { model: &model, lora: Some(&lora), guidance: Guidance { scale: 1.0, empty: &empty } };
@@ -108,7 +112,7 @@ pub fn run(from: &Path, options: &Options) -> Result<()> {
     let mut nft = Nft { config: NftConfig::default(), explorer, old: lora.detached(), lora: &lora };
     let reinforcement = round(device, &mut learner, &mut nft)?;
     let told = serde_json::json!({
-        "parameters": model.linears().iter().map(|l| l.d_in * l.d_out).sum::<i64>(), "batch": batch, "pixels": pixels, "steps": STEPS,
+        "parameters": linears.iter().map(|l| l.d_in * l.d_out).sum::<i64>(), "batch": batch, "pixels": pixels, "steps": STEPS,
         "dtype": options.text("--dtype", "bf16")?, "device": options.text("--device", "cpu")?, "threads": tch::get_num_threads(),
         "recompute": recompute,
         "loading_s": loading, "forward_s": forward, "opd_round_s": distillation, "nft_round_s": reinforcement,

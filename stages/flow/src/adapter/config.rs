@@ -1,7 +1,7 @@
 //! peft's `LoraConfig`, as `adapter_config.json` and the header of diffusers' single files hold it: what says where an
 //! adapter lies and how strong it is. Each field is read, or known to change nothing once training is over, or refused.
 
-use crate::nn::LinearShape;
+use crate::linears::{LinearShape, ends_with};
 use anyhow::{Context as _, Result, bail, ensure};
 use regex::Regex;
 use serde::Deserialize;
@@ -58,11 +58,6 @@ impl Names {
             Names::Listed(names) => names.iter().any(|n| ends_with(path, n)),
         }
     }
-}
-
-/// Whether `name` is the whole path or its last components.
-pub(crate) fn ends_with(path: &str, name: &str) -> bool {
-    path.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 fn pattern(key: &str, text: &str, whole: impl Fn(&str) -> String) -> Result<Regex> {

@@ -11,9 +11,9 @@ pub use files::{Files, SINGLE};
 pub use write::Format;
 
 use crate::finite::is_finite;
+use crate::linears::{LinearShape, Linears};
 use crate::lora::{Lora, Pair};
-use crate::nn::LinearShape;
-use crate::weights::{WeightsError, header, read_tensors, shapes};
+use crate::weights::{Place, WeightsError, header, read_tensors, shapes};
 use anyhow::{Context as _, Result, bail, ensure};
 use config::PeftConfig;
 use names::{Dictionary, Half, Target};
@@ -24,6 +24,18 @@ use tch::{Device, Kind, Tensor};
 
 /// The key of diffusers' single files under which peft's configuration lies in the header.
 const PACKED: &str = "lora_adapter_metadata";
+
+/// What a family's layers are called outside of diffusers.
+pub trait Naming: Sync {
+    /// Where a layer lies under the names that the family was published with; nothing if it has no counterpart there.
+    fn place(&self, layer: &LinearShape) -> Option<Place>;
+
+    /// The module of sd-scripts that trains adapters of this family.
+    fn sd_scripts(&self) -> &'static str;
+
+    /// What only names of this family's layers have in them, dots as underscores: to tell whose an adapter is.
+    fn marks(&self) -> &'static [&'static str];
+}
 
 /// An adapter that was read, and what should be said of it.
 pub struct Read {
@@ -38,7 +50,7 @@ pub struct Read {
 /// # Errors
 /// What is no plain LoRA, or none of this model's; half a pair; a shape, rank or alpha that does not fit; numbers that are
 /// not finite. The message names the tensor and the way out.
-pub fn read(path: &Path, linears: &[LinearShape], device: Device) -> Result<Read> {
+pub fn read(path: &Path, linears: &Linears, device: Device) -> Result<Read> {
     let files = Files::of(path)?;
     let name = files.weights.display().to_string();
     let config = match &files.config {

@@ -11,8 +11,8 @@
 //!
 //! Underscores and dots cannot be told apart by looking, so names are looked up among those of the model's own layers.
 
-use crate::nn::LinearShape;
-use crate::original;
+use crate::families;
+use crate::linears::Linears;
 use crate::weights::Cut;
 use anyhow::{Result, bail};
 use std::collections::HashMap;
@@ -156,6 +156,8 @@ pub(super) struct Dictionary {
     dotted: HashMap<String, Target>,
     flat: HashMap<String, Target>,
     layers: i64,
+    /// What only layers of this model's family have in their names.
+    marks: &'static [&'static str],
 }
 
 const DOTTED: [&str; 8] = [
@@ -171,21 +173,18 @@ const DOTTED: [&str; 8] = [
 const FLAT: [&str; 3] = ["lora_unet_", "lora_transformer_", "lycoris_"];
 
 impl Dictionary {
-    pub(super) fn of(linears: &[LinearShape]) -> Dictionary {
-        let layers = linears.iter().filter_map(|l| original::block_of(&l.name)).max().map_or(0, |n| n + 1);
+    pub(super) fn of(linears: &Linears) -> Dictionary {
+        let layers = linears.iter().filter_map(|l| block_of(&l.name)).max().map_or(0, |n| n + 1);
         let mut dotted = HashMap::new();
         let mut fused: HashMap<String, [Option<String>; 3]> = HashMap::new();
-        for l in linears {
+        for l in linears.iter() {
             let one = |swapped| Target::One { module: l.name.clone(), swapped };
             dotted.insert(l.name.clone(), one(false));
             // Older files of diffusers have `to_out` for `to_out.0`.
             if let Some(short) = l.name.strip_suffix(".to_out.0") {
                 dotted.insert(format!("{short}.to_out"), one(false));
             }
-            // The text norm of a last block, by its width, where the layers of an adapter alone are known.
-            let last = original::is_last(&l.name, layers)
-                && (l.d_out == 2 * l.d_in || !l.name.ends_with("norm1_context.linear"));
-            let Some(place) = original::module(&l.name, last) else { continue };
+            let Some(place) = linears.naming().and_then(|n| n.place(l)) else { continue };
             match place.cut {
                 Cut::Third(n) => {
                     dotted.insert(format!("{}.{n}", place.name), one(false));
@@ -200,7 +199,8 @@ impl Dictionary {
             }
         }
         let flat = dotted.iter().map(|(n, t)| (n.replace('.', "_"), t.clone())).collect();
-        Dictionary { dotted, flat, layers }
+        let marks = linears.naming().map_or(&[][..], |n| n.marks());
+        Dictionary { dotted, flat, layers, marks }
     }
 
     /// What the module `stem` of a file is.
@@ -220,6 +220,13 @@ impl Dictionary {
         }
         if let Some(target) = FLAT.iter().find_map(|p| self.flat.get(rest.strip_prefix(p)?)) {
             return Ok(target);
+        }
+        if let Some(other) = families::of_layer(stem).filter(|f| f.naming().marks() != self.marks) {
+            bail!(
+                "`{rest}` is a layer of {}, and the base is a model of another family: name the base that the adapter was \
+                 trained on",
+                other.title()
+            );
         }
         let flat = stem.replace('.', "_");
         let block = ["transformer_blocks_", "joint_blocks_"].iter().find_map(|mark| {
@@ -241,11 +248,17 @@ impl Dictionary {
     }
 }
 
+/// The number of the block that a module lies in, in whichever list of blocks.
+fn block_of(module: &str) -> Option<i64> {
+    module.split_once('.')?.1.split('.').next()?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::linears::LinearShape;
 
-    fn linears() -> Vec<LinearShape> {
+    fn linears() -> Linears {
         let mut out = Vec::new();
         for i in 0..2 {
             for (name, parts) in [
@@ -261,7 +274,7 @@ mod tests {
             }
         }
         out.push(LinearShape { name: "norm_out.linear".into(), d_in: 8, d_out: 16 });
-        out
+        Linears::named(out, families::FAMILIES[0].naming())
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Adapters in the forms that other programs read.
 
 use super::files::SINGLE;
-use super::{PACKED, qkv, swap};
+use super::{Naming, PACKED, qkv, swap};
+use crate::linears::LinearShape;
 use crate::lora::{Lora, Pair};
-use crate::original;
 use crate::weights::{Cut, save_tensors_with};
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ pub enum Format {
     Peft,
     /// A file that `load_lora_weights` of diffusers' pipelines takes, with peft's configuration in its header.
     Diffusers,
-    /// A file of sd-scripts (`networks.lora_sd3`): original names with underscores, alpha as a tensor.
+    /// A file of sd-scripts (`networks.lora_*`): original names with underscores, alpha as a tensor.
     Kohya,
     /// A file in the original names with dots, alpha as a tensor, as ComfyUI writes and reads it.
     Comfyui,
@@ -28,12 +28,12 @@ pub enum Format {
 
 impl Format {
     /// Writes `lora` with its matrices as `kind`: a folder at `output`, or, where that ends in `.safetensors` and the form is
-    /// a single file, that file. The parts of q, k and v go into one product under the original names. Gives the path of
-    /// what was written.
+    /// a single file, that file. `naming` is that of the adapter's family. The parts of q, k and v go into one product under the
+    /// original names. Gives the path of what was written.
     ///
     /// # Errors
     /// A peft folder that is to be a file; a module without a counterpart; a number that `kind` has no room for; the disk.
-    pub fn save(self, lora: &Lora, kind: Kind, output: &Path) -> Result<PathBuf> {
+    pub fn save(self, lora: &Lora, naming: &dyn Naming, kind: Kind, output: &Path) -> Result<PathBuf> {
         let file = output.extension().is_some_and(|e| e == "safetensors");
         if self == Format::Peft {
             if file {
@@ -56,12 +56,12 @@ impl Format {
             }
             Format::Kohya => {
                 let config = lora.config();
-                meta.insert("ss_network_module".to_owned(), "networks.lora_sd3".to_owned());
+                meta.insert("ss_network_module".to_owned(), naming.sd_scripts().to_owned());
                 meta.insert("ss_network_dim".to_owned(), config.rank.to_string());
                 meta.insert("ss_network_alpha".to_owned(), config.alpha.to_string());
-                named_as(lora, kind, |name| format!("lora_unet_{}", name.replace('.', "_")))?
+                named_as(lora, naming, kind, |name| format!("lora_unet_{}", name.replace('.', "_")))?
             }
-            _ => named_as(lora, kind, |name| format!("diffusion_model.{name}"))?,
+            _ => named_as(lora, naming, kind, |name| format!("diffusion_model.{name}"))?,
         };
         save_tensors_with(&at, &tensors, &meta)?;
         Ok(at)
@@ -77,7 +77,12 @@ fn packed(lora: &Lora) -> Result<String> {
 }
 
 /// Tensors under original names: q, k and v together, halves of norms in the original order, alpha for each.
-fn named_as(lora: &Lora, kind: Kind, name: impl Fn(&str) -> String) -> Result<Vec<(String, Tensor, Kind)>> {
+fn named_as(
+    lora: &Lora,
+    naming: &dyn Naming,
+    kind: Kind,
+    name: impl Fn(&str) -> String,
+) -> Result<Vec<(String, Tensor, Kind)>> {
     type Three<'a> = [Option<(&'a Pair, f64)>; 3];
     let (mut out, mut fused) = (Vec::new(), BTreeMap::<String, Three>::new());
     let mut push = |stem: &str, a: Tensor, b: Tensor, alpha: f64| {
@@ -89,8 +94,9 @@ fn named_as(lora: &Lora, kind: Kind, name: impl Fn(&str) -> String) -> Result<Ve
     for module in lora.modules() {
         let pair = lora.pair(module).context("a module without its pair")?;
         let (rank, scale) = (pair.a.size()[0], lora.scale(pair));
-        let last = pair.b.size()[0] == 2 * pair.a.size()[1];
-        let place = original::module(module, last)
+        let layer = LinearShape { name: module.clone(), d_in: pair.a.size()[1], d_out: pair.b.size()[0] };
+        let place = naming
+            .place(&layer)
             .with_context(|| format!("`{module}` has no counterpart among the original names; take `--format peft`"))?;
         match place.cut {
             Cut::Third(n) => fused.entry(place.name).or_default()[n as usize] = Some((pair, scale)),

@@ -2,10 +2,12 @@
 
 mod block;
 mod config;
+mod cost;
 mod tile;
 
 pub use config::VaeConfig;
 
+use crate::network::Autoencoder;
 use crate::nn::Conv2d;
 use crate::weights::Scope;
 use anyhow::Result;
@@ -98,5 +100,19 @@ impl Vae {
     /// The raw latent of one that the transformer made: z / scale + shift.
     pub fn unscale(&self, z: &Tensor) -> Tensor {
         z / self.config.scaling_factor + self.config.shift_factor.unwrap_or(0.0)
+    }
+}
+
+impl Autoencoder for Vae {
+    fn encode(&self, images: &Tensor) -> Tensor {
+        self.scale(&Vae::encode(self, images).mode())
+    }
+
+    fn decode(&self, latents: &Tensor) -> Tensor {
+        Vae::decode(self, &self.unscale(latents))
+    }
+
+    fn decode_tiled(&self, latents: &Tensor) -> Tensor {
+        Vae::decode_tiled(self, &self.unscale(latents))
     }
 }

@@ -617,7 +617,9 @@ mod tests {
         fn send<T: Send>() {}
         send::<Weights>();
         send::<crate::lora::Lora>();
-        send::<crate::pipeline::Pipeline>();
+        send::<Box<dyn crate::network::Network>>();
+        send::<Box<dyn crate::network::Text>>();
+        send::<Box<dyn crate::network::Autoencoder>>();
     }
 
     proptest! {

@@ -2,12 +2,13 @@
 
 use anyhow::Result;
 use opdflow_flow::Solver;
+use opdflow_flow::condition::Condition;
 use opdflow_flow::dance::{Dance, DanceConfig};
 use opdflow_flow::dmd::{Along, Dmd, DmdConfig};
+use opdflow_flow::families::sd3::{Mmdit, MmditConfig, SchedulerConfig, Sd3, Sd3Network};
 use opdflow_flow::field::{Field, Guidance};
 use opdflow_flow::grpo::{Grpo, GrpoConfig, Ratio};
 use opdflow_flow::lora::{Lora, LoraConfig};
-use opdflow_flow::mmdit::{Mmdit, MmditConfig};
 use opdflow_flow::nft::{Decay, Nft, NftConfig};
 use opdflow_flow::objective::{Objective, Report};
 use opdflow_flow::opd::{Opd, OpdConfig, Remaining};
@@ -17,7 +18,7 @@ use opdflow_flow::school::{Lesson, School, Walk};
 use opdflow_flow::sft::{Sft, SftConfig};
 use opdflow_flow::task::{Marks, Practice, Task};
 use opdflow_flow::teacher::{Canvas, Explorer, Sampling, per_sample};
-use opdflow_flow::text::embed::Embedded;
+use opdflow_flow::vae::VaeConfig;
 use opdflow_flow::weights::Weights;
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -28,11 +29,11 @@ pub const BESIDE: i64 = 1;
 pub const MERGED: i64 = 4;
 
 pub struct Rig {
-    pub model: Mmdit,
+    pub model: Sd3Network,
     /// The base's weights.
     #[allow(dead_code, reason = "one of the two test programs rounds them")]
     pub tensors: Vec<(String, Tensor)>,
-    pub empty: Embedded,
+    pub empty: Condition,
     pub canvas: Canvas,
 }
 
@@ -55,7 +56,10 @@ impl Rig {
             qk_norm: Some("rms_norm".into()),
         };
         let weights = Weights::new_dense(1, CPU);
-        let model = Mmdit::new(&weights.root(), &config).unwrap();
+        let transformer = Mmdit::new(&weights.root(), &config).unwrap();
+        // Its latents have four channels, as those of an autoencoder's defaults.
+        let model = Sd3::new(config, VaeConfig::default(), SchedulerConfig::published()).unwrap();
+        let model = Sd3Network { model, transformer };
         weights.set_trainable(false, |_| true);
         // Gates and the last layer start small; a trained network's are not, and adapters work through them.
         for (name, t) in weights.tensors() {
@@ -63,18 +67,23 @@ impl Rig {
                 no_grad(|| drop(t.shallow_clone().g_mul_scalar_(8.0)));
             }
         }
-        let canvas = Canvas { shape: [4, 4, 4], shift: 3.0, device: CPU, micro: 100, recompute: false };
+        let canvas = Canvas { shape: [4, 4, 4], device: CPU, micro: 100, recompute: false };
         Self { model, tensors: weights.tensors(), empty: embedded(1, 99), canvas }
     }
 
-    pub fn prompts(&self, count: i64, seed: u64) -> Embedded {
+    pub fn prompts(&self, count: i64, seed: u64) -> Condition {
         embedded(count, seed)
     }
 
     /// A fresh adapter.
     pub fn lora(&self, rank: i64, seed: u64) -> Lora {
-        let lora = Lora::init(&LoraConfig::joint_attention(rank, 2.0 * rank as f64), &self.model.linears(), seed, CPU)
-            .unwrap();
+        let lora = Lora::init(
+            &LoraConfig::joint_attention(rank, 2.0 * rank as f64),
+            &self.model.transformer.linears(),
+            seed,
+            CPU,
+        )
+        .unwrap();
         assert_eq!(lora.named().len(), 2 * 15, "eight projections in the first block, seven in the last");
         lora
     }
@@ -93,8 +102,12 @@ impl Rig {
     }
 }
 
-fn embedded(count: i64, seed: u64) -> Embedded {
-    Embedded { context: normal(&[count, 5, 8], seed, CPU), pooled: normal(&[count, 6], derive(seed, "pooled", 0), CPU) }
+fn embedded(count: i64, seed: u64) -> Condition {
+    Condition::new([
+        ("context", normal(&[count, 5, 8], seed, CPU)),
+        ("pooled", normal(&[count, 6], derive(seed, "pooled", 0), CPU)),
+    ])
+    .unwrap()
 }
 
 /// Gives a fresh adapter some use: B as if trained.
@@ -110,7 +123,7 @@ pub fn wear(lora: Lora, std: f64, seed: u64) -> Lora {
 /// A reward that grows along a direction of the latents.
 pub struct Toy {
     name: &'static str,
-    prompts: Embedded,
+    prompts: Condition,
     wish: Tensor,
     #[allow(dead_code, reason = "one of the programs that share this sets it")]
     pub practice: Practice,
@@ -126,7 +139,7 @@ impl Task for Toy {
     fn prompts(&self) -> usize {
         self.prompts.len() as usize
     }
-    fn condition(&self, prompts: &[usize]) -> Result<Embedded> {
+    fn condition(&self, prompts: &[usize]) -> Result<Condition> {
         Ok(self.prompts.rows(&prompts.iter().map(|&p| p as i64).collect::<Vec<_>>()))
     }
     fn score(&mut self, latents: &Tensor, _: &[usize]) -> Result<Vec<Marks>> {

@@ -1,6 +1,6 @@
 //! What enters the blocks: patches with positions, and the conditioning vector of time and pooled text.
 
-use super::MmditConfig;
+use crate::families::sd3::config::{MmditConfig, TIME_CHANNELS};
 use crate::init::Init;
 use crate::lora::Lora;
 use crate::nn::{Linear, LinearShape};
@@ -86,9 +86,6 @@ pub(super) struct TimeTextEmbed {
     time: [Linear; 2],
     text: [Linear; 2],
 }
-
-/// Channels of the sinusoidal time code, fixed in the upstream class.
-pub(super) const TIME_CHANNELS: i64 = 256;
 
 impl TimeTextEmbed {
     pub(super) fn new(scope: &Scope, config: &MmditConfig) -> Result<TimeTextEmbed> {

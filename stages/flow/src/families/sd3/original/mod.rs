@@ -10,9 +10,29 @@ mod derive;
 mod single;
 mod vae;
 
-pub use single::{Part, SingleFile};
+pub(super) use single::{OneFile, Part};
 
+use crate::adapter::Naming;
+use crate::linears::LinearShape;
 use crate::weights::{Cut, Place};
+
+/// These names, for adapters.
+pub struct OriginalNames;
+
+impl Naming for OriginalNames {
+    /// The text norm of the last block is told by its width: two parts where the others have six.
+    fn place(&self, layer: &LinearShape) -> Option<Place> {
+        module(&layer.name, layer.d_out == 2 * layer.d_in)
+    }
+
+    fn sd_scripts(&self) -> &'static str {
+        "networks.lora_sd3"
+    }
+
+    fn marks(&self) -> &'static [&'static str] {
+        &["joint_blocks_"]
+    }
+}
 
 /// The modules of a block, `x` for the image's side and `context` for the text's.
 const BLOCK: [(&str, &str); 24] = [
@@ -56,7 +76,7 @@ const AROUND: [(&str, &str); 8] = [
 
 /// Where a module of `SD3Transformer2DModel` lies under the original names, or nothing if it has no counterpart. `last`
 /// says whether it belongs to the last block, whose text norm is `AdaLayerNormContinuous` in diffusers.
-pub fn module(name: &str, last: bool) -> Option<Place> {
+pub(super) fn module(name: &str, last: bool) -> Option<Place> {
     if let Some((_, there)) = AROUND.iter().find(|(here, _)| *here == name) {
         let cut = if name == "norm_out.linear" { Cut::Swapped } else { Cut::Whole };
         return Some(Place { name: (*there).to_owned(), cut });
@@ -74,7 +94,7 @@ pub fn module(name: &str, last: bool) -> Option<Place> {
 }
 
 /// The place of a tensor of a transformer of `layers` blocks below `prefix`.
-pub(crate) fn tensor(name: &str, layers: i64, prefix: &str) -> Place {
+fn tensor(name: &str, layers: i64, prefix: &str) -> Place {
     if name == "pos_embed.pos_embed" {
         return Place::whole(format!("{prefix}pos_embed"));
     }
@@ -86,12 +106,12 @@ pub(crate) fn tensor(name: &str, layers: i64, prefix: &str) -> Place {
 }
 
 /// Whether a module lies in the last of `layers` blocks.
-pub fn is_last(module: &str, layers: i64) -> bool {
+fn is_last(module: &str, layers: i64) -> bool {
     block_of(module) == Some(layers - 1)
 }
 
 /// The number of the block that a module lies in.
-pub fn block_of(module: &str) -> Option<i64> {
+fn block_of(module: &str) -> Option<i64> {
     module.strip_prefix("transformer_blocks.")?.split('.').next()?.parse().ok()
 }
 

@@ -2,17 +2,16 @@
 
 mod attention;
 mod block;
-mod config;
 mod embed;
-mod layers;
 mod tape;
 
-pub use config::MmditConfig;
 pub use tape::Tape;
 
+use super::{MmditConfig, OriginalNames};
 use crate::init::Init;
+use crate::linears::Linears;
 use crate::lora::Lora;
-use crate::nn::{LayerNorm, Linear, LinearShape};
+use crate::nn::{LayerNorm, Linear};
 use crate::weights::Scope;
 use anyhow::Result;
 use block::{AdaNorm, JointBlock, modulate};
@@ -75,7 +74,7 @@ impl Mmdit {
     }
 
     /// All linear layers, in the order of the checkpoint's modules.
-    pub fn linears(&self) -> Vec<LinearShape> {
+    pub fn linears(&self) -> Linears {
         let mut out = Vec::new();
         self.time_text_embed.linears(&mut out);
         out.push(self.context_embedder.shape());
@@ -84,7 +83,7 @@ impl Mmdit {
         }
         self.norm_out.linears(&mut out);
         out.push(self.proj_out.shape());
-        out
+        Linears::named(out, &OriginalNames)
     }
 
     /// Whether a latent `[_, C, h, w]` fits the patches and the table of positions.

@@ -1,7 +1,7 @@
 //! diffusers `JointTransformerBlock` and its adaptive norms.
 
-use super::MmditConfig;
 use super::attention::Attention;
+use crate::families::sd3::MmditConfig;
 use crate::init::Init;
 use crate::lora::Lora;
 use crate::nn::{LayerNorm, Linear, LinearShape};

@@ -3,6 +3,9 @@
 
 use super::derive::Shapes;
 use super::{tensor, vae};
+use crate::base_files::SingleFile;
+use crate::families::sd3::StableDiffusion3;
+use crate::family::Family;
 use crate::weights::{self, Place, Weights};
 use anyhow::{Context as _, Result};
 use serde_json::Value;
@@ -53,28 +56,48 @@ impl Part {
 }
 
 /// A single file whose header was read.
-pub struct SingleFile {
+pub struct OneFile {
     path: PathBuf,
     shapes: BTreeMap<String, Vec<i64>>,
 }
 
-impl SingleFile {
-    /// Reads the header; nothing if the file holds no transformer under the original names.
-    ///
-    /// # Errors
-    /// It is no whole safetensors file.
-    pub fn open(path: &Path) -> Result<Option<SingleFile>> {
-        let file = SingleFile { path: path.to_owned(), shapes: weights::shapes(path)? };
-        Ok(file.has(Part::Transformer).then_some(file))
+impl SingleFile for OneFile {
+    fn family(&self) -> &'static dyn Family {
+        &StableDiffusion3
     }
 
-    /// The file.
-    pub fn path(&self) -> &Path {
+    fn path(&self) -> &Path {
         &self.path
     }
 
+    fn has(&self, part: &str) -> bool {
+        Part::of_folder(part).is_some_and(|part| self.holds(part))
+    }
+
+    fn parameters(&self, part: &str) -> u64 {
+        let count = |part| self.own(part).map(|(_, _, shape)| shape.iter().product::<i64>().max(0) as u64).sum();
+        Part::of_folder(part).map_or(0, count)
+    }
+
+    fn check(&self, part: &str) -> Result<()> {
+        Part::of_folder(part).map_or(Ok(()), |part| self.check_part(part))
+    }
+
+    fn config(&self, part: &str) -> Result<Value> {
+        let known = Part::of_folder(part).with_context(|| format!("a single file has no `{part}`"))?;
+        self.config_of(known)
+    }
+}
+
+impl OneFile {
+    /// The file at `path` with tensors of these shapes; nothing if it holds no transformer under the original names.
+    pub fn of(path: &Path, shapes: &BTreeMap<String, Vec<i64>>) -> Option<OneFile> {
+        let file = OneFile { path: path.to_owned(), shapes: shapes.clone() };
+        file.holds(Part::Transformer).then_some(file)
+    }
+
     /// Whether it holds a part.
-    pub fn has(&self, part: Part) -> bool {
+    pub fn holds(&self, part: Part) -> bool {
         self.prefix(part).is_some()
     }
 
@@ -92,16 +115,11 @@ impl SingleFile {
         })
     }
 
-    /// Numbers in a part.
-    pub fn parameters(&self, part: Part) -> u64 {
-        self.own(part).map(|(_, _, shape)| shape.iter().product::<i64>().max(0) as u64).sum()
-    }
-
     /// Whether a part's tensors are in number formats that are read here.
     ///
     /// # Errors
     /// The first that is not.
-    pub fn check(&self, part: Part) -> Result<()> {
+    pub fn check_part(&self, part: Part) -> Result<()> {
         let prefix = self.prefix(part).unwrap_or_default();
         weights::check(&self.path, |name| name.starts_with(prefix) && !foreign_to(part, prefix, name))
     }
@@ -110,7 +128,7 @@ impl SingleFile {
     ///
     /// # Errors
     /// A tensor that tells is missing.
-    pub fn config(&self, part: Part) -> Result<Value> {
+    pub fn config_of(&self, part: Part) -> Result<Value> {
         let shapes = Shapes(self.own(part).map(|(_, rest, shape)| (rest.to_owned(), shape.clone())).collect());
         match part {
             Part::Transformer => shapes.transformer(),
@@ -129,7 +147,7 @@ impl SingleFile {
     pub fn weights(&self, part: Part, config: &Value, device: Device, kind: Kind) -> Result<Weights> {
         let at = self.path.display();
         let prefix = self.prefix(part).with_context(|| format!("{at}: holds no {part:?}"))?;
-        self.check(part)?;
+        self.check_part(part)?;
         let weights = Weights::load(&self.path, device, kind)?;
         let size = |key: &str| config.get(key).and_then(Value::as_i64).unwrap_or_default();
         Ok(match part {

@@ -1,8 +1,8 @@
 //! The linear layers of a network by its configuration alone: what an adapter can be for, before there is a network.
 
 use super::MmditConfig;
-use super::embed::TIME_CHANNELS;
-use crate::nn::LinearShape;
+use super::config::TIME_CHANNELS;
+use crate::linears::LinearShape;
 
 impl MmditConfig {
     /// All linear layers of a network of this configuration, in the order of its modules. The configuration must have
@@ -47,7 +47,7 @@ impl MmditConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mmdit::Mmdit;
+    use crate::families::sd3::Mmdit;
     use crate::weights::Weights;
     use tch::Device;
 
@@ -62,6 +62,6 @@ mod tests {
             ..MmditConfig::default()
         };
         let network = Mmdit::new(&Weights::new_random(1, Device::Cpu).root(), &config).unwrap();
-        assert_eq!(config.linears(), network.linears());
+        assert_eq!(config.linears()[..], network.linears()[..]);
     }
 }

@@ -1,80 +1,24 @@
 //! Prompts to conditioning, as diffusers' `StableDiffusion3Pipeline.encode_prompt`.
 
-use super::clip::ClipText;
-use super::t5::T5Encoder;
-use super::tokenizer::Tokenizer;
+use crate::condition::{Condition, Tokens};
+use crate::network::{Cut, Text};
+use crate::text::clip::ClipText;
+use crate::text::in_vocabulary;
+use crate::text::t5::T5Encoder;
+use crate::text::tokenizer::Tokenizer;
 use anyhow::{Result, ensure};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
+
+/// The condition: `[B, L, D]`, the CLIP tokens, then the T5 tokens.
+pub(super) const CONTEXT: &str = "context";
+/// The condition: `[B, P]`, the pooled outputs of both CLIP encoders.
+pub(super) const POOLED: &str = "pooled";
+
+/// Tokens: ids `[B, length]` (Int64) for each encoder. Those of a T5 that was left out are zeros, for their number.
+const IDS: [&str; 3] = ["clip", "clip_2", "t5"];
 
 /// The pipeline's default for the T5 part of the sequence.
 pub const MAX_SEQUENCE_LENGTH: usize = 256;
-
-/// Prompts as the transformer takes them.
-#[derive(Debug)]
-pub struct Embedded {
-    /// `[B, L, D]`: the CLIP tokens, then the T5 tokens.
-    pub context: Tensor,
-    /// `[B, P]`: the pooled outputs of both CLIP encoders.
-    pub pooled: Tensor,
-}
-
-impl Embedded {
-    /// Number of prompts.
-    pub fn len(&self) -> i64 {
-        self.pooled.size()[0]
-    }
-
-    /// Whether there are no prompts.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The rows named by `index` `[n]` (Int64), in its order, repeats allowed.
-    pub fn select(&self, index: &Tensor) -> Embedded {
-        let index = index.to_device(self.pooled.device());
-        Embedded { context: self.context.index_select(0, &index), pooled: self.pooled.index_select(0, &index) }
-    }
-
-    /// Several one after the other, e.g. the unconditional rows before the conditional ones for guidance.
-    pub fn cat(parts: &[&Embedded]) -> Embedded {
-        let of = |f: fn(&Embedded) -> &Tensor| Tensor::cat(&parts.iter().map(|p| f(p)).collect::<Vec<_>>(), 0);
-        Embedded { context: of(|e| &e.context), pooled: of(|e| &e.pooled) }
-    }
-
-    /// The rows of `index`, repeats allowed.
-    pub fn rows(&self, index: &[i64]) -> Embedded {
-        self.select(&Tensor::from_slice(index))
-    }
-
-    /// `count` rows from `start`.
-    pub fn narrow(&self, start: i64, count: i64) -> Embedded {
-        Embedded { context: self.context.narrow(0, start, count), pooled: self.pooled.narrow(0, start, count) }
-    }
-
-    /// The same rows on another device and in another kind.
-    pub fn to(&self, device: Device, kind: Kind) -> Embedded {
-        let to = |t: &Tensor| t.to_device(device).to_kind(kind);
-        Embedded { context: to(&self.context), pooled: to(&self.pooled) }
-    }
-}
-
-/// Prompts as ids of the three tokenizers.
-pub struct Tokens {
-    /// `[B, clip length]` (Int64) for each CLIP encoder.
-    pub clip: [Tensor; 2],
-    /// `[B, T5 length]` (Int64); none where the encoder was left out.
-    pub t5: Option<Tensor>,
-    /// Length of the T5 part, with or without encoder.
-    pub t5_length: i64,
-}
-
-impl Tokens {
-    /// The rows named by `index` `[n]` (Int64).
-    pub fn select(&self, index: &Tensor) -> Tokens {
-        let of = |t: &Tensor| t.index_select(0, index);
-        Tokens { clip: [of(&self.clip[0]), of(&self.clip[1])], t5: self.t5.as_ref().map(of), t5_length: self.t5_length }
-    }
-}
 
 /// The text side of a pipeline. Drop it when all prompts are embedded: at full size it is larger than the transformer.
 pub struct TextEncoders {
@@ -126,6 +70,11 @@ impl TextEncoders {
         self.t5_tokenizer.as_ref().and_then(Tokenizer::max_length).map_or(wanted, |max| max.min(wanted))
     }
 
+    /// The length of the T5 part: what is asked for, as upstream, or the pipeline's default as far as the tokenizer goes.
+    fn length(&self, wanted: Option<usize>) -> usize {
+        wanted.unwrap_or_else(|| self.t5_length(MAX_SEQUENCE_LENGTH))
+    }
+
     /// Tokenises prompts. `t5_length` is that of the T5 part alone, with or without its encoder.
     pub fn tokens<S: AsRef<str>>(&self, prompts: &[S], t5_length: usize) -> Result<Tokens> {
         let clip = |which: usize| -> Result<Tensor> {
@@ -138,11 +87,11 @@ impl TextEncoders {
             (Some(t5), Some(tokenizer)) => {
                 let ids = tokenizer.ids(prompts, t5_length)?;
                 in_vocabulary(&ids, t5.config().vocab_size, "T5")?;
-                Some(ids)
+                ids
             }
-            _ => None,
+            _ => Tensor::zeros([prompts.len() as i64, t5_length as i64], (Kind::Int64, tch::Device::Cpu)),
         };
-        Ok(Tokens { clip: [clip(0)?, clip(1)?], t5, t5_length: t5_length as i64 })
+        Tokens::new(IDS.into_iter().zip([clip(0)?, clip(1)?, t5]))
     }
 
     /// How many of these prompts are longer than what is read of them: by the CLIP encoders, and by T5 where it is there.
@@ -169,45 +118,54 @@ impl TextEncoders {
 
     /// Encodes tokens in one batch, with gradients where the caller has them on: for training, where the batch is part of
     /// what is computed.
-    pub fn encode(&self, tokens: &Tokens) -> Result<Embedded> {
+    pub fn encode(&self, tokens: &Tokens) -> Result<Condition> {
         let (mut hidden, mut pooled) = (Vec::new(), Vec::new());
-        for ((_, clip), ids) in self.clip.iter().zip(&tokens.clip) {
-            let out = clip.forward(ids)?;
+        for ((_, clip), name) in self.clip.iter().zip(IDS) {
+            let out = clip.forward(tokens.tensor(name)?)?;
             hidden.push(out.hidden);
             pooled.push(out.pooled);
         }
         let clip = Tensor::cat(&hidden, -1);
         let clip = clip.constant_pad_nd([0, self.width - clip.size()[2]]);
-        let t5 = match (&self.t5, &tokens.t5) {
-            (Some(t5), Some(ids)) => t5.forward(ids)?.to_kind(clip.kind()),
-            _ => Tensor::zeros([clip.size()[0], tokens.t5_length, self.width], (clip.kind(), clip.device())),
+        let ids = tokens.tensor(IDS[2])?;
+        let t5 = match &self.t5 {
+            Some(t5) => t5.forward(ids)?.to_kind(clip.kind()),
+            None => Tensor::zeros([clip.size()[0], ids.size()[1], self.width], (clip.kind(), clip.device())),
         };
-        Ok(Embedded { context: Tensor::cat(&[clip, t5], 1), pooled: Tensor::cat(&pooled, -1) })
+        Condition::new([(CONTEXT, Tensor::cat(&[clip, t5], 1)), (POOLED, Tensor::cat(&pooled, -1))])
     }
 
     /// Embeds prompts, without gradients, in the encoders' kind. Each is encoded in a batch of its own: which kernel a
     /// product takes, and with it the last bit, may depend on the number of rows, and a prompt must become the same
     /// bytes whatever it is asked for with.
-    pub fn embed<S: AsRef<str>>(&self, prompts: &[S], t5_length: usize) -> Result<Embedded> {
+    pub fn embed<S: AsRef<str>>(&self, prompts: &[S], t5_length: usize) -> Result<Condition> {
         let _guard = tch::no_grad_guard();
         if prompts.is_empty() {
             return self.encode(&self.tokens(prompts, t5_length)?);
         }
         let one = |prompt: &S| self.encode(&self.tokens(&[prompt], t5_length)?);
         let rows = prompts.iter().map(one).collect::<Result<Vec<_>>>()?;
-        Ok(Embedded::cat(&rows.iter().collect::<Vec<_>>()))
+        Ok(Condition::cat(&rows.iter().collect::<Vec<_>>()))
     }
 }
 
-/// Fails when an id of `ids` (Int64) is not below `size`. A tokenizer may know more tokens than the encoder beside it;
-/// looking one up there would abort the process.
-pub fn in_vocabulary(ids: &Tensor, size: i64, which: &str) -> Result<()> {
-    if ids.numel() > 0 {
-        let max = ids.max().int64_value(&[]);
-        ensure!(
-            max < size,
-            "the {which} tokenizer gives id {max}, the encoder knows {size} tokens: they do not belong together"
-        );
+impl Text for TextEncoders {
+    fn embed(&self, prompts: &[&str], length: Option<usize>) -> Result<Condition> {
+        TextEncoders::embed(self, prompts, self.length(length))
     }
-    Ok(())
+
+    fn cut(&self, prompts: &[&str], length: Option<usize>) -> Result<Vec<Cut>> {
+        let length = self.length(length);
+        let [clip, t5] = TextEncoders::cut(self, prompts.iter().copied(), length)?;
+        let of_clip = Cut { encoder: "CLIP", length: self.clip_length(), count: clip };
+        Ok(vec![of_clip, Cut { encoder: "T5", length, count: t5 }])
+    }
+
+    fn tokens(&self, prompts: &[&str]) -> Result<Tokens> {
+        TextEncoders::tokens(self, prompts, self.length(None))
+    }
+
+    fn encode(&self, tokens: &Tokens) -> Result<Condition> {
+        TextEncoders::encode(self, tokens)
+    }
 }
