@@ -91,10 +91,10 @@ fn estimated(mini: &Mini, recipe: &str, stage: &str) -> f64 {
     lines.iter().map(|l| l["bytes"].as_f64().unwrap()).sum()
 }
 
-/// What an estimate may be of what was taken with a base of 16 bits on a CPU. The tensors alive at once are within the estimate
-/// (672 to 725 MB of 768 to 882, with AVX-512 or AVX2 and every piece of memory given back at once), but resident were 994 to
-/// 1154 MB, differing from run to run: the C library keeps pieces below 32 MB, which all of them are at half size, and holes
-/// between those that live on. The upper end is the same as without: what is alive bounds what is resident.
+/// What an estimate may be of what was taken with a base of 16 bits on a CPU. It counts half the bytes, as on a GPU; on a CPU
+/// libtorch keeps queries and keys before their norms in 32 bits, and the C library keeps pieces of memory that were given
+/// back. Estimated were 768 and 882 MB. Resident were 994 to 1154, differing by a tenth from run to run and between machines;
+/// with every piece given back at once (`MALLOC_MMAP_THRESHOLD_=65536`) 672 to 725.
 const HALVED: RangeInclusive<f64> = 0.5..=1.5;
 
 /// The program itself takes most of a miniature's memory. So the batch is made large, and what it adds is compared too.
