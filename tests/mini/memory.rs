@@ -93,8 +93,8 @@ fn estimated(mini: &Mini, recipe: &str, stage: &str) -> f64 {
 
 /// What an estimate may be of what was taken with a base of 16 bits on a CPU. It counts half the bytes, as on a GPU; on a CPU
 /// libtorch keeps queries and keys before their norms in 32 bits, and the C library keeps pieces of memory that were given
-/// back. Estimated were 768 and 882 MB. Resident were 994 to 1154, differing by a tenth from run to run and between machines;
-/// with every piece given back at once (`MALLOC_MMAP_THRESHOLD_=65536`) 672 to 725.
+/// back. Estimated were 768 and 882 MB. Resident were 985 to 1048, alike with AVX-512, AVX2 and SSE, and 1154 on another
+/// machine; with every piece given back at once (`MALLOC_MMAP_THRESHOLD_=65536`) 672 to 725.
 const HALVED: RangeInclusive<f64> = 0.5..=1.5;
 
 /// The program itself takes most of a miniature's memory. So the batch is made large, and what it adds is compared too.
