@@ -21,6 +21,11 @@ packages=(
     pillow==13.0.0
     numpy==2.4.6
     rapidocr-onnxruntime==1.4.4
+    # What RapidOCR reads with. It asks for no versions of these, and what it reads follows from them.
+    onnxruntime==1.32.0
+    opencv-python==5.0.0.93
+    pyclipper==1.4.0
+    shapely==2.2.0
 )
 
 die() {

@@ -65,7 +65,8 @@ impl Work {
         Self { recompute, ..self }
     }
 
-    /// Bytes of one number of the frozen base.
+    /// Bytes of one number of the frozen base, and of what is kept behind it. On a CPU libtorch keeps queries and keys before their
+    /// norms in 32 bits all the same; that is not counted.
     fn number(&self) -> u64 {
         match self.precision {
             Precision::F32 | Precision::Tf32 => F32,

@@ -26,7 +26,12 @@ impl Linear {
     }
 
     /// `[.., in]` to `[.., out]`, with the adapter's part added where it has one for this layer.
+    ///
+    /// libtorch multiplies rows that do not lie side by side by another kernel where the weight takes a gradient than where it
+    /// does not: all rows at once, or one product for each of the batch, which may round otherwise. Rows side by side are
+    /// always multiplied at once. So a rollout and the training pass over it round alike, and so do base and adapter.
     pub fn forward(&self, x: &Tensor, lora: Option<&Lora>) -> Tensor {
+        let x = &x.contiguous();
         match lora.and_then(|l| l.pair(&self.name).map(|p| (l, p))) {
             None => x.linear(&self.w, self.b.as_ref()),
             Some((l, pair)) => l.linear(x, &self.w, self.b.as_ref(), pair),
@@ -183,6 +188,39 @@ impl Activation {
             Activation::GeluTanh => x.gelu("tanh"),
             Activation::Relu => x.relu(),
             Activation::Silu => x.silu(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lora::LoraConfig;
+    use crate::rng::normal;
+    use crate::weights::Weights;
+    use tch::Device;
+
+    /// Part of a longer sequence of tokens, as attention's output projections get: the same numbers as those tokens alone,
+    /// whether or not the weight takes a gradient, to the bit with whatever kernels the processor has.
+    #[test]
+    fn where_tokens_lie_and_who_takes_gradients_change_no_bit() {
+        let width = 512;
+        let weights = Weights::new_dense(1, Device::Cpu);
+        let layer = Linear::new(&weights.root().sub("l"), width, width, true, Init::Xavier).unwrap();
+        let tokens = normal(&[5, 9, width], 2, Device::Cpu);
+        for (from, count) in [(0, 4), (4, 5)] {
+            let part = tokens.narrow(1, from, count);
+            let alone = layer.forward(&part.contiguous(), None);
+            for trained in [false, true] {
+                weights.set_trainable(trained, |_| true);
+                assert_eq!(layer.forward(&part, None), alone, "from {from}, trained {trained}");
+            }
+            weights.set_trainable(false, |_| true);
+            // Merged, a fresh adapter leaves the weight as it is, but takes a gradient.
+            let config = LoraConfig { rank: 64, alpha: 1.0, targets: vec!["l".into()] };
+            let lora = Lora::init(&config, &[layer.shape()], 3, Device::Cpu).unwrap();
+            assert!(lora.merged(&layer.w, lora.pair("l").unwrap()).is_some_and(|w| w.requires_grad()));
+            assert_eq!(layer.forward(&part, Some(&lora)), alone, "from {from}, with an adapter");
         }
     }
 }
