@@ -447,7 +447,7 @@ impl<S: Stage> Kind for S {
             Value::Null => Value::Object(serde_json::Map::new()),
             with => choice::written_out(&schema, with),
         };
-        let params: S::Params = mismatch::read(&with).map_err(|fault| vec![fault])?;
+        let params: S::Params = mismatch::read(&with).map_err(|fault| vec![*fault])?;
         let mut faults = range::faults(&schema, &with);
         faults.extend(self.check(&params));
         if !faults.is_empty() {

@@ -134,12 +134,12 @@ fn wanted(expected: &str) -> String {
 ///
 /// # Errors
 /// The first thing that does not fit, with its place.
-pub(crate) fn read<T: DeserializeOwned>(value: &Value) -> Result<T, ParamFault> {
+pub(crate) fn read<T: DeserializeOwned>(value: &Value) -> Result<T, Box<ParamFault>> {
     serde_path_to_error::deserialize(Reader(value)).map_err(|e: serde_path_to_error::Error<Mismatch>| {
         let path = e.path().to_string();
         let path = if path == "." { String::new() } else { path };
         let mismatch = e.into_inner();
-        ParamFault { cause: Cause::Type(mismatch.clone()), ..ParamFault::new(path, mismatch.to_string()) }
+        Box::new(ParamFault { cause: Cause::Type(mismatch.clone()), ..ParamFault::new(path, mismatch.to_string()) })
     })
 }
 

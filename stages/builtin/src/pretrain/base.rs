@@ -1,6 +1,6 @@
 //! `pretrain_base`: text encoders and transformer of the miniature by flow matching.
 
-use super::{Schooling, Wrong, captions, layout_asset, pictures, place_layout};
+use super::{Schooling, Wrong, captions, layout_assets, pictures, place_layout};
 use crate::code;
 use crate::learn::{Plain, learn};
 use crate::param;
@@ -112,7 +112,7 @@ impl Stage for PretrainBase {
     }
 
     fn assets(&self, params: &Params, folder: &Path, _memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {
-        layout_asset(&params.layout, folder).map(|a| vec![a]).map_err(|f| vec![f])
+        layout_assets(&params.layout, folder)
     }
 
     fn environment(&self, _params: &Params) -> Environment {

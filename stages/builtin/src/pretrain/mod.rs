@@ -61,15 +61,16 @@ impl Schooling {
     }
 }
 
-/// Where the layout lies: `bundled:mini`, or a folder relative to the recipe.
-pub(crate) fn layout_asset(layout: &str, folder: &Path) -> Result<Asset, ParamFault> {
+/// Where the layout lies, alone: `bundled:mini`, or a folder relative to the recipe.
+pub(crate) fn layout_assets(layout: &str, folder: &Path) -> Result<Vec<Asset>, Vec<ParamFault>> {
     let digest = match crate::bundle::named(layout) {
         Some(bundle) => bundle.layout_digest(),
         None => tree_digest(&folder.join(layout)).map_err(|e| {
-            ParamFault::new("layout", format!("{e:#}")).help("write `bundled:mini`, or a folder in diffusers layout")
+            let help = "write `bundled:mini`, or a folder in diffusers layout";
+            vec![ParamFault::new("layout", format!("{e:#}")).help(help)]
         })?,
     };
-    Ok(Asset { name: "layout".to_owned(), digest })
+    Ok(vec![Asset { name: "layout".to_owned(), digest }])
 }
 
 /// Copies the layout (configurations and tokenizers, no weights) to `to`.

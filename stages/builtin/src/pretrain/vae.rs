@@ -1,6 +1,6 @@
 //! `pretrain_vae`: an autoencoder of the miniature world.
 
-use super::{Schooling, Wrong, captions, layout_asset, picture, place_layout};
+use super::{Schooling, Wrong, captions, layout_assets, picture, place_layout};
 use crate::code;
 use crate::learn::{Plain, learn};
 use crate::param;
@@ -86,7 +86,7 @@ impl Stage for PretrainVae {
     }
 
     fn assets(&self, params: &Params, folder: &Path, _memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {
-        layout_asset(&params.layout, folder).map(|a| vec![a]).map_err(|f| vec![f])
+        layout_assets(&params.layout, folder)
     }
 
     fn environment(&self, _params: &Params) -> Environment {
