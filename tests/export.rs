@@ -57,7 +57,7 @@ fn a_stopped_run_goes_on_elsewhere() {
     assert_eq!((&made["results"], &made["checkpoints"]), (&2.into(), &1.into()), "{made}");
     let taken = space.run(&["import", "run.tar", "--store", "other", "--run-dir", "there", "--json"]).expect(0).json();
     assert_eq!(taken["checkpoints"], 1);
-    assert_eq!(verdicts(&space, "other", "r.yaml"), ["hit", "hit", "resume", "maybe"]);
+    assert_eq!(verdicts(&space, "other", "r.yaml"), ["hit", "hit", "resume", "run"]);
     let again = space.run(&["import", "run.tar", "--store", "other", "--run-dir", "there", "--json"]).expect(0).json();
     assert_eq!(again["checkpoints"], 0);
 }

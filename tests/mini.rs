@@ -29,6 +29,8 @@ mod sd35;
 mod space;
 #[path = "mini/tensors.rs"]
 mod tensors;
+#[path = "mini/tutorial.rs"]
+mod tutorial;
 #[path = "mini/user_text.rs"]
 mod user_text;
 #[path = "mini/warnings.rs"]
