@@ -232,6 +232,12 @@ fn explain_names_the_field_and_its_place() {
 fn stages_lists_kinds() {
     let space = space();
     insta::assert_snapshot!("stages", space.run(&["stages", "fake_sum"]).expect(0).stdout);
+    // A line for each, and all that is known of them on request.
+    let list = space.run(&["stages"]).expect(0).stdout;
+    assert!(list.lines().any(|l| l.starts_with("fake_sum ")));
+    assert!(list.lines().count() < 40 && !list.contains("modulo"), "{list}");
+    assert!(space.run(&["stages", "--all"]).expect(0).stdout.contains("modulo"));
+    space.run(&["stages", "fake_sum", "--all"]).expect(2);
     let all = space.run(&["stages", "--json"]).expect(0).json();
     assert!(all.as_array().unwrap().iter().any(|k| k["kind"] == "fake_train"));
     assert!(space.run(&["stages", "fake_smu"]).expect(2).stderr.contains("did you mean `fake_sum`?"));

@@ -508,8 +508,11 @@ pub struct Completions {
 /// Arguments of `stages`.
 #[derive(Clone, Debug, Args)]
 pub struct Stages {
-    /// Only this kind
+    /// Inputs, parameters and outputs of this kind
     pub kind: Option<String>,
+    /// Inputs, parameters and outputs of all kinds
+    #[arg(long, conflicts_with = "kind")]
+    pub all: bool,
     /// As the page of a reference, `docs/recipe.md`
     #[arg(long)]
     pub markdown: bool,

@@ -22,6 +22,8 @@ pub(super) fn run(session: &Session, args: &args::Stages) -> Result<Exit, Failur
         session.print(&Value::from_iter(kinds.into_iter().map(data)).to_string());
     } else if args.markdown {
         session.print(kinds::markdown(kinds).trim_end());
+    } else if args.kind.is_none() && !args.all {
+        session.print(kinds::list(kinds).trim_end());
     } else {
         let pages: Vec<String> = kinds.into_iter().map(kinds::page).collect();
         session.print(pages.join("\n").trim_end());

@@ -55,6 +55,20 @@ fn output(port: &Output) -> String {
     format!("{}: {}{optional}", port.name, port.port_type)
 }
 
+/// A line for each kind: its name and what it does.
+#[must_use]
+pub fn list<'k>(kinds: impl IntoIterator<Item = &'k (dyn Kind + 'static)>) -> String {
+    let about: Vec<Description> = kinds.into_iter().map(Kind::describe).collect();
+    let width = about.iter().map(|a| a.kind.len()).max().unwrap_or(0);
+    let mut out = String::new();
+    for Description { kind, about, .. } in about {
+        let first = about.split_once(". ").map_or(about, |(first, _)| first).trim_end_matches('.');
+        let _ = writeln!(out, "{kind:width$}  {first}");
+    }
+    out.push_str("\n`opdflow stages KIND` shows inputs, parameters and outputs of one, `--all` those of all\n");
+    out
+}
+
 const HEAD: &str = "# Recipes: the kinds of stage
 
 Made by `opdflow stages --markdown` from the kinds themselves; a test keeps it current (`OPDFLOW_GOLDEN=write cargo test --test
