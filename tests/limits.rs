@@ -76,6 +76,30 @@ fn bombs() -> Vec<(&'static str, String)> {
                     .collect::<String>()
             ),
         ),
+        (
+            "variables of variables, each ten times the one before",
+            format!(
+                "{head}vars:\n  l: {}\n  v0: [x]\n{}stages:\n  s: {{uses: fake_source, with: {{file: \"${{v12}}\"}}}}\n",
+                axis(10),
+                (1..=12)
+                    .map(|k| format!("  v{k}: [{{matrix: {{i: \"${{l}}\"}}, value: [\"${{matrix.i}}\", \"${{v{}}}\"]}}]\n", k - 1))
+                    .collect::<String>()
+            ),
+        ),
+        (
+            "a map for an axis, in many cells",
+            format!(
+                "{head}vars: {{m: {{a: {{t: {long}}}, b: {{t: {long}}}}}}}\nstages:\n  s: {{uses: fake_source, matrix: {{i: {}, m: \"${{m}}\"}}, with: {{file: \"${{matrix.m.t}}${{matrix.i}}\"}}}}\n",
+                axis(400)
+            ),
+        ),
+        (
+            "names of a map, in many cells",
+            format!(
+                "{head}vars: {{l: {}}}\nstages:\n  s: {{uses: fake_source, with: {{matrix: {{i: {cells}}}, \"n${{matrix.i}}\": \"${{l}}\"}}}}\n",
+                list(20_000)
+            ),
+        ),
         ("values as they are written", format!("{head}vars: {{l: {}}}\nstages: {{}}\n", list(3_100_000))),
     ]
 }

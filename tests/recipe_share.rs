@@ -144,6 +144,15 @@ fn what_is_wrong_with_an_include_is_shown_at_its_place() {
         };
         assert!(found.iter().any(fits), "{include}: {found:?}");
     }
+    // Far more files than anybody means, each including the next.
+    space.write("n0.yaml", &format!("opdflow: 1\n{body}"));
+    for i in 1..100 {
+        space.write(&format!("n{i}.yaml"), &format!("opdflow: 1\ninclude: n{}.yaml\n", i - 1));
+    }
+    space.write("r.yaml", &format!("{head}include: n99.yaml\n"));
+    assert!(mistakes(&space, &[]).iter().any(|(c, _, _, t)| c == "E029" && t == "more than 64 recipes are included"));
+    space.write("r.yaml", &format!("{head}include: n50.yaml\n"));
+    assert_eq!(mistakes(&space, &[]), []);
     // A stage of two files, with both places.
     space.write("r.yaml", &format!("{head}include: sub/teachers.yaml\nstages: {{base: {{uses: fake_source}}}}\n"));
     assert_eq!(mistakes(&space, &[])[0].3, "the stage `base` is in two of the recipes");

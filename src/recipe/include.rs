@@ -166,7 +166,7 @@ impl Reader<'_> {
         if let Some(document) = self.known.get(&at) {
             return Some(*document);
         }
-        if self.known.len() >= MOST {
+        if self.known.len() + self.open.len() > MOST {
             let help = "put several of them into one file";
             return refuse(format!("more than {MOST} recipes are included"), "one too many".to_owned(), help);
         }
