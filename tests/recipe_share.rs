@@ -336,3 +336,21 @@ fn what_is_wrong_with_a_matrix_inside_of_a_stage_is_shown() {
         assert!(found.iter().any(|(c, _, _, t)| c == code && t.contains(words)), "{to}: {found:?}");
     }
 }
+
+/// Each variable may use another, and a chain of them has an end.
+#[test]
+fn a_long_chain_of_variables_is_refused_and_a_short_one_is_not() {
+    let chain = |n: usize| {
+        let vars: String = (0..n).map(|i| format!("  v{i}: \"${{v{}}}\"\n", i + 1)).collect();
+        format!(
+            "opdflow: 1\nname: x\nvars:\n{vars}  v{n}: 7\nstages:\n  a: {{uses: fake_source, with: {{value: \"${{v0}}\"}}}}\n"
+        )
+    };
+    let space = space(&chain(50));
+    assert_eq!(mistakes(&space, &[]), []);
+    for n in [200, 100_000] {
+        space.write("r.yaml", &chain(n));
+        let found = mistakes(&space, &[]);
+        assert!(found.iter().any(|(c, _, _, t)| c == "E024" && t.contains("more than 64")), "{n}: {:?}", found.first());
+    }
+}

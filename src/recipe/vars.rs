@@ -22,6 +22,9 @@ pub(super) struct Outside<'a> {
     pub overrides: &'a Overrides,
 }
 
+/// As many variables may each use the next.
+const DEEP: usize = 64;
+
 /// The variables of a recipe.
 #[derive(Default)]
 pub(super) struct Vars {
@@ -173,6 +176,11 @@ impl Vars {
                 let title = format!("the variable {} uses itself", shown(name));
                 let label = format!("it needs {}", shown(&other));
                 faults.push(Diagnostic::error("E024", title, node.span.clone(), label).help("write one of them out"));
+                node.data = Data::Unknown;
+            } else if open.contains(&other) && above.len() >= DEEP {
+                let title = format!("the variable {} is one of more than {DEEP} that each use the next", shown(name));
+                let found = Diagnostic::error("E024", title, node.span.clone(), "too far from a value");
+                faults.push(found.help("write one of them out"));
                 node.data = Data::Unknown;
             } else if open.contains(&other) {
                 self.resolve_one(&other, above, open, faults);
