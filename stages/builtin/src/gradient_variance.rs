@@ -147,7 +147,7 @@ impl Stage for GradientVariance {
     }
 
     fn resources(&self, params: &Params) -> Resources {
-        Resources { cpus: params.threads, memory: 1 << 30, gpu: true }
+        Resources { cpus: params.threads, gpu: true }
     }
 
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {

@@ -76,7 +76,7 @@ impl Stage for MergeLoras {
     }
 
     fn resources(&self, _: &Params) -> Resources {
-        Resources { cpus: 1, memory: 1 << 30, gpu: false }
+        Resources { cpus: 1, gpu: false }
     }
 
     fn foresee(&self, _params: &Params, _folder: &Path, inputs: &Foreseen) -> Foreseen {

@@ -339,7 +339,7 @@ impl Stage for TrainTeacher {
     }
 
     fn resources(&self, params: &Params) -> Resources {
-        Resources { cpus: params.threads, memory: 1 << 30, gpu: true }
+        Resources { cpus: params.threads, gpu: true }
     }
 
     fn environment(&self, params: &Params) -> Environment {

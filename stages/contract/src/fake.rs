@@ -276,7 +276,7 @@ impl Stage for FakeTrain {
         Some(Work { operations: params.iterations as f64 * each, bytes: None })
     }
     fn resources(&self, _params: &TrainParams) -> Resources {
-        Resources { cpus: 1, memory: 0, gpu: true }
+        Resources { cpus: 1, gpu: true }
     }
     fn run(&self, params: TrainParams, context: &mut StageContext) -> Result<()> {
         let total = params.iterations;

@@ -136,15 +136,13 @@ impl Memory {
 pub struct Resources {
     /// Threads; also the slots it takes.
     pub cpus: usize,
-    /// Bytes of memory that it is expected to need, or 0 if nobody knows.
-    pub memory: u64,
     /// Whether it runs on a GPU when there is one.
     pub gpu: bool,
 }
 
 impl Default for Resources {
     fn default() -> Self {
-        Self { cpus: 1, memory: 0, gpu: false }
+        Self { cpus: 1, gpu: false }
     }
 }
 
@@ -601,7 +599,7 @@ mod tests {
             }
         }
         fn resources(&self, _: &Params) -> Resources {
-            Resources { cpus: 7, memory: 0, gpu: true }
+            Resources { cpus: 7, gpu: true }
         }
         fn run(&self, _: Params, _: &mut StageContext) -> anyhow::Result<()> {
             Ok(())

@@ -120,7 +120,7 @@ impl Stage for PretrainBase {
     }
 
     fn resources(&self, params: &Params) -> Resources {
-        Resources { cpus: params.threads, memory: 3 << 30, gpu: true }
+        Resources { cpus: params.threads, gpu: true }
     }
 
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {

@@ -94,7 +94,7 @@ impl Stage for PretrainVae {
     }
 
     fn resources(&self, params: &Params) -> Resources {
-        Resources { cpus: params.threads, memory: 2 << 30, gpu: true }
+        Resources { cpus: params.threads, gpu: true }
     }
 
     fn run(&self, params: Params, context: &mut StageContext) -> Result<()> {
