@@ -9,13 +9,15 @@
 //! | OneTrainer | `lora_transformer_transformer_blocks_0_attn_to_q.lora_down.weight`; `transformer.joint_blocks.0.x_block.attn.qkv.0.lora_down.weight` |
 //! | SimpleTuner (LyCORIS) | `lycoris_transformer_blocks_0_attn_to_q.lora_down.weight` |
 //!
+//! FLUX.1 has `double_blocks.0.img_attn.qkv` and `single_blocks.0.linear1` where SD3 has `joint_blocks.0.x_block.attn.qkv`.
+//!
 //! Underscores and dots cannot be told apart by looking, so names are looked up among those of the model's own layers.
 
+use super::original::{Original, Piece};
 use crate::nn::LinearShape;
 use crate::original;
-use crate::weights::Cut;
 use anyhow::{Result, bail};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Which part of a pair a tensor is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,15 +149,18 @@ pub(super) fn of_text_encoder(stem: &str) -> bool {
 pub(super) enum Target {
     /// One layer; `swapped` if scale and shift are the other way round.
     One { module: String, swapped: bool },
-    /// q, k and v in one.
-    Fused([String; 3]),
+    /// Several in one, from the top row down: q, k and v, and in a single block of FLUX.1 what enters the feed-forward part.
+    Fused(Vec<String>),
 }
 
 /// The names of a model's linear layers in each naming.
 pub(super) struct Dictionary {
     dotted: HashMap<String, Target>,
     flat: HashMap<String, Target>,
+    family: Original,
     layers: i64,
+    /// Single blocks of FLUX.1.
+    singles: i64,
 }
 
 const DOTTED: [&str; 8] = [
@@ -173,8 +178,11 @@ const FLAT: [&str; 3] = ["lora_unet_", "lora_transformer_", "lycoris_"];
 impl Dictionary {
     pub(super) fn of(linears: &[LinearShape]) -> Dictionary {
         let layers = linears.iter().filter_map(|l| original::block_of(&l.name)).max().map_or(0, |n| n + 1);
+        let single = |l: &LinearShape| l.name.strip_prefix("single_").and_then(original::block_of);
+        let singles = linears.iter().filter_map(single).max().map_or(0, |n| n + 1);
+        let family = Original::of_model(linears);
         let mut dotted = HashMap::new();
-        let mut fused: HashMap<String, [Option<String>; 3]> = HashMap::new();
+        let mut fused: HashMap<String, (usize, BTreeMap<usize, String>)> = HashMap::new();
         for l in linears {
             let one = |swapped| Target::One { module: l.name.clone(), swapped };
             dotted.insert(l.name.clone(), one(false));
@@ -185,22 +193,23 @@ impl Dictionary {
             // The text norm of a last block, by its width, where the layers of an adapter alone are known.
             let last = original::is_last(&l.name, layers)
                 && (l.d_out == 2 * l.d_in || !l.name.ends_with("norm1_context.linear"));
-            let Some(place) = original::module(&l.name, last) else { continue };
-            match place.cut {
-                Cut::Third(n) => {
+            let Some(place) = family.module(&l.name, last) else { continue };
+            match place.piece {
+                Piece::Part(n) => {
                     dotted.insert(format!("{}.{n}", place.name), one(false));
-                    fused.entry(place.name).or_default()[n as usize] = Some(l.name.clone());
+                    let members = fused.entry(place.name).or_insert((place.parts.len(), BTreeMap::new()));
+                    members.1.insert(n, l.name.clone());
                 }
-                cut => drop(dotted.entry(place.name).or_insert_with(|| one(cut == Cut::Swapped))),
+                piece => drop(dotted.entry(place.name).or_insert_with(|| one(piece == Piece::Swapped))),
             }
         }
-        for (name, members) in fused {
-            if let [Some(q), Some(k), Some(v)] = members {
-                dotted.insert(name, Target::Fused([q, k, v]));
+        for (name, (parts, members)) in fused {
+            if members.len() == parts {
+                dotted.insert(name, Target::Fused(members.into_values().collect()));
             }
         }
         let flat = dotted.iter().map(|(n, t)| (n.replace('.', "_"), t.clone())).collect();
-        Dictionary { dotted, flat, layers }
+        Dictionary { dotted, flat, family, layers, singles }
     }
 
     /// What the module `stem` of a file is.
@@ -221,17 +230,28 @@ impl Dictionary {
         if let Some(target) = FLAT.iter().find_map(|p| self.flat.get(rest.strip_prefix(p)?)) {
             return Ok(target);
         }
+        if let Some(other) = Original::of_stem(stem).filter(|f| *f != self.family) {
+            bail!(
+                "`{stem}` is a layer of {}, and this model is {}: name the base that the adapter was trained on",
+                other.title(),
+                self.family.title()
+            );
+        }
         let flat = stem.replace('.', "_");
-        let block = ["transformer_blocks_", "joint_blocks_"].iter().find_map(|mark| {
+        let (marks, blocks) = match flat.contains("single_transformer_blocks_") || flat.contains("single_blocks_") {
+            true => (["single_transformer_blocks_", "single_blocks_"], self.singles),
+            false if self.family == Original::Flux => (["transformer_blocks_", "double_blocks_"], self.layers),
+            false => (["transformer_blocks_", "joint_blocks_"], self.layers),
+        };
+        let block = marks.iter().find_map(|mark| {
             let digits: String = flat.split_once(mark)?.1.chars().take_while(char::is_ascii_digit).collect();
             digits.parse::<i64>().ok()
         });
-        match block.filter(|b| *b >= self.layers) {
+        match block.filter(|b| *b >= blocks) {
             Some(b) => bail!(
-                "`{stem}` is in block {b}, and this model has {} (0 to {}): the adapter belongs to a deeper model; name the \
+                "`{stem}` is in block {b}, and this model has {blocks} (0 to {}): the adapter belongs to a deeper model; name the \
                  base that it was trained on",
-                self.layers,
-                self.layers - 1
+                blocks - 1
             ),
             None if flat.ends_with("pos_embed_proj") || flat.ends_with("x_embedder_proj") => {
                 bail!("`{stem}` is the convolution over patches, on which no adapter is read: train without it")
@@ -284,7 +304,7 @@ mod tests {
             assert_eq!(name.half, Half::Down, "{key}");
             assert_eq!(d.target(name.stem).unwrap(), &to_q, "{key}");
         }
-        let fused = Target::Fused(["to_q", "to_k", "to_v"].map(|n| format!("transformer_blocks.1.attn.{n}")));
+        let fused = Target::Fused(["to_q", "to_k", "to_v"].map(|n| format!("transformer_blocks.1.attn.{n}")).to_vec());
         for stem in [
             "lora_unet_joint_blocks_1_x_block_attn_qkv",
             "diffusion_model.joint_blocks.1.x_block.attn.qkv",

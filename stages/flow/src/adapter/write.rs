@@ -1,11 +1,11 @@
 //! Adapters in the forms that other programs read.
 
 use super::files::SINGLE;
+use super::original::{Original, Piece};
 use super::{PACKED, qkv, swap};
 use crate::lora::{Lora, Pair};
-use crate::original;
-use crate::weights::{Cut, save_tensors_with};
-use anyhow::{Context as _, Result, bail};
+use crate::weights::save_tensors_with;
+use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -34,6 +34,17 @@ impl Format {
     /// # Errors
     /// A peft folder that is to be a file; a module without a counterpart; a number that `kind` has no room for; the disk.
     pub fn save(self, lora: &Lora, kind: Kind, output: &Path) -> Result<PathBuf> {
+        // What both families have is SD3's unless the caller knows better.
+        let family = Original::of(lora.modules().map(String::as_str)).unwrap_or(Original::Sd3);
+        self.save_of(family, lora, kind, output)
+    }
+
+    /// [`Format::save`] for an adapter of a model of this family. An adapter of the blocks alone that both families have does
+    /// not say by itself under which original names it belongs.
+    ///
+    /// # Errors
+    /// As for [`Format::save`].
+    pub fn save_of(self, family: Original, lora: &Lora, kind: Kind, output: &Path) -> Result<PathBuf> {
         let file = output.extension().is_some_and(|e| e == "safetensors");
         if self == Format::Peft {
             if file {
@@ -56,12 +67,13 @@ impl Format {
             }
             Format::Kohya => {
                 let config = lora.config();
-                meta.insert("ss_network_module".to_owned(), "networks.lora_sd3".to_owned());
+                let network = if family == Original::Flux { "networks.lora_flux" } else { "networks.lora_sd3" };
+                meta.insert("ss_network_module".to_owned(), network.to_owned());
                 meta.insert("ss_network_dim".to_owned(), config.rank.to_string());
                 meta.insert("ss_network_alpha".to_owned(), config.alpha.to_string());
-                named_as(lora, kind, |name| format!("lora_unet_{}", name.replace('.', "_")))?
+                named_as(family, lora, kind, |name| format!("lora_unet_{}", name.replace('.', "_")))?
             }
-            _ => named_as(lora, kind, |name| format!("diffusion_model.{name}"))?,
+            _ => named_as(family, lora, kind, |name| format!("diffusion_model.{name}"))?,
         };
         save_tensors_with(&at, &tensors, &meta)?;
         Ok(at)
@@ -77,9 +89,14 @@ fn packed(lora: &Lora) -> Result<String> {
 }
 
 /// Tensors under original names: q, k and v together, halves of norms in the original order, alpha for each.
-fn named_as(lora: &Lora, kind: Kind, name: impl Fn(&str) -> String) -> Result<Vec<(String, Tensor, Kind)>> {
-    type Three<'a> = [Option<(&'a Pair, f64)>; 3];
-    let (mut out, mut fused) = (Vec::new(), BTreeMap::<String, Three>::new());
+fn named_as(
+    family: Original,
+    lora: &Lora,
+    kind: Kind,
+    name: impl Fn(&str) -> String,
+) -> Result<Vec<(String, Tensor, Kind)>> {
+    type Parts<'a> = (&'static [i64], Vec<Option<(&'a Pair, f64)>>);
+    let (mut out, mut fused) = (Vec::new(), BTreeMap::<String, Parts>::new());
     let mut push = |stem: &str, a: Tensor, b: Tensor, alpha: f64| {
         let stem = name(stem);
         out.push((format!("{stem}.alpha"), Tensor::from(alpha as f32), Kind::Float));
@@ -90,19 +107,30 @@ fn named_as(lora: &Lora, kind: Kind, name: impl Fn(&str) -> String) -> Result<Ve
         let pair = lora.pair(module).context("a module without its pair")?;
         let (rank, scale) = (pair.a.size()[0], lora.scale(pair));
         let last = pair.b.size()[0] == 2 * pair.a.size()[1];
-        let place = original::module(module, last)
+        let place = family
+            .module(module, last)
             .with_context(|| format!("`{module}` has no counterpart among the original names; take `--format peft`"))?;
-        match place.cut {
-            Cut::Third(n) => fused.entry(place.name).or_default()[n as usize] = Some((pair, scale)),
-            cut => {
-                let b = if cut == Cut::Swapped { swap(&pair.b) } else { pair.b.shallow_clone() };
+        match place.piece {
+            Piece::Part(n) => {
+                let (d_in, d_out) = (pair.a.size()[1], pair.b.size()[0]);
+                let rows = place.parts[n] * d_in;
+                ensure!(
+                    rows == d_out,
+                    "`{module}` has {d_out} rows, and a part of {} has {rows}; take `--format peft`",
+                    place.name
+                );
+                let parts = fused.entry(place.name).or_insert((place.parts, vec![None; place.parts.len()]));
+                parts.1[n] = Some((pair, scale));
+            }
+            piece => {
+                let b = if piece == Piece::Swapped { swap(&pair.b) } else { pair.b.shallow_clone() };
                 push(&place.name, pair.a.shallow_clone(), b, scale * rank as f64);
             }
         }
     }
-    for (stem, three) in fused {
-        let parts = three.map(|p| p.map(|(pair, scale)| (&pair.a, &pair.b, scale)));
-        let (a, b, alpha) = qkv::together(parts).context("an empty product")?;
+    for (stem, (units, parts)) in fused {
+        let parts: Vec<_> = parts.iter().map(|p| p.map(|(pair, scale)| (&pair.a, &pair.b, scale))).collect();
+        let (a, b, alpha) = qkv::together(&parts, units).context("an empty product")?;
         push(&stem, a, b, alpha);
     }
     out.sort_by(|x, y| x.0.cmp(&y.0));

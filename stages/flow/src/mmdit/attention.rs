@@ -8,7 +8,7 @@ use anyhow::Result;
 use tch::Tensor;
 
 /// Query, key and value of one stream of tokens.
-struct Projection {
+pub(crate) struct Projection {
     q: Linear,
     k: Linear,
     v: Linear,
@@ -17,7 +17,13 @@ struct Projection {
 }
 
 impl Projection {
-    fn new(scope: &Scope, names: [&str; 3], norms: Option<[&str; 2]>, d: i64, heads: i64) -> Result<Projection> {
+    pub(crate) fn new(
+        scope: &Scope,
+        names: [&str; 3],
+        norms: Option<[&str; 2]>,
+        d: i64,
+        heads: i64,
+    ) -> Result<Projection> {
         let layer = |name: &str| Linear::new(&scope.sub(name), d, d, true, Init::Xavier);
         let norm = |name: &str| RmsNorm::new(&scope.sub(name), d / heads, 1e-6);
         let norms = norms.map(|[q, k]| Ok::<_, anyhow::Error>((norm(q)?, norm(k)?))).transpose()?;
@@ -25,7 +31,7 @@ impl Projection {
     }
 
     /// `[B, N, D]` to three of `[B, N, heads, D / heads]`.
-    fn forward(&self, x: &Tensor, lora: Option<&Lora>) -> [Tensor; 3] {
+    pub(crate) fn forward(&self, x: &Tensor, lora: Option<&Lora>) -> [Tensor; 3] {
         let (b, n, d) = x.size3().unwrap_or_default();
         let heads = |t: Tensor| t.view([b, n, self.heads, d / self.heads]);
         let (q, k) = (heads(self.q.forward(x, lora)), heads(self.k.forward(x, lora)));
@@ -36,7 +42,7 @@ impl Projection {
         }
     }
 
-    fn linears(&self, out: &mut Vec<LinearShape>) {
+    pub(crate) fn linears(&self, out: &mut Vec<LinearShape>) {
         out.extend([&self.q, &self.k, &self.v].map(Linear::shape));
     }
 }
@@ -96,7 +102,7 @@ impl Attention {
 }
 
 /// `[B, N, heads, d]` three times to `[B, N, heads d]`. The kernel's output is laid out by token, so the last step copies nothing.
-fn attend(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
+pub(crate) fn attend(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
     let (q, k, v) = (q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2));
     let y = Tensor::scaled_dot_product_attention(&q, &k, &v, None::<&Tensor>, 0.0, false, None, false);
     y.transpose(1, 2).flatten(2, 3)

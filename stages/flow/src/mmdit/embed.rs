@@ -88,17 +88,28 @@ pub(super) struct TimeTextEmbed {
 }
 
 /// Channels of the sinusoidal time code, fixed in the upstream class.
-pub(super) const TIME_CHANNELS: i64 = 256;
+pub(crate) const TIME_CHANNELS: i64 = 256;
+
+/// The angles of a time code for each unit of time, `[TIME_CHANNELS / 2]`, f32.
+pub(crate) fn time_frequencies(device: Device) -> Tensor {
+    let half = TIME_CHANNELS / 2;
+    let exponent = Tensor::arange(half, (Kind::Float, Device::Cpu)) * -(10000f64.ln()) / half as f64;
+    exponent.exp().to_device(device)
+}
+
+/// Times `[B]` as cosines and sines, `[B, TIME_CHANNELS]`: made in f32, given as `kind`.
+pub(crate) fn time_code(time: &Tensor, frequencies: &Tensor, kind: Kind) -> Tensor {
+    let angle = time.to_kind(Kind::Float).unsqueeze(1) * frequencies;
+    Tensor::cat(&[angle.cos(), angle.sin()], 1).to_kind(kind)
+}
 
 impl TimeTextEmbed {
     pub(super) fn new(scope: &Scope, config: &MmditConfig) -> Result<TimeTextEmbed> {
         let d = config.width();
         let (time, text) = (scope.sub("timestep_embedder"), scope.sub("text_embedder"));
         let layer = |s: &Scope, name: &str, d_in: i64, init: Init| Linear::new(&s.sub(name), d_in, d, true, init);
-        let half = TIME_CHANNELS / 2;
-        let exponent = Tensor::arange(half, (Kind::Float, Device::Cpu)) * -(10000f64.ln()) / half as f64;
         Ok(TimeTextEmbed {
-            freqs: exponent.exp().to_device(scope.device()),
+            freqs: time_frequencies(scope.device()),
             time: [
                 layer(&time, "linear_1", TIME_CHANNELS, Init::Normal(0.02))?,
                 layer(&time, "linear_2", d, Init::Normal(0.02))?,
@@ -112,8 +123,7 @@ impl TimeTextEmbed {
 
     /// `timestep` `[B]`, `pooled` `[B, P]` to `[B, D]`. The time code is made in f32 whatever the model's kind.
     pub(super) fn forward(&self, timestep: &Tensor, pooled: &Tensor, lora: Option<&Lora>) -> Tensor {
-        let angle = timestep.to_kind(Kind::Float).unsqueeze(1) * &self.freqs;
-        let code = Tensor::cat(&[angle.cos(), angle.sin()], 1).to_kind(pooled.kind());
+        let code = time_code(timestep, &self.freqs, pooled.kind());
         let [time1, time2] = &self.time;
         let [text1, text2] = &self.text;
         let time = time2.forward(&time1.forward(&code, lora).silu(), lora);

@@ -1,11 +1,11 @@
 //! The velocity network: diffusers `SD3Transformer2DModel` (SD3 and SD3.5).
 
-mod attention;
-mod block;
+pub(crate) mod attention;
+pub(crate) mod block;
 mod config;
-mod embed;
+pub(crate) mod embed;
 mod layers;
-mod tape;
+pub(crate) mod tape;
 
 pub use config::MmditConfig;
 pub use tape::Tape;

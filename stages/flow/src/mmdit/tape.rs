@@ -22,17 +22,17 @@ pub struct Tape {
 }
 
 /// A tensor to take a gradient at, with nothing behind it.
-fn leaf(t: &Tensor) -> Tensor {
+pub(crate) fn leaf(t: &Tensor) -> Tensor {
     t.detach().set_requires_grad(true)
 }
 
 /// The sum that has `grad` as its gradient at `t`.
-fn pull(t: &Tensor, grad: &Tensor) -> Tensor {
+pub(crate) fn pull(t: &Tensor, grad: &Tensor) -> Tensor {
     (t * grad).sum(Kind::Float)
 }
 
 /// The gradient that has arrived at a leaf; zero if nothing depends on it.
-fn arrived(t: &Tensor) -> Tensor {
+pub(crate) fn arrived(t: &Tensor) -> Tensor {
     let grad = t.grad();
     if grad.defined() { grad } else { t.zeros_like() }
 }
