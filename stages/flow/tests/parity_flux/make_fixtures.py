@@ -16,12 +16,14 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
 HERE = Path(__file__).resolve().parent
+from original import diffusers_names, fused_rows, kohya_to_diffusers, merged, original, stems  # noqa: E402
+
 sys.path.insert(0, str(HERE.parent / "parity"))
 from make_fixtures import PROMPTS, clip_tokenizer, rand, shake, t5_tokenizer  # noqa: E402
 
@@ -148,6 +150,62 @@ def adapter(model):
     made.unload()
 
 
+def fresh():
+    return FluxTransformer2DModel.from_pretrained(HERE / "dev/transformer").eval()
+
+
+@torch.no_grad()
+def original_forms():
+    """Adapters in the names of sd-scripts, ComfyUI and OneTrainer, and the velocities with them."""
+    i = inputs(41, 3, 8, 4, 7)
+    plain = fresh().state_dict()
+    state, rows = original(plain), fused_rows(plain)
+    back = diffusers_names(state)
+    assert back.keys() == plain.keys() and all(torch.equal(back[k], v) for k, v in plain.items())
+    out, width = {}, fresh().inner_dim
+
+    def pair(lora, stem, rank, alpha, g, down="lora_down", up="lora_up", dtype=torch.float32):
+        key, part = stems(state, rows)[stem]
+        lora[f"{stem}.{down}.weight"] = (torch.randn(rank, state[key].shape[1], generator=g) * 0.3).to(dtype)
+        lora[f"{stem}.{up}.weight"] = (torch.randn(part.stop - part.start, rank, generator=g) * 0.1).to(dtype)
+        if alpha is not None:
+            lora[f"{stem}.alpha"] = torch.tensor(float(alpha)).to(dtype)
+
+    def apply(name, lora):
+        model = fresh()
+        model.load_state_dict(diffusers_names(merged(state, lora, rows)))
+        out[name] = run(model, i)
+        save(name, **lora)
+
+    # One product of rank 3 and one of 4 for q, k, v: both are shared, since B has no zeros.
+    modules = [k.removesuffix(".weight") for k, t in state.items() if t.ndim == 2]
+    g, lora = torch.Generator().manual_seed(3), {}
+    for n, m in enumerate(sorted(modules)):
+        rank = 2 + n % 3
+        # diffusers' converter leaves alphas of the last layers out.
+        pair(lora, "lora_unet_" + m.replace(".", "_"), rank, rank if m.startswith("final_layer") else 1 + n % 2, g)
+    apply("kohya", lora)
+    model = fresh()
+    model.load_lora_adapter({k.removeprefix("transformer."): v for k, v in kohya_to_diffusers(lora, width).items()}, prefix=None)
+    apart = (run(model, i) - out["kohya"]).abs().max().item()
+    print(f"kohya: diffusers' own reading is {apart:.1e} away")
+    assert apart < 2e-5
+    g, lora = torch.Generator().manual_seed(4), {}
+    for n, m in enumerate(["double_blocks.0.img_attn.qkv", "double_blocks.1.txt_attn.qkv", "double_blocks.1.img_mlp.0", "single_blocks.0.linear1",
+                           "single_blocks.1.linear2", "single_blocks.1.modulation.lin", "final_layer.adaLN_modulation.1", "guidance_in.in_layer"]):
+        pair(lora, f"diffusion_model.{m}", 2, None if n % 2 else 1.5, g, "lora_A", "lora_B", torch.float16)
+    apply("comfyui", lora)
+    g, lora = torch.Generator().manual_seed(5), {}
+    for m in ("double_blocks.0.img_attn.qkv.0", "double_blocks.1.txt_attn.qkv.2", "single_blocks.0.linear1.3", "single_blocks.1.linear1.1",
+              "single_blocks.0.linear2", "double_blocks.0.txt_mlp.2"):
+        pair(lora, f"transformer.{m}", 2, 1, g)
+    apply("onetrainer", lora)
+    save("forms_out", **out)
+    names = sorted(modules)
+    table = dict(kohya=["lora_unet_" + n.replace(".", "_") for n in names], comfyui=[f"diffusion_model.{n}" for n in names])
+    (HERE / "names.json").write_text(json.dumps(table, indent=1) + "\n")
+
+
 def tables():
     """Noise levels as FluxPipeline asks for them."""
     rows = []
@@ -229,21 +287,30 @@ def make():
     end_to_end("schnell", pipe, 4, 0.0, 8, 8)
     whole(dev, plain)
     adapter(dev)
+    original_forms()
 
 
 @torch.no_grad()
 def ours():
     """What diffusers and peft make of the adapter files in `ours/`, which the Rust test writes."""
-    from safetensors.torch import load_file
-
     i = {k: v for k, v in load_file(HERE / "lora_out.safetensors").items() if k in ("latent", "sigma", "context", "pooled")}
     out = {}
     pipe = FluxPipeline.from_pretrained(HERE / "dev")
     pipe.load_lora_weights(HERE / "ours/pytorch_lora_weights.safetensors")
     out["diffusers"] = run(pipe.transformer, i)
-    from peft import PeftModel
-
-    out["peft"] = run(PeftModel.from_pretrained(FluxTransformer2DModel.from_pretrained(HERE / "dev/transformer").eval(), HERE / "ours/peft"), i)
+    pipe = FluxPipeline.from_pretrained(HERE / "dev")
+    pipe.load_lora_weights(HERE / "ours/heads.safetensors")
+    out["heads, diffusers"] = run(pipe.transformer, i)
+    out["heads, peft"] = run(PeftModel.from_pretrained(fresh(), HERE / "ours/heads"), i)
+    width = pipe.transformer.inner_dim
+    model = fresh()
+    model.load_lora_adapter(kohya_to_diffusers(load_file(HERE / "ours/kohya.safetensors"), width), prefix="transformer")
+    out["kohya"] = run(model, i)
+    state, rows = original(fresh().state_dict()), fused_rows(fresh().state_dict())
+    model = fresh()
+    model.load_state_dict(diffusers_names(merged(state, load_file(HERE / "ours/comfyui.safetensors"), rows)))
+    out["comfyui"] = run(model, i)
+    out["peft"] = run(PeftModel.from_pretrained(fresh(), HERE / "ours/peft"), i)
     save("ours_out", **out)
 
 
