@@ -9,9 +9,17 @@ use crate::mmdit::block::{AdaNorm, FeedForward, modulate};
 use crate::nn::{LayerNorm, Linear, LinearShape};
 use crate::weights::Scope;
 use anyhow::Result;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 const EPS: f64 = 1e-6;
+
+/// The largest number of f16.
+const LARGEST_HALF: f64 = 65_504.0;
+
+/// Holds what a block gives within f16, as upstream: the text of the published models goes beyond it.
+fn held(x: Tensor) -> Tensor {
+    if x.kind() == Kind::Half { x.clamp(-LARGEST_HALF, LARGEST_HALF) } else { x }
+}
 
 /// A block in which image and text have weights of their own and meet in the attention.
 pub(super) struct DoubleBlock {
@@ -65,7 +73,7 @@ impl DoubleBlock {
         let x = x.addcmul(&m[5], &self.ff.forward(&normed(&x, &m[3], &m[4]), lora));
         let text = text.addcmul(&c[2], &self.text_out.forward(&y.narrow(1, 0, l), lora));
         let text = text.addcmul(&c[5], &self.ff_context.forward(&normed(&text, &c[3], &c[4]), lora));
-        (x, text)
+        (x, held(text))
     }
 
     pub(super) fn linears(&self, out: &mut Vec<LinearShape>) {
@@ -108,12 +116,25 @@ impl SingleBlock {
         let [q, k, v] = self.attn.forward(&y, lora);
         let attended = attend(&angles.turn(&q), &angles.turn(&k), &v);
         let inner = self.mlp.forward(&y, lora).gelu("tanh");
-        x.addcmul(&m[2], &self.out.forward(&Tensor::cat(&[attended, inner], 2), lora))
+        held(x.addcmul(&m[2], &self.out.forward(&Tensor::cat(&[attended, inner], 2), lora)))
     }
 
     pub(super) fn linears(&self, out: &mut Vec<LinearShape>) {
         self.norm.linears(out);
         self.attn.linears(out);
         out.extend([self.mlp.shape(), self.out.shape()]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_precision_is_held_and_no_other_kind() {
+        let t = Tensor::from_slice(&[f32::INFINITY, -1e9, 3.0]);
+        let found: Vec<f32> = Vec::try_from(held(t.to_kind(Kind::Half)).to_kind(Kind::Float)).unwrap();
+        assert_eq!(found, [65_504.0, -65_504.0, 3.0]);
+        assert!(held(t.shallow_clone()) == t);
     }
 }

@@ -52,7 +52,7 @@ impl TimeTextEmbed {
         let mut sum = self.time.forward(&code(timestep), lora);
         if let Some(embedder) = &self.guidance {
             let scaled = guidance.to_kind(Kind::Float) * TRAIN_STEPS;
-            sum = sum + embedder.forward(&code(&scaled), lora);
+            sum += embedder.forward(&code(&scaled), lora);
         }
         sum + self.text.forward(pooled, lora)
     }

@@ -7,7 +7,6 @@ use tch::Tensor;
 pub(super) const PATCH: i64 = 2;
 
 /// A latent `[B, C, H, W]` with even sides as tokens `[B, H/2 W/2, 4 C]`; the four pixels of a channel lie together.
-#[must_use]
 pub fn pack(latent: &Tensor) -> Tensor {
     let size = latent.size();
     let (b, c, h, w) = (size[0], size[1], size[2] / PATCH, size[3] / PATCH);
@@ -15,7 +14,6 @@ pub fn pack(latent: &Tensor) -> Tensor {
 }
 
 /// Tokens `[B, H/2 W/2, 4 C]` as a latent `[B, C, H, W]` of these sides.
-#[must_use]
 pub fn unpack(tokens: &Tensor, height: i64, width: i64) -> Tensor {
     let size = tokens.size();
     let (b, c, h, w) = (size[0], size[2] / (PATCH * PATCH), height / PATCH, width / PATCH);

@@ -74,6 +74,15 @@ impl FluxConfig {
         add("proj_out".into(), d, self.channels_out());
         found
     }
+
+    /// Numbers of all weights of a network of this configuration: what it takes in memory.
+    #[must_use]
+    pub fn parameters(&self) -> u64 {
+        let linear: u64 = self.linears().iter().map(|l| ((l.d_in + 1) * l.d_out).max(0).unsigned_abs()).sum();
+        // The norms of queries and keys.
+        let norms = (4 * self.num_layers + 2 * self.num_single_layers) * self.attention_head_dim;
+        linear + norms.max(0).unsigned_abs()
+    }
 }
 
 #[cfg(test)]
@@ -108,12 +117,20 @@ mod tests {
     }
 
     #[test]
+    fn the_parameters_are_those_of_the_network() {
+        let weights = Weights::new_random(1, Device::Cpu);
+        Flux::new(&weights.root(), &small(true)).unwrap();
+        let taken: usize = weights.tensors().iter().map(|(_, t)| t.numel()).sum();
+        assert_eq!(small(true).parameters(), taken as u64);
+    }
+
+    #[test]
     fn the_published_network_has_its_published_size() {
-        // 11,901,408,320 parameters (FLUX.1-dev's safetensors index: 23,802,816,640 bytes of bf16). Not linear are the norms of
-        // q and k: 4 x 19 + 2 x 38 of 128.
-        let config = FluxConfig { guidance_embeds: true, ..FluxConfig::default() };
-        let linear: i64 = config.linears().iter().map(|l| l.d_in * l.d_out + l.d_out).sum();
-        assert_eq!(linear + (4 * 19 + 2 * 38) * 128, 11_901_408_320);
+        // FLUX.1-dev's safetensors index: 23,802,816,640 bytes of bf16. schnell lacks the guidance's two layers.
+        let dev = FluxConfig { guidance_embeds: true, ..FluxConfig::default() };
+        assert_eq!(dev.parameters(), 11_901_408_320);
+        let two = (256 * 3072 + 3072) + (3072 * 3072 + 3072);
+        assert_eq!(FluxConfig::default().parameters(), dev.parameters() - two);
     }
 
     #[test]

@@ -132,7 +132,6 @@ impl Flux {
     }
 
     /// The velocity, of the kind and shape of the latent.
-    #[must_use]
     pub fn forward(&self, at: At, lora: Option<&Lora>) -> Tensor {
         let Entered { mut x, mut text, cond } = self.enter(at, lora);
         let angles = self.angles(at);

@@ -31,7 +31,6 @@ impl FluxTape {
 
 impl Flux {
     /// As [`Flux::forward`], without a graph behind the result: [`Flux::backward`] takes the gradient.
-    #[must_use]
     pub fn forward_taped(&self, at: At, lora: Option<&Lora>) -> (Tensor, FluxTape) {
         let _off = tch::no_grad_guard();
         let Entered { mut x, mut text, cond } = self.enter(at, lora);
