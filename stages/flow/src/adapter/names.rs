@@ -13,9 +13,10 @@
 //!
 //! Underscores and dots cannot be told apart by looking, so names are looked up among those of the model's own layers.
 
-use super::original::{Original, Piece};
+use super::original::Original;
 use crate::nn::LinearShape;
 use crate::original;
+use crate::weights::Cut;
 use anyhow::{Result, bail};
 use std::collections::{BTreeMap, HashMap};
 
@@ -194,13 +195,13 @@ impl Dictionary {
             let last = original::is_last(&l.name, layers)
                 && (l.d_out == 2 * l.d_in || !l.name.ends_with("norm1_context.linear"));
             let Some(place) = family.module(&l.name, last) else { continue };
-            match place.piece {
-                Piece::Part(n) => {
+            match place.cut.part() {
+                Some((n, units)) => {
                     dotted.insert(format!("{}.{n}", place.name), one(false));
-                    let members = fused.entry(place.name).or_insert((place.parts.len(), BTreeMap::new()));
+                    let members = fused.entry(place.name).or_insert((units.len(), BTreeMap::new()));
                     members.1.insert(n, l.name.clone());
                 }
-                piece => drop(dotted.entry(place.name).or_insert_with(|| one(piece == Piece::Swapped))),
+                None => drop(dotted.entry(place.name).or_insert_with(|| one(place.cut == Cut::Swapped))),
             }
         }
         for (name, (parts, members)) in fused {

@@ -1,10 +1,9 @@
-//! Where the linear layers of a model lie under the names that it was first published under: which table of names it is,
-//! and which part of a module there.
+//! Which table says where the linear layers of a model lie under the names that it was first published under.
 
 use crate::flux;
 use crate::nn::LinearShape;
 use crate::original;
-use crate::weights::Cut;
+use crate::weights::Place;
 
 /// A family of models whose original names are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,29 +13,6 @@ pub enum Original {
     /// FLUX.1 (`double_blocks`, `single_blocks`).
     Flux,
 }
-
-/// What part of a module under the original names is meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Piece {
-    Whole,
-    /// With scale and shift the other way round.
-    Swapped,
-    /// Which of the parts that lie below each other.
-    Part(usize),
-}
-
-/// A module's place under the original names.
-pub(super) struct Origin {
-    pub name: String,
-    pub piece: Piece,
-    /// Rows of the module's parts in units of its columns; one part if it is not fused.
-    pub parts: &'static [i64],
-}
-
-/// q, k and v.
-const THREE: [i64; 3] = [1, 1, 1];
-/// q, k, v and what enters the feed-forward part.
-const FOUR: [i64; 4] = [1, 1, 1, 4];
 
 impl Original {
     /// The family of a model, or of an adapter, with modules of these names. Nothing if both have all of them: adapters of the
@@ -66,27 +42,10 @@ impl Original {
     }
 
     /// Where a module lies; `last` says whether it is in the last block of SD3, whose text norm differs.
-    pub(super) fn module(self, name: &str, last: bool) -> Option<Origin> {
+    pub(super) fn module(self, name: &str, last: bool) -> Option<Place> {
         match self {
-            Original::Sd3 => {
-                let place = original::module(name, last)?;
-                let (piece, parts) = match place.cut {
-                    Cut::Third(n) => (Piece::Part(n as usize), &THREE[..]),
-                    Cut::Swapped => (Piece::Swapped, &THREE[..1]),
-                    _ => (Piece::Whole, &THREE[..1]),
-                };
-                Some(Origin { name: place.name, piece, parts })
-            }
-            Original::Flux => {
-                let found = flux::names::module(name)?;
-                let parts = if found.name.ends_with(".linear1") { &FOUR[..] } else { &THREE[..] };
-                let (piece, parts) = match found.part {
-                    Some(n) => (Piece::Part(n), parts),
-                    None if found.swapped => (Piece::Swapped, &THREE[..1]),
-                    None => (Piece::Whole, &THREE[..1]),
-                };
-                Some(Origin { name: found.name, piece, parts })
-            }
+            Original::Sd3 => original::module(name, last),
+            Original::Flux => flux::names::module(name),
         }
     }
 

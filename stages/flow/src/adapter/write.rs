@@ -1,10 +1,10 @@
 //! Adapters in the forms that other programs read.
 
 use super::files::SINGLE;
-use super::original::{Original, Piece};
+use super::original::Original;
 use super::{PACKED, qkv, swap};
 use crate::lora::{Lora, Pair};
-use crate::weights::save_tensors_with;
+use crate::weights::{Cut, save_tensors_with};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -110,20 +110,20 @@ fn named_as(
         let place = family
             .module(module, last)
             .with_context(|| format!("`{module}` has no counterpart among the original names; take `--format peft`"))?;
-        match place.piece {
-            Piece::Part(n) => {
+        match place.cut.part() {
+            Some((n, units)) => {
                 let (d_in, d_out) = (pair.a.size()[1], pair.b.size()[0]);
-                let rows = place.parts[n] * d_in;
+                let rows = units[n] * d_in;
                 ensure!(
                     rows == d_out,
                     "`{module}` has {d_out} rows, and a part of {} has {rows}; take `--format peft`",
                     place.name
                 );
-                let parts = fused.entry(place.name).or_insert((place.parts, vec![None; place.parts.len()]));
+                let parts = fused.entry(place.name).or_insert((units, vec![None; units.len()]));
                 parts.1[n] = Some((pair, scale));
             }
-            piece => {
-                let b = if piece == Piece::Swapped { swap(&pair.b) } else { pair.b.shallow_clone() };
+            None => {
+                let b = if place.cut == Cut::Swapped { swap(&pair.b) } else { pair.b.shallow_clone() };
                 push(&place.name, pair.a.shallow_clone(), b, scale * rank as f64);
             }
         }

@@ -2,6 +2,7 @@
 
 mod block;
 mod config;
+mod cost;
 mod embed;
 mod folder;
 mod latent;
@@ -15,6 +16,7 @@ mod tests;
 mod text;
 
 pub use config::{FluxConfig, GUIDANCE};
+pub use cost::FluxOperations;
 pub use folder::{FluxFolder, FluxPipeline, PIPELINE};
 pub use latent::{pack, unpack};
 pub use layers::{LORA_TARGETS, lora_config};

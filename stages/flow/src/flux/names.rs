@@ -5,6 +5,8 @@
 //! Sources of the names: `convert_flux_transformer_checkpoint_to_diffusers` and `_convert_kohya_flux_lora_to_diffusers` of
 //! diffusers 0.42.1.
 
+use crate::weights::{Cut, Place};
+
 /// The modules of a double block; `#n` is the n-th of three in one tensor.
 const DOUBLE: [(&str, &str); 14] = [
     ("norm1.linear", "img_mod.lin"),
@@ -47,21 +49,17 @@ const AROUND: [(&str, &str); 10] = [
     ("proj_out", "final_layer.linear"),
 ];
 
-/// Where a module lies under the original names.
-pub(crate) struct Origin {
-    /// The module there.
-    pub name: String,
-    /// Which part of that module's rows it is.
-    pub part: Option<usize>,
-    /// Whether scale and shift are the other way round.
-    pub swapped: bool,
-}
+/// q, k and v in one.
+const THREE: [i64; 3] = [1, 1, 1];
+/// q, k, v and what enters the feed-forward part, which is four times as wide.
+const FOUR: [i64; 4] = [1, 1, 1, 4];
 
 /// Where a linear layer of `FluxTransformer2DModel` lies under the original names, or nothing if it has no counterpart.
-pub(crate) fn module(name: &str) -> Option<Origin> {
+pub(crate) fn module(name: &str) -> Option<Place> {
     let find = |table: &[(&str, &'static str)], name: &str| table.iter().find(|(here, _)| *here == name).map(|t| t.1);
     if let Some(there) = find(&AROUND, name) {
-        return Some(Origin { name: there.to_owned(), part: None, swapped: name == "norm_out.linear" });
+        let cut = if name == "norm_out.linear" { Cut::Swapped } else { Cut::Whole };
+        return Some(Place { name: there.to_owned(), cut });
     }
     let (kind, table, rest) = match name.strip_prefix("single_transformer_blocks.") {
         Some(rest) => ("single_blocks", &SINGLE[..], rest),
@@ -71,29 +69,30 @@ pub(crate) fn module(name: &str) -> Option<Origin> {
     block.parse::<u32>().ok()?;
     let there = find(table, rest)?;
     let (there, part) = there.split_once('#').map_or((there, None), |(t, n)| (t, n.parse().ok()));
-    Some(Origin { name: format!("{kind}.{block}.{there}"), part, swapped: false })
+    let units = if there == "linear1" { &FOUR[..] } else { &THREE[..] };
+    let cut = part.map_or(Cut::Whole, |which| Cut::Part { which, units });
+    Some(Place { name: format!("{kind}.{block}.{there}"), cut })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::flux::FluxConfig;
+    use crate::init::Init;
+    use crate::weights::{Weights, save_tensors};
     use std::collections::BTreeSet;
+    use tch::{Device, Kind, Tensor};
 
     #[test]
     fn names_are_the_published_ones() {
-        let at = |name: &str| module(name).map(|o| (o.name, o.part, o.swapped));
-        assert_eq!(
-            at("transformer_blocks.7.attn.add_k_proj"),
-            Some(("double_blocks.7.txt_attn.qkv".into(), Some(1), false))
-        );
-        assert_eq!(
-            at("single_transformer_blocks.3.proj_mlp"),
-            Some(("single_blocks.3.linear1".into(), Some(3), false))
-        );
-        assert_eq!(at("single_transformer_blocks.3.proj_out"), Some(("single_blocks.3.linear2".into(), None, false)));
-        assert_eq!(at("proj_out"), Some(("final_layer.linear".into(), None, false)));
-        assert_eq!(at("norm_out.linear"), Some(("final_layer.adaLN_modulation.1".into(), None, true)));
+        let at = |name: &str| module(name).map(|p| (p.name, p.cut));
+        let third = Cut::Part { which: 1, units: &[1, 1, 1] };
+        assert_eq!(at("transformer_blocks.7.attn.add_k_proj"), Some(("double_blocks.7.txt_attn.qkv".into(), third)));
+        let fourth = Cut::Part { which: 3, units: &[1, 1, 1, 4] };
+        assert_eq!(at("single_transformer_blocks.3.proj_mlp"), Some(("single_blocks.3.linear1".into(), fourth)));
+        assert_eq!(at("single_transformer_blocks.3.proj_out"), Some(("single_blocks.3.linear2".into(), Cut::Whole)));
+        assert_eq!(at("proj_out"), Some(("final_layer.linear".into(), Cut::Whole)));
+        assert_eq!(at("norm_out.linear"), Some(("final_layer.adaLN_modulation.1".into(), Cut::Swapped)));
         for none in ["transformer_blocks.x.attn.to_q", "transformer_blocks.0.attn2.to_q", "pos_embed.proj", ""] {
             assert_eq!(at(none), None, "{none}");
         }
@@ -102,8 +101,31 @@ mod tests {
     #[test]
     fn every_linear_layer_has_one() {
         let config = FluxConfig { guidance_embeds: true, ..FluxConfig::default() };
-        let places: BTreeSet<_> = config.linears().iter().map(|l| module(&l.name).map(|o| (o.name, o.part))).collect();
+        let places: BTreeSet<_> =
+            config.linears().iter().map(|l| module(&l.name).map(|p| (p.name, p.cut.part()))).collect();
         assert!(!places.contains(&None));
         assert_eq!(places.len(), config.linears().len());
+    }
+
+    /// A single block's fused tensor, taken apart by the weights' own layout as diffusers' converter does.
+    #[test]
+    fn weights_are_cut_by_the_same_places() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("x.safetensors");
+        let fused = Tensor::arange(7 * 4 * 4, (Kind::Float, Device::Cpu)).view([28, 4]);
+        save_tensors(&file, &[("single_blocks.0.linear1.weight".into(), fused.shallow_clone())], Kind::Float).unwrap();
+        let place = |name: &str| {
+            let path = name.trim_end_matches(".weight");
+            let place = module(path).unwrap();
+            Place { name: format!("{}.weight", place.name), ..place }
+        };
+        let w = Weights::load(&file, Device::Cpu, Kind::Float).unwrap().with_layout(place);
+        let block = w.root().sub("single_transformer_blocks.0");
+        for (name, first, rows) in [("attn.to_q", 0, 4), ("attn.to_k", 4, 4), ("attn.to_v", 8, 4), ("proj_mlp", 12, 16)]
+        {
+            let found = block.sub(name).get("weight", &[rows, 4], Init::Zeros).unwrap();
+            assert!(found == fused.narrow(0, first, rows), "{name}");
+        }
+        w.expect_all_used(|_| false).unwrap();
     }
 }
