@@ -1,6 +1,7 @@
 //! The families of models, one folder each. Nothing outside of a family's folder names what is in it; docs/new-family.md says
 //! how to add one.
 
+pub mod flux;
 pub mod sd3;
 
 use crate::base_files::{BaseFiles, SINGLE_FILE, SingleFile};
@@ -23,7 +24,7 @@ macro_rules! registry {
     };
 }
 
-registry![sd3::StableDiffusion3];
+registry![sd3::StableDiffusion3, flux::Flux1];
 
 /// The family whose models have this `_class_name`.
 #[must_use]
