@@ -1,7 +1,7 @@
 //! One model of FLUX.1 by its configurations.
 
 use super::latent::PATCH;
-use super::{Flux1, FluxConfig, FluxSchedulerConfig, LORA_TARGETS};
+use super::{Flux1, FluxConfig, FluxSchedulerConfig, GUIDANCE, LORA_TARGETS};
 use crate::config::supported;
 use crate::family::{Architecture, Configs, Family, Forward, Guided, Sides};
 use crate::linears::Linears;
@@ -85,6 +85,11 @@ impl Architecture for FluxModel {
         if self.transformer.guidance_embeds { Guided::Input } else { Guided::Classifier }
     }
 
+    /// As diffusers' `FluxPipeline` has it for dev, and none for schnell.
+    fn guidance(&self) -> f64 {
+        if self.transformer.guidance_embeds { GUIDANCE } else { 1.0 }
+    }
+
     fn sides(&self) -> Sides {
         Sides { unit: self.vae.factor() * PATCH, own: SIDE, most: None }
     }
@@ -162,6 +167,7 @@ mod tests {
         assert_eq!(published(true).schedule(4, latent), Schedule::handed(4, 1.15f64.exp()));
         assert_eq!(published(false).schedule(4, latent).sigmas(), [1.0, 0.75, 0.5, 0.25, 0.0]);
         assert_eq!((published(true).guided().rows(3.5), published(false).guided().rows(1.0)), (1, 1));
+        assert_eq!((published(true).guidance(), published(false).guidance()), (3.5, 1.0));
     }
 
     #[test]

@@ -98,7 +98,10 @@ impl Family for Flux1 {
         })
     }
 
-    /// Single files of FLUX.1 are not read.
+    fn single_files(&self) -> bool {
+        false
+    }
+
     fn single(&self, _: &Path, _: &BTreeMap<String, Vec<i64>>) -> Option<Box<dyn SingleFile>> {
         None
     }
