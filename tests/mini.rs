@@ -17,6 +17,8 @@ mod embeddings;
 mod figure;
 #[path = "mini/finite.rs"]
 mod finite;
+#[path = "mini/flux1.rs"]
+mod flux1;
 #[path = "mini/kills.rs"]
 mod kills;
 #[path = "mini/memory.rs"]

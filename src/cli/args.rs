@@ -163,9 +163,9 @@ pub struct Generate {
     /// Denoising steps
     #[arg(long, value_name = "N", default_value_t = 40, value_parser = at_least_one)]
     pub steps: usize,
-    /// Guidance scale; 1 is none, and makes two pictures in the time of one
-    #[arg(long, value_name = "X", default_value_t = 4.5, allow_negative_numbers = true, value_parser = number)]
-    pub guidance: f64,
+    /// Guidance scale; 1 is none [default: the model's own, 4.5 for Stable Diffusion 3, 3.5 for FLUX.1-dev]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = number)]
+    pub guidance: Option<f64>,
     /// Width and height in pixels [default: the model's own]
     #[arg(long, value_name = "N")]
     pub size: Option<i64>,

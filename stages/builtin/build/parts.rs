@@ -24,7 +24,10 @@ pub const SHARED: &[Part] = &[
     ("flow.random", &["flow/src/rng.rs"]),
     ("flow.text", &["flow/src/text"]),
     ("flow.vae", &["flow/src/vae/block.rs", "flow/src/vae/config.rs", "flow/src/vae/mod.rs", "flow/src/vae/tile.rs"]),
-    ("flow.transformer", &["flow/src/condition.rs", "flow/src/field.rs", "flow/src/network.rs"]),
+    (
+        "flow.transformer",
+        &["flow/src/condition.rs", "flow/src/field.rs", "flow/src/network.rs", "flow/src/transformer.rs"],
+    ),
     // All of a family is one part, so that a new one is listed here without a word.
     ("flow.pipeline", &["flow/src/base_files.rs", "flow/src/families", "flow/src/family.rs"]),
     ("flow.sampling", &["flow/src/rollout.rs", "flow/src/schedule.rs", "flow/src/solver.rs"]),

@@ -31,8 +31,8 @@ pub struct GenerateOrder {
     pub count: usize,
     /// Denoising steps, at least 1.
     pub steps: usize,
-    /// Guidance scale; 1 or less is none.
-    pub guidance: f64,
+    /// Guidance scale; 1 or less is none. The model's own if absent.
+    pub guidance: Option<f64>,
     /// Pixels; the model's own size if absent.
     pub width: Option<i64>,
     /// Pixels; the model's own size if absent.

@@ -82,7 +82,7 @@ impl BaseFiles {
                 let other = other.map(|e| format!("; {e}")).unwrap_or_default();
                 bail!(
                     "{at}: no model_index.json here; expected a folder in diffusers' layout, or a single .safetensors file of {}{other}",
-                    families::titles()
+                    families::titles_of_single_files()
                 )
             }
         }
@@ -92,9 +92,18 @@ impl BaseFiles {
         let found = families::single(path).with_context(|| format!("{} is a file", path.display()));
         let expected = format!(
             "expected a folder with model_index.json, or a single .safetensors file in the original names of {}",
-            families::titles()
+            families::titles_of_single_files()
         );
         let Some(single) = found.with_context(|| expected.clone())? else {
+            let shapes = weights::shapes(path)?;
+            if let Some(family) = shapes.keys().find_map(|name| families::of_layer(name)).filter(|f| !f.single_files())
+            {
+                let (at, title) = (path.display(), family.title());
+                bail!(
+                    "{at} is a single file of {title}, and {title} is read from a folder in diffusers' layout, with \
+                     model_index.json: name that folder"
+                );
+            }
             bail!("{} is a file that holds no network of a known family; {expected}", path.display());
         };
         let folder = match path.parent() {

@@ -115,6 +115,9 @@ pub trait Family: Sync {
     /// What `model_index.json` would say of a model that is a single file.
     fn index(&self) -> Value;
 
+    /// Whether single files of the family's models are read.
+    fn single_files(&self) -> bool;
+
     /// The file at `path`, whose tensors have these shapes, if it holds a network of this family under the names that the
     /// family was published with; nothing where no such files are read.
     fn single(&self, path: &Path, shapes: &BTreeMap<String, Vec<i64>>) -> Option<Box<dyn SingleFile>>;
@@ -173,6 +176,9 @@ pub trait Architecture: Send + Sync {
 
     /// How the network is guided.
     fn guided(&self) -> Guided;
+
+    /// The guidance scale that images are made with where nobody asks for another.
+    fn guidance(&self) -> f64;
 
     /// Which images it makes.
     fn sides(&self) -> Sides;

@@ -38,6 +38,7 @@ pub mod task;
 pub mod teacher;
 pub mod text;
 pub mod train;
+mod transformer;
 pub mod vae;
 pub mod weights;
 pub mod window;

@@ -57,7 +57,8 @@ pub struct LoraConfig {
     pub rank: i64,
     /// The adapter's output is scaled by alpha / rank.
     pub alpha: f64,
-    /// Module names, matched as peft does: the whole path or its last components (`to_q`, `attn.to_q`).
+    /// Module names, matched as peft does: the whole path or its last components (`to_q`, `attn.to_q`). One that starts with `^`
+    /// is the whole path alone: FLUX.1 has a `proj_out` of its own and one in each single block.
     pub targets: Vec<String>,
 }
 
@@ -71,7 +72,7 @@ impl LoraConfig {
 
     /// Whether a module path is a target.
     pub fn matches(&self, path: &str) -> bool {
-        self.targets.iter().any(|t| ends_with(path, t))
+        self.targets.iter().any(|t| t.strip_prefix('^').map_or_else(|| ends_with(path, t), |whole| path == whole))
     }
 }
 

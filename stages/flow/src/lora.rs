@@ -7,7 +7,7 @@ pub use crate::linears::LoraConfig;
 
 use crate::adapter;
 use crate::init::{self, Init};
-use crate::linears::{LinearShape, Linears};
+use crate::linears::{LinearShape, Linears, ends_with};
 use crate::weights::save_tensors;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::{BTreeMap, BTreeSet};
@@ -86,18 +86,24 @@ impl Lora {
     /// peft's `LoraConfig` of it. Ranks and alphas other than the common ones are patterns, each the module's whole path.
     pub(crate) fn peft_config(&self) -> serde_json::Value {
         let (rank, alpha) = (self.config.rank, self.config.alpha);
-        let ranks =
-            self.pairs.iter().filter(|(_, p)| p.a.size()[0] != rank).map(|(n, p)| (n.clone(), p.a.size()[0].into()));
+        let ranks = self.pairs.iter().filter(|(_, p)| p.a.size()[0] != rank);
+        let ranks = ranks.map(|(n, p)| (self.pattern(n), p.a.size()[0].into()));
         let alphas = self.pairs.iter().filter(|(_, p)| p.alpha.to_bits() != alpha.to_bits());
-        let alphas = alphas.map(|(n, p)| (n.clone(), (p.alpha * self.factor).into()));
+        let alphas = alphas.map(|(n, p)| (self.pattern(n), (p.alpha * self.factor).into()));
         serde_json::json!({
             "peft_type": "LORA", "r": rank, "lora_alpha": alpha * self.factor, "lora_dropout": 0.0,
-            "target_modules": self.config.targets, "bias": "none", "init_lora_weights": "gaussian", "inference_mode": true,
+            "target_modules": target_modules(&self.config.targets), "bias": "none", "init_lora_weights": "gaussian", "inference_mode": true,
             "use_dora": false, "use_rslora": self.stabilised, "fan_in_fan_out": false,
             "rank_pattern": ranks.collect::<serde_json::Map<_, _>>(),
             "alpha_pattern": alphas.collect::<serde_json::Map<_, _>>(), "modules_to_save": null, "task_type": null,
             "base_model_name_or_path": null,
         })
+    }
+
+    /// What peft matches this module by and no other one of the adapter: it takes a pattern's end for enough.
+    fn pattern(&self, module: &str) -> String {
+        let others = self.pairs.keys().any(|other| other != module && ends_with(other, module));
+        if others { format!("^{module}") } else { module.to_owned() }
     }
 
     /// An adapter of these pairs, by module path. Its rank and alpha are the most frequent ones.
@@ -118,7 +124,10 @@ impl Lora {
         let targets = listed.unwrap_or_else(|| shortest_targets(pairs.keys()));
         let mut lora = Lora::of(targets, stabilised, pairs);
         if linears.iter().any(|l| lora.config.matches(&l.name) != lora.pairs.contains_key(&l.name)) {
-            lora.config.targets = lora.pairs.keys().cloned().collect();
+            let means_more =
+                |module: &str| linears.iter().any(|l| ends_with(&l.name, module) && !lora.pairs.contains_key(&l.name));
+            let target = |m: &String| if means_more(m) { format!("^{m}") } else { m.clone() };
+            lora.config.targets = lora.pairs.keys().map(target).collect();
         }
         lora
     }
@@ -253,6 +262,18 @@ impl Lora {
     }
 }
 
+/// Targets as peft takes them: a list, or where one of them is a whole path alone, one pattern for the path of a module.
+fn target_modules(targets: &[String]) -> serde_json::Value {
+    if !targets.iter().any(|t| t.starts_with('^')) {
+        return targets.into();
+    }
+    let pattern = |t: &String| match t.strip_prefix('^') {
+        Some(whole) => regex::escape(whole),
+        None => format!(r"(.*\.)?{}", regex::escape(t)),
+    };
+    targets.iter().map(pattern).collect::<Vec<_>>().join("|").into()
+}
+
 /// The most frequent of these; of several, the largest.
 fn most<T: Ord + Copy + Default>(of: impl Iterator<Item = T>) -> T {
     let mut counts: BTreeMap<T, usize> = BTreeMap::new();
@@ -298,6 +319,32 @@ mod tests {
         change(&mut tensors);
         save_tensors(&file, &tensors, Kind::Float).unwrap();
         format!("{:#}", Lora::load(dir.path(), &linears().into(), Device::Cpu).err().expect("loaded"))
+    }
+
+    /// FLUX.1's names, where one module's path ends another's.
+    #[test]
+    fn a_path_that_ends_another_s_is_told_apart() {
+        let layer = |name: &str| LinearShape { name: name.into(), d_in: 6, d_out: 4 };
+        let names =
+            ["single_transformer_blocks.0.proj_out", "single_transformer_blocks.1.proj_out", "proj_out", "x.to_q"];
+        let linears: Linears = names.map(layer).to_vec().into();
+        let shape = |ranks: &[(usize, i64)]| -> BTreeMap<String, Pair> {
+            let pair = |(n, r): &(usize, i64)| {
+                let ones = |shape: [i64; 2]| Tensor::ones(shape, (Kind::Float, Device::Cpu));
+                (names[*n].to_owned(), Pair { a: ones([*r, 6]), b: ones([4, *r]), alpha: *r as f64 * 2.0 })
+            };
+            ranks.iter().map(pair).collect()
+        };
+        for ranks in [&[(0, 3), (1, 3), (2, 1), (3, 3)][..], &[(2, 2), (3, 2)], &[(0, 1), (2, 2)], &[(2, 1)]] {
+            let lora = Lora::read(shape(ranks), false, None, &linears);
+            let dir = tempfile::tempdir().unwrap();
+            lora.save(dir.path()).unwrap();
+            let again = Lora::load(dir.path(), &linears, Device::Cpu).unwrap();
+            assert_eq!(again.modules().collect::<Vec<_>>(), lora.modules().collect::<Vec<_>>(), "{ranks:?}");
+            assert!(again.scaled_as(&lora), "{ranks:?}");
+            let meant = |l: &&LinearShape| again.config().matches(&l.name);
+            assert_eq!(linears.iter().filter(meant).count(), ranks.len(), "{ranks:?}: {:?}", again.config().targets);
+        }
     }
 
     #[test]

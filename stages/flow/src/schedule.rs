@@ -46,6 +46,17 @@ impl Schedule {
         Ok(Self { sigmas })
     }
 
+    /// The levels that diffusers' scheduler gives for `steps >= 1` sigmas which a pipeline hands it, equally spaced from 1 down to
+    /// `1 / steps` (`FluxPipeline`): each is shifted once, and 0 follows.
+    #[must_use]
+    pub fn handed(steps: usize, shift: f64) -> Self {
+        let steps = steps.max(1);
+        let last = 1.0 / steps as f64;
+        let gap = if steps > 1 { (1.0 - last) / (steps - 1) as f64 } else { 0.0 };
+        let sigmas = (0..steps).map(|k| shifted(1.0 - gap * k as f64, shift)).chain([0.0]).collect();
+        Self { sigmas }
+    }
+
     /// Number of steps.
     #[must_use]
     pub fn steps(&self) -> usize {

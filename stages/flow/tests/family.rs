@@ -65,6 +65,9 @@ impl Family for Plain {
     fn index(&self) -> Value {
         Value::Null
     }
+    fn single_files(&self) -> bool {
+        false
+    }
     fn single(&self, _: &Path, _: &BTreeMap<String, Vec<i64>>) -> Option<Box<dyn SingleFile>> {
         None
     }
@@ -87,6 +90,9 @@ impl Architecture for Small {
     }
     fn guided(&self) -> Guided {
         Guided::Input
+    }
+    fn guidance(&self) -> f64 {
+        1.0
     }
     fn sides(&self) -> Sides {
         Sides { unit: 1, own: 4, most: None }

@@ -43,6 +43,7 @@ impl Tool for Generate {
         let architecture = folder.architecture().map_err(user)?;
         let size = Size::of(&order, &*architecture)?;
         takes(&order, &*architecture)?;
+        let guidance = order.guidance.unwrap_or_else(|| architecture.guidance());
         let schedule = architecture.schedule(order.steps, size.latent);
         let kind = kind(&order.dtype)?;
         let device = device::open(&order.device, order.threads)?;
@@ -63,8 +64,8 @@ impl Tool for Generate {
 
         let scale = match architecture.guided() {
             // diffusers guides above 1 alone.
-            Guided::Classifier => order.guidance.max(1.0),
-            Guided::Input => order.guidance,
+            Guided::Classifier => guidance.max(1.0),
+            Guided::Input => guidance,
         };
         let room = Room {
             field: Field { model: &*network, lora: lora.as_ref(), guidance: Guidance { scale, empty: &negative } },
@@ -94,7 +95,7 @@ impl Tool for Generate {
             for (row, (&i, &seed)) in places.iter().zip(&seeds).enumerate() {
                 let prompt = &order.prompts[i / order.count];
                 let picture = room.develop(&latents.narrow(0, row as i64, 1), i, prompt)?;
-                let texts = origin.texts(&order, &order.prompts[i / order.count], seed, &size);
+                let texts = origin.texts(&order, &order.prompts[i / order.count], seed, guidance, &size);
                 pictures::write_png_with(&order.pictures[i], &picture, &texts)?;
                 small.push(grid::thumbnail(&picture, THUMBNAIL));
             }
@@ -182,6 +183,10 @@ fn takes(order: &GenerateOrder, model: &dyn Architecture) -> Result<()> {
         let what = "takes its guidance as a number and reads no negative prompt";
         let fault = Fault::user(format!("the negative prompt: this model of {} {what}", family.title()));
         return Err(fault.help("leave the negative prompt out").into());
+    }
+    if let Some(scale) = order.guidance.filter(|scale| *scale < 0.0 && model.guided() == Guided::Input) {
+        let what = format!("the guidance is {scale}, and this model of {} takes a number from 0", family.title());
+        return Err(Fault::user(what).help(format!("leave `--guidance` out for {}", model.guidance())).into());
     }
     Ok(())
 }

@@ -75,6 +75,7 @@ impl Origin {
         order: &GenerateOrder,
         prompt: &str,
         seed: u64,
+        guidance: f64,
         size: &Size,
     ) -> Vec<(&'static str, String)> {
         let mut texts = vec![
@@ -83,7 +84,7 @@ impl Origin {
             ("negative_prompt", order.negative.clone()),
             ("seed", seed.to_string()),
             ("steps", order.steps.to_string()),
-            ("guidance", order.guidance.to_string()),
+            ("guidance", guidance.to_string()),
             ("width", size.width.to_string()),
             ("height", size.height.to_string()),
             ("dtype", order.dtype.clone()),

@@ -219,8 +219,9 @@ impl Reader<'_> {
                     found.push((module, Found { a, b, alpha, stem: stem.clone() }));
                 }
                 Target::Fused(members) => {
-                    let (a, b) = self.halves(&parts, &stem, &members.each_ref())?;
-                    for (member, part) in members.iter().zip(qkv::apart(&a, &b, alpha)) {
+                    let (a, b) = self.halves(&parts, &stem, &members.iter().collect::<Vec<_>>())?;
+                    let rows: Vec<i64> = members.iter().filter_map(|m| self.shape(m)).map(|(_, d_out)| d_out).collect();
+                    for (member, part) in members.iter().zip(qkv::apart(&a, &b, alpha, &rows)) {
                         let Some(qkv::Part { a, b, alpha }) = part else { continue };
                         found.push((member, Found { a, b, alpha, stem: stem.clone() }));
                     }
@@ -236,10 +237,15 @@ impl Reader<'_> {
         Ok(pairs)
     }
 
+    /// Features in and out of a layer of the model.
+    fn shape(&self, module: &str) -> Option<(i64, i64)> {
+        self.linears.iter().find(|l| l.name == module).map(|l| (l.d_in, l.d_out))
+    }
+
     /// Both halves, with the shapes that modules of the model have which lie below each other in it.
     fn halves(&self, parts: &Loose, stem: &str, modules: &[&String]) -> Result<(Tensor, Tensor)> {
-        let shape = |m: &String| self.linears.iter().find(|l| l.name == *m).map(|l| (l.d_in, l.d_out));
-        let sizes = modules.iter().map(|m| shape(m).context("a module of no layer")).collect::<Result<Vec<_>>>()?;
+        let sizes =
+            modules.iter().map(|m| self.shape(m).context("a module of no layer")).collect::<Result<Vec<_>>>()?;
         let (d_in, d_out) = (sizes[0].0, sizes.iter().map(|s| s.1).sum::<i64>());
         let file = || self.name.to_owned();
         let (down, up) = match (&parts.down, &parts.up) {

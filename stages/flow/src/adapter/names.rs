@@ -9,13 +9,15 @@
 //! | OneTrainer | `lora_transformer_transformer_blocks_0_attn_to_q.lora_down.weight`; `transformer.joint_blocks.0.x_block.attn.qkv.0.lora_down.weight` |
 //! | SimpleTuner (LyCORIS) | `lycoris_transformer_blocks_0_attn_to_q.lora_down.weight` |
 //!
+//! FLUX.1 has `double_blocks.0.img_attn.qkv` and `single_blocks.0.linear1` where SD3 has `joint_blocks.0.x_block.attn.qkv`.
+//!
 //! Underscores and dots cannot be told apart by looking, so names are looked up among those of the model's own layers.
 
 use crate::families;
 use crate::linears::Linears;
 use crate::weights::Cut;
 use anyhow::{Result, bail};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Which part of a pair a tensor is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,15 +149,16 @@ pub(super) fn of_text_encoder(stem: &str) -> bool {
 pub(super) enum Target {
     /// One layer; `swapped` if scale and shift are the other way round.
     One { module: String, swapped: bool },
-    /// q, k and v in one.
-    Fused([String; 3]),
+    /// Several in one, from the top row down: q, k and v, and in a single block of FLUX.1 what enters the feed-forward part.
+    Fused(Vec<String>),
 }
 
 /// The names of a model's linear layers in each naming.
 pub(super) struct Dictionary {
     dotted: HashMap<String, Target>,
     flat: HashMap<String, Target>,
-    layers: i64,
+    /// Blocks of each list of them, by its name.
+    blocks: BTreeMap<String, i64>,
     /// What only layers of this model's family have in their names.
     marks: &'static [&'static str],
 }
@@ -174,9 +177,8 @@ const FLAT: [&str; 3] = ["lora_unet_", "lora_transformer_", "lycoris_"];
 
 impl Dictionary {
     pub(super) fn of(linears: &Linears) -> Dictionary {
-        let layers = linears.iter().filter_map(|l| block_of(&l.name)).max().map_or(0, |n| n + 1);
         let mut dotted = HashMap::new();
-        let mut fused: HashMap<String, [Option<String>; 3]> = HashMap::new();
+        let mut fused: HashMap<String, (usize, BTreeMap<usize, String>)> = HashMap::new();
         for l in linears.iter() {
             let one = |swapped| Target::One { module: l.name.clone(), swapped };
             dotted.insert(l.name.clone(), one(false));
@@ -185,22 +187,28 @@ impl Dictionary {
                 dotted.insert(format!("{short}.to_out"), one(false));
             }
             let Some(place) = linears.naming().and_then(|n| n.place(l)) else { continue };
-            match place.cut {
-                Cut::Third(n) => {
+            match place.cut.part() {
+                Some((n, units)) => {
                     dotted.insert(format!("{}.{n}", place.name), one(false));
-                    fused.entry(place.name).or_default()[n as usize] = Some(l.name.clone());
+                    let members = fused.entry(place.name).or_insert((units.len(), BTreeMap::new()));
+                    members.1.insert(n, l.name.clone());
                 }
-                cut => drop(dotted.entry(place.name).or_insert_with(|| one(cut == Cut::Swapped))),
+                None => drop(dotted.entry(place.name).or_insert_with(|| one(place.cut == Cut::Swapped))),
             }
         }
-        for (name, members) in fused {
-            if let [Some(q), Some(k), Some(v)] = members {
-                dotted.insert(name, Target::Fused([q, k, v]));
+        for (name, (parts, members)) in fused {
+            if members.len() == parts {
+                dotted.insert(name, Target::Fused(members.into_values().collect()));
             }
         }
         let flat = dotted.iter().map(|(n, t)| (n.replace('.', "_"), t.clone())).collect();
+        let mut blocks = BTreeMap::new();
+        for (list, block) in dotted.keys().filter_map(|name: &String| block_of(name)) {
+            let count = blocks.entry(list.to_owned()).or_insert(0);
+            *count = (block + 1).max(*count);
+        }
         let marks = linears.naming().map_or(&[][..], |n| n.marks());
-        Dictionary { dotted, flat, layers, marks }
+        Dictionary { dotted, flat, blocks, marks }
     }
 
     /// What the module `stem` of a file is.
@@ -222,23 +230,27 @@ impl Dictionary {
             return Ok(target);
         }
         if let Some(other) = families::of_layer(stem).filter(|f| f.naming().marks() != self.marks) {
+            let own = families::FAMILIES.iter().find(|f| f.naming().marks() == self.marks);
             bail!(
-                "`{rest}` is a layer of {}, and the base is a model of another family: name the base that the adapter was \
-                 trained on",
-                other.title()
+                "`{rest}` is a layer of {}, and the base is {}: name the base that the adapter was trained on",
+                other.title(),
+                own.map_or("a model of another family", |f| f.title())
             );
         }
         let flat = stem.replace('.', "_");
-        let block = ["transformer_blocks_", "joint_blocks_"].iter().find_map(|mark| {
-            let digits: String = flat.split_once(mark)?.1.chars().take_while(char::is_ascii_digit).collect();
-            digits.parse::<i64>().ok()
+        // The longest name first: `single_transformer_blocks` ends in another list's name.
+        let mut lists: Vec<(&String, &i64)> = self.blocks.iter().collect();
+        lists.sort_by_key(|(list, _)| std::cmp::Reverse(list.len()));
+        let found = lists.into_iter().find_map(|(list, count)| {
+            let after = flat.split_once(&format!("{list}_"))?.1;
+            let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
+            Some((digits.parse::<i64>().ok()?, *count))
         });
-        match block.filter(|b| *b >= self.layers) {
-            Some(b) => bail!(
-                "`{stem}` is in block {b}, and this model has {} (0 to {}): the adapter belongs to a deeper model; name the \
+        match found.filter(|(block, count)| block >= count) {
+            Some((block, blocks)) => bail!(
+                "`{stem}` is in block {block}, and this model has {blocks} (0 to {}): the adapter belongs to a deeper model; name the \
                  base that it was trained on",
-                self.layers,
-                self.layers - 1
+                blocks - 1
             ),
             None if flat.ends_with("pos_embed_proj") || flat.ends_with("x_embedder_proj") => {
                 bail!("`{stem}` is the convolution over patches, on which no adapter is read: train without it")
@@ -248,9 +260,10 @@ impl Dictionary {
     }
 }
 
-/// The number of the block that a module lies in, in whichever list of blocks.
-fn block_of(module: &str) -> Option<i64> {
-    module.split_once('.')?.1.split('.').next()?.parse().ok()
+/// The list of blocks that a module lies in, and the number of its block there.
+fn block_of(module: &str) -> Option<(&str, i64)> {
+    let (list, rest) = module.split_once('.')?;
+    Some((list, rest.split('.').next()?.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -297,7 +310,7 @@ mod tests {
             assert_eq!(name.half, Half::Down, "{key}");
             assert_eq!(d.target(name.stem).unwrap(), &to_q, "{key}");
         }
-        let fused = Target::Fused(["to_q", "to_k", "to_v"].map(|n| format!("transformer_blocks.1.attn.{n}")));
+        let fused = Target::Fused(["to_q", "to_k", "to_v"].map(|n| format!("transformer_blocks.1.attn.{n}")).to_vec());
         for stem in [
             "lora_unet_joint_blocks_1_x_block_attn_qkv",
             "diffusion_model.joint_blocks.1.x_block.attn.qkv",

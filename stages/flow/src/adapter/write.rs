@@ -5,7 +5,7 @@ use super::{Naming, PACKED, qkv, swap};
 use crate::linears::LinearShape;
 use crate::lora::{Lora, Pair};
 use crate::weights::{Cut, save_tensors_with};
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -83,8 +83,8 @@ fn named_as(
     kind: Kind,
     name: impl Fn(&str) -> String,
 ) -> Result<Vec<(String, Tensor, Kind)>> {
-    type Three<'a> = [Option<(&'a Pair, f64)>; 3];
-    let (mut out, mut fused) = (Vec::new(), BTreeMap::<String, Three>::new());
+    type Parts<'a> = (&'static [i64], Vec<Option<(&'a Pair, f64)>>);
+    let (mut out, mut fused) = (Vec::new(), BTreeMap::<String, Parts>::new());
     let mut push = |stem: &str, a: Tensor, b: Tensor, alpha: f64| {
         let stem = name(stem);
         out.push((format!("{stem}.alpha"), Tensor::from(alpha as f32), Kind::Float));
@@ -98,17 +98,27 @@ fn named_as(
         let place = naming
             .place(&layer)
             .with_context(|| format!("`{module}` has no counterpart among the original names; take `--format peft`"))?;
-        match place.cut {
-            Cut::Third(n) => fused.entry(place.name).or_default()[n as usize] = Some((pair, scale)),
-            cut => {
-                let b = if cut == Cut::Swapped { swap(&pair.b) } else { pair.b.shallow_clone() };
+        match place.cut.part() {
+            Some((n, units)) => {
+                let (d_in, d_out) = (pair.a.size()[1], pair.b.size()[0]);
+                let rows = units[n] * d_in;
+                ensure!(
+                    rows == d_out,
+                    "`{module}` has {d_out} rows, and a part of {} has {rows}; take `--format peft`",
+                    place.name
+                );
+                let parts = fused.entry(place.name).or_insert((units, vec![None; units.len()]));
+                parts.1[n] = Some((pair, scale));
+            }
+            None => {
+                let b = if place.cut == Cut::Swapped { swap(&pair.b) } else { pair.b.shallow_clone() };
                 push(&place.name, pair.a.shallow_clone(), b, scale * rank as f64);
             }
         }
     }
-    for (stem, three) in fused {
-        let parts = three.map(|p| p.map(|(pair, scale)| (&pair.a, &pair.b, scale)));
-        let (a, b, alpha) = qkv::together(parts).context("an empty product")?;
+    for (stem, (units, parts)) in fused {
+        let parts: Vec<_> = parts.iter().map(|p| p.map(|(pair, scale)| (&pair.a, &pair.b, scale))).collect();
+        let (a, b, alpha) = qkv::together(&parts, units).context("an empty product")?;
         push(&stem, a, b, alpha);
     }
     out.sort_by(|x, y| x.0.cmp(&y.0));

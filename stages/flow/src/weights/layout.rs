@@ -24,6 +24,13 @@ pub enum Cut {
     Transposed,
     /// It is the first, second or third (0, 1, 2) of three that are stored one below the other, as q, k and v.
     Third(i64),
+    /// It is one of several of different heights that are stored one below the other.
+    Part {
+        /// Which, from the top.
+        which: usize,
+        /// Heights of all of them, in units.
+        units: &'static [i64],
+    },
     /// Its halves are stored in the other order, as scale and shift of a norm.
     Swapped,
     /// A linear layer that is stored as a convolution of one pixel, `[out, in, 1, 1]`.
@@ -48,6 +55,15 @@ impl Place {
 }
 
 impl Cut {
+    /// Which of several that are stored one below the other is meant, and their heights in units.
+    pub(crate) fn part(self) -> Option<(usize, &'static [i64])> {
+        match self {
+            Cut::Third(n) => Some((usize::try_from(n).ok()?, &[1, 1, 1])),
+            Cut::Part { which, units } => Some((which, units)),
+            _ => None,
+        }
+    }
+
     /// The shape in the files of what is to have `shape`.
     pub(super) fn there(self, shape: &[i64]) -> Vec<i64> {
         let mut there = shape.to_vec();
@@ -55,6 +71,11 @@ impl Cut {
             Cut::Whole | Cut::Swapped => {}
             Cut::Transposed => there.reverse(),
             Cut::Pixel => there.extend([1, 1]),
+            Cut::Part { which, units } => {
+                if let Some(rows) = there.first_mut() {
+                    *rows = (*rows / units[which].max(1)).saturating_mul(units.iter().sum());
+                }
+            }
             Cut::Third(_) => {
                 if let Some(rows) = there.first_mut() {
                     *rows = rows.saturating_mul(3);
@@ -74,6 +95,10 @@ impl Cut {
             }
             Cut::Pixel => t.flatten(1, -1),
             Cut::Transposed => t.transpose(0, 1).contiguous(),
+            Cut::Part { which, units } => {
+                let unit = t.size()[0] / units.iter().sum::<i64>().max(1);
+                t.narrow(0, units[..which].iter().sum::<i64>() * unit, units[which] * unit).copy()
+            }
             Cut::Third(which) => {
                 let rows = t.size()[0] / 3;
                 t.narrow(0, which * rows, rows).copy()

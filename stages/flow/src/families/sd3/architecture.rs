@@ -81,6 +81,11 @@ impl Architecture for Sd3 {
         Guided::Classifier
     }
 
+    /// The papers' scale.
+    fn guidance(&self) -> f64 {
+        4.5
+    }
+
     fn sides(&self) -> Sides {
         let unit = self.vae.factor() * self.transformer.patch_size;
         let most = self.transformer.pos_embed_max_size.map(|patches| patches.saturating_mul(unit));

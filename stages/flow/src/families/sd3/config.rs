@@ -4,9 +4,6 @@ use crate::config::{positive, supported};
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
-/// Channels of the sinusoidal time code, fixed in the upstream class.
-pub(super) const TIME_CHANNELS: i64 = 256;
-
 /// The configuration of diffusers' `SD3Transformer2DModel`, with its defaults.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

@@ -1,8 +1,8 @@
 //! The linear layers of a network by its configuration alone: what an adapter can be for, before there is a network.
 
 use super::MmditConfig;
-use super::config::TIME_CHANNELS;
 use crate::linears::LinearShape;
+use crate::transformer::TIME_CHANNELS;
 
 impl MmditConfig {
     /// All linear layers of a network of this configuration, in the order of its modules. The configuration must have

@@ -91,6 +91,10 @@ impl Family for StableDiffusion3 {
         })
     }
 
+    fn single_files(&self) -> bool {
+        true
+    }
+
     fn single(&self, path: &Path, shapes: &BTreeMap<String, Vec<i64>>) -> Option<Box<dyn SingleFile>> {
         original::OneFile::of(path, shapes).map(|file| Box::new(file) as Box<dyn SingleFile>)
     }

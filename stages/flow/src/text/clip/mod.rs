@@ -1,4 +1,4 @@
-//! The CLIP text encoders: transformers `CLIPTextModelWithProjection`.
+//! The CLIP text encoders: transformers `CLIPTextModelWithProjection`, and `CLIPTextModel` without the projection.
 
 mod layer;
 
@@ -89,27 +89,42 @@ pub struct ClipOutput {
     pub hidden: Tensor,
     /// `last_hidden_state` after the final norm, `[B, L, D]`.
     pub last: Tensor,
-    /// `text_embeds`: the projection of the last state at the end token, `[B, P]`.
+    /// The last state at the end token: its projection (`text_embeds`), `[B, P]`, or without one itself (`pooler_output`),
+    /// `[B, D]`.
     pub pooled: Tensor,
 }
 
-/// transformers `CLIPTextModelWithProjection`, checkpoint `text_encoder/model.safetensors`.
+/// transformers `CLIPTextModelWithProjection` or `CLIPTextModel`, checkpoint `text_encoder/model.safetensors`.
 pub struct ClipText {
     config: ClipConfig,
     tokens: Embedding,
     positions: Embedding,
     layers: Vec<Layer>,
     norm: LayerNorm,
-    projection: Linear,
+    projection: Option<Linear>,
 }
 
 impl ClipText {
     /// Takes its tensors from `scope`.
     pub fn new(scope: &Scope, config: &ClipConfig) -> Result<ClipText> {
         config.check()?;
-        let (text, d) = (scope.sub("text_model"), config.hidden_size);
+        let (d, wide) = (config.hidden_size, Init::Normal((config.hidden_size as f64).powf(-0.5)));
+        let clip = ClipText::bare(&scope.sub("text_model"), config)?;
+        let projection = Linear::new(&scope.sub("text_projection"), d, config.projection_dim, false, wide)?;
+        Ok(ClipText { projection: Some(projection), ..clip })
+    }
+
+    /// transformers `CLIPTextModel`: the same without the projection. Its names are those of [`ClipText::new`], or, as
+    /// transformers writes them since version 5, without `text_model.` before them.
+    pub fn unprojected(scope: &Scope, config: &ClipConfig) -> Result<ClipText> {
+        config.check()?;
+        let short = scope.has("embeddings.token_embedding.weight");
+        ClipText::bare(&if short { scope.clone() } else { scope.sub("text_model") }, config)
+    }
+
+    fn bare(text: &Scope, config: &ClipConfig) -> Result<ClipText> {
+        let d = config.hidden_size;
         let (emb, layers, layer) = (text.sub("embeddings"), text.sub("encoder.layers"), config.layer());
-        let wide = Init::Normal((d as f64).powf(-0.5));
         Ok(ClipText {
             tokens: Embedding::new(&emb.sub("token_embedding"), config.vocab_size, d, Init::Normal(0.02))?,
             positions: Embedding::new(
@@ -120,7 +135,7 @@ impl ClipText {
             )?,
             layers: (0..config.num_hidden_layers).map(|i| Layer::new(&layers.sub(i), &layer)).collect::<Result<_>>()?,
             norm: LayerNorm::new(&text.sub("final_layer_norm"), d, config.layer_norm_eps)?,
-            projection: Linear::new(&scope.sub("text_projection"), d, config.projection_dim, false, wide)?,
+            projection: None,
             config: config.clone(),
         })
     }
@@ -149,7 +164,8 @@ impl ClipText {
         };
         // argmax takes the first of equals, as upstream counts on: the padding may be the end token itself.
         let place = score.argmax(1, true).unsqueeze(-1).expand([-1, 1, last.size()[2]], false);
-        let pooled = self.projection.forward(&last.gather(1, &place, false).squeeze_dim(1), None);
+        let pooled = last.gather(1, &place, false).squeeze_dim(1);
+        let pooled = self.projection.as_ref().map_or_else(|| pooled.shallow_clone(), |p| p.forward(&pooled, None));
         Ok(ClipOutput { hidden, last, pooled })
     }
 }

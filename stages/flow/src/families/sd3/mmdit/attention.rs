@@ -2,44 +2,11 @@
 
 use crate::init::Init;
 use crate::lora::Lora;
-use crate::nn::{Linear, LinearShape, RmsNorm};
+use crate::nn::{Linear, LinearShape};
+use crate::transformer::{Projection, attend};
 use crate::weights::Scope;
 use anyhow::Result;
 use tch::Tensor;
-
-/// Query, key and value of one stream of tokens.
-struct Projection {
-    q: Linear,
-    k: Linear,
-    v: Linear,
-    norms: Option<(RmsNorm, RmsNorm)>,
-    heads: i64,
-}
-
-impl Projection {
-    fn new(scope: &Scope, names: [&str; 3], norms: Option<[&str; 2]>, d: i64, heads: i64) -> Result<Projection> {
-        let layer = |name: &str| Linear::new(&scope.sub(name), d, d, true, Init::Xavier);
-        let norm = |name: &str| RmsNorm::new(&scope.sub(name), d / heads, 1e-6);
-        let norms = norms.map(|[q, k]| Ok::<_, anyhow::Error>((norm(q)?, norm(k)?))).transpose()?;
-        Ok(Projection { q: layer(names[0])?, k: layer(names[1])?, v: layer(names[2])?, norms, heads })
-    }
-
-    /// `[B, N, D]` to three of `[B, N, heads, D / heads]`.
-    fn forward(&self, x: &Tensor, lora: Option<&Lora>) -> [Tensor; 3] {
-        let (b, n, d) = x.size3().unwrap_or_default();
-        let heads = |t: Tensor| t.view([b, n, self.heads, d / self.heads]);
-        let (q, k) = (heads(self.q.forward(x, lora)), heads(self.k.forward(x, lora)));
-        let v = heads(self.v.forward(x, lora));
-        match &self.norms {
-            Some((nq, nk)) => [nq.forward(&q), nk.forward(&k), v],
-            None => [q, k, v],
-        }
-    }
-
-    fn linears(&self, out: &mut Vec<LinearShape>) {
-        out.extend([&self.q, &self.k, &self.v].map(Linear::shape));
-    }
-}
 
 /// Attention over the image tokens alone (`attn2`) or over image and text together (`attn`).
 pub(super) struct Attention {
@@ -93,11 +60,4 @@ impl Attention {
         out.push(self.out.shape());
         out.extend(self.text_out.as_ref().map(Linear::shape));
     }
-}
-
-/// `[B, N, heads, d]` three times to `[B, N, heads d]`. The kernel's output is laid out by token, so the last step copies nothing.
-fn attend(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
-    let (q, k, v) = (q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2));
-    let y = Tensor::scaled_dot_product_attention(&q, &k, &v, None::<&Tensor>, 0.0, false, None, false);
-    y.transpose(1, 2).flatten(2, 3)
 }

@@ -1,64 +1,15 @@
-//! diffusers `JointTransformerBlock` and its adaptive norms.
+//! diffusers `JointTransformerBlock`.
 
 use super::attention::Attention;
 use crate::families::sd3::MmditConfig;
-use crate::init::Init;
 use crate::lora::Lora;
-use crate::nn::{LayerNorm, Linear, LinearShape};
+use crate::nn::{LayerNorm, LinearShape};
+use crate::transformer::{AdaNorm, FeedForward, modulate};
 use crate::weights::Scope;
 use anyhow::Result;
 use tch::Tensor;
 
 const EPS: f64 = 1e-6;
-
-/// A norm without weights whose output is scaled and shifted by the conditioning: `AdaLayerNormZero`,
-/// `SD35AdaLayerNormZeroX` and `AdaLayerNormContinuous` differ in the number and order of the parts alone.
-pub(super) struct AdaNorm {
-    linear: Linear,
-    parts: i64,
-}
-
-impl AdaNorm {
-    /// Fresh weights are zero: every block starts as the identity.
-    pub(super) fn new(scope: &Scope, d: i64, parts: i64) -> Result<AdaNorm> {
-        Ok(AdaNorm { linear: Linear::new(&scope.sub("linear"), d, parts * d, true, Init::Zeros)?, parts })
-    }
-
-    /// The parts, each `[B, 1, D]`, of the activated conditioning `[B, D]`.
-    pub(super) fn parts(&self, cond: &Tensor, lora: Option<&Lora>) -> Vec<Tensor> {
-        self.linear.forward(cond, lora).unsqueeze(1).chunk(self.parts, -1)
-    }
-
-    pub(super) fn linears(&self, out: &mut Vec<LinearShape>) {
-        out.push(self.linear.shape());
-    }
-}
-
-/// x (1 + scale) + shift.
-pub(super) fn modulate(x: &Tensor, shift: &Tensor, scale: &Tensor) -> Tensor {
-    shift.addcmul(x, &(scale + 1.0))
-}
-
-/// diffusers `FeedForward` with `gelu-approximate` and four times the width inside.
-struct FeedForward {
-    up: Linear,
-    down: Linear,
-}
-
-impl FeedForward {
-    fn new(scope: &Scope, d: i64) -> Result<FeedForward> {
-        let up = Linear::new(&scope.sub("net.0.proj"), d, 4 * d, true, Init::Xavier)?;
-        Ok(FeedForward { up, down: Linear::new(&scope.sub("net.2"), 4 * d, d, true, Init::Xavier)? })
-    }
-
-    fn forward(&self, x: &Tensor, lora: Option<&Lora>) -> Tensor {
-        self.down.forward(&self.up.forward(x, lora).gelu("tanh"), lora)
-    }
-
-    fn linears(&self, out: &mut Vec<LinearShape>) {
-        out.extend([self.up.shape(), self.down.shape()]);
-    }
-}
 
 /// One joint block. The last one (`context_pre_only` upstream) reads the text and does not pass it on.
 pub(super) struct JointBlock {

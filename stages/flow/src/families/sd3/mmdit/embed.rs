@@ -1,9 +1,10 @@
 //! What enters the blocks: patches with positions, and the conditioning vector of time and pooled text.
 
-use crate::families::sd3::config::{MmditConfig, TIME_CHANNELS};
+use crate::families::sd3::MmditConfig;
 use crate::init::Init;
 use crate::lora::Lora;
 use crate::nn::{Linear, LinearShape};
+use crate::transformer::{TIME_CHANNELS, time_code, time_frequencies};
 use crate::weights::Scope;
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
@@ -92,10 +93,8 @@ impl TimeTextEmbed {
         let d = config.width();
         let (time, text) = (scope.sub("timestep_embedder"), scope.sub("text_embedder"));
         let layer = |s: &Scope, name: &str, d_in: i64, init: Init| Linear::new(&s.sub(name), d_in, d, true, init);
-        let half = TIME_CHANNELS / 2;
-        let exponent = Tensor::arange(half, (Kind::Float, Device::Cpu)) * -(10000f64.ln()) / half as f64;
         Ok(TimeTextEmbed {
-            freqs: exponent.exp().to_device(scope.device()),
+            freqs: time_frequencies(scope.device()),
             time: [
                 layer(&time, "linear_1", TIME_CHANNELS, Init::Normal(0.02))?,
                 layer(&time, "linear_2", d, Init::Normal(0.02))?,
@@ -109,8 +108,7 @@ impl TimeTextEmbed {
 
     /// `timestep` `[B]`, `pooled` `[B, P]` to `[B, D]`. The time code is made in f32 whatever the model's kind.
     pub(super) fn forward(&self, timestep: &Tensor, pooled: &Tensor, lora: Option<&Lora>) -> Tensor {
-        let angle = timestep.to_kind(Kind::Float).unsqueeze(1) * &self.freqs;
-        let code = Tensor::cat(&[angle.cos(), angle.sin()], 1).to_kind(pooled.kind());
+        let code = time_code(timestep, &self.freqs, pooled.kind());
         let [time1, time2] = &self.time;
         let [text1, text2] = &self.text;
         let time = time2.forward(&time1.forward(&code, lora).silu(), lora);

@@ -12,9 +12,10 @@ use crate::init::Init;
 use crate::linears::Linears;
 use crate::lora::Lora;
 use crate::nn::{LayerNorm, Linear};
+use crate::transformer::{AdaNorm, modulate};
 use crate::weights::Scope;
 use anyhow::Result;
-use block::{AdaNorm, JointBlock, modulate};
+use block::JointBlock;
 use embed::{PatchEmbed, TimeTextEmbed};
 use tch::{Device, Kind, Tensor};
 

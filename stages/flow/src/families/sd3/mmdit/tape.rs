@@ -6,7 +6,8 @@
 
 use super::Mmdit;
 use crate::lora::Lora;
-use tch::{Kind, Tensor};
+use crate::transformer::{arrived, leaf, pull};
+use tch::Tensor;
 
 /// What a forward pass leaves for its gradient.
 pub struct Tape {
@@ -19,22 +20,6 @@ pub struct Tape {
     inputs: Vec<(Tensor, Tensor)>,
     /// What enters the head.
     last: Tensor,
-}
-
-/// A tensor to take a gradient at, with nothing behind it.
-fn leaf(t: &Tensor) -> Tensor {
-    t.detach().set_requires_grad(true)
-}
-
-/// The sum that has `grad` as its gradient at `t`.
-fn pull(t: &Tensor, grad: &Tensor) -> Tensor {
-    (t * grad).sum(Kind::Float)
-}
-
-/// The gradient that has arrived at a leaf; zero if nothing depends on it.
-fn arrived(t: &Tensor) -> Tensor {
-    let grad = t.grad();
-    if grad.defined() { grad } else { t.zeros_like() }
 }
 
 impl Mmdit {

@@ -30,7 +30,7 @@ impl Naming for OriginalNames {
     }
 
     fn marks(&self) -> &'static [&'static str] {
-        &["joint_blocks_"]
+        &["joint_blocks_", "_attn2_"]
     }
 }
 
