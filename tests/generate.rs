@@ -237,7 +237,7 @@ fn faults_name_what_was_found_and_the_way_out() {
     let space = space();
     space.write("file", "x");
     std::fs::create_dir(space.path("other")).unwrap();
-    space.write("other/model_index.json", r#"{"_class_name": "FluxPipeline"}"#);
+    space.write("other/model_index.json", r#"{"_class_name": "PixArtSigmaPipeline"}"#);
     space.write("bad.jsonl", "{\"prompt\": 1}\n");
     std::fs::create_dir(space.path("empty")).unwrap();
     let cases: [(&[&str], &[&str]); 13] = [
@@ -245,7 +245,10 @@ fn faults_name_what_was_found_and_the_way_out() {
         (&["--base", "file", "--prompt", "a"], &["file is a file", "model_index.json", "not a readable safetensors"]),
         (&["--base", "bundled:maxi", "--prompt", "a"], &["nothing is bundled as `maxi`", "bundled:mini"]),
         (&["--base", "empty", "--prompt", "a"], &["no model_index.json here"]),
-        (&["--base", "other", "--prompt", "a"], &["`_class_name` is FluxPipeline", "StableDiffusion3Pipeline"]),
+        (
+            &["--base", "other", "--prompt", "a"],
+            &["`_class_name` is PixArtSigmaPipeline", "StableDiffusion3Pipeline", "FluxPipeline"],
+        ),
         (&["--base", "bundled:mini"], &["no prompt", "--prompts"]),
         (&["--base", "bundled:mini", "--prompts", "none.txt"], &["none.txt", "one prompt a line"]),
         (&["--base", "bundled:mini", "--prompts", "bad.jsonl"], &["bad.jsonl:1: no prompt", "`text`"]),

@@ -118,3 +118,31 @@ fn what_flux_cannot_do_is_refused_by_name() {
     let found = check(&recipe("bundled:mini", &flow("parity_flux/lora_single.safetensors")));
     assert!(found.contains("is a layer of FLUX.1, but the base is a model of Stable Diffusion 3"), "{found}");
 }
+
+/// Adapters of other programs come in, are used with the prompts that were encoded once, and trained on from.
+#[test]
+fn adapters_come_in_in_every_form_and_prompts_are_encoded_once() {
+    let mini = Mini::new();
+    mini.write("words.txt", "a sign that says \"cat\"\n");
+    let forms =
+        ["lora", "lora_single.safetensors", "kohya.safetensors", "comfyui.safetensors", "onetrainer.safetensors"];
+    let mut text = format!(
+        "opdflow: 1\nname: own\nseed: 3\nstages:\n  base: {{uses: base_model, with: {{source: \"{}\"}}}}\n  words: {{uses: prompts, \
+         with: {{files: {{train: words.txt}}}}}}\n  encoded: {{uses: embed, needs: {{base: base.model, prompts: {{a: \
+         words.train}}}}}}\n",
+        flow("parity_flux/dev")
+    );
+    for (i, form) in forms.iter().enumerate() {
+        text += &format!(
+            "  lora{i}: {{uses: import_lora, needs: {{base: base.model}}, with: {{source: \"{}\"}}}}\n  scores{i}: {{uses: \
+             evaluate, needs: {{base: base.model, lora: lora{i}.lora, prompts: {{ocr: words.train}}, embeddings: \
+             encoded.embeddings}}, with: {{size: 32, shot: {{steps: 2, guidance: 3.5}}, rewards: {{ocr: [ocr]}}}}}}\n",
+            flow(&format!("parity_flux/{form}"))
+        );
+    }
+    mini.write("own.yaml", &text);
+    let ran = mini.run(&["run", "own.yaml", "--json"]).expect(0);
+    let pictures = |i: usize| ran.outputs()[&format!("scores{i}.pictures")].clone();
+    let different: BTreeSet<String> = (0..forms.len()).map(pictures).collect();
+    assert!(different.len() >= 4, "five adapters of which diffusers' file is peft's: {different:?}");
+}
