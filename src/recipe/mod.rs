@@ -1,6 +1,6 @@
 //! From the text of a recipe to a checked [`Recipe`], or to every mistake in it with its place.
 //!
-//! The steps, one file each: [`tree`] reads YAML into values that know where they stand, [`include`] those of other recipes,
+//! The steps, one file each: [`tree`] reads YAML into values that know where they stand, [`include`](mod@include) those of other recipes,
 //! [`vars`] puts the variables in, those of [`varfile`] among them, within a [`bound`], [`matrix`] makes cells of stages and
 //! [`repeat`] items of lists and maps, [`set`] what the command line sets of stages, [`read`] takes the shape apart, [`params`]
 //! and [`ports`] hold it against the stage kinds. A span points into the texts of [`source`]. Each step reports
