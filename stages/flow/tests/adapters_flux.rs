@@ -168,7 +168,14 @@ fn our_files_are_read_by_diffusers_and_peft() {
         "heads.safetensors",
     ] {
         let bytes = |p: PathBuf| std::fs::read(p).unwrap();
-        assert!(bytes(out.join(name)) == bytes(at("ours").join(name)), "{name}: other bytes");
+        if name.starts_with("heads") && !name.ends_with(".json") {
+            // Their numbers are drawn here, and the last bits of a draw are the processor's.
+            let (found, wanted) = (tensors(&out.join(name)), tensors(&at("ours").join(name)));
+            assert!(found.keys().eq(wanted.keys()), "{name}");
+            wanted.iter().for_each(|(tensor, wanted)| close(&format!("{name}: {tensor}"), &found[tensor], wanted));
+        } else {
+            assert!(bytes(out.join(name)) == bytes(at("ours").join(name)), "{name}: other bytes");
+        }
         if !name.ends_with(".json") {
             let again = Lora::load(out.join(name), &model.linears(), CPU).unwrap();
             same(&again, if name.starts_with("heads") { &heads } else { &lora }, name);
