@@ -64,6 +64,21 @@ impl Rows {
         })
     }
 
+    /// Holds tensors against what a network takes: by name the rank, and the width of the last dimension.
+    ///
+    /// # Errors
+    /// A tensor that is not there or has another shape.
+    pub fn fits(&self, wanted: &[(&str, usize, i64)]) -> Result<()> {
+        for &(name, rank, width) in wanted {
+            let shape = self.tensor(name)?.size();
+            ensure!(
+                shape.len() == rank && shape.last() == Some(&width),
+                "`{name}` of the encoded prompts has shape {shape:?}, the transformer takes {width} channels"
+            );
+        }
+        Ok(())
+    }
+
     fn map(&self, f: impl Fn(&Tensor) -> Tensor) -> Rows {
         Rows(self.0.iter().map(|(n, t)| (n.clone(), f(t))).collect())
     }

@@ -125,6 +125,20 @@ pub struct Cut {
     pub count: usize,
 }
 
+/// Encodes prompts without gradients, each in a batch of its own: which kernel a product takes, and with it the last bit, may
+/// depend on the number of rows, and a prompt must become the same bytes whatever it is asked for with.
+///
+/// # Errors
+/// What `encode` says of one of them, or of none where there are none.
+pub fn each_alone<S: AsRef<str>>(prompts: &[S], encode: impl Fn(&[&str]) -> Result<Condition>) -> Result<Condition> {
+    let _guard = tch::no_grad_guard();
+    if prompts.is_empty() {
+        return encode(&[]);
+    }
+    let rows = prompts.iter().map(|prompt| encode(&[prompt.as_ref()])).collect::<Result<Vec<_>>>()?;
+    Ok(Condition::cat(&rows.iter().collect::<Vec<_>>()))
+}
+
 /// The text side of a model. Drop it when all prompts are encoded: at full size it is larger than the network.
 pub trait Text: Send {
     /// Encodes prompts, a row each, without gradients and in the encoders' kind. A prompt becomes the same bytes whatever it is

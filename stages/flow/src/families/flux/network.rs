@@ -7,7 +7,7 @@ use crate::family::Architecture;
 use crate::lora::Lora;
 use crate::network::{Backward, Input, Network};
 use crate::schedule::TRAIN_STEPS;
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
 /// The network with the configurations of the model that it belongs to.
@@ -43,14 +43,7 @@ impl Network for FluxNetwork {
 
     fn takes(&self, condition: &Condition) -> Result<()> {
         let t = &self.model.transformer;
-        for (name, rank, width) in [(CONTEXT, 3, t.joint_attention_dim), (POOLED, 2, t.pooled_projection_dim)] {
-            let shape = condition.tensor(name)?.size();
-            ensure!(
-                shape.len() == rank && shape.last() == Some(&width),
-                "`{name}` of the encoded prompts has shape {shape:?}, the transformer takes {width} channels"
-            );
-        }
-        Ok(())
+        condition.fits(&[(CONTEXT, 3, t.joint_attention_dim), (POOLED, 2, t.pooled_projection_dim)])
     }
 
     fn velocity(&self, input: &Input, lora: Option<&Lora>) -> Tensor {

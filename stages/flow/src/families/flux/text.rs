@@ -2,7 +2,7 @@
 
 use super::FluxConfig;
 use crate::condition::{Condition, Tokens};
-use crate::network::{Cut, Text};
+use crate::network::{Cut, Text, each_alone};
 use crate::text::clip::ClipText;
 use crate::text::in_vocabulary;
 use crate::text::t5::T5Encoder;
@@ -113,13 +113,7 @@ impl FluxText {
     /// # Errors
     /// As for [`FluxText::tokens`] and [`FluxText::encode`].
     pub fn embed<S: AsRef<str>>(&self, prompts: &[S], t5_length: usize) -> Result<Condition> {
-        let _guard = tch::no_grad_guard();
-        if prompts.is_empty() {
-            return self.encode(&self.tokens(prompts, t5_length)?);
-        }
-        let one = |prompt: &S| self.encode(&self.tokens(&[prompt], t5_length)?);
-        let rows = prompts.iter().map(one).collect::<Result<Vec<_>>>()?;
-        Ok(Condition::cat(&rows.iter().collect::<Vec<_>>()))
+        each_alone(prompts, |some| self.encode(&self.tokens(some, t5_length)?))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Prompts to conditioning, as diffusers' `StableDiffusion3Pipeline.encode_prompt`.
 
 use crate::condition::{Condition, Tokens};
-use crate::network::{Cut, Text};
+use crate::network::{Cut, Text, each_alone};
 use crate::text::clip::ClipText;
 use crate::text::in_vocabulary;
 use crate::text::t5::T5Encoder;
@@ -135,17 +135,9 @@ impl TextEncoders {
         Condition::new([(CONTEXT, Tensor::cat(&[clip, t5], 1)), (POOLED, Tensor::cat(&pooled, -1))])
     }
 
-    /// Embeds prompts, without gradients, in the encoders' kind. Each is encoded in a batch of its own: which kernel a
-    /// product takes, and with it the last bit, may depend on the number of rows, and a prompt must become the same
-    /// bytes whatever it is asked for with.
+    /// Embeds prompts, without gradients, in the encoders' kind, each in a batch of its own ([`each_alone`]).
     pub fn embed<S: AsRef<str>>(&self, prompts: &[S], t5_length: usize) -> Result<Condition> {
-        let _guard = tch::no_grad_guard();
-        if prompts.is_empty() {
-            return self.encode(&self.tokens(prompts, t5_length)?);
-        }
-        let one = |prompt: &S| self.encode(&self.tokens(&[prompt], t5_length)?);
-        let rows = prompts.iter().map(one).collect::<Result<Vec<_>>>()?;
-        Ok(Condition::cat(&rows.iter().collect::<Vec<_>>()))
+        each_alone(prompts, |some| self.encode(&self.tokens(some, t5_length)?))
     }
 }
 
