@@ -11,11 +11,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 fn plan_at(folder: &Path, stages: &str, head: &str) -> Plan {
+    plan_with(folder, stages, head, NumericFacts::default())
+}
+
+fn plan_with(folder: &Path, stages: &str, head: &str, facts: NumericFacts) -> Plan {
     let text = format!(
         "opdflow: 1\nname: x\n{head}\nstages:\n  a: {{uses: fake_source}}\n  b: {{uses: fake_source, with: {{value: 2}}}}\n{stages}\n"
     );
     let recipe = recipe::parse(&folder.join("recipe.yaml"), text, &with_fakes(Registry::new()), &Overrides::default());
-    Plan::new(recipe.unwrap_or_else(|e| panic!("{e}")), NumericFacts::default()).unwrap_or_else(|e| panic!("{e}"))
+    Plan::new(recipe.unwrap_or_else(|e| panic!("{e}")), facts).unwrap_or_else(|e| panic!("{e}"))
 }
 
 fn plan(stages: &str, head: &str) -> Plan {
@@ -69,7 +73,7 @@ fn what_changes_the_result_is_in_the_key() {
         train("iterations: 3, algorithm: {noisy: {rate: 0.5, noise: 0}}"),
         keys("{uses: fake_train, seed: 1, with: {iterations: 3}}"),
         keys_of(&plan("  x: {uses: fake_train, with: {iterations: 3}}", "seed: 2"), &[]),
-        keys_of(&plan("  x: {uses: fake_train, with: {iterations: 3}}", "numerics: strict"), &[]),
+        keys_of(&plan("  x: {uses: fake_train, with: {iterations: 3}}", STRICT), &[]),
         keys_of(&plan("  x: {uses: fake_train, with: {iterations: 3}}", ""), &[("base", "one")]),
         keys_of(&plan("  x: {uses: fake_train, with: {iterations: 3}}", ""), &[("base", "two")]),
         keys("{uses: fake_source}"),
@@ -83,17 +87,38 @@ fn what_changes_the_result_is_in_the_key() {
 #[test]
 fn only_stages_that_draw_know_the_seed_and_only_numeric_ones_the_profile() {
     let (one, two) =
-        (plan("  x: {uses: fake_source}", "seed: 1"), plan("  x: {uses: fake_source}", "seed: 2\nnumerics: strict"));
+        (plan("  x: {uses: fake_source}", "seed: 1"), plan("  x: {uses: fake_source}", &format!("seed: 2\n{STRICT}")));
     assert_eq!(keys_of(&one, &[]), keys_of(&two, &[]));
 }
 
+/// A recipe whose results are those of one class of device.
+const STRICT: &str = "numerics: {profile: strict, device: cpu}";
+
+/// The recipe says for which device it is; that the plan is made beside a GPU changes no key.
 #[test]
-fn strict_numerics_hold_the_machine_apart() {
-    let mut plan = plan("  x: {uses: fake_train, with: {iterations: 3}}", "numerics: strict");
-    let cpu = keys_of(&plan, &[]);
-    assert_eq!(cpu.manifest["numerics"], json!({"profile": "strict", "device": "cpu", "dtype": "f32", "libtorch": ""}));
-    plan.facts.device = "cuda".into();
-    assert_ne!(cpu.key, keys_of(&plan, &[]).key);
+fn strict_numerics_hold_devices_apart_and_not_the_machines_that_plan() {
+    let facts = NumericFacts { libtorch: "2.11.0".into(), ..NumericFacts::default() };
+    let of =
+        |head: &str| plan_with(Path::new("."), "  x: {uses: fake_train, with: {iterations: 3}}", head, facts.clone());
+    let numerics = |plan: &Plan| keys_of(plan, &[]).manifest["numerics"].clone();
+    let mut cpu = of(STRICT);
+    assert_eq!(numerics(&cpu), json!({"profile": "strict", "device": "cpu", "dtype": "f32", "libtorch": "2.11.0"}));
+    let here = keys_of(&cpu, &[]).key;
+    cpu.facts.gpu = true;
+    assert_eq!(keys_of(&cpu, &[]).key, here);
+    let mut cuda = of("numerics: {profile: strict, device: cuda, libtorch: 2.11.0}");
+    // A stage that never takes a GPU computes the same beside one.
+    let x = cuda.index("x").unwrap();
+    cuda.stages[x].resources.gpu = false;
+    assert_eq!(keys_of(&cuda, &[]).key, here);
+    cuda.stages[x].resources.gpu = true;
+    assert_eq!(numerics(&cuda)["device"], "cuda");
+    assert!(cuda.on_gpu(x) && !cpu.on_gpu(x));
+    assert!(cuda.whole(&[x]).is_ok());
+    cuda.facts.libtorch = "2.12.0".into();
+    let refused = cuda.whole(&[x]).unwrap_err().render(false);
+    assert!(refused.contains("E045") && refused.contains("the recipe is for libtorch 2.11.0"), "{refused}");
+    assert_eq!(numerics(&of("numerics: {profile: portable}")), json!({"profile": "portable"}));
 }
 
 /// A part of the code in another version, or edited since, is another key; the lineage goes with it, for a checkpoint of the

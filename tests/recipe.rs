@@ -1,7 +1,7 @@
 //! Every mistake that a recipe can hold, as the user sees it.
 
 use opdflow::plan::{NumericFacts, Plan};
-use opdflow::recipe::{self, Diagnostics, Level, Overrides, Recipe};
+use opdflow::recipe::{self, Device, Diagnostics, Level, Numerics, Overrides, Recipe, Strict};
 use opdflow_stage::cache::Store;
 use opdflow_stage::{Registry, with_fakes};
 use std::collections::BTreeSet;
@@ -353,8 +353,37 @@ fn other_line_ends_and_a_byte_order_mark_keep_places() {
 }
 
 #[test]
+fn numerics_say_their_device_or_are_refused_with_the_way_out() {
+    let of = |numerics: &str| {
+        let vars = if numerics.contains("${") { "vars: {dev: cuda}\n" } else { "" };
+        let text = format!("opdflow: 1\nname: n\nnumerics: {numerics}\n{vars}stages:\n  a: {{uses: fake_source}}\n");
+        read(&text).map(|recipe| recipe.numerics).map_err(|found| (found.list[0].code, found.list[0].title.clone()))
+    };
+    let strict = |device| Numerics::Strict(Strict { device, libtorch: None });
+    assert_eq!(of("portable"), Ok(Numerics::Portable));
+    assert_eq!(of("{profile: strict, device: \"${dev}\"}"), Ok(strict(Device::Cuda)));
+    assert_eq!(of("{profile: strict, device: cpu}"), Ok(strict(Device::Cpu)));
+    let named = Numerics::Strict(Strict { device: Device::Cpu, libtorch: Some("2.11.0".into()) });
+    assert_eq!(of("{profile: strict, device: cpu, libtorch: 2.11.0}"), Ok(named));
+    for (wrong, code, says) in [
+        ("strict", "E011", "does not say for which device"),
+        ("{profile: strict}", "E011", "has no `device`"),
+        ("{device: cpu}", "E011", "has no `profile`"),
+        ("{profile: strict, device: gpu}", "E012", "`device` must be `cpu` or `cuda`"),
+        ("{profile: stric, device: cpu}", "E012", "`profile` must be"),
+        ("{profile: strict, device: cpu, dtype: f32}", "E010", "has no `dtype`"),
+        ("{profile: portable, device: cpu}", "E010", "`device` has no effect"),
+        ("exact", "E012", "`numerics` must be"),
+        ("[strict]", "E012", "`numerics` must be"),
+    ] {
+        let (found, title) = of(wrong).unwrap_err();
+        assert!(found == code && title.contains(says), "{wrong}: {found} {title}");
+    }
+}
+
+#[test]
 fn a_good_recipe_is_read_whole() {
-    let text = "opdflow: 1\nname: good\nseed: 7\nnumerics: strict\nvars: {iters: 120, who: world, rate: 0.25}\ndefaults: {fake_train: {step_seconds: 0.5, iterations: 3}}\n\
+    let text = "opdflow: 1\nname: good\nseed: 7\nnumerics: {profile: strict, device: \"${dev}\"}\nvars: {dev: cpu, iters: 120, who: world, rate: 0.25}\ndefaults: {fake_train: {step_seconds: 0.5, iterations: 3}}\n\
                 stages:\n  a: {uses: fake_source, seed: 9}\n  t:\n    uses: fake_train\n    needs: {base: a.value}\n    with: {iterations: \"${iters}\", algorithm: {plain: {rate: \"${rate}\"}}}\n    \
                 resources: {cpus: 2}\n  r: {uses: fake_report, needs: {parts: {t: t.model, m: t.metrics}}, with: {title: \"hello ${who} of ${iters}, $${iters}\"}}\n";
     let recipe = read(text).unwrap();

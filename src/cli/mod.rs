@@ -49,7 +49,7 @@ pub struct Session {
     pub registry: Registry,
     /// The stage kinds that this program can run itself.
     pub workers: Workers,
-    /// What `numerics: strict` puts into keys.
+    /// What is known of the arithmetic here.
     pub facts: NumericFacts,
     /// Root of the store.
     pub store: PathBuf,
@@ -326,9 +326,7 @@ pub fn main(registry: Registry, workers: Workers, mut facts: NumericFacts) -> Ex
             return ExitCode::from(whole(&out, 0));
         }
     };
-    if Slots::of_machine(None).gpus() > 0 {
-        facts.device = "cuda".into();
-    }
+    facts.gpu = Slots::of_machine(None).gpus() > 0;
     let session = Session {
         registry,
         workers,

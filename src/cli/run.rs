@@ -5,6 +5,7 @@ use super::{Exit, Failure, Session, args};
 use crate::exec::Local;
 use crate::plan::Plan;
 use crate::plan::history::History;
+use crate::recipe::{Device, Numerics};
 use crate::render::{self, Mode, Render};
 use crate::report::{Copied, Standing, Summary, copy_finals};
 use crate::runlog::{FORMAT, RunEvent, RunFolder, RunLog, RunStarted, StageLine};
@@ -25,7 +26,7 @@ pub(super) fn run(session: &Session, args: &args::Run) -> Result<Exit, Failure> 
     let mut doubts = plan.doubts();
     // Nobody is warned of what is not asked for.
     doubts.iter_mut().zip(&choice.wanted).filter(|(_, wanted)| !**wanted).for_each(|(own, _)| own.clear());
-    let slots = Slots::of_machine(args.slots).with_gpu_memory();
+    let slots = slots(&plan, args.slots);
     let large = too_large(&plan, &slots).into_iter().filter(|(i, _)| choice.wanted[*i]);
     let large: Vec<_> = large.map(|(_, found)| found).collect();
     if args.strict {
@@ -62,6 +63,13 @@ pub(super) fn run(session: &Session, args: &args::Run) -> Result<Exit, Failure> 
         Ending::Stopped => Exit::Stopped,
         Ending::Killed => Exit::Interrupted,
     })
+}
+
+/// What the run may use of this machine: its GPUs too, unless the recipe's results are a processor's.
+fn slots(plan: &Plan, cpus: Option<usize>) -> Slots {
+    let slots = Slots::of_machine(cpus);
+    let cpu = matches!(&plan.recipe.numerics, Numerics::Strict(strict) if strict.device == Device::Cpu);
+    if cpu { slots.without_gpus() } else { slots.with_gpu_memory() }
 }
 
 /// What of the plan is to be run, and how.

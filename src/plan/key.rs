@@ -3,7 +3,7 @@
 
 use super::Planned;
 use super::manifest::{Bytes, Facts, Json, write};
-use crate::recipe::{Numerics, Recipe};
+use crate::recipe::{Device, Numerics, Recipe, Strict};
 use opdflow_cache::Digest;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -23,20 +23,20 @@ pub struct Keys {
     pub manifest: Value,
 }
 
-/// What `numerics: strict` adds to the key of a stage that computes with tensors.
+/// What is known of the arithmetic beside what the recipe says. Of the machine that plans only `gpu` is, and no key has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NumericFacts {
-    /// `cpu` or `cuda`, whatever stages that can use a GPU would get here; not which one.
-    pub device: String,
+    /// Whether stages that can use a GPU get one here, as far as the recipe leaves it open.
+    pub gpu: bool,
     /// The number type of the arithmetic, such as `f32`.
     pub dtype: String,
-    /// The version of libtorch, or empty in a build without.
+    /// The version of libtorch that the program of the stages is built with.
     pub libtorch: String,
 }
 
 impl Default for NumericFacts {
     fn default() -> Self {
-        Self { device: "cpu".into(), dtype: "f32".into(), libtorch: String::new() }
+        Self { gpu: false, dtype: "f32".into(), libtorch: String::new() }
     }
 }
 
@@ -54,7 +54,7 @@ pub fn keys(planned: &Planned, recipe: &Recipe, facts: &NumericFacts, inputs: &B
     }
     let assets: BTreeMap<String, Digest> = planned.assets.iter().map(|a| (a.name.clone(), a.digest)).collect();
     let code = Value::Object(planned.code.clone().into_iter().collect());
-    let numerics = about.numeric.then(|| profile(recipe.numerics, facts, planned.resources.gpu));
+    let numerics = about.numeric.then(|| profile(&recipe.numerics, facts, planned.resources.gpu));
     let whole = Facts {
         kind: about.kind,
         semantics: about.semantics,
@@ -80,13 +80,14 @@ pub fn of_manifest(kept: &Value) -> Option<Digest> {
     Some(bytes.key(KEY))
 }
 
-fn profile(numerics: Numerics, facts: &NumericFacts, gpu: bool) -> Value {
-    // A stage that never takes a GPU computes the same beside one.
-    let device = if gpu { facts.device.as_str() } else { "cpu" };
+fn profile(numerics: &Numerics, facts: &NumericFacts, gpu: bool) -> Value {
     match numerics {
         Numerics::Portable => json!({"profile": "portable"}),
-        Numerics::Strict => {
-            json!({"profile": "strict", "device": device, "dtype": facts.dtype, "libtorch": facts.libtorch})
+        Numerics::Strict(Strict { device, libtorch }) => {
+            // A stage that never takes a GPU computes the same beside one.
+            let device = if gpu { *device } else { Device::Cpu };
+            let libtorch = libtorch.as_ref().unwrap_or(&facts.libtorch);
+            json!({"profile": "strict", "device": device.name(), "dtype": facts.dtype, "libtorch": libtorch})
         }
     }
 }

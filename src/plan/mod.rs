@@ -12,7 +12,7 @@ pub mod verdict;
 pub use key::{Keys, NumericFacts, keys};
 pub use verdict::{Verdict, verdicts};
 
-use crate::recipe::{Diagnostic, Diagnostics, Recipe, StageSpec};
+use crate::recipe::{Device, Diagnostic, Diagnostics, Numerics, Recipe, StageSpec, Strict};
 use asked::{Asked, Omitted, Said};
 use opdflow_cache::{Digest, Memo, Store};
 use opdflow_stage::{Asset, Code, Doubt, Foreseen, Horizon, Memory, ParamFault, Resources, Work};
@@ -25,7 +25,7 @@ pub struct Plan {
     pub recipe: Recipe,
     /// Its stages: each after all that it needs, otherwise in the order of the file.
     pub stages: Vec<Planned>,
-    /// What `numerics: strict` puts into keys.
+    /// What is known of the arithmetic here.
     pub facts: NumericFacts,
     /// A node for each of `stages`, in the same order; an edge from a stage to each that reads it.
     graph: DiGraph<(), ()>,
@@ -150,22 +150,46 @@ impl Plan {
     /// Everything that is missing or does not fit, sorted by place.
     pub fn whole(&self, stages: &[usize]) -> Result<(), Diagnostics> {
         let of = |&i: &usize| self.stages[i].missing.iter().chain(&self.stages[i].unfit).cloned();
-        let missing: Vec<Diagnostic> = stages.iter().flat_map(of).collect();
+        let missing: Vec<Diagnostic> = stages.iter().flat_map(of).chain(self.other_libtorch()).collect();
         if missing.is_empty() { Ok(()) } else { Err(self.recipe.diagnostics(missing)) }
+    }
+    /// The fault of a recipe that is for another libtorch than the stages would run with.
+    fn other_libtorch(&self) -> Option<Diagnostic> {
+        let Numerics::Strict(Strict { libtorch: Some(wanted), .. }) = &self.recipe.numerics else { return None };
+        let (span, own) = (self.recipe.spans.numerics.clone()?, &self.facts.libtorch);
+        (wanted != own).then(|| {
+            let title = format!("the recipe is for libtorch {wanted}, and this program has libtorch {own}");
+            let help = format!(
+                "use the program that it was written for, or write `libtorch: \"{own}\"`: results are then made anew"
+            );
+            Diagnostic::error("E045", title, span, "other results would pass for these").help(help)
+        })
+    }
+    /// The fault of a recipe that is for GPUs on a machine with none, where one of these stages would need it.
+    fn other_device(&self, mut stages: impl Iterator<Item = usize>) -> Option<Diagnostic> {
+        let Numerics::Strict(Strict { device: Device::Cuda, .. }) = &self.recipe.numerics else { return None };
+        let span = self.recipe.spans.numerics.clone().filter(|_| !self.facts.gpu)?;
+        let name = &self.stages[stages.find(|i| self.on_gpu(*i))?].spec.name;
+        let title = format!("`{name}` is to run on a GPU, and this machine has none");
+        let help = "run it where there is one, or write `device: cpu` or `numerics: portable`";
+        Some(Diagnostic::error("E051", title, span, "the recipe says so here").help(help))
     }
     /// Whether this machine has what those of these stages need that have no result yet, or are `forced` to make it again.
     ///
     /// # Errors
     /// Everything that it lacks, sorted by place.
     pub fn equipped(&self, stages: &[usize], forced: &[bool], store: &Store) -> Result<(), Diagnostics> {
-        if stages.iter().all(|&i| self.stages[i].lacking.is_empty()) {
+        let strict = matches!(self.recipe.numerics, Numerics::Strict(_));
+        if !strict && stages.iter().all(|&i| self.stages[i].lacking.is_empty()) {
             return Ok(());
         }
         let verdicts = verdicts(self, store);
         let runs = |i: usize| forced.get(i).copied().unwrap_or(false) || matches!(verdicts[i].0, Verdict::Missing);
         let lacking = |i: &&usize| runs(**i);
-        let all: Vec<Diagnostic> =
+        let mut all: Vec<Diagnostic> =
             stages.iter().filter(lacking).flat_map(|&i| self.stages[i].lacking.clone()).collect();
+        let made = |i: &usize| runs(*i) || !matches!(verdicts[*i].0, Verdict::Hit { .. });
+        all.extend(self.other_device(stages.iter().copied().filter(made)));
         if all.is_empty() { Ok(()) } else { Err(self.recipe.diagnostics(all)) }
     }
     /// What recipe and files on the disk give reason to doubt, stage by stage. It reads prompts and headers again, so only
@@ -196,10 +220,14 @@ impl Plan {
     pub fn keys(&self, i: usize, inputs: &BTreeMap<String, Digest>) -> Keys {
         keys(&self.stages[i], &self.recipe, &self.facts, inputs)
     }
-    /// Whether stage `i` would run on a GPU here.
+    /// Whether stage `i` would run on a GPU: here, or where the recipe says.
     #[must_use]
     pub fn on_gpu(&self, i: usize) -> bool {
-        self.stages[i].resources.gpu && self.facts.device == "cuda"
+        let gpu = match &self.recipe.numerics {
+            Numerics::Portable => self.facts.gpu,
+            Numerics::Strict(strict) => strict.device == Device::Cuda,
+        };
+        gpu && self.stages[i].resources.gpu
     }
     /// The stages that read an output of stage `i`, each once, in order.
     #[must_use]

@@ -13,6 +13,7 @@ mod diagnostic;
 mod include;
 mod matrix;
 mod near;
+mod numerics;
 mod params;
 mod places;
 mod ports;
@@ -33,6 +34,7 @@ mod vars;
 pub use cell::{Cell, select};
 pub use diagnostic::{Diagnostic, Diagnostics, Level, Span};
 pub use near::{hint, near};
+pub use numerics::{Device, Numerics, Strict};
 pub use show::{colour_wanted, is_terminal};
 pub use size::size;
 pub use source::Sources;
@@ -40,7 +42,7 @@ pub use spans::{Spans, StageSpans};
 pub use tree::SetAt;
 
 use opdflow_stage::{Kind, Registry};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -108,17 +110,6 @@ impl std::fmt::Display for PortRef {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}.{}", self.stage, self.port)
     }
-}
-
-/// How much of the machine's arithmetic belongs to a result's identity.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Numerics {
-    /// Results are shared between machines whose last bits may differ.
-    #[default]
-    Portable,
-    /// Device class, number type and libtorch version are part of the key.
-    Strict,
 }
 
 /// What the command line changes in a recipe.

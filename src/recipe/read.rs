@@ -18,12 +18,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Port types that somebody wants for their own sake: a stage that leaves one need not be read by another.
-const RESULTS: [&str; 13] = [
-    "table", "report", "markdown", "latex", "csv", "html", "png", "pictures", "samples", "scores", "model", "lora",
-    "vae",
-];
-
 /// A stage as far as it could be read.
 pub(super) struct Draft {
     pub name: String,
@@ -135,7 +129,8 @@ pub(super) fn recipe(
     let said = |name: &str| documents.iter().rev().find_map(|d| d.root.get(name));
     let seed_at = said("seed");
     let seed = seed_at.and_then(|e| whole(e, 0, faults));
-    let numerics = said("numerics").map_or(Some(Numerics::default()), |e| numerics(e, faults));
+    let numerics_at = said("numerics");
+    let numerics = numerics_at.map_or(Some(Numerics::default()), |e| super::numerics::read(e, faults));
     let defaults = all_defaults(&documents, registry, faults);
     let drafts = drafts(root, &written, registry, &first, faults);
     // What a part leaves unused is for those that include it.
@@ -149,6 +144,7 @@ pub(super) fn recipe(
     faults.extend(vars.bound.fault());
     let (stages, mut spans) = made?;
     spans.seed = seed_at.map(|e| e.value.span.clone());
+    spans.numerics = numerics_at.map(|e| e.value.span.clone());
     let folder = documents.last()?.folder.clone();
     Some(Recipe {
         path: path.to_owned(),
@@ -314,23 +310,6 @@ fn format(root: &Node, first: &Span, faults: &mut Vec<Diagnostic>) {
         let label = format!("this program reads format {FORMAT}");
         let help = if found > FORMAT { "update the program" } else { "write `opdflow: 1`" };
         faults.push(Diagnostic::error("E013", title, entry.value.span.clone(), label).help(help));
-    }
-}
-
-fn numerics(entry: &Entry, faults: &mut Vec<Diagnostic>) -> Option<Numerics> {
-    let found = match &entry.value.data {
-        Data::Scalar(Value::String(word)) => word.as_str(),
-        Data::Unknown => return None,
-        _ => "",
-    };
-    match found {
-        "portable" => Some(Numerics::Portable),
-        "strict" => Some(Numerics::Strict),
-        _ => {
-            let help = hint(found, ["portable", "strict"]);
-            faults.push(wrong(&entry.value, "`numerics`", "`portable` or `strict`").maybe_help(help));
-            None
-        }
     }
 }
 
@@ -517,10 +496,10 @@ fn stages(
 /// Warns of stages that lead to nothing, in a recipe that has results.
 fn unread(drafts: &[Draft], needs: &[BTreeMap<String, Need>], faults: &mut Vec<Diagnostic>) {
     let read: BTreeSet<&str> = needs.iter().flat_map(|n| n.values()).map(|n| n.from.stage.as_str()).collect();
-    let (results, idle): (Vec<&Draft>, Vec<&Draft>) =
-        drafts.iter().filter(|d| d.kind.is_some() && !read.contains(d.name.as_str())).partition(|d| {
-            d.kind.as_ref().is_some_and(|k| k.describe().outputs.iter().any(|o| RESULTS.contains(&o.port_type)))
-        });
+    let (results, idle): (Vec<&Draft>, Vec<&Draft>) = drafts
+        .iter()
+        .filter(|d| d.kind.is_some() && !read.contains(d.name.as_str()))
+        .partition(|d| d.kind.as_ref().is_some_and(|k| k.describe().outputs.iter().any(|o| o.result)));
     // A connection that does not fit may be the very one that is missing here.
     if results.is_empty() || faults.iter().any(|d| d.code.starts_with("E03")) {
         return;

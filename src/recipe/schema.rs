@@ -77,9 +77,9 @@ pub fn schema(registry: &Registry) -> Value {
             "name": {"type": ["string", "integer"], "description": "The recipe's name, in names of runs and pins. A file without one is a part, for others to include."},
             "seed": whole("The seed of every stage that does not set its own.", 0),
             "numerics": {
-                "enum": ["portable", "strict"],
                 "default": "portable",
                 "description": "Whether device class, number type and libtorch's version belong to the keys of stages.",
+                "anyOf": [{"const": "portable"}, {"type": "string", "pattern": VARIABLE}, numerics()],
             },
             "include": {
                 "description": "Recipes whose stages stand in this one too, a path or several.",
@@ -102,6 +102,21 @@ pub fn schema(registry: &Registry) -> Value {
         },
         "additionalProperties": false,
         "$defs": parts,
+    })
+}
+
+/// `numerics` as a map.
+fn numerics() -> Value {
+    let word = |words: &[&str], about: &str| json!({"anyOf": [{"enum": words}, {"type": "string", "pattern": VARIABLE}], "description": about});
+    json!({
+        "type": "object",
+        "required": ["profile"],
+        "properties": {
+            "profile": word(&["strict", "portable"], "Whether keys hold device class, number type and libtorch's version."),
+            "device": word(&["cpu", "cuda"], "What stages that can use a GPU run on."),
+            "libtorch": {"type": ["string", "number"], "description": "libtorch's version; the program's if absent."},
+        },
+        "additionalProperties": false,
     })
 }
 

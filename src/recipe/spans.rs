@@ -11,6 +11,8 @@ pub struct Spans {
     pub(super) stages: BTreeMap<String, StageSpans>,
     /// The recipe's seed, if it sets one.
     pub seed: Option<Span>,
+    /// Its `numerics`, if it has them.
+    pub numerics: Option<Span>,
 }
 
 /// Where the parts of one stage stand.

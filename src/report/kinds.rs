@@ -82,7 +82,7 @@ first line of each shipped recipe names.
 | `opdflow` | 1 | the format; required |
 | `name` | text | name of the recipe, in the names of runs and pins; a file without one is a part, which others include |
 | `seed` | whole number from 0 | seed of every stage that does not set its own; default 0 |
-| `numerics` | `portable`, `strict` | whether device class, number type and libtorch's version are in the keys; default `portable` |
+| `numerics` | `portable`, or `{profile: strict, device: cpu}` | whether device class (`cpu`, `cuda`), number type and libtorch's version are in the keys; default `portable` |
 | `include` | path, `{recipe: path, stages: [names]}`, or a list of them | recipes whose stages stand in this one too ([engine.md](engine.md#recipes-that-share-parts)) |
 | `vars` | map | values for `\"${name}\"` anywhere below; `--set name=value` replaces them; a value may use other variables |
 | `defaults` | map of kind to parameters | laid under the `with` of every stage of the kind, name by name |

@@ -2,24 +2,9 @@
 
 use crate::plan::Plan;
 use crate::runlog::RunFolder;
+use opdflow_stage::Shown;
 use opdflow_stage::cache::{ActionRecord, ObjectKind, Output, Store, StoreError};
 use std::path::PathBuf;
-
-/// Port types that people look at, and what their files are called. Weights and the like stay in the store, from
-/// which `opdflow get` takes them.
-const READABLE: [(&str, Option<&str>); 11] = [
-    ("markdown", Some("md")),
-    ("csv", Some("csv")),
-    ("latex", Some("tex")),
-    ("html", Some("html")),
-    ("png", Some("png")),
-    ("svg", Some("svg")),
-    ("json", Some("json")),
-    ("table", None),
-    ("report", None),
-    ("picture", None),
-    ("pictures", None),
-];
 
 /// An output that was copied out of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,9 +33,13 @@ pub fn copy_finals(
     let is_final = |i: usize| wanted[i] && !plan.dependents(i).into_iter().any(|d| wanted[d]);
     let finals = records.iter().enumerate().filter(|(i, _)| is_final(*i));
     finals
-        .filter_map(|(i, record)| Some((plan.stages[i].spec.name.as_str(), record.as_ref()?)))
-        .flat_map(|(stage, record)| record.outputs.iter().map(move |(port, output)| (stage, port, output)))
-        .filter_map(|(stage, port, output)| copy(stage, port, output, store, folder).transpose())
+        .filter_map(|(i, record)| Some((&plan.stages[i].spec, record.as_ref()?)))
+        .flat_map(|(spec, record)| record.outputs.iter().map(move |(port, output)| (spec, port, output)))
+        .filter_map(|(spec, port, output)| {
+            // A record of another version of the kind may have an output that this one lacks.
+            let shown = spec.kind.describe().outputs.iter().find(|o| o.name == port).map_or(Shown::No, |o| o.shown);
+            copy(&spec.name, port, output, shown, store, folder).transpose()
+        })
         .collect()
 }
 
@@ -58,16 +47,19 @@ fn copy(
     stage: &str,
     port: &str,
     output: &Output,
+    shown: Shown,
     store: &Store,
     folder: &RunFolder,
 ) -> Result<Option<Copied>, StoreError> {
-    let Some((_, extension)) = READABLE.iter().find(|(port_type, _)| *port_type == output.port_type) else {
-        return Ok(None);
+    let extension = match shown {
+        Shown::No => return Ok(None),
+        Shown::Plain => None,
+        Shown::File(ending) => Some(ending),
     };
     let is_file = output.object.kind == ObjectKind::Blob;
     let path = place(folder, stage, port, output, extension.filter(|_| is_file));
     store.place(&output.object, &path)?;
-    let markdown = (output.port_type == "markdown" && is_file).then(|| std::fs::read_to_string(&path).ok()).flatten();
+    let markdown = (extension == Some("md") && is_file).then(|| std::fs::read_to_string(&path).ok()).flatten();
     Ok(Some(Copied { stage: stage.to_owned(), port: port.to_owned(), path, markdown }))
 }
 

@@ -90,6 +90,12 @@ impl Slots {
         Self::new(cpus.unwrap_or_else(cores), gpus_here()).with_memory(super::memory::of_machine())
     }
 
+    /// The same without GPUs: every stage runs on the processor.
+    #[must_use]
+    pub fn without_gpus(self) -> Self {
+        Self { gpus: Vec::new(), ..self }
+    }
+
     /// The same with this many bytes of memory for all stages together.
     #[must_use]
     pub fn with_memory(self, memory: Option<u64>) -> Self {

@@ -257,7 +257,7 @@ impl Stage for FakeTrain {
             inputs: const { &[Input::optional("base", &["value"], "where to start")] },
             outputs: const {
                 &[
-                    Output::new("model", "model", "the state after the last step"),
+                    Output::new("model", "model", "the state after the last step").result(),
                     Output::new("candidates", "candidates", "the state after each quarter of the way"),
                 ]
             },
@@ -421,8 +421,8 @@ impl Stage for FakeReport {
             inputs: const { &[Input::any("parts", &[], "anything")] },
             outputs: const {
                 &[
-                    Output::new("report", "report", "a line for each part"),
-                    Output::new("markdown", "markdown", "the same, for the terminal"),
+                    Output::new("report", "report", "a line for each part").result().folder(),
+                    Output::new("markdown", "markdown", "the same, for the terminal").result().file("md"),
                 ]
             },
             outside_key: &[],

@@ -42,7 +42,7 @@ pub use kind::{
 };
 pub use mismatch::Mismatch;
 pub use opdflow_cache as cache;
-pub use port::{Arity, Input, Output};
+pub use port::{Arity, Input, Output, Shown};
 pub use registry::{Registry, StageSet, Workers};
 pub use stop::StopFlag;
 pub use tool::{ExportLoraOrder, GenerateOrder, Tool, read_order, run_tool};

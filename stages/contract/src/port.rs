@@ -38,11 +38,27 @@ pub struct Output {
     pub port_type: &'static str,
     /// Whether it is always there. A stage may leave an optional output out.
     pub optional: bool,
+    /// Whether somebody wants it for its own sake: a stage that leaves one need not be read by another.
+    pub result: bool,
+    /// Whether people look at it, so that a run puts a copy into its folder, and what the ending of a file is then.
+    pub shown: Shown,
     /// Whether its bytes carry meaning. A side output (log, timing, sample picture) is kept, but two runs that
     /// differ only in side outputs count as equal.
     pub semantic: bool,
     /// One sentence for the reference.
     pub about: &'static str,
+}
+
+/// Whether people look at an output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shown {
+    /// They do not: weights and the like, which `opdflow get` takes from the store.
+    No,
+    /// A folder, or a file whose name needs no ending.
+    Plain,
+    /// A file with this ending.
+    File(&'static str),
 }
 
 /// The name of an input that was collected over seeds, without its cell: `student` and 1 of `student_seed_1`.
@@ -79,11 +95,29 @@ impl Input {
 impl Output {
     /// An output whose bytes carry meaning.
     pub const fn new(name: &'static str, port_type: &'static str, about: &'static str) -> Self {
-        Self { name, port_type, optional: false, semantic: true, about }
+        Self { name, port_type, optional: false, result: false, shown: Shown::No, semantic: true, about }
     }
     /// An output that carries no meaning: logs, timings, sample pictures.
     pub const fn side(name: &'static str, port_type: &'static str, about: &'static str) -> Self {
-        Self { name, port_type, optional: true, semantic: false, about }
+        Self { name, port_type, optional: true, result: false, shown: Shown::No, semantic: false, about }
+    }
+    /// The same output, wanted for its own sake.
+    #[must_use]
+    pub const fn result(mut self) -> Self {
+        self.result = true;
+        self
+    }
+    /// The same output, which people look at: a file with this ending.
+    #[must_use]
+    pub const fn file(mut self, ending: &'static str) -> Self {
+        self.shown = Shown::File(ending);
+        self
+    }
+    /// The same output, which people look at: a folder.
+    #[must_use]
+    pub const fn folder(mut self) -> Self {
+        self.shown = Shown::Plain;
+        self
     }
     /// The same output, but a stage may leave it out.
     #[must_use]
