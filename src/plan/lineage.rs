@@ -1,8 +1,9 @@
 //! Where bytes come from: from a digest to the record that made it, to what that stage read, and so on up to what came
 //! from outside. It is all in the action records; run logs and recipes may be gone.
 
+use crate::recipe::StageSpec;
 use opdflow_cache::{ActionRecord, Digest, Store};
-use opdflow_stage::port;
+use opdflow_stage::OfSeed;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -106,9 +107,24 @@ pub fn beside(record: &ActionRecord, text: &str, reads: &[Read]) -> BTreeSet<Str
     let Some(around) = around(params, text) else { return BTreeSet::new() };
     let mut words = BTreeSet::new();
     texts(around, &mut words);
-    let of_seed = |name: &str| port::seedless(name).is_some_and(|(rest, _)| words.contains(rest));
-    let named = |r: &&Read| r.port.split_once('.').is_some_and(|(_, name)| words.contains(name) || of_seed(name));
+    let seeds = of_seeds(record);
+    let of_seed = |port: &str| seeds.get(port).is_some_and(|of| words.contains(of.name.as_str()));
+    let named = |r: &&Read| r.port.split_once('.').is_some_and(|(_, name)| words.contains(name) || of_seed(&r.port));
     reads.iter().filter(named).map(|r| r.port.clone()).collect()
+}
+
+/// Which of a stage's inputs are one of several seeds, as a record notes it.
+const OF_SEED: &str = "of_seed";
+
+/// What a record notes of the inputs of a stage, beside what its manifest has.
+#[must_use]
+pub fn note(spec: &StageSpec) -> Option<(String, String)> {
+    let text = serde_json::to_string(&spec.of_seed).ok().filter(|_| !spec.of_seed.is_empty())?;
+    Some((OF_SEED.to_owned(), text))
+}
+
+fn of_seeds(record: &ActionRecord) -> BTreeMap<String, OfSeed> {
+    record.note.get(OF_SEED).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
 /// The innermost map that holds the text as a value.
@@ -152,7 +168,7 @@ mod tests {
             outputs: BTreeMap::new(),
             seconds: 0.0,
             finished: String::new(),
-            note: BTreeMap::new(),
+            note: [(OF_SEED.to_owned(), json!({"timings.ocr_seed_7": {"name": "ocr", "seed": 7}}).to_string())].into(),
         };
         let read = |port: &str| Read { port: port.to_owned(), digest, from: None };
         let reads: Vec<Read> =

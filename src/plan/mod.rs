@@ -63,6 +63,13 @@ pub struct Planned {
     pub resources: Resources,
 }
 
+/// What the record of a stage's result notes beside its manifest, and what others find there later: what it had to do
+/// ([`history::facts`]), and which inputs are one of several seeds ([`lineage::note`]).
+#[must_use]
+pub fn notes(planned: &Planned) -> BTreeMap<String, String> {
+    history::facts(planned).into_iter().chain(lineage::note(&planned.spec)).collect()
+}
+
 impl Planned {
     /// Bytes that it is expected to take at its peak; 0 if nobody knows.
     #[must_use]
@@ -103,7 +110,7 @@ impl Plan {
                 .iter()
                 .map(|(port, (up, out))| (port.clone(), foreseen[*up].get(out).cloned().unwrap_or_default()))
                 .collect();
-            let ports = spec.needs.iter().map(|(port, up)| (port.clone(), up.to_string())).collect();
+            let ports = spec.ports();
             let fault = |f: &ParamFault| recipe.spans.asset_fault(&spec.name, f);
             let (assets, mut missing) = match asked.assets(&spec, &spec.folder, memo) {
                 Ok(assets) => (assets, Vec::new()),

@@ -46,14 +46,31 @@ impl<'a> Cell<'a> {
     /// Empty if this name means that one cell.
     #[must_use]
     pub fn label(&self, other: &Self) -> String {
-        let plain = |text: &str| {
-            text.chars()
-                .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' })
-                .collect::<String>()
-        };
-        let open = other.axes.iter().filter(|(axis, _)| !self.axes.iter().any(|(own, _)| own == axis));
-        open.map(|(axis, value)| format!("{axis}_{}", plain(value))).collect::<Vec<_>>().join("__")
+        label(self.open(other))
     }
+
+    /// The same, less the axis `seed`, and the value of that axis if it is open.
+    #[must_use]
+    pub fn less_seed(&self, other: &Self) -> (String, Option<u64>) {
+        let is_seed = |(axis, value): &(&str, &str)| (*axis == SEED).then(|| value.parse::<u64>().ok()).flatten();
+        let seed = self.open(other).find_map(|pair| is_seed(pair));
+        (label(self.open(other).filter(|pair| is_seed(pair).is_none())), seed)
+    }
+
+    /// The axes of `other` that this name leaves out, with their values.
+    fn open<'s>(&'s self, other: &'s Self) -> impl Iterator<Item = &'s (&'a str, &'a str)> {
+        other.axes.iter().filter(|(axis, _)| !self.axes.iter().any(|(own, _)| own == axis))
+    }
+}
+
+/// The axis whose cells are one thing several times.
+const SEED: &str = "seed";
+
+/// Axes and values in the letters of names.
+fn label<'p>(axes: impl Iterator<Item = &'p (&'p str, &'p str)>) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
+    let one = |(axis, value): &(&str, &str)| format!("{axis}_{}", value.chars().map(plain).collect::<String>());
+    axes.map(one).collect::<Vec<_>>().join("__")
 }
 
 /// Those of `names` that `wanted` means, in their order.
@@ -92,6 +109,8 @@ mod tests {
         assert_eq!(Cell::parse("t").unwrap().label(&cell), "seed_1__rate__0_5__by_sgd");
         assert_eq!(Cell::parse("t[by=SGD,seed=1]").unwrap().label(&cell), "rate__0_5");
         assert_eq!(cell.label(&cell), "");
+        assert_eq!(Cell::parse("t").unwrap().less_seed(&cell), ("rate__0_5__by_sgd".into(), Some(1)));
+        assert_eq!(Cell::parse("t[seed=1]").unwrap().less_seed(&cell), ("rate__0_5__by_sgd".into(), None));
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub use source::Sources;
 pub use spans::{Spans, StageSpans};
 pub use tree::SetAt;
 
-use opdflow_stage::{Kind, Registry};
+use opdflow_stage::{Connection, Kind, OfSeed, Ports, Registry};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -87,6 +87,8 @@ pub struct StageSpec {
     pub params: serde_json::Value,
     /// What it reads: by port, or `port.name` for one of a map port.
     pub needs: BTreeMap<String, PortRef>,
+    /// Those of them that are one of several seeds of a matrix.
+    pub of_seed: BTreeMap<String, OfSeed>,
     /// Its seed: its own, or the recipe's.
     pub seed: u64,
     /// Threads, if the recipe says. Not in the key.
@@ -95,6 +97,18 @@ pub struct StageSpec {
     pub gpu_memory: Option<u64>,
     /// The folder of the file that it is written in: its relative paths start there. Not in the key.
     pub folder: PathBuf,
+}
+
+impl StageSpec {
+    /// Its connected ports, as its kind sees them.
+    #[must_use]
+    pub fn ports(&self) -> Ports {
+        let of_seed = |port: &String| self.of_seed.get(port).cloned();
+        let one = |(port, from): (&String, &PortRef)| {
+            (port.clone(), Connection { source: from.to_string(), of_seed: of_seed(port) })
+        };
+        self.needs.iter().map(one).collect()
+    }
 }
 
 /// An output of another stage.

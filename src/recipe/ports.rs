@@ -7,7 +7,7 @@ use super::read::{Draft, Drafts};
 use super::shape::{any_map, wrong};
 use super::tree::{Data, Entry, Node, shown};
 use super::{Diagnostic, PortRef, Span};
-use opdflow_stage::{Arity, Input, Kind};
+use opdflow_stage::{Arity, Connection, Input, Kind, OfSeed};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,15 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Clone, Debug)]
 pub(super) struct Need {
     pub from: PortRef,
+    pub of_seed: Option<OfSeed>,
     pub span: Span,
+}
+
+impl Need {
+    /// The same, for the kind.
+    pub fn connection(&self) -> Connection {
+        Connection { source: self.from.to_string(), of_seed: self.of_seed.clone() }
+    }
 }
 
 /// Reads `needs` of one stage and holds it against the kinds on both ends.
@@ -156,7 +164,7 @@ fn single(
         );
         return faults.push(Diagnostic::error("E038", title, span, "more than one").help(help));
     }
-    for ((upstream, _), label) in meant.into_iter().zip(labels) {
+    for ((upstream, cell), label) in meant.into_iter().zip(labels) {
         let place = match (label.is_empty(), in_map) {
             (true, _) => at.to_owned(),
             (false, true) => format!("{at}_{label}"),
@@ -175,7 +183,12 @@ fn single(
         if !found.bound.take(extent, &span) {
             return;
         }
-        found.needs.insert(place, Need { from, span: span.clone() });
+        // Of cells that differ in their seed, and maybe in more, the name less the seed is what they share.
+        let (rest, seed) = wanted.less_seed(&cell);
+        let parts = [at.split_once('.').map_or("", |(_, name)| name), &rest];
+        let name = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("_");
+        let of_seed = seed.filter(|_| !name.is_empty()).map(|seed| OfSeed { name, seed });
+        found.needs.insert(place, Need { from, of_seed, span: span.clone() });
     }
 }
 

@@ -474,13 +474,14 @@ fn stages(
         };
         if let Some(params) = params::normalise(kind.as_ref(), &draft.name, &places, faults) {
             if connected {
-                let ports = needs.iter().map(|(port, need)| (port.clone(), need.from.to_string())).collect();
+                let ports = needs.iter().map(|(port, need)| (port.clone(), need.connection())).collect();
                 faults.extend(params::wired(kind.as_ref(), &draft.name, &places, &params, &ports));
             }
             specs.push(StageSpec {
                 name: draft.name.clone(),
                 kind,
                 params,
+                of_seed: needs.iter().filter_map(|(port, need)| Some((port.clone(), need.of_seed.clone()?))).collect(),
                 needs: needs.into_iter().map(|(port, need)| (port, need.from)).collect(),
                 seed: draft.seed.map_or(seed, |(own, _)| own),
                 cpus: draft.cpus,

@@ -224,7 +224,8 @@ impl Dispatch<'_, '_> {
         for (port, (upstream, from)) in &planned.needs {
             let output = self.facts[*upstream].record.as_ref().and_then(|r| r.outputs.get(from));
             if let Some(output) = output {
-                inputs.insert(port.clone(), JobInput { object: output.object, port_type: output.port_type.clone() });
+                let (port_type, of_seed) = (output.port_type.clone(), planned.spec.of_seed.get(port).cloned());
+                inputs.insert(port.clone(), JobInput { object: output.object, port_type, of_seed });
                 continue;
             }
             let base = port.split('.').next().unwrap_or(port);
@@ -341,7 +342,7 @@ impl Dispatch<'_, '_> {
             force: self.is_forced(stage),
             program: crate::PROGRAM.to_owned(),
             doubts: self.order.doubts.get(stage).cloned().unwrap_or_default(),
-            note: crate::plan::history::facts(&self.order.plan.stages[stage]),
+            note: crate::plan::notes(&self.order.plan.stages[stage]),
         })
     }
 

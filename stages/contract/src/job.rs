@@ -2,6 +2,7 @@
 
 use crate::clock::cpu_seconds;
 use crate::context::Finished;
+use crate::port::OfSeed;
 use crate::{Cost, Environment, Event, EventSink, Fault, FaultClass, StageContext, StopFlag, Warning, Worker};
 use anyhow::{Context as _, Result};
 use opdflow_cache::{ActionRecord, Digest, Object, Output, Store};
@@ -88,6 +89,9 @@ pub struct JobInput {
     pub object: Object,
     /// Its port type.
     pub port_type: String,
+    /// What it is a seed of, if it is one of several that a matrix was collected from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of_seed: Option<OfSeed>,
 }
 
 /// How a stage's process ended.

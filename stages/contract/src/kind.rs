@@ -5,7 +5,7 @@
 
 use crate::fields::fields;
 use crate::mismatch::{self, Mismatch};
-use crate::port::{Arity, Input, Output};
+use crate::port::{Arity, Input, Member, OfSeed, Output};
 use crate::warning::Doubt;
 use crate::{StageContext, choice, range};
 use opdflow_cache::{Digest, Memo};
@@ -67,7 +67,16 @@ pub type Foreseen = BTreeMap<String, Value>;
 /// The connected ports of a stage (`base`, and `prompts.ocr` for one of a map), and what each reads (`base.model`,
 /// `student[rounds=100].lora`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Ports(BTreeMap<String, String>);
+pub struct Ports(BTreeMap<String, Connection>);
+
+/// What a port reads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Connection {
+    /// An output, as recipes write it.
+    pub source: String,
+    /// What it is a seed of, if it is one of several that a matrix was collected from.
+    pub of_seed: Option<OfSeed>,
+}
 
 impl Ports {
     /// Whether something is connected to the port.
@@ -82,18 +91,33 @@ impl Ports {
     /// The names below a port that takes a map.
     #[must_use]
     pub fn names(&self, port: &str) -> Vec<String> {
-        self.0.keys().filter_map(|k| k.strip_prefix(port)?.strip_prefix('.')).map(ToOwned::to_owned).collect()
+        self.members(port).into_iter().map(|m| m.name).collect()
+    }
+    /// The same, with what each is a seed of.
+    #[must_use]
+    pub fn members(&self, port: &str) -> Vec<Member> {
+        let below = |(place, to): (&String, &Connection)| {
+            let name = place.strip_prefix(port)?.strip_prefix('.')?.to_owned();
+            Some(Member { name, of_seed: to.of_seed.clone() })
+        };
+        self.0.iter().filter_map(below).collect()
     }
     /// What the port reads, as recipes write it.
     #[must_use]
     pub fn source(&self, port: &str) -> Option<&str> {
-        self.0.get(port).map(String::as_str)
+        self.0.get(port).map(|to| to.source.as_str())
+    }
+}
+
+impl FromIterator<(String, Connection)> for Ports {
+    fn from_iter<T: IntoIterator<Item = (String, Connection)>>(ports: T) -> Self {
+        Self(ports.into_iter().collect())
     }
 }
 
 impl FromIterator<(String, String)> for Ports {
     fn from_iter<T: IntoIterator<Item = (String, String)>>(ports: T) -> Self {
-        Self(ports.into_iter().collect())
+        ports.into_iter().map(|(port, source)| (port, Connection { source, of_seed: None })).collect()
     }
 }
 

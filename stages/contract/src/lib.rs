@@ -37,12 +37,12 @@ pub use event::{Event, EventSink};
 pub use fault::{Fault, FaultClass, STOPPED};
 pub use job::{Job, JobInput, Outcome, run_job, warnings_of};
 pub use kind::{
-    Asset, Cause, Code, Description, Environment, Foreseen, Horizon, Kind, Memory, ParamFault, Ports, Resources, Stage,
-    Unreadable, Work, Worker,
+    Asset, Cause, Code, Connection, Description, Environment, Foreseen, Horizon, Kind, Memory, ParamFault, Ports,
+    Resources, Stage, Unreadable, Work, Worker,
 };
 pub use mismatch::Mismatch;
 pub use opdflow_cache as cache;
-pub use port::{Arity, Input, Output, Shown};
+pub use port::{Arity, Input, Member, OfSeed, Output, Shown};
 pub use registry::{Registry, StageSet, Workers};
 pub use stop::StopFlag;
 pub use tool::{ExportLoraOrder, GenerateOrder, Tool, read_order, run_tool};

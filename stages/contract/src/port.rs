@@ -1,6 +1,6 @@
 //! Typed ports: what a stage reads and what it leaves.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How many artefacts an input takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -59,6 +59,38 @@ pub enum Shown {
     Plain,
     /// A file with this ending.
     File(&'static str),
+}
+
+/// One of several seeds of a stage, where an input collected the cells of a matrix: on `scores.student_seed_1` stands
+/// `student` with seed 1.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfSeed {
+    /// The name that its seeds share.
+    pub name: String,
+    /// The seed.
+    pub seed: u64,
+}
+
+/// A name below a map port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// The name.
+    pub name: String,
+    /// What it is a seed of, if it is one of several.
+    pub of_seed: Option<OfSeed>,
+}
+
+/// The members that `name` stands for: the one of this name or, where a stage was collected over a matrix of seeds, each of
+/// them, by number. Empty if there is none.
+#[must_use]
+pub fn meant<'m>(members: &'m [Member], name: &str) -> Vec<&'m str> {
+    if let Some(one) = members.iter().find(|m| m.name == name) {
+        return vec![&one.name];
+    }
+    let seed = |m: &Member| m.of_seed.as_ref().filter(|of| of.name == name).map(|of| of.seed);
+    let mut found: Vec<(u64, &str)> = members.iter().filter_map(|m| Some((seed(m)?, m.name.as_str()))).collect();
+    found.sort_unstable();
+    found.into_iter().map(|(_, name)| name).collect()
 }
 
 /// The name of an input that was collected over seeds, without its cell: `student` and 1 of `student_seed_1`.
@@ -124,5 +156,33 @@ impl Output {
     pub const fn maybe(mut self) -> Self {
         self.optional = true;
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_stands_for_itself_or_for_its_seeds() {
+        let seed = |name: &str, seed| {
+            let of_seed = Some(OfSeed { name: name.to_owned(), seed });
+            Member { name: format!("{name}_seed_{seed}"), of_seed }
+        };
+        let one = |name: &str| Member { name: name.to_owned(), of_seed: None };
+        let members = [
+            one("base"),
+            seed("merged", 9),
+            seed("merged", 10),
+            seed("merged_factors", 9),
+            one("ocr"),
+            one("looks_seed_3"),
+        ];
+        assert_eq!(meant(&members, "base"), ["base"]);
+        assert_eq!(meant(&members, "merged"), ["merged_seed_9", "merged_seed_10"]);
+        assert_eq!(meant(&members, "ocr"), ["ocr"]);
+        // A name that somebody gave says nothing of seeds, whatever it looks like.
+        assert!(meant(&members, "looks").is_empty());
+        assert_eq!(meant(&members, "looks_seed_3"), ["looks_seed_3"]);
     }
 }
