@@ -9,9 +9,9 @@ use std::process::Command;
 const CRATES: [(&str, &[&str]); 9] = [
     ("opdflow-io", &[]),
     ("opdflow-cache", &["opdflow-io"]),
-    ("opdflow-world", &[]),
     ("opdflow-stage", &["opdflow-cache", "opdflow-io"]),
-    ("opdflow-rewards", &["opdflow-world", "opdflow-io", "tch", "torch-sys"]),
+    ("opdflow-rewards", &["opdflow-io"]),
+    ("opdflow-miniature", &["opdflow-rewards"]),
     ("opdflow-flow", &["opdflow-io", "tch", "torch-sys"]),
     ("opdflow-critics", &["opdflow-flow", "opdflow-rewards", "opdflow-io", "tch", "torch-sys"]),
     (
@@ -21,7 +21,7 @@ const CRATES: [(&str, &[&str]); 9] = [
             "opdflow-flow",
             "opdflow-rewards",
             "opdflow-critics",
-            "opdflow-world",
+            "opdflow-miniature",
             "opdflow-io",
             "tch",
             "torch-sys",
@@ -140,7 +140,8 @@ fn the_engine_knows_no_stage_and_no_tensor() {
             continue;
         }
         let names = names(&file);
-        for forbidden in ["opdflow_flow", "opdflow_rewards", "opdflow_stages", "opdflow_world", "tch", "torch_sys"] {
+        for forbidden in ["opdflow_flow", "opdflow_rewards", "opdflow_stages", "opdflow_miniature", "tch", "torch_sys"]
+        {
             assert!(!names.contains(forbidden), "{} must not name {forbidden}", file.display());
         }
     }
@@ -206,7 +207,7 @@ fn families_named(path: &Path, families: &[String]) -> Vec<String> {
 fn a_family_s_inside_is_named_in_its_folder_alone() {
     let (all, home) = (families(), root().join("stages/flow/src/families"));
     assert!(!all.is_empty());
-    for krate in ["builtin", "contract", "critics", "flow", "io", "rewards", "world"] {
+    for krate in ["builtin", "contract", "critics", "flow", "io", "miniature", "rewards"] {
         for file in sources(&root().join("stages").join(krate).join("src")) {
             let own = file.strip_prefix(&home).ok().and_then(|inside| inside.components().next());
             let own = own.map(|name| name.as_os_str().to_string_lossy().into_owned()).unwrap_or_default();
@@ -227,12 +228,12 @@ fn a_family_s_inside_is_named_in_its_folder_alone() {
 fn the_test_sees_what_it_should() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("x.rs");
-    std::fs::write(&file, "use tch::Tensor;\nuse opdflow_flow;\n// opdflow_world::x\nfn f() { crate::cli::x(); opdflow_rewards::y() }\nuse crate::{plan::Plan, recipe};\nlet dispatch::a = 1;\n").unwrap();
+    std::fs::write(&file, "use tch::Tensor;\nuse opdflow_flow;\n// opdflow_miniature::x\nfn f() { crate::cli::x(); opdflow_rewards::y() }\nuse crate::{plan::Plan, recipe};\nlet dispatch::a = 1;\n").unwrap();
     let names = names(&file);
     for there in ["tch", "opdflow_flow", "opdflow_rewards", "crate::cli", "crate::plan", "crate::recipe"] {
         assert!(names.contains(there), "{there}: {names:?}");
     }
-    assert!(!names.contains("opdflow_world"));
+    assert!(!names.contains("opdflow_miniature"));
     let other = dir.path().join("y.rs");
     std::fs::write(&other, "use opdflow_flow::families::{self, a::X};\nlet y = crate::families::b::Y;\n// families::c\nfamilies::open(a, b);\n").unwrap();
     let all = ["a", "b", "c"].map(str::to_owned);

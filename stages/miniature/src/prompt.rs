@@ -3,12 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
+use opdflow_rewards::geneval::Metadata;
+use opdflow_rewards::{Picture, Subject};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::geneval::Metadata;
-use crate::{Landscape, Picture, Split, landscape, shapes, words};
+use crate::{Landscape, Split, landscape, shapes, words};
 
 /// Why a picture or a prompt cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -156,6 +157,13 @@ pub struct Prompt {
     /// The landscape; only [`Family::Scene`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub landscape: Option<Landscape>,
+}
+
+/// What rewards may read of it.
+impl<'a> From<&'a Prompt> for Subject<'a> {
+    fn from(prompt: &'a Prompt) -> Subject<'a> {
+        Subject { text: &prompt.text, target: prompt.target.as_deref(), geneval: prompt.geneval.as_ref() }
+    }
 }
 
 /// The random stream number `index` of a seed. Streams of one seed are independent, so pictures can be drawn in any order.

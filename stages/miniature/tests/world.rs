@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use opdflow_world::geneval::{Metadata, Tag};
-use opdflow_world::{
+use opdflow_miniature::{
     Colour, Family, LETTERS, Landscape, Mix, Mood, Prompt, Shape, Split, WorldError, corrupt, prompt, prompts, render,
     stream,
 };
+use opdflow_rewards::geneval::{Metadata, Tag};
 use proptest::prelude::*;
 
 const SPLITS: [Split; 3] = [Split::Train, Split::Validation, Split::Test];

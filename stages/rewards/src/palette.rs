@@ -1,10 +1,8 @@
-//! The colours and shapes that the world can show.
+//! The colours and shapes that the bundled detector tells apart and the miniature draws.
 
-use rand::Rng;
-use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-/// Six of GenEval's ten colour names; the other four (pink, brown, black, white) are not drawn here.
+/// Six of GenEval's ten colour names; the other four (pink, brown, black, white) are not among them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Colour {
@@ -55,14 +53,9 @@ impl Colour {
             Colour::Purple => [160.0, 60.0, 205.0],
         }
     }
-
-    /// A shade near the pure value: each channel moved by at most `spread`.
-    pub(crate) fn shade(self, spread: f32, rng: &mut ChaCha8Rng) -> [f32; 3] {
-        self.rgb().map(|v| (v + rng.random_range(-spread..=spread)).clamp(0.0, 255.0))
-    }
 }
 
-/// The object classes of the world.
+/// The object classes of the miniature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Shape {

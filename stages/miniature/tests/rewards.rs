@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Instant;
 
+use opdflow_miniature::{Family, Mix, Prompt, Split, corrupt, prompts, render, stream};
 use opdflow_rewards::ocr::Assets;
 use opdflow_rewards::{Geneval, Looks, Ocr, Picture, Reward, RewardError, Score, Subject, Weighted};
-use opdflow_world::{Family, Mix, Prompt, Split, corrupt, prompts, render, stream};
 use proptest::prelude::*;
 use rand::Rng;
 

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use clap::Parser;
+use opdflow_miniature::{Prompt, SIDE};
 use opdflow_rewards::ocr::Assets;
 use opdflow_rewards::{Geneval, Looks, Ocr, Picture, Reward, Score, Subject};
-use opdflow_world::{Prompt, SIDE};
 
 /// Scores a file of pictures.
 #[derive(Parser)]

@@ -1,12 +1,13 @@
 //! Words: their prompts and how they are drawn.
 
+use opdflow_rewards::Picture;
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 
 use crate::draw::{dark_ground, to_segment};
 use crate::font::{LETTERS, segments};
-use crate::{CELL, Family, GRID, Picture, Prompt, SIDE, Split, WorldError};
+use crate::{CELL, Family, GRID, Prompt, SIDE, Split, WorldError};
 
 /// Nominal size of the centre lines of a letter and thickness of the pen, in pixels.
 const LETTER: [f32; 2] = [9.2, 11.8];

@@ -1,11 +1,12 @@
 //! Little landscapes: sky, sun or moon, and hills.
 
+use opdflow_rewards::Picture;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::draw::Canvas;
-use crate::{Colour, Family, Picture, Prompt, SIDE, Split, split};
+use crate::draw::{Canvas, shade};
+use crate::{Colour, Family, Prompt, SIDE, Split, split};
 
 /// The light of a landscape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -115,7 +116,7 @@ pub(crate) fn render(landscape: Landscape, rng: &mut ChaCha8Rng) -> Picture {
         |px, py| radius - ((px - x).powi(2) + (py - y).powi(2)).sqrt(),
     );
 
-    let shade = landscape.hills.shade(12.0, rng);
+    let shade = shade(landscape.hills, 12.0, rng);
     let night = if landscape.mood == Mood::Dark { 0.6 } else { 1.0 };
     for ridge in 0..2 {
         let top = base - 3.0 + ridge as f32 * rng.random_range(7.0..11.0);

@@ -1,9 +1,15 @@
 //! Anti-aliased drawing on a canvas of real numbers.
 
+use opdflow_rewards::Picture;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::{Picture, SIDE};
+use crate::{Colour, SIDE};
+
+/// A shade near the pure value of a colour, sRGB 0 to 255: each channel moved by at most `spread`.
+pub(crate) fn shade(colour: Colour, spread: f32, rng: &mut ChaCha8Rng) -> [f32; 3] {
+    colour.rgb().map(|v| (v + rng.random_range(-spread..=spread)).clamp(0.0, 255.0))
+}
 
 /// A 64x64 canvas; channels nominally 0 to 255, clamped only when it becomes a picture.
 pub(crate) struct Canvas {

@@ -1,12 +1,13 @@
 //! Shapes: the prompts of GenEval's six tasks and how they are drawn.
 
+use opdflow_rewards::Picture;
+use opdflow_rewards::geneval::{Exclude, Include, Metadata, Relation, Tag};
 use rand::Rng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use crate::draw::dark_ground;
-use crate::geneval::{Exclude, Include, Metadata, Relation, Tag};
-use crate::{CELL, Colour, Family, GRID, Picture, Prompt, Shape, Split, WorldError, split};
+use crate::draw::{dark_ground, shade};
+use crate::{CELL, Colour, Family, GRID, Prompt, Shape, Split, WorldError, split};
 
 /// Largest number in a counting prompt.
 const MOST: usize = 4;
@@ -267,7 +268,7 @@ pub(crate) fn render(metadata: &Metadata, rng: &mut ChaCha8Rng) -> Result<Pictur
     for (item, group) in items.iter().zip(groups) {
         let colour = item.colour.or_else(|| open.next()).unwrap_or(Colour::Red);
         for (column, row) in group {
-            let shade = colour.shade(10.0, rng);
+            let shade = shade(colour, 10.0, rng);
             let half: f32 = rng.random_range(5.4..6.4);
             let middle = |cell: i32, jitter: f32| (cell as f32 + 0.5) * CELL as f32 + jitter;
             let x = middle(column, rng.random_range(-1.0..=1.0));

@@ -10,7 +10,8 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Parser;
-use opdflow_world::{Mix, Picture, SIDE, Split, corrupt, prompts, render, stream};
+use opdflow_miniature::{Mix, SIDE, Split, corrupt, prompts, render, stream};
+use opdflow_rewards::Picture;
 use rand::Rng;
 
 /// Writes a set of pictures with their captions.

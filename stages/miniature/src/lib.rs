@@ -2,14 +2,15 @@
 //!
 //! Three families of prompts share one grid of 4x4 cells of 16 px, so that a latent model with 16 tokens
 //! has one token for each cell:
-//! - [`Family::Geneval`]: coloured shapes in the six tasks of GenEval (Ghosh et al. 2023), with GenEval's own metadata;
+//! - [`Family::Geneval`]: coloured shapes in the six tasks of GenEval (Ghosh et al. 2023), with GenEval's own metadata
+//!   ([`opdflow_rewards::geneval::Metadata`]);
 //! - [`Family::Ocr`]: words of 2 to 4 capital letters, prompt `the word "HAT"`;
 //! - [`Family::Scene`]: little landscapes, prompt `a warm landscape with green hills`.
 //!
 //! Everything is a pure function of its seed: the same seed gives the same prompts and the same bytes.
 //!
 //! ```
-//! use opdflow_world::{Family, Mix, Split, prompts, render, stream};
+//! use opdflow_miniature::{Family, Mix, Split, prompts, render, stream};
 //! let all = prompts(&Mix::from(Family::Ocr), 3, 7, Split::Train);
 //! let picture = render(&all[0], &mut stream(7, 0)).unwrap();
 //! assert_eq!(picture.rgb.len(), 64 * 64 * 3);
@@ -17,10 +18,7 @@
 
 mod draw;
 mod font;
-pub mod geneval;
 mod landscape;
-mod palette;
-mod picture;
 mod prompt;
 mod shapes;
 mod split;
@@ -28,8 +26,7 @@ mod words;
 
 pub use font::LETTERS;
 pub use landscape::{Landscape, Mood};
-pub use palette::{Colour, Shape};
-pub use picture::Picture;
+pub use opdflow_rewards::{Colour, Shape};
 pub use prompt::{Family, Mix, Prompt, WorldError, corrupt, prompt, prompts, render, stream};
 pub use split::Split;
 
