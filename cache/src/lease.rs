@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::disk::still_there;
+use crate::files::disk::still_there;
 use crate::lock::{open, unlockable};
 use crate::{Digest, Store, StoreError, clock};
 
@@ -119,7 +119,7 @@ impl Lease {
         let failed = |e| StoreError::io("write", &path, e);
         let holder = self.holder.lock().unwrap_or_else(|e| e.into_inner());
         let text = serde_json::to_vec(&*holder).map_err(|e| failed(e.into()))?;
-        let temp = crate::disk::temp_file(&self.store.tmp(), 0o644)?;
+        let temp = crate::files::disk::temp_file(&self.store.tmp(), 0o644)?;
         fs::write(temp.path(), text).map_err(failed)?;
         temp.persist(&path).map_err(|e| failed(e.error))?;
         Ok(())

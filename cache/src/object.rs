@@ -4,7 +4,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, StoreError, TreeEntry, put, tree};
+use crate::files::put;
+use crate::{Digest, StoreError, TreeEntry, tree};
 
 /// Something in the store: the bytes of a file, or a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use crate::disk;
+use crate::files::disk;
 use crate::{Digest, StoreError, Warning};
 
 /// The newest layout that this program reads and writes.
@@ -130,7 +130,7 @@ impl Store {
     /// Bytes that may still be written where the store lies; none where the system does not tell.
     #[must_use]
     pub fn free(&self) -> Option<u64> {
-        crate::disk::free(self.root())
+        crate::files::disk::free(self.root())
     }
 
     /// Takes the warnings gathered since the last call.

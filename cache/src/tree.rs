@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Object, ObjectKind, Store, StoreError, put};
+use crate::files::put;
+use crate::{Digest, Object, ObjectKind, Store, StoreError};
 
 const HEAD: &[u8] = b"opdflow tree 1\n";
 

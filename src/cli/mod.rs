@@ -1,32 +1,15 @@
 //! The command line: arguments become a [`Session`], a command does its work with it, its end becomes an exit code.
 
 pub mod args;
-mod check;
-mod du;
-mod explain;
-mod export;
-mod gc;
 mod generate;
-mod get;
-mod get_as;
-mod graph;
 mod help;
-mod import;
-mod lineage;
-mod logs;
 mod output;
-mod pin;
-mod plan;
+mod recipes;
 mod room;
-mod run;
-mod schema;
+mod runs;
 mod stage;
-mod stages;
-mod status;
-mod stop;
+mod store;
 mod threads;
-mod verify;
-mod watch;
 
 use crate::plan::{NumericFacts, Plan};
 use crate::recipe::{self, Diagnostics, Overrides, colour_wanted, is_terminal};
@@ -372,27 +355,27 @@ fn complain(error: &clap::Error) {
 
 fn command(session: &Session, command: &args::Command) -> Result<Exit, Failure> {
     match command {
-        args::Command::Run(args) => run::run(session, args),
+        args::Command::Run(args) => runs::run::run(session, args),
         args::Command::Generate(args) => generate::run(session, args),
-        args::Command::Check(args) => check::run(session, args),
-        args::Command::Plan(args) => plan::run(session, args),
-        args::Command::Explain(args) => explain::run(session, args),
-        args::Command::Get(args) => get::run(session, args),
-        args::Command::Lineage(args) => lineage::run(session, args),
-        args::Command::Export(args) => export::run(session, args),
-        args::Command::Import(args) => import::run(session, args),
-        args::Command::Status(args) => status::run(session, args),
-        args::Command::Watch(args) => watch::run(session, args),
-        args::Command::Stop(args) => stop::run(session, args),
-        args::Command::Logs(args) => logs::run(session, args),
-        args::Command::Graph(args) => graph::run(session, args),
-        args::Command::Stages(args) => stages::run(session, args),
-        args::Command::Schema => Ok(schema::run(session)),
-        args::Command::Du => du::run(session),
-        args::Command::Gc(args) => gc::run(session, args),
-        args::Command::Verify(args) => verify::run(session, args),
-        args::Command::Pin(args) => pin::run(session, args),
-        args::Command::Unpin(args) => pin::take_away(session, args),
+        args::Command::Check(args) => recipes::check::run(session, args),
+        args::Command::Plan(args) => recipes::plan::run(session, args),
+        args::Command::Explain(args) => recipes::explain::run(session, args),
+        args::Command::Get(args) => store::get::run(session, args),
+        args::Command::Lineage(args) => store::lineage::run(session, args),
+        args::Command::Export(args) => store::export::run(session, args),
+        args::Command::Import(args) => store::import::run(session, args),
+        args::Command::Status(args) => runs::status::run(session, args),
+        args::Command::Watch(args) => runs::watch::run(session, args),
+        args::Command::Stop(args) => runs::stop::run(session, args),
+        args::Command::Logs(args) => runs::logs::run(session, args),
+        args::Command::Graph(args) => recipes::graph::run(session, args),
+        args::Command::Stages(args) => recipes::stages::run(session, args),
+        args::Command::Schema => Ok(recipes::schema::run(session)),
+        args::Command::Du => store::du::run(session),
+        args::Command::Gc(args) => store::gc::run(session, args),
+        args::Command::Verify(args) => store::verify::run(session, args),
+        args::Command::Pin(args) => store::pin::run(session, args),
+        args::Command::Unpin(args) => store::pin::take_away(session, args),
         args::Command::Help(args) => help::run(session, args),
         args::Command::Man(args) => help::manual(session, args),
         args::Command::Completions(args) => Ok(help::completions(session, args)),

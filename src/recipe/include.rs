@@ -4,12 +4,12 @@
 //! Variables of an included recipe are variables of the one that includes it, which may give them other values. Defaults of a
 //! recipe are those of its own stages and, below their own, of the recipes that include it.
 
-use super::bound::Bound;
-use super::near::hint;
-use super::shape::{any_map, map, wrong};
-use super::source::Sources;
-use super::tree::{self, Data, Entry, Node, shown};
 use super::{Diagnostic, Span};
+use crate::recipe::text::bound::Bound;
+use crate::recipe::text::near::hint;
+use crate::recipe::text::shape::{any_map, map, wrong};
+use crate::recipe::text::source::Sources;
+use crate::recipe::text::tree::{self, Data, Entry, Node, shown};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,43 +1,30 @@
 //! From the text of a recipe to a checked [`Recipe`], or to every mistake in it with its place.
 //!
-//! The steps, one file each: [`tree`] reads YAML into values that know where they stand, [`include`](mod@include) those of other recipes,
-//! [`vars`] puts the variables in, those of [`varfile`] among them, within a [`bound`], [`matrix`] makes cells of stages and
-//! [`repeat`] items of lists and maps, [`set`] what the command line sets of stages, [`read`] takes the shape apart, [`params`]
-//! and [`ports`] hold it against the stage kinds. A span points into the texts of [`source`]. Each step reports
+//! The steps, one file each: [`tree`](text::tree) reads YAML into values that know where they stand, [`include`](mod@include) those of other recipes,
+//! [`vars`](variables::vars) puts the variables in, those of [`varfile`](variables::varfile) among them, within a [`bound`](text::bound), [`matrix`](variables::matrix) makes cells of stages and
+//! [`repeat`](variables::repeat) items of lists and maps, [`set`](variables::set) what the command line sets of stages, [`read`] takes the shape apart, [`params`](check::params)
+//! and [`ports`](check::ports) hold it against the stage kinds. A span points into the texts of [`source`](text::source). Each step reports
 //! all it finds into one list and goes on with what is sound, so that one look shows everything. [`schema`] and
 //! [`reference`](mod@reference) say of the stage kinds what a recipe may hold.
 
-mod bound;
 mod cell;
-mod diagnostic;
+mod check;
 mod include;
-mod matrix;
-mod near;
-mod params;
-mod places;
-mod ports;
 mod read;
 pub mod reference;
-mod repeat;
 pub mod schema;
-mod set;
-mod shape;
-mod show;
-mod size;
-mod source;
 mod spans;
-mod tree;
-mod varfile;
-mod vars;
+mod text;
+mod variables;
 
 pub use cell::{Cell, select};
-pub use diagnostic::{Diagnostic, Diagnostics, Level, Span};
-pub use near::{hint, near};
-pub use show::{colour_wanted, is_terminal};
-pub use size::size;
-pub use source::Sources;
 pub use spans::{Spans, StageSpans};
-pub use tree::SetAt;
+pub use text::diagnostic::{Diagnostic, Diagnostics, Level, Span};
+pub use text::near::{hint, near};
+pub use text::show::{colour_wanted, is_terminal};
+pub use text::size::size;
+pub use text::source::Sources;
+pub use text::tree::SetAt;
 
 use opdflow_stage::{Kind, Registry};
 use serde::{Deserialize, Serialize};
@@ -185,10 +172,11 @@ pub fn load(path: &Path, registry: &Registry, overrides: &Overrides) -> Result<R
 /// # Errors
 /// As there.
 pub fn parse(path: &Path, text: String, registry: &Registry, overrides: &Overrides) -> Result<Recipe, Diagnostics> {
-    let mut bound = bound::Bound::default();
-    let layers = overrides.files.iter().map(|f| varfile::read(f, &mut bound)).collect::<Result<Vec<_>, _>>()?;
+    let mut bound = text::bound::Bound::default();
+    let layers =
+        overrides.files.iter().map(|f| variables::varfile::read(f, &mut bound)).collect::<Result<Vec<_>, _>>()?;
     let mut faults = Vec::new();
-    let outside = vars::Outside { layers, overrides };
+    let outside = variables::vars::Outside { layers, overrides };
     let mut sources = Sources::default();
     let recipe = read::recipe(path, &mut sources, &text, registry, &outside, bound, &mut faults);
     match recipe {

@@ -1,16 +1,18 @@
 //! The recipe's own shape: which words stand where, and what they must be.
 
-use super::bound::{Bound, Extent};
 use super::cell::Cell;
 use super::include::{self, Document};
-use super::matrix;
-use super::near::{Hints, hint};
-use super::ports::{self, Need, plain_name};
-use super::shape::{any_map, bytes, map, missing, text, whole, wrong};
-use super::source::Sources;
-use super::tree::{Data, Entry, Node, shown};
-use super::vars::{Outside, Vars};
-use super::{Diagnostic, FORMAT, MOST_THREADS, Numerics, Recipe, Span, Spans, StageSpans, StageSpec, params, set};
+use super::{Diagnostic, FORMAT, MOST_THREADS, Numerics, Recipe, Span, Spans, StageSpans, StageSpec};
+use crate::recipe::check::params;
+use crate::recipe::check::ports::{self, Need, plain_name};
+use crate::recipe::text::bound::{Bound, Extent};
+use crate::recipe::text::near::{Hints, hint};
+use crate::recipe::text::shape::{any_map, bytes, map, missing, text, whole, wrong};
+use crate::recipe::text::source::Sources;
+use crate::recipe::text::tree::{Data, Entry, Node, shown};
+use crate::recipe::variables::matrix;
+use crate::recipe::variables::set;
+use crate::recipe::variables::vars::{Outside, Vars};
 use opdflow_stage::{Input, Kind, Registry};
 use serde_json::Value;
 use std::cell::RefCell;
@@ -124,7 +126,7 @@ pub(super) fn recipe(
     }
     let root = &documents.last()?.root;
     let name = match root.get("name") {
-        Some(entry) => super::shape::text(entry, faults),
+        Some(entry) => crate::recipe::text::shape::text(entry, faults),
         None => {
             let help = "add a line such as `name: multitask`; a file without a name is a part, which recipes `include`";
             faults.push(missing("the recipe", "name", first.clone(), help));

@@ -1,7 +1,8 @@
 //! Where things stand in a recipe.
 
-use super::tree::{Entry, Node, SetAt};
-use super::{Diagnostic, Span, params};
+use super::{Diagnostic, Span};
+use crate::recipe::check::params;
+use crate::recipe::text::tree::{Entry, Node, SetAt};
 use opdflow_stage::{Doubt, ParamFault, Unreadable};
 use std::collections::BTreeMap;
 
@@ -109,7 +110,7 @@ pub(super) fn steps(path: &str) -> Vec<String> {
 
 /// Follows a way as far as it leads.
 pub(super) fn find<'n>(root: &'n Node, way: &[String]) -> Spot<'n> {
-    use super::tree::Data;
+    use crate::recipe::text::tree::Data;
     let mut spot = Spot { node: root, entry: None, rest: Vec::new() };
     for (at, step) in way.iter().enumerate() {
         let next = match &spot.node.data {

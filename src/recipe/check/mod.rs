@@ -1,0 +1,4 @@
+//! Stages held against their kinds: parameters and connections.
+
+pub(crate) mod params;
+pub(crate) mod ports;

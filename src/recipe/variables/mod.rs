@@ -1,0 +1,7 @@
+//! What is written once and stands for several values: variables, matrices, what the command line sets.
+
+pub(crate) mod matrix;
+pub(crate) mod repeat;
+pub(crate) mod set;
+pub(crate) mod varfile;
+pub(crate) mod vars;
