@@ -7,15 +7,17 @@ pub mod identity;
 pub mod key;
 pub mod lineage;
 pub mod manifest;
+mod planned;
 pub mod verdict;
 
 pub use key::{Keys, NumericFacts, keys};
+pub use planned::Planned;
 pub use verdict::{Verdict, verdicts};
 
-use crate::recipe::{Diagnostic, Diagnostics, Recipe, StageSpec};
+use crate::recipe::{Diagnostic, Diagnostics, Recipe};
 use asked::{Asked, Omitted, Said};
 use opdflow_cache::{Digest, Memo, Store};
-use opdflow_stage::{Asset, Code, Doubt, Foreseen, Horizon, Memory, ParamFault, Resources, Work};
+use opdflow_stage::{Asset, Doubt, Foreseen, ParamFault};
 use petgraph::graph::DiGraph;
 use std::collections::BTreeMap;
 
@@ -29,46 +31,6 @@ pub struct Plan {
     pub facts: NumericFacts,
     /// A node for each of `stages`, in the same order; an edge from a stage to each that reads it.
     graph: DiGraph<(), ()>,
-}
-
-/// One stage of a plan.
-#[derive(Clone)]
-pub struct Planned {
-    /// What the recipe says.
-    pub spec: StageSpec,
-    /// What it reads: by port (or `port.name`), the upstream stage's place in [`Plan::stages`] and its port.
-    pub needs: BTreeMap<String, (usize, String)>,
-    /// Content from outside the store.
-    pub assets: Vec<Asset>,
-    /// Versions of the code that it computes with.
-    pub code: Code,
-    /// What is missing outside the store, at the parameters that name it. Then `assets` is empty and there is no key.
-    pub missing: Vec<Diagnostic>,
-    /// What it would refuse when it runs, as far as that is known before.
-    pub unfit: Vec<Diagnostic>,
-    /// What this machine lacks that it will need if it runs, at the parameters that call for it.
-    pub lacking: Vec<Diagnostic>,
-    /// What is known of its inputs before it runs, by port.
-    pub foreseen: Foreseen,
-    /// How much it has to do, if that can be counted before it runs.
-    pub work: Option<Work>,
-    /// By what the time of one run holds for another: a digest of the parameters that decide what a step costs, and of what
-    /// is known of the model and the sizes that it reads.
-    pub sizes: Digest,
-    /// What takes memory at its peak, as far as that can be said before it runs.
-    pub memory: Vec<Memory>,
-    /// How long it runs, if that is a parameter of its own.
-    pub horizon: Option<Horizon>,
-    /// What it takes of the machine; the recipe's `resources` are in it.
-    pub resources: Resources,
-}
-
-impl Planned {
-    /// Bytes that it is expected to take at its peak; 0 if nobody knows.
-    #[must_use]
-    pub fn memory_needed(&self) -> u64 {
-        self.memory.iter().map(|m| m.bytes).fold(0, u64::saturating_add)
-    }
 }
 
 impl Plan {

@@ -170,7 +170,7 @@ impl Reader<'_> {
             let help = "put several of them into one file";
             return refuse(format!("more than {MOST} recipes are included"), "one too many".to_owned(), help);
         }
-        let text = match opdflow_io::file::read_text(path, super::MOST) {
+        let text = match opdflow_io::file::read_text(path, crate::recipe::text::source::MOST) {
             Ok(text) => text,
             Err(error) => {
                 let help = "name a recipe by its path from the folder of this file";

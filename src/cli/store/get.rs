@@ -1,13 +1,13 @@
 //! `opdflow get`: an output of a stage, out of the store.
 
+use crate::cli::store::deliver::put;
 use crate::cli::store::get_as;
 use crate::cli::{Exit, Failure, Session, args};
 use crate::plan::history::{before_code, kind_of};
 use crate::plan::{Plan, Verdict, verdicts};
 use crate::recipe::near;
-use opdflow_stage::cache::{ActionRecord, Digest, Object, ObjectKind, Output, Store, StoreError};
+use opdflow_stage::cache::{ActionRecord, Digest, Object, ObjectKind, Output, Store};
 use std::io::IsTerminal as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 pub(crate) fn run(session: &Session, args: &args::Get) -> Result<Exit, Failure> {
@@ -141,40 +141,4 @@ fn visible(bytes: Vec<u8>) -> Vec<u8> {
         return bytes;
     }
     opdflow_io::terminal::shown(&String::from_utf8_lossy(&bytes)).into_owned().into_bytes()
-}
-
-/// Has `deliver` write to the place that was asked for, unless the command reads that place itself. What is there stays
-/// until the new thing is whole.
-pub(crate) fn put(
-    session: &Session,
-    store: &Store,
-    args: &args::Get,
-    deliver: impl FnOnce() -> Result<(), StoreError>,
-) -> Result<(), Failure> {
-    let dest = &args.output;
-    let given = session.overrides.files.iter().chain([&args.recipe]);
-    if let Some(path) = given.into_iter().find(|path| same_file(path, dest)) {
-        return Err(Failure::Usage(format!(
-            "{} is {}, which this command reads, and is not replaced\nhelp: choose another place",
-            dest.display(),
-            path.display()
-        )));
-    }
-    deliver().map_err(|error| match error {
-        StoreError::Exists { path } => Failure::Usage(format!(
-            "{} exists already\nhelp: add `--overwrite`, or choose another place",
-            path.display()
-        )),
-        StoreError::Foreign { .. } | StoreError::Protected { .. } => Failure::Usage(error.to_string()),
-        other => other.into(),
-    })?;
-    for warning in store.warnings() {
-        session.note(&format!("warning: {warning}"));
-    }
-    Ok(())
-}
-
-fn same_file(a: &Path, b: &Path) -> bool {
-    let of = |path: &Path| path.metadata().ok().map(|m| (m.dev(), m.ino()));
-    of(a).is_some() && of(a) == of(b)
 }

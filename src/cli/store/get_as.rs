@@ -1,6 +1,6 @@
 //! `opdflow get .. --format`: an adapter in the form that another program reads, made by the program that has tensors.
 
-use crate::cli::store::get::put;
+use crate::cli::store::deliver::put;
 use crate::cli::{Exit, Failure, Session, args};
 use crate::exec::{End, run_tool};
 use opdflow_stage::cache::{Output, Store};

@@ -1,5 +1,6 @@
 //! Commands on the store and on what lies in it.
 
+pub(crate) mod deliver;
 pub(crate) mod du;
 pub(crate) mod export;
 pub(crate) mod gc;

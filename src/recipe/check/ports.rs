@@ -1,7 +1,7 @@
 //! Inputs: every port known, of the right type and number, and no stage waiting for itself.
 
-use crate::recipe::cell::{self, Cell};
-use crate::recipe::read::{Draft, Drafts};
+use crate::recipe::cell::{self, Cell, plain_name};
+use crate::recipe::draft::{Draft, Drafts};
 use crate::recipe::text::bound::{Bound, Extent};
 use crate::recipe::text::near::hint;
 use crate::recipe::text::shape::{any_map, wrong};
@@ -245,13 +245,6 @@ fn outputs(kind: &dyn Kind) -> Vec<&'static str> {
 
 fn either(types: &[&str]) -> String {
     types.iter().map(|t| format!("`{t}`")).collect::<Vec<_>>().join(" or ")
-}
-
-/// Whether `name` is made of lower-case letters, digits and `_`.
-pub(crate) fn plain_name(name: &str) -> bool {
-    !name.is_empty()
-        && name.len() <= 64
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
 /// As many stages of a circle are shown.

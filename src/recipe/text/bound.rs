@@ -1,9 +1,7 @@
 //! How large a recipe may become. A few short lines of variables and matrices can stand for more than any memory holds,
 //! so what each of them brings is counted before it is made.
 
-use crate::recipe::text::tree::{Data, Entry, Node};
 use crate::recipe::{Diagnostic, Span};
-use serde_json::Value;
 
 /// Most values of a recipe with its variables and matrices put in. A value in a list counts one; a name in a map, with
 /// its value, three, which is about what it takes of memory.
@@ -30,20 +28,6 @@ impl Extent {
     /// A text, besides the value that holds it.
     pub fn text(text: &str) -> Self {
         Self { values: 0, bytes: text.len() }
-    }
-    /// A value and all below it.
-    pub fn of(node: &Node) -> Self {
-        let below = match &node.data {
-            Data::Scalar(Value::String(text)) => Self::text(text),
-            Data::List(items) => items.iter().map(Self::of).fold(Self::default(), Self::and),
-            Data::Map(entries) => entries.iter().map(Self::of_entry).fold(Self::default(), Self::and),
-            Data::Scalar(_) | Data::Unknown => Self::default(),
-        };
-        Self::VALUE.and(below)
-    }
-    /// A name in a map with its value.
-    pub fn of_entry(entry: &Entry) -> Self {
-        Self::name(&entry.key).and(Self::of(&entry.value))
     }
     /// Both together.
     #[must_use]

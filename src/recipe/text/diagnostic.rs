@@ -1,13 +1,9 @@
 //! One mistake in a recipe, and a list of them with the text they point into.
 
-use crate::recipe::text::source::Sources;
+use crate::recipe::text::source::{Sources, Span};
 use opdflow_io::terminal;
 use std::fmt;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
-
-/// A range of bytes in the texts of a recipe ([`Sources`]).
-pub type Span = Range<usize>;
 
 /// Whether a recipe with it can run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]

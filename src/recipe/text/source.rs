@@ -1,9 +1,15 @@
 //! The texts of a recipe and of the recipes that it includes, one behind the other. A span points into the whole, so that
 //! every value knows its file, its line and its column by one range of bytes.
 
-use crate::recipe::Span;
 use crate::recipe::text::places::Places;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+
+/// Most bytes of a recipe or a file of variables: texts that people write.
+pub(crate) const MOST: u64 = 32 << 20;
+
+/// A range of bytes in the texts of a recipe ([`Sources`]).
+pub type Span = Range<usize>;
 
 /// A recipe's own text first, then those of what it includes, in the order in which they were read.
 #[derive(Clone, Debug, Default)]

@@ -56,6 +56,23 @@ pub(crate) struct Entry {
     pub value: Node,
 }
 
+impl Extent {
+    /// A value and all below it.
+    pub fn of(node: &Node) -> Self {
+        let below = match &node.data {
+            Data::Scalar(Value::String(text)) => Self::text(text),
+            Data::List(items) => items.iter().map(Self::of).fold(Self::default(), Self::and),
+            Data::Map(entries) => entries.iter().map(Self::of_entry).fold(Self::default(), Self::and),
+            Data::Scalar(_) | Data::Unknown => Self::default(),
+        };
+        Self::VALUE.and(below)
+    }
+    /// A name in a map with its value.
+    pub fn of_entry(entry: &Entry) -> Self {
+        Self::name(&entry.key).and(Self::of(&entry.value))
+    }
+}
+
 impl Node {
     pub fn new(span: Span, data: Data) -> Self {
         Self { span, data, var: None }

@@ -2,8 +2,7 @@
 //! `"${matrix.axis}"`. After this step only cells are left, which are stages like all others. The values of an axis are a list,
 //! or the names of a map: what stands there under a name is the cell's too, as `"${matrix.axis.part}"`.
 
-use crate::recipe::cell;
-use crate::recipe::check::ports::plain_name;
+use crate::recipe::cell::{self, plain_name};
 use crate::recipe::text::bound::Extent;
 use crate::recipe::text::shape::{any_map, wrong};
 use crate::recipe::text::tree::{self, Data, Entry, Node, shown};

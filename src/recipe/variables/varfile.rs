@@ -31,7 +31,7 @@ impl Layer {
 /// # Errors
 /// Everything that is wrong with it.
 pub(crate) fn read(path: &Path, bound: &mut Bound) -> Result<Layer, Diagnostics> {
-    let text = match opdflow_io::file::read_text(path, crate::recipe::MOST) {
+    let text = match opdflow_io::file::read_text(path, crate::recipe::text::source::MOST) {
         Ok(text) => text,
         Err(e) => {
             let found = Diagnostic::error("E027", "the file of variables cannot be read", 0..0, e.to_string());

@@ -4,31 +4,19 @@
 
 use crate::recipe::text::bound::{Bound, Extent};
 use crate::recipe::text::near::{Hints, hint};
-use crate::recipe::text::shape::with_origin;
 use crate::recipe::text::tree::{self, Data, Entry, Node, Origin, SetAt, scalar, shown};
-use crate::recipe::variables::repeat;
+use crate::recipe::variables::outside::Outside;
 use crate::recipe::variables::set::Assignment;
 use crate::recipe::variables::varfile::Layer;
-use crate::recipe::{Diagnostic, Overrides, Span};
+use crate::recipe::{Diagnostic, Span};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// What sets variables from outside of the recipe.
-pub(crate) struct Outside<'a> {
-    /// Files of variables, the last one uppermost.
-    pub layers: Vec<Layer>,
-    /// The command line, above them.
-    pub overrides: &'a Overrides,
-}
-
-/// As many variables may each use the next.
-const DEEP: usize = 64;
-
 /// The variables of a recipe.
 #[derive(Default)]
 pub(crate) struct Vars {
-    values: BTreeMap<String, Variable>,
+    pub(super) values: BTreeMap<String, Variable>,
     places: BTreeMap<String, Span>,
     used: BTreeSet<String>,
     hints: Hints,
@@ -37,13 +25,13 @@ pub(crate) struct Vars {
 }
 
 /// The value of a variable, and what a copy of it comes to.
-struct Variable {
-    node: Node,
-    extent: Extent,
+pub(super) struct Variable {
+    pub node: Node,
+    pub extent: Extent,
 }
 
 impl Variable {
-    fn new(mut node: Node, name: &str, set: SetAt) -> Self {
+    pub(super) fn new(mut node: Node, name: &str, set: SetAt) -> Self {
         node.var = Some(Arc::new(Origin { name: name.to_owned(), set }));
         Self { extent: Extent::of(&node), node }
     }
@@ -128,7 +116,7 @@ impl Vars {
     }
 
     /// The variable that a name begins with, and the way into it that is left.
-    fn way(&self, name: &str) -> Option<(String, Vec<String>)> {
+    pub(super) fn way(&self, name: &str) -> Option<(String, Vec<String>)> {
         if self.values.contains_key(name) {
             return Some((name.to_owned(), Vec::new()));
         }
@@ -148,92 +136,6 @@ impl Vars {
     fn get(&self, name: &str) -> Option<&Node> {
         let (root, way) = self.way(name)?;
         self.values.get(&root)?.node.at(&way)
-    }
-
-    /// Puts variables into the values of others.
-    fn resolve(&mut self, faults: &mut Vec<Diagnostic>) {
-        let open: Vec<String> =
-            self.values.iter().filter(|(_, v)| holds_variable(&v.node)).map(|(name, _)| name.clone()).collect();
-        let mut open: BTreeSet<String> = open.into_iter().collect();
-        while let Some(name) = open.first().cloned() {
-            self.resolve_one(&name, &mut Vec::new(), &mut open, faults);
-        }
-    }
-
-    fn resolve_one(
-        &mut self,
-        name: &str,
-        above: &mut Vec<String>,
-        open: &mut BTreeSet<String>,
-        faults: &mut Vec<Diagnostic>,
-    ) {
-        let Some(mut node) = self.values.get(name).map(|v| v.node.clone()) else { return };
-        above.push(name.to_owned());
-        let mut used = Vec::new();
-        names(&node, &mut used);
-        for other in used.iter().filter_map(|n| self.way(n)).map(|(root, _)| root).collect::<BTreeSet<_>>() {
-            if above.contains(&other) {
-                let title = format!("the variable {} uses itself", shown(name));
-                let label = format!("it needs {}", shown(&other));
-                faults.push(Diagnostic::error("E024", title, node.span.clone(), label).help("write one of them out"));
-                node.data = Data::Unknown;
-            } else if open.contains(&other) && above.len() >= DEEP {
-                let title = format!("the variable {} is one of more than {DEEP} that each use the next", shown(name));
-                let found = Diagnostic::error("E024", title, node.span.clone(), "too far from a value");
-                faults.push(found.help("write one of them out"));
-                node.data = Data::Unknown;
-            } else if open.contains(&other) {
-                self.resolve_one(&other, above, open, faults);
-            }
-        }
-        above.pop();
-        let (before, origin) = (faults.len(), Node { data: Data::Unknown, ..node.clone() });
-        self.expand(&mut node, faults);
-        for found in faults.split_off(before) {
-            faults.push(with_origin(found, &origin));
-        }
-        open.remove(name);
-        if let Some(value) = self.values.get_mut(name) {
-            // A variable that is another as a whole is reported as that one.
-            value.extent = Extent::of(&node);
-            value.node = node;
-        }
-    }
-
-    /// Puts the variables into all values below `node`, until the bound is reached.
-    pub fn expand(&mut self, node: &mut Node, faults: &mut Vec<Diagnostic>) {
-        if repeat::is_repeated(node) {
-            return repeat::map(node, self, faults);
-        }
-        match &mut node.data {
-            Data::List(items) if items.iter().any(repeat::is_repeated) => repeat::list(items, self, faults),
-            Data::List(items) => items.iter_mut().for_each(|n| self.expand(n, faults)),
-            Data::Map(entries) if entries.iter().any(|e| e.key.contains("${")) => repeat::names(entries, self, faults),
-            Data::Map(entries) => entries.iter_mut().for_each(|e| self.expand(&mut e.value, faults)),
-            Data::Scalar(Value::String(text)) if text.contains("${") => match self.text(text, &node.span) {
-                Ok(Put::Whole(value)) => {
-                    let span = std::mem::replace(&mut node.span, 0..0);
-                    *node = value;
-                    node.span = span;
-                }
-                Ok(Put::Text(text)) => node.data = Data::Scalar(Value::String(text)),
-                Err(found) => {
-                    faults.extend(found.map(|d| *d));
-                    node.data = Data::Unknown;
-                }
-            },
-            _ => {}
-        }
-    }
-
-    /// Puts the variables and `more` of them into all values below `node`. Those of `more` that were used.
-    pub fn expand_with(
-        &mut self,
-        node: &mut Node,
-        more: Vec<(String, Node)>,
-        faults: &mut Vec<Diagnostic>,
-    ) -> BTreeSet<String> {
-        self.with(more, |vars| vars.expand(node, faults))
     }
 
     /// Does something while `more` are variables too; those of them that it used. What they hide comes back after it.
@@ -316,7 +218,8 @@ impl Vars {
         found.help(self.hints.hint(name, self.values.len(), names).unwrap_or(none))
     }
 
-    fn text(&mut self, text: &str, span: &Span) -> Result<Put, Option<Box<Diagnostic>>> {
+    /// A text with the variables put in. Nothing is said where a variable was reported before.
+    pub(super) fn text(&mut self, text: &str, span: &Span) -> Result<Put, Option<Box<Diagnostic>>> {
         let fail = |d: Diagnostic| Err(Some(Box::new(d)));
         let mut out = String::new();
         let mut rest = text;
@@ -406,25 +309,15 @@ fn flow(text: &str, bound: &mut Bound) -> Option<Data> {
     (faults.is_empty() && matches!(node.data, Data::List(_) | Data::Map(_))).then_some(node.data)
 }
 
-enum Put {
+/// What comes of a text with variables in it.
+pub(super) enum Put {
+    /// It was one variable and nothing else: that one's value.
     Whole(Node),
     Text(String),
 }
 
-fn holds_variable(node: &Node) -> bool {
-    match &node.data {
-        Data::Scalar(Value::String(text)) => text.replace("$${", "").contains("${"),
-        Data::List(items) => items.iter().any(holds_variable),
-        // A matrix inside of a value is put in as variables are.
-        Data::Map(entries) => {
-            repeat::is_repeated(node) || entries.iter().any(|e| e.key.contains("${") || holds_variable(&e.value))
-        }
-        _ => false,
-    }
-}
-
 /// The names of the variables below a node.
-fn names(node: &Node, found: &mut Vec<String>) {
+pub(super) fn names(node: &Node, found: &mut Vec<String>) {
     match &node.data {
         Data::Scalar(Value::String(text)) => {
             let text = text.replace("$${", "");
