@@ -34,6 +34,15 @@ pub struct Holder {
 }
 
 impl Store {
+    /// Removes the work folder of the lease's key. The lease is the proof that nobody else uses it.
+    pub fn clear_work(&self, lease: &Lease) -> Result<(), StoreError> {
+        let dir = self.root().join("work").join(lease.key().to_string());
+        match fs::remove_dir_all(&dir) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(StoreError::io("remove", &dir, e)),
+            _ => Ok(()),
+        }
+    }
+
     /// Waits for the key's lease. When it comes, look the action up again: the one before may have finished it.
     pub fn lease(&self, key: &Digest) -> Result<Lease, StoreError> {
         let path = self.lease_path(key);

@@ -151,15 +151,6 @@ impl Store {
         Ok(dir)
     }
 
-    /// Removes the work folder of the lease's key. The lease is the proof that nobody else uses it.
-    pub fn clear_work(&self, lease: &crate::Lease) -> Result<(), StoreError> {
-        let dir = self.root().join("work").join(lease.key().to_string());
-        match fs::remove_dir_all(&dir) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(StoreError::io("remove", &dir, e)),
-            _ => Ok(()),
-        }
-    }
-
     pub(crate) fn folder(&self, name: &str) -> PathBuf {
         self.root().join(name)
     }

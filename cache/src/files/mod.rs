@@ -5,6 +5,8 @@ pub(crate) mod blob;
 pub(crate) mod deliver;
 pub(crate) mod disk;
 pub(crate) mod failpoint;
+pub(crate) mod hash;
+pub(crate) mod outside;
 pub(crate) mod permission;
 pub(crate) mod place;
 pub(crate) mod put;
