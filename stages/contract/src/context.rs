@@ -1,7 +1,7 @@
 //! What a running stage sees of the world.
 
 use crate::clock::{Clock, Cost};
-use crate::job::StoppedAt;
+use crate::stop::StoppedAt;
 use crate::warning::Warnings;
 use crate::{Event, EventSink, Job, StopFlag, Warning};
 use anyhow::{Context as _, Result};
