@@ -3,57 +3,18 @@
 use opdflow_rewards::Picture;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
-use serde::{Deserialize, Serialize};
 
 use crate::draw::{Canvas, shade};
-use crate::{Colour, Family, Prompt, SIDE, Split, split};
+use crate::{Colour, Family, Landscape, Mood, Prompt, SIDE, Split, split};
 
-/// The light of a landscape.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mood {
-    /// Sunset.
-    Warm,
-    /// Clear day.
-    Cool,
-    /// Night, with a moon.
-    Dark,
-    /// Hazy noon.
-    Bright,
-}
-
-impl Mood {
-    /// All moods.
-    pub const ALL: [Mood; 4] = [Mood::Warm, Mood::Cool, Mood::Dark, Mood::Bright];
-
-    /// The word used in prompts.
-    pub fn name(self) -> &'static str {
-        match self {
-            Mood::Warm => "warm",
-            Mood::Cool => "cool",
-            Mood::Dark => "dark",
-            Mood::Bright => "bright",
-        }
+/// Colours of the zenith, of the horizon and of the sun or moon.
+fn sky(mood: Mood) -> [[f32; 3]; 3] {
+    match mood {
+        Mood::Warm => [[225.0, 95.0, 70.0], [252.0, 196.0, 110.0], [255.0, 240.0, 190.0]],
+        Mood::Cool => [[60.0, 120.0, 205.0], [170.0, 212.0, 240.0], [255.0, 250.0, 225.0]],
+        Mood::Dark => [[8.0, 10.0, 30.0], [38.0, 42.0, 78.0], [225.0, 228.0, 235.0]],
+        Mood::Bright => [[196.0, 222.0, 246.0], [250.0, 248.0, 236.0], [255.0, 244.0, 150.0]],
     }
-
-    /// Colours of the zenith, of the horizon and of the sun or moon.
-    fn sky(self) -> [[f32; 3]; 3] {
-        match self {
-            Mood::Warm => [[225.0, 95.0, 70.0], [252.0, 196.0, 110.0], [255.0, 240.0, 190.0]],
-            Mood::Cool => [[60.0, 120.0, 205.0], [170.0, 212.0, 240.0], [255.0, 250.0, 225.0]],
-            Mood::Dark => [[8.0, 10.0, 30.0], [38.0, 42.0, 78.0], [225.0, 228.0, 235.0]],
-            Mood::Bright => [[196.0, 222.0, 246.0], [250.0, 248.0, 236.0], [255.0, 244.0, 150.0]],
-        }
-    }
-}
-
-/// What a landscape shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Landscape {
-    /// Light.
-    pub mood: Mood,
-    /// Colour of the hills.
-    pub hills: Colour,
 }
 
 /// The prompt for a landscape.
@@ -99,7 +60,7 @@ pub(crate) fn corrupt(landscape: Landscape, rng: &mut ChaCha8Rng) -> Prompt {
 
 /// Draws a landscape. Contrast and grain vary from picture to picture, so that measures of looks differ between them.
 pub(crate) fn render(landscape: Landscape, rng: &mut ChaCha8Rng) -> Picture {
-    let [zenith, horizon, light] = landscape.mood.sky();
+    let [zenith, horizon, light] = sky(landscape.mood);
     let side = SIDE as f32;
     let base: f32 = rng.random_range(36.0..46.0);
     let mut canvas = Canvas::fill(|_, y| {

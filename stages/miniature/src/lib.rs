@@ -17,18 +17,23 @@
 //! ```
 
 mod draw;
+mod family;
 mod font;
 mod landscape;
 mod prompt;
+mod scene;
 mod shapes;
 mod split;
 mod words;
+mod world;
 
+pub use family::{Family, Mix, WorldError};
 pub use font::LETTERS;
-pub use landscape::{Landscape, Mood};
 pub use opdflow_rewards::{Colour, Shape};
-pub use prompt::{Family, Mix, Prompt, WorldError, corrupt, prompt, prompts, render, stream};
+pub use prompt::Prompt;
+pub use scene::{Landscape, Mood};
 pub use split::Split;
+pub use world::{corrupt, prompt, prompts, render, stream};
 
 /// Width and height of a picture in pixels.
 pub const SIDE: usize = 64;
