@@ -1,9 +1,12 @@
-//! Who may use whom: the crates by their manifests, the modules of the engine by their sources.
+//! Who may use whom: the crates by their manifests, the modules of the engine and the files of all crates by their sources.
 
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+#[path = "architecture/circles.rs"]
+mod circles;
 
 /// What each crate may name of ours, and of libtorch. Tests may name more.
 const CRATES: [(&str, &[&str]); 9] = [
@@ -41,6 +44,15 @@ const MODULES: [(&str, &[&str]); 7] = [
     ("exec", &["runlog"]),
     ("sched", &["recipe", "plan", "exec", "runlog"]),
 ];
+
+/// Most Rust files beside each other in a folder.
+const MOST_FILES: usize = 22;
+
+/// Folders that hold more. They are being taken apart.
+const CROWDED: [&str; 2] = ["stages/builtin/src", "stages/flow/src"];
+
+/// Crates whose files import each other in circles. They are being taken apart.
+const CIRCLES: [&str; 2] = ["stages/builtin", "stages/flow"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -221,6 +233,44 @@ fn a_family_s_inside_is_named_in_its_folder_alone() {
     for name in all {
         let list = registry.split("registry![").nth(1).and_then(|rest| rest.split(']').next());
         assert!(list.is_some_and(|list| list.contains(&format!("{name}::"))), "the registry lacks {name}");
+    }
+}
+
+#[test]
+fn no_folder_holds_more_files_than_one_can_look_over() {
+    let mut held: BTreeMap<PathBuf, usize> = BTreeMap::new();
+    for folder in ["src", "cache", "stages"] {
+        for file in sources(&root().join(folder)) {
+            let folder = file.parent().expect("a folder").strip_prefix(root()).expect("below the root");
+            *held.entry(folder.to_owned()).or_default() += 1;
+        }
+    }
+    for (folder, files) in held {
+        let known = CROWDED.iter().any(|crowded| folder == Path::new(crowded));
+        assert!(
+            files <= MOST_FILES || known,
+            "{} holds {files} files: subfolders by what they are for",
+            folder.display()
+        );
+        assert!(files > MOST_FILES || !known, "{} holds {files} files: no exception any more", folder.display());
+    }
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    let metadata = metadata();
+    for package in metadata["packages"].as_array().expect("packages") {
+        let folder = Path::new(package["manifest_path"].as_str().expect("a path")).parent().expect("a folder");
+        let at = folder.strip_prefix(root()).expect("below the root").display().to_string();
+        let circles = circles::circles(&folder.join("src"));
+        let known = CIRCLES.contains(&at.as_str());
+        let shown: Vec<String> = circles.iter().map(|circle| circle.join("\n  ")).collect();
+        assert!(
+            circles.is_empty() || known,
+            "files of {at}/src import each other in a circle; what both need belongs in a file below both:\n  {}",
+            shown.join("\n\n  ")
+        );
+        assert!(!circles.is_empty() || !known, "{at} has no circles: no exception any more");
     }
 }
 
