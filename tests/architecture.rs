@@ -1,17 +1,20 @@
-//! Who may use whom: the crates by their manifests, the modules of the engine by their sources.
+//! Who may use whom: the crates by their manifests, the modules of the engine and the files of all crates by their sources.
 
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+#[path = "architecture/circles.rs"]
+mod circles;
+
 /// What each crate may name of ours, and of libtorch. Tests may name more.
 const CRATES: [(&str, &[&str]); 9] = [
     ("opdflow-io", &[]),
     ("opdflow-cache", &["opdflow-io"]),
-    ("opdflow-world", &[]),
     ("opdflow-stage", &["opdflow-cache", "opdflow-io"]),
-    ("opdflow-rewards", &["opdflow-world", "opdflow-io", "tch", "torch-sys"]),
+    ("opdflow-rewards", &["opdflow-io"]),
+    ("opdflow-miniature", &["opdflow-rewards"]),
     ("opdflow-flow", &["opdflow-io", "tch", "torch-sys"]),
     ("opdflow-critics", &["opdflow-flow", "opdflow-rewards", "opdflow-io", "tch", "torch-sys"]),
     (
@@ -21,7 +24,7 @@ const CRATES: [(&str, &[&str]); 9] = [
             "opdflow-flow",
             "opdflow-rewards",
             "opdflow-critics",
-            "opdflow-world",
+            "opdflow-miniature",
             "opdflow-io",
             "tch",
             "torch-sys",
@@ -41,6 +44,15 @@ const MODULES: [(&str, &[&str]); 7] = [
     ("exec", &["runlog"]),
     ("sched", &["recipe", "plan", "exec", "runlog"]),
 ];
+
+/// Most Rust files beside each other in a folder.
+const MOST_FILES: usize = 22;
+
+/// Folders that hold more. They are being taken apart.
+const CROWDED: [&str; 2] = ["stages/builtin/src", "stages/flow/src"];
+
+/// Crates whose files import each other in circles. They are being taken apart.
+const CIRCLES: [&str; 2] = ["stages/builtin", "stages/flow"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -140,7 +152,8 @@ fn the_engine_knows_no_stage_and_no_tensor() {
             continue;
         }
         let names = names(&file);
-        for forbidden in ["opdflow_flow", "opdflow_rewards", "opdflow_stages", "opdflow_world", "tch", "torch_sys"] {
+        for forbidden in ["opdflow_flow", "opdflow_rewards", "opdflow_stages", "opdflow_miniature", "tch", "torch_sys"]
+        {
             assert!(!names.contains(forbidden), "{} must not name {forbidden}", file.display());
         }
     }
@@ -206,7 +219,7 @@ fn families_named(path: &Path, families: &[String]) -> Vec<String> {
 fn a_family_s_inside_is_named_in_its_folder_alone() {
     let (all, home) = (families(), root().join("stages/flow/src/families"));
     assert!(!all.is_empty());
-    for krate in ["builtin", "contract", "critics", "flow", "io", "rewards", "world"] {
+    for krate in ["builtin", "contract", "critics", "flow", "io", "miniature", "rewards"] {
         for file in sources(&root().join("stages").join(krate).join("src")) {
             let own = file.strip_prefix(&home).ok().and_then(|inside| inside.components().next());
             let own = own.map(|name| name.as_os_str().to_string_lossy().into_owned()).unwrap_or_default();
@@ -224,15 +237,53 @@ fn a_family_s_inside_is_named_in_its_folder_alone() {
 }
 
 #[test]
+fn no_folder_holds_more_files_than_one_can_look_over() {
+    let mut held: BTreeMap<PathBuf, usize> = BTreeMap::new();
+    for folder in ["src", "cache", "stages"] {
+        for file in sources(&root().join(folder)) {
+            let folder = file.parent().expect("a folder").strip_prefix(root()).expect("below the root");
+            *held.entry(folder.to_owned()).or_default() += 1;
+        }
+    }
+    for (folder, files) in held {
+        let known = CROWDED.iter().any(|crowded| folder == Path::new(crowded));
+        assert!(
+            files <= MOST_FILES || known,
+            "{} holds {files} files: subfolders by what they are for",
+            folder.display()
+        );
+        assert!(files > MOST_FILES || !known, "{} holds {files} files: no exception any more", folder.display());
+    }
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    let metadata = metadata();
+    for package in metadata["packages"].as_array().expect("packages") {
+        let folder = Path::new(package["manifest_path"].as_str().expect("a path")).parent().expect("a folder");
+        let at = folder.strip_prefix(root()).expect("below the root").display().to_string();
+        let circles = circles::circles(&folder.join("src"));
+        let known = CIRCLES.contains(&at.as_str());
+        let shown: Vec<String> = circles.iter().map(|circle| circle.join("\n  ")).collect();
+        assert!(
+            circles.is_empty() || known,
+            "files of {at}/src import each other in a circle; what both need belongs in a file below both:\n  {}",
+            shown.join("\n\n  ")
+        );
+        assert!(!circles.is_empty() || !known, "{at} has no circles: no exception any more");
+    }
+}
+
+#[test]
 fn the_test_sees_what_it_should() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("x.rs");
-    std::fs::write(&file, "use tch::Tensor;\nuse opdflow_flow;\n// opdflow_world::x\nfn f() { crate::cli::x(); opdflow_rewards::y() }\nuse crate::{plan::Plan, recipe};\nlet dispatch::a = 1;\n").unwrap();
+    std::fs::write(&file, "use tch::Tensor;\nuse opdflow_flow;\n// opdflow_miniature::x\nfn f() { crate::cli::x(); opdflow_rewards::y() }\nuse crate::{plan::Plan, recipe};\nlet dispatch::a = 1;\n").unwrap();
     let names = names(&file);
     for there in ["tch", "opdflow_flow", "opdflow_rewards", "crate::cli", "crate::plan", "crate::recipe"] {
         assert!(names.contains(there), "{there}: {names:?}");
     }
-    assert!(!names.contains("opdflow_world"));
+    assert!(!names.contains("opdflow_miniature"));
     let other = dir.path().join("y.rs");
     std::fs::write(&other, "use opdflow_flow::families::{self, a::X};\nlet y = crate::families::b::Y;\n// families::c\nfamilies::open(a, b);\n").unwrap();
     let all = ["a", "b", "c"].map(str::to_owned);

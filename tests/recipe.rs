@@ -306,8 +306,15 @@ fn each_code_is_documented_and_shown() {
             .collect()
     };
     let mut sources = BTreeSet::new();
-    for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/recipe")).unwrap() {
-        sources.extend(codes(&std::fs::read_to_string(file.unwrap().path()).unwrap(), "\""));
+    let mut folders = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src/recipe"))];
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                sources.extend(codes(&std::fs::read_to_string(path).unwrap(), "\""));
+            }
+        }
     }
     // Those that stages give, and their kinds before a run; tests/warnings.rs and tests/mini/warnings.rs show them.
     let warnings = concat!(env!("CARGO_MANIFEST_DIR"), "/stages/contract/src/warning.rs");

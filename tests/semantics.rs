@@ -119,7 +119,7 @@ fn named(file: &Path) -> BTreeSet<PathBuf> {
     let own = file.strip_prefix(stages()).unwrap().components().next().unwrap().as_os_str().to_str().unwrap();
     let code = sources::code(&std::fs::read_to_string(file).unwrap());
     let mut found = BTreeSet::new();
-    for (word, krate) in [("crate", own), ("opdflow_flow", "flow"), ("opdflow_world", "world")] {
+    for (word, krate) in [("crate", own), ("opdflow_flow", "flow"), ("opdflow_miniature", "miniature")] {
         let root = stages().join(krate).join("src");
         for (at, _) in code.match_indices(&format!("{word}::")) {
             let rest = &code[at + word.len() + 2..];

@@ -7,8 +7,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::disk::list;
-use crate::{Digest, Object, Store, StoreError, sealed};
+use crate::files::disk::list;
+use crate::files::sealed;
+use crate::{Digest, Object, Store, StoreError};
 
 /// The newest record format that this program reads and writes.
 pub const RECORD_FORMAT: u32 = 1;

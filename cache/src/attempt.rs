@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::failpoint::failpoint;
-use crate::{ActionRecord, Digest, RECORD_FORMAT, Store, StoreError, disk, sealed};
+use crate::files::failpoint::failpoint;
+use crate::files::{disk, sealed};
+use crate::{ActionRecord, Digest, RECORD_FORMAT, Store, StoreError};
 
 /// What became of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

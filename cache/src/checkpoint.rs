@@ -13,11 +13,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::disk::{self, list};
-use crate::failpoint::failpoint;
+use crate::files::disk::{self, list};
+use crate::files::failpoint::failpoint;
+use crate::files::put::walk;
+use crate::files::sealed;
 use crate::lock::{open, unlockable};
-use crate::put::walk;
-use crate::{Digest, Store, StoreError, TreeEntry, sealed};
+use crate::{Digest, Store, StoreError, TreeEntry};
 
 /// The checkpoints of one lineage. Any key of the lineage may go on from them.
 #[derive(Debug, Clone)]

@@ -2,15 +2,9 @@
 
 use std::fmt;
 use std::io::Read;
-use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-use crate::StoreError;
-
-/// What [`Digest::of_file`] reads at once of a big file, to hash it on all cores.
-const PIECE: usize = 8 << 20;
 
 /// Bytes read at once when a file is streamed.
 pub(crate) const CHUNK: usize = 1 << 20;
@@ -42,32 +36,6 @@ impl Digest {
     /// The 32 bytes.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
-    }
-
-    /// The digest of a file's bytes. A big file is hashed on all cores, piece by piece: read and not mapped, so that
-    /// one that is cut short meanwhile gives another digest and no signal. What is no regular file is refused.
-    pub fn of_file(path: &Path) -> Result<Digest, StoreError> {
-        let fail = |e| StoreError::io("hash", path, e);
-        let mut file = opdflow_io::file::open(path).map_err(fail)?;
-        if file.metadata().map_err(fail)?.len() < PIECE as u64 {
-            return Digest::of_reader(&mut file).map(|(digest, _)| digest).map_err(fail);
-        }
-        let (mut hasher, mut buffer) = (blake3::Hasher::new(), vec![0; PIECE]);
-        loop {
-            let mut full = 0;
-            while full < PIECE {
-                match file.read(&mut buffer[full..]) {
-                    Ok(0) => break,
-                    Ok(n) => full += n,
-                    Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                    Err(e) => return Err(fail(e)),
-                }
-            }
-            hasher.update_rayon(&buffer[..full]);
-            if full < PIECE {
-                return Ok(Digest(*hasher.finalize().as_bytes()));
-            }
-        }
     }
 
     /// Streams a reader to its end: the digest and the number of bytes. A read error is an error, never a signal,
@@ -149,6 +117,7 @@ impl<'de> Deserialize<'de> for Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::hash::PIECE;
 
     #[test]
     fn text_round_trip_and_strictness() {

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
-use crate::disk::{self, list};
-use crate::failpoint::failpoint;
+use crate::files::disk::{self, list};
+use crate::files::failpoint::failpoint;
 use crate::usage::share;
 use crate::{ActionRecord, Digest, ObjectKind, Output, Store, StoreError, StoreLock, tree};
 
@@ -393,7 +393,7 @@ mod tests {
         let key = Digest::of(b"key");
         let path = store.action_path(&key, 1);
         disk::make_dir(path.parent().unwrap()).unwrap();
-        fs::write(&path, crate::sealed::seal(&serde_json::json!({"format": 2})).unwrap()).unwrap();
+        fs::write(&path, crate::files::sealed::seal(&serde_json::json!({"format": 2})).unwrap()).unwrap();
         let plan = Gc { grace: Duration::ZERO, dry_run: false, ..Gc::default() };
         let swept = store.gc(&plan, || Ok::<_, StoreError>(Roots::default()));
         assert!(matches!(swept, Err(StoreError::Unsure { .. })));

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use crate::failpoint::FUSE;
+use crate::files::failpoint::FUSE;
 use crate::{ActionRecord, Digest, Gc, Output, RECORD_FORMAT, Roots, Store, StoreError, StoreLock};
 
 #[derive(Debug, Clone)]
@@ -185,7 +185,7 @@ impl World {
 
 fn files(dir: &Path) -> BTreeSet<std::path::PathBuf> {
     let mut found = BTreeSet::new();
-    for path in crate::disk::list(dir).unwrap() {
+    for path in crate::files::disk::list(dir).unwrap() {
         found.extend(files(&path));
         found.insert(path);
     }

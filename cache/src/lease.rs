@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::disk::still_there;
+use crate::files::disk::still_there;
 use crate::lock::{open, unlockable};
 use crate::{Digest, Store, StoreError, clock};
 
@@ -34,6 +34,15 @@ pub struct Holder {
 }
 
 impl Store {
+    /// Removes the work folder of the lease's key. The lease is the proof that nobody else uses it.
+    pub fn clear_work(&self, lease: &Lease) -> Result<(), StoreError> {
+        let dir = self.root().join("work").join(lease.key().to_string());
+        match fs::remove_dir_all(&dir) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(StoreError::io("remove", &dir, e)),
+            _ => Ok(()),
+        }
+    }
+
     /// Waits for the key's lease. When it comes, look the action up again: the one before may have finished it.
     pub fn lease(&self, key: &Digest) -> Result<Lease, StoreError> {
         let path = self.lease_path(key);
@@ -119,7 +128,7 @@ impl Lease {
         let failed = |e| StoreError::io("write", &path, e);
         let holder = self.holder.lock().unwrap_or_else(|e| e.into_inner());
         let text = serde_json::to_vec(&*holder).map_err(|e| failed(e.into()))?;
-        let temp = crate::disk::temp_file(&self.store.tmp(), 0o644)?;
+        let temp = crate::files::disk::temp_file(&self.store.tmp(), 0o644)?;
         fs::write(temp.path(), text).map_err(failed)?;
         temp.persist(&path).map_err(|e| failed(e.error))?;
         Ok(())

@@ -9,20 +9,14 @@
 
 mod action;
 mod archive;
-mod archive_read;
-mod archive_take;
 mod attempt;
-mod beside;
-mod blob;
 mod checkpoint;
 mod clock;
 #[cfg(test)]
 mod crash;
-mod deliver;
 mod digest;
-mod disk;
 mod error;
-mod failpoint;
+mod files;
 mod gc;
 #[cfg(test)]
 mod interleave;
@@ -30,22 +24,17 @@ mod lease;
 mod lock;
 mod memo;
 mod object;
-mod permission;
 mod pin;
-mod place;
-mod put;
-mod sealed;
-mod settle;
 mod store;
 mod tree;
 mod usage;
 mod verify;
 mod warning;
 
+pub use crate::archive::read::Archive;
+pub use crate::archive::take::TakenIn;
+pub use crate::archive::{ARCHIVE_FORMAT, Contents, Packed};
 pub use action::{ActionRecord, Actions, Output, RECORD_FORMAT};
-pub use archive::{ARCHIVE_FORMAT, Contents, Packed};
-pub use archive_read::Archive;
-pub use archive_take::TakenIn;
 pub use attempt::Published;
 pub use checkpoint::{Checkpoint, Checkpoints, SaveError};
 pub use clock::{rfc3339, utc_now};

@@ -12,7 +12,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Store, StoreError, disk, sealed};
+use crate::files::{disk, sealed};
+use crate::{Digest, Store, StoreError};
 
 /// The file in the store's folder.
 const FILE: &str = "outside.json";

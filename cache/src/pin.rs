@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use crate::disk::{self, list};
+use crate::files::disk::{self, list};
 use crate::{Digest, Store, StoreError};
 
 impl Store {

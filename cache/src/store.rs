@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use crate::disk;
+use crate::files::disk;
 use crate::{Digest, StoreError, Warning};
 
 /// The newest layout that this program reads and writes.
@@ -130,7 +130,7 @@ impl Store {
     /// Bytes that may still be written where the store lies; none where the system does not tell.
     #[must_use]
     pub fn free(&self) -> Option<u64> {
-        crate::disk::free(self.root())
+        crate::files::disk::free(self.root())
     }
 
     /// Takes the warnings gathered since the last call.
@@ -149,15 +149,6 @@ impl Store {
         let dir = self.root().join("work").join(key.to_string());
         self.make_dir(&dir)?;
         Ok(dir)
-    }
-
-    /// Removes the work folder of the lease's key. The lease is the proof that nobody else uses it.
-    pub fn clear_work(&self, lease: &crate::Lease) -> Result<(), StoreError> {
-        let dir = self.root().join("work").join(lease.key().to_string());
-        match fs::remove_dir_all(&dir) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(StoreError::io("remove", &dir, e)),
-            _ => Ok(()),
-        }
     }
 
     pub(crate) fn folder(&self, name: &str) -> PathBuf {

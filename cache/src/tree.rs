@@ -9,11 +9,10 @@
 //! no bytes, and would make equal results differ.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Object, ObjectKind, Store, StoreError, put};
+use crate::{Digest, Object, ObjectKind, Store, StoreError};
 
 const HEAD: &[u8] = b"opdflow tree 1\n";
 
@@ -32,21 +31,6 @@ impl TreeEntry {
     /// The file as an object of its own.
     pub fn object(&self) -> Object {
         Object { digest: self.digest, kind: ObjectKind::Blob, size: self.size }
-    }
-
-    /// The files of a folder outside the store, as the listing of their tree would have them.
-    ///
-    /// # Errors
-    /// One cannot be read, or is neither a file nor a folder.
-    pub fn of_folder(path: &Path) -> Result<Vec<TreeEntry>, StoreError> {
-        let mut files = Vec::new();
-        put::walk(path, "", &mut files)?;
-        files.sort_unstable();
-        let entry = |(name, path): (String, PathBuf)| -> Result<TreeEntry, StoreError> {
-            let (digest, size) = put::digest_of(&path)?;
-            Ok(TreeEntry { path: name, digest, size })
-        };
-        files.into_iter().map(entry).collect()
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::Store;
-use crate::disk::list;
+use crate::files::disk::list;
 
 /// Bytes and files, by kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]

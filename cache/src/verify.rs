@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::disk::list;
+use crate::files::disk::list;
 use crate::{ActionRecord, Digest, Store, StoreError};
 
 /// What a look over the store found.

@@ -7,15 +7,17 @@ pub mod identity;
 pub mod key;
 pub mod lineage;
 pub mod manifest;
+mod planned;
 pub mod verdict;
 
 pub use key::{Keys, NumericFacts, keys};
+pub use planned::Planned;
 pub use verdict::{Verdict, verdicts};
 
-use crate::recipe::{Device, Diagnostic, Diagnostics, Numerics, Recipe, StageSpec, Strict};
+use crate::recipe::{Device, Diagnostic, Diagnostics, Numerics, Recipe, Strict};
 use asked::{Asked, Omitted, Said};
 use opdflow_cache::{Digest, Memo, Store};
-use opdflow_stage::{Asset, Code, Doubt, Foreseen, Horizon, Memory, ParamFault, Resources, Work};
+use opdflow_stage::{Asset, Doubt, Foreseen, ParamFault};
 use petgraph::graph::DiGraph;
 use std::collections::BTreeMap;
 
@@ -31,51 +33,11 @@ pub struct Plan {
     graph: DiGraph<(), ()>,
 }
 
-/// One stage of a plan.
-#[derive(Clone)]
-pub struct Planned {
-    /// What the recipe says.
-    pub spec: StageSpec,
-    /// What it reads: by port (or `port.name`), the upstream stage's place in [`Plan::stages`] and its port.
-    pub needs: BTreeMap<String, (usize, String)>,
-    /// Content from outside the store.
-    pub assets: Vec<Asset>,
-    /// Versions of the code that it computes with.
-    pub code: Code,
-    /// What is missing outside the store, at the parameters that name it. Then `assets` is empty and there is no key.
-    pub missing: Vec<Diagnostic>,
-    /// What it would refuse when it runs, as far as that is known before.
-    pub unfit: Vec<Diagnostic>,
-    /// What this machine lacks that it will need if it runs, at the parameters that call for it.
-    pub lacking: Vec<Diagnostic>,
-    /// What is known of its inputs before it runs, by port.
-    pub foreseen: Foreseen,
-    /// How much it has to do, if that can be counted before it runs.
-    pub work: Option<Work>,
-    /// By what the time of one run holds for another: a digest of the parameters that decide what a step costs, and of what
-    /// is known of the model and the sizes that it reads.
-    pub sizes: Digest,
-    /// What takes memory at its peak, as far as that can be said before it runs.
-    pub memory: Vec<Memory>,
-    /// How long it runs, if that is a parameter of its own.
-    pub horizon: Option<Horizon>,
-    /// What it takes of the machine; the recipe's `resources` are in it.
-    pub resources: Resources,
-}
-
 /// What the record of a stage's result notes beside its manifest, and what others find there later: what it had to do
 /// ([`history::facts`]), and which inputs are one of several seeds ([`lineage::note`]).
 #[must_use]
 pub fn notes(planned: &Planned) -> BTreeMap<String, String> {
     history::facts(planned).into_iter().chain(lineage::note(&planned.spec)).collect()
-}
-
-impl Planned {
-    /// Bytes that it is expected to take at its peak; 0 if nobody knows.
-    #[must_use]
-    pub fn memory_needed(&self) -> u64 {
-        self.memory.iter().map(|m| m.bytes).fold(0, u64::saturating_add)
-    }
 }
 
 impl Plan {

@@ -87,6 +87,13 @@ pub fn reference(text: &str) -> (&str, Option<&str>) {
     text[from..].find('.').map_or((text, None), |at| (&text[..from + at], Some(&text[from + at + 1..])))
 }
 
+/// Whether `name` is made of lower-case letters, digits and `_`.
+pub(crate) fn plain_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 64
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

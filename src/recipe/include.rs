@@ -4,12 +4,12 @@
 //! Variables of an included recipe are variables of the one that includes it, which may give them other values. Defaults of a
 //! recipe are those of its own stages and, below their own, of the recipes that include it.
 
-use super::bound::Bound;
-use super::near::hint;
-use super::shape::{any_map, map, wrong};
-use super::source::Sources;
-use super::tree::{self, Data, Entry, Node, shown};
 use super::{Diagnostic, Span};
+use crate::recipe::text::bound::Bound;
+use crate::recipe::text::near::hint;
+use crate::recipe::text::shape::{any_map, map, wrong};
+use crate::recipe::text::source::Sources;
+use crate::recipe::text::tree::{self, Data, Entry, Node, shown};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -170,7 +170,7 @@ impl Reader<'_> {
             let help = "put several of them into one file";
             return refuse(format!("more than {MOST} recipes are included"), "one too many".to_owned(), help);
         }
-        let text = match opdflow_io::file::read_text(path, super::MOST) {
+        let text = match opdflow_io::file::read_text(path, crate::recipe::text::source::MOST) {
             Ok(text) => text,
             Err(error) => {
                 let help = "name a recipe by its path from the folder of this file";

@@ -1,163 +1,42 @@
 //! From the text of a recipe to a checked [`Recipe`], or to every mistake in it with its place.
 //!
-//! The steps, one file each: [`tree`] reads YAML into values that know where they stand, [`include`](mod@include) those of other recipes,
-//! [`vars`] puts the variables in, those of [`varfile`] among them, within a [`bound`], [`matrix`] makes cells of stages and
-//! [`repeat`] items of lists and maps, [`set`] what the command line sets of stages, [`read`] takes the shape apart, [`params`]
-//! and [`ports`] hold it against the stage kinds. A span points into the texts of [`source`]. Each step reports
-//! all it finds into one list and goes on with what is sound, so that one look shows everything. [`schema`] and
-//! [`reference`](mod@reference) say of the stage kinds what a recipe may hold.
+//! The steps, one file each: [`tree`](text::tree) reads YAML into values that know where they stand,
+//! [`include`](mod@include) those of other recipes, [`vars`](variables::vars) and [`expand`](variables::expand) put the
+//! variables in, those of [`varfile`](variables::varfile) among them, within a [`bound`](text::bound),
+//! [`matrix`](variables::matrix) makes cells of stages and [`repeat`](variables::repeat) items of lists and maps,
+//! [`set`](variables::set) what the command line sets of stages, [`read`] takes the shape apart, [`params`](check::params)
+//! and [`ports`](check::ports) hold it against the stage kinds. A span points into the texts of
+//! [`source`](text::source). Each step reports all it finds into one list and goes on with what is sound, so that one look
+//! shows everything. [`schema`] and [`reference`](mod@reference) say of the stage kinds what a recipe may hold.
 
-mod bound;
 mod cell;
-mod diagnostic;
+mod check;
+mod checked;
+mod draft;
 mod include;
-mod matrix;
-mod near;
 mod numerics;
-mod params;
-mod places;
-mod ports;
 mod read;
 pub mod reference;
-mod repeat;
 pub mod schema;
-mod set;
-mod shape;
-mod show;
-mod size;
-mod source;
 mod spans;
-mod tree;
-mod varfile;
-mod vars;
+mod text;
+mod variables;
 
 pub use cell::{Cell, select};
-pub use diagnostic::{Diagnostic, Diagnostics, Level, Span};
-pub use near::{hint, near};
+pub use checked::{FORMAT, MOST_THREADS, PortRef, Recipe, StageSpec};
 pub use numerics::{Device, Numerics, Strict};
-pub use show::{colour_wanted, is_terminal};
-pub use size::size;
-pub use source::Sources;
 pub use spans::{Spans, StageSpans};
-pub use tree::SetAt;
+pub use text::diagnostic::{Diagnostic, Diagnostics, Level};
+pub use text::near::{hint, near};
+pub use text::show::{colour_wanted, is_terminal};
+pub use text::size::size;
+pub use text::source::{Sources, Span};
+pub use text::tree::SetAt;
+pub use variables::outside::Overrides;
 
-use opdflow_stage::{Connection, Kind, OfSeed, Ports, Registry};
-use serde::Serialize;
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-/// The recipe format that this build reads.
-pub const FORMAT: u64 = 1;
-
-/// Most threads that a stage, or all of them together, may be given: libraries start as many as they are told.
-pub const MOST_THREADS: usize = 4096;
-
-/// A checked recipe: every kind, port, parameter and variable in it is known to fit.
-#[derive(Clone)]
-pub struct Recipe {
-    /// Where it was read from, as the user named it.
-    pub path: PathBuf,
-    /// The folder it lies in: relative paths in parameters start here.
-    pub folder: PathBuf,
-    /// Its text and those that it includes; all spans point into them.
-    pub sources: Sources,
-    /// Its name.
-    pub name: String,
-    /// The seed of every stage that does not set its own.
-    pub seed: u64,
-    /// What the numeric part of a key holds.
-    pub numerics: Numerics,
-    /// The stages, in the order of the file.
-    pub stages: Vec<StageSpec>,
-    /// Where things stand in the text.
-    pub spans: Spans,
-    /// What is legal but looks like a mistake.
-    pub warnings: Vec<Diagnostic>,
-}
-
-/// One stage of a recipe.
-#[derive(Clone)]
-pub struct StageSpec {
-    /// Its name in the recipe.
-    pub name: String,
-    /// What it does.
-    pub kind: Arc<dyn Kind>,
-    /// Its parameters, defaults filled in.
-    pub params: serde_json::Value,
-    /// What it reads: by port, or `port.name` for one of a map port.
-    pub needs: BTreeMap<String, PortRef>,
-    /// Those of them that are one of several seeds of a matrix.
-    pub of_seed: BTreeMap<String, OfSeed>,
-    /// Its seed: its own, or the recipe's.
-    pub seed: u64,
-    /// Threads, if the recipe says. Not in the key.
-    pub cpus: Option<usize>,
-    /// Bytes of a GPU's memory, if the recipe says: the stage may then share one. Not in the key.
-    pub gpu_memory: Option<u64>,
-    /// The folder of the file that it is written in: its relative paths start there. Not in the key.
-    pub folder: PathBuf,
-}
-
-impl StageSpec {
-    /// Its connected ports, as its kind sees them.
-    #[must_use]
-    pub fn ports(&self) -> Ports {
-        let of_seed = |port: &String| self.of_seed.get(port).cloned();
-        let one = |(port, from): (&String, &PortRef)| {
-            (port.clone(), Connection { source: from.to_string(), of_seed: of_seed(port) })
-        };
-        self.needs.iter().map(one).collect()
-    }
-}
-
-/// An output of another stage.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct PortRef {
-    /// The stage.
-    pub stage: String,
-    /// Its output port.
-    pub port: String,
-}
-
-impl std::fmt::Display for PortRef {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}.{}", self.stage, self.port)
-    }
-}
-
-/// What the command line changes in a recipe.
-#[derive(Clone, Debug, Default)]
-pub struct Overrides {
-    /// Files of variables, each laid over the recipe's `vars` and over the files before it.
-    pub files: Vec<PathBuf>,
-    /// Variables, as typed: `iters` -> `5`. The text is read as a YAML scalar, or as a list where the
-    /// recipe has one. They are laid over those of files.
-    pub vars: BTreeMap<String, String>,
-    /// The recipe's seed. Stages that set their own keep it.
-    pub seed: Option<u64>,
-}
-
-impl Recipe {
-    /// The stage of this name, and its place in [`Recipe::stages`].
-    #[must_use]
-    pub fn stage(&self, name: &str) -> Option<(usize, &StageSpec)> {
-        self.stages.iter().enumerate().find(|(_, s)| s.name == name)
-    }
-    /// The warnings, ready to be shown.
-    #[must_use]
-    pub fn warnings(&self) -> Diagnostics {
-        self.diagnostics(self.warnings.clone())
-    }
-    /// Binds diagnostics to this recipe's text, sorted by place.
-    #[must_use]
-    pub fn diagnostics(&self, list: Vec<Diagnostic>) -> Diagnostics {
-        Diagnostics::of(self.sources.clone(), list)
-    }
-}
-
-/// Most bytes of a recipe or a file of variables: texts that people write.
-const MOST: u64 = 32 << 20;
+use opdflow_stage::Registry;
+use std::path::Path;
+use text::source::MOST;
 
 /// Reads and checks a recipe.
 ///
@@ -190,10 +69,11 @@ pub fn load(path: &Path, registry: &Registry, overrides: &Overrides) -> Result<R
 /// # Errors
 /// As there.
 pub fn parse(path: &Path, text: String, registry: &Registry, overrides: &Overrides) -> Result<Recipe, Diagnostics> {
-    let mut bound = bound::Bound::default();
-    let layers = overrides.files.iter().map(|f| varfile::read(f, &mut bound)).collect::<Result<Vec<_>, _>>()?;
+    let mut bound = text::bound::Bound::default();
+    let layers =
+        overrides.files.iter().map(|f| variables::varfile::read(f, &mut bound)).collect::<Result<Vec<_>, _>>()?;
     let mut faults = Vec::new();
-    let outside = vars::Outside { layers, overrides };
+    let outside = variables::outside::Outside { layers, overrides };
     let mut sources = Sources::default();
     let recipe = read::recipe(path, &mut sources, &text, registry, &outside, bound, &mut faults);
     match recipe {

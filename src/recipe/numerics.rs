@@ -1,8 +1,9 @@
 //! `numerics`: how much of the arithmetic belongs to a result's identity.
 
-use super::shape::{map, text, wrong};
-use super::tree::{Data, Entry};
-use super::{Diagnostic, hint};
+use super::text::diagnostic::Diagnostic;
+use super::text::near::hint;
+use super::text::shape::{map, text, wrong};
+use super::text::tree::{Data, Entry};
 use serde_json::Value;
 
 /// How much of the machine's arithmetic belongs to a result's identity.

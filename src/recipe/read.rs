@@ -1,96 +1,24 @@
 //! The recipe's own shape: which words stand where, and what they must be.
 
-use super::bound::{Bound, Extent};
-use super::cell::Cell;
+use super::cell::{Cell, plain_name};
+use super::draft::{Draft, Drafts};
 use super::include::{self, Document};
-use super::matrix;
-use super::near::{Hints, hint};
-use super::ports::{self, Need, plain_name};
-use super::shape::{any_map, bytes, map, missing, text, whole, wrong};
-use super::source::Sources;
-use super::tree::{Data, Entry, Node, shown};
-use super::vars::{Outside, Vars};
-use super::{Diagnostic, FORMAT, MOST_THREADS, Numerics, Recipe, Span, Spans, StageSpans, StageSpec, params, set};
-use opdflow_stage::{Input, Kind, Registry};
+use super::{Diagnostic, FORMAT, MOST_THREADS, Numerics, Recipe, Span, Spans, StageSpans, StageSpec};
+use crate::recipe::check::params;
+use crate::recipe::check::ports::{self, Need};
+use crate::recipe::text::bound::{Bound, Extent};
+use crate::recipe::text::near::hint;
+use crate::recipe::text::shape::{any_map, bytes, map, missing, text, whole, wrong};
+use crate::recipe::text::source::Sources;
+use crate::recipe::text::tree::{Data, Entry, Node, shown};
+use crate::recipe::variables::matrix;
+use crate::recipe::variables::outside::Outside;
+use crate::recipe::variables::set;
+use crate::recipe::variables::vars::Vars;
+use opdflow_stage::Registry;
 use serde_json::Value;
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
-use std::sync::Arc;
-
-/// A stage as far as it could be read.
-pub(super) struct Draft {
-    pub name: String,
-    pub name_span: Span,
-    pub kind: Option<Arc<dyn Kind>>,
-    pub uses_span: Span,
-    pub needs_span: Option<Span>,
-    with: Option<Entry>,
-    seed: Option<(u64, Span)>,
-    cpus: Option<usize>,
-    gpu_memory: Option<u64>,
-}
-
-/// All stages, and which of them a name means.
-pub(super) struct Drafts {
-    list: Vec<Draft>,
-    /// Places in the list by the name as it is written: one, or that of each cell.
-    written: HashMap<String, Vec<usize>>,
-    pub hints: RefCell<Hints>,
-    /// The first outputs of the recipe that fit an input of these types.
-    fitting: RefCell<HashMap<&'static [&'static str], Outputs>>,
-}
-
-/// Outputs as `stage.port`, with the places of their stages.
-type Outputs = Vec<(usize, String)>;
-
-/// As many outputs are named to who looks for one.
-const FITTING: usize = 4;
-
-impl Drafts {
-    fn new(list: Vec<Draft>) -> Self {
-        let mut written: HashMap<String, Vec<usize>> = HashMap::new();
-        for (i, draft) in list.iter().enumerate() {
-            let name = draft.name.split('[').next().unwrap_or_default();
-            written.entry(name.to_owned()).or_default().push(i);
-        }
-        Self { list, written, hints: RefCell::default(), fitting: RefCell::default() }
-    }
-    pub fn iter(&self) -> std::slice::Iter<'_, Draft> {
-        self.list.iter()
-    }
-    pub fn len(&self) -> usize {
-        self.list.len()
-    }
-    /// The first few outputs, as `stage.port`, that an input takes which is of another stage than `reader`.
-    pub fn fitting(&self, reader: &str, input: &Input) -> Vec<String> {
-        let mut known = self.fitting.borrow_mut();
-        let fits = known.entry(input.types).or_insert_with(|| {
-            let kinds = self.list.iter().enumerate().filter_map(|(at, d)| Some((at, d.kind.as_ref()?)));
-            let outputs = kinds.flat_map(|(at, kind)| kind.describe().outputs.iter().map(move |o| (at, o)));
-            let fits = outputs.filter(|(_, o)| input.takes(o.port_type));
-            let named = fits.map(|(at, o)| (at, format!("`{}.{}`", self.list[at].name, o.name)));
-            // One stage, the reader, may have several of them.
-            let (mut stages, mut last) = (0, usize::MAX);
-            named
-                .take_while(|(at, _)| {
-                    stages += usize::from(*at != last);
-                    last = *at;
-                    stages <= FITTING + 1
-                })
-                .collect()
-        });
-        let others = fits.iter().filter(|(at, _)| self.list[*at].name != reader);
-        others.take(FITTING).map(|(_, name)| name.clone()).collect()
-    }
-    /// The stages that a name means: one, or cells.
-    pub fn select(&self, name: &str) -> Vec<(&Draft, Cell<'_>)> {
-        let Some(wanted) = Cell::parse(name) else { return Vec::new() };
-        let places = self.written.get(wanted.stage).map(Vec::as_slice).unwrap_or_default();
-        let drafts = places.iter().map(|i| &self.list[*i]);
-        drafts.filter_map(|d| Some((d, Cell::parse(&d.name)?))).filter(|(_, cell)| wanted.means(cell)).collect()
-    }
-}
 
 /// Reads a recipe; everything that is wrong goes to `faults`. `None` if no recipe came of it.
 pub(super) fn recipe(
@@ -118,7 +46,7 @@ pub(super) fn recipe(
     }
     let root = &documents.last()?.root;
     let name = match root.get("name") {
-        Some(entry) => super::shape::text(entry, faults),
+        Some(entry) => crate::recipe::text::shape::text(entry, faults),
         None => {
             let help = "add a line such as `name: multitask`; a file without a name is a part, which recipes `include`";
             faults.push(missing("the recipe", "name", first.clone(), help));

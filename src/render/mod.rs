@@ -5,23 +5,17 @@ mod bars;
 mod numbers;
 mod paint;
 mod plain;
+mod shows;
 mod words;
 
 pub use bars::keep_alive;
 pub use numbers::{bytes, duration, metric, operations};
 pub use paint::{Paint, Tone};
+pub use shows::Render;
 pub use words::{beside, left, name};
 
 use crate::report::Summary;
 use crate::runlog::RunEvent;
-
-/// Shows events.
-pub trait Render {
-    /// Shows `event`, which `summary` has taken in already.
-    fn show(&mut self, event: &RunEvent, summary: &Summary);
-    /// Leaves the screen to others.
-    fn finish(&mut self);
-}
 
 /// How much to show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

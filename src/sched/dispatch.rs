@@ -6,13 +6,14 @@ use super::board::Board;
 use super::difference;
 use super::fate::{self, Fate};
 use super::lookup::{self, Care, Found};
-use super::slots::{Need, Share, Slots};
+use super::order::{Ended, Ending, Order};
+use super::slots::{Need, Share};
 use super::state::{Move, State};
-use crate::exec::{End, Executor, Message, Process};
-use crate::plan::{Keys, Plan};
+use crate::exec::{End, Message, Process};
+use crate::plan::Keys;
 use crate::runlog::RunEvent;
 use anyhow::{Result, bail};
-use opdflow_stage::cache::{ActionRecord, Digest, Store, utc_now};
+use opdflow_stage::cache::{ActionRecord, Digest, utc_now};
 use opdflow_stage::warning::gather;
 use opdflow_stage::{Arity, Event, Fault, FaultClass, Job, JobInput, Warning, warnings_of};
 use std::collections::BTreeMap;
@@ -21,53 +22,6 @@ use std::time::Instant;
 
 /// A process that is lost is started again this often, and a result that proves damaged is made again this often.
 const RETRIES: u32 = 1;
-
-/// What is to be run, where, and how.
-pub struct Order<'a> {
-    /// The plan.
-    pub plan: &'a Plan,
-    /// Which of its stages are asked for; closed under needs.
-    pub wanted: Vec<bool>,
-    /// Which of them are computed even if their result is there.
-    pub forced: Vec<bool>,
-    /// How long the way from each stage to the end is: the longest goes first. Asked once, when something must run.
-    pub urgency: &'a dyn Fn() -> Vec<f64>,
-    /// Whether independent stages go on when one fails.
-    pub keep_going: bool,
-    /// Whether a warning is an error: the stage that gives one stops at a checkpoint and fails.
-    pub strict: bool,
-    /// What each stage was warned of before the run, for its log.
-    pub doubts: Vec<Vec<Warning>>,
-    /// Seconds between checkpoints that stages make of their own accord.
-    pub checkpoint_seconds: f64,
-    /// The store.
-    pub store: &'a Store,
-    /// Where processes run.
-    pub executor: &'a dyn Executor,
-    /// What there is of the machine.
-    pub slots: Slots,
-}
-
-/// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// All that was asked for is there.
-    Complete,
-    /// At least one stage failed.
-    Failed,
-    /// It was asked to stop; the same command goes on.
-    Stopped,
-    /// It was told to stop at once.
-    Killed,
-}
-
-/// What a run leaves.
-pub struct Ended {
-    /// How it ended.
-    pub ending: Ending,
-    /// The results, in the order of the plan.
-    pub records: Vec<Option<ActionRecord>>,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Stopping {
@@ -245,35 +199,51 @@ impl Dispatch<'_, '_> {
         self.facts[stage].keys.as_ref().map(|k| k.lineage)
     }
 
-    /// Starts what is ready and missing, the most urgent first, as far as slots are free.
+    /// Starts what is ready and missing, the most urgent first, as far as slots are free. What another run computes right now
+    /// comes last: its process would only hold slots and wait. That is a question to the disk, asked only of what could start.
     fn start(&mut self) -> Result<()> {
+        // Every stage takes a slot. Most messages come while all are taken, and a plan may have thousands of stages.
+        if self.order.slots.free() == 0 {
+            return Ok(());
+        }
         let mut ready: Vec<_> = self.board.all(State::Ready).filter(|s| self.facts[*s].missing).collect();
         if ready.is_empty() {
             return Ok(());
         }
         let urgency = self.urgency.get_or_insert_with(self.order.urgency);
         ready.sort_by(|a, b| urgency[*b].total_cmp(&urgency[*a]).then(a.cmp(b)));
-        // What another run computes right now comes last: its process would only hold slots and wait.
-        let elsewhere = |s: &usize| self.lineage(*s).is_some_and(|l| self.order.store.lease_holder(&l).is_some());
-        ready.sort_by_cached_key(elsewhere);
+        let mut last = Vec::new();
         for stage in ready {
-            // The same work under another name: wait for it here rather than in a process that holds slots.
-            let taken = self.running.keys().any(|r| self.lineage(*r) == self.lineage(stage));
-            let planned = &self.order.plan.stages[stage];
-            let need = Need {
-                cpus: planned.resources.cpus,
-                gpu: planned.resources.gpu,
-                gpu_memory: planned.spec.gpu_memory,
-                memory: planned.memory_needed(),
-            };
-            if taken || self.board.state(stage) != State::Ready {
-                continue;
+            let Some(share) = self.share(stage) else { continue };
+            if self.lineage(stage).is_some_and(|l| self.order.store.lease_holder(&l).is_some()) {
+                self.order.slots.give(share);
+                last.push(stage);
+            } else {
+                self.start_one(stage, share)?;
             }
-            if let Some(share) = self.order.slots.take(need) {
+        }
+        for stage in last {
+            if let Some(share) = self.share(stage) {
                 self.start_one(stage, share)?;
             }
         }
         Ok(())
+    }
+
+    /// What a ready stage needs of the machine, taken, if it may start now and that much is free.
+    fn share(&mut self, stage: usize) -> Option<Share> {
+        // The same work under another name: wait for it here rather than in a process that holds slots.
+        let twin = self.running.keys().any(|r| self.lineage(*r) == self.lineage(stage));
+        if self.order.slots.free() == 0 || twin || self.board.state(stage) != State::Ready {
+            return None;
+        }
+        let planned = &self.order.plan.stages[stage];
+        self.order.slots.take(Need {
+            cpus: planned.resources.cpus,
+            gpu: planned.resources.gpu,
+            gpu_memory: planned.spec.gpu_memory,
+            memory: planned.memory_needed(),
+        })
     }
 
     fn start_one(&mut self, stage: usize, share: Share) -> Result<()> {

@@ -6,6 +6,7 @@ mod dispatch;
 mod fate;
 mod lookup;
 pub mod memory;
+mod order;
 mod signals;
 mod slots;
 mod state;
@@ -13,8 +14,9 @@ mod state;
 mod trial;
 
 pub use board::{Board, Change};
-pub use dispatch::{Ended, Ending, Order, run};
+pub use dispatch::run;
 pub use lookup::{Care, Found, look_up};
+pub use order::{Ended, Ending, Order};
 pub use signals::{Listening, listen};
 pub use slots::{Need, Share, Slots};
 pub use state::{Illegal, Move, State};

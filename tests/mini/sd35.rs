@@ -49,7 +49,7 @@ fn without_weights_the_plan_names_all_that_is_missing() {
             let stages = json["stages"].as_array().unwrap();
             stages.iter().find(|s| s["stage"] == name).unwrap()["verdict"].as_str().unwrap().to_owned()
         };
-        assert_eq!((verdict("base").as_str(), verdict("ocr_prompts").as_str()), ("missing", "missing"));
+        assert_eq!((verdict("base").as_str(), verdict("prompts[task=ocr]").as_str()), ("missing", "missing"));
         assert_eq!((verdict(last).as_str(), verdict("table1").as_str()), ("blocked", "blocked"));
         assert!(json["missing"].as_array().unwrap().len() >= paths.len());
         let text = mini.run(&["plan", &recipe]).expect(2);
@@ -63,7 +63,7 @@ fn the_full_recipe_runs_on_the_miniature() {
     let vars = shipped("tiny.vars.yaml");
     let ran = mini.run(&["run", &shipped("multitask.yaml"), "--vars", &vars, "--json"]).expect(0);
     assert_eq!(ran.json()["stages"].as_object().unwrap().len(), 23, "{}", ran.stdout);
-    let learned: BTreeSet<String> = ["geneval_best", "ocr_best", "looks_best", "student"]
+    let learned: BTreeSet<String> = ["best[task=geneval]", "best[task=ocr]", "best[task=looks]", "student"]
         .map(|s| ran.outputs()[&format!("{s}.lora")].clone())
         .into();
     assert_eq!(learned.len(), 4, "each learned something of its own");
@@ -86,10 +86,10 @@ fn times_of_the_miniature_are_not_those_of_the_full_size(mini: &Mini, vars: &str
         let all = plan["stages"].as_array().unwrap().iter();
         all.map(|s| (s["stage"].as_str().unwrap().to_owned(), s.clone())).collect()
     };
-    let small = stages(&["--vars", vars, "--seed", "5"], 0)["ocr_teacher"].clone();
+    let small = stages(&["--vars", vars, "--seed", "5"], 0)["teacher[task=ocr]"].clone();
     assert_eq!((&small["seconds_from"], &small["bytes_from"]), (&"measured".into(), &"measured".into()), "{small}");
     let large =
-        stages(&["--vars", vars, "--set", "group=24", "--set", "ocr_iterations=1000"], 0)["ocr_teacher"].clone();
+        stages(&["--vars", vars, "--set", "group=24", "--set", "ocr_iterations=1000"], 0)["teacher[task=ocr]"].clone();
     assert_eq!((&large["seconds_from"], &large["bytes_from"]), (&"scaled".into(), &"scaled".into()), "{large}");
     let ratio = |of: &str| large[of].as_f64().unwrap() / small[of].as_f64().unwrap();
     assert!(ratio("operations") > 100.0, "{}", ratio("operations"));
@@ -106,13 +106,13 @@ fn times_of_the_miniature_are_not_those_of_the_full_size(mini: &Mini, vars: &str
 /// All adapters of a rank have the same configuration; their weights are their own.
 fn candidates_are_told_apart(mini: &Mini, vars: &str) {
     let recipe = shipped("multitask.yaml");
-    mini.run(&["get", &recipe, "--vars", vars, "ocr_teacher.candidates", "-o", "told"]).expect(0);
+    mini.run(&["get", &recipe, "--vars", vars, "teacher[task=ocr].candidates", "-o", "told"]).expect(0);
     let first = std::fs::read_dir(mini.path("told")).unwrap().flatten().map(|e| e.path()).min().unwrap();
     let told = mini.run(&["lineage", first.to_str().unwrap()]).expect(0).stdout;
-    assert!(told.contains("ocr_teacher") && !told.contains("geneval_teacher"), "{told}");
+    assert!(told.contains("teacher[task=ocr]") && !told.contains("teacher[task=geneval]"), "{told}");
     let config = first.join("adapter_config.json");
     let refused = mini.run(&["lineage", config.to_str().unwrap()]).expect(2).stderr;
-    for part in ["geneval_teacher", "ocr_teacher", "does not tell which one"] {
+    for part in ["teacher[task=geneval]", "teacher[task=ocr]", "does not tell which one"] {
         assert!(refused.contains(part), "no `{part}` in {refused}");
     }
     std::fs::write(first.join("adapter_model.safetensors"), "others").unwrap();
@@ -187,7 +187,7 @@ fn teachers_of_one_s_own_are_distilled() {
     mini.write("own.vars.yaml", &(text + &critics));
     let ran = mini.run(&["run", &shipped("opd.yaml"), "--vars", "own.vars.yaml", "--json"]).expect(0);
     let lora = |stage: &str| ran.outputs()[&format!("{stage}.lora")].clone();
-    assert_ne!(lora("geneval_teacher"), lora("ocr_teacher"));
+    assert_ne!(lora("teacher[task=geneval]"), lora("teacher[task=ocr]"));
     assert_eq!(ran.json()["stages"]["table1"]["verdict"], "run");
 }
 
@@ -203,10 +203,12 @@ fn classes_that_the_detector_cannot_find_are_told_before_anything_runs() {
     let set = [format!("geneval_train={file}"), format!("geneval_test={file}"), "validation=0".to_owned()];
     let mut args = vec!["run".to_owned(), shipped("multitask.yaml"), "--vars".to_owned(), shipped("tiny.vars.yaml")];
     args.extend(set.into_iter().flat_map(|s| ["--set".to_owned(), s]));
-    args.extend(["--until", "geneval_teacher", "--json"].map(ToOwned::to_owned));
+    args.extend(["--until", "teacher[task=geneval]", "--json"].map(ToOwned::to_owned));
     let ran = mini.run(&args.iter().map(String::as_str).collect::<Vec<_>>()).expect(2);
     let found = ran.json()["diagnostics"].to_string();
-    for part in ["E045", "`reward` of stage `geneval_teacher`", "bench.jsonl:1: ", "cannot find", "docs/rewards.md"] {
+    for part in
+        ["E045", "`reward` of stage `teacher[task=geneval]`", "bench.jsonl:1: ", "cannot find", "docs/rewards.md"]
+    {
         assert!(found.contains(part), "no `{part}` in {found}");
     }
 }

@@ -84,18 +84,18 @@ pub const SHARED: &[Part] = &[
     ("critics.pickscore", &["critics/src/pickscore.rs"]),
     ("critics.imagereward", &["critics/src/imagereward"]),
     ("critics.geneval", &["critics/src/geneval", "critics/src/mask2former"]),
-    ("world.subjects", &["world/src/geneval.rs", "world/src/palette.rs", "world/src/picture.rs"]),
+    ("world.subjects", &["rewards/src/metadata.rs", "rewards/src/palette.rs", "rewards/src/picture.rs"]),
     (
         "world.prompts",
         &[
-            "world/src/draw.rs",
-            "world/src/font.rs",
-            "world/src/landscape.rs",
-            "world/src/lib.rs",
-            "world/src/prompt.rs",
-            "world/src/shapes.rs",
-            "world/src/split.rs",
-            "world/src/words.rs",
+            "miniature/src/draw.rs",
+            "miniature/src/font.rs",
+            "miniature/src/landscape.rs",
+            "miniature/src/lib.rs",
+            "miniature/src/prompt.rs",
+            "miniature/src/shapes.rs",
+            "miniature/src/split.rs",
+            "miniature/src/words.rs",
         ],
     ),
     ("prompts.read", &["builtin/src/record.rs", "io/src/text.rs"]),
@@ -192,4 +192,4 @@ pub const OUTSIDE: &[Part] = &[
 ];
 
 /// The crates whose sources are looked at, by their folder below `stages/`.
-pub const CRATES: [&str; 6] = ["builtin", "contract", "critics", "flow", "rewards", "world"];
+pub const CRATES: [&str; 6] = ["builtin", "contract", "critics", "flow", "miniature", "rewards"];

@@ -1,6 +1,6 @@
 //! Contact sheets: pictures in rows, with a caption in front of each row.
 
-use opdflow_world::Picture;
+use opdflow_rewards::Picture;
 
 /// Space around a picture, in pixels.
 const GAP: usize = 2;

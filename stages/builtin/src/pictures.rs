@@ -1,7 +1,7 @@
 //! Pictures on their way between tensors, rewards and files.
 
 use anyhow::{Context as _, Result, ensure};
-use opdflow_world::Picture;
+use opdflow_rewards::Picture;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 

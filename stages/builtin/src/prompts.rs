@@ -8,10 +8,10 @@ use crate::{code, outside};
 use anyhow::Result;
 use opdflow_flow::rng::{Choices, derive};
 use opdflow_io::{file, terminal, text};
+use opdflow_miniature::{Family, Mix, Split};
 use opdflow_stage::cache::{Digest, Memo};
 use opdflow_stage::port::Output;
 use opdflow_stage::{Asset, Code, Description, Doubt, Fault, Foreseen, ParamFault, Ports, Stage, StageContext};
-use opdflow_world::{Family, Mix, Split};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -331,8 +331,8 @@ impl Params {
             World::Scene => Mix::from(Family::Scene),
             World::Mix => self.mix.as_deref().map_or(Ok(Mix::all()), str::parse)?,
         };
-        let record = |p: opdflow_world::Prompt| Record { text: p.text, target: p.target, geneval: p.geneval };
-        Ok(opdflow_world::prompts(&mix, count, self.seed, split).into_iter().map(record).collect())
+        let record = |p: opdflow_miniature::Prompt| Record { text: p.text, target: p.target, geneval: p.geneval };
+        Ok(opdflow_miniature::prompts(&mix, count, self.seed, split).into_iter().map(record).collect())
     }
 
     /// The file that a set comes from.

@@ -2,9 +2,9 @@
 
 use anyhow::{Context as _, Result};
 use opdflow_io::{file, terminal};
+use opdflow_rewards::geneval::{Metadata, Tag};
 use opdflow_rewards::{Subject, quoted};
 use opdflow_stage::Fault;
-use opdflow_world::geneval::{Metadata, Tag};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::Path;

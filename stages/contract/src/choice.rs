@@ -1,8 +1,7 @@
 //! Choices: values that are one of several, each under its name (`algorithm: {grpo_guard: {clip: 1e-4}}`). A choice all of
 //! whose parameters have defaults may be written as its bare name.
 
-use crate::kind::ParamFault;
-use crate::range::below;
+use crate::param::{ParamFault, below};
 use serde_json::{Map, Value};
 
 /// The choices that a schema offers.

@@ -1,8 +1,8 @@
 //! What a running stage sees of the world.
 
 use crate::clock::{Clock, Cost};
-use crate::job::StoppedAt;
 use crate::port::Member;
+use crate::stop::StoppedAt;
 use crate::warning::Warnings;
 use crate::{Event, EventSink, Job, JobInput, StopFlag, Warning};
 use anyhow::{Context as _, Result};

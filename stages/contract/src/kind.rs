@@ -4,8 +4,10 @@
 //! then leaves that code out, and with it the libraries that it needs.
 
 use crate::fields::fields;
-use crate::mismatch::{self, Mismatch};
+use crate::mismatch;
+use crate::param::ParamFault;
 use crate::port::{Arity, Input, Member, OfSeed, Output};
+use crate::resources::{Environment, Memory, Resources, Work};
 use crate::warning::Doubt;
 use crate::{StageContext, choice, range};
 use opdflow_cache::{Digest, Memo};
@@ -124,99 +126,6 @@ impl FromIterator<(String, String)> for Ports {
 /// Versions of the code that a stage computes with, by the name of the part: a number that is raised by hand, or words with
 /// a digest where a build has other sources than the committed ones. Part of the key.
 pub type Code = BTreeMap<String, Value>;
-
-/// What a stage has to do from its start to its end, counted before it runs. It is no part of any key.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Work {
-    /// Floating-point operations (a multiplication and an addition are two), or bytes for a stage that moves them and
-    /// computes nothing. By these, the time of one model or size is scaled to another.
-    pub operations: f64,
-    /// Bytes of its results, as far as they can be counted.
-    pub bytes: Option<u64>,
-}
-
-/// Variables of a process's environment, by name.
-pub type Environment = BTreeMap<String, String>;
-
-/// What takes memory while a stage runs, in bytes, at the stage's peak. An estimate, made before anything runs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Memory {
-    /// What takes it: `weights`, `activations`, `optimiser`.
-    pub of: &'static str,
-    /// How much.
-    pub bytes: u64,
-}
-
-impl Memory {
-    /// `bytes` taken by `of`.
-    #[must_use]
-    pub const fn of(of: &'static str, bytes: u64) -> Self {
-        Self { of, bytes }
-    }
-}
-
-/// What a stage takes of the machine while it runs.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Resources {
-    /// Threads; also the slots it takes.
-    pub cpus: usize,
-    /// Whether it runs on a GPU when there is one.
-    pub gpu: bool,
-}
-
-impl Default for Resources {
-    fn default() -> Self {
-        Self { cpus: 1, gpu: false }
-    }
-}
-
-/// A parameter that does not fit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ParamFault {
-    /// Where, below `with`: `algorithm.diffusion_nft.beta`; empty for `with` itself.
-    pub path: String,
-    /// What was found and expected.
-    pub message: String,
-    /// The way out.
-    pub help: Option<String>,
-    /// What sort of fault it is.
-    pub cause: Cause,
-    /// The connected port that it is about, if it is about one and not about a parameter: `prompts.ocr`.
-    pub port: Option<String>,
-}
-
-/// Who found that a parameter does not fit, and how it does not.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Cause {
-    /// The kind, which looked at a value that its type takes.
-    #[default]
-    Value,
-    /// The type.
-    Type(Mismatch),
-    /// Nobody but us: a bug.
-    Bug,
-}
-
-impl ParamFault {
-    /// A fault at `path`.
-    pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { path: path.into(), message: message.into(), help: None, cause: Cause::Value, port: None }
-    }
-    /// A fault of what is connected to `port`.
-    pub fn of_port(port: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { port: Some(port.into()), ..Self::new("", message) }
-    }
-    /// A fault of ours.
-    pub(crate) fn bug(message: String) -> Self {
-        Self { cause: Cause::Bug, ..Self::new("", message) }
-    }
-    /// Adds the way out.
-    #[must_use]
-    pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
-        self
-    }
-}
 
 /// One kind of stage. Implementations are unit-like values; all state is in the parameters and the context.
 pub trait Stage: Send + Sync + 'static {
@@ -590,6 +499,7 @@ fn schema_of<S: Stage>() -> Arc<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::param::Cause;
     use serde::Deserialize;
     use serde_json::json;
 

@@ -23,9 +23,12 @@ mod fields;
 mod job;
 mod kind;
 mod mismatch;
+mod param;
 pub mod port;
 pub mod range;
 mod registry;
+mod resources;
+mod run_job;
 mod stop;
 mod tool;
 pub mod warning;
@@ -35,15 +38,14 @@ pub use clock::Cost;
 pub use context::StageContext;
 pub use event::{Event, EventSink};
 pub use fault::{Fault, FaultClass, STOPPED};
-pub use job::{Job, JobInput, Outcome, run_job, warnings_of};
-pub use kind::{
-    Asset, Cause, Code, Connection, Description, Environment, Foreseen, Horizon, Kind, Memory, ParamFault, Ports,
-    Resources, Stage, Unreadable, Work, Worker,
-};
-pub use mismatch::Mismatch;
+pub use job::{Job, JobInput};
+pub use kind::{Asset, Code, Connection, Description, Foreseen, Horizon, Kind, Ports, Stage, Unreadable, Worker};
 pub use opdflow_cache as cache;
+pub use param::{Cause, Mismatch, ParamFault};
 pub use port::{Arity, Input, Member, OfSeed, Output, Shown};
 pub use registry::{Registry, StageSet, Workers};
+pub use resources::{Environment, Memory, Resources, Work};
+pub use run_job::{Outcome, run_job, warnings_of};
 pub use stop::StopFlag;
 pub use tool::{ExportLoraOrder, GenerateOrder, Tool, read_order, run_tool};
 pub use warning::{Doubt, Warning};

@@ -1,59 +1,10 @@
 //! JSON read into the type of parameters, with what does not fit as data: whose name is unknown, which one is missing, what
 //! was found and what was expected. The messages of `serde_json` say the same, but only in words.
 
-use crate::ParamFault;
-use crate::kind::Cause;
+use crate::param::{Cause, Mismatch, ParamFault};
 use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer as _, Unexpected, Visitor};
 use serde_json::Value;
 use std::fmt;
-
-/// How a value does not fit its type.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Mismatch {
-    /// It is of another type, or the type does not take this value.
-    Other {
-        /// What was found, in words.
-        found: String,
-        /// What was expected, as the type says it.
-        expected: String,
-    },
-    /// A name that the type does not have.
-    UnknownField {
-        /// The name.
-        name: String,
-        /// Those it has.
-        known: &'static [&'static str],
-    },
-    /// A name that must be there is not.
-    MissingField {
-        /// The name.
-        name: &'static str,
-    },
-    /// None of the choices.
-    UnknownVariant {
-        /// What was found.
-        name: String,
-        /// The choices.
-        known: &'static [&'static str],
-    },
-    /// A choice is a map with one name, and this one has none or several.
-    NotOneName,
-    /// The type's own words.
-    Said(String),
-}
-
-impl fmt::Display for Mismatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Other { found, expected } => write!(f, "found {found}, expected {expected}"),
-            Self::UnknownField { name, .. } => write!(f, "there is no `{name}`"),
-            Self::MissingField { name } => write!(f, "`{name}` is missing"),
-            Self::UnknownVariant { name, .. } => write!(f, "`{name}` is no choice here"),
-            Self::NotOneName => f.write_str("found a map with several names or none, expected a map with a single key"),
-            Self::Said(text) => f.write_str(text),
-        }
-    }
-}
 
 impl std::error::Error for Mismatch {}
 

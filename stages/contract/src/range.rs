@@ -3,7 +3,7 @@
 //! from there.
 
 use crate::choice::{self, fitting};
-use crate::kind::ParamFault;
+use crate::param::{ParamFault, below};
 use serde_json::{Number, Value};
 use std::cmp::Ordering;
 use std::fmt;
@@ -170,11 +170,6 @@ fn size(schema: &Value, words: (&str, &str), there: usize, what: &str, at: &str,
         let there = if there == 0 { "nothing".to_owned() } else { there.to_string() };
         found.push(ParamFault::new(at, format!("found {there} {what}, expected {expected}")));
     }
-}
-
-/// The path of `name` below `at`.
-pub(crate) fn below(at: &str, name: &str) -> String {
-    if at.is_empty() { name.to_owned() } else { format!("{at}.{name}") }
 }
 
 #[cfg(test)]

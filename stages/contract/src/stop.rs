@@ -23,3 +23,15 @@ impl StopFlag {
         self.0.load(Ordering::SeqCst)
     }
 }
+
+/// The error that a stage returns to say that it stopped because it was asked to.
+#[derive(Debug)]
+pub(crate) struct StoppedAt(pub u64);
+
+impl std::fmt::Display for StoppedAt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "stopped at step {}", self.0)
+    }
+}
+
+impl std::error::Error for StoppedAt {}

@@ -89,7 +89,7 @@ pub fn run_tool(tool: &dyn Tool, order: &Value, events: &EventSink, stop: &StopF
     let error = match run {
         Ok(Ok(())) => return 0,
         Ok(Err(error)) => error,
-        Err(panic) => anyhow::anyhow!("the tool panicked: {}", crate::job::words_of(panic.as_ref())),
+        Err(panic) => anyhow::anyhow!("the tool panicked: {}", crate::run_job::words_of(panic.as_ref())),
     };
     if stop.raised() {
         events.send(&Event::Stopped { step: 0 });

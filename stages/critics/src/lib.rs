@@ -7,6 +7,7 @@ mod aesthetic;
 mod batches;
 pub mod clip;
 mod clipscore;
+mod critic;
 pub mod geneval;
 mod head;
 mod hpsv2;
@@ -18,34 +19,10 @@ mod pickscore;
 pub mod pixels;
 
 use anyhow::{Result, bail};
+pub use critic::{Critic, Part};
 use opdflow_rewards::Reward;
 use std::path::Path;
 use tch::Device;
-
-/// Something that a critic is made of: a folder as published, or one file of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part {
-    /// Its name, which is also that of its folder.
-    pub name: &'static str,
-    /// What it is and where it is published.
-    pub about: &'static str,
-    /// Whether weights are read of it. Of a folder that is there for its tokenizer alone they are left where they are.
-    pub weights: bool,
-}
-
-/// A kind of critic.
-pub struct Critic {
-    /// The reward's name, as recipes write it.
-    pub name: &'static str,
-    /// What it measures.
-    pub about: &'static str,
-    /// What it is made of.
-    pub parts: &'static [Part],
-    /// The named measures of its scores, beside their value.
-    pub measures: &'static [&'static str],
-    /// The measure that tables show under its name, where it is not the value.
-    pub shown: Option<&'static str>,
-}
 
 /// All kinds, by name.
 pub const CRITICS: &[Critic] =

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use opdflow_world::Prompt;
-use opdflow_world::geneval::Metadata;
 use serde::{Deserialize, Serialize};
 
+use crate::geneval::Metadata;
 use crate::{Picture, quoted};
 
 /// What a reward may read of a prompt.
@@ -26,12 +25,6 @@ impl<'a> Subject<'a> {
     /// ([`quoted`]). Blank text is none: every picture contains it.
     pub fn target(&self) -> Option<&'a str> {
         self.target.or_else(|| quoted(self.text)).filter(|t| !t.trim().is_empty())
-    }
-}
-
-impl<'a> From<&'a Prompt> for Subject<'a> {
-    fn from(prompt: &'a Prompt) -> Subject<'a> {
-        Subject { text: &prompt.text, target: prompt.target.as_deref(), geneval: prompt.geneval.as_ref() }
     }
 }
 

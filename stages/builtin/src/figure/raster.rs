@@ -3,7 +3,7 @@
 use super::drawing::{Colour, Drawing, From, LETTER, Mark};
 use crate::grid;
 use font8x8::{BASIC_FONTS, UnicodeFonts as _};
-use opdflow_world::Picture;
+use opdflow_rewards::Picture;
 
 /// Pixels of a unit while drawing.
 const FINE: f64 = 4.0;

@@ -20,12 +20,12 @@ use opdflow_flow::rng::{self, Choices, derive};
 use opdflow_flow::task::prompts_of_round;
 use opdflow_flow::train::Learner;
 use opdflow_flow::weights::{Weights, read_tensors, save_tensors};
+use opdflow_miniature::Mix;
 use opdflow_stage::cache::Memo;
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::{
     Asset, Code, Description, Environment, Fault, Foreseen, ParamFault, Ports, Resources, Stage, StageContext, Work,
 };
-use opdflow_world::Mix;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::Path;

@@ -12,9 +12,10 @@ use opdflow_flow::muon::MuonConfig;
 use opdflow_flow::optim::EmaConfig;
 use opdflow_flow::rng::{Choices, derive};
 use opdflow_flow::train::Pace;
+use opdflow_miniature::{Family, Mix, Prompt, Split};
+use opdflow_rewards::Picture;
 use opdflow_stage::cache::Digest;
 use opdflow_stage::{Asset, ParamFault};
-use opdflow_world::{Family, Mix, Picture, Prompt, Split};
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -133,15 +134,15 @@ impl Wrong {
 
 /// The picture of training prompt number `index`; with the family's probability it shows something else.
 pub(crate) fn picture(prompt: &Prompt, seed: u64, index: u64, wrong: &Wrong) -> Result<Picture> {
-    let mut rng = opdflow_world::stream(seed, index);
+    let mut rng = opdflow_miniature::stream(seed, index);
     let (share, times) = wrong.of(prompt.family);
     let mut shown = prompt.clone();
     if Choices::new(derive(seed, "wrong", index)).unit() < share {
         for _ in 0..times {
-            shown = opdflow_world::corrupt(&shown, &mut rng)?;
+            shown = opdflow_miniature::corrupt(&shown, &mut rng)?;
         }
     }
-    Ok(opdflow_world::render(&shown, &mut rng)?)
+    Ok(opdflow_miniature::render(&shown, &mut rng)?)
 }
 
 /// Pictures of the training prompts in `range`, drawn in parallel.
@@ -156,5 +157,5 @@ pub(crate) fn pictures(
 
 /// The training prompts of a pretraining stage.
 pub(crate) fn captions(mix: &Mix, count: usize, seed: u64) -> Vec<Prompt> {
-    opdflow_world::prompts(mix, count, seed, Split::Train)
+    opdflow_miniature::prompts(mix, count, seed, Split::Train)
 }

@@ -16,12 +16,12 @@ use opdflow_flow::task::prompts_of_round;
 use opdflow_flow::train::Learner;
 use opdflow_flow::vae::{Vae, VaeConfig};
 use opdflow_flow::weights::{Weights, save_tensors};
+use opdflow_miniature::Mix;
 use opdflow_stage::cache::Memo;
 use opdflow_stage::port::Output;
 use opdflow_stage::{
     Asset, Code, Description, Environment, Fault, Foreseen, ParamFault, Ports, Resources, Stage, StageContext, Work,
 };
-use opdflow_world::Mix;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -177,7 +177,7 @@ fn start_linear(tensors: &[(String, Tensor)]) {
 /// Reconstruction of pictures of the world.
 struct Autoencode<'a> {
     vae: &'a Vae,
-    prompts: &'a [opdflow_world::Prompt],
+    prompts: &'a [opdflow_miniature::Prompt],
     batch: usize,
     l1: f64,
     kl: f64,

@@ -101,7 +101,7 @@ impl Attention {
     fn forward(&self, x: &Tensor, seen: &Tensor, mask: Option<&Tensor>) -> Tensor {
         let split = |linear: &Linear, from: &Tensor| {
             let y = linear.forward(from, None);
-            let (b, n, d) = y.size3().unwrap_or_default();
+            let (b, n, d) = y.size3().expect("[B, N, D]");
             y.view([b, n, self.heads, d / self.heads]).transpose(1, 2)
         };
         let (q, k, v) = (split(&self.query, x), split(&self.key, seen), split(&self.value, seen));

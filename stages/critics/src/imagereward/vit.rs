@@ -83,7 +83,7 @@ impl Block {
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
-        let (b, n, d) = x.size3().unwrap_or_default();
+        let (b, n, d) = x.size3().expect("[B, N, D]");
         let qkv = self.qkv.forward(&self.norm1.forward(x), None);
         let qkv = qkv.view([b, n, 3, self.heads, d / self.heads]).permute([2, 0, 3, 1, 4]);
         let [q, k, v] = [0, 1, 2].map(|i| qkv.get(i));
@@ -123,7 +123,7 @@ impl Vit {
     /// `[B, 3, S, S]` (f32, normalised) to the class token and all patches `[B, N, D]`.
     pub fn forward(&self, pixels: &Tensor) -> Tensor {
         let patches = self.patches.forward(pixels).flatten(2, 3).transpose(1, 2);
-        let (b, _, d) = patches.size3().unwrap_or_default();
+        let (b, _, d) = patches.size3().expect("[B, N, D]");
         let x = Tensor::cat(&[self.class.expand([b, 1, d], false), patches], 1) + &self.positions;
         self.norm.forward(&self.blocks.iter().fold(x, |x, block| block.forward(&x)))
     }

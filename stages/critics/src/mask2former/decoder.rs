@@ -47,7 +47,7 @@ impl Attention {
     fn forward(&self, query: &Tensor, key: &Tensor, value: &Tensor, may: Option<&Tensor>) -> Tensor {
         let [q, k, v] =
             [(query, &self.inputs[0]), (key, &self.inputs[1]), (value, &self.inputs[2])].map(|(x, (w, b))| {
-                let (batch, n, d) = x.size3().unwrap_or_default();
+                let (batch, n, d) = x.size3().expect("[B, N, D]");
                 x.linear(w, Some(b)).view([batch, n, self.heads, d / self.heads]).transpose(1, 2)
             });
         let y = Tensor::scaled_dot_product_attention(&q, &k, &v, may, 0.0, false, None, false);

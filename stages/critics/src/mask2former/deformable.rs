@@ -53,7 +53,7 @@ impl Attention {
 
     /// Tokens `[B, S, D]` and their positions to `[B, S, D]`.
     fn forward(&self, x: &Tensor, positions: &Tensor, middles: &Tensor, sizes: &Sizes) -> Tensor {
-        let (b, s, d) = x.size3().unwrap_or_default();
+        let (b, s, d) = x.size3().expect("[B, N, D]");
         let (heads, scales) = (self.heads, SCALES as i64);
         let query = x + positions;
         let offsets = self.offsets.forward(&query, None).view([b, s, heads, scales, POINTS, 2]);

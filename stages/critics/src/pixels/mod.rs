@@ -6,7 +6,6 @@ pub mod resample;
 use anyhow::{Result, ensure};
 use opdflow_rewards::Picture;
 use std::borrow::Borrow;
-use std::path::Path;
 use tch::{Kind, Tensor};
 
 /// The mean of each channel of CLIP's pictures, on 0..1.
@@ -50,14 +49,6 @@ impl Pixels {
     #[must_use]
     pub fn clip(fit: Fit, side: usize) -> Pixels {
         Pixels { fit, resize: side, side, mean: MEAN, std: STD }
-    }
-
-    /// As `preprocessor_config.json` of a folder says (transformers' `CLIPImageProcessor`).
-    ///
-    /// # Errors
-    /// The file is not there, is malformed, or asks for what is not implemented.
-    pub fn from_folder(folder: &Path) -> Result<Pixels> {
-        processor::read(&folder.join("preprocessor_config.json"))
     }
 
     /// `[3, side, side]` (f32, on the CPU) of one picture.

@@ -70,7 +70,17 @@ impl Size {
     }
 }
 
-pub(super) fn read(path: &Path) -> Result<Pixels> {
+impl Pixels {
+    /// As `preprocessor_config.json` of a folder says (transformers' `CLIPImageProcessor`).
+    ///
+    /// # Errors
+    /// The file is not there, is malformed, or asks for what is not implemented.
+    pub fn from_folder(folder: &Path) -> Result<Pixels> {
+        read(&folder.join("preprocessor_config.json"))
+    }
+}
+
+fn read(path: &Path) -> Result<Pixels> {
     let p: Processor = read_json(path)?;
     let what = path.display().to_string();
     for (key, on) in [

@@ -3,10 +3,8 @@
 //! Saturated pixels are joined into blobs, and each blob is compared with the ideal outline of every shape at the best
 //! nearby place and size. The overlap says both which shape it is and how well formed.
 
-use opdflow_world::{Colour, Shape};
-
 use crate::detector::{Detector, Object};
-use crate::{Picture, RewardError};
+use crate::{Colour, Picture, RewardError, Shape};
 
 /// Difference of the largest and smallest channel from which a pixel belongs to an object.
 const SATURATED: f32 = 64.0;

@@ -6,8 +6,8 @@ use crate::detector::{Detector, Object};
 use crate::reward::check;
 use crate::{Picture, Reward, RewardError, Score, Subject};
 
+pub use crate::metadata::{Exclude, Include, Metadata, Relation, Tag};
 pub use judge::{Found, Verdict, fault, judge};
-pub use opdflow_world::geneval::{Exclude, Include, Metadata, Relation, Tag};
 
 /// Least confidence of an object that counts: it must be above.
 pub const CONFIDENT: f64 = 0.3;

@@ -1,0 +1,286 @@
+//! `opdflow run`.
+
+use crate::cli::room::too_large;
+use crate::cli::{Exit, Failure, Session, args};
+use crate::exec::Local;
+use crate::plan::Plan;
+use crate::plan::history::History;
+use crate::recipe::{Device, Numerics};
+use crate::render::{self, Mode, Render};
+use crate::report::{Copied, Standing, Summary, copy_finals};
+use crate::runlog::{FORMAT, RunEvent, RunFolder, RunLog, RunStarted, StageLine};
+use crate::sched::{self, Ended, Ending, Order, Slots};
+use opdflow_stage::Doubt;
+use opdflow_stage::cache::{Digest, Store};
+use opdflow_stage::warning::gather;
+use std::io::Write as _;
+use std::path::{Component, Path, PathBuf};
+use std::sync::mpsc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+pub(crate) fn run(session: &Session, args: &args::Run) -> Result<Exit, Failure> {
+    let began = Instant::now();
+    let plan = session.survey_quietly(&args.recipe)?;
+    let choice = choice(session, &plan, args)?;
+    plan.whole(&choice.stages())?;
+    let mut doubts = plan.doubts();
+    // Nobody is warned of what is not asked for.
+    doubts.iter_mut().zip(&choice.wanted).filter(|(_, wanted)| !**wanted).for_each(|(own, _)| own.clear());
+    let slots = slots(&plan, args.slots);
+    let large = too_large(&plan, &slots).into_iter().filter(|(i, _)| choice.wanted[*i]);
+    let large: Vec<_> = large.map(|(_, found)| found).collect();
+    if args.strict {
+        session.warned(&plan, &doubts, large.clone(), true)?;
+    }
+    session.show(&plan.recipe.diagnostics(plan.recipe.warnings.iter().cloned().chain(large).collect()));
+    let wanted = choice.wanted.clone();
+    let store = session.open()?;
+    // As long as this lives, nobody sweeps up what this run counts on.
+    let _in_use = store.shared()?;
+    plan.equipped(&choice.stages(), &choice.forced, &store)?;
+
+    let (folder, trouble) = open_folder(&plan, &session.overrides.files, &args.run_dir)?;
+    let mut view = View::new(session, args, &folder);
+    view.tell(&first_event(&plan, &wanted, &slots, &store));
+    for text in trouble {
+        view.tell(&RunEvent::Warned { text });
+    }
+
+    tell_doubts(&plan, &doubts, &mut view);
+
+    let executor = Local::new(folder.clone(), session.workers.names());
+    let ended = dispatch(&plan, &store, &executor, slots, choice, doubts, &mut view)
+        .map_err(|e| Failure::from(e).help(&format!("what happened is in {}", folder.path().display())))?;
+    let copies = copies(&plan, &wanted, &store, &folder, &ended, &mut view);
+    let seconds = began.elapsed().as_secs_f64();
+    view.tell(&RunEvent::RunEnded { ok: ended.ending == Ending::Complete, seconds });
+    view.screen.finish();
+    hand_over(session, &view.summary, &folder, ended.ending, &copies);
+    Ok(match ended.ending {
+        Ending::Complete => Exit::Done,
+        Ending::Failed if view.summary.by_machine() => Exit::MachineFailed,
+        Ending::Failed => Exit::StageFailed,
+        Ending::Stopped => Exit::Stopped,
+        Ending::Killed => Exit::Interrupted,
+    })
+}
+
+/// What the run may use of this machine: its GPUs too, unless the recipe's results are a processor's.
+fn slots(plan: &Plan, cpus: Option<usize>) -> Slots {
+    let slots = Slots::of_machine(cpus);
+    let cpu = matches!(&plan.recipe.numerics, Numerics::Strict(strict) if strict.device == Device::Cpu);
+    if cpu { slots.without_gpus() } else { slots.with_gpu_memory() }
+}
+
+/// What of the plan is to be run, and how.
+struct Choice {
+    wanted: Vec<bool>,
+    forced: Vec<bool>,
+    keep_going: bool,
+    strict: bool,
+    checkpoint_seconds: f64,
+}
+
+impl Choice {
+    /// The places of the stages that are to be run.
+    fn stages(&self) -> Vec<usize> {
+        self.wanted.iter().enumerate().filter_map(|(i, wanted)| wanted.then_some(i)).collect()
+    }
+}
+
+fn choice(session: &Session, plan: &Plan, args: &args::Run) -> Result<Choice, Failure> {
+    let find = |names: &[String]| {
+        names.iter().map(|n| session.stages(plan, n)).collect::<Result<Vec<_>, _>>().map(|all| all.concat())
+    };
+    let (until, forced) = (find(&args.until)?, find(&args.force)?);
+    let all = 0..plan.stages.len();
+    let targets = if until.is_empty() { all.clone().collect() } else { until };
+    let needed = plan.needed(&targets);
+    let wanted = all.clone().map(|i| needed.contains(&i)).collect::<Vec<_>>();
+    if let Some(idle) = forced.iter().find(|i| !wanted[**i]) {
+        let name = &plan.stages[*idle].spec.name;
+        return Err(Failure::Usage(format!(
+            "`--force {name}`, but `--until` leaves `{name}` out\nhelp: add `--until {name}`"
+        )));
+    }
+    let forced = all.map(|i| forced.contains(&i)).collect();
+    let (keep_going, strict, checkpoint_seconds) = (!args.fail_fast, args.strict, args.checkpoint_seconds);
+    Ok(Choice { wanted, forced, keep_going, strict, checkpoint_seconds })
+}
+
+/// The folder of the run, and what the user should know of it. Records that cannot be kept are no reason not to run.
+fn open_folder(plan: &Plan, vars: &[PathBuf], run_dir: &Path) -> Result<(RunFolder, Vec<String>), Failure> {
+    let mut trouble = Vec::new();
+    let folder = match RunFolder::create(&RunFolder::home(run_dir), &plan.recipe.name) {
+        Ok(folder) => folder,
+        Err(error) => {
+            let folder = RunFolder::temporary(&plan.recipe.name)?;
+            trouble.push(format!("{error:#}; this run is recorded in {} instead", folder.path().display()));
+            folder
+        }
+    };
+    let own = plan.recipe.path.parent().unwrap_or(Path::new(""));
+    for (i, (path, text)) in plan.recipe.sources.files().enumerate() {
+        // An included recipe lies where the copy of the recipe looks for it, unless that is outside of the run's folder.
+        let inside = |p: &&Path| p.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+        let below = path.strip_prefix(own).ok().filter(inside).map(|below| folder.path().join(below));
+        let copy = match (i, below) {
+            (0, _) => folder.path().join("recipe.yaml"),
+            (_, Some(below)) if !below.exists() => below,
+            _ => folder.path().join(format!("included-{i}.yaml")),
+        };
+        let made = copy.parent().map_or(Ok(()), std::fs::create_dir_all);
+        if let Err(error) = made.and_then(|()| keep(&copy, text)) {
+            trouble.push(format!("cannot keep a copy of {}: {error}", path.display()));
+        }
+    }
+    for (i, path) in vars.iter().enumerate() {
+        if let Err(error) = std::fs::copy(path, folder.path().join(format!("vars-{}.yaml", i + 1))) {
+            trouble.push(format!("cannot keep a copy of {}: {error}", path.display()));
+        }
+    }
+    Ok((folder, trouble))
+}
+
+/// Writes a copy where nothing lies yet.
+fn keep(path: &Path, text: &str) -> std::io::Result<()> {
+    std::fs::File::create_new(path)?.write_all(text.as_bytes())
+}
+
+fn first_event(plan: &Plan, wanted: &[bool], slots: &Slots, store: &Store) -> RunEvent {
+    let line = |i: usize| {
+        let spec = &plan.stages[i].spec;
+        let needs = plan.upstream(i).into_iter().map(|u| plan.stages[u].spec.name.clone()).collect();
+        StageLine { name: spec.name.clone(), kind: spec.kind.describe().kind.to_owned(), needs }
+    };
+    RunEvent::RunStarted(RunStarted {
+        format: FORMAT,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        recipe: plan.recipe.name.clone(),
+        path: plan.recipe.path.display().to_string(),
+        text: plan.recipe.sources.files().next().map(|(_, text)| Digest::of(text.as_bytes())),
+        seed: plan.recipe.seed,
+        argv: std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect(),
+        pid: std::process::id(),
+        slots: slots.cpus(),
+        gpus: slots.gpus(),
+        store: store.root().display().to_string(),
+        stages: (0..plan.stages.len()).filter(|i| wanted[*i]).map(line).collect(),
+    })
+}
+
+/// Each doubt once, before anything runs: with its place, which the words of a stage would not have.
+fn tell_doubts(plan: &Plan, doubts: &[Vec<Doubt>], view: &mut View) {
+    for (stage, own) in plan.stages.iter().zip(doubts) {
+        let mut told = Vec::new();
+        for doubt in own {
+            let again = !gather(&mut told, &doubt.warning()).1;
+            view.tell(&RunEvent::Warning { stage: stage.spec.name.clone(), warning: doubt.warning(), again });
+        }
+    }
+}
+
+fn dispatch(
+    plan: &Plan,
+    store: &Store,
+    executor: &Local,
+    slots: Slots,
+    choice: Choice,
+    doubts: Vec<Vec<Doubt>>,
+    view: &mut View,
+) -> anyhow::Result<Ended> {
+    let (inbox, messages) = mpsc::channel();
+    let _signals = sched::listen(inbox.clone())?;
+    // What stages took before says how long the way to the end is. Unknown ones count a second.
+    let urgency = || {
+        let history = History::of(store);
+        plan.critical(|i| {
+            let planned = &plan.stages[i];
+            let known = history.seconds(planned, plan.on_gpu(i)).map(|(seconds, _)| seconds);
+            known.or_else(|| history.roughly(planned)).unwrap_or(1.0)
+        })
+    };
+    let order = Order {
+        plan,
+        wanted: choice.wanted,
+        forced: choice.forced,
+        urgency: &urgency,
+        keep_going: choice.keep_going,
+        strict: choice.strict,
+        doubts: doubts.iter().map(|own| own.iter().map(Doubt::warning).collect()).collect(),
+        checkpoint_seconds: choice.checkpoint_seconds,
+        store,
+        executor,
+        slots,
+    };
+    sched::run(order, (inbox, &messages), &mut |event| view.tell(event))
+}
+
+fn copies(
+    plan: &Plan,
+    wanted: &[bool],
+    store: &Store,
+    folder: &RunFolder,
+    ended: &Ended,
+    view: &mut View,
+) -> Vec<Copied> {
+    let mut copies = Vec::new();
+    for copy in copy_finals(plan, wanted, &ended.records, store, folder) {
+        match copy {
+            Ok(copied) => copies.push(copied),
+            Err(error) => view.tell(&RunEvent::Warned { text: error.to_string() }),
+        }
+    }
+    copies
+}
+
+/// The end of a run, for the user: results on the standard output, the rest as notes.
+fn hand_over(session: &Session, summary: &Summary, folder: &RunFolder, ending: Ending, copies: &[Copied]) {
+    if !session.quiet {
+        for stage in summary.stages.iter().filter(|s| s.state == Standing::Failed) {
+            session.note(&format!("log of {}: {}", stage.name, folder.log(&stage.name).display()));
+        }
+        if matches!(ending, Ending::Stopped | Ending::Killed) {
+            session.note("run the same command again to go on");
+        }
+        for copied in copies {
+            session.note(&format!("{}.{}: {}", copied.stage, copied.port, copied.path.display()));
+        }
+    }
+    if session.json {
+        let mut json = summary.to_json(&folder.name());
+        let files = copies.iter().map(|c| (format!("{}.{}", c.stage, c.port), c.path.display().to_string().into()));
+        json["files"] = serde_json::Value::Object(files.collect());
+        session.print(&json.to_string());
+    } else {
+        copies.iter().filter_map(|c| c.markdown.as_deref()).for_each(|text| session.print(text.trim_end()));
+    }
+}
+
+/// Everybody who hears of events: the log, the screen and the summary.
+struct View {
+    log: Option<RunLog>,
+    screen: Box<dyn Render>,
+    summary: Summary,
+}
+
+impl View {
+    fn new(session: &Session, args: &args::Run, folder: &RunFolder) -> Self {
+        let mode = Mode::of(session.quiet, args.plain, session.moving);
+        let mut view = Self { log: None, screen: render::screen(mode, session.colour), summary: Summary::default() };
+        match RunLog::create(folder) {
+            Ok(log) => view.log = Some(log),
+            Err(error) => view.tell(&RunEvent::Warned { text: format!("{error:#}; the run goes on without its log") }),
+        }
+        view
+    }
+
+    fn tell(&mut self, event: &RunEvent) {
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        self.summary.take(at, event);
+        self.screen.show(event, &self.summary);
+        if let Some(error) = self.log.as_mut().and_then(|log| log.write(event).err()) {
+            self.screen.show(&RunEvent::Warned { text: format!("{error:#}") }, &self.summary);
+        }
+    }
+}

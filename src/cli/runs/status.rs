@@ -1,0 +1,149 @@
+//! `opdflow status`: how a run is doing, or how it ended, from its log.
+
+use crate::cli::{Exit, Failure, Session, args};
+use crate::exec::{Orphan, orphan};
+use crate::render::{beside, duration, left, name};
+use crate::report::{StageSummary, Standing, Summary};
+use crate::runlog::{self, RunFolder};
+use serde_json::{Value, json};
+
+pub(crate) fn run(session: &Session, args: &args::Status) -> Result<Exit, Failure> {
+    let usage = |e: anyhow::Error| Failure::Usage(format!("{e:#}"));
+    let folder = crate::cli::find_run(&args.run_dir, args.run.as_deref())?;
+    // Asked before the log is read: a run that ends in between is then shown as ended, never as dead.
+    let alive = runlog::is_alive(&folder);
+    let record = runlog::read(&folder).map_err(usage)?;
+    let summary = Summary::of(&record.lines);
+    let life = Life { alive, orphans: if alive { Vec::new() } else { orphans(&summary, &folder) } };
+    if session.json {
+        session.print(&to_json(&summary, &folder, &life).to_string());
+    } else {
+        session.print(&to_text(&summary, &folder, &life));
+    }
+    Ok(Exit::Done)
+}
+
+/// Who of a run still works.
+struct Life {
+    /// The run's own process.
+    alive: bool,
+    /// The processes of its stages, after its own has died.
+    orphans: Vec<Orphan>,
+}
+
+impl Life {
+    /// Whether a stage that the log has as running does run.
+    fn works(&self, stage: &StageSummary) -> bool {
+        self.alive || self.orphans.iter().any(|o| o.stage == stage.name)
+    }
+    /// How a stage stands, in one word.
+    fn word(&self, stage: &StageSummary) -> &'static str {
+        match stage.state {
+            Standing::Running if !self.works(stage) => "gone",
+            state => state.word(),
+        }
+    }
+}
+
+/// The stages that are at work although the process of their run is gone.
+pub(crate) fn orphans(summary: &Summary, folder: &RunFolder) -> Vec<Orphan> {
+    let running = summary.stages.iter().filter(|s| s.state == Standing::Running);
+    running.filter_map(|s| orphan(folder, &s.name, s.pid?)).collect()
+}
+
+/// What is known of a run that ended without a word, and the way out.
+pub(crate) fn died(orphans: &[Orphan]) -> String {
+    let way_out = "`opdflow stop` ends them, and the same command as before waits for them and goes on";
+    match orphans.len() {
+        0 => "died without a last word; run its command again to go on".to_owned(),
+        1 => format!("died without a last word; a stage of it is still at work: {}", way_out.replace("them", "it")),
+        n => format!("died without a last word; {n} of its stages are still at work: {way_out}"),
+    }
+}
+
+/// How the run as a whole stands, in one word.
+fn state(summary: &Summary, alive: bool) -> &'static str {
+    match summary.ended {
+        Some((true, _)) => "complete",
+        Some((false, _)) if summary.count(Standing::Failed) > 0 => "failed",
+        Some((false, _)) => "stopped",
+        None if alive => "running",
+        None => "died",
+    }
+}
+
+fn now(summary: &Summary) -> f64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(summary.last, |d| d.as_secs_f64())
+}
+
+fn seconds(summary: &Summary, alive: bool) -> f64 {
+    let last = if alive { now(summary) } else { summary.last };
+    summary.ended.map_or((last - summary.began).max(0.0), |(_, seconds)| seconds)
+}
+
+/// What a stage's process was last heard of counts as its time while it runs; nobody hears of one whose run is gone.
+fn stage_seconds(stage: &StageSummary, summary: &Summary, life: &Life) -> f64 {
+    let last = if !life.alive && life.works(stage) { now(summary) } else { summary.last };
+    match (stage.state, stage.began) {
+        (Standing::Running, Some(began)) => (last - began).max(0.0),
+        _ => stage.seconds,
+    }
+}
+
+fn to_json(summary: &Summary, folder: &RunFolder, life: &Life) -> Value {
+    let alive = life.alive;
+    let stage = |s: &StageSummary| {
+        let metrics: serde_json::Map<_, _> =
+            s.metrics.iter().map(|(n, (step, v))| (n.clone(), json!({"step": step, "value": v}))).collect();
+        let running = s.state == Standing::Running && life.works(s);
+        json!({"state": life.word(s), "pid": s.pid.filter(|_| running), "key": s.key, "step": s.step, "total": s.total, "resumed_at": s.resumed_at,
+            "seconds": stage_seconds(s, summary, life), "seconds_left": s.left(summary.last).filter(|_| alive), "note": s.note, "metrics": metrics, "outputs": s.outputs, "message": s.message, "warnings": s.warnings})
+    };
+    let stages: serde_json::Map<_, _> = summary.stages.iter().map(|s| (s.name.clone(), stage(s))).collect();
+    json!({"run": folder.name(), "folder": folder.path().display().to_string(), "recipe": summary.started.recipe,
+        "state": state(summary, alive), "alive": alive, "pid": summary.started.pid, "seed": summary.started.seed,
+        "ok": summary.ended.map(|(ok, _)| ok), "seconds": seconds(summary, alive), "stages": stages})
+}
+
+fn to_text(summary: &Summary, folder: &RunFolder, life: &Life) -> String {
+    let alive = life.alive;
+    let state = match state(summary, alive) {
+        "running" => format!("running (process {})", summary.started.pid),
+        "died" => died(&life.orphans),
+        "stopped" => "stopped; run its command again to go on".to_owned(),
+        word => word.to_owned(),
+    };
+    let mut text = format!("{}  {state}  {}", folder.name(), duration(seconds(summary, alive)));
+    let width = summary.stages.iter().map(|s| name(&s.name).chars().count()).max().unwrap_or(0);
+    for stage in &summary.stages {
+        text += "\n";
+        text += format!("  {:width$}  {}", name(&stage.name), line(stage, summary, life)).trim_end();
+        for warning in &stage.warnings {
+            text += &format!("\n  {:width$}  warning  {}", "", name(&warning.to_string()));
+        }
+    }
+    text
+}
+
+fn line(stage: &StageSummary, summary: &Summary, life: &Life) -> String {
+    let mut parts = vec![format!("{:8}", life.word(stage))];
+    if stage.total > 0 {
+        parts.push(format!("{}/{}", stage.step, stage.total));
+    }
+    if stage.began.is_some() {
+        parts.push(duration(stage_seconds(stage, summary, life)));
+    }
+    parts.extend(
+        [if life.alive { left(stage, summary.last) } else { String::new() }, beside(stage)]
+            .map(|s| s.trim_start().to_owned())
+            .into_iter()
+            .filter(|s| !s.is_empty()),
+    );
+    if let Some(orphan) = life.orphans.iter().find(|o| o.stage == stage.name) {
+        parts.push(format!("(process {})", orphan.pid));
+    }
+    if let Some(message) = &stage.message {
+        parts.push(name(message.lines().next().unwrap_or_default()).into_owned());
+    }
+    parts.join("  ")
+}

@@ -1,0 +1,79 @@
+//! `opdflow get .. --format`: an adapter in the form that another program reads, made by the program that has tensors.
+
+use crate::cli::store::deliver::put;
+use crate::cli::{Exit, Failure, Session, args};
+use crate::exec::{End, run_tool};
+use opdflow_stage::cache::{Output, Store};
+use opdflow_stage::{Event, ExportLoraOrder, FaultClass};
+use std::path::Path;
+
+pub(crate) fn run(
+    session: &Session,
+    store: &Store,
+    output: &Output,
+    args: &args::Get,
+    format: args::LoraFormat,
+) -> Result<Exit, Failure> {
+    if output.port_type != "lora" {
+        return Err(Failure::Usage(format!(
+            "`{}` is of type {}, and `--format` is for adapters\nhelp: leave `--format` away",
+            args.port, output.port_type
+        )));
+    }
+    if args.output.as_os_str() == "-" {
+        return Err(Failure::Usage(
+            "an adapter in another form cannot be printed\nhelp: give it a place: `-o PATH`".into(),
+        ));
+    }
+    let named_as_file = args.output.extension().is_some_and(|e| e == "safetensors");
+    if named_as_file && format == args::LoraFormat::Peft {
+        return Err(Failure::Usage(format!(
+            "{} is the name of a file, and a peft adapter is a folder\nhelp: name a folder, or take `--format diffusers`",
+            args.output.display()
+        )));
+    }
+    let placed = tempfile::tempdir().map_err(|e| Failure::Store(format!("cannot make a temporary folder: {e}")))?;
+    let source = placed.path().join("lora");
+    store.place(&output.object, &source)?;
+    let made = placed.path().join(if named_as_file { "made.safetensors" } else { "made" });
+    let order = ExportLoraOrder {
+        source,
+        format: format.name().to_owned(),
+        dtype: args.dtype.name().to_owned(),
+        output: made.clone(),
+    };
+    let written = ask(&order)?;
+    put(session, store, args, || store.deliver_made(&made, &args.output, args.overwrite))?;
+    let path = if written.is_empty() { args.output.clone() } else { args.output.join(written) };
+    tell(session, args, output, format, &path);
+    Ok(Exit::Done)
+}
+
+/// Has it written, and gives the file's path below the order's.
+fn ask(order: &ExportLoraOrder) -> Result<String, Failure> {
+    let (mut failed, mut written) = (None, String::new());
+    let end = run_tool("export_lora", order, 1, |event| match event {
+        Event::Failed { class, message } => failed = Some((class, message)),
+        Event::Said { text } => written = text,
+        _ => {}
+    })
+    .map_err(|e| Failure::Store(format!("{e:#}")))?;
+    match (failed, end) {
+        (Some((FaultClass::User | FaultClass::NotFinite, text)), _) => Err(Failure::Usage(text)),
+        (Some((FaultClass::OutOfMemory | FaultClass::Machine, text)), _) => Err(Failure::Store(text)),
+        (Some((FaultClass::Bug, text)), _) => Err(Failure::Bug(text)),
+        (None, End::Code(0)) => Ok(written),
+        (None, end) => Err(Failure::Bug(format!("the process ended without a word: {end:?}"))),
+    }
+}
+
+fn tell(session: &Session, args: &args::Get, output: &Output, format: args::LoraFormat, path: &Path) {
+    let shown = path.display().to_string();
+    if session.json {
+        let found = serde_json::json!({"output": args.port, "type": output.port_type, "digest": output.object.digest,
+            "format": format.name(), "dtype": args.dtype.name(), "path": shown});
+        session.print(&found.to_string());
+    } else if !session.quiet {
+        session.note(&format!("{} ({}, {}): {shown}", args.port, format.name(), args.dtype.name()));
+    }
+}

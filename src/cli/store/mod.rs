@@ -1,0 +1,12 @@
+//! Commands on the store and on what lies in it.
+
+pub(crate) mod deliver;
+pub(crate) mod du;
+pub(crate) mod export;
+pub(crate) mod gc;
+pub(crate) mod get;
+pub(crate) mod get_as;
+pub(crate) mod import;
+pub(crate) mod lineage;
+pub(crate) mod pin;
+pub(crate) mod verify;

@@ -1,0 +1,46 @@
+//! One stage of a plan, with what is known of it before anything runs.
+
+use crate::recipe::{Diagnostic, StageSpec};
+use opdflow_cache::Digest;
+use opdflow_stage::{Asset, Code, Foreseen, Horizon, Memory, Resources, Work};
+use std::collections::BTreeMap;
+
+/// One stage of a plan.
+#[derive(Clone)]
+pub struct Planned {
+    /// What the recipe says.
+    pub spec: StageSpec,
+    /// What it reads: by port (or `port.name`), the upstream stage's place in [`Plan::stages`](super::Plan::stages) and its port.
+    pub needs: BTreeMap<String, (usize, String)>,
+    /// Content from outside the store.
+    pub assets: Vec<Asset>,
+    /// Versions of the code that it computes with.
+    pub code: Code,
+    /// What is missing outside the store, at the parameters that name it. Then `assets` is empty and there is no key.
+    pub missing: Vec<Diagnostic>,
+    /// What it would refuse when it runs, as far as that is known before.
+    pub unfit: Vec<Diagnostic>,
+    /// What this machine lacks that it will need if it runs, at the parameters that call for it.
+    pub lacking: Vec<Diagnostic>,
+    /// What is known of its inputs before it runs, by port.
+    pub foreseen: Foreseen,
+    /// How much it has to do, if that can be counted before it runs.
+    pub work: Option<Work>,
+    /// By what the time of one run holds for another: a digest of the parameters that decide what a step costs, and of what
+    /// is known of the model and the sizes that it reads.
+    pub sizes: Digest,
+    /// What takes memory at its peak, as far as that can be said before it runs.
+    pub memory: Vec<Memory>,
+    /// How long it runs, if that is a parameter of its own.
+    pub horizon: Option<Horizon>,
+    /// What it takes of the machine; the recipe's `resources` are in it.
+    pub resources: Resources,
+}
+
+impl Planned {
+    /// Bytes that it is expected to take at its peak; 0 if nobody knows.
+    #[must_use]
+    pub fn memory_needed(&self) -> u64 {
+        self.memory.iter().map(|m| m.bytes).fold(0, u64::saturating_add)
+    }
+}

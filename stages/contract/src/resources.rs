@@ -1,0 +1,49 @@
+//! What a stage has to do, and what it takes of the machine.
+
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// What a stage has to do from its start to its end, counted before it runs. It is no part of any key.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Work {
+    /// Floating-point operations (a multiplication and an addition are two), or bytes for a stage that moves them and
+    /// computes nothing. By these, the time of one model or size is scaled to another.
+    pub operations: f64,
+    /// Bytes of its results, as far as they can be counted.
+    pub bytes: Option<u64>,
+}
+
+/// Variables of a process's environment, by name.
+pub type Environment = BTreeMap<String, String>;
+
+/// What takes memory while a stage runs, in bytes, at the stage's peak. An estimate, made before anything runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Memory {
+    /// What takes it: `weights`, `activations`, `optimiser`.
+    pub of: &'static str,
+    /// How much.
+    pub bytes: u64,
+}
+
+impl Memory {
+    /// `bytes` taken by `of`.
+    #[must_use]
+    pub const fn of(of: &'static str, bytes: u64) -> Self {
+        Self { of, bytes }
+    }
+}
+
+/// What a stage takes of the machine while it runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resources {
+    /// Threads; also the slots it takes.
+    pub cpus: usize,
+    /// Whether it runs on a GPU when there is one.
+    pub gpu: bool,
+}
+
+impl Default for Resources {
+    fn default() -> Self {
+        Self { cpus: 1, gpu: false }
+    }
+}

@@ -1,0 +1,166 @@
+//! What a stage's process does with its job: the lease, the work, the record of what came of it.
+
+use crate::clock::cpu_seconds;
+use crate::context::Finished;
+use crate::stop::StoppedAt;
+use crate::{Cost, Event, EventSink, Fault, FaultClass, Job, StageContext, StopFlag, Warning, Worker};
+use anyhow::{Context as _, Result};
+use opdflow_cache::{ActionRecord, Output, Store};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How a stage's process ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// All outputs are in the store.
+    Published {
+        /// Whether somebody else had computed them meanwhile.
+        found: bool,
+    },
+    /// It stopped at a checkpoint as asked: exit code [`crate::STOPPED`], run it again to go on.
+    Stopped,
+    /// It failed.
+    Failed(FaultClass, String),
+}
+
+impl Outcome {
+    /// The exit code of the process.
+    #[must_use]
+    pub const fn exit_code(&self) -> i32 {
+        match self {
+            Self::Published { .. } => 0,
+            Self::Stopped => crate::STOPPED as i32,
+            Self::Failed(class, _) => class.exit_code(),
+        }
+    }
+}
+
+/// Runs `job` with `worker` under the lease of its lineage and publishes what it leaves. Never panics on what the
+/// stage does; every ending is also an [`Event`].
+pub fn run_job(worker: &dyn Worker, job: &Job, events: &EventSink, stop: &StopFlag) -> Outcome {
+    let outcome = match in_store(worker, job, events, stop) {
+        Ok(outcome) => outcome,
+        Err(error) => match error.downcast_ref::<StoppedAt>() {
+            Some(at) => {
+                events.send(&Event::Stopped { step: at.0 });
+                Outcome::Stopped
+            }
+            None => Outcome::Failed(Fault::class_of(&error), opdflow_io::terminal::message(&format!("{error:#}"))),
+        },
+    };
+    if let Outcome::Failed(class, message) = &outcome {
+        events.send(&Event::Failed { class: *class, message: message.clone() });
+    }
+    outcome
+}
+
+/// The store is the run's: one that was deleted is not begun again by a stage. If it goes while the stage works, that
+/// is the error, whatever the stage itself met.
+fn in_store(worker: &dyn Worker, job: &Job, events: &EventSink, stop: &StopFlag) -> Result<Outcome> {
+    let store = Store::reopen(&job.store)?;
+    let _in_use = store.shared()?;
+    let outcome = attempt(&store, worker, job, events, stop);
+    if let Err(error) = &outcome
+        && let Err(gone) = store.still_there()
+        && error.downcast_ref::<StoppedAt>().is_none()
+    {
+        store.clear_remains(&job.lineage);
+        return Err(gone.into());
+    }
+    outcome
+}
+
+fn attempt(store: &Store, worker: &dyn Worker, job: &Job, events: &EventSink, stop: &StopFlag) -> Result<Outcome> {
+    let lease = loop {
+        if let Some(lease) = store.try_lease(&job.lineage)? {
+            break lease;
+        }
+        let holder = store.lease_holder(&job.lineage);
+        let (pid, note) = holder.map_or((0, String::new()), |h| (h.pid, h.note));
+        events.send(&Event::Waiting { pid, note });
+        if stop.raised() {
+            return Err(StoppedAt(0).into());
+        }
+        std::thread::sleep(Duration::from_millis(300));
+    };
+    if !job.force
+        && let Some(record) = store.action(&job.key)?
+        && record.outputs.values().all(|o| store.present(&o.object))
+    {
+        events.send(&Event::Published { seconds: record.seconds, found: true, process_cpu_seconds: None });
+        return Ok(Outcome::Published { found: true });
+    }
+    job.doubts.iter().for_each(|doubt| events.send(&Event::Warning(doubt.clone())));
+    let mut context = StageContext::new(store.clone(), job.clone(), events.clone(), stop.clone(), lease)?;
+    let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker.run(&job.params, &mut context)));
+    context.tell_counts();
+    match run {
+        Ok(result) => result?,
+        Err(panic) => anyhow::bail!("the stage panicked: {}", words_of(panic.as_ref())),
+    }
+    let Finished { folder, adopted, cost, warnings, lease } = context.finish()?;
+    let mut outputs = BTreeMap::new();
+    for port in worker.describe().outputs.iter().chain([&crate::kind::METRICS]) {
+        let path = folder.join(port.name);
+        let object = match adopted.get(port.name) {
+            Some(object) => *object,
+            None if path.symlink_metadata().is_err() => {
+                anyhow::ensure!(port.optional, "stage kind `{}` left no output `{}`", job.kind, port.name);
+                continue;
+            }
+            None => store.take_path(&path).with_context(|| format!("keeping output `{}`", port.name))?,
+        };
+        outputs.insert(
+            port.name.to_owned(),
+            Output { object, port_type: port.port_type.to_owned(), semantic: port.semantic },
+        );
+    }
+    let record = ActionRecord {
+        format: opdflow_cache::RECORD_FORMAT,
+        key: job.key,
+        lineage: job.lineage,
+        manifest: job.manifest.clone(),
+        outputs,
+        seconds: cost.seconds,
+        finished: opdflow_cache::utc_now(),
+        note: job.facts(&cost, &warnings),
+    };
+    store.publish(&record)?;
+    store.clear_work(&lease)?;
+    let process_cpu_seconds = Some(cpu_seconds());
+    events.send(&Event::Published { seconds: cost.seconds, found: false, process_cpu_seconds });
+    Ok(Outcome::Published { found: false })
+}
+
+/// The note of an action record that holds its warnings.
+const WARNINGS: &str = "warnings";
+
+/// The warnings that the making of a result gave.
+#[must_use]
+pub fn warnings_of(record: &ActionRecord) -> Vec<Warning> {
+    record.note.get(WARNINGS).map(|text| crate::warning::read(text)).unwrap_or_default()
+}
+
+/// What a panic said.
+pub(crate) fn words_of(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+    text.unwrap_or_else(|| "no message".into())
+}
+
+impl Job {
+    /// The facts that its record keeps, which mean nothing to the key. Warnings are among them, so that a later hit shows
+    /// them again.
+    fn facts(&self, cost: &Cost, warnings: &[Warning]) -> BTreeMap<String, String> {
+        let mut facts = self.note.clone();
+        let own = [("stage", &self.name), ("device", &self.device), ("program", &self.program)];
+        facts.extend(own.map(|(name, value)| (name.to_owned(), value.clone())));
+        facts.insert("threads".to_owned(), self.threads.to_string());
+        let seconds = [("cpu_seconds", cost.cpu_seconds), ("gpu_seconds", cost.gpu_seconds)];
+        facts.extend(seconds.into_iter().filter_map(|(name, s)| Some((name.to_owned(), format!("{:.3}", s?)))));
+        if let Some(text) = serde_json::to_string(warnings).ok().filter(|_| !warnings.is_empty()) {
+            facts.insert(WARNINGS.to_owned(), text);
+        }
+        facts
+    }
+}
