@@ -19,43 +19,9 @@ pub mod pixels;
 
 use anyhow::{Result, bail};
 use opdflow_rewards::Reward;
+pub use opdflow_spec::critics::{CRITICS, Critic, Part, named};
 use std::path::Path;
 use tch::Device;
-
-/// Something that a critic is made of: a folder as published, or one file of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part {
-    /// Its name, which is also that of its folder.
-    pub name: &'static str,
-    /// What it is and where it is published.
-    pub about: &'static str,
-    /// Whether weights are read of it. Of a folder that is there for its tokenizer alone they are left where they are.
-    pub weights: bool,
-}
-
-/// A kind of critic.
-pub struct Critic {
-    /// The reward's name, as recipes write it.
-    pub name: &'static str,
-    /// What it measures.
-    pub about: &'static str,
-    /// What it is made of.
-    pub parts: &'static [Part],
-    /// The named measures of its scores, beside their value.
-    pub measures: &'static [&'static str],
-    /// The measure that tables show under its name, where it is not the value.
-    pub shown: Option<&'static str>,
-}
-
-/// All kinds, by name.
-pub const CRITICS: &[Critic] =
-    &[aesthetic::CRITIC, clipscore::CRITIC, geneval::CRITIC, hpsv2::CRITIC, imagereward::CRITIC, pickscore::CRITIC];
-
-/// The kind of this name.
-#[must_use]
-pub fn named(name: &str) -> Option<&'static Critic> {
-    CRITICS.iter().find(|c| c.name == name)
-}
 
 /// Opens the critic of this name from the folder of its parts. Apart from [`CRITICS`], so that a program which only
 /// asks what there is does without libtorch.

@@ -1,6 +1,6 @@
 //! Whether numbers are numbers. Nothing that is not finite is trained on, decoded or saved.
 
-use crate::objective::Report;
+use opdflow_spec::objective::Report;
 use tch::{Kind, Tensor, no_grad};
 
 /// Something that is not finite.

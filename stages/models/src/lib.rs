@@ -1,48 +1,25 @@
-//! Flow-matching models and their training mathematics on libtorch.
+//! Flow-matching models on libtorch: networks, weights, adapters and sampling. What is known of them without a tensor is in
+//! `opdflow-spec`; modules of the same name give its items on.
 
 pub mod adapter;
-pub mod advantage;
-pub mod base_files;
 pub mod condition;
-pub mod config;
-pub mod dance;
 pub mod device;
-pub mod dmd;
 pub mod families;
-pub mod family;
 pub mod field;
 pub mod finite;
-pub mod grpo;
-pub mod idle;
 pub mod init;
-pub mod linears;
 pub mod lora;
-pub mod merge;
-pub mod muon;
 pub mod network;
-pub mod nft;
 pub mod nn;
-pub mod objective;
-pub mod opd;
-pub mod optim;
-pub mod ppo;
 pub mod rng;
 pub mod rollout;
-pub mod schedule;
-pub mod school;
-pub mod sft;
 pub mod solver;
-pub mod state;
-pub mod tally;
-pub mod task;
-pub mod teacher;
 pub mod text;
-pub mod train;
 mod transformer;
 pub mod vae;
 pub mod weights;
-pub mod window;
+
+pub use opdflow_spec::{base_files, config, family, linears, schedule};
 
 pub use schedule::Schedule;
 pub use solver::{Solver, Step};
-pub use state::State;

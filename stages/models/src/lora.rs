@@ -1,13 +1,12 @@
 //! Low-rank adapters. An adapter is a value handed to `forward`; the model itself never changes.
 //!
 //! Files of our own are those of peft: a folder with `adapter_config.json` and `adapter_model.safetensors`, keys
-//! `base_model.model.<module path>.lora_A.weight`. What else is read and written: `crate::adapter`.
+//! `base_model.model.<module path>.lora_A.weight`. What is read, and what else is written: `crate::adapter`.
 
 pub use crate::linears::LoraConfig;
 
-use crate::adapter;
 use crate::init::{self, Init};
-use crate::linears::{LinearShape, Linears, ends_with};
+use crate::linears::{LinearShape, ends_with};
 use crate::weights::save_tensors;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,25 +48,6 @@ impl Lora {
         Ok(Lora { config: config.clone(), stabilised: false, factor: 1.0, pairs })
     }
 
-    /// Reads an adapter in any published form (`crate::adapter`), for a model with these linear layers, f32 and without
-    /// gradients.
-    ///
-    /// # Errors
-    /// As for [`crate::adapter::read`].
-    pub fn load(path: impl AsRef<Path>, linears: &Linears, device: Device) -> Result<Lora> {
-        Ok(adapter::read(path.as_ref(), linears, device)?.lora)
-    }
-
-    /// Reads an adapter whose layers are all that is known of its model: a peft folder as [`Lora::save`] writes it, which
-    /// has diffusers' own names and both matrices of every layer.
-    ///
-    /// # Errors
-    /// As for [`crate::adapter::read`].
-    pub fn load_own(path: impl AsRef<Path>, device: Device) -> Result<Lora> {
-        let linears = adapter::linears_of(path.as_ref())?;
-        Lora::load(path, &linears.into(), device)
-    }
-
     /// Writes a peft folder, f32.
     pub fn save(&self, folder: impl AsRef<Path>) -> Result<()> {
         self.save_as(folder.as_ref(), Kind::Float)
@@ -107,7 +87,8 @@ impl Lora {
     }
 
     /// An adapter of these pairs, by module path. Its rank and alpha are the most frequent ones.
-    pub(crate) fn of(targets: Vec<String>, stabilised: bool, pairs: BTreeMap<String, Pair>) -> Lora {
+    #[must_use]
+    pub fn of(targets: Vec<String>, stabilised: bool, pairs: BTreeMap<String, Pair>) -> Lora {
         let rank = most(pairs.values().map(|p| p.a.size()[0]));
         let alpha = f64::from_bits(most(pairs.values().map(|p| p.alpha.to_bits())));
         Lora { config: LoraConfig { rank, alpha, targets }, stabilised, factor: 1.0, pairs }
@@ -155,7 +136,8 @@ impl Lora {
     }
 
     /// Whether both have the same layers, ranks and scales.
-    pub(crate) fn scaled_as(&self, other: &Lora) -> bool {
+    #[must_use]
+    pub fn scaled_as(&self, other: &Lora) -> bool {
         let form = |(n, p): (&String, &Pair), l: &Lora| (n.clone(), p.a.size(), p.b.size(), l.scale(p).to_bits());
         let all = |l: &Lora| l.pairs.iter().map(|pair| form(pair, l)).collect::<Vec<_>>();
         all(self) == all(other)
@@ -293,6 +275,7 @@ fn shortest_targets<'a>(modules: impl Iterator<Item = &'a String>) -> Vec<String
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::linears::Linears;
     use crate::weights::read_tensors;
 
     fn linears() -> Vec<LinearShape> {

@@ -179,3 +179,18 @@ pub trait Autoencoder: Send {
     /// The same in overlapping tiles: less memory, seams that are faded over.
     fn decode_tiled(&self, latents: &Tensor) -> Tensor;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_can_cross_threads() {
+        fn send<T: Send>() {}
+        send::<Weights>();
+        send::<Lora>();
+        send::<Box<dyn Network>>();
+        send::<Box<dyn Text>>();
+        send::<Box<dyn Autoencoder>>();
+    }
+}

@@ -1,12 +1,12 @@
 //! The layers that the models are built of. Each holds its tensors and nothing else; an adapter is an argument.
 
 pub use crate::linears::LinearShape;
+pub use opdflow_spec::nn::*;
 
 use crate::init::Init;
 use crate::lora::Lora;
 use crate::weights::Scope;
 use anyhow::Result;
-use serde::Deserialize;
 use tch::Tensor;
 
 /// `torch.nn.Linear`: weight `[out, in]`, bias `[out]`.
@@ -159,29 +159,14 @@ impl Embedding {
     }
 }
 
-/// The activation functions that the supported configurations name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-pub enum Activation {
-    /// x * sigmoid(1.702 x), as in the first CLIP.
-    #[serde(rename = "quick_gelu")]
-    QuickGelu,
-    /// The exact GELU.
-    #[serde(rename = "gelu")]
-    Gelu,
-    /// The tanh approximation of GELU.
-    #[serde(rename = "gelu_new", alias = "gelu_pytorch_tanh")]
-    GeluTanh,
-    /// max(x, 0).
-    #[serde(rename = "relu")]
-    Relu,
-    /// x * sigmoid(x).
-    #[serde(rename = "silu", alias = "swish")]
-    Silu,
+/// An activation function at work.
+pub trait Activate {
+    /// Element by element.
+    fn forward(self, x: &Tensor) -> Tensor;
 }
 
-impl Activation {
-    /// Element by element.
-    pub fn forward(self, x: &Tensor) -> Tensor {
+impl Activate for Activation {
+    fn forward(self, x: &Tensor) -> Tensor {
         match self {
             Activation::QuickGelu => x * (x * 1.702).sigmoid(),
             Activation::Gelu => x.gelu("none"),

@@ -2,6 +2,7 @@
 
 use crate::condition::Condition;
 use crate::field::Field;
+use crate::solver::TakeStep as _;
 use crate::{Schedule, Solver};
 use std::ops::Range;
 use tch::Tensor;

@@ -3,13 +3,10 @@
 
 use crate::init::Init;
 use crate::lora::Lora;
-use crate::nn::{Linear, LinearShape, RmsNorm};
+use crate::nn::{Linear, LinearShape, RmsNorm, TIME_CHANNELS};
 use crate::weights::Scope;
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
-
-/// Channels of the sinusoidal time code, fixed in the upstream classes.
-pub(crate) const TIME_CHANNELS: i64 = 256;
 
 /// The angles of a time code for each unit of time, `[TIME_CHANNELS / 2]`, f32.
 pub(crate) fn time_frequencies(device: Device) -> Tensor {

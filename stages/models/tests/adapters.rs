@@ -2,11 +2,11 @@
 //! fixtures of `adapters/make_fixtures.py`.
 #![allow(missing_docs)]
 
-use opdflow_flow::adapter::{self, Format};
-use opdflow_flow::config::read_json;
-use opdflow_flow::families::sd3::{Mmdit, OriginalNames};
-use opdflow_flow::lora::Lora;
-use opdflow_flow::weights::{Weights, read_tensors, save_tensors};
+use opdflow_models::adapter::{self, Format};
+use opdflow_models::config::read_json;
+use opdflow_models::families::sd3::{Mmdit, OriginalNames};
+use opdflow_models::lora::Lora;
+use opdflow_models::weights::{Weights, read_tensors, save_tensors};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};

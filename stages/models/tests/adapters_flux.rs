@@ -2,14 +2,14 @@
 //! the fixtures of `parity_flux/make_fixtures.py`.
 #![allow(missing_docs)]
 
-use opdflow_flow::adapter::{self, Format};
-use opdflow_flow::config::read_json;
-use opdflow_flow::families::flux::{At, Flux, OriginalNames};
-use opdflow_flow::families::sd3;
-use opdflow_flow::lora::{Lora, LoraConfig};
-use opdflow_flow::rng::normal;
-use opdflow_flow::schedule::TRAIN_STEPS;
-use opdflow_flow::weights::{Weights, read_tensors, save_tensors};
+use opdflow_models::adapter::{self, Format};
+use opdflow_models::config::read_json;
+use opdflow_models::families::flux::{At, Flux, OriginalNames};
+use opdflow_models::families::sd3;
+use opdflow_models::lora::{Lora, LoraConfig};
+use opdflow_models::rng::normal;
+use opdflow_models::schedule::TRAIN_STEPS;
+use opdflow_models::weights::{Weights, read_tensors, save_tensors};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};

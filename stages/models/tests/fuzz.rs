@@ -4,7 +4,7 @@
 #[path = "../../../fuzz/flow.rs"]
 mod flow;
 
-use opdflow_flow::weights::save_tensors;
+use opdflow_models::weights::save_tensors;
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 

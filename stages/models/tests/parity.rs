@@ -3,12 +3,12 @@
 #[path = "parity/place.rs"]
 mod place;
 
-use opdflow_flow::config::read_json;
-use opdflow_flow::families::sd3::Mmdit;
-use opdflow_flow::lora::Lora;
-use opdflow_flow::text::{clip::ClipText, t5::T5Encoder};
-use opdflow_flow::vae::Vae;
-use opdflow_flow::weights::{Weights, read_tensors};
+use opdflow_models::config::read_json;
+use opdflow_models::families::sd3::Mmdit;
+use opdflow_models::lora::Lora;
+use opdflow_models::text::{clip::ClipText, t5::T5Encoder};
+use opdflow_models::vae::Vae;
+use opdflow_models::weights::{Weights, read_tensors};
 use place::{allowed, at, device};
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
@@ -76,7 +76,7 @@ fn positions_are_recomputed_when_absent() {
     let mut tensors = fixture("pipeline/transformer/diffusion_pytorch_model.safetensors");
     assert!(tensors.remove("pos_embed.pos_embed").is_some());
     let tensors: Vec<_> = tensors.into_iter().collect();
-    opdflow_flow::weights::save_tensors(&file, &tensors, Kind::Float).unwrap();
+    opdflow_models::weights::save_tensors(&file, &tensors, Kind::Float).unwrap();
     let w = Weights::load(&file, device(), Kind::Float).unwrap();
     let again = Mmdit::new(&w.root(), model.config()).unwrap();
     close("velocity", &velocity(&again, &f, None), &velocity(&model, &f, None), 1e-6);

@@ -2,17 +2,17 @@
 //! checked beside their code (`src/flux/tests.rs`).
 #![allow(missing_docs)]
 
-use opdflow_flow::adapter;
-use opdflow_flow::config::read_json;
-use opdflow_flow::families::flux::{
+use opdflow_models::adapter;
+use opdflow_models::config::read_json;
+use opdflow_models::families::flux::{
     At, Flux, FluxConfig, FluxFolder, FluxSchedulerConfig, LORA_TARGETS, OriginalNames,
 };
-use opdflow_flow::families::{self, sd3::Mmdit};
-use opdflow_flow::linears::Linears;
-use opdflow_flow::lora::Lora;
-use opdflow_flow::network::{Input, Options};
-use opdflow_flow::schedule::TRAIN_STEPS;
-use opdflow_flow::weights::{Weights, read_tensors};
+use opdflow_models::families::{self, sd3::Mmdit};
+use opdflow_models::linears::Linears;
+use opdflow_models::lora::Lora;
+use opdflow_models::network::{Input, Options};
+use opdflow_models::schedule::TRAIN_STEPS;
+use opdflow_models::weights::{Weights, read_tensors};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
@@ -218,10 +218,10 @@ fn text_encoders_and_prompts() {
         .into_iter()
         .map(|(n, t)| (format!("text_model.{}", n.trim_start_matches("text_model.")), t))
         .collect();
-    opdflow_flow::weights::save_tensors(&file, &old, Kind::Float).unwrap();
+    opdflow_models::weights::save_tensors(&file, &old, Kind::Float).unwrap();
     let weights = Weights::load(&file, CPU, Kind::Float).unwrap();
     let config = read_json(&at("dev/text_encoder/config.json")).unwrap();
-    let clip = opdflow_flow::text::clip::ClipText::unprojected(&weights.root(), &config).unwrap();
+    let clip = opdflow_models::text::clip::ClipText::unprojected(&weights.root(), &config).unwrap();
     weights.expect_all_used(|_| false).unwrap();
     close("CLIP, older names", &clip.forward(&f["ids"]).unwrap().pooled, &f["pooler"], 1e-5);
 }

@@ -1,9 +1,9 @@
 //! Time of a small forward and backward pass, to set beside `parity/speed.py`. Run alone, with OMP_NUM_THREADS=1:
-//! `cargo test -p opdflow-flow --test parity_speed -- --ignored --nocapture`.
+//! `cargo test -p opdflow-models --test parity_speed -- --ignored --nocapture`.
 
-use opdflow_flow::families::sd3::{Mmdit, MmditConfig};
-use opdflow_flow::lora::{Lora, LoraConfig};
-use opdflow_flow::weights::Weights;
+use opdflow_models::families::sd3::{Mmdit, MmditConfig};
+use opdflow_models::lora::{Lora, LoraConfig};
+use opdflow_models::weights::Weights;
 use tch::{Device, Kind, Tensor};
 
 /// Time that this thread spent on a processor: a busy machine then disturbs less than by the clock on the wall.

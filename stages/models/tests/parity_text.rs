@@ -3,12 +3,12 @@
 #[path = "parity/place.rs"]
 mod place;
 
-use opdflow_flow::base_files::BaseFiles;
-use opdflow_flow::condition::Condition;
-use opdflow_flow::families::{self, sd3::Sd3Folder};
-use opdflow_flow::network::Options;
-use opdflow_flow::text::tokenizer::Tokenizer;
-use opdflow_flow::weights::read_tensors;
+use opdflow_models::base_files::BaseFiles;
+use opdflow_models::condition::Condition;
+use opdflow_models::families::{self, sd3::Sd3Folder};
+use opdflow_models::network::Options;
+use opdflow_models::text::tokenizer::Tokenizer;
+use opdflow_models::weights::read_tensors;
 use place::{allowed, at, device};
 use std::collections::BTreeMap;
 use std::path::PathBuf;

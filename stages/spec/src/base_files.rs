@@ -3,41 +3,12 @@
 
 use crate::families;
 use crate::family::Family;
+pub use crate::family::{SINGLE_FILE, SingleFile};
 use crate::weights;
 use anyhow::{Context as _, Result, bail, ensure};
 use opdflow_io::file;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-
-/// The name of a single file in a folder of ours, as stages keep it.
-pub const SINGLE_FILE: &str = "model.safetensors";
-
-/// A single file that holds parts of a model under the names that its family was published with. Its header was read.
-pub trait SingleFile {
-    /// The family that the names are of.
-    fn family(&self) -> &'static dyn Family;
-
-    /// The file.
-    fn path(&self) -> &Path;
-
-    /// Whether it holds the part of this name in diffusers' layout.
-    fn has(&self, part: &str) -> bool;
-
-    /// Numbers in a part.
-    fn parameters(&self, part: &str) -> u64;
-
-    /// Whether a part's tensors are in number formats that are read here.
-    ///
-    /// # Errors
-    /// The first that is not.
-    fn check(&self, part: &str) -> Result<()>;
-
-    /// A part's configuration, by the shapes of its tensors.
-    ///
-    /// # Errors
-    /// A tensor that tells is missing.
-    fn config(&self, part: &str) -> Result<Value>;
-}
 
 /// A base that was found.
 pub struct BaseFiles {

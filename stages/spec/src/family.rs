@@ -2,14 +2,11 @@
 //!
 //! A family owns all that its models do not share with others: which files make one, how prompts become a condition, the
 //! network, the noise levels, the names of its layers, what it takes of memory and of operations. Everything else in the
-//! project sees these traits and those of `crate::network`. `crate::families` lists the families.
+//! project sees these traits and those of `opdflow_models::network`. `crate::families` lists the families.
 //!
-//! Nothing here reaches code that computes with tensors, so that a plan can ask without libtorch: what loads a model is the
-//! other trait of a family, `crate::network::Loader`.
+//! A plan asks here, without libtorch: what loads a model is the other trait of a family, `Loader` in `opdflow-models`.
 
-use crate::adapter::Naming;
-use crate::base_files::SingleFile;
-use crate::linears::Linears;
+use crate::linears::{Linears, Naming};
 use crate::schedule::Schedule;
 use anyhow::{Context as _, Result};
 use serde::de::DeserializeOwned;
@@ -86,6 +83,36 @@ impl Configs {
         let value = self.0.get(part).with_context(|| format!("the configuration of `{part}` is absent"))?;
         T::deserialize(value).with_context(|| format!("the configuration of `{part}` does not hold what is expected"))
     }
+}
+
+/// The name of a single file in a folder of ours, as stages keep it.
+pub const SINGLE_FILE: &str = "model.safetensors";
+
+/// A single file that holds parts of a model under the names that its family was published with. Its header was read.
+pub trait SingleFile {
+    /// The family that the names are of.
+    fn family(&self) -> &'static dyn Family;
+
+    /// The file.
+    fn path(&self) -> &Path;
+
+    /// Whether it holds the part of this name in diffusers' layout.
+    fn has(&self, part: &str) -> bool;
+
+    /// Numbers in a part.
+    fn parameters(&self, part: &str) -> u64;
+
+    /// Whether a part's tensors are in number formats that are read here.
+    ///
+    /// # Errors
+    /// The first that is not.
+    fn check(&self, part: &str) -> Result<()>;
+
+    /// A part's configuration, by the shapes of its tensors.
+    ///
+    /// # Errors
+    /// A tensor that tells is missing.
+    fn config(&self, part: &str) -> Result<Value>;
 }
 
 /// A family of models.

@@ -1,6 +1,6 @@
 //! The linear layers of a model by name and size, and which of them an adapter is for. No tensor is needed for it.
 
-use crate::adapter::Naming;
+use crate::weights::Place;
 use serde::{Deserialize, Serialize};
 use std::ops::Deref;
 
@@ -13,6 +13,18 @@ pub struct LinearShape {
     pub d_in: i64,
     /// Features out.
     pub d_out: i64,
+}
+
+/// What a family's layers are called outside of diffusers.
+pub trait Naming: Sync {
+    /// Where a layer lies under the names that the family was published with; nothing if it has no counterpart there.
+    fn place(&self, layer: &LinearShape) -> Option<Place>;
+
+    /// The module of sd-scripts that trains adapters of this family.
+    fn sd_scripts(&self) -> &'static str;
+
+    /// What only names of this family's layers have in them, dots as underscores: to tell whose an adapter is.
+    fn marks(&self) -> &'static [&'static str];
 }
 
 /// All linear layers of a model, in the order of its modules, and what else they are called.
@@ -77,6 +89,7 @@ impl LoraConfig {
 }
 
 /// Whether `name` is the whole path or its last components.
-pub(crate) fn ends_with(path: &str, name: &str) -> bool {
+#[must_use]
+pub fn ends_with(path: &str, name: &str) -> bool {
     path.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }

@@ -7,7 +7,6 @@
 use crate::Schedule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
 
 /// How a state moves to the next noise level.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -70,14 +69,6 @@ pub struct Step {
 }
 
 impl Step {
-    /// Mean of the next state. `x`, `v`: `[B, ...]`.
-    pub fn mean(&self, x: &Tensor, v: &Tensor, before: Option<&Tensor>) -> Tensor {
-        let mean = x * self.state + v * self.velocity;
-        match before {
-            Some(x0) if self.before != 0.0 => mean + x0 * self.before,
-            _ => mean,
-        }
-    }
     /// Length of the step in noise level, positive.
     #[must_use]
     pub fn length(&self) -> f64 {

@@ -1,48 +1,17 @@
 //! From rewards to advantages.
 
+pub use opdflow_spec::advantage::*;
+
 use crate::task::Marks;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-/// Advantages are cut to this many standard deviations either way (Flow-GRPO, DiffusionNFT).
-pub const CLIP: f64 = 5.0;
-
-/// Whose standard deviation divides.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Spread {
-    /// That of all rewards of the round (`global_std: True` in the research code).
-    #[default]
-    Round,
-    /// That of the prompt's own group.
-    Group,
-}
-
-/// How several rewards become one advantage.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Blend {
-    /// The advantage of their weighted sum.
-    #[default]
-    Rewards,
-    /// The weighted sum of the advantages of each (MixGRPO): no reward rules by its scale.
-    Advantages,
-}
-
-impl Blend {
-    pub(crate) fn is_rewards(&self) -> bool {
-        *self == Self::Rewards
-    }
-
-    /// One advantage a picture, within `±`[`CLIP`] times the sum of weights.
-    #[must_use]
-    pub fn of(self, marks: &[Marks], group: usize, spread: Spread) -> Vec<f64> {
-        match self {
-            Self::Rewards => advantages(&Marks::sum(marks), group, spread),
-            Self::Advantages => {
-                let each = |m: &Marks| Marks { values: advantages(&m.values, group, spread), ..m.clone() };
-                Marks::sum(&marks.iter().map(each).collect::<Vec<_>>())
-            }
+/// One advantage a picture, within `±`[`CLIP`] times the sum of weights.
+#[must_use]
+pub fn blended(blend: Blend, marks: &[Marks], group: usize, spread: Spread) -> Vec<f64> {
+    match blend {
+        Blend::Rewards => advantages(&Marks::sum(marks), group, spread),
+        Blend::Advantages => {
+            let each = |m: &Marks| Marks { values: advantages(&m.values, group, spread), ..m.clone() };
+            Marks::sum(&marks.iter().map(each).collect::<Vec<_>>())
         }
     }
 }
@@ -107,7 +76,7 @@ mod tests {
             let of = |name: &str, values: [f64; 4]| Marks { name: name.into(), weight: 1.0, values: values.into() };
             vec![of("a", [0.0, 1.0, 0.0, 1.0]), of("b", [1.0, 0.0, 1.0, 1.0].map(|v| v * scale))]
         };
-        let of = |blend: Blend, scale| blend.of(&marks(scale), 2, Spread::Group);
+        let of = |blend: Blend, scale| blended(blend, &marks(scale), 2, Spread::Group);
         for (a, e) in of(Blend::Advantages, 100.0).iter().zip([0.0, 0.0, -1.0, 1.0]) {
             assert!((a - e).abs() < 1e-3, "{a} {e}");
         }

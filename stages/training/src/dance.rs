@@ -1,32 +1,16 @@
 //! DanceOPD: one rollout of the student, and one state of it at which the velocities are matched.
 
-use crate::Solver;
+pub use opdflow_spec::dance::*;
+
 use crate::objective::{Objective, Report};
 use crate::opd::divergence;
-use crate::rng::{Choices, derive};
-use crate::rollout::Keep;
 use crate::school::School;
 use crate::tally::Tally;
 use anyhow::Result;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use opdflow_models::Solver;
+use opdflow_models::rng::{Choices, derive};
+use opdflow_models::rollout::Keep;
 use tch::{Kind, Tensor};
-
-/// Settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct DanceConfig {
-    /// The place along the path, 0 noisy to 1 clean, is drawn from Beta(a, b) with these whole numbers.
-    #[schemars(inner(range(min = 1, max = 1000)))]
-    pub beta: [u32; 2],
-}
-
-impl Default for DanceConfig {
-    /// The paper's Beta(5, 2); its walk has 16 steps.
-    fn default() -> Self {
-        Self { beta: [5, 2] }
-    }
-}
 
 /// A number in `[0, 1)` from Beta(a, b): the `a`-th smallest of `a + b - 1` uniform ones.
 pub fn beta(choices: &mut Choices, a: u32, b: u32) -> f64 {

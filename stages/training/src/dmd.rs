@@ -1,37 +1,18 @@
 //! Distribution matching: the student's pictures are pushed along the difference of two scores, the teacher's and that
 //! of a second network which learns the student's own distribution (DMD; along the path, TDM).
 
-use crate::Solver;
-use crate::lora::Lora;
+pub use opdflow_spec::dmd::*;
+
 use crate::objective::{Objective, Report};
-use crate::rng::{Choices, derive};
-use crate::rollout::Keep;
 use crate::school::School;
 use crate::tally::Tally;
 use crate::teacher::per_sample;
 use anyhow::Result;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use opdflow_models::Solver;
+use opdflow_models::lora::Lora;
+use opdflow_models::rng::{Choices, derive};
+use opdflow_models::rollout::Keep;
 use tch::{Kind, Tensor};
-
-/// Whose distribution is matched.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Along {
-    /// That of the clean picture estimated at a visited state, at any noise level (DMD with simulated states).
-    #[default]
-    Pictures,
-    /// That of the next state, at noise levels between it and the state before (TDM).
-    Path,
-}
-
-/// Settings.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct DmdConfig {
-    /// Whose distribution is matched.
-    pub along: Along,
-}
 
 /// A student in training, together with the network that knows its distribution.
 pub struct Dmd<'a> {
@@ -152,7 +133,7 @@ impl Objective for Dmd<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rng::normal;
+    use opdflow_models::rng::normal;
     use tch::Device;
 
     #[test]

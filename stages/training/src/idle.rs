@@ -1,9 +1,9 @@
 //! Adapters that do nothing: of zeros, or with velocities that are the base's.
 
-use crate::field::{Field, Guidance};
-use crate::lora::Lora;
 use crate::school::School;
 use anyhow::Result;
+use opdflow_models::field::{Field, Guidance};
+use opdflow_models::lora::Lora;
 use tch::{Kind, Tensor, no_grad};
 
 /// Velocities closer than this share of the base's mean size are the base's: rounding is some 1e-6 of it.
@@ -46,8 +46,8 @@ pub fn is_same(distance: f64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lora::LoraConfig;
-    use crate::nn::LinearShape;
+    use opdflow_models::lora::LoraConfig;
+    use opdflow_models::nn::LinearShape;
     use tch::Device;
 
     #[test]

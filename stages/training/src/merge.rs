@@ -1,22 +1,11 @@
 //! One adapter of several, without training.
 
-use crate::lora::{Lora, Pair};
+pub use opdflow_spec::merge::*;
+
 use anyhow::{Context as _, Result, ensure};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use opdflow_models::lora::{Lora, Pair};
 use std::collections::{BTreeMap, BTreeSet};
 use tch::{Kind, Tensor};
-
-/// What is averaged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Merge {
-    /// The changes of the weights themselves, `sum w_i s_i B_i A_i`, exactly: the ranks add up.
-    #[default]
-    Product,
-    /// A and B apart, as Flow-OPD's released code does. The product of the averages is not the average of the products.
-    Factors,
-}
 
 /// Merges adapters of one base, each with its weight.
 ///
@@ -78,9 +67,9 @@ pub fn merge(how: Merge, loras: &[(f64, &Lora)]) -> Result<Lora> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lora::LoraConfig;
-    use crate::nn::LinearShape;
-    use crate::rng::normal;
+    use opdflow_models::lora::LoraConfig;
+    use opdflow_models::nn::LinearShape;
+    use opdflow_models::rng::normal;
     use tch::{Device, no_grad};
 
     fn lora(rank: i64, seed: u64) -> Lora {

@@ -1,11 +1,10 @@
 //! What a training round is, whatever the method.
 
+pub use opdflow_spec::objective::*;
+
 use crate::State;
 use anyhow::Result;
 use tch::Tensor;
-
-/// Numbers of one round, by name.
-pub type Report = Vec<(String, f64)>;
 
 /// A report of these names, each with its number. Methods keep the names in constants, so that what can be watched is known
 /// before anything runs.

@@ -5,65 +5,16 @@
 //! the forward that is trained: it runs once, with its graph, the step's loss is back-propagated at once, and the
 //! state moves on detached. One student forward and the memory of one step, with the gradient of rollout-then-train.
 
+pub use opdflow_spec::opd::*;
+
 use crate::State;
 use crate::objective::{Objective, Report};
 use crate::school::School;
 use crate::tally::Tally;
 use crate::teacher::per_sample;
 use anyhow::Result;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use opdflow_models::solver::TakeStep as _;
 use tch::{Kind, Tensor};
-
-/// What is matched at each visited state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Match {
-    /// The means of the step: the closed-form KL of an SDE (paper eq. 10), half the squared distance of an ODE (eq. 12).
-    #[default]
-    Mean,
-    /// The velocities, half the squared distance: every step counts alike.
-    Velocity,
-    /// The estimates of the clean picture, half the squared distance: noisy steps count more.
-    Clean,
-}
-
-/// How the lessons share the student.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Balance {
-    /// Alike.
-    #[default]
-    Equal,
-    /// By what remains of each lesson's first loss: the one that lags gets more, at most five times a fair share.
-    Remaining,
-}
-
-/// Settings of the distillation.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct OpdConfig {
-    /// What is matched.
-    pub matching: Match,
-    /// Whether each picture's loss is divided by its own mean absolute distance, held fixed.
-    #[serde(skip_serializing_if = "is_default")]
-    pub normalise: bool,
-    /// Factor on the loss of each trained step; all 1 if empty, and 1 for steps beyond its end.
-    #[schemars(length(max = 1000), inner(range(min = 0.0, max = 1e6)))]
-    #[serde(skip_serializing_if = "is_default")]
-    pub step_weights: Vec<f64>,
-    /// How the lessons share the student.
-    #[serde(skip_serializing_if = "is_default")]
-    pub balance: Balance,
-    /// Weight of the same divergence from the base (Flow-OPD's anchor, to the base).
-    #[schemars(range(min = 0.0, max = 1e6))]
-    #[serde(skip_serializing_if = "is_default")]
-    pub anchor: f64,
-}
-
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
-}
 
 /// KL divergence of two normal steps of equal standard deviation, as a mean over dimensions, `[B]`:
 /// `(mu - mu')^2 / (2 std^2)`; without noise, `(mu - mu')^2 / 2`. No gradient flows through `to`.
@@ -111,7 +62,7 @@ impl Remaining {
 
 impl Opd<'_> {
     /// The loss of one step, `[B]`, before factors. `x`, `v`, `goal`: state and velocities, `[B, C, H, W]`.
-    fn distance(&self, step: &crate::Step, x: &Tensor, v: &Tensor, goal: &Tensor) -> Tensor {
+    fn distance(&self, step: &opdflow_models::Step, x: &Tensor, v: &Tensor, goal: &Tensor) -> Tensor {
         let apart = match self.config.matching {
             Match::Mean => divergence(&step.mean(x, v, None), &step.mean(x, goal, None), step.std),
             Match::Velocity => divergence(v, goal, 0.0),
@@ -137,7 +88,7 @@ impl Opd<'_> {
             let mut x = class.start.narrow(0, at, count);
             for j in 0..schedule.trained() {
                 let step = school.walk.solver.step(&schedule, j);
-                let frozen = |field: &crate::field::Field| {
+                let frozen = |field: &opdflow_models::field::Field| {
                     let _off = tch::no_grad_guard();
                     field.velocity_at(&x, step.sigma, &condition)
                 };
@@ -206,8 +157,8 @@ impl Objective for Opd<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rng::normal;
-    use crate::{Schedule, Solver};
+    use opdflow_models::rng::normal;
+    use opdflow_models::{Schedule, Solver};
     use tch::Device;
 
     #[test]

@@ -1,40 +1,17 @@
 //! On-policy distillation as reinforcement learning: the divergence from the teacher is the negative reward of a step,
 //! under a clipped ratio (DiffusionOPD's comparison; the core of Flow-OPD).
 
+pub use opdflow_spec::ppo::*;
+
 use crate::grpo::{loss, plain_log_ratio};
 use crate::objective::{Objective, Report};
 use crate::opd::divergence;
-use crate::rollout::{Keep, Rollout};
 use crate::school::{Class, School};
 use crate::tally::Tally;
 use anyhow::{Context as _, Result};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use opdflow_models::rollout::{Keep, Rollout};
+use opdflow_models::solver::TakeStep as _;
 use tch::Kind;
-
-/// Settings. The walk's solver must add noise.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct PpoConfig {
-    /// Largest distance of the ratio from 1.
-    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0))]
-    pub clip: f64,
-    /// Whether the advantage `-KL` is a constant. If so, on-policy the mean of the gradient is zero, because a step's
-    /// KL does not depend on the noise that follows it; the paper's form keeps it differentiable.
-    pub detach: bool,
-    /// Optimiser steps on the same rollouts.
-    #[schemars(range(min = 1, max = 10_000))]
-    pub updates: usize,
-    /// Weight of the divergence from the base (Flow-OPD's anchor, to the base).
-    #[schemars(range(min = 0.0, max = 1e6))]
-    pub anchor: f64,
-}
-
-impl Default for PpoConfig {
-    fn default() -> Self {
-        Self { clip: 1e-4, detach: false, updates: 1, anchor: 0.0 }
-    }
-}
 
 /// A student in training.
 pub struct Ppo<'a> {
@@ -65,7 +42,7 @@ impl Ppo<'_> {
             let step = school.walk.solver.step(&schedule, j);
             for (at, count) in school.canvas.micros(class.len()) {
                 let (x, condition) = (seen.states[j].narrow(0, at, count), class.condition.narrow(at, count));
-                let frozen = |field: &crate::field::Field| {
+                let frozen = |field: &opdflow_models::field::Field| {
                     let _off = tch::no_grad_guard();
                     step.mean(&x, &field.velocity_at(&x, step.sigma, &condition), None)
                 };

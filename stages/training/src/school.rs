@@ -1,43 +1,19 @@
 //! What every distillation shares: network, student, and lessons, each a frozen teacher with its task.
 
-use crate::condition::Condition;
-use crate::field::{Field, Guidance};
-use crate::lora::Lora;
-use crate::network::Network;
+pub use opdflow_spec::school::*;
+
 use crate::objective::Report;
-use crate::rng::{derive, normal};
-use crate::rollout::{Keep, Rollout, Way, rollout};
 use crate::task::{Task, prompts_of_round};
 use crate::teacher::Canvas;
-use crate::{Schedule, Solver};
 use anyhow::Result;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use opdflow_models::condition::Condition;
+use opdflow_models::field::{Field, Guidance};
+use opdflow_models::lora::Lora;
+use opdflow_models::network::Network;
+use opdflow_models::rng::{derive, normal};
+use opdflow_models::rollout::{Keep, Rollout, Way, rollout};
+use opdflow_models::{Schedule, Solver};
 use tch::Tensor;
-
-/// How the student walks.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Walk {
-    /// Solver. Noise level 0 is the ODE.
-    pub solver: Solver,
-    /// Denoising steps.
-    #[schemars(range(min = 1, max = 1000))]
-    pub steps: usize,
-    /// Prompts of each task in a round; one picture each.
-    #[schemars(range(min = 1, max = 100_000))]
-    pub prompts: usize,
-    /// The student's guidance scale; 1 is none.
-    #[schemars(range(min = 0.0, max = 100.0))]
-    pub guidance: f64,
-}
-
-impl Default for Walk {
-    /// The paper's: ODE, ten steps, 24 pictures of each task, guidance 4.5.
-    fn default() -> Self {
-        Self { solver: Solver::default(), steps: 10, prompts: 24, guidance: 4.5 }
-    }
-}
 
 /// A frozen teacher with its task.
 pub struct Lesson<'a> {

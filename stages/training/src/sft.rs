@@ -1,26 +1,16 @@
 //! Distillation away from the student's own path: flow matching on pictures of the teachers (SFT).
 
-use crate::Solver;
+pub use opdflow_spec::sft::*;
+
 use crate::objective::{Objective, Report};
-use crate::rng::{Choices, derive};
-use crate::rollout::Keep;
 use crate::school::School;
 use crate::tally::Tally;
 use crate::teacher::per_sample;
 use anyhow::Result;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use opdflow_models::Solver;
+use opdflow_models::rng::{Choices, derive};
+use opdflow_models::rollout::Keep;
 use tch::{Kind, Tensor};
-
-/// Settings.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct SftConfig {
-    /// Noise levels per picture and round, drawn from those of the walk; all of the trained ones if absent, which is as
-    /// many gradients a round as the closed form takes.
-    #[schemars(range(min = 1, max = 1000))]
-    pub times: Option<usize>,
-}
 
 /// A student in training.
 pub struct Sft<'a> {

@@ -1,7 +1,7 @@
 //! The state of a training run as named tensors in one safetensors file.
 
-use crate::finite::{NotFinite, first_broken};
 use anyhow::{Context as _, Result, ensure};
+use opdflow_models::finite::{NotFinite, first_broken};
 use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Tensor, no_grad};

@@ -1,48 +1,20 @@
 //! Reinforcement learning of a teacher: what DiffusionNFT and the GRPO family share.
 
-use crate::advantage::{self, Blend, Spread};
-use crate::condition::Condition;
-use crate::field::{Field, Guidance};
-use crate::finite::NotFinite;
-use crate::lora::Lora;
-use crate::network::Network;
+pub use opdflow_spec::teacher::*;
+
+use crate::advantage::{self, Spread};
 use crate::objective::{Report, named};
-use crate::rollout::{Keep, Rollout, Way, rollout};
 use crate::task::{Marks, Practice, Task, prompts_of_round};
-use crate::{Schedule, Solver, rng};
 use anyhow::{Result, ensure};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use opdflow_models::condition::Condition;
+use opdflow_models::field::{Field, Guidance};
+use opdflow_models::finite::NotFinite;
+use opdflow_models::lora::Lora;
+use opdflow_models::network::Network;
+use opdflow_models::rollout::{Keep, Rollout, Way, rollout};
+use opdflow_models::{Schedule, Solver, rng};
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
-
-/// How experience is gathered. Batch sizes are those of the whole round, whatever the machine.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Sampling {
-    /// Prompts in a round.
-    #[schemars(range(min = 1, max = 100_000))]
-    pub prompts: usize,
-    /// Pictures of each prompt, judged against each other.
-    #[schemars(range(min = 2, max = 10_000))]
-    pub group: usize,
-    /// Denoising steps.
-    #[schemars(range(min = 1, max = 1000))]
-    pub steps: usize,
-    /// Guidance scale, in rollout and training alike; 1 is none.
-    #[schemars(range(min = 0.0, max = 100.0))]
-    pub guidance: f64,
-    /// How several rewards become one advantage.
-    #[serde(skip_serializing_if = "Blend::is_rewards")]
-    pub blend: Blend,
-}
-
-impl Default for Sampling {
-    /// Flow-GRPO's round: 48 prompts, 24 pictures each, ten steps.
-    fn default() -> Self {
-        Self { prompts: 48, group: 24, steps: 10, guidance: 1.0, blend: Blend::Rewards }
-    }
-}
 
 /// Where pictures come from and how their latents look.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -148,7 +120,7 @@ impl Explorer<'_> {
         let marks = self.tasks[place].score(rollout.last(), &prompts)?;
         let rewards = Marks::sum(&marks);
         ensure!(rewards.iter().all(|r| r.is_finite()), NotFinite::new("a reward"));
-        let advantages = self.sampling.blend.of(&marks, group, spread);
+        let advantages = advantage::blended(self.sampling.blend, &marks, group, spread);
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
         let (spread, flat) = (advantage::std(&rewards), advantage::flat_groups(&rewards, group));
         // Pictures that all turn grey, or all alike, show in their latents first.
@@ -163,35 +135,6 @@ impl Explorer<'_> {
         let advantage = Tensor::from_slice(&advantages).to_kind(Kind::Float).to_device(self.canvas.device);
         Ok(Experience { condition, rollout, advantage, report })
     }
-}
-
-/// What is reported of each round's pictures.
-pub const METRICS: [&str; 4] = ["reward", "reward_std", "flat_groups", "latent_std"];
-
-/// The metric of one of several rewards.
-fn by_reward(name: &str) -> String {
-    format!("reward.{name}")
-}
-
-/// The metric of one of several tasks, in its own rounds.
-fn by_task(name: &str) -> String {
-    format!("reward_{name}")
-}
-
-/// The names of all that is reported of a training's pictures: its tasks, in the order of their turns, each with the names of
-/// its rewards.
-#[must_use]
-pub fn metrics(tasks: &[(&str, Vec<&str>)]) -> Vec<String> {
-    let mut found: Vec<String> = METRICS.map(str::to_owned).into();
-    for (task, rewards) in tasks {
-        if rewards.len() > 1 {
-            found.extend(rewards.iter().map(|r| by_reward(r)));
-        }
-        if tasks.len() > 1 {
-            found.push(by_task(task));
-        }
-    }
-    found
 }
 
 /// Mean over everything but the batch: `[B, ...]` to `[B]`.

@@ -4,11 +4,11 @@
 #[allow(dead_code)]
 mod rig;
 
-use opdflow_flow::families::sd3::{Mmdit, Sd3Network};
-use opdflow_flow::network::Network as _;
-use opdflow_flow::optim::{AdamW, AdamWConfig, EmaConfig};
-use opdflow_flow::train::{Learner, Pace};
-use opdflow_flow::weights::{Weights, save_tensors};
+use opdflow_models::families::sd3::{Mmdit, Sd3Network};
+use opdflow_models::network::Network as _;
+use opdflow_models::weights::{Weights, save_tensors};
+use opdflow_training::optim::{AdamW, AdamWConfig, EmaConfig};
+use opdflow_training::train::{Learner, Pace};
 use rig::{BESIDE, CPU, MERGED, Method, Rig, cosine, gradient, wear};
 use tch::{Kind, Tensor};
 

@@ -1,10 +1,10 @@
 //! Update rules against an independent NumPy reference, `reference/make.py`, to 1e-6.
 
-use opdflow_flow::advantage::{Spread, advantages};
-use opdflow_flow::dmd::noised;
-use opdflow_flow::grpo::{log_ratio, loss, plain_log_ratio};
-use opdflow_flow::nft;
-use opdflow_flow::opd::divergence;
+use opdflow_training::advantage::{Spread, advantages};
+use opdflow_training::dmd::noised;
+use opdflow_training::grpo::{log_ratio, loss, plain_log_ratio};
+use opdflow_training::nft;
+use opdflow_training::opd::divergence;
 use serde_json::Value;
 use tch::{Kind, Tensor};
 

@@ -6,17 +6,19 @@ mod rig;
 #[path = "training/two_pass.rs"]
 mod two_pass;
 
-use opdflow_flow::advantage::Blend;
-use opdflow_flow::grpo::{KlForm, Ratio};
-use opdflow_flow::lora::{Lora, LoraConfig};
-use opdflow_flow::opd::{Balance, Match, Opd, divergence};
-use opdflow_flow::optim::{AdamW, AdamWConfig, EmaConfig};
-use opdflow_flow::rng::derive;
-use opdflow_flow::school::Lesson;
-use opdflow_flow::task::{Practice, Task, prompts_of_round};
-use opdflow_flow::train::{Learner, Pace};
-use opdflow_flow::window::Window;
-use opdflow_flow::{Schedule, Solver, State};
+use opdflow_models::lora::{Lora, LoraConfig};
+use opdflow_models::rng::derive;
+use opdflow_models::solver::TakeStep as _;
+use opdflow_models::{Schedule, Solver};
+use opdflow_training::State;
+use opdflow_training::advantage::Blend;
+use opdflow_training::grpo::{KlForm, Ratio};
+use opdflow_training::opd::{Balance, Match, Opd, divergence};
+use opdflow_training::optim::{AdamW, AdamWConfig, EmaConfig};
+use opdflow_training::school::Lesson;
+use opdflow_training::task::{Practice, Task, prompts_of_round};
+use opdflow_training::train::{Learner, Pace};
+use opdflow_training::window::Window;
 use rig::{BESIDE, CPU, MERGED, Method, Rig, close, cosine, gradient, largest, of, opd, wear};
 use tch::{Kind, Tensor, no_grad};
 use two_pass::rollout_then_train;
@@ -261,7 +263,7 @@ fn only_the_student_s_mean_carries_a_gradient() {
     }
 }
 
-fn learner(lora: &opdflow_flow::lora::Lora, lr: f64) -> Learner {
+fn learner(lora: &opdflow_models::lora::Lora, lr: f64) -> Learner {
     let optimiser = AdamW::new(AdamWConfig { lr, ..Default::default() }, lora.parameters());
     Learner::new(
         lora.parameters(),
@@ -344,8 +346,8 @@ fn a_detached_advantage_has_no_pathwise_term() {
     let ppo = |detach: bool| {
         let mut school = rig::school(&rig, &student, lessons());
         school.walk.solver = SDE;
-        let config = opdflow_flow::ppo::PpoConfig { detach, ..Default::default() };
-        gradient(&student, &mut opdflow_flow::ppo::Ppo { config, school, seen: Vec::new() }, 0).0
+        let config = opdflow_training::ppo::PpoConfig { detach, ..Default::default() };
+        gradient(&student, &mut opdflow_training::ppo::Ppo { config, school, seen: Vec::new() }, 0).0
     };
     let mut closed = opd(&rig, &student, lessons());
     closed.school.walk.solver = SDE;
@@ -396,13 +398,14 @@ fn tasks_take_turns() {
     let lora = rig.lora(MERGED, 3);
     let (mut a, mut b) = (rig.toy("a", 5), rig.toy("b", 6));
     let explorer = rig::explorer(&rig, vec![&mut a, &mut b], 11);
-    let mut nft = opdflow_flow::nft::Nft { config: Default::default(), explorer, old: lora.detached(), lora: &lora };
+    let mut nft =
+        opdflow_training::nft::Nft { config: Default::default(), explorer, old: lora.detached(), lora: &lora };
     for (round, name) in [(0, "reward_a"), (1, "reward_b"), (2, "reward_a")] {
         let (_, report) = gradient(&lora, &mut nft, round);
         assert!(report.iter().any(|(n, _)| n == name), "{round}: {report:?}");
     }
     // One reward blends alike either way.
-    let at = |nft: &mut opdflow_flow::nft::Nft, blend| {
+    let at = |nft: &mut opdflow_training::nft::Nft, blend| {
         nft.explorer.sampling.blend = blend;
         gradient(&lora, nft, 1).0
     };

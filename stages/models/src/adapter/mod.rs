@@ -1,41 +1,24 @@
 //! Adapters as files: every published naming is read into one form, a pair of matrices with its alpha for each module
 //! of the model, and written from it. docs/adapters.md has the table of forms and readers.
 
-pub(crate) mod config;
-mod files;
-mod names;
+mod load;
 mod qkv;
 mod write;
 
-pub use files::{Files, SINGLE};
+pub use opdflow_spec::adapter::*;
 pub use write::Format;
 
 use crate::finite::is_finite;
 use crate::linears::{LinearShape, Linears};
 use crate::lora::{Lora, Pair};
-use crate::weights::{Place, WeightsError, header, read_tensors, shapes};
+use crate::weights::{WeightsError, read_tensors};
 use anyhow::{Context as _, Result, bail, ensure};
 use config::PeftConfig;
 use names::{Dictionary, Half, Target};
 use opdflow_io::file;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
-
-/// The key of diffusers' single files under which peft's configuration lies in the header.
-const PACKED: &str = "lora_adapter_metadata";
-
-/// What a family's layers are called outside of diffusers.
-pub trait Naming: Sync {
-    /// Where a layer lies under the names that the family was published with; nothing if it has no counterpart there.
-    fn place(&self, layer: &LinearShape) -> Option<Place>;
-
-    /// The module of sd-scripts that trains adapters of this family.
-    fn sd_scripts(&self) -> &'static str;
-
-    /// What only names of this family's layers have in them, dots as underscores: to tell whose an adapter is.
-    fn marks(&self) -> &'static [&'static str];
-}
 
 /// An adapter that was read, and what should be said of it.
 pub struct Read {
@@ -71,64 +54,6 @@ pub fn read(path: &Path, linears: &Linears, device: Device) -> Result<Read> {
     let pairs = Reader { dictionary: Dictionary::of(linears), linears, name: &name }.pairs(loose)?;
     let lora = finish(pairs, config, linears, &name, &mut notes)?;
     Ok(Read { lora: lora.to(device), notes })
-}
-
-/// What can be said against an adapter by its header and configuration, before there is a model. No tensor is read.
-///
-/// # Errors
-/// As for [`read`], as far as it shows.
-pub fn inspect(path: &Path) -> Result<Files> {
-    let files = Files::of(path)?;
-    let name = files.weights.display();
-    if let Some(config) = &files.config {
-        let at = || config.display().to_string();
-        PeftConfig::parse(&file::read_text(config, file::DESCRIPTION).with_context(at)?).with_context(at)?;
-    }
-    let (keys, meta) = header(&files.weights)?;
-    if files.config.is_none() {
-        packed(&meta, &name.to_string())?;
-    }
-    if let Some(key) = keys.iter().find(|k| names::apart(k).is_none()) {
-        bail!("{name}: {}", names::foreign(key));
-    }
-    let own = |k: &String| names::apart(k).is_some_and(|n| n.half != Half::Alpha && !names::of_text_encoder(n.stem));
-    ensure!(keys.iter().any(own), "{name}: {}", nothing(!keys.is_empty()));
-    Ok(files)
-}
-
-/// The layers that a peft folder's tensors are for, by their shapes.
-pub(crate) fn linears_of(path: &Path) -> Result<Vec<LinearShape>> {
-    let files = Files::of(path)?;
-    let (mut sizes, name) = (BTreeMap::<String, [Option<i64>; 2]>::new(), files.weights.display());
-    for (key, shape) in shapes(&files.weights)? {
-        let apart = names::apart(&key).with_context(|| format!("{name}: {}", names::foreign(&key)))?;
-        let module = apart.stem.strip_prefix("base_model.model.").unwrap_or(apart.stem).to_owned();
-        match (apart.half, &shape[..]) {
-            (Half::Down, [_, d_in]) => sizes.entry(module).or_default()[0] = Some(*d_in),
-            (Half::Up, [d_out, _]) => sizes.entry(module).or_default()[1] = Some(*d_out),
-            _ => bail!("{name}: `{key}` has shape {shape:?}, expected two dimensions"),
-        }
-    }
-    let layer = |(name, sizes): (String, [Option<i64>; 2])| {
-        let [Some(d_in), Some(d_out)] = sizes else {
-            bail!("{}: `{name}` has one matrix of two", files.weights.display())
-        };
-        Ok(LinearShape { name, d_in, d_out })
-    };
-    sizes.into_iter().map(layer).collect()
-}
-
-fn nothing(text: bool) -> &'static str {
-    if text {
-        "holds no LoRA of the transformer; adapters of text encoders are not read"
-    } else {
-        "holds no LoRA tensors: the file is empty"
-    }
-}
-
-fn packed(meta: &HashMap<String, String>, file: &str) -> Result<Option<PeftConfig>> {
-    let Some(text) = meta.get(PACKED) else { return Ok(None) };
-    PeftConfig::parse_packed(text).with_context(|| format!("{file}: `{PACKED}` in its header"))
 }
 
 /// The tensors of one module of the file.
@@ -172,7 +97,7 @@ fn sort(tensors: BTreeMap<String, Tensor>, file: &str, notes: &mut Vec<String>) 
         // Of what was read all is finite; a number of 64 bits may still have no room.
         if !is_finite(&float) {
             let (largest, file) = (t.abs().max().double_value(&[]), file.to_owned());
-            return Err(WeightsError::NoRoom { file, tensor: key, largest, kind: Kind::Float }.into());
+            return Err(WeightsError::NoRoom { file, tensor: key, largest, kind: "Float".to_owned() }.into());
         }
         *slot = Some((key, float));
     }

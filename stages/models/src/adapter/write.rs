@@ -1,7 +1,6 @@
 //! Adapters in the forms that other programs read.
 
-use super::files::SINGLE;
-use super::{Naming, PACKED, qkv, swap};
+use super::{Naming, PACKED, SINGLE, qkv, swap};
 use crate::linears::LinearShape;
 use crate::lora::{Lora, Pair};
 use crate::weights::{Cut, save_tensors_with};

@@ -1,60 +1,27 @@
-//! The families of models, one folder each. Nothing outside of a family's folder names what is in it; docs/new-family.md says
-//! how to add one.
+//! The families of models, one folder each: what of a family computes. The folder of the same name in `opdflow-spec` has what
+//! is known of it without a tensor. Nothing outside of a family's two folders names what is in them; docs/new-family.md says how
+//! to add one.
 
 pub mod flux;
 pub mod sd3;
 
-use crate::base_files::{BaseFiles, SINGLE_FILE, SingleFile};
-use crate::config::supported;
-use crate::family::{Family, Part, Role};
+pub use opdflow_spec::families::{
+    FAMILIES, known, needed, of_class, of_index, of_layer, single, titles_of_single_files,
+};
+
+use crate::base_files::BaseFiles;
 use crate::network::{Folder, Loader};
-use crate::weights;
 use anyhow::{Context as _, Result};
-use serde_json::Value;
-use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Lists the families twice: what is known of them, and what loads them. A program that plans refers to the first list alone, so
-/// that libtorch is no part of it (docs/adr/0007-two-programs.md).
-macro_rules! registry {
-    ($($family:path),+ $(,)?) => {
-        /// All families. The first is that of adapters from before there were others.
-        pub static FAMILIES: &[&dyn Family] = &[$(&$family),+];
-        static LOADERS: &[&dyn Loader] = &[$(&$family),+];
+macro_rules! loaders {
+    ($($family:ident),+ $(,)?) => {
+        /// In the order of [`FAMILIES`].
+        static LOADERS: &[&dyn Loader] = &[$(&$family::FAMILY),+];
     };
 }
 
-registry![sd3::StableDiffusion3, flux::Flux1];
-
-/// The family whose models have this `_class_name`.
-#[must_use]
-pub fn of_class(class: &str) -> Option<&'static dyn Family> {
-    FAMILIES.iter().copied().find(|f| f.class() == class)
-}
-
-/// The family of a model by its `model_index.json`. `at`: that file's name, for the message.
-///
-/// # Errors
-/// It is of none that is known: what was found, and what there is.
-pub fn of_index(index: &Value, at: &str) -> Result<&'static dyn Family> {
-    let class = index.get("_class_name").and_then(Value::as_str).unwrap_or("absent");
-    let found = of_class(class);
-    supported(at, "_class_name", class, found.is_some(), &known())?;
-    found.ok_or_else(|| anyhow::anyhow!("{at}: `_class_name` is {class}"))
-}
-
-/// The classes that are known, with what people call the families.
-#[must_use]
-pub fn known() -> String {
-    let all: Vec<String> = FAMILIES.iter().map(|f| format!("{} ({})", f.class(), f.title())).collect();
-    all.join(", ")
-}
-
-/// What people call the families of whose models single files are read.
-#[must_use]
-pub fn titles_of_single_files() -> String {
-    FAMILIES.iter().filter(|f| f.single_files()).map(|f| f.title()).collect::<Vec<_>>().join(", ")
-}
+opdflow_spec::for_families!(loaders);
 
 /// The model at `path`, a folder in diffusers' layout, a single file, or a download cache. `variant`: which of several files of
 /// weights a part has.
@@ -66,74 +33,4 @@ pub fn open(path: impl AsRef<Path>, variant: Option<String>) -> Result<Box<dyn F
     let class = files.family()?.class();
     let loader = FAMILIES.iter().zip(LOADERS).find(|(family, _)| family.class() == class).map(|(_, loader)| loader);
     loader.with_context(|| format!("a bug in opdflow: nothing loads {class}"))?.open(files, variant)
-}
-
-/// The single file at `path`, of whichever family it is; nothing if it holds no network under the names of one.
-///
-/// # Errors
-/// It is no whole safetensors file.
-pub fn single(path: &Path) -> Result<Option<Box<dyn SingleFile>>> {
-    let shapes = weights::shapes(path)?;
-    Ok(FAMILIES.iter().copied().find_map(|family| family.single(path, &shapes)))
-}
-
-/// What must be there of a model to load the parts with these roles, of whichever family it is: those parts, and of the others
-/// the configurations. Names in the model's folder.
-#[must_use]
-pub fn needed(roles: &[Role]) -> Vec<String> {
-    let of = |part: &Part| match part.config_file() {
-        _ if roles.contains(&part.role) => Some(part.name.to_owned()),
-        config => config.map(|file| format!("{}/{file}", part.name)),
-    };
-    let parts: BTreeSet<String> = FAMILIES.iter().flat_map(|family| family.parts()).filter_map(of).collect();
-    ["model_index.json", SINGLE_FILE].into_iter().map(str::to_owned).chain(parts).collect()
-}
-
-/// The family that has a layer of such a name, as far as the name alone tells: it has one that no other family's layers have. For messages.
-#[must_use]
-pub fn of_layer(stem: &str) -> Option<&'static dyn Family> {
-    let flat = stem.replace('.', "_");
-    FAMILIES.iter().copied().find(|f| f.naming().marks().iter().any(|mark| flat.contains(mark)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_needed_are_the_parts_asked_for_and_all_configurations() {
-        let needed = needed(&[Role::Autoencoder]);
-        for there in
-            ["model_index.json", SINGLE_FILE, "vae", "transformer/config.json", "scheduler/scheduler_config.json"]
-        {
-            assert!(needed.iter().any(|n| n == there), "{there}: {needed:?}");
-        }
-        assert!(!needed.iter().any(|n| n == "transformer" || n.starts_with("tokenizer")), "{needed:?}");
-    }
-
-    #[test]
-    fn a_model_of_no_known_family_is_refused_with_those_that_are() {
-        let of = |index: &str| of_index(&serde_json::from_str(index).unwrap(), "model_index.json");
-        for (index, found) in [(r#"{"_class_name": "PixArtSigmaPipeline"}"#, "PixArtSigmaPipeline"), ("{}", "absent")] {
-            let error = of(index).err().unwrap().to_string();
-            assert!(error.contains(&format!("`_class_name` is {found}")) && error.contains(&known()), "{error}");
-        }
-        for family in FAMILIES {
-            assert_eq!(
-                of_index(&family.index(), "").unwrap().class(),
-                family.class(),
-                "what a single file says of itself"
-            );
-            assert!(known().contains(family.title()));
-            assert_eq!(titles_of_single_files().contains(family.title()), family.single_files());
-        }
-    }
-
-    #[test]
-    fn no_two_families_have_the_same_class_or_marks() {
-        let classes: BTreeSet<&str> = FAMILIES.iter().map(|f| f.class()).collect();
-        let marks: BTreeSet<&str> = FAMILIES.iter().flat_map(|f| f.naming().marks()).copied().collect();
-        let count: usize = FAMILIES.iter().map(|f| f.naming().marks().len()).sum();
-        assert_eq!((classes.len(), marks.len()), (FAMILIES.len(), count));
-    }
 }

@@ -138,7 +138,7 @@ pub(super) fn read(path: &Path, extra_ids: usize) -> Result<tokenizers::Tokenize
         let special = ["<pad>", "</s>", "<unk>"].map(str::to_owned).into_iter();
         let added: Vec<_> = special
             .chain((0..extra_ids).map(|i| format!("<extra_id_{i}>")))
-            .filter_map(|t| Some(super::tokenizer::added_token(id(&t)? as u32, &t, [false, false, false, false, true])))
+            .filter_map(|t| Some(super::added_token(id(&t)? as u32, &t, [false, false, false, false, true])))
             .collect();
         let metaspace =
             json!({"type": "Metaspace", "replacement": "\u{2581}", "prepend_scheme": "always", "split": true});

@@ -1,7 +1,7 @@
 //! Prompts to ids, exactly as transformers' `CLIPTokenizer` and `T5TokenizerFast` do for the diffusers pipeline, and its
 //! `BertTokenizer` for rewards.
 
-use super::{spiece, wordpiece};
+use super::{added_token, spiece, wordpiece};
 use crate::config::read_json;
 use anyhow::{Context, Result, anyhow, ensure};
 use opdflow_io::file;
@@ -174,16 +174,6 @@ impl Settings {
         }
         added.into_values().collect()
     }
-}
-
-/// An added token as the `tokenizers` crate reads it.
-pub(super) fn added_token(
-    id: u32,
-    content: &str,
-    [single_word, lstrip, rstrip, normalized, special]: [bool; 5],
-) -> Value {
-    json!({"id": id, "content": content, "single_word": single_word, "lstrip": lstrip, "rstrip": rstrip,
-        "normalized": normalized, "special": special})
 }
 
 fn from_file(path: &Path) -> Result<tokenizers::Tokenizer> {

@@ -1,6 +1,6 @@
 //! BERT's `vocab.txt` as the tokenizer that transformers makes of it.
 
-use super::tokenizer::added_token;
+use super::added_token;
 use anyhow::{Context as _, Result, anyhow};
 use opdflow_io::file;
 use serde_json::{Map, Value, json};

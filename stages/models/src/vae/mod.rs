@@ -1,11 +1,9 @@
 //! Pictures and latents: diffusers `AutoencoderKL`.
 
 mod block;
-mod config;
-mod cost;
 mod tile;
 
-pub use config::VaeConfig;
+pub use opdflow_spec::vae::*;
 
 use crate::network::Autoencoder;
 use crate::nn::Conv2d;

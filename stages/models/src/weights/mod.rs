@@ -3,123 +3,23 @@
 //! A model asks for its tensors through a [`Scope`] by the names that the diffusers or transformers checkpoint uses, so
 //! loading needs no rename table. Files are read lazily, each tensor straight into its place, so the peak is one tensor above the model.
 
-mod foreign;
 mod layout;
-mod scan;
 mod shard;
 mod write;
+
+pub use opdflow_spec::weights::*;
 
 use crate::finite::{NotFinite, is_finite};
 use crate::init::{self, Init};
 use anyhow::{Context, Result};
-pub use foreign::pickled;
-pub use layout::{Cut, Layout, Place};
 use safetensors::tensor::Dtype;
-use shard::{Shard, dtype_of, kind_of};
-pub use shard::{index_of, shard_paths};
+use shard::{dtype_of, kind_of};
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 pub use write::save_tensors_with;
-
-/// What can be wrong with a file of weights.
-#[derive(Debug, thiserror::Error)]
-pub enum WeightsError {
-    /// The header is not that of a safetensors file.
-    #[error("{file}: not a readable safetensors file: {reason}")]
-    Header {
-        /// The file.
-        file: String,
-        /// What the header lacks.
-        reason: String,
-    },
-    /// A file of another kind.
-    #[error("{file}: {what}")]
-    Foreign {
-        /// The file.
-        file: String,
-        /// What it is, and the way out.
-        what: String,
-    },
-    /// The file is shorter or longer than its header says.
-    #[error("{file}: expected {expected} bytes by its header, found {found}: the file is cut off or damaged")]
-    Length {
-        /// The file.
-        file: String,
-        /// Bytes by the header.
-        expected: u64,
-        /// Bytes on disk.
-        found: u64,
-    },
-    /// The model needs a tensor that is not there.
-    #[error("{file}: tensor `{tensor}` is missing (expected with shape {expected:?}){hint}")]
-    Missing {
-        /// The file or folder.
-        file: String,
-        /// The tensor's full name.
-        tensor: String,
-        /// The shape by the configuration.
-        expected: Vec<i64>,
-        /// The nearest thing that is there, if any.
-        hint: String,
-    },
-    /// The tensor has another shape than the configuration says.
-    #[error("{file}: tensor `{tensor}` has shape {found:?}, expected {expected:?}")]
-    Shape {
-        /// The file.
-        file: String,
-        /// The tensor's full name.
-        tensor: String,
-        /// The shape in the file.
-        found: Vec<i64>,
-        /// The shape by the configuration.
-        expected: Vec<i64>,
-    },
-    /// A number format that is not read here.
-    #[error("{file}: tensor `{tensor}` has dtype {found}, supported: F64, F32, F16, BF16, I64, I32, I16, I8, U8, BOOL{}", if found.starts_with("F8") || found.starts_with("F4") || found.starts_with("F6") { "; weights of 8 bits and less are not read: take the file of the same model in f16 or bf16" } else { "" })]
-    Dtype {
-        /// The file.
-        file: String,
-        /// The tensor's full name.
-        tensor: String,
-        /// The dtype in the file.
-        found: String,
-    },
-    /// A number that is infinite or NaN.
-    #[error("{file}: tensor `{tensor}` holds {found} at {place:?}: weights that are not finite are not read")]
-    NotFinite {
-        /// The file.
-        file: String,
-        /// The tensor's full name.
-        tensor: String,
-        /// `NaN`, `inf` or `-inf`.
-        found: f64,
-        /// Where in the tensor the first one stands.
-        place: Vec<i64>,
-    },
-    /// A number that would become infinite in the kind that is asked for.
-    #[error("{file}: tensor `{tensor}` holds a number of size {largest:e}, for which {kind:?} has no room")]
-    NoRoom {
-        /// The file.
-        file: String,
-        /// The tensor's full name.
-        tensor: String,
-        /// The largest size in it.
-        largest: f64,
-        /// The kind that was asked for.
-        kind: Kind,
-    },
-    /// Tensors that no module asked for.
-    #[error("{file}: {} tensors belong to no module of this model, the first: {}", names.len(), names.iter().take(5).cloned().collect::<Vec<_>>().join(", "))]
-    Unexpected {
-        /// The file or folder.
-        file: String,
-        /// Their names, sorted.
-        names: Vec<String>,
-    },
-}
 
 enum Source {
     Files { what: PathBuf, shards: Vec<Shard>, home: HashMap<String, usize>, layout: Box<dyn Fn(&str) -> Place + Send> },
@@ -147,7 +47,7 @@ impl Weights {
         let shards = shard_paths(&what, variant)?.into_iter().map(Shard::open).collect::<Result<Vec<_>>>()?;
         let mut home = HashMap::new();
         for (i, shard) in shards.iter().enumerate() {
-            for name in shard.header.tensors().into_keys() {
+            for name in shard.header().tensors().into_keys() {
                 home.insert(name, i);
             }
         }
@@ -238,7 +138,7 @@ impl Weights {
     fn what(&self) -> String {
         match &self.source {
             // A file where there is one to name; of several shards none is to blame for what they all lack.
-            Source::Files { shards, .. } if shards.len() == 1 => shards[0].path.display().to_string(),
+            Source::Files { shards, .. } if shards.len() == 1 => shards[0].path().display().to_string(),
             Source::Files { what, .. } => what.display().to_string(),
             Source::Fresh { .. } => "fresh weights".into(),
         }
@@ -267,13 +167,13 @@ impl Weights {
             let (file, hint) = (self.what(), nearest(&name, home.keys()));
             return Err(WeightsError::Missing { file, tensor: name, expected, hint }.into());
         };
-        Ok(cut.of(shards[i].read(&name, Some(&expected), self.device, self.kind)?))
+        Ok(layout::part_of(cut, shard::read(&shards[i], &name, Some(&expected), self.device, self.kind)?))
     }
 
     fn shape(&self, name: &str) -> Option<Vec<i64>> {
         let Source::Files { shards, home, layout, .. } = &self.source else { return None };
         let name = layout(name).name;
-        let info = shards[*home.get(&name)?].header.info(&name)?;
+        let info = shards[*home.get(&name)?].header().info(&name)?;
         Some(info.shape.iter().map(|&d| d as i64).collect())
     }
 
@@ -352,46 +252,12 @@ pub fn read_tensors(
 ) -> Result<(BTreeMap<String, Tensor>, HashMap<String, String>)> {
     let shard = Shard::open(path.as_ref().to_path_buf())?;
     let mut out = BTreeMap::new();
-    for (name, info) in shard.header.tensors() {
+    for (name, info) in shard.header().tensors() {
         let own = kind_of(info.dtype);
-        let t = shard.read(&name, None, device, kind.or(own).unwrap_or(Kind::Float))?;
+        let t = shard::read(&shard, &name, None, device, kind.or(own).unwrap_or(Kind::Float))?;
         out.insert(name, t);
     }
-    Ok((out, shard.header.metadata().clone().unwrap_or_default()))
-}
-
-/// Reads all numbers of one safetensors file, and fails at the first that is not finite. It takes no memory to speak of,
-/// and tells of tensors that no model asks for, too.
-///
-/// # Errors
-/// [`WeightsError::NotFinite`]; the file cannot be read.
-pub fn check_numbers(path: impl AsRef<Path>) -> Result<()> {
-    Shard::open(path.as_ref().to_path_buf())?.check_numbers()
-}
-
-/// The names of a safetensors file's tensors, sorted, and its text metadata.
-pub fn header(path: impl AsRef<Path>) -> Result<(Vec<String>, HashMap<String, String>)> {
-    let shard = Shard::open(path.as_ref().to_path_buf())?;
-    shard.check_dtypes(|_| true)?;
-    let mut names: Vec<String> = shard.header.tensors().into_keys().collect();
-    names.sort();
-    Ok((names, shard.header.metadata().clone().unwrap_or_default()))
-}
-
-/// The shapes of a safetensors file's tensors, by name.
-pub fn shapes(path: impl AsRef<Path>) -> Result<BTreeMap<String, Vec<i64>>> {
-    let shard = Shard::open(path.as_ref().to_path_buf())?;
-    let sizes = |s: &[usize]| s.iter().map(|&d| d as i64).collect();
-    Ok(shard.header.tensors().into_iter().map(|(n, info)| (n, sizes(&info.shape))).collect())
-}
-
-/// Whether a safetensors file is whole by its header, and holds number formats that are read here in the tensors that
-/// `needed` accepts. No tensor is read.
-///
-/// # Errors
-/// What the file is instead; what is cut off; the first tensor in another number format.
-pub fn check(path: impl AsRef<Path>, needed: impl Fn(&str) -> bool) -> Result<()> {
-    Shard::open(path.as_ref().to_path_buf())?.check_dtypes(needed)
+    Ok((out, shard.header().metadata().clone().unwrap_or_default()))
 }
 
 /// Writes named tensors to one safetensors file; floats as `kind`, others as they are. Goes through a temporary file
@@ -610,16 +476,6 @@ mod tests {
         assert_eq!(w.unused(), ["a", "b"]);
         std::fs::write(&index, r#"{"weight_map": {"a": "../s1.safetensors"}}"#).unwrap();
         assert!(error(Weights::load(dir.path(), Device::Cpu, Kind::Float)).contains("is not a plain file name"));
-    }
-
-    #[test]
-    fn models_can_cross_threads() {
-        fn send<T: Send>() {}
-        send::<Weights>();
-        send::<crate::lora::Lora>();
-        send::<Box<dyn crate::network::Network>>();
-        send::<Box<dyn crate::network::Text>>();
-        send::<Box<dyn crate::network::Autoencoder>>();
     }
 
     proptest! {

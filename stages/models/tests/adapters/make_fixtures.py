@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Adapters in every published form for the small transformer of `../parity/pipeline`, and the velocities with them.
 
-    python stages/flow/tests/adapters/make_fixtures.py
+    python stages/models/tests/adapters/make_fixtures.py
 
 Needs what `scripts/peers.sh` installs. Those of peft and diffusers are written and applied by these libraries; those in original
 names are laid out and applied as original.py says, and come back through diffusers' own converter.

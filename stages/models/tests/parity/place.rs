@@ -12,7 +12,7 @@ pub fn device() -> Device {
         Err(_) | Ok("" | "cpu") => Device::Cpu,
         Ok(name) => {
             // Before anything else of libtorch's: it looks for CUDA once in the life of a process.
-            opdflow_flow::device::load().unwrap();
+            opdflow_models::device::load().unwrap();
             let index = name.strip_prefix("cuda:").and_then(|n| n.parse().ok());
             assert!(tch::Cuda::is_available(), "{name}: libtorch finds no CUDA device");
             Device::Cuda(index.unwrap_or_else(|| panic!("{name} is neither cpu nor cuda:N")))

@@ -12,11 +12,11 @@ use std::fmt;
 
 /// Where peft puts an adapter and how strong it is, module by module.
 #[derive(Debug)]
-pub(super) struct PeftConfig {
+pub struct PeftConfig {
     rank: i64,
     alpha: f64,
     /// Whether the scale is alpha over the root of the rank.
-    pub(super) stabilised: bool,
+    pub stabilised: bool,
     targets: Option<Names>,
     excluded: Option<Names>,
     layers: Option<Vec<i64>>,
@@ -151,14 +151,14 @@ const SILENT: [&str; 22] = [
 
 impl PeftConfig {
     /// Reads `adapter_config.json`.
-    pub(super) fn parse(text: &str) -> Result<PeftConfig> {
+    pub fn parse(text: &str) -> Result<PeftConfig> {
         let fields: Fields = serde_json::from_str(text)?;
         PeftConfig::of(fields)
     }
 
     /// Reads what diffusers keeps in a single file's header for the transformer: the same fields, each behind
     /// `transformer.`. Nothing if the header is about other parts alone.
-    pub(super) fn parse_packed(text: &str) -> Result<Option<PeftConfig>> {
+    pub fn parse_packed(text: &str) -> Result<Option<PeftConfig>> {
         let all: Fields = serde_json::from_str(text)?;
         let mut own = Fields::default();
         let strip = |k: &str| match k.split_once('.') {
@@ -228,7 +228,7 @@ impl PeftConfig {
     }
 
     /// Whether peft would put an adapter on this module.
-    pub(super) fn targets(&self, path: &str) -> bool {
+    pub fn targets(&self, path: &str) -> bool {
         if self.excluded.as_ref().is_some_and(|n| n.hold(path)) {
             return false;
         }
@@ -244,7 +244,7 @@ impl PeftConfig {
     }
 
     /// Whether it says at all which modules it is for.
-    pub(super) fn names_targets(&self) -> bool {
+    pub fn names_targets(&self) -> bool {
         self.targets.is_some()
     }
 
@@ -259,7 +259,7 @@ impl PeftConfig {
     }
 
     /// The targets, sorted, where they are a list.
-    pub(super) fn listed(&self) -> Option<Vec<String>> {
+    pub fn listed(&self) -> Option<Vec<String>> {
         match &self.targets {
             Some(Names::Listed(names)) => Some(names.iter().cloned().collect()),
             _ => None,
@@ -267,18 +267,14 @@ impl PeftConfig {
     }
 
     /// Rank and alpha of one module.
-    pub(super) fn of_module(&self, path: &str) -> (i64, f64) {
+    pub fn of_module(&self, path: &str) -> (i64, f64) {
         let rank = self.ranks.iter().find(|(p, _)| p.is_match(path)).map_or(self.rank, |(_, r)| *r);
         let alpha = self.alphas.iter().find(|(p, _)| p.is_match(path)).map_or(self.alpha, |(_, a)| *a);
         (rank, alpha)
     }
 
     /// The first of `linears` that is a target and not among the modules that `has` accepts.
-    pub(super) fn lacking<'a>(
-        &self,
-        linears: &'a [LinearShape],
-        has: impl Fn(&str) -> bool,
-    ) -> Option<&'a LinearShape> {
+    pub fn lacking<'a>(&self, linears: &'a [LinearShape], has: impl Fn(&str) -> bool) -> Option<&'a LinearShape> {
         linears.iter().find(|l| self.targets(&l.name) && !has(&l.name))
     }
 }
@@ -355,7 +351,7 @@ fn nothing_else(values: &BTreeMap<String, Value>) -> Result<()> {
 }
 
 /// What to do with an adapter of another kind.
-pub(super) fn way_out(kind: &str) -> String {
+pub fn way_out(kind: &str) -> String {
     let kind = match kind {
         "DORA" => "DoRA",
         "LOKR" => "LoKr",

@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, HashMap};
 
 /// Which part of a pair a tensor is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Half {
+pub enum Half {
     /// `[r, in]`.
     Down,
     /// `[out, r]`.
@@ -42,16 +42,17 @@ const ENDINGS: [(&str, &str); 6] = [
 
 /// A tensor's name taken apart.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Name<'a> {
+pub struct Name<'a> {
     /// The module, in the file's own naming.
     pub stem: &'a str,
+    /// Which part of the pair.
     pub half: Half,
     /// The adapter's name inside the key, where peft has left one.
     pub adapter: Option<&'a str>,
 }
 
 /// Takes a tensor's name apart; nothing if it is none of an adapter's.
-pub(super) fn apart(key: &str) -> Option<Name<'_>> {
+pub fn apart(key: &str) -> Option<Name<'_>> {
     if let Some(stem) = key.strip_suffix(".alpha") {
         return Some(Name { stem, half: Half::Alpha, adapter: None });
     }
@@ -72,7 +73,7 @@ pub(super) fn apart(key: &str) -> Option<Name<'_>> {
 }
 
 /// The name of the half that belongs to `key`, for errors.
-pub(super) fn other_half(key: &str) -> String {
+pub fn other_half(key: &str) -> String {
     for (one, other) in [("lora_A", "lora_B"), ("lora_B", "lora_A"), ("down", "up"), ("up", "down")] {
         if let Some(at) = key.rfind(one) {
             return format!("{}{other}{}", &key[..at], &key[at + one.len()..]);
@@ -82,7 +83,7 @@ pub(super) fn other_half(key: &str) -> String {
 }
 
 /// Why a tensor that is no half of a pair cannot be read, with the way out.
-pub(super) fn foreign(key: &str) -> String {
+pub fn foreign(key: &str) -> String {
     let merge = "merge it into the base with the program that made it and name the merged model as the base, or train a \
                  plain LoRA";
     let any = |marks: &[&str]| marks.iter().any(|m| key.contains(m));
@@ -123,7 +124,7 @@ pub(super) fn foreign(key: &str) -> String {
 }
 
 /// Whether a module is one of a text encoder's.
-pub(super) fn of_text_encoder(stem: &str) -> bool {
+pub fn of_text_encoder(stem: &str) -> bool {
     const BEGINNINGS: [&str; 14] = [
         "text_encoder.",
         "text_encoder_2.",
@@ -146,15 +147,20 @@ pub(super) fn of_text_encoder(stem: &str) -> bool {
 
 /// What a module of the file is in the model.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Target {
-    /// One layer; `swapped` if scale and shift are the other way round.
-    One { module: String, swapped: bool },
+pub enum Target {
+    /// One layer.
+    One {
+        /// Its path in the model.
+        module: String,
+        /// Whether scale and shift are the other way round.
+        swapped: bool,
+    },
     /// Several in one, from the top row down: q, k and v, and in a single block of FLUX.1 what enters the feed-forward part.
     Fused(Vec<String>),
 }
 
 /// The names of a model's linear layers in each naming.
-pub(super) struct Dictionary {
+pub struct Dictionary {
     dotted: HashMap<String, Target>,
     flat: HashMap<String, Target>,
     /// Blocks of each list of them, by its name.
@@ -176,7 +182,9 @@ const DOTTED: [&str; 8] = [
 const FLAT: [&str; 3] = ["lora_unet_", "lora_transformer_", "lycoris_"];
 
 impl Dictionary {
-    pub(super) fn of(linears: &Linears) -> Dictionary {
+    /// Of these layers, with the other names that their family has.
+    #[must_use]
+    pub fn of(linears: &Linears) -> Dictionary {
         let mut dotted = HashMap::new();
         let mut fused: HashMap<String, (usize, BTreeMap<usize, String>)> = HashMap::new();
         for l in linears.iter() {
@@ -215,7 +223,7 @@ impl Dictionary {
     ///
     /// # Errors
     /// Nothing of this model.
-    pub(super) fn target(&self, stem: &str) -> Result<&Target> {
+    pub fn target(&self, stem: &str) -> Result<&Target> {
         let mut rest = stem;
         loop {
             if let Some(target) = self.dotted.get(rest) {

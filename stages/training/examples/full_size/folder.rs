@@ -1,10 +1,10 @@
 //! A model folder with random weights.
 
 use anyhow::{Context as _, Result, ensure};
-use opdflow_flow::families::sd3::{Mmdit, MmditConfig};
-use opdflow_flow::text::clip::{ClipConfig, ClipText};
-use opdflow_flow::vae::{Vae, VaeConfig};
-use opdflow_flow::weights::{Scope, Weights, save_tensors};
+use opdflow_models::families::sd3::{Mmdit, MmditConfig};
+use opdflow_models::text::clip::{ClipConfig, ClipText};
+use opdflow_models::vae::{Vae, VaeConfig};
+use opdflow_models::weights::{Scope, Weights, save_tensors};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};

@@ -2,22 +2,22 @@
 
 use crate::Options;
 use anyhow::{Context as _, Result, bail};
-use opdflow_flow::base_files::BaseFiles;
-use opdflow_flow::condition::Condition;
-use opdflow_flow::families::sd3::Sd3Folder;
-use opdflow_flow::families::sd3::Sd3Network;
-use opdflow_flow::family::Architecture as _;
-use opdflow_flow::field::{Field, Guidance};
-use opdflow_flow::lora::{Lora, LoraConfig};
-use opdflow_flow::nft::{Nft, NftConfig};
-use opdflow_flow::objective::Objective;
-use opdflow_flow::opd::{Opd, OpdConfig, Remaining};
-use opdflow_flow::optim::{AdamW, AdamWConfig, EmaConfig};
-use opdflow_flow::rng::normal;
-use opdflow_flow::school::{Lesson, School, Walk};
-use opdflow_flow::task::{Marks, Task};
-use opdflow_flow::teacher::{Canvas, Explorer, Sampling, per_sample};
-use opdflow_flow::train::{Learner, Pace};
+use opdflow_models::base_files::BaseFiles;
+use opdflow_models::condition::Condition;
+use opdflow_models::families::sd3::Sd3Folder;
+use opdflow_models::families::sd3::Sd3Network;
+use opdflow_models::family::Architecture as _;
+use opdflow_models::field::{Field, Guidance};
+use opdflow_models::lora::{Lora, LoraConfig};
+use opdflow_models::rng::normal;
+use opdflow_training::nft::{Nft, NftConfig};
+use opdflow_training::objective::Objective;
+use opdflow_training::opd::{Opd, OpdConfig, Remaining};
+use opdflow_training::optim::{AdamW, AdamWConfig, EmaConfig};
+use opdflow_training::school::{Lesson, School, Walk};
+use opdflow_training::task::{Marks, Task};
+use opdflow_training::teacher::{Canvas, Explorer, Sampling, per_sample};
+use opdflow_training::train::{Learner, Pace};
 use std::path::Path;
 use std::time::Instant;
 use tch::{Cuda, Device, Kind, Tensor};
@@ -54,7 +54,7 @@ pub fn run(from: &Path, options: &Options) -> Result<()> {
         "cpu" => Device::Cpu,
         name => {
             // First of all: libtorch looks for CUDA once.
-            opdflow_flow::device::load()?;
+            opdflow_models::device::load()?;
             anyhow::ensure!(Cuda::is_available(), "libtorch finds no CUDA device");
             let index = name.strip_prefix("cuda:").and_then(|n| n.parse().ok());
             Device::Cuda(index.with_context(|| format!("--device {name}: expected cpu or cuda:N"))?)

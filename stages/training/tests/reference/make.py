@@ -1,6 +1,6 @@
 """Update rules written from their equations in NumPy, f64, apart from the Rust code: inputs and results as JSON.
 
-    python stages/flow/tests/reference/make.py
+    python stages/training/tests/reference/make.py
 
 Needs NumPy alone. Gradients are central differences of the losses here. `tests/reference.rs` holds the Rust code against them.
 """

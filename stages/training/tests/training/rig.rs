@@ -1,25 +1,25 @@
 //! A small random network with dual attention, tasks whose reward is a function of the latents, and the methods on them.
 
 use anyhow::Result;
-use opdflow_flow::Solver;
-use opdflow_flow::condition::Condition;
-use opdflow_flow::dance::{Dance, DanceConfig};
-use opdflow_flow::dmd::{Along, Dmd, DmdConfig};
-use opdflow_flow::families::sd3::{Mmdit, MmditConfig, SchedulerConfig, Sd3, Sd3Network};
-use opdflow_flow::field::{Field, Guidance};
-use opdflow_flow::grpo::{Grpo, GrpoConfig, Ratio};
-use opdflow_flow::lora::{Lora, LoraConfig};
-use opdflow_flow::nft::{Decay, Nft, NftConfig};
-use opdflow_flow::objective::{Objective, Report};
-use opdflow_flow::opd::{Opd, OpdConfig, Remaining};
-use opdflow_flow::ppo::{Ppo, PpoConfig};
-use opdflow_flow::rng::{derive, normal};
-use opdflow_flow::school::{Lesson, School, Walk};
-use opdflow_flow::sft::{Sft, SftConfig};
-use opdflow_flow::task::{Marks, Practice, Task};
-use opdflow_flow::teacher::{Canvas, Explorer, Sampling, per_sample};
-use opdflow_flow::vae::VaeConfig;
-use opdflow_flow::weights::Weights;
+use opdflow_models::Solver;
+use opdflow_models::condition::Condition;
+use opdflow_models::families::sd3::{Mmdit, MmditConfig, SchedulerConfig, Sd3, Sd3Network};
+use opdflow_models::field::{Field, Guidance};
+use opdflow_models::lora::{Lora, LoraConfig};
+use opdflow_models::rng::{derive, normal};
+use opdflow_models::vae::VaeConfig;
+use opdflow_models::weights::Weights;
+use opdflow_training::dance::{Dance, DanceConfig};
+use opdflow_training::dmd::{Along, Dmd, DmdConfig};
+use opdflow_training::grpo::{Grpo, GrpoConfig, Ratio};
+use opdflow_training::nft::{Decay, Nft, NftConfig};
+use opdflow_training::objective::{Objective, Report};
+use opdflow_training::opd::{Opd, OpdConfig, Remaining};
+use opdflow_training::ppo::{Ppo, PpoConfig};
+use opdflow_training::school::{Lesson, School, Walk};
+use opdflow_training::sft::{Sft, SftConfig};
+use opdflow_training::task::{Marks, Practice, Task};
+use opdflow_training::teacher::{Canvas, Explorer, Sampling, per_sample};
 use tch::{Device, Kind, Tensor, no_grad};
 
 pub const CPU: Device = Device::Cpu;

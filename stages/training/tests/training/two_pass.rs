@@ -1,11 +1,12 @@
 //! The textbook way to a round of distillation, to hold the single pass against.
 
-use opdflow_flow::field::{Field, Guidance};
-use opdflow_flow::lora::Lora;
-use opdflow_flow::opd::Opd;
-use opdflow_flow::rng::{derive, normal};
-use opdflow_flow::rollout::{Keep, Way, rollout};
-use opdflow_flow::task::prompts_of_round;
+use opdflow_models::field::{Field, Guidance};
+use opdflow_models::lora::Lora;
+use opdflow_models::rng::{derive, normal};
+use opdflow_models::rollout::{Keep, Way, rollout};
+use opdflow_models::solver::TakeStep as _;
+use opdflow_training::opd::Opd;
+use opdflow_training::task::prompts_of_round;
 use tch::{Kind, Tensor, no_grad};
 
 /// Rolls the student out and keeps every state, then goes over the states again with gradients. `each` gets every step's

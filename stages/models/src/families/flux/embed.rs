@@ -3,9 +3,9 @@
 use super::FluxConfig;
 use crate::init::Init;
 use crate::lora::Lora;
-use crate::nn::{Linear, LinearShape};
+use crate::nn::{Linear, LinearShape, TIME_CHANNELS};
 use crate::schedule::TRAIN_STEPS;
-use crate::transformer::{TIME_CHANNELS, time_code, time_frequencies};
+use crate::transformer::{time_code, time_frequencies};
 use crate::weights::Scope;
 use anyhow::Result;
 use tch::{Kind, Tensor};

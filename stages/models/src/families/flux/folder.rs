@@ -1,7 +1,7 @@
 //! A FLUX.1 folder in diffusers' layout (`FluxPipeline`).
 
 use super::parts::Parts;
-use super::{Flux, FluxConfig, FluxModel, FluxNetwork, FluxSchedulerConfig, FluxText};
+use super::{Flux, FluxConfig, FluxModel, FluxNetwork, FluxSchedulerConfig, FluxText, PIPELINE};
 use crate::base_files::BaseFiles;
 use crate::config::{read_json, supported};
 use crate::family::Architecture;
@@ -16,8 +16,6 @@ use serde_json::Value;
 use std::path::Path;
 use tch::{Device, Kind};
 
-/// What `model_index.json` says under `_class_name`.
-pub const PIPELINE: &str = "FluxPipeline";
 const TRANSFORMER: &str = "FluxTransformer2DModel";
 const VAE: &str = "AutoencoderKL";
 const CLIP: &str = "CLIPTextModel";

@@ -1,10 +1,8 @@
 //! Latents as the network takes them: patches of 2 by 2 pixels as tokens, row by row (diffusers `FluxPipeline`,
 //! `_pack_latents` and `_unpack_latents`). Everything outside of the network sees ordinary latents.
 
+use super::PATCH;
 use tch::Tensor;
-
-/// Side of a patch in latent pixels.
-pub(super) const PATCH: i64 = 2;
 
 /// A latent `[B, C, H, W]` with even sides as tokens `[B, H/2 W/2, 4 C]`; the four pixels of a channel lie together.
 pub fn pack(latent: &Tensor) -> Tensor {

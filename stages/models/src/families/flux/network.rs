@@ -1,7 +1,7 @@
 //! The velocity network of FLUX.1 as everybody else sees it.
 
 use super::text::{CONTEXT, POOLED};
-use super::{At, Flux, FluxModel};
+use super::{At, Flux, FluxModel, FluxSchedulerConfig};
 use crate::condition::Condition;
 use crate::family::Architecture;
 use crate::lora::Lora;
@@ -58,6 +58,28 @@ impl Network for FluxNetwork {
     }
 
     fn levels(&self, u: &Tensor, latent: [i64; 3]) -> Tensor {
-        self.model.scheduler.levels(u, self.model.transformer.image_tokens(latent[1], latent[2]))
+        levels(&self.model.scheduler, u, self.model.transformer.image_tokens(latent[1], latent[2]))
+    }
+}
+
+/// The levels that training sees for `u`, `[B]` f32 in 0 to 1: those that sampling visits for this many image tokens.
+fn levels(scheduler: &FluxSchedulerConfig, u: &Tensor, image_tokens: i64) -> Tensor {
+    let shift = scheduler.shift_for(image_tokens);
+    u * shift / (u * (shift - 1.0) + 1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn training_is_at_the_levels_of_sampling() {
+        let c = FluxSchedulerConfig { use_dynamic_shifting: true, ..FluxSchedulerConfig::default() };
+        let schedule = c.schedule(4, 1024);
+        let found: Vec<f32> =
+            Vec::try_from(levels(&c, &Tensor::from_slice(&[1.0f32, 0.75, 0.5, 0.25, 0.0]), 1024)).unwrap();
+        for (found, expected) in found.iter().zip(schedule.sigmas()) {
+            assert!((f64::from(*found) - expected).abs() < 1e-6, "{found} {expected}");
+        }
     }
 }

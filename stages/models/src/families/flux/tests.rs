@@ -3,9 +3,11 @@
 use super::block::{DoubleBlock, SingleBlock};
 use super::embed::TimeTextEmbed;
 use super::rope::Rope;
-use super::{FluxConfig, pack, unpack};
+use super::{FluxConfig, OriginalNames, pack, unpack};
 use crate::config::read_json;
-use crate::weights::{Weights, read_tensors};
+use crate::init::Init;
+use crate::linears::{LinearShape, Naming as _};
+use crate::weights::{Place, Weights, read_tensors, save_tensors};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
@@ -74,4 +76,26 @@ fn latents_are_packed_as_upstream() {
     let f = fixture();
     assert!(pack(&f["latent"]) == f["packed"]);
     assert!(unpack(&f["packed"], 6, 10) == f["latent"]);
+}
+
+/// A single block's fused tensor, taken apart by the weights' own layout as diffusers' converter does.
+#[test]
+fn weights_are_cut_by_the_same_places() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x.safetensors");
+    let fused = Tensor::arange(7 * 4 * 4, (Kind::Float, Device::Cpu)).view([28, 4]);
+    save_tensors(&file, &[("single_blocks.0.linear1.weight".into(), fused.shallow_clone())], Kind::Float).unwrap();
+    let place = |name: &str| {
+        let path = name.trim_end_matches(".weight");
+        let layer = LinearShape { name: path.to_owned(), d_in: 4, d_out: 4 };
+        let place = OriginalNames.place(&layer).unwrap();
+        Place { name: format!("{}.weight", place.name), ..place }
+    };
+    let w = Weights::load(&file, Device::Cpu, Kind::Float).unwrap().with_layout(place);
+    let block = w.root().sub("single_transformer_blocks.0");
+    for (name, first, rows) in [("attn.to_q", 0, 4), ("attn.to_k", 4, 4), ("attn.to_v", 8, 4), ("proj_mlp", 12, 16)] {
+        let found = block.sub(name).get("weight", &[rows, 4], Init::Zeros).unwrap();
+        assert!(found == fused.narrow(0, first, rows), "{name}");
+    }
+    w.expect_all_used(|_| false).unwrap();
 }

@@ -1,6 +1,6 @@
 //! Prompts to conditioning, as diffusers' `FluxPipeline.encode_prompt`: CLIP-L gives the pooled text alone, T5 the tokens.
 
-use super::FluxConfig;
+use super::{FluxConfig, LONGEST_TEXT};
 use crate::condition::{Condition, Tokens};
 use crate::network::{Cut, Text, each_alone};
 use crate::text::clip::ClipText;
@@ -8,9 +8,6 @@ use crate::text::in_vocabulary;
 use crate::text::t5::T5Encoder;
 use crate::text::tokenizer::Tokenizer;
 use anyhow::{Result, ensure};
-
-/// The longest text part that `FluxPipeline` takes.
-pub const LONGEST_TEXT: usize = 512;
 
 /// The condition: `[B, L, D]`, the T5 tokens.
 pub(super) const CONTEXT: &str = "context";

@@ -2,9 +2,8 @@
 
 use super::block::{DoubleBlock, SingleBlock};
 use super::embed::TimeTextEmbed;
-use super::latent::PATCH;
 use super::rope::{Angles, Rope};
-use super::{FluxConfig, OriginalNames, pack, unpack};
+use super::{FluxConfig, OriginalNames, PATCH, pack, unpack};
 use crate::init::Init;
 use crate::linears::Linears;
 use crate::lora::Lora;
@@ -149,5 +148,53 @@ impl Flux {
         let m = self.norm_out.parts(cond, lora);
         let y = self.proj_out.forward(&modulate(&self.plain.forward(&x), &m[1], &m[0]), lora);
         unpack(&y, size[2], size[3]).to_kind(at.latent.kind())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lora_config;
+    use super::*;
+    use crate::lora::Lora;
+    use crate::weights::Weights;
+
+    fn small(guidance_embeds: bool) -> FluxConfig {
+        FluxConfig {
+            num_layers: 2,
+            num_single_layers: 3,
+            num_attention_heads: 2,
+            attention_head_dim: 8,
+            axes_dims_rope: vec![2, 2, 4],
+            joint_attention_dim: 12,
+            pooled_projection_dim: 6,
+            guidance_embeds,
+            ..FluxConfig::default()
+        }
+    }
+
+    #[test]
+    fn the_layers_are_those_of_the_network() {
+        for guidance_embeds in [false, true] {
+            let config = small(guidance_embeds);
+            let network = Flux::new(&Weights::new_random(1, Device::Cpu).root(), &config).unwrap();
+            assert_eq!(config.linears()[..], network.linears()[..]);
+        }
+    }
+
+    #[test]
+    fn the_parameters_are_those_of_the_network() {
+        let weights = Weights::new_random(1, Device::Cpu);
+        Flux::new(&weights.root(), &small(true)).unwrap();
+        let taken: usize = weights.tensors().iter().map(|(_, t)| t.numel()).sum();
+        assert_eq!(small(true).parameters(), taken as u64);
+    }
+
+    #[test]
+    fn targets_are_flow_grpo_s() {
+        let lora = Lora::init(&lora_config(2, 4.0), &small(true).linears(), 1, Device::Cpu).unwrap();
+        // Twelve in each double block, q, k and v in each single one.
+        assert_eq!(lora.modules().count(), 2 * 12 + 3 * 3);
+        assert!(lora.pair("single_transformer_blocks.2.attn.to_v").is_some());
+        assert!(lora.pair("single_transformer_blocks.2.proj_mlp").is_none());
     }
 }

@@ -202,7 +202,7 @@ impl Sd3Folder {
         let (weights, at) = match (&home, single) {
             (Home::Single(part), Some(single)) => {
                 let known: Value = self.config(name, class)?;
-                (single.weights(*part, &known, device, kind)?, single.path().to_owned())
+                (super::single::weights(single, *part, &known, device, kind)?, single.path().to_owned())
             }
             _ => {
                 let at = self.files.folder.join(name);

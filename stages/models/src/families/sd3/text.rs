@@ -1,5 +1,6 @@
 //! Prompts to conditioning, as diffusers' `StableDiffusion3Pipeline.encode_prompt`.
 
+use super::MAX_SEQUENCE_LENGTH;
 use crate::condition::{Condition, Tokens};
 use crate::network::{Cut, Text, each_alone};
 use crate::text::clip::ClipText;
@@ -16,9 +17,6 @@ pub(super) const POOLED: &str = "pooled";
 
 /// Tokens: ids `[B, length]` (Int64) for each encoder. Those of a T5 that was left out are zeros, for their number.
 const IDS: [&str; 3] = ["clip", "clip_2", "t5"];
-
-/// The pipeline's default for the T5 part of the sequence.
-pub const MAX_SEQUENCE_LENGTH: usize = 256;
 
 /// The text side of a pipeline. Drop it when all prompts are embedded: at full size it is larger than the transformer.
 pub struct TextEncoders {

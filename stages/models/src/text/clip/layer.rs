@@ -1,51 +1,11 @@
 //! One layer of CLIP's towers: the same for text and for pictures but for who may look at whom.
 
-use crate::config::positive;
+use super::LayerConfig;
 use crate::init::Init;
-use crate::nn::{Activation, LayerNorm, Linear};
+use crate::nn::{Activate as _, Activation, LayerNorm, Linear};
 use crate::weights::Scope;
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use tch::Tensor;
-
-/// What a layer is made by. The names are those of transformers' `CLIPTextConfig` and `CLIPVisionConfig`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct LayerConfig {
-    /// Width.
-    pub hidden_size: i64,
-    /// Width inside the feed-forward part.
-    pub intermediate_size: i64,
-    /// Layers of the tower; fresh weights are scaled by it.
-    pub num_hidden_layers: i64,
-    /// Heads.
-    pub num_attention_heads: i64,
-    /// Activation of the feed-forward part.
-    pub hidden_act: Activation,
-    /// Epsilon of the layer norms.
-    pub layer_norm_eps: f64,
-    /// Whether a place sees only itself and those before it.
-    pub causal: bool,
-}
-
-impl LayerConfig {
-    /// Refuses what cannot be; `what` names the tower's configuration.
-    ///
-    /// # Errors
-    /// A size that is not positive, or a width that the heads do not fill.
-    pub fn check(&self, what: &str) -> Result<()> {
-        positive(
-            what,
-            &[
-                ("hidden_size", self.hidden_size),
-                ("intermediate_size", self.intermediate_size),
-                ("num_hidden_layers", self.num_hidden_layers),
-                ("num_attention_heads", self.num_attention_heads),
-            ],
-        )?;
-        let (d, h) = (self.hidden_size, self.num_attention_heads);
-        ensure!(d % h == 0, "{what}: `hidden_size` {d} is not a multiple of `num_attention_heads` {h}");
-        Ok(())
-    }
-}
 
 /// transformers `CLIPEncoderLayer`.
 pub struct Layer {

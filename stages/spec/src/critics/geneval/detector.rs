@@ -1,16 +1,16 @@
 //! `config.json` of a Mask2Former folder.
 
+use crate::config::{positive, supported};
+use crate::nn::Activation;
 use anyhow::{Result, ensure};
-use opdflow_flow::config::{positive, supported};
-use opdflow_flow::nn::Activation;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use std::collections::BTreeMap;
 
 const WHAT: &str = "Mask2Former config";
 /// Groups of the pixel decoder's norms, fixed upstream.
-pub(super) const GROUPS: i64 = 32;
+pub const GROUPS: i64 = 32;
 /// Scales that pixel and transformer decoder exchange, fixed upstream.
-pub(super) const SCALES: usize = 3;
+pub const SCALES: usize = 3;
 
 /// The configuration of transformers' `Mask2FormerConfig`, with its defaults.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -84,6 +84,9 @@ impl Default for Mask2FormerConfig {
 
 impl Mask2FormerConfig {
     /// Refuses what is not implemented and what cannot be.
+    ///
+    /// # Errors
+    /// The first such value, by its name.
     pub fn check(&self) -> Result<()> {
         self.backbone_config.check()?;
         if let Some(name) = &self.backbone {
@@ -175,12 +178,14 @@ impl Default for SwinConfig {
 
 impl SwinConfig {
     /// Width of a stage, counted from 0.
-    pub(super) fn width(&self, stage: usize) -> i64 {
+    #[must_use]
+    pub fn width(&self, stage: usize) -> i64 {
         self.embed_dim << stage
     }
 
     /// Width inside the feed-forward parts of a stage.
-    pub(super) fn inner(&self, stage: usize) -> i64 {
+    #[must_use]
+    pub fn inner(&self, stage: usize) -> i64 {
         (self.mlp_ratio * self.width(stage) as f64) as i64
     }
 

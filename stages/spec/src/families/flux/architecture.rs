@@ -1,7 +1,6 @@
 //! One model of FLUX.1 by its configurations.
 
-use super::latent::PATCH;
-use super::{Flux1, FluxConfig, FluxSchedulerConfig, GUIDANCE, LORA_TARGETS};
+use super::{Flux1, FluxConfig, FluxSchedulerConfig, GUIDANCE, LORA_TARGETS, PATCH};
 use crate::config::supported;
 use crate::family::{Architecture, Configs, Family, Forward, Guided, Sides};
 use crate::linears::Linears;

@@ -1,9 +1,14 @@
 //! `transformer/config.json` of FLUX.1.
 
-use super::latent::PATCH;
 use crate::config::{positive, supported};
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
+
+/// Side of a patch in latent pixels.
+pub const PATCH: i64 = 2;
+
+/// The longest text part that `FluxPipeline` takes, in tokens.
+pub const LONGEST_TEXT: usize = 512;
 
 /// The guidance that FLUX.1-dev is sampled with where nothing else is asked for: the default of diffusers' `FluxPipeline`.
 pub const GUIDANCE: f64 = 3.5;

@@ -5,8 +5,7 @@
 //! Sources of the names: `convert_flux_transformer_checkpoint_to_diffusers` and `_convert_kohya_flux_lora_to_diffusers` of
 //! diffusers 0.42.1.
 
-use crate::adapter::Naming;
-use crate::linears::LinearShape;
+use crate::linears::{LinearShape, Naming};
 use crate::weights::{Cut, Place};
 
 /// These names, for adapters.
@@ -97,10 +96,7 @@ fn module(name: &str) -> Option<Place> {
 mod tests {
     use super::*;
     use crate::families::flux::FluxConfig;
-    use crate::init::Init;
-    use crate::weights::{Weights, save_tensors};
     use std::collections::BTreeSet;
-    use tch::{Device, Kind, Tensor};
 
     #[test]
     fn names_are_the_published_ones() {
@@ -124,27 +120,5 @@ mod tests {
             config.linears().iter().map(|l| module(&l.name).map(|p| (p.name, p.cut.part()))).collect();
         assert!(!places.contains(&None));
         assert_eq!(places.len(), config.linears().len());
-    }
-
-    /// A single block's fused tensor, taken apart by the weights' own layout as diffusers' converter does.
-    #[test]
-    fn weights_are_cut_by_the_same_places() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("x.safetensors");
-        let fused = Tensor::arange(7 * 4 * 4, (Kind::Float, Device::Cpu)).view([28, 4]);
-        save_tensors(&file, &[("single_blocks.0.linear1.weight".into(), fused.shallow_clone())], Kind::Float).unwrap();
-        let place = |name: &str| {
-            let path = name.trim_end_matches(".weight");
-            let place = module(path).unwrap();
-            Place { name: format!("{}.weight", place.name), ..place }
-        };
-        let w = Weights::load(&file, Device::Cpu, Kind::Float).unwrap().with_layout(place);
-        let block = w.root().sub("single_transformer_blocks.0");
-        for (name, first, rows) in [("attn.to_q", 0, 4), ("attn.to_k", 4, 4), ("attn.to_v", 8, 4), ("proj_mlp", 12, 16)]
-        {
-            let found = block.sub(name).get("weight", &[rows, 4], Init::Zeros).unwrap();
-            assert!(found == fused.narrow(0, first, rows), "{name}");
-        }
-        w.expect_all_used(|_| false).unwrap();
     }
 }

@@ -5,7 +5,6 @@ use crate::config::supported;
 use crate::schedule::{Schedule, TRAIN_STEPS};
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
 
 /// The configuration of `FlowMatchEulerDiscreteScheduler`, with its defaults. FLUX.1-dev shifts by the number of image
 /// tokens, FLUX.1-schnell not at all.
@@ -134,12 +133,6 @@ impl FluxSchedulerConfig {
     pub fn schedule(&self, steps: usize, image_tokens: i64) -> Schedule {
         Schedule::handed(steps, self.shift_for(image_tokens))
     }
-
-    /// The levels that training sees for `u`, `[B]` f32 in 0 to 1: those that sampling visits for this many image tokens.
-    pub fn levels(&self, u: &Tensor, image_tokens: i64) -> Tensor {
-        let shift = self.shift_for(image_tokens);
-        u * shift / (u * (shift - 1.0) + 1.0)
-    }
 }
 
 #[cfg(test)]
@@ -171,12 +164,5 @@ mod tests {
         assert!((c.mu((256 + 4096) / 2) - 0.825).abs() < 1e-12);
         assert!((c.shift_for(4096) - 1.15f64.exp()).abs() < 1e-12);
         assert_eq!(FluxSchedulerConfig::default().shift_for(4096), 1.0);
-        // Training at the levels of sampling.
-        let schedule = c.schedule(4, 1024);
-        let levels: Vec<f32> =
-            Vec::try_from(c.levels(&Tensor::from_slice(&[1.0f32, 0.75, 0.5, 0.25, 0.0]), 1024)).unwrap();
-        for (found, expected) in levels.iter().zip(schedule.sigmas()) {
-            assert!((f64::from(*found) - expected).abs() < 1e-6, "{found} {expected}");
-        }
     }
 }

@@ -68,7 +68,7 @@ impl MmditConfig {
     }
 
     /// Whether queries and keys are normed.
-    pub(crate) fn normed(&self) -> bool {
+    pub fn normed(&self) -> bool {
         self.qk_norm.is_some()
     }
 

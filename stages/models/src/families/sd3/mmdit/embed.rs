@@ -3,8 +3,8 @@
 use crate::families::sd3::MmditConfig;
 use crate::init::Init;
 use crate::lora::Lora;
-use crate::nn::{Linear, LinearShape};
-use crate::transformer::{TIME_CHANNELS, time_code, time_frequencies};
+use crate::nn::{Linear, LinearShape, TIME_CHANNELS};
+use crate::transformer::{time_code, time_frequencies};
 use crate::weights::Scope;
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};

@@ -138,3 +138,24 @@ impl Mmdit {
         y.reshape([b, self.config.channels_out(), h * p, w * p]).to_kind(latent.kind())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::Weights;
+    use tch::Device;
+
+    #[test]
+    fn the_layers_are_those_of_the_network() {
+        let config = MmditConfig {
+            num_layers: 3,
+            num_attention_heads: 2,
+            attention_head_dim: 8,
+            caption_projection_dim: 16,
+            dual_attention_layers: vec![0, 1],
+            ..MmditConfig::default()
+        };
+        let network = Mmdit::new(&Weights::new_random(1, Device::Cpu).root(), &config).unwrap();
+        assert_eq!(config.linears()[..], network.linears()[..]);
+    }
+}

@@ -10,10 +10,9 @@ mod derive;
 mod single;
 mod vae;
 
-pub(super) use single::{OneFile, Part};
+pub use single::{OneFile, Part};
 
-use crate::adapter::Naming;
-use crate::linears::LinearShape;
+use crate::linears::{LinearShape, Naming};
 use crate::weights::{Cut, Place};
 
 /// These names, for adapters.

@@ -3,15 +3,13 @@
 
 use super::derive::Shapes;
 use super::{tensor, vae};
-use crate::base_files::SingleFile;
 use crate::families::sd3::StableDiffusion3;
-use crate::family::Family;
-use crate::weights::{self, Place, Weights};
+use crate::family::{Family, SingleFile};
+use crate::weights::{self, Place};
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use tch::{Device, Kind, Tensor};
 
 /// A part of a model that a single file can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,34 +138,25 @@ impl OneFile {
         .with_context(|| self.path.display().to_string())
     }
 
-    /// A part's tensors by diffusers' names, for a model of this configuration.
+    /// From diffusers' names of a part's tensors to where they lie in the file, for a model of this configuration.
     ///
     /// # Errors
-    /// The part is not there; a number format that is not read.
-    pub fn weights(&self, part: Part, config: &Value, device: Device, kind: Kind) -> Result<Weights> {
-        let at = self.path.display();
-        let prefix = self.prefix(part).with_context(|| format!("{at}: holds no {part:?}"))?;
-        self.check_part(part)?;
-        let weights = Weights::load(&self.path, device, kind)?;
+    /// The part is not there.
+    pub fn layout(&self, part: Part, config: &Value) -> Result<Box<dyn Fn(&str) -> Place + Send>> {
+        let prefix = self.prefix(part).with_context(|| format!("{}: holds no {part:?}", self.path.display()))?;
         let size = |key: &str| config.get(key).and_then(Value::as_i64).unwrap_or_default();
         Ok(match part {
             Part::Transformer => {
                 let layers = size("num_layers");
-                weights.with_layout(move |name| tensor(name, layers, prefix))
+                Box::new(move |name| tensor(name, layers, prefix))
             }
             Part::Vae => {
                 let levels = config.get("block_out_channels").and_then(Value::as_array).map_or(0, Vec::len);
                 let q = self.shapes.get(&format!("{prefix}encoder.mid.attn_1.q.weight"));
                 let pixels = q.is_some_and(|shape| shape.len() == 4);
-                weights.with_layout(move |name| vae::tensor(name, levels, prefix, pixels))
+                Box::new(move |name| vae::tensor(name, levels, prefix, pixels))
             }
-            Part::ClipL => {
-                // Stable Diffusion 3 takes CLIP-L's pooled output as it is, whatever projection a file has; so does diffusers.
-                let width = size("hidden_size");
-                weights.put("text_projection.weight", Tensor::eye(width, (Kind::Float, Device::Cpu)));
-                weights.with_layout(move |name| Place::whole(format!("{prefix}{name}")))
-            }
-            Part::ClipG | Part::T5 => weights.with_layout(move |name| Place::whole(format!("{prefix}{name}"))),
+            Part::ClipL | Part::ClipG | Part::T5 => Box::new(move |name| Place::whole(format!("{prefix}{name}"))),
         })
     }
 
