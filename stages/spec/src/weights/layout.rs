@@ -4,6 +4,9 @@
 /// of one layout; errors name what is in the files.
 pub type Layout = fn(&str) -> Place;
 
+/// The same where it depends on what is in a configuration or a header.
+pub type LayoutOf = Box<dyn Fn(&str) -> Place + Send>;
+
 /// A tensor's place in files of another layout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {

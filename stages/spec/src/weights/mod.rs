@@ -7,7 +7,7 @@ mod sets;
 mod shard;
 
 pub use foreign::pickled;
-pub use layout::{Cut, Layout, Place};
+pub use layout::{Cut, Layout, LayoutOf, Place};
 pub use sets::{index_of, shard_paths};
 pub use shard::{READ, Shard};
 

@@ -5,7 +5,7 @@ use super::derive::Shapes;
 use super::{tensor, vae};
 use crate::families::sd3::StableDiffusion3;
 use crate::family::{Family, SingleFile};
-use crate::weights::{self, Place};
+use crate::weights::{self, LayoutOf, Place};
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -142,7 +142,7 @@ impl OneFile {
     ///
     /// # Errors
     /// The part is not there.
-    pub fn layout(&self, part: Part, config: &Value) -> Result<Box<dyn Fn(&str) -> Place + Send>> {
+    pub fn layout(&self, part: Part, config: &Value) -> Result<LayoutOf> {
         let prefix = self.prefix(part).with_context(|| format!("{}: holds no {part:?}", self.path.display()))?;
         let size = |key: &str| config.get(key).and_then(Value::as_i64).unwrap_or_default();
         Ok(match part {
