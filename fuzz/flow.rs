@@ -1,9 +1,9 @@
 //! What may be thrown at the readers of weights: any bytes must end in tensors or an error. The fuzzers of this folder and
-//! `stages/flow/tests/fuzz.rs` call these.
+//! `stages/models/tests/fuzz.rs` call these.
 
-use opdflow_flow::linears::{LinearShape, Linears};
-use opdflow_flow::lora::{Lora, LoraConfig};
-use opdflow_flow::weights::read_tensors;
+use opdflow_models::linears::{LinearShape, Linears};
+use opdflow_models::lora::{Lora, LoraConfig};
+use opdflow_models::weights::read_tensors;
 use tch::Device;
 
 /// A safetensors file.

@@ -119,8 +119,20 @@ fn named(file: &Path) -> BTreeSet<PathBuf> {
     let own = file.strip_prefix(stages()).unwrap().components().next().unwrap().as_os_str().to_str().unwrap();
     let code = sources::code(&std::fs::read_to_string(file).unwrap());
     let mut found = BTreeSet::new();
-    for (word, krate) in [("crate", own), ("opdflow_flow", "flow"), ("opdflow_miniature", "miniature")] {
-        let root = stages().join(krate).join("src");
+    // The crates with tensors give on what `spec` has in modules of the same names.
+    let homes: [(&str, &str); 8] = [
+        ("crate", own),
+        ("opdflow_models", "models"),
+        ("opdflow_models", "spec"),
+        ("opdflow_training", "training"),
+        ("opdflow_training", "spec/src/training"),
+        ("opdflow_spec", "spec"),
+        ("opdflow_spec", "spec/src/training"),
+        ("opdflow_miniature", "miniature"),
+    ];
+    for (word, krate) in homes {
+        let home = if krate.contains('/') { krate.to_owned() } else { format!("{krate}/src") };
+        let root = stages().join(&home);
         for (at, _) in code.match_indices(&format!("{word}::")) {
             let rest = &code[at + word.len() + 2..];
             let list = rest.strip_prefix('{').and_then(|r| r.split_once("};")).map_or(rest, |(list, _)| list);
@@ -130,7 +142,7 @@ fn named(file: &Path) -> BTreeSet<PathBuf> {
                 if (i == 0 || several) && root.join(format!("{name}.rs")).is_file() {
                     found.insert(root.join(format!("{name}.rs")));
                 } else if (i == 0 || several) && !name.is_empty() && root.join(&name).is_dir() {
-                    found.extend(sources::files(&stages(), &[&format!("{krate}/src/{name}")]));
+                    found.extend(sources::files(&stages(), &[&format!("{home}/{name}")]));
                 }
             }
         }

@@ -28,7 +28,7 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection, T5Config, 
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-sys.path.insert(0, str(ROOT / "stages/flow/tests/parity"))
+sys.path.insert(0, str(ROOT / "stages/models/tests/parity"))
 from make_fixtures import CORPUS, clip_tokenizer, shake, t5_tokenizer  # noqa: E402
 
 PROMPTS = ["a photo of a red circle", 'a sign that says "HELLO"', "two green triangles above a yellow star",
@@ -175,7 +175,7 @@ def one(program, seed):
 
 
 def fixtures():
-    """Folders whose forms the committed pipeline of stages/flow does not have, each with diffusers' picture."""
+    """Folders whose forms the committed pipeline of stages/models does not have, each with diffusers' picture."""
     for name, seed in (("sharded", 23), ("pieces", 15)):
         folder = HERE / name
         for old in HERE.glob(f"{name}*"):

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 fn flow(name: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("stages/flow/tests").join(name).display().to_string()
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("stages/models/tests").join(name).display().to_string()
 }
 
 fn shipped(name: &str) -> String {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// What diffusers and peft themselves wrote, with small random weights (`make_fixtures.py` there).
 pub fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("stages/flow/tests/parity")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("stages/models/tests/parity")
 }
 
 const STAGES: &str = "opdflow: 1

@@ -6,7 +6,7 @@
 In: adapters that peft and diffusers write, and files in the names of sd-scripts, ComfyUI and OneTrainer, are given to
 `opdflow generate`; its picture is held against theirs. Out: `opdflow get --format` writes an adapter in each form, and the
 library that reads it gives its picture. Files in original names are applied as the published readers do
-(stages/flow/tests/adapters/original.py) and go through diffusers' converter. 45 dB at least.
+(stages/models/tests/adapters/original.py) and go through diffusers' converter. 45 dB at least.
 """
 import json
 import os
@@ -26,7 +26,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path += [str(ROOT / "tests/generate"), str(ROOT / "stages/flow/tests/adapters")]
+sys.path += [str(ROOT / "tests/generate"), str(ROOT / "stages/models/tests/adapters")]
 from original import diffusers_names, merged, original, stems  # noqa: E402
 from pipelines import make, psnr  # noqa: E402
 

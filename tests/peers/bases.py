@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from transformers import CLIPTextModelWithProjection
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path += [str(ROOT / "tests/generate"), str(ROOT / "stages/flow/tests/adapters")]
+sys.path += [str(ROOT / "tests/generate"), str(ROOT / "stages/models/tests/adapters")]
 from original import original  # noqa: E402
 from pipelines import make, psnr, shake  # noqa: E402
 

@@ -4,16 +4,16 @@ use crate::model_fit;
 use crate::studio::Studio;
 use crate::unfit::unfit;
 use anyhow::{Context as _, Result};
-use opdflow_flow::families::{self, FAMILIES};
-use opdflow_flow::family::Family;
-use opdflow_flow::finite::first_broken;
-use opdflow_flow::idle::changes_nothing;
-use opdflow_flow::lora::{Lora, LoraConfig};
-use opdflow_flow::rng::derive;
 use opdflow_io::file;
+use opdflow_models::families::{self, FAMILIES};
+use opdflow_models::family::Family;
+use opdflow_models::finite::first_broken;
+use opdflow_models::lora::{Lora, LoraConfig};
+use opdflow_models::rng::derive;
 use opdflow_stage::cache::Digest;
 use opdflow_stage::warning::NO_CHANGE;
 use opdflow_stage::{Fault, StageContext};
+use opdflow_training::idle::changes_nothing;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -207,7 +207,7 @@ pub fn trainable(context: &StageContext, port: &str, shape: &Shape, studio: &Stu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use opdflow_flow::nn::LinearShape;
+    use opdflow_models::nn::LinearShape;
     use opdflow_stage::FaultClass;
     use tch::Device;
 

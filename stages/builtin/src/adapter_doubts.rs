@@ -1,8 +1,8 @@
 //! What of an adapter's files nothing reads: keys of the metadata of its weights. Unknown fields of its configuration are
 //! refused where it is read.
 
-use opdflow_flow::adapter::Files;
 use opdflow_io::file;
+use opdflow_models::adapter::Files;
 use opdflow_stage::warning::{Doubt, IGNORED};
 use serde_json::{Map, Value};
 use std::io::Read as _;

@@ -2,10 +2,10 @@
 
 use crate::learn::Course;
 use anyhow::Result;
-use opdflow_flow::objective::Report;
-use opdflow_flow::train::Learner;
 use opdflow_stage::warning::ALARM;
 use opdflow_stage::{Fault, ParamFault, StageContext};
+use opdflow_training::objective::Report;
+use opdflow_training::train::Learner;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -3,8 +3,8 @@
 use crate::model_folder::{self, Own, Sizes};
 use crate::{bundle, code, folder, outside, unfit};
 use anyhow::Result;
-use opdflow_flow::families;
-use opdflow_flow::weights::check_numbers;
+use opdflow_models::families;
+use opdflow_models::weights::check_numbers;
 use opdflow_stage::cache::{Digest, Memo};
 use opdflow_stage::port::Output;
 use opdflow_stage::warning::IGNORED;

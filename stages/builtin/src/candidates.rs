@@ -4,10 +4,10 @@ use crate::adapter::{self, Origin};
 use crate::folder;
 use crate::learn::Course;
 use anyhow::{Context as _, Result};
-use opdflow_flow::lora::Lora;
-use opdflow_flow::objective::Report;
-use opdflow_flow::train::Learner;
+use opdflow_models::lora::Lora;
 use opdflow_stage::{Fault, Foreseen, StageContext};
+use opdflow_training::objective::Report;
+use opdflow_training::train::Learner;
 use std::path::{Path, PathBuf};
 
 /// Adapters of averaged weights, kept every so many rounds.

@@ -1,8 +1,8 @@
 //! What the numbers of a training are doubted for, before a run: those with which nothing is ever learned.
 
-use opdflow_flow::optim::{AdamWConfig, EmaConfig};
-use opdflow_flow::train::Pace;
 use opdflow_stage::warning::{Doubt, NO_PACE, NO_WEIGHT};
+use opdflow_training::optim::{AdamWConfig, EmaConfig};
+use opdflow_training::train::Pace;
 use std::collections::BTreeMap;
 
 /// Optimiser, pace and average of a training of `rounds` rounds with `updates` steps in all.

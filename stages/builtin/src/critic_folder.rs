@@ -1,8 +1,8 @@
 //! The files of one part of a critic: a folder as published, of which only what would be loaded is taken, or one file.
 
 use crate::model_folder::{bytes_of, parameters, relative};
-use opdflow_flow::weights::shard_paths;
 use opdflow_io::file;
+use opdflow_models::weights::shard_paths;
 use std::path::{Path, PathBuf};
 
 /// What is read of a folder beside its weights.

@@ -14,7 +14,7 @@ pub fn open(name: &str, threads: usize) -> Result<Device> {
         return Ok(Device::Cpu);
     };
     // Before libtorch is asked anything: it looks for CUDA once in the life of a process.
-    opdflow_flow::device::load().map_err(|e| Fault::machine(e.to_string()))?;
+    opdflow_models::device::load().map_err(|e| Fault::machine(e.to_string()))?;
     tch::set_num_threads(threads.max(1) as i32);
     let index: usize = index.trim_start_matches(':').parse().unwrap_or(0);
     if !tch::Cuda::is_available() {

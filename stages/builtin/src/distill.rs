@@ -12,26 +12,26 @@ use crate::studio::Studio;
 use crate::train_teacher::{micro, one, pace_fault};
 use crate::{code, course_doubts, memory, model_fit, provenance, record, timing};
 use anyhow::Result;
-use opdflow_flow::dance::{Dance, DanceConfig};
-use opdflow_flow::dmd::{Dmd, DmdConfig};
-use opdflow_flow::idle;
-use opdflow_flow::lora::Lora;
-use opdflow_flow::objective::Objective as Training;
-use opdflow_flow::opd::{Opd, OpdConfig, Remaining};
-use opdflow_flow::optim::{AdamW, AdamWConfig, EmaConfig};
-use opdflow_flow::ppo::{Ppo, PpoConfig};
-use opdflow_flow::rng::derive;
-use opdflow_flow::schedule::trained;
-use opdflow_flow::school::{Lesson, School, Walk};
-use opdflow_flow::sft::{Sft, SftConfig};
-use opdflow_flow::task::Practice;
-use opdflow_flow::train::{Learner, Pace};
+use opdflow_models::lora::Lora;
+use opdflow_models::rng::derive;
+use opdflow_models::schedule::trained;
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::warning::{IDLE_TEACHER, NOTHING_LEARNED};
 use opdflow_stage::{
     Code, Description, Doubt, Environment, Fault, Foreseen, Horizon, Memory, ParamFault, Ports, Resources, Stage,
     StageContext, Work,
 };
+use opdflow_training::dance::{Dance, DanceConfig};
+use opdflow_training::dmd::{Dmd, DmdConfig};
+use opdflow_training::idle;
+use opdflow_training::objective::Objective as Training;
+use opdflow_training::opd::{Opd, OpdConfig, Remaining};
+use opdflow_training::optim::{AdamW, AdamWConfig, EmaConfig};
+use opdflow_training::ppo::{Ppo, PpoConfig};
+use opdflow_training::school::{Lesson, School, Walk};
+use opdflow_training::sft::{Sft, SftConfig};
+use opdflow_training::task::Practice;
+use opdflow_training::train::{Learner, Pace};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -111,7 +111,7 @@ impl Objective {
     pub(crate) fn check(&self, walk: &Walk) -> Vec<ParamFault> {
         let quiet = walk.solver.deterministic();
         let wrong = match self {
-            Self::ClosedFormKl(_) => (walk.solver == opdflow_flow::Solver::Dpm { order: 2 })
+            Self::ClosedFormKl(_) => (walk.solver == opdflow_models::Solver::Dpm { order: 2 })
                 .then_some(("a second-order step has no mean of its own to match", "use `dpm: {order: 1}` or `flow`")),
             Self::Ppo(_) => quiet.then_some((
                 "this solver adds no noise, so that there is no policy to improve",

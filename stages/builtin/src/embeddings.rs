@@ -5,7 +5,7 @@
 //! encoders belong to. Rows are written and read one by one, because all of them may be larger than memory.
 
 use anyhow::{Context as _, Result, ensure};
-use opdflow_flow::condition::Condition;
+use opdflow_models::condition::Condition;
 use opdflow_stage::Fault;
 use opdflow_stage::cache::Digest;
 use serde::{Deserialize, Serialize};

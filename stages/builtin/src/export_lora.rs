@@ -3,8 +3,8 @@
 use crate::adapter;
 use crate::precision::Precision;
 use anyhow::{Context as _, Result};
-use opdflow_flow::adapter::Format;
-use opdflow_flow::lora::Lora;
+use opdflow_models::adapter::Format;
+use opdflow_models::lora::Lora;
 use opdflow_stage::{Event, EventSink, ExportLoraOrder, Fault, StopFlag, Tool, read_order};
 use serde_json::Value;
 use tch::Device;

@@ -9,14 +9,14 @@ use crate::studio::Studio;
 use crate::train_teacher::{micro, one};
 use crate::{code, model_fit, param};
 use anyhow::Result;
-use opdflow_flow::Solver;
-use opdflow_flow::finite::is_finite;
-use opdflow_flow::lora::Lora;
-use opdflow_flow::school::{School, Walk};
+use opdflow_models::Solver;
+use opdflow_models::finite::is_finite;
+use opdflow_models::lora::Lora;
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::{
     Code, Description, Environment, Fault, Foreseen, ParamFault, Ports, Resources, Stage, StageContext, Work,
 };
+use opdflow_training::school::{School, Walk};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -3,10 +3,10 @@
 use crate::adapter::Origin;
 use crate::{adapter, adapter_doubts, code, model_fit, model_folder, outside, unfit};
 use anyhow::{Context as _, Result};
-use opdflow_flow::adapter::{self as adapter_files, Files};
-use opdflow_flow::families;
-use opdflow_flow::family::Role;
 use opdflow_io::file;
+use opdflow_models::adapter::{self as adapter_files, Files};
+use opdflow_models::families;
+use opdflow_models::family::Role;
 use opdflow_stage::cache::{Digest, Memo};
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::warning::NO_CHANGE;

@@ -2,12 +2,12 @@
 
 use crate::unfit;
 use anyhow::{Context as _, Result};
-use opdflow_flow::State;
-use opdflow_flow::grpo::OffPolicy;
-use opdflow_flow::objective::{Objective, Report};
-use opdflow_flow::train::Learner;
 use opdflow_stage::warning::{FLAT, NO_GRADIENT};
 use opdflow_stage::{Fault, StageContext};
+use opdflow_training::State;
+use opdflow_training::grpo::OffPolicy;
+use opdflow_training::objective::{Objective, Report};
+use opdflow_training::train::Learner;
 use std::path::Path;
 
 /// What a training stage adds to the frame.
@@ -146,7 +146,7 @@ fn headline(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use opdflow_flow::finite::NotFinite;
+    use opdflow_models::finite::NotFinite;
     use opdflow_stage::FaultClass;
 
     fn fault(what: &str, round: u64, kept: Option<u64>) -> Fault {

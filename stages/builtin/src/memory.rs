@@ -7,8 +7,8 @@ use crate::adapter::Shape;
 use crate::model_fit::Model;
 use crate::precision::Precision;
 use crate::{jury, model_fit, provenance};
-use opdflow_flow::family::Role;
-use opdflow_flow::linears::{LinearShape, LoraConfig};
+use opdflow_models::family::Role;
+use opdflow_models::linears::{LinearShape, LoraConfig};
 use opdflow_stage::{Foreseen, Memory};
 
 /// Bytes of an f32.

@@ -5,14 +5,14 @@ use crate::precision::Precision;
 use crate::studio::Studio;
 use crate::{adapter, code, course_doubts, param, provenance};
 use anyhow::Result;
-use opdflow_flow::family::Role;
-use opdflow_flow::lora::Lora;
-use opdflow_flow::merge::{Merge, merge};
+use opdflow_models::family::Role;
+use opdflow_models::lora::Lora;
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::warning::NO_CHANGE;
 use opdflow_stage::{
     Code, Description, Doubt, Fault, Foreseen, ParamFault, Ports, Resources, Stage, StageContext, Work,
 };
+use opdflow_training::merge::{Merge, merge};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

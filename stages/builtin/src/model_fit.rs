@@ -2,9 +2,9 @@
 
 use crate::adapter::Shape;
 use crate::model_folder::Sizes;
-use opdflow_flow::families;
-use opdflow_flow::family::{Architecture, Sides};
-use opdflow_flow::linears::{LinearShape, LoraConfig};
+use opdflow_models::families;
+use opdflow_models::family::{Architecture, Sides};
+use opdflow_models::linears::{LinearShape, LoraConfig};
 use opdflow_stage::{Foreseen, ParamFault};
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -4,11 +4,11 @@
 //! Only what would be loaded is taken. All of this is known from names, headers and configuration files; no tensor is
 //! read.
 
-use opdflow_flow::base_files::{BaseFiles, SINGLE_FILE, SingleFile};
-use opdflow_flow::families;
-use opdflow_flow::family::{Architecture, Configs, Family, Part, Role};
-use opdflow_flow::weights::{self as flow_weights, index_of, shard_paths};
 use opdflow_io::file;
+use opdflow_models::base_files::{BaseFiles, SINGLE_FILE, SingleFile};
+use opdflow_models::families;
+use opdflow_models::family::{Architecture, Configs, Family, Part, Role};
+use opdflow_models::weights::{self as flow_weights, index_of, shard_paths};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;

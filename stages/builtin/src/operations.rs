@@ -8,7 +8,7 @@
 use crate::adapter::Shape;
 use crate::memory::lora_parameters;
 use crate::model_fit::{self, Model};
-use opdflow_flow::family::{Forward, Role};
+use opdflow_models::family::{Forward, Role};
 use opdflow_stage::Foreseen;
 
 /// What the networks of a model cost, each for one picture or one prompt.

@@ -4,9 +4,9 @@ use crate::record::Record;
 use crate::score;
 use crate::studio::Studio;
 use anyhow::{Context as _, Result};
-use opdflow_flow::condition::Condition;
-use opdflow_flow::task::{Marks, Practice, Task};
+use opdflow_models::condition::Condition;
 use opdflow_rewards::{Reward, Subject, Weighted};
+use opdflow_training::task::{Marks, Practice, Task};
 use tch::Tensor;
 
 /// A task over a list of prompts.

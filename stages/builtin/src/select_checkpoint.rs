@@ -13,9 +13,8 @@ use crate::studio::{Shot, Studio};
 use crate::train_teacher::{micro, one};
 use crate::{adapter, candidates, code, folder, model_fit, prompt_set, provenance, unfit};
 use anyhow::{Context as _, Result};
-use opdflow_flow::idle::changes_nothing;
-use opdflow_flow::lora::Lora;
 use opdflow_io::markdown::{Cell, Side, Table, code};
+use opdflow_models::lora::Lora;
 use opdflow_stage::cache::Memo;
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::warning::{BROKEN_CANDIDATE, NO_CHANGE};
@@ -23,6 +22,7 @@ use opdflow_stage::{
     Asset, Code, Description, Doubt, Environment, Fault, Foreseen, Memory, ParamFault, Ports, Resources, Stage,
     StageContext, Work,
 };
+use opdflow_training::idle::changes_nothing;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};

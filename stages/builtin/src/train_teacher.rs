@@ -13,14 +13,7 @@ use crate::prompt_task::PromptTask;
 use crate::studio::Studio;
 use crate::{code, course_doubts, memory, model_fit, prompt_set, provenance, record, reward, timing};
 use anyhow::Result;
-use opdflow_flow::grpo::{self, Grpo, GrpoConfig, Ratio};
-use opdflow_flow::nft::{self, Nft, NftConfig};
-use opdflow_flow::objective::Objective;
-use opdflow_flow::optim::{AdamW, AdamWConfig, EmaConfig};
-use opdflow_flow::schedule::trained;
-use opdflow_flow::task::{Practice, Task};
-use opdflow_flow::teacher::{self, Explorer, Sampling};
-use opdflow_flow::train::{GRAD_NORM, Learner, Pace};
+use opdflow_models::schedule::trained;
 use opdflow_stage::cache::Memo;
 use opdflow_stage::port::{Input, Output};
 use opdflow_stage::warning::{GUIDED_NFT, NOTHING_LEARNED};
@@ -28,6 +21,13 @@ use opdflow_stage::{
     Asset, Code, Description, Doubt, Environment, Foreseen, Horizon, Memory, ParamFault, Ports, Resources, Stage,
     StageContext, Work,
 };
+use opdflow_training::grpo::{self, Grpo, GrpoConfig, Ratio};
+use opdflow_training::nft::{self, Nft, NftConfig};
+use opdflow_training::objective::Objective;
+use opdflow_training::optim::{AdamW, AdamWConfig, EmaConfig};
+use opdflow_training::task::{Practice, Task};
+use opdflow_training::teacher::{self, Explorer, Sampling};
+use opdflow_training::train::{GRAD_NORM, Learner, Pace};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! Whose fault it is that weights cannot be read, and the way out.
 
-use opdflow_flow::finite::NotFinite;
-use opdflow_flow::weights::WeightsError;
+use opdflow_models::finite::NotFinite;
+use opdflow_models::weights::WeightsError;
 use opdflow_stage::Fault;
 
 /// The fault of an error from reading weights of the user's: of numbers that are not finite it is that class, with its own

@@ -4,28 +4,13 @@ use crate::batches::numbers;
 use crate::clip::{Checkpoint, Images};
 use crate::head::Head;
 use crate::judge::{Judge, Locked};
+use crate::parts;
 use crate::pixels::Pixels;
-use crate::{Critic, Part, parts};
 use anyhow::{Context, Result};
 use opdflow_rewards::{Picture, Reward, Score};
+use opdflow_spec::critics::aesthetic::{CRITIC, HEAD};
 use std::path::Path;
 use tch::Device;
-
-const HEAD: Part = Part {
-    name: "head",
-    about: "sac+logos+ava1-l14-linearMSE.pth of christophschuhmann/improved-aesthetic-predictor, turned into safetensors by \
-            scripts/rewards_to_safetensors.py",
-    weights: true,
-};
-
-/// `aesthetic`.
-pub const CRITIC: Critic = Critic {
-    name: "aesthetic",
-    about: "how beautiful a picture is, whatever its prompt: LAION's aesthetic predictor, about 5 to 6.5",
-    parts: &[parts::CLIP, HEAD],
-    measures: &[],
-    shown: None,
-};
 
 /// Opens it from the folder of its parts.
 ///

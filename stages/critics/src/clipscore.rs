@@ -2,21 +2,13 @@
 
 use crate::clip::{Checkpoint, Clip};
 use crate::judge::{Judge, Locked};
+use crate::parts;
 use crate::pixels::{Fit, Pixels};
-use crate::{Critic, parts};
 use anyhow::Result;
 use opdflow_rewards::{Picture, Reward, Score};
+use opdflow_spec::critics::clipscore::CRITIC;
 use std::path::Path;
 use tch::Device;
-
-/// `clipscore`.
-pub const CRITIC: Critic = Critic {
-    name: "clipscore",
-    about: "how well a picture fits its prompt: CLIP's cosine (ViT-L/14), about 0.2 to 0.3",
-    parts: &[parts::CLIP],
-    measures: &["logit"],
-    shown: None,
-};
 
 /// Opens it from the folder of its parts.
 ///

@@ -1,9 +1,9 @@
 //! The linear stack that makes one number of an embedding: LAION's aesthetic predictor, and after it ImageReward.
 
 use anyhow::Result;
-use opdflow_flow::init::Init;
-use opdflow_flow::nn::Linear;
-use opdflow_flow::weights::Scope;
+use opdflow_models::init::Init;
+use opdflow_models::nn::Linear;
+use opdflow_models::weights::Scope;
 use tch::Tensor;
 
 /// Number of a layer in the published `Sequential`, in which dropouts are counted too, and its width there. The file may

@@ -2,32 +2,13 @@
 
 use crate::clip::{Checkpoint, Clip, Config};
 use crate::judge::{Judge, Locked};
+use crate::parts;
 use crate::pixels::{Fit, Pixels};
-use crate::{Critic, Part, parts};
 use anyhow::Result;
 use opdflow_rewards::{Picture, Reward, Score};
+use opdflow_spec::critics::hpsv2::{CRITIC, MODEL, TOKENIZER};
 use std::path::Path;
 use tch::Device;
-
-const MODEL: Part = Part {
-    name: "model",
-    about: "HPS_v2.1_compressed.pt of xswu/HPSv2, turned into safetensors by scripts/rewards_to_safetensors.py",
-    weights: true,
-};
-const TOKENIZER: Part = Part {
-    name: "tokenizer",
-    about: "the tokenizer files of any CLIP, such as openai/clip-vit-large-patch14",
-    weights: false,
-};
-
-/// `hpsv2`.
-pub const CRITIC: Critic = Critic {
-    name: "hpsv2",
-    about: "how much people would like a picture for its prompt: HPSv2.1's cosine, about 0.2 to 0.35",
-    parts: &[MODEL, TOKENIZER],
-    measures: &[],
-    shown: None,
-};
 
 /// Opens it from the folder of its parts.
 ///

@@ -7,7 +7,6 @@ mod aesthetic;
 mod batches;
 pub mod clip;
 mod clipscore;
-mod critic;
 pub mod geneval;
 mod head;
 mod hpsv2;
@@ -19,20 +18,10 @@ mod pickscore;
 pub mod pixels;
 
 use anyhow::{Result, bail};
-pub use critic::{Critic, Part};
 use opdflow_rewards::Reward;
+pub use opdflow_spec::critics::{CRITICS, Critic, Part, named};
 use std::path::Path;
 use tch::Device;
-
-/// All kinds, by name.
-pub const CRITICS: &[Critic] =
-    &[aesthetic::CRITIC, clipscore::CRITIC, geneval::CRITIC, hpsv2::CRITIC, imagereward::CRITIC, pickscore::CRITIC];
-
-/// The kind of this name.
-#[must_use]
-pub fn named(name: &str) -> Option<&'static Critic> {
-    CRITICS.iter().find(|c| c.name == name)
-}
 
 /// Opens the critic of this name from the folder of its parts. Apart from [`CRITICS`], so that a program which only
 /// asks what there is does without libtorch.

@@ -1,17 +1,10 @@
 //! The parts of a critic on disk.
 
-use crate::Part;
 use anyhow::{Context, Result, bail, ensure};
-use opdflow_flow::weights::Weights;
+use opdflow_models::weights::Weights;
+pub use opdflow_spec::critics::{CLIP, Part};
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
-
-/// CLIP ViT-L/14, which several critics see with.
-pub const CLIP: Part = Part {
-    name: "clip",
-    about: "the folder openai/clip-vit-large-patch14 as published, with model.safetensors",
-    weights: true,
-};
 
 /// The folder of a part below that of its critic.
 ///

@@ -2,28 +2,13 @@
 
 use crate::clip::{Checkpoint, Clip};
 use crate::judge::{Judge, Locked};
+use crate::parts;
 use crate::pixels::Pixels;
-use crate::{Critic, Part, parts};
 use anyhow::Result;
 use opdflow_rewards::{Picture, Reward, Score};
+use opdflow_spec::critics::pickscore::{CRITIC, MODEL, TOKENIZER};
 use std::path::Path;
 use tch::Device;
-
-const MODEL: Part = Part { name: "model", about: "the folder yuvalkirstain/PickScore_v1 as published", weights: true };
-const TOKENIZER: Part = Part {
-    name: "tokenizer",
-    about: "the processor of laion/CLIP-ViT-H-14-laion2B-s32B-b79K: its tokenizer files and preprocessor_config.json",
-    weights: false,
-};
-
-/// `pickscore`.
-pub const CRITIC: Critic = Critic {
-    name: "pickscore",
-    about: "which picture people would pick for a prompt: PickScore v1 over 26, about 0.8 to 0.95",
-    parts: &[MODEL, TOKENIZER],
-    measures: &["raw"],
-    shown: Some("raw"),
-};
 
 /// Opens it from the folder of its parts.
 ///

@@ -10,8 +10,8 @@ use opdflow_critics::geneval::{
 use opdflow_critics::mask2former::{Mask2FormerConfig, Segments};
 use opdflow_critics::named;
 use opdflow_critics::pixels::{Fit, Pixels};
-use opdflow_flow::config::read_json;
-use opdflow_flow::weights::read_tensors;
+use opdflow_models::config::read_json;
+use opdflow_models::weights::read_tensors;
 use opdflow_rewards::detector::Object;
 use opdflow_rewards::geneval::{Metadata, Quirks};
 use opdflow_rewards::{Geneval, Picture, Reward, Subject};

@@ -3,7 +3,7 @@
 mod place;
 
 use opdflow_critics::mask2former::Mask2Former;
-use opdflow_flow::weights::{read_tensors, save_tensors};
+use opdflow_models::weights::{read_tensors, save_tensors};
 use place::{close, device};
 use std::collections::BTreeMap;
 use std::path::PathBuf;

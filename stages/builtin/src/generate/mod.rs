@@ -7,16 +7,17 @@ use crate::studio::{broken_picture, cut_words, whole_rows};
 use crate::unfit::unfit;
 use crate::{adapter_doubts, bundle, device, grid, model_folder, pictures};
 use anyhow::{Context as _, Result};
-use opdflow_flow::condition::Condition;
-use opdflow_flow::families;
-use opdflow_flow::family::{Architecture, Guided, Sides};
-use opdflow_flow::field::{Field, Guidance};
-use opdflow_flow::finite::first_broken_row;
-use opdflow_flow::lora::Lora;
-use opdflow_flow::network::{Autoencoder, Folder, Network, Options, Text};
-use opdflow_flow::rng::normal_in;
-use opdflow_flow::{Schedule, Solver};
 use opdflow_io::file;
+use opdflow_models::condition::Condition;
+use opdflow_models::families;
+use opdflow_models::family::{Architecture, Guided, Sides};
+use opdflow_models::field::{Field, Guidance};
+use opdflow_models::finite::first_broken_row;
+use opdflow_models::lora::Lora;
+use opdflow_models::network::{Autoencoder, Folder, Network, Options, Text};
+use opdflow_models::rng::normal_in;
+use opdflow_models::solver::TakeStep as _;
+use opdflow_models::{Schedule, Solver};
 use opdflow_rewards::Picture;
 use opdflow_stage::warning::{IGNORED, TRUNCATED};
 use opdflow_stage::{Event, EventSink, Fault, GenerateOrder, StopFlag, Tool, Warning, read_order};
@@ -236,7 +237,7 @@ fn embed(
 
 fn lora(order: &GenerateOrder, network: &dyn Network, device: Device, say: impl Fn(&str)) -> Result<Option<Lora>> {
     let Some(path) = &order.lora else { return Ok(None) };
-    let read = opdflow_flow::adapter::read(path, &network.architecture().linears(), device);
+    let read = opdflow_models::adapter::read(path, &network.architecture().linears(), device);
     let read = read.map_err(|e| unfit(&e.context("the adapter")))?;
     read.notes.iter().for_each(|note| say(&format!("note: {note}")));
     Ok(Some(read.lora.scaled(order.lora_scale)))
@@ -296,7 +297,7 @@ impl Room<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use opdflow_flow::family::Configs;
+    use opdflow_models::family::Configs;
 
     #[test]
     fn sizes_are_held_against_the_model() {

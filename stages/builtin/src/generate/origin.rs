@@ -4,7 +4,7 @@ use super::Size;
 use crate::adapter;
 use crate::model_folder::{self, Own};
 use anyhow::{Context as _, Result};
-use opdflow_flow::family::Role;
+use opdflow_models::family::Role;
 use opdflow_stage::cache::{Digest, TreeEntry, tree_digest};
 use opdflow_stage::{Fault, GenerateOrder};
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};

@@ -8,14 +8,14 @@ pub use base::PretrainBase;
 pub use vae::PretrainVae;
 
 use anyhow::{Context as _, Result};
-use opdflow_flow::muon::MuonConfig;
-use opdflow_flow::optim::EmaConfig;
-use opdflow_flow::rng::{Choices, derive};
-use opdflow_flow::train::Pace;
 use opdflow_miniature::{Family, Mix, Prompt, Split};
+use opdflow_models::rng::{Choices, derive};
 use opdflow_rewards::Picture;
 use opdflow_stage::cache::Digest;
 use opdflow_stage::{Asset, ParamFault};
+use opdflow_training::muon::MuonConfig;
+use opdflow_training::optim::EmaConfig;
+use opdflow_training::train::Pace;
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -8,20 +8,20 @@ use crate::pictures::to_tensor;
 use crate::precision::Precision;
 use crate::unfit::unfit;
 use anyhow::{Context as _, Result};
-use opdflow_flow::config::read_json;
-use opdflow_flow::muon::Muon;
-use opdflow_flow::objective::{Objective, Report};
-use opdflow_flow::rng;
-use opdflow_flow::task::prompts_of_round;
-use opdflow_flow::train::Learner;
-use opdflow_flow::vae::{Vae, VaeConfig};
-use opdflow_flow::weights::{Weights, save_tensors};
 use opdflow_miniature::Mix;
+use opdflow_models::config::read_json;
+use opdflow_models::rng;
+use opdflow_models::vae::{Vae, VaeConfig};
+use opdflow_models::weights::{Weights, save_tensors};
 use opdflow_stage::cache::Memo;
 use opdflow_stage::port::Output;
 use opdflow_stage::{
     Asset, Code, Description, Environment, Fault, Foreseen, ParamFault, Ports, Resources, Stage, StageContext, Work,
 };
+use opdflow_training::muon::Muon;
+use opdflow_training::objective::{Objective, Report};
+use opdflow_training::task::prompts_of_round;
+use opdflow_training::train::Learner;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::Path;

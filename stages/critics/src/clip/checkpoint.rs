@@ -5,9 +5,9 @@ use super::open_clip;
 use super::vision::Vision;
 use crate::parts;
 use anyhow::{Context, Result, ensure};
-use opdflow_flow::init::Init;
-use opdflow_flow::text::clip::ClipText;
-use opdflow_flow::weights::Weights;
+use opdflow_models::init::Init;
+use opdflow_models::text::clip::ClipText;
+use opdflow_models::weights::Weights;
 use std::path::{Path, PathBuf};
 use tch::Device;
 

@@ -2,9 +2,9 @@
 
 use super::vision::VisionConfig;
 use anyhow::{Context, Result};
-use opdflow_flow::config::{read_json, supported};
-use opdflow_flow::nn::Activation;
-use opdflow_flow::text::clip::ClipConfig;
+use opdflow_models::config::{read_json, supported};
+use opdflow_models::nn::Activation;
+use opdflow_models::text::clip::ClipConfig;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};

@@ -2,7 +2,7 @@
 //!
 //! q, k and v lie in one tensor there, and the projections are matrices that a row is multiplied by.
 
-use opdflow_flow::weights::Place;
+use opdflow_models::weights::Place;
 
 /// Of a layer: transformers' name, open_clip's.
 const LAYER: [(&str, &str); 5] = [

@@ -1,11 +1,11 @@
 //! CLIP's vision tower: transformers `CLIPVisionModelWithProjection`.
 
 use anyhow::Result;
-use opdflow_flow::config::{positive, supported};
-use opdflow_flow::init::Init;
-use opdflow_flow::nn::{Activation, Conv2d, LayerNorm, Linear};
-use opdflow_flow::text::clip::{Layer, LayerConfig};
-use opdflow_flow::weights::Scope;
+use opdflow_models::config::{positive, supported};
+use opdflow_models::init::Init;
+use opdflow_models::nn::{Activation, Conv2d, LayerNorm, Linear};
+use opdflow_models::text::clip::{Layer, LayerConfig};
+use opdflow_models::weights::Scope;
 use serde::Deserialize;
 use tch::Tensor;
 

@@ -10,7 +10,7 @@
 //! only mean and deviation are read, which are mmdetection's.
 
 use anyhow::{Result, ensure};
-use opdflow_flow::config::read_json;
+use opdflow_models::config::read_json;
 use opdflow_rewards::Picture;
 use opdflow_rewards::opencv::linear;
 use serde::Deserialize;

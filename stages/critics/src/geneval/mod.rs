@@ -2,22 +2,21 @@
 //!
 //! Thresholds and rules are [`opdflow_rewards::Geneval`]'s. Here are the two networks and what lies between them and
 //! the rules: a picture is made ready (`frame.rs`), the network's logits become objects (`instances.rs`) with GenEval's
-//! names (`names.rs`), and an object's colour is told (`colour.rs`).
+//! names (`opdflow_spec::critics::geneval`), and an object's colour is told (`colour.rs`).
 
 mod colour;
 mod frame;
 mod instances;
-mod names;
 
 use crate::clip::{Checkpoint, Clip};
-use crate::mask2former::{Mask2Former, Mask2FormerConfig, Segments};
+use crate::mask2former::{Mask2Former, Segments};
+use crate::parts;
 use crate::pixels::{Fit, Pixels};
-use crate::{Critic, Part, parts};
 use anyhow::{Result, ensure};
-use opdflow_flow::config::read_json;
 use opdflow_rewards::detector::{Detector, Object};
 use opdflow_rewards::geneval::{CONFIDENT, Quirks};
 use opdflow_rewards::{Geneval, Picture, Reward, RewardError};
+pub use opdflow_spec::critics::geneval::{CRITIC, DETECTOR, classes, name_of};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use tch::{Device, Tensor};
@@ -25,23 +24,7 @@ use tch::{Device, Tensor};
 pub use colour::{COLOURS, Colours, Namer};
 pub use frame::{Frame, Input, LIMITS};
 pub use instances::{Instance, instances};
-pub use names::geneval as name_of;
 pub use opdflow_rewards::opencv::linear;
-
-const DETECTOR: Part = Part {
-    name: "detector",
-    about: "the folder facebook/mask2former-swin-small-coco-instance as published, with model.safetensors",
-    weights: true,
-};
-
-/// `geneval`.
-pub const CRITIC: Critic = Critic {
-    name: "geneval",
-    about: "whether a picture shows the objects, counts, colours and places that the prompt names",
-    parts: &[DETECTOR, parts::CLIP],
-    measures: &["correct", "strict", "partial"],
-    shown: Some("correct"),
-};
 
 /// Opens it from the folder of its parts.
 ///
@@ -49,15 +32,6 @@ pub const CRITIC: Critic = Critic {
 /// A file is missing, malformed or not supported; the message names it.
 pub fn open(folder: &Path, device: Device) -> Result<Box<dyn Reward>> {
     Ok(Box::new(Geneval::new(Photographs::of_parts(folder, device)?, Quirks::default())))
-}
-
-/// GenEval's names of the classes that a detector finds, by the folder of the part `detector`. No weights are read.
-///
-/// # Errors
-/// Its configuration is missing or malformed.
-pub fn classes(detector: &Path) -> Result<Vec<String>> {
-    let config: Mask2FormerConfig = read_json(&detector.join("config.json"))?;
-    Ok(config.id2label.iter().map(|label| name_of(label)).collect())
 }
 
 /// What says where things are in a picture: Mask2Former, but for tests.

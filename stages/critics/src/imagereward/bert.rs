@@ -1,10 +1,10 @@
 //! BLIP's text encoder, a BERT whose every layer also looks at the picture: `BertModel` of `models/BLIP/med.py`.
 
 use anyhow::{Result, ensure};
-use opdflow_flow::config::{positive, supported};
-use opdflow_flow::init::Init;
-use opdflow_flow::nn::{Activation, Embedding, LayerNorm, Linear};
-use opdflow_flow::weights::Scope;
+use opdflow_models::config::{positive, supported};
+use opdflow_models::init::Init;
+use opdflow_models::nn::{Activate as _, Activation, Embedding, LayerNorm, Linear};
+use opdflow_models::weights::Scope;
 use serde::Deserialize;
 use tch::Tensor;
 

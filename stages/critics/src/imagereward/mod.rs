@@ -6,36 +6,19 @@ mod vit;
 use crate::batches::{in_batches, numbers};
 use crate::head::Head;
 use crate::judge::{Judge, Locked};
+use crate::parts;
 use crate::pixels::{Fit, Pixels};
-use crate::{Critic, Part, parts};
 use anyhow::{Context, Result, ensure};
 use bert::{Bert, BertConfig};
-use opdflow_flow::config::read_json;
-use opdflow_flow::text::in_vocabulary;
-use opdflow_flow::text::tokenizer::Tokenizer;
+use opdflow_models::config::read_json;
+use opdflow_models::text::in_vocabulary;
+use opdflow_models::text::tokenizer::Tokenizer;
 use opdflow_rewards::{Picture, Reward, Score};
+use opdflow_spec::critics::imagereward::{CRITIC, MODEL, TOKENIZER};
 use serde::de::DeserializeOwned;
 use std::path::Path;
 use tch::{Device, Tensor};
 use vit::{Vit, VitConfig};
-
-const MODEL: Part = Part {
-    name: "model",
-    about: "ImageReward.pt of THUDM/ImageReward, turned into safetensors by scripts/rewards_to_safetensors.py; \
-            med_config.json and vit_config.json may lie beside it",
-    weights: true,
-};
-const TOKENIZER: Part =
-    Part { name: "tokenizer", about: "the tokenizer files of google-bert/bert-base-uncased", weights: false };
-
-/// `imagereward`.
-pub const CRITIC: Critic = Critic {
-    name: "imagereward",
-    about: "what people prefer for a prompt: ImageReward v1.0, about -2 to 2",
-    parts: &[MODEL, TOKENIZER],
-    measures: &[],
-    shown: None,
-};
 
 /// A prompt is cut to this many tokens, its two special ones among them.
 const LENGTH: usize = 35;

@@ -1,10 +1,10 @@
 //! BLIP's vision transformer: `VisionTransformer` of `models/BLIP/vit.py`, which is timm's.
 
 use anyhow::{Result, ensure};
-use opdflow_flow::config::supported;
-use opdflow_flow::init::Init;
-use opdflow_flow::nn::{Conv2d, LayerNorm, Linear};
-use opdflow_flow::weights::Scope;
+use opdflow_models::config::supported;
+use opdflow_models::init::Init;
+use opdflow_models::nn::{Conv2d, LayerNorm, Linear};
+use opdflow_models::weights::Scope;
 use serde::Deserialize;
 use tch::Tensor;
 

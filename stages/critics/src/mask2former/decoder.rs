@@ -2,14 +2,14 @@
 //! `Mask2FormerTransformerModule`.
 
 use anyhow::Result;
-use opdflow_flow::init::Init;
-use opdflow_flow::nn::{Activation, Conv2d, LayerNorm, Linear};
-use opdflow_flow::weights::Scope;
+use opdflow_models::init::Init;
+use opdflow_models::nn::{Activate as _, Activation, Conv2d, LayerNorm, Linear};
+use opdflow_models::weights::Scope;
 use tch::Tensor;
 
-use super::config::{Mask2FormerConfig, SCALES};
 use super::pixel_decoder::Features;
 use super::sine::positions;
+use opdflow_spec::critics::geneval::detector::{Mask2FormerConfig, SCALES};
 
 const EPS: f64 = 1e-5;
 

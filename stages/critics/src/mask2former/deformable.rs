@@ -2,12 +2,12 @@
 //! `Mask2FormerPixelDecoderEncoderLayer`.
 
 use anyhow::Result;
-use opdflow_flow::init::Init;
-use opdflow_flow::nn::{LayerNorm, Linear};
-use opdflow_flow::weights::Scope;
+use opdflow_models::init::Init;
+use opdflow_models::nn::{LayerNorm, Linear};
+use opdflow_models::weights::Scope;
 use tch::{Device, Kind, Tensor};
 
-use super::config::{Mask2FormerConfig, SCALES};
+use opdflow_spec::critics::geneval::detector::{Mask2FormerConfig, SCALES};
 
 const EPS: f64 = 1e-5;
 /// Points that a head looks at on each scale, fixed upstream.

@@ -4,7 +4,6 @@
 //! (`pixel_decoder.rs`, its attention in `deformable.rs`) and the transformer decoder (`decoder.rs`). Tensors have the
 //! names of the published files.
 
-mod config;
 mod decoder;
 mod deformable;
 mod pixel_decoder;
@@ -15,16 +14,16 @@ mod window;
 use crate::parts;
 use anyhow::Result;
 use decoder::Decoder;
-use opdflow_flow::config::read_json;
-use opdflow_flow::init::Init;
-use opdflow_flow::nn::Linear;
-use opdflow_flow::weights::Scope;
+use opdflow_models::config::read_json;
+use opdflow_models::init::Init;
+use opdflow_models::nn::Linear;
+use opdflow_models::weights::Scope;
 use pixel_decoder::PixelDecoder;
 use std::path::Path;
 use swin::Swin;
 use tch::{Device, Tensor};
 
-pub use config::{Mask2FormerConfig, SwinConfig};
+pub use opdflow_spec::critics::geneval::detector::{Mask2FormerConfig, SwinConfig};
 pub use pixel_decoder::Features;
 
 /// What the network says of a picture, for each of its queries.

@@ -1,14 +1,14 @@
 //! The pixel decoder: transformers `Mask2FormerPixelDecoder`.
 
 use anyhow::Result;
-use opdflow_flow::init::Init;
-use opdflow_flow::nn::{Conv2d, GroupNorm};
-use opdflow_flow::weights::Scope;
+use opdflow_models::init::Init;
+use opdflow_models::nn::{Conv2d, GroupNorm};
+use opdflow_models::weights::Scope;
 use tch::Tensor;
 
-use super::config::{GROUPS, Mask2FormerConfig, SCALES};
 use super::deformable::{Layer, Sizes, middles};
 use super::sine::positions;
+use opdflow_spec::critics::geneval::detector::{GROUPS, Mask2FormerConfig, SCALES};
 
 const EPS: f64 = 1e-5;
 

@@ -1,13 +1,13 @@
 //! The backbone: transformers `SwinBackbone` (Liu et al. 2021).
 
 use anyhow::Result;
-use opdflow_flow::init::Init;
-use opdflow_flow::nn::{Activation, Conv2d, LayerNorm, Linear};
-use opdflow_flow::weights::Scope;
+use opdflow_models::init::Init;
+use opdflow_models::nn::{Activate as _, Activation, Conv2d, LayerNorm, Linear};
+use opdflow_models::weights::Scope;
 use tch::Tensor;
 
-use super::config::SwinConfig;
 use super::window::WindowAttention;
+use opdflow_spec::critics::geneval::detector::SwinConfig;
 
 /// Epsilon of the norms that upstream leaves at PyTorch's default.
 const EPS: f64 = 1e-5;

@@ -1,12 +1,12 @@
 //! Attention within windows: transformers `SwinAttention` and the shifts of `SwinLayer`.
 
 use anyhow::Result;
-use opdflow_flow::init::Init;
-use opdflow_flow::nn::Linear;
-use opdflow_flow::weights::Scope;
+use opdflow_models::init::Init;
+use opdflow_models::nn::Linear;
+use opdflow_models::weights::Scope;
 use tch::{Device, Kind, Tensor};
 
-use super::config::SwinConfig;
+use opdflow_spec::critics::geneval::detector::SwinConfig;
 
 /// What keeps pixels apart that only the shift has brought into one window; -100, as upstream.
 const APART: f64 = -100.0;

@@ -2,7 +2,7 @@
 
 use super::{Fit, MEAN, Pixels, STD};
 use anyhow::{Context, Result, ensure};
-use opdflow_flow::config::{read_json, supported};
+use opdflow_models::config::{read_json, supported};
 use serde::Deserialize;
 use std::path::Path;
 

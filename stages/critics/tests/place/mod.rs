@@ -3,10 +3,10 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
-#[path = "../../../flow/tests/parity/place.rs"]
-mod flow;
+#[path = "../../../models/tests/parity/place.rs"]
+mod models;
 
-pub use flow::device;
+pub use models::device;
 use std::path::PathBuf;
 use tch::{Device, Tensor};
 
@@ -21,7 +21,7 @@ pub fn at(name: &str) -> PathBuf {
 #[track_caller]
 pub fn close(what: &str, found: &Tensor, expected: &Tensor, limit: f64) {
     assert_eq!(found.size(), expected.size(), "{what}: shape");
-    let limit = flow::allowed(limit, expected);
+    let limit = models::allowed(limit, expected);
     let diff = (found.to_device(Device::Cpu) - expected).abs().max().double_value(&[]);
     println!("{what}: max |difference| {diff:.2e} of max |value| {:.2e}", expected.abs().max().double_value(&[]));
     assert!(diff <= limit, "{what}: differs by {diff:e}, allowed {limit:e}");

@@ -1,7 +1,7 @@
 //! What a user is told of files that do not do.
 
 use crate::rig::{aesthetic, critic, error, fixture, head, open, pictures};
-use opdflow_flow::weights::save_tensors;
+use opdflow_models::weights::save_tensors;
 use opdflow_rewards::{RewardError, Subject};
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};

@@ -3,8 +3,8 @@
 use crate::place::device;
 use crate::rig::{at, close, critic, error, fixture, head, pictures, scores};
 use opdflow_critics::open;
-use opdflow_flow::text::tokenizer::Tokenizer;
-use opdflow_flow::weights::save_tensors;
+use opdflow_models::text::tokenizer::Tokenizer;
+use opdflow_models::weights::save_tensors;
 use opdflow_rewards::Reward;
 use std::collections::BTreeMap;
 use std::path::Path;

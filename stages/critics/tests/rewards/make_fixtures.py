@@ -26,7 +26,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[3]
-TOKENIZERS = ROOT / "stages/flow/tests/parity/pipeline"
+TOKENIZERS = ROOT / "stages/models/tests/parity/pipeline"
 SIDE = 20
 SIZES = [(37, 29), (64, 64), (23, 51), (20, 20), (90, 41)]
 PROMPTS = ["a photo of a red circle", 'The word "ABC" in White, 42 times!', "", "a very long prompt " * 12,

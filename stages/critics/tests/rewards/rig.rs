@@ -1,7 +1,7 @@
 //! Fixtures, and what the tests of all rewards share.
 
 use crate::place::{self, device};
-use opdflow_flow::weights::{read_tensors, save_tensors};
+use opdflow_models::weights::{read_tensors, save_tensors};
 use opdflow_rewards::{Picture, Reward, Score, Subject};
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,0 +1,95 @@
+//! Sampling along a schedule, with or without keeping the way.
+
+use crate::condition::Condition;
+use crate::field::Field;
+use crate::solver::TakeStep as _;
+use crate::{Schedule, Solver};
+use std::ops::Range;
+use tch::Tensor;
+
+/// A sampled trajectory.
+pub struct Rollout {
+    /// `steps + 1` states, `[B, C, H, W]` f32; only the last one if the way was not kept.
+    pub states: Vec<Tensor>,
+    /// Means of the steps, `mu_old` of the ratios. Empty if the way was not kept.
+    pub means: Vec<Tensor>,
+    /// The standard normal noise of each step. Empty if the way was not kept; undefined tensors where no noise was added.
+    pub noises: Vec<Tensor>,
+}
+
+impl Rollout {
+    /// The last state: latents of the pictures.
+    pub fn last(&self) -> &Tensor {
+        &self.states[self.states.len() - 1]
+    }
+}
+
+/// Whether a rollout keeps its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// All states, means and noises.
+    All,
+    /// The last state.
+    Last,
+}
+
+/// What a rollout goes along.
+pub struct Way<'a> {
+    /// Noise levels.
+    pub schedule: &'a Schedule,
+    /// Solver.
+    pub solver: &'a Solver,
+    /// The steps that the solver takes; Euler's ODE takes the others. All are the solver's if absent.
+    pub window: Option<Range<usize>>,
+    /// What is kept.
+    pub keep: Keep,
+    /// Largest batch of one forward. It bounds memory and changes nothing else.
+    pub micro: i64,
+}
+
+/// Samples from `start` (noise, `[B, C, H, W]`) without gradients. `draw` gives the standard normal noise of a step, in
+/// the shape of `start`; it is asked only at steps that add noise.
+pub fn rollout(
+    field: &Field,
+    condition: &Condition,
+    start: &Tensor,
+    along: &Way,
+    draw: &mut dyn FnMut(usize) -> Tensor,
+) -> Rollout {
+    // The guard, not the closure: a panic that unwinds through the closure leaves gradients off.
+    let _off = tch::no_grad_guard();
+    let mut x = start.shallow_clone();
+    let mut before: Option<Tensor> = None;
+    let mut way = Rollout { states: Vec::new(), means: Vec::new(), noises: Vec::new() };
+    for j in 0..along.schedule.steps() {
+        let own = along.window.as_ref().is_none_or(|w| w.contains(&j));
+        let step = if own { along.solver.step(along.schedule, j) } else { Solver::default().step(along.schedule, j) };
+        let v = in_parts(field, &x, step.sigma, condition, along.micro);
+        let mean = step.mean(&x, &v, before.as_ref());
+        before = matches!(along.solver, Solver::Dpm { order: 2 }).then(|| &x - &v * step.sigma);
+        let noise = if step.std > 0.0 { draw(j) } else { Tensor::new() };
+        let next = if step.std > 0.0 { &mean + &noise * step.std } else { mean.shallow_clone() };
+        if along.keep == Keep::All {
+            way.states.push(x);
+            way.means.push(mean);
+            way.noises.push(noise);
+        }
+        x = next;
+    }
+    way.states.push(x);
+    way
+}
+
+/// The velocity of a batch, `micro` rows at a time.
+fn in_parts(field: &Field, x: &Tensor, sigma: f64, condition: &Condition, micro: i64) -> Tensor {
+    let total = x.size()[0];
+    let micro = micro.max(1);
+    if total <= micro {
+        return field.velocity_at(x, sigma, condition);
+    }
+    let part = |at: i64| {
+        let count = micro.min(total - at);
+        field.velocity_at(&x.narrow(0, at, count), sigma, &condition.narrow(at, count))
+    };
+    Tensor::cat(&(0..total).step_by(micro as usize).map(part).collect::<Vec<_>>(), 0)
+}

@@ -1,0 +1,20 @@
+//! LAION's aesthetic predictor: what it is made of.
+
+use super::{CLIP, Critic, Part};
+
+/// The part `head`.
+pub const HEAD: Part = Part {
+    name: "head",
+    about: "sac+logos+ava1-l14-linearMSE.pth of christophschuhmann/improved-aesthetic-predictor, turned into safetensors by \
+            scripts/rewards_to_safetensors.py",
+    weights: true,
+};
+
+/// `aesthetic`.
+pub const CRITIC: Critic = Critic {
+    name: "aesthetic",
+    about: "how beautiful a picture is, whatever its prompt: LAION's aesthetic predictor, about 5 to 6.5",
+    parts: &[CLIP, HEAD],
+    measures: &[],
+    shown: None,
+};

@@ -1,0 +1,4 @@
+//! Configurations of text encoders.
+
+pub mod clip;
+pub mod t5;

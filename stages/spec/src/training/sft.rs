@@ -1,0 +1,14 @@
+//! Parameters of flow matching on the teachers' images.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Settings.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SftConfig {
+    /// Noise levels per picture and round, drawn from those of the walk; all of the trained ones if absent, which is as
+    /// many gradients a round as the closed form takes.
+    #[schemars(range(min = 1, max = 1000))]
+    pub times: Option<usize>,
+}

@@ -1,0 +1,66 @@
+//! The learning rate over the rounds.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The metric of the gradient's norm before clipping, which every training reports.
+pub const GRAD_NORM: &str = "grad_norm";
+
+/// How the learning rate changes over the rounds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pace {
+    /// Rounds in which it grows linearly from 0.
+    #[schemars(range(min = 0, max = 10_000_000))]
+    pub warmup: u64,
+    /// Rounds after which it falls linearly, until `until`; never if absent.
+    #[schemars(range(min = 0, max = 10_000_000))]
+    pub hold: Option<u64>,
+    /// Round at which it has fallen to a hundredth. It goes with `hold`.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub until: Option<u64>,
+}
+
+impl Pace {
+    /// Factor on the learning rate in round `k`, in `(0, 1]`.
+    #[must_use]
+    pub fn factor(&self, k: u64) -> f64 {
+        let up = if self.warmup > 0 { ((k + 1) as f64 / self.warmup as f64).min(1.0) } else { 1.0 };
+        let down = match (self.hold, self.until) {
+            (Some(hold), Some(until)) if k > hold && until > hold => {
+                (1.0 - (k - hold) as f64 / (until - hold) as f64).max(0.01)
+            }
+            _ => 1.0,
+        };
+        up * down
+    }
+
+    /// What is wrong with its numbers together, if anything.
+    #[must_use]
+    pub fn fault(&self) -> Option<String> {
+        match (self.hold, self.until) {
+            (Some(hold), Some(until)) if until <= hold => {
+                Some(format!("it holds for {hold} rounds, but has fallen at round {until}"))
+            }
+            (Some(_), None) => Some("it falls after `hold`, but nothing says until when".into()),
+            (None, Some(_)) => Some("it has fallen at `until`, but nothing says from when".into()),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pace_rises_and_falls() {
+        let pace = Pace { warmup: 10, hold: Some(100), until: Some(200) };
+        assert!((pace.factor(0) - 0.1).abs() < 1e-12 && (pace.factor(50) - 1.0).abs() < 1e-12);
+        assert!((pace.factor(150) - 0.5).abs() < 1e-12 && (pace.factor(500) - 0.01).abs() < 1e-12);
+        assert_eq!(pace.fault(), None);
+        for (hold, until) in [(Some(5), None), (None, Some(5)), (Some(5), Some(5))] {
+            assert!(Pace { hold, until, ..pace }.fault().is_some());
+        }
+    }
+}

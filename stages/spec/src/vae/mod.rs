@@ -1,0 +1,6 @@
+//! The autoencoder by its configuration.
+
+mod config;
+mod cost;
+
+pub use config::VaeConfig;

@@ -1,0 +1,160 @@
+//! Distribution matching: the student's pictures are pushed along the difference of two scores, the teacher's and that
+//! of a second network which learns the student's own distribution (DMD; along the path, TDM).
+
+pub use opdflow_spec::dmd::*;
+
+use crate::objective::{Objective, Report};
+use crate::school::School;
+use crate::tally::Tally;
+use crate::teacher::per_sample;
+use anyhow::Result;
+use opdflow_models::Solver;
+use opdflow_models::lora::Lora;
+use opdflow_models::rng::{Choices, derive};
+use opdflow_models::rollout::Keep;
+use tch::{Kind, Tensor};
+
+/// A student in training, together with the network that knows its distribution.
+pub struct Dmd<'a> {
+    /// Settings of the method.
+    pub config: DmdConfig,
+    /// Student and lessons.
+    pub school: School<'a>,
+    /// The adapter of the student's own score. The optimiser moves it beside the student's.
+    pub fake: &'a Lora,
+}
+
+/// A state at level `t` reached from `x` at level `s < t` by adding noise: `x_t = a x + b e`, with the coefficients that
+/// keep the path's marginals: `a = (1 - t) / (1 - s)`, `b^2 = t^2 - a^2 s^2`. Levels are `[B]`, in `[0, 1)`.
+pub fn noised(x: &Tensor, s: &Tensor, t: &Tensor, noise: &Tensor) -> Noised {
+    let (s, t) = (s.view([-1, 1, 1, 1]), t.view([-1, 1, 1, 1]));
+    let kept = (1.0 - &t) / (1.0 - &s);
+    let added = (t.square() - (&kept * &s).square()).clamp_min(1e-8).sqrt();
+    Noised { state: &kept * x + &added * noise, kept, added }
+}
+
+/// What [`noised`] gives.
+pub struct Noised {
+    /// `x_t`, `[B, C, H, W]`.
+    pub state: Tensor,
+    kept: Tensor,
+    added: Tensor,
+}
+
+impl Noised {
+    /// The velocity whose score is that of `x_t` given `x`: what a network of the distribution of `x_t` learns. With
+    /// `score = -(x_t - a x) / b^2` the clean estimate is `(x_t + t^2 score) / (1 - t)`, and `v = (x_t - clean) / t`.
+    pub fn velocity(&self, x: &Tensor, t: &Tensor) -> Tensor {
+        let t = t.view([-1, 1, 1, 1]);
+        let score = -(&self.state - &self.kept * x) / self.added.square();
+        let clean = (&self.state + t.square() * score) / (1.0 - &t);
+        (&self.state - clean) / t
+    }
+}
+
+impl Dmd<'_> {
+    fn lesson(&self, index: usize, round: u64) -> Result<[f64; 2]> {
+        let (config, school) = (&self.config, &self.school);
+        let (class, schedule, student) = (school.class(index, round)?, school.schedule(), school.student());
+        let seen = school.rollout(&student, &class, &Solver::default(), Keep::All);
+        let mut choices = Choices::new(derive(class.seed, "place", 0));
+        let trained = schedule.trained();
+        let (mut rows, mut levels) = (Vec::new(), [(); 3].map(|()| Vec::new()));
+        for i in 0..class.len() {
+            let j = choices.below(trained);
+            let (now, next) = (schedule.sigma(j), schedule.sigma(j + 1));
+            // Never 1: nothing of a picture is left there.
+            let (low, high) = match config.along {
+                Along::Pictures => (0.02, 0.98),
+                Along::Path => (next + 0.02 * (now - next), next + 0.98 * (now - next)),
+            };
+            rows.push(seen.states[j].narrow(0, i, 1));
+            let from = if config.along == Along::Pictures { 0.0 } else { next };
+            for (list, value) in levels.iter_mut().zip([now, from, low + (high - low) * choices.unit()]) {
+                list.push(value as f32);
+            }
+        }
+        let [now, from, to] = levels.map(|l| Tensor::from_slice(&l).to_device(school.canvas.device));
+        let (x, noise) = (Tensor::cat(&rows, 0), class.noise("diffuse", 0));
+        let scale = 1.0 / class.len() as f64;
+        let share = 1.0 / school.lessons.len() as f64;
+        let (mut push, mut miss) = (Tally::default(), Tally::default());
+        for (at, count) in school.canvas.micros(class.len()) {
+            let cut = |x: &Tensor| x.narrow(0, at, count);
+            let (x, now, from, to, noise) = (cut(&x), cut(&now), cut(&from), cut(&to), cut(&noise));
+            let condition = class.condition.narrow(at, count);
+            let recompute = school.canvas.recompute;
+            let trained = student.seen(&x, &now, &condition, recompute);
+            let made = &x + (&from - &now).view([-1, 1, 1, 1]) * &trained.velocity;
+            let fixed = made.detach();
+            let seen = noised(&fixed, &from, &to, &noise);
+            let level = to.view([-1, 1, 1, 1]);
+            let second = school.plain(self.fake).seen(&seen.state, &to, &condition, recompute);
+            let fake = &second.velocity;
+            let way = {
+                let _off = tch::no_grad_guard();
+                let goal = school.teacher(index).velocity(&seen.state, &to, &condition);
+                // Difference of the clean estimates, x_t - t v each, relative to what the teacher would change.
+                let way = (goal.shallow_clone() - fake.detach()) * &level;
+                let change = &fixed - (&seen.state - &goal * &level);
+                way / per_sample(&change.abs()).clamp_min(1e-3).view([-1, 1, 1, 1])
+            };
+            // Its gradient in `made` is `way`.
+            let pull = per_sample(&(made * &way)).sum(Kind::Float) * scale;
+            let learnt = per_sample(&(fake - seen.velocity(&fixed, &to)).square()).sum(Kind::Float) * scale;
+            // The two share no parameter and no path.
+            trained.backward(&(pull * share));
+            second.backward(&(&learnt * share));
+            push.add(&per_sample(&way.square()), scale);
+            miss.add(&learnt, 1.0);
+        }
+        Ok([push.read(), miss.read()])
+    }
+}
+
+impl Objective for Dmd<'_> {
+    /// The student's; the second network takes as many again.
+    fn gradients(&self) -> u64 {
+        self.school.pictures()
+    }
+
+    fn accumulate(&mut self, round: u64, _update: usize) -> Result<Report> {
+        let mut missed = 0.0;
+        let mut report = self.school.round(|index| {
+            let [push, miss] = self.lesson(index, round)?;
+            missed += miss;
+            Ok(push)
+        })?;
+        report.push(("fake_loss".to_owned(), missed / self.school.lessons.len() as f64));
+        Ok(report)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use opdflow_models::rng::normal;
+    use tch::Device;
+
+    #[test]
+    fn noise_from_nothing_is_the_plain_path() {
+        let (x, e) = (normal(&[2, 1, 2, 2], 1, Device::Cpu), normal(&[2, 1, 2, 2], 2, Device::Cpu));
+        let (s, t) = (Tensor::from_slice(&[0.0_f32, 0.0]), Tensor::from_slice(&[0.3_f32, 0.9]));
+        let seen = noised(&x, &s, &t, &e);
+        let level = t.view([-1, 1, 1, 1]);
+        let plain: Tensor = (1.0 - &level) * &x + &level * &e;
+        assert!((&seen.state - plain).abs().max().double_value(&[]) < 1e-6);
+        // And its velocity is the path's own.
+        assert!((seen.velocity(&x, &t) - (e - x)).abs().max().double_value(&[]) < 1e-4);
+    }
+
+    #[test]
+    fn noise_in_two_parts_is_noise_at_once() {
+        // Variance of the noise in x_t when x_s carries s: a^2 s^2 + b^2 = t^2.
+        let (s, t) = (Tensor::from_slice(&[0.4_f32]), Tensor::from_slice(&[0.7_f32]));
+        let one = Tensor::ones([1, 1, 1, 1], (Kind::Float, Device::Cpu));
+        let seen = noised(&one, &s, &t, &one);
+        let (a, b) = (seen.kept.double_value(&[0, 0, 0, 0]), seen.added.double_value(&[0, 0, 0, 0]));
+        assert!((a * a * 0.16 + b * b - 0.49).abs() < 1e-6 && (a - 0.5).abs() < 1e-6);
+    }
+}

@@ -1,0 +1,219 @@
+//! The GRPO family: clipped policy gradients over SDE rollouts. Flow-GRPO takes the ratio as it is; GRPO-Guard centres it
+//! and gives it the same scale at every step. Windows and sliding windows are Flow-GRPO-Fast's and MixGRPO's.
+
+pub use opdflow_spec::grpo::*;
+
+use crate::objective::{Objective, Report, named};
+use crate::tally::Tally;
+use crate::teacher::{Experience, Explorer, Sampling, per_sample};
+use anyhow::{Context as _, Result, ensure};
+use opdflow_models::finite::NotFinite;
+use opdflow_models::lora::Lora;
+use opdflow_models::rng::{Choices, derive};
+use opdflow_models::rollout::Keep;
+use opdflow_models::solver::TakeStep as _;
+use tch::{Kind, Tensor};
+
+/// Flow-GRPO's log-ratio of each sample, `[B]`: `lp - lp_old`, log-densities of the taken step as means over dimensions.
+/// The step was `mu_old + std z`, so that it is `mean(z d / std - d^2 / (2 std^2))` with `d = mu - mu_old`.
+pub fn plain_log_ratio(mean: &Tensor, old: &Tensor, noise: &Tensor, std: f64) -> Tensor {
+    let d = (mean - old) / std;
+    per_sample(&(noise * &d - d.square() * 0.5))
+}
+
+/// Guard's log-ratio of each sample, `[B]`: `std (lp - lp_old + b)` with `b = mean (mu - mu_old)^2 / (2 std^2)`, which
+/// is `mean(z (mu - mu_old))`. It has mean 0 on-policy and the same scale at every step. `b` is taken per sample; the
+/// released code averages it over the batch (a known slip there).
+pub fn log_ratio(mean: &Tensor, old: &Tensor, noise: &Tensor) -> Tensor {
+    per_sample(&(noise * (mean - old)))
+}
+
+/// The clipped loss of each sample, `[B]`: `max(-A r, -A clip(r, 1 - c, 1 + c))`.
+pub fn loss(log_ratio: &Tensor, advantage: &Tensor, clip: f64) -> Tensor {
+    let ratio = log_ratio.exp();
+    let free = -(advantage * &ratio);
+    let cut = -(advantage * ratio.clamp(1.0 - clip, 1.0 + clip));
+    free.maximum(&cut)
+}
+
+/// The very first update was not on-policy.
+#[derive(Debug)]
+pub struct OffPolicy {
+    /// Largest log-ratio met, absolute. It should be 0 up to rounding.
+    pub log_ratio: f64,
+    /// The clip range.
+    pub clip: f64,
+}
+
+impl std::fmt::Display for OffPolicy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { log_ratio, clip } = self;
+        write!(f, "the first update is not on-policy: a log-ratio is {log_ratio:.1e} with a clip range of {clip:.1e}")
+    }
+}
+
+impl std::error::Error for OffPolicy {}
+
+/// A teacher in training.
+pub struct Grpo<'a> {
+    /// Which method of the family.
+    pub ratio: Ratio,
+    /// Its settings.
+    pub config: GrpoConfig,
+    /// Base, prompts, reward and rollouts.
+    pub explorer: Explorer<'a>,
+    /// The trained adapter, which also samples.
+    pub lora: &'a Lora,
+    /// The round's pictures, while its updates last.
+    pub seen: Option<Experience>,
+}
+
+impl Grpo<'_> {
+    fn clip(&self) -> f64 {
+        self.config.clip.unwrap_or(self.ratio.clip())
+    }
+
+    /// The steps that round `round` trains, and those of them that its rollout makes noisy (all, if none).
+    fn steps(&self, round: u64) -> (Vec<usize>, Option<std::ops::Range<usize>>) {
+        let (trained, seed) = (self.explorer.schedule().trained(), self.explorer.seed);
+        let window = self.config.window.map(|w| w.of_round(trained, seed, round));
+        let mut steps: Vec<usize> = window.clone().unwrap_or(0..trained).collect();
+        if let Some(times) = self.config.times {
+            let order = Choices::new(derive(seed, "times", round)).permutation(steps.len());
+            steps = order.into_iter().take(times.max(1)).map(|i| steps[i]).collect();
+        }
+        (steps, window)
+    }
+}
+
+impl Objective for Grpo<'_> {
+    fn updates(&self, round: u64) -> usize {
+        let wanted = self.explorer.practice(round).updates.unwrap_or(self.config.updates);
+        wanted.clamp(1, self.explorer.sampling.prompts.max(1))
+    }
+
+    fn rate(&self, round: u64) -> f64 {
+        self.explorer.practice(round).rate
+    }
+
+    fn gradients(&self) -> u64 {
+        let Sampling { prompts, group, .. } = self.explorer.sampling;
+        (prompts * group * self.steps(0).0.len()) as u64
+    }
+
+    fn accumulate(&mut self, round: u64, update: usize) -> Result<Report> {
+        let mut report = Report::new();
+        let (steps, window) = self.steps(round);
+        if update == 0 {
+            let (config, lora) = (&self.config, self.lora);
+            let mut seen = self.explorer.explore(lora, &config.solver, window, config.spread, Keep::All, round)?;
+            report = std::mem::take(&mut seen.report);
+            self.seen = Some(seen);
+        }
+        let seen = self.seen.as_ref().context("an update before its round's rollout")?;
+        let (explorer, clip) = (&self.explorer, self.clip());
+        let schedule = explorer.schedule();
+        let Sampling { prompts, group, .. } = explorer.sampling;
+        let share = |u: usize| u * prompts / self.updates(round) * group;
+        let (first, total) = (share(update) as i64, (share(update + 1) - share(update)) as i64);
+        let scale = 1.0 / (total as f64 * steps.len() as f64);
+        let (mut policy, mut off, mut cut) = (Tally::default(), Tally::default(), Tally::default());
+        for &j in &steps {
+            let step = self.config.solver.step(&schedule, j);
+            let weight = match self.ratio {
+                Ratio::Plain => 1.0,
+                // Divided by the step's length, every step has the same weight.
+                Ratio::Guard => 1.0 / step.length(),
+            };
+            for (start, count) in explorer.canvas.micros(total) {
+                let part = |x: &Tensor| x.narrow(0, first + start, count);
+                let (x, condition) = (part(&seen.rollout.states[j]), seen.condition.narrow(first + start, count));
+                let recompute = explorer.canvas.recompute;
+                let trained = explorer.field(Some(self.lora)).seen_at(&x, step.sigma, &condition, recompute);
+                let mean = step.mean(&x, &trained.velocity, None);
+                let (old, noise) = (part(&seen.rollout.means[j]), part(&seen.rollout.noises[j]));
+                let log_ratio = match self.ratio {
+                    Ratio::Plain => plain_log_ratio(&mean, &old, &noise, step.std),
+                    Ratio::Guard => log_ratio(&mean, &old, &noise),
+                };
+                let by_sample = loss(&log_ratio, &part(&seen.advantage), clip) * weight;
+                let mut total_loss = by_sample.sum(Kind::Float) * scale;
+                if self.config.kl > 0.0 {
+                    let base = {
+                        let _off = tch::no_grad_guard();
+                        step.mean(&x, &explorer.field(None).velocity_at(&x, step.sigma, &condition), None)
+                    };
+                    let form = match self.config.kl_form {
+                        KlForm::Paper => 1.0,
+                        KlForm::Code => step.length(),
+                    };
+                    let apart = crate::opd::divergence(&mean, &base, step.std).sum(Kind::Float);
+                    total_loss += apart * (self.config.kl * form * scale);
+                }
+                trained.backward(&total_loss);
+                policy.add(&by_sample, scale);
+                let away = log_ratio.detach().abs();
+                off.most(&away);
+                cut.add(&away.gt(clip).to_kind(Kind::Float), scale);
+            }
+        }
+        let (policy, off, cut) = (policy.read(), off.read(), cut.read());
+        ensure!(off.is_finite(), NotFinite::new("the ratio of new policy to old"));
+        // On-policy the ratio is 1 up to rounding. Anything else at the very first update means that rollout and training
+        // do not compute the same function, and no number that follows could be trusted.
+        ensure!(round > 0 || update > 0 || off <= clip.max(1e-6), OffPolicy { log_ratio: off, clip });
+        report.extend(named(METRICS, [policy, cut]));
+        report.extend(named([LOG_RATIO[update.min(1)]], [off]));
+        Ok(report)
+    }
+
+    fn after(&mut self, _round: u64) {
+        self.seen = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use opdflow_models::rng::normal;
+    use tch::Device;
+
+    #[test]
+    fn the_short_form_is_the_corrected_ratio() {
+        let (old, noise, std) = (normal(&[3, 2, 4, 4], 1, Device::Cpu), normal(&[3, 2, 4, 4], 2, Device::Cpu), 0.37);
+        let mean = &old + normal(&[3, 2, 4, 4], 3, Device::Cpu) * 0.01;
+        let next = &old + &noise * std;
+        let lp = |m: &Tensor| per_sample(&(-(&next - m).square() / (2.0 * std * std)));
+        let b = per_sample(&((&mean - &old).square() / (2.0 * std * std)));
+        let long = (lp(&mean) - lp(&old) + b) * std;
+        assert!((long - log_ratio(&mean, &old, &noise)).abs().max().double_value(&[]) < 1e-6);
+        let plain = plain_log_ratio(&mean, &old, &noise, std);
+        assert!((lp(&mean) - lp(&old) - plain).abs().max().double_value(&[]) < 1e-6);
+    }
+
+    #[test]
+    fn on_policy_the_ratio_is_one_and_the_gradient_is_the_policy_gradient() {
+        let noise = normal(&[2, 1, 2, 2], 5, Device::Cpu);
+        let old = normal(&[2, 1, 2, 2], 6, Device::Cpu);
+        let mean = old.copy().set_requires_grad(true);
+        let ratio = log_ratio(&mean, &old, &noise);
+        assert_eq!(ratio.abs().max().double_value(&[]), 0.0);
+        let advantage = Tensor::from_slice(&[1.5_f32, -0.5]);
+        loss(&ratio, &advantage, 1e-4).sum(Kind::Float).backward();
+        // d/dmu of -A mean(z d)
+        let expected = -(&noise * advantage.view([2, 1, 1, 1])) / 4.0;
+        assert!((mean.grad() - expected).abs().max().double_value(&[]) < 1e-6);
+    }
+
+    #[test]
+    fn the_clip_stops_what_went_too_far_and_only_that() {
+        let l = |ratio: f64, a: f64| {
+            let lr = Tensor::from_slice(&[ratio.ln() as f32]).set_requires_grad(true);
+            loss(&lr, &Tensor::from_slice(&[a as f32]), 0.1).sum(Kind::Float).backward();
+            lr.grad().double_value(&[0])
+        };
+        assert_eq!(l(1.2, 1.0), 0.0);
+        assert_eq!(l(0.8, -1.0), 0.0);
+        assert!(l(1.2, -1.0) > 0.0 && l(0.8, 1.0) < 0.0 && l(1.05, 1.0) < 0.0);
+    }
+}

@@ -1,0 +1,201 @@
+//! DiffusionOPD: on-policy distillation of several teachers into one student.
+//!
+//! The student samples with its own adapter; at every state that it visits it is pulled towards the step that the
+//! task's teacher would take there. Parameters do not change within a round, so the forward that samples `x_j` is
+//! the forward that is trained: it runs once, with its graph, the step's loss is back-propagated at once, and the
+//! state moves on detached. One student forward and the memory of one step, with the gradient of rollout-then-train.
+
+pub use opdflow_spec::opd::*;
+
+use crate::State;
+use crate::objective::{Objective, Report};
+use crate::school::School;
+use crate::tally::Tally;
+use crate::teacher::per_sample;
+use anyhow::Result;
+use opdflow_models::solver::TakeStep as _;
+use tch::{Kind, Tensor};
+
+/// KL divergence of two normal steps of equal standard deviation, as a mean over dimensions, `[B]`:
+/// `(mu - mu')^2 / (2 std^2)`; without noise, `(mu - mu')^2 / 2`. No gradient flows through `to`.
+pub fn divergence(mean: &Tensor, to: &Tensor, std: f64) -> Tensor {
+    let variance = if std > 0.0 { (std * std).max(1e-8) } else { 1.0 };
+    per_sample(&(mean - to.detach()).square()) / (2.0 * variance)
+}
+
+/// A student in training.
+pub struct Opd<'a> {
+    /// Settings of the method.
+    pub config: OpdConfig,
+    /// Student and lessons.
+    pub school: School<'a>,
+    /// What remains of the lessons.
+    pub remaining: Remaining,
+}
+
+/// The first loss of each lesson and a running average of it, for [`Balance::Remaining`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Remaining {
+    first: Vec<f64>,
+    now: Vec<f64>,
+}
+
+impl Remaining {
+    /// Takes in one round's losses.
+    pub fn take(&mut self, losses: &[f64]) {
+        if self.first.len() != losses.len() {
+            (self.first, self.now) = (losses.to_vec(), losses.to_vec());
+        }
+        for (now, loss) in self.now.iter_mut().zip(losses) {
+            *now = 0.9 * *now + 0.1 * loss;
+        }
+    }
+
+    /// The factor of lesson `index`, mean 1 before the cut to `[0.2, 5]`.
+    #[must_use]
+    pub fn weight(&self, index: usize) -> f64 {
+        let share = |i: usize| self.now[i] / self.first[i].max(1e-12);
+        let mean = (0..self.now.len()).map(share).sum::<f64>() / self.now.len().max(1) as f64;
+        if index < self.now.len() && mean > 0.0 { (share(index) / mean).clamp(0.2, 5.0) } else { 1.0 }
+    }
+}
+
+impl Opd<'_> {
+    /// The loss of one step, `[B]`, before factors. `x`, `v`, `goal`: state and velocities, `[B, C, H, W]`.
+    fn distance(&self, step: &opdflow_models::Step, x: &Tensor, v: &Tensor, goal: &Tensor) -> Tensor {
+        let apart = match self.config.matching {
+            Match::Mean => divergence(&step.mean(x, v, None), &step.mean(x, goal, None), step.std),
+            Match::Velocity => divergence(v, goal, 0.0),
+            Match::Clean => divergence(v, goal, 0.0) * (step.sigma * step.sigma),
+        };
+        if !self.config.normalise {
+            return apart;
+        }
+        // Relative to the distance itself, whatever is matched: its scale cancels up to one factor of the step.
+        apart / per_sample(&(v.detach() - goal).abs()).clamp_min(1e-5)
+    }
+
+    /// One lesson of one round, with `weight` on its gradient; returns the mean loss without it.
+    fn lesson(&self, index: usize, round: u64, weight: f64) -> Result<f64> {
+        let (config, school) = (&self.config, &self.school);
+        let class = school.class(index, round)?;
+        let schedule = school.schedule();
+        let (student, teacher) = (school.student(), school.teacher(index));
+        let scale = 1.0 / (class.len() as usize * schedule.trained()) as f64;
+        let mut sum = Tally::default();
+        for (at, count) in school.canvas.micros(class.len()) {
+            let condition = class.condition.narrow(at, count);
+            let mut x = class.start.narrow(0, at, count);
+            for j in 0..schedule.trained() {
+                let step = school.walk.solver.step(&schedule, j);
+                let frozen = |field: &opdflow_models::field::Field| {
+                    let _off = tch::no_grad_guard();
+                    field.velocity_at(&x, step.sigma, &condition)
+                };
+                let goal = frozen(&teacher);
+                let seen = student.seen_at(&x, step.sigma, &condition, school.canvas.recompute);
+                let v = &seen.velocity;
+                let mut loss = self.distance(&step, &x, v, &goal);
+                if config.anchor > 0.0 {
+                    let base = frozen(&school.base());
+                    loss += self.distance(&step, &x, v, &base) * config.anchor;
+                }
+                let factor = config.step_weights.get(j).copied().unwrap_or(1.0);
+                let loss = loss.sum(Kind::Float) * (scale * factor);
+                let next = step.mean(&x, v, None).detach();
+                seen.backward(&(&loss * (weight / school.lessons.len() as f64)));
+                sum.add(&loss, 1.0);
+                x = next;
+                if step.std > 0.0 {
+                    x += class.noise("step", j).narrow(0, at, count) * step.std;
+                }
+            }
+        }
+        Ok(sum.read())
+    }
+}
+
+impl Objective for Opd<'_> {
+    fn gradients(&self) -> u64 {
+        self.school.pictures() * self.school.schedule().trained() as u64
+    }
+
+    fn accumulate(&mut self, round: u64, _update: usize) -> Result<Report> {
+        let balanced = self.config.balance == Balance::Remaining;
+        let mut losses = Vec::new();
+        let mut report = self.school.round(|index| {
+            let weight = if balanced { self.remaining.weight(index) } else { 1.0 };
+            let loss = self.lesson(index, round, weight)?;
+            losses.push(loss);
+            Ok(loss)
+        })?;
+        if balanced {
+            let names = self.school.lessons.iter().map(|l| l.task.name()).enumerate();
+            report.extend(names.map(|(i, name)| (format!("weight_{name}"), self.remaining.weight(i))));
+            self.remaining.take(&losses);
+        }
+        Ok(report)
+    }
+
+    fn state(&self) -> Vec<(String, Tensor)> {
+        if self.remaining.first.is_empty() {
+            return Vec::new();
+        }
+        let of = |values: &[f64]| Tensor::from_slice(values);
+        vec![("remaining.first".into(), of(&self.remaining.first)), ("remaining.now".into(), of(&self.remaining.now))]
+    }
+
+    fn restore(&mut self, state: &State) -> Result<()> {
+        if self.config.balance == Balance::Remaining {
+            let of = |name: &str| -> Result<Vec<f64>> { Ok(Vec::try_from(state.get(name)?)?) };
+            self.remaining = Remaining { first: of("remaining.first")?, now: of("remaining.now")? };
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use opdflow_models::rng::normal;
+    use opdflow_models::{Schedule, Solver};
+    use tch::Device;
+
+    #[test]
+    fn divergence_by_hand_and_by_finite_differences() {
+        let to = normal(&[2, 1, 2, 2], 1, Device::Cpu);
+        let mean = (&to + normal(&[2, 1, 2, 2], 2, Device::Cpu)).set_requires_grad(true);
+        for (std, factor) in [(0.0, 0.5), (0.5, 2.0)] {
+            let l = divergence(&mean, &to, std);
+            let expected = per_sample(&(&mean - &to).square()) * factor;
+            assert!((&l - expected).abs().max().double_value(&[]) < 1e-6);
+            let g = Tensor::run_backward(&[l.sum(Kind::Float)], &[&mean], false, false).remove(0);
+            // (mu - mu') / (n std^2)
+            let by_hand = (mean.detach() - &to) * (2.0 * factor / 4.0);
+            assert!((g - by_hand).abs().max().double_value(&[]) < 1e-6);
+        }
+        assert_eq!(divergence(&to, &to, 0.3).abs().max().double_value(&[]), 0.0);
+    }
+
+    #[test]
+    fn an_odes_steps_weigh_as_their_squared_length() {
+        // Share of each trained step in the loss when the velocities miss by the same amount everywhere.
+        let schedule = Schedule::new(10, 3.0);
+        let square: Vec<f64> = (0..9).map(|j| Solver::default().step(&schedule, j).velocity.powi(2)).collect();
+        let total: f64 = square.iter().sum();
+        for (s, e) in square.iter().zip([0.010, 0.014, 0.020, 0.029, 0.044, 0.071, 0.121, 0.224, 0.466]) {
+            assert!((s / total - e).abs() < 6e-4, "{} {e}", s / total);
+        }
+    }
+
+    #[test]
+    fn a_lesson_that_lags_weighs_more() {
+        let mut remaining = Remaining::default();
+        assert_eq!(remaining.weight(0), 1.0);
+        remaining.take(&[2.0, 4.0]);
+        assert_eq!((remaining.weight(0), remaining.weight(1)), (1.0, 1.0));
+        (0..200).for_each(|_| remaining.take(&[0.5, 3.0]));
+        // Shares 1/4 and 3/4 of the first losses, mean 1/2.
+        assert!((remaining.weight(0) - 0.5).abs() < 1e-6 && (remaining.weight(1) - 1.5).abs() < 1e-6);
+    }
+}

@@ -1,0 +1,143 @@
+//! Reinforcement learning of a teacher: what DiffusionNFT and the GRPO family share.
+
+pub use opdflow_spec::teacher::*;
+
+use crate::advantage::{self, Spread};
+use crate::objective::{Report, named};
+use crate::task::{Marks, Practice, Task, prompts_of_round};
+use anyhow::{Result, ensure};
+use opdflow_models::condition::Condition;
+use opdflow_models::field::{Field, Guidance};
+use opdflow_models::finite::NotFinite;
+use opdflow_models::lora::Lora;
+use opdflow_models::network::Network;
+use opdflow_models::rollout::{Keep, Rollout, Way, rollout};
+use opdflow_models::{Schedule, Solver, rng};
+use std::ops::Range;
+use tch::{Device, Kind, Tensor};
+
+/// Where pictures come from and how their latents look.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Canvas {
+    /// Channels, height and width of a latent.
+    pub shape: [i64; 3],
+    /// Where it is computed.
+    pub device: Device,
+    /// Largest batch of one forward. It bounds memory and changes nothing else.
+    pub micro: i64,
+    /// Whether gradients compute the network's inside once more instead of keeping it. It saves memory and changes
+    /// nothing else.
+    pub recompute: bool,
+}
+
+impl Canvas {
+    /// Starting noise of a round, `[B, C, H, W]`.
+    pub fn noise(&self, count: usize, seed: u64) -> Tensor {
+        let [c, h, w] = self.shape;
+        rng::normal(&[count as i64, c, h, w], seed, self.device)
+    }
+
+    /// `(start, length)` of the micro-batches of `total` rows.
+    pub fn micros(&self, total: i64) -> impl Iterator<Item = (i64, i64)> {
+        let step = self.micro.max(1);
+        (0..total).step_by(step as usize).map(move |start| (start, step.min(total - start)))
+    }
+}
+
+/// The pictures of one round with what was thought of them.
+pub struct Experience {
+    /// One row a picture.
+    pub condition: Condition,
+    /// How they came about.
+    pub rollout: Rollout,
+    /// Advantage of each picture, `[B]` f32.
+    pub advantage: Tensor,
+    /// What to report.
+    pub report: Report,
+}
+
+/// A base model with a task to practise on.
+pub struct Explorer<'a> {
+    /// The network.
+    pub model: &'a dyn Network,
+    /// The encoded empty prompt.
+    pub empty: &'a Condition,
+    /// Latents and device.
+    pub canvas: Canvas,
+    /// Settings of the rollouts.
+    pub sampling: Sampling,
+    /// Prompts and rewards. Round `k` practises task `k mod n`: with several, they take turns.
+    pub tasks: Vec<&'a mut dyn Task>,
+    /// The seed.
+    pub seed: u64,
+}
+
+impl Explorer<'_> {
+    /// How the task of round `round` is practised.
+    #[must_use]
+    pub fn practice(&self, round: u64) -> Practice {
+        let place = round % (self.tasks.len() as u64).max(1);
+        self.tasks.get(place as usize).map_or_else(Practice::default, |task| task.practice())
+    }
+
+    /// The velocity field with an adapter; `None` is the base.
+    pub fn field<'b>(&'b self, lora: Option<&'b Lora>) -> Field<'b> {
+        Field { model: self.model, lora, guidance: Guidance { scale: self.sampling.guidance, empty: self.empty } }
+    }
+
+    /// The noise levels of the rollouts.
+    #[must_use]
+    pub fn schedule(&self) -> Schedule {
+        self.model.architecture().schedule(self.sampling.steps, self.canvas.shape)
+    }
+
+    /// Samples a round's pictures with the adapter and scores them.
+    ///
+    /// # Errors
+    /// No task; a prompt or a reward that fails.
+    pub fn explore(
+        &mut self,
+        lora: &Lora,
+        solver: &Solver,
+        window: Option<Range<usize>>,
+        spread: Spread,
+        keep: Keep,
+        round: u64,
+    ) -> Result<Experience> {
+        let (group, count) = (self.sampling.group, self.tasks.len() as u64);
+        ensure!(count > 0, "nothing to practise");
+        let place = (round % count) as usize;
+        let task = &self.tasks[place];
+        let chosen = prompts_of_round(task.prompts(), self.sampling.prompts, self.seed, round);
+        let rows: Vec<i64> = (0..chosen.len() as i64).flat_map(|p| std::iter::repeat_n(p, group)).collect();
+        let prompts: Vec<usize> = rows.iter().map(|&r| chosen[r as usize]).collect();
+        let condition = task.condition(&chosen)?.rows(&rows);
+        let start = self.canvas.noise(prompts.len(), rng::derive(self.seed, "start", round));
+        let (schedule, stream) = (self.schedule(), rng::derive(self.seed, "rollout", round));
+        let along = Way { schedule: &schedule, solver, window, keep, micro: self.canvas.micro };
+        let mut draw = |j: usize| rng::normal(&start.size(), rng::derive(stream, "step", j as u64), self.canvas.device);
+        let rollout = rollout(&self.field(Some(lora)), &condition, &start, &along, &mut draw);
+        let marks = self.tasks[place].score(rollout.last(), &prompts)?;
+        let rewards = Marks::sum(&marks);
+        ensure!(rewards.iter().all(|r| r.is_finite()), NotFinite::new("a reward"));
+        let advantages = advantage::blended(self.sampling.blend, &marks, group, spread);
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
+        let (spread, flat) = (advantage::std(&rewards), advantage::flat_groups(&rewards, group));
+        // Pictures that all turn grey, or all alike, show in their latents first.
+        let latents = rollout.last().std(false).double_value(&[]);
+        let mut report = named(METRICS, [mean(&rewards), spread, flat, latents]);
+        if marks.len() > 1 {
+            report.extend(marks.iter().map(|m| (by_reward(&m.name), mean(&m.values))));
+        }
+        if count > 1 {
+            report.push((by_task(self.tasks[place].name()), mean(&rewards)));
+        }
+        let advantage = Tensor::from_slice(&advantages).to_kind(Kind::Float).to_device(self.canvas.device);
+        Ok(Experience { condition, rollout, advantage, report })
+    }
+}
+
+/// Mean over everything but the batch: `[B, ...]` to `[B]`.
+pub fn per_sample(t: &Tensor) -> Tensor {
+    t.flatten(1, -1).mean_dim(1, false, None::<Kind>)
+}

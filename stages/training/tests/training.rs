@@ -1,0 +1,545 @@
+//! The objectives on a small random network: gradients, identities, learning, and continuing from a checkpoint.
+//! Equations by hand are tested beside their code; here everything goes through the network.
+
+#[path = "training/rig.rs"]
+mod rig;
+#[path = "training/two_pass.rs"]
+mod two_pass;
+
+use opdflow_models::lora::{Lora, LoraConfig};
+use opdflow_models::rng::derive;
+use opdflow_models::solver::TakeStep as _;
+use opdflow_models::{Schedule, Solver};
+use opdflow_training::State;
+use opdflow_training::advantage::Blend;
+use opdflow_training::grpo::{KlForm, Ratio};
+use opdflow_training::opd::{Balance, Match, Opd, divergence};
+use opdflow_training::optim::{AdamW, AdamWConfig, EmaConfig};
+use opdflow_training::school::Lesson;
+use opdflow_training::task::{Practice, Task, prompts_of_round};
+use opdflow_training::train::{Learner, Pace};
+use opdflow_training::window::Window;
+use rig::{BESIDE, CPU, MERGED, Method, Rig, close, cosine, gradient, largest, of, opd, wear};
+use tch::{Kind, Tensor, no_grad};
+use two_pass::rollout_then_train;
+
+const SDE: Solver = Solver::Flow { noise_level: 0.7 };
+/// What a batch of another size may do to a log-ratio: less than half of the smallest clip in use, 2e-6.
+const ROUNDING: f64 = 1e-6;
+const ODE: Solver = Solver::Flow { noise_level: 0.0 };
+
+#[test]
+fn a_fresh_adapter_changes_nothing() {
+    let rig = Rig::new();
+    let (x, condition) = (rig.canvas.noise(5, 1), rig.prompts(5, 2));
+    for rank in [BESIDE, MERGED] {
+        let lora = rig.lora(rank, 3);
+        for guidance in [1.0, 3.0] {
+            let at = |lora| rig.field(lora, guidance).velocity_at(&x, 0.7, &condition);
+            let (base, own) = (at(None), at(Some(&lora)));
+            assert_eq!(base, own, "rank {rank}, guidance {guidance}");
+            let step = SDE.step(&Schedule::new(4, 3.0), 1);
+            let kl = divergence(&step.mean(&x, &own, None), &step.mean(&x, &base, None), step.std);
+            assert_eq!(largest(&kl), 0.0);
+        }
+        // And so its pull back to the base, however heavy, is nothing.
+        let mut toy = rig.toy("a", 4);
+        let mut nft = rig::nft(&rig, &lora, &mut toy);
+        nft.config.kl = 1e6;
+        let (heavy, report) = gradient(&lora, &mut nft, 0);
+        assert_eq!(of(&report, "distance_to_base"), 0.0);
+        nft.config.kl = 0.0;
+        assert_eq!(heavy, gradient(&lora, &mut nft, 0).0);
+        let mut guard = rig::guard(&rig, &lora, &mut toy);
+        guard.config.kl = 1e6;
+        let (heavy, _) = gradient(&lora, &mut guard, 0);
+        guard.config.kl = 0.0;
+        assert_eq!(heavy, gradient(&lora, &mut guard, 0).0);
+    }
+}
+
+#[test]
+fn the_ratio_of_a_first_update_is_one() {
+    let rig = Rig::new();
+    for rank in [BESIDE, MERGED] {
+        for guidance in [1.0, 2.5] {
+            let lora = wear(rig.lora(rank, 3), 0.2, 4);
+            let mut toy = rig.toy("a", 5);
+            let mut guard = rig::guard(&rig, &lora, &mut toy);
+            guard.explorer.sampling.guidance = guidance;
+            // The same batch as the rollout's: the same kernels, the same bits.
+            guard.config.updates = 1;
+            let (_, report) = gradient(&lora, &mut guard, 0);
+            assert_eq!(of(&report, "log_ratio_first"), 0.0, "rank {rank}, guidance {guidance}");
+            // Other batches may round otherwise.
+            for micro in [3, 100] {
+                guard.config.updates = 2;
+                guard.explorer.canvas.micro = micro;
+                let (_, report) = gradient(&lora, &mut guard, 0);
+                assert!(
+                    of(&report, "log_ratio_first") <= ROUNDING,
+                    "rank {rank}, guidance {guidance}, micro {micro}: {report:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_second_update_of_a_round_is_off_policy() {
+    let rig = Rig::new();
+    for rank in [BESIDE, MERGED] {
+        let lora = wear(rig.lora(rank, 3), 0.2, 4);
+        let mut toy = rig.toy("a", 5);
+        let mut guard = rig::guard(&rig, &lora, &mut toy);
+        guard.config.clip = Some(1e-5);
+        let mut learner = learner(&lora, 0.01);
+        for round in 0..2 {
+            let report = learner.round(&mut guard).unwrap();
+            assert!(of(&report, "log_ratio_first") <= ROUNDING, "round {round}: {report:?}");
+            assert!(of(&report, "log_ratio_later") > 1e-4, "round {round}: {report:?}");
+        }
+    }
+}
+
+#[test]
+fn micro_batches_change_nothing() {
+    let rig = Rig::new();
+    for method in Method::ALL {
+        let lora = wear(rig.lora(MERGED, 3), 0.2, 4);
+        let at = |micro| method.with(&rig, &lora, micro, |objective| gradient(&lora, objective, 1));
+        let ((small, a), (large, b)) = (at(3), at(100));
+        assert!(cosine(&small, &large) > 0.99999, "{method:?}: {}", cosine(&small, &large));
+        let diff = largest(&(&small - &large));
+        assert!(diff <= 1e-5 * largest(&large), "{method:?}: {diff:e} of {:e}", largest(&large));
+        for ((name, x), (_, y)) in a.iter().zip(&b).filter(|((n, _), _)| !n.starts_with("log_ratio") && n != "clipped")
+        {
+            close(&format!("{method:?} {name}"), *x, *y, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn computing_again_gives_the_same_gradient() {
+    let (mut rig, embedders) = (Rig::new(), ["time_text_embed.text_embedder.linear_1", "context_embedder", "proj_out"]);
+    for method in Method::ALL {
+        for rank in [BESIDE, MERGED] {
+            // One adapter in the blocks alone, as all of ours, and one that reaches what is before and behind them.
+            let config = LoraConfig::joint_attention(rank, 2.0);
+            let wide = config.targets.iter().cloned().chain(embedders.map(String::from)).collect();
+            for (config, exact) in [(config.clone(), true), (LoraConfig { targets: wide, ..config }, false)] {
+                let lora = wear(Lora::init(&config, &rig.model.transformer.linears(), 3, CPU).unwrap(), 0.2, 4);
+                let mut at = |recompute| {
+                    rig.canvas.recompute = recompute;
+                    method.with(&rig, &lora, 100, |objective| gradient(&lora, objective, 1))
+                };
+                let ((kept, a), (again, b)) = (at(false), at(true));
+                assert!(largest(&kept) > 0.0);
+                assert_eq!(a, b, "{method:?} rank {rank}");
+                if exact {
+                    assert_eq!(kept, again, "{method:?} rank {rank}");
+                } else {
+                    // Gradients of the conditioning are added up in another order.
+                    let diff = largest(&(&kept - &again));
+                    assert!(diff <= 1e-5 * largest(&kept), "{method:?} rank {rank}: {diff:e}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_student_that_is_its_teacher_has_nothing_to_learn() {
+    let rig = Rig::new();
+    let toy = rig.toy("a", 5);
+    for rank in [BESIDE, MERGED] {
+        let student = wear(rig.lora(rank, 3), 0.2, 4);
+        let teacher = student.detached();
+        for solver in [ODE, SDE] {
+            for matching in [Match::Mean, Match::Velocity, Match::Clean] {
+                let mut opd = opd(&rig, &student, vec![Lesson { teacher: &teacher, guidance: 2.5, task: &toy }]);
+                (opd.school.walk.solver, opd.config.matching, opd.school.walk.guidance) = (solver, matching, 2.5);
+                let (g, report) = gradient(&student, &mut opd, 0);
+                assert_eq!((of(&report, "loss"), largest(&g)), (0.0, 0.0), "{solver:?} {matching:?} rank {rank}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_teacher_s_guidance_is_its_own() {
+    let rig = Rig::new();
+    let toy = rig.toy("a", 5);
+    let student = wear(rig.lora(MERGED, 3), 0.2, 4);
+    let teacher = student.detached();
+    let mut opd = opd(&rig, &student, vec![Lesson { teacher: &teacher, guidance: 3.0, task: &toy }]);
+    (opd.school.walk.guidance, opd.school.walk.steps) = (1.5, 1);
+    let (_, report) = gradient(&student, &mut opd, 2);
+    // One Euler step of length 1: half the squared distance of two velocities at the starting noise.
+    let stream = derive(opd.school.seed, "lesson", 0);
+    let chosen = prompts_of_round(toy.prompts(), opd.school.walk.prompts, stream, 2);
+    let condition = toy.condition(&chosen).unwrap();
+    let x = rig.canvas.noise(chosen.len(), derive(stream, "start", 2));
+    let at = |guidance| rig.field(Some(&student), guidance).velocity_at(&x, 1.0, &condition);
+    let by_hand = (at(1.5) - at(3.0)).square().mean(Kind::Float).double_value(&[]) / 2.0;
+    assert!(by_hand > 1e-4);
+    close("loss", of(&report, "loss"), by_hand, 1e-5);
+}
+
+/// The mean loss of a round on states sampled at the present parameters, at those that `change` leaves.
+fn in_two_passes(opd: &Opd, round: u64, change: &dyn Fn()) -> Tensor {
+    let mut sum = Tensor::zeros([], (Kind::Float, CPU));
+    rollout_then_train(opd, round, change, &mut |share| sum += share);
+    sum
+}
+
+#[test]
+fn one_pass_is_rollout_then_train() {
+    let rig = Rig::new();
+    let (a, b) = (rig.toy("a", 5), rig.toy("b", 6));
+    let student = wear(rig.lora(MERGED, 3), 0.2, 4);
+    let (one, two) = (wear(rig.lora(MERGED, 7), 0.3, 8).detached(), wear(rig.lora(BESIDE, 9), 0.3, 10).detached());
+    for solver in [ODE, SDE] {
+        for guidance in [1.0, 2.0] {
+            let lessons = vec![
+                Lesson { teacher: &one, guidance: 1.0, task: &a },
+                Lesson { teacher: &two, guidance: 3.0, task: &b },
+            ];
+            let mut opd = opd(&rig, &student, lessons);
+            (opd.school.walk.solver, opd.school.walk.guidance, opd.school.canvas.micro) = (solver, guidance, 4);
+            let (ours, report) = gradient(&student, &mut opd, 3);
+            student.parameters().iter_mut().for_each(Tensor::zero_grad);
+            let loss = in_two_passes(&opd, 3, &|| ());
+            loss.backward();
+            let theirs = rig::grads(&student);
+            assert!(cosine(&ours, &theirs) > 0.9999, "{solver:?} {guidance}: {}", cosine(&ours, &theirs));
+            close("norm", ours.norm().double_value(&[]), theirs.norm().double_value(&[]), 1e-4);
+            close("loss", of(&report, "loss"), loss.double_value(&[]), 1e-5);
+        }
+    }
+}
+
+#[test]
+fn only_the_student_s_mean_carries_a_gradient() {
+    let rig = Rig::new();
+    let toy = rig.toy("a", 5);
+    let student = wear(rig.lora(MERGED, 3), 0.2, 4);
+    let teacher = wear(rig.lora(MERGED, 7), 0.3, 8).detached();
+    for solver in [ODE, SDE] {
+        let mut opd = opd(&rig, &student, vec![Lesson { teacher: &teacher, guidance: 1.0, task: &toy }]);
+        opd.school.walk.solver = solver;
+        let (g, _) = gradient(&student, &mut opd, 0);
+        // The parameter that matters most, moved a little either way, with states and teacher where they were.
+        let at = g.abs().argmax(None, false).int64_value(&[]);
+        let nudge = |by: f64| {
+            let mut left = at;
+            for p in student.parameters() {
+                if left < p.numel() as i64 {
+                    return no_grad(|| drop(p.view([-1]).narrow(0, left, 1).g_add_scalar_(by)));
+                }
+                left -= p.numel() as i64;
+            }
+        };
+        let loss = |by: f64, held: bool| {
+            if !held {
+                nudge(by);
+            }
+            let loss = no_grad(|| {
+                in_two_passes(&opd, 0, &|| {
+                    if held {
+                        nudge(by)
+                    }
+                })
+            })
+            .double_value(&[]);
+            nudge(-by);
+            loss
+        };
+        let slope = |held: bool| (loss(0.01, held) - loss(-0.01, held)) / 0.02;
+        let (ours, held, free) = (g.double_value(&[at]), slope(true), slope(false));
+        close(&format!("{solver:?}"), ours, held, 0.01);
+        // Had a gradient flowed through the states too, it would be this one.
+        assert!((free - held).abs() > 0.02 * held.abs(), "{solver:?}: {free} {held}: the test cannot tell them apart");
+    }
+}
+
+fn learner(lora: &opdflow_models::lora::Lora, lr: f64) -> Learner {
+    let optimiser = AdamW::new(AdamWConfig { lr, ..Default::default() }, lora.parameters());
+    Learner::new(
+        lora.parameters(),
+        optimiser,
+        EmaConfig { decay: 0.8, every: 1 },
+        Pace { warmup: 2, ..Default::default() },
+    )
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+#[test]
+fn teachers_raise_their_reward() {
+    let rig = Rig::new();
+    for method in [Method::Nft, Method::Guard, Method::Flow] {
+        let lora = rig.lora(MERGED, 3);
+        let mut learner = learner(&lora, 0.03);
+        let rewards: Vec<f64> = method.with(&rig, &lora, 100, |objective| {
+            (0..40).map(|_| of(&learner.round(objective).unwrap(), "reward")).collect()
+        });
+        let (before, after) = (mean(&rewards[..5]), mean(&rewards[35..]));
+        println!("{method:?}: reward {before:.3} to {after:.3}");
+        assert!(after > before + 0.12, "{method:?}: {rewards:?}");
+    }
+}
+
+#[test]
+fn a_student_comes_near_all_its_teachers() {
+    let rig = Rig::new();
+    let (a, b) = (rig.toy("a", 5), rig.toy("b", 6));
+    let (one, two) = (wear(rig.lora(MERGED, 7), 0.3, 8).detached(), wear(rig.lora(MERGED, 9), 0.3, 10).detached());
+    for solver in [ODE, SDE] {
+        let student = rig.lora(MERGED * 2, 3);
+        let lessons =
+            vec![Lesson { teacher: &one, guidance: 1.0, task: &a }, Lesson { teacher: &two, guidance: 1.0, task: &b }];
+        let mut opd = opd(&rig, &student, lessons);
+        (opd.school.walk.solver, opd.school.walk.prompts) = (solver, 8);
+        // Distance to each teacher along the student's own ways, on rounds that it was not trained on.
+        let apart = |opd: &mut Opd| {
+            let report = gradient(&student, opd, 1000).1;
+            [of(&report, "loss_a"), of(&report, "loss_b")]
+        };
+        let before = apart(&mut opd);
+        let mut learner = learner(&student, 0.02);
+        (0..40).for_each(|_| drop(learner.round(&mut opd).unwrap()));
+        let after = apart(&mut opd);
+        println!("{solver:?}: {before:?} to {after:?}");
+        for (b, a) in before.iter().zip(after) {
+            assert!(a < 0.35 * b, "{solver:?}: {before:?} {after:?}");
+        }
+    }
+}
+
+#[test]
+fn every_objective_brings_the_student_nearer() {
+    let rig = Rig::new();
+    for method in [Method::Opd, Method::Ppo, Method::OneState, Method::Sft] {
+        let student = rig.lora(MERGED * 2, 3);
+        let mut learner = learner(&student, 0.02);
+        // The yardstick is always the same: the closed form, on rounds that nothing was trained on.
+        let apart = || Method::Opd.with(&rig, &student, 100, |o| of(&gradient(&student, o, 1000).1, "loss"));
+        let before = apart();
+        method.with(&rig, &student, 100, |objective| (0..60).for_each(|_| drop(learner.round(objective).unwrap())));
+        let after = apart();
+        println!("{method:?}: {before:.4} to {after:.4}");
+        assert!(after < 0.6 * before, "{method:?}: {before} {after}");
+    }
+}
+
+#[test]
+fn a_detached_advantage_has_no_pathwise_term() {
+    // On-policy and detached, the loss is KL r: its gradient is the score times the KL, whose mean is zero. Not detached,
+    // the gradient of the KL itself comes on top: that is the closed form's.
+    let rig = Rig::new();
+    let (toy, student) = (rig.toy("a", 5), wear(rig.lora(MERGED, 3), 0.2, 4));
+    let teacher = wear(rig.lora(MERGED, 7), 0.3, 8).detached();
+    let lessons = || vec![Lesson { teacher: &teacher, guidance: 1.0, task: &toy }];
+    let ppo = |detach: bool| {
+        let mut school = rig::school(&rig, &student, lessons());
+        school.walk.solver = SDE;
+        let config = opdflow_training::ppo::PpoConfig { detach, ..Default::default() };
+        gradient(&student, &mut opdflow_training::ppo::Ppo { config, school, seen: Vec::new() }, 0).0
+    };
+    let mut closed = opd(&rig, &student, lessons());
+    closed.school.walk.solver = SDE;
+    let closed = gradient(&student, &mut closed, 0).0;
+    let apart = ppo(false) - ppo(true);
+    assert!(cosine(&apart, &closed) > 0.9999, "{}", cosine(&apart, &closed));
+    close("norm", apart.norm().double_value(&[]), closed.norm().double_value(&[]), 1e-3);
+}
+
+#[test]
+fn a_window_trains_its_steps_alone() {
+    let rig = Rig::new();
+    let lora = wear(rig.lora(MERGED, 3), 0.2, 4);
+    let mut toy = rig.toy("a", 5);
+    let mut grpo = rig::grpo(Ratio::Plain, &rig, &lora, &mut toy);
+    grpo.config.window = Some(Window { width: 1, from: 1, until: Some(2), slide: None });
+    let (narrow, _) = gradient(&lora, &mut grpo, 0);
+    let seen = grpo.seen.take().unwrap();
+    let noisy: Vec<usize> = (0..4).filter(|&j| seen.rollout.noises[j].defined()).collect();
+    assert_eq!(noisy, [1]);
+    // A window over all trained steps is no window, but for the last step, which stays Euler's.
+    grpo.config.window = Some(Window { width: 3, from: 0, until: None, slide: None });
+    let (wide, _) = gradient(&lora, &mut grpo, 0);
+    assert!(cosine(&narrow, &wide) < 0.99);
+}
+
+#[test]
+fn the_code_s_kl_lacks_the_length_of_the_step() {
+    let rig = Rig::new();
+    let lora = wear(rig.lora(MERGED, 3), 0.2, 4);
+    let mut toy = rig.toy("a", 5);
+    let mut grpo = rig::guard(&rig, &lora, &mut toy);
+    // One step alone, so that the ratio of the two forms is one number.
+    grpo.config.window = Some(Window { width: 1, from: 1, until: Some(2), slide: None });
+    let mut at = |kl: f64, form: KlForm| {
+        (grpo.config.kl, grpo.config.kl_form) = (kl, form);
+        gradient(&lora, &mut grpo, 0).0
+    };
+    let none = at(0.0, KlForm::Paper);
+    let (paper, code) = (at(1.0, KlForm::Paper) - &none, at(1.0, KlForm::Code) - &none);
+    let length = SDE.step(&Schedule::new(4, 3.0), 1).length();
+    close("length", code.norm().double_value(&[]), length * paper.norm().double_value(&[]), 1e-4);
+}
+
+#[test]
+fn tasks_take_turns() {
+    let rig = Rig::new();
+    let lora = rig.lora(MERGED, 3);
+    let (mut a, mut b) = (rig.toy("a", 5), rig.toy("b", 6));
+    let explorer = rig::explorer(&rig, vec![&mut a, &mut b], 11);
+    let mut nft =
+        opdflow_training::nft::Nft { config: Default::default(), explorer, old: lora.detached(), lora: &lora };
+    for (round, name) in [(0, "reward_a"), (1, "reward_b"), (2, "reward_a")] {
+        let (_, report) = gradient(&lora, &mut nft, round);
+        assert!(report.iter().any(|(n, _)| n == name), "{round}: {report:?}");
+    }
+    // One reward blends alike either way.
+    let at = |nft: &mut opdflow_training::nft::Nft, blend| {
+        nft.explorer.sampling.blend = blend;
+        gradient(&lora, nft, 1).0
+    };
+    assert_eq!(at(&mut nft, Blend::Rewards), at(&mut nft, Blend::Advantages));
+}
+
+#[test]
+fn a_task_is_practised_in_its_own_way() {
+    let rig = Rig::new();
+    let lora = rig.lora(MERGED, 3);
+    let (mut a, mut b) = (rig.toy("a", 5), rig.toy("b", 6));
+    a.practice = Practice { rate: 1.0, updates: Some(3) };
+    b.practice = Practice { rate: 0.0, updates: None };
+    let mut guard = rig::guard(&rig, &lora, &mut a);
+    guard.explorer.tasks.push(&mut b);
+    guard.config.updates = 2;
+    let mut learner = learner(&lora, 0.01);
+    for (round, updates) in [(0, 3), (1, 2), (2, 3), (3, 2)] {
+        let before = flat(&lora);
+        let report = learner.round(&mut guard).unwrap();
+        assert_eq!(report.iter().filter(|(name, _)| name == "grad_norm").count(), updates, "round {round}");
+        let moved = largest(&(flat(&lora) - before));
+        assert_eq!(moved > 0.0, round % 2 == 0, "round {round}: {moved}");
+    }
+    // A rate of its own is that learning rate: with one task of half the rate, what half the rate for all would do.
+    let walk = |lr: f64, rate: f64| {
+        let lora = rig.lora(MERGED, 3);
+        let mut toy = rig.toy("a", 5);
+        toy.practice.rate = rate;
+        let mut guard = rig::guard(&rig, &lora, &mut toy);
+        let mut learner = self::learner(&lora, lr);
+        (0..3).for_each(|_| drop(learner.round(&mut guard).unwrap()));
+        flat(&lora)
+    };
+    assert!(largest(&(walk(0.02, 0.5) - walk(0.01, 1.0))) < 1e-9);
+    assert!(largest(&(walk(0.02, 1.0) - walk(0.01, 1.0))) > 1e-4);
+}
+
+fn flat(lora: &Lora) -> Tensor {
+    Tensor::cat(&lora.parameters().iter().map(|p| p.detach().copy().view([-1])).collect::<Vec<_>>(), 0)
+}
+
+#[test]
+fn a_balance_survives_a_restart() {
+    let rig = Rig::new();
+    let (a, b) = (rig.toy("a", 5), rig.toy("b", 6));
+    let (one, two) = (wear(rig.lora(MERGED, 7), 0.3, 8).detached(), wear(rig.lora(MERGED, 9), 0.1, 10).detached());
+    let lessons =
+        || vec![Lesson { teacher: &one, guidance: 1.0, task: &a }, Lesson { teacher: &two, guidance: 1.0, task: &b }];
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.safetensors");
+    let run = |rounds: u64, from: bool| {
+        let student = rig.lora(MERGED, 3);
+        let mut learner = learner(&student, 0.02);
+        let mut opd = opd(&rig, &student, lessons());
+        opd.config.balance = Balance::Remaining;
+        if from {
+            learner.restore(&State::read(&path).unwrap(), &mut opd).unwrap();
+        }
+        let mut report = Vec::new();
+        while learner.rounds() < rounds {
+            report = learner.round(&mut opd).unwrap();
+        }
+        State::write(&path, learner.state(&opd)).unwrap();
+        (of(&report, "weight_a"), of(&report, "weight_b"))
+    };
+    let straight = run(12, false);
+    run(5, false);
+    assert_eq!(run(12, true), straight);
+    assert!((straight.0 - straight.1).abs() > 1e-3, "{straight:?}: both lag alike, so that the test cannot tell");
+}
+
+#[test]
+fn a_run_that_was_interrupted_is_the_straight_run() {
+    let rig = Rig::new();
+    let folder = tempfile::tempdir().unwrap();
+    for method in Method::ALL {
+        let path = folder.path().join(format!("{method:?}.safetensors"));
+        // What is left of a run: its parameters, their averages, and all that a checkpoint would hold.
+        let run = |rounds: u64, from: bool, save: bool| {
+            let lora = rig.lora(MERGED, 3);
+            let mut learner = learner(&lora, 0.01);
+            method.with(&rig, &lora, 5, |objective| {
+                if from {
+                    learner.restore(&State::read(&path).unwrap(), objective).unwrap();
+                }
+                while learner.rounds() < rounds {
+                    learner.round(objective).unwrap();
+                }
+                let state: Vec<(String, Tensor)> =
+                    learner.state(objective).into_iter().map(|(n, t)| (n, t.detach().copy())).collect();
+                if save {
+                    State::write(&path, learner.state(objective)).unwrap();
+                }
+                state
+            })
+        };
+        let straight = run(7, false, false);
+        let first = run(3, false, true);
+        let second = run(7, true, false);
+        assert_eq!(straight.len(), second.len());
+        for ((name, a), (other, b)) in straight.iter().zip(&second) {
+            assert_eq!((name, bits(a)), (other, bits(b)), "{method:?}");
+        }
+        assert!(straight.iter().zip(&first).any(|((_, a), (_, b))| bits(a) != bits(b)), "{method:?}: nothing moved");
+        let kinds = |prefix: &str| straight.iter().filter(|(n, _)| n.starts_with(prefix)).count();
+        assert!(kinds("adamw.mean") > 0 && kinds("adamw.square") > 0 && kinds("ema") > 0 && kinds("param") > 0);
+        assert_eq!(kinds("old") > 0, matches!(method, Method::Nft), "{method:?}: the old policy");
+    }
+}
+
+fn bits(t: &Tensor) -> Vec<u64> {
+    let flat = t.detach().view([-1]).to_kind(Kind::Double);
+    Vec::<f64>::try_from(flat).unwrap().into_iter().map(f64::to_bits).collect()
+}
+
+#[test]
+fn a_checkpoint_of_something_else_is_refused() {
+    let rig = Rig::new();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.safetensors");
+    let save = |rank: i64, method: Method| {
+        let lora = rig.lora(rank, 3);
+        method.with(&rig, &lora, 5, |objective| State::write(&path, learner(&lora, 0.01).state(objective)).unwrap());
+    };
+    let load = |rank: i64, method: Method| {
+        let lora = rig.lora(rank, 3);
+        let restored = method
+            .with(&rig, &lora, 5, |objective| learner(&lora, 0.01).restore(&State::read(&path).unwrap(), objective));
+        format!("{:#}", restored.unwrap_err())
+    };
+    save(MERGED, Method::Nft);
+    let error = load(BESIDE, Method::Nft);
+    assert!(error.contains("param.0000") && error.contains("expected [1, 16]"), "{error}");
+    save(MERGED, Method::Guard);
+    assert!(load(MERGED, Method::Nft).contains("no tensor `old.0000`"));
+}
