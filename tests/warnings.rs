@@ -146,7 +146,7 @@ fn warnings_of_the_recipe_are_errors_too_if_asked_for() {
 fn help_knows_every_code() {
     use opdflow_stage::warning::{
         ALARM, BROKEN_CANDIDATE, DUPLICATES, FLAT, GUIDED_NFT, IDLE_TEACHER, IGNORED, LEAK, NO_CHANGE, NO_GRADIENT,
-        NO_PACE, NO_WEIGHT, NOTHING_LEARNED, ONE_FILE, TRUNCATED,
+        NO_PACE, NO_WEIGHT, NOTHING_LEARNED, ONE_FILE, TRUNCATED, UNREADABLE,
     };
     let space = TestSpace::new();
     for code in [
@@ -165,6 +165,7 @@ fn help_knows_every_code() {
         NO_WEIGHT,
         ONE_FILE,
         TRUNCATED,
+        UNREADABLE,
     ] {
         let help = space.run(&["help", code]).expect(0).stdout;
         assert!(help.starts_with(code) && help.contains("way out: "), "{help}");

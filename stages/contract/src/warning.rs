@@ -37,6 +37,8 @@ pub const NOTHING_LEARNED: &str = "W024";
 pub const BROKEN_CANDIDATE: &str = "W025";
 /// An alarm of the recipe that rang.
 pub const ALARM: &str = "W026";
+/// Warnings that were kept in a form that this program does not read.
+pub const UNREADABLE: &str = "W027";
 
 /// A warning, told once, with how often it holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,8 +97,14 @@ fn plain(text: &str) -> String {
 
 /// Reads warnings that came with a result, whoever wrote them.
 pub(crate) fn read(text: &str) -> Vec<Warning> {
-    let all: Vec<Warning> = serde_json::from_str(text).unwrap_or_default();
+    let Ok(all) = serde_json::from_str::<Vec<Warning>>(text) else { return vec![unreadable("result")] };
     all.into_iter().take(MOST).map(|w| Warning::new(&plain(&w.code), w.message, w.count)).collect()
+}
+
+/// Warnings that cannot be read are no reason to throw a result away, nor to pass it for one without any.
+fn unreadable(what: &str) -> Warning {
+    let message = format!("the {what} came with warnings that this program cannot read: what they say is not known");
+    Warning::new(UNREADABLE, message, 1)
 }
 
 /// No stage gives more; a record from elsewhere may say anything.
@@ -215,7 +223,10 @@ impl Warnings {
     /// had is told again.
     pub(crate) fn resume(&mut self, saved: Option<&str>) -> Vec<Warning> {
         self.0.retain(|k| !k.adds);
-        let saved: Vec<Kept> = saved.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        let saved: Vec<Kept> = saved.map_or_else(Vec::new, |text| {
+            serde_json::from_str(text)
+                .unwrap_or_else(|_| vec![Kept { warning: unreadable("checkpoint"), adds: true, told: 0 }])
+        });
         let mut news = Vec::new();
         for kept in saved {
             match self.0.iter_mut().find(|k| k.warning.same(&kept.warning)) {
@@ -271,7 +282,10 @@ mod tests {
         assert_eq!(second.all(), [w("zero", 1), w("flat", 4)]);
         assert!(second.resume(None).is_empty());
         assert_eq!(second.all(), [w("zero", 1)]);
-        assert!(second.resume(Some("damaged")).is_empty());
+        let found = second.resume(Some("damaged"));
+        assert_eq!((found.len(), found[0].code.as_str()), (1, UNREADABLE));
+        assert!(found[0].message.contains("the checkpoint came with warnings"), "{}", found[0].message);
+        assert_eq!(second.all()[1..], found);
     }
 
     #[test]
@@ -281,7 +295,12 @@ mod tests {
         assert_eq!(Warning::new(IGNORED, "ä".repeat(3000), 1).message.chars().count(), LONGEST + 1);
         let read = read("[{\"code\": \"W0\\u001b[0m\", \"message\": \"\\u0007\"}]");
         assert_eq!((read[0].code.as_str(), read[0].message.as_str(), read[0].count), ("W0\\u{1b}[0m", "\\u{7}", 1));
-        assert!(super::read("{}").is_empty());
+        // What cannot be read is not nothing: `--strict` must not take such a result for a clean one.
+        for text in ["{}", "damaged", "[{\"code\": 1}]"] {
+            let found = super::read(text);
+            assert_eq!((found.len(), found[0].code.as_str()), (1, UNREADABLE), "{text}");
+        }
+        assert!(super::read("[]").is_empty());
     }
 
     #[test]
