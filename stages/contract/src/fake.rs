@@ -111,11 +111,14 @@ impl Stage for FakeSource {
 pub struct FakeSum;
 
 /// Parameters of [`FakeSum`].
-#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SumParams {
     /// Added to the sum.
     plus: i64,
+    /// The sum is multiplied by this.
+    #[schemars(extend("x-added" = 1))]
+    times: i64,
     /// The sum is taken modulo this.
     modulo: Option<i64>,
     /// The term of this name is taken off instead.
@@ -123,6 +126,12 @@ pub struct SumParams {
     minus: Option<String>,
     /// How long it sleeps.
     seconds: f64,
+}
+
+impl Default for SumParams {
+    fn default() -> Self {
+        Self { plus: 0, times: 1, modulo: None, minus: None, seconds: 0.0 }
+    }
 }
 
 /// Larger terms are refused.
@@ -178,6 +187,7 @@ impl Stage for FakeSum {
             let less = params.minus.as_ref() == Some(&name);
             sum = if less { sum.wrapping_sub(term) } else { sum.wrapping_add(term) };
         }
+        let sum = sum.wrapping_mul(params.times);
         let sum = params.modulo.map_or(sum, |m| sum.rem_euclid(m));
         std::fs::write(context.output("value"), sum.to_string())?;
         std::fs::write(context.output("log"), log)?;

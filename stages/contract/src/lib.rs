@@ -12,6 +12,7 @@
 //!
 //! Nothing here knows tensors, recipes or YAML.
 
+mod added;
 mod choice;
 mod clock;
 mod context;
@@ -30,6 +31,7 @@ mod stop;
 mod tool;
 pub mod warning;
 
+pub use added::without_added;
 pub use choice::bare_names;
 pub use clock::Cost;
 pub use context::StageContext;
