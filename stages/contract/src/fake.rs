@@ -120,6 +120,7 @@ pub struct SumParams {
     #[schemars(extend("x-added" = 1))]
     times: i64,
     /// The sum is taken modulo this.
+    #[schemars(extend("x-formerly" = ["remainder", "/options/modulo"]))]
     modulo: Option<i64>,
     /// The term of this name is taken off instead.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -144,14 +145,20 @@ impl Stage for FakeSum {
             kind: "fake_sum",
             semantics: 1,
             about: "Adds whole numbers.",
-            inputs: const { &[Input::many("terms", &["value"], "the numbers")] },
+            inputs: const { &[Input::many("terms", &["value"], "the numbers").formerly(&["summands"])] },
             outputs: const {
-                &[Output::new("value", "value", "the sum"), Output::side("log", "text", "the terms, one a line")]
+                &[
+                    Output::new("value", "value", "the sum").formerly(&["total"]),
+                    Output::side("log", "text", "the terms, one a line"),
+                ]
             },
             outside_key: &["seconds"],
             seeded: false,
             numeric: false,
         }
+    }
+    fn formerly(&self) -> &'static [&'static str] {
+        &["fake_add"]
     }
     fn check(&self, params: &SumParams) -> Vec<ParamFault> {
         let fits = params.modulo.is_none_or(|m| m > 0);
@@ -229,10 +236,12 @@ pub enum Algorithm {
         rate: f64,
     },
     /// By a rate and noise.
+    #[schemars(extend("x-formerly" = ["loud"]))]
     Noisy {
         /// The rate.
         rate: f64,
         /// How much noise.
+        #[schemars(extend("x-formerly" = ["volume"]))]
         #[schemars(range(min = 0.0, max = 1.0))]
         noise: f64,
     },

@@ -21,6 +21,7 @@ mod event;
 pub mod fake;
 mod fault;
 mod fields;
+mod former;
 mod job;
 mod kind;
 mod mismatch;
@@ -37,6 +38,7 @@ pub use clock::Cost;
 pub use context::StageContext;
 pub use event::{Event, EventSink};
 pub use fault::{Fault, FaultClass, STOPPED};
+pub use former::{Former, every_former, former_names, under_new_name};
 pub use job::{Job, JobInput, Outcome, run_job, warnings_of};
 pub use kind::{
     Asset, Cause, Code, Description, Environment, Foreseen, Horizon, Kind, Memory, ParamFault, Ports, Resources, Stage,
