@@ -64,6 +64,23 @@ fn what_changes_nothing_is_not_in_the_key() {
     );
 }
 
+/// `times` came to `fake_sum` after its first version. The key of before is that of a manifest without it.
+#[test]
+fn a_parameter_that_was_added_later_is_in_the_key_only_away_from_the_old_behaviour() {
+    let sum = |with: &str| keys(&format!("{{uses: fake_sum, needs: {{terms: {{a: a.value}}}}, with: {{{with}}}}}"));
+    let base = sum("plus: 1");
+    assert_eq!(base.manifest["params"], json!({"plus": 1, "modulo": null}));
+    let mut before = base.manifest.clone();
+    before["params"] = json!({"plus": 1, "modulo": null});
+    assert_eq!(key::of_manifest(&before), Some(base.key));
+    assert_eq!(base, sum("plus: 1, times: 1"), "the old behaviour by name");
+    let other = sum("plus: 1, times: 2");
+    assert_ne!((base.key, base.lineage), (other.key, other.lineage));
+    assert_eq!(other.manifest["params"], json!({"plus": 1, "modulo": null, "times": 2}));
+    let plan = plan("  x: {uses: fake_sum, needs: {terms: {a: a.value}}}", "");
+    assert_eq!(plan.stages[plan.index("x").unwrap()].spec.params["times"], 1, "the stage itself gets it");
+}
+
 #[test]
 fn what_changes_the_result_is_in_the_key() {
     let base = train("iterations: 3");

@@ -189,6 +189,11 @@ fn wrongs() -> Vec<(&'static str, &'static str, String)> {
             "param",
             "a: {uses: fake_source, with: {vlaue: 3, secnods: 1}}\nb: {uses: fake_train, with: {iterations: 3, algorithm: {plain: {rte: 0.5, rate: 0.5}}}}",
         ),
+        whole(
+            "E046",
+            "former",
+            "opdflow: 1\nname: x\ndefaults: {fake_add: {plus: 1}}\nstages:\n  a: {uses: fake_add, needs: {summands: {x: s.value}}, with: {remainder: 5}}\n  b: {uses: fake_sum, needs: {terms: {a: a.total}}, with: {options: {modulo: -1}}}\n  c: {uses: fake_train, with: {iterations: 3, algorithm: {loud: {rate: 0.5, volume: 2}}}}\n  s: {uses: fake_source}\n",
+        ),
         stages(
             "E041",
             "param",

@@ -300,6 +300,7 @@ fn any_parameter_can_be_set() {
         ("teacher.with.iterations.x=9", "E021", "is no map"),
         ("teacher.with.iterations=few", "E042", "`iterations` of stage `teacher[task=count]` does not fit"),
         ("teacher.with.iteratoins=9", "E040", "has no parameter `iteratoins`"),
+        ("teacher.with.algorithm.loud.rate=1", "E046", "`algorithm.loud` of stage `teacher[task=count]` is called"),
         ("source.with.value={a: 1}", "E042", "`value` of stage"),
     ] {
         let found = mistakes(&space, &["--set", value]);

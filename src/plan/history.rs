@@ -59,7 +59,7 @@ impl Source {
 /// horizon), files from outside, and what is known of inputs and outputs before they are there: the model, numbers of prompts.
 #[must_use]
 pub(super) fn sizes(spec: &StageSpec, horizon: Option<&Horizon>, assets: &Value, known: [&Foreseen; 2]) -> Digest {
-    let mut params = spec.params.clone();
+    let mut params = opdflow_stage::without_added(&spec.kind.schema(), &spec.params);
     for name in spec.kind.describe().outside_key.iter().copied().chain(horizon.map(|h| h.param)) {
         super::key::remove(&mut params, name);
     }

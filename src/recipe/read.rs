@@ -15,10 +15,11 @@ use crate::recipe::variables::matrix;
 use crate::recipe::variables::outside::Outside;
 use crate::recipe::variables::set;
 use crate::recipe::variables::vars::Vars;
-use opdflow_stage::Registry;
+use opdflow_stage::{Kind, Registry};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Reads a recipe; everything that is wrong goes to `faults`. `None` if no recipe came of it.
 pub(super) fn recipe(
@@ -248,13 +249,27 @@ fn defaults(root: &Node, registry: &Registry, faults: &mut Vec<Diagnostic>) -> D
     let mut found = Defaults::new();
     let Some(entry) = root.get("defaults").filter(|e| !e.value.is_null()) else { return found };
     for entry in any_map(&entry.value, "`defaults`", faults).map(Node::entries).unwrap_or_default() {
-        if registry.get(&entry.key).is_none() {
-            unknown_kind(&entry.key, entry.key_span.clone(), registry, faults);
-        } else if any_map(&entry.value, &format!("the defaults of `{}`", entry.key), faults).is_some() {
-            found.insert(entry.key.clone(), (entry.clone(), Extent::of(&entry.value)));
+        let Some(kind) = known_kind(&entry.key, &entry.key_span, registry, faults) else { continue };
+        if any_map(&entry.value, &format!("the defaults of `{}`", entry.key), faults).is_some() {
+            found.insert(kind.describe().kind.to_owned(), (entry.clone(), Extent::of(&entry.value)));
         }
     }
     found
+}
+
+/// The kind of this name. One of an earlier version is a fault, and read as the kind that it is now.
+fn known_kind(name: &str, span: &Span, registry: &Registry, faults: &mut Vec<Diagnostic>) -> Option<Arc<dyn Kind>> {
+    if let Some(kind) = registry.get(name) {
+        return Some(Arc::clone(kind));
+    }
+    let Some(kind) = registry.former(name) else {
+        unknown_kind(name, span.clone(), registry, faults);
+        return None;
+    };
+    let now = kind.describe().kind;
+    let title = format!("the stage kind {} is called `{now}` now", shown(name));
+    faults.push(Diagnostic::error("E046", title, span.clone(), "a former name").help(format!("write `{now}`")));
+    Some(Arc::clone(kind))
 }
 
 fn unknown_kind(kind: &str, span: Span, registry: &Registry, faults: &mut Vec<Diagnostic>) {
@@ -311,10 +326,7 @@ fn draft(stage: &Entry, registry: &Registry, faults: &mut Vec<Diagnostic>) -> Op
         Some(uses) => {
             draft.uses_span = uses.value.span.clone();
             if let Some(kind) = text(uses, faults) {
-                draft.kind = registry.get(&kind).cloned();
-                if draft.kind.is_none() {
-                    unknown_kind(&kind, uses.value.span.clone(), registry, faults);
-                }
+                draft.kind = known_kind(&kind, &uses.value.span, registry, faults);
             }
         }
         None => faults.push(missing(

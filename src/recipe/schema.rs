@@ -209,6 +209,8 @@ fn open(schema: &mut Value, variant: bool) {
     let bare: Vec<String> = bare_names(schema).into_iter().map(ToOwned::to_owned).collect();
     let Some(map) = schema.as_object_mut() else { return };
     map.remove("format");
+    // What these say is for us: which names are former ones, and what a key leaves out.
+    map.retain(|word, _| !word.starts_with("x-"));
     if !variant {
         map.remove("required");
     }

@@ -11,6 +11,10 @@ pub(crate) fn run(session: &Session, args: &args::Stages) -> Result<Exit, Failur
         None => session.registry.kinds().map(AsRef::as_ref).collect(),
         Some(name) => {
             let Some(kind) = session.registry.get(name) else {
+                if let Some(now) = session.registry.former(name).map(|kind| kind.describe().kind) {
+                    let said = format!("the stage kind `{name}` is called `{now}` now");
+                    return Err(Failure::Usage(format!("{said}\nhelp: opdflow stages {now}")));
+                }
                 let help = crate::recipe::hint(name, session.registry.names().collect::<Vec<_>>());
                 let help = help.map_or(String::new(), |h| format!("\nhelp: {h}"));
                 return Err(Failure::Usage(format!("there is no stage kind `{name}`{help}")));

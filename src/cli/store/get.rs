@@ -85,6 +85,11 @@ fn parse(session: &Session, plan: &Plan, text: &str) -> Result<(usize, String), 
     if plan.stages[stage].spec.kind.output(port).is_some() {
         return Ok((stage, port.to_owned()));
     }
+    if let Some(now) = plan.stages[stage].spec.kind.former_output(port) {
+        let name = &plan.stages[stage].spec.name;
+        let (said, help) = (format!("the output `{port}` of `{name}` is called `{}` now", now.name), now.name);
+        return Err(Failure::Usage(format!("{said}\nhelp: write `{name}.{help}`")));
+    }
     let kind = plan.stages[stage].spec.kind.describe();
     let help = near(port, kind.outputs.iter().map(|o| o.name))
         .map_or_else(|| ports(plan, stage), |n| format!("did you mean `{n}`?"));

@@ -5,7 +5,7 @@ use crate::recipe::spans::{StageSpans, find, steps};
 use crate::recipe::text::near::hint;
 use crate::recipe::text::shape::with_origin;
 use crate::recipe::text::tree::{Data, Entry, Node, shown};
-use opdflow_stage::{Cause, Kind, Mismatch, ParamFault, Ports, Unreadable};
+use opdflow_stage::{Cause, Former, Kind, Mismatch, ParamFault, Ports, Unreadable, former_names, under_new_name};
 use serde_json::Value;
 
 /// `over` laid over `base`: maps name by name, everything else as a whole.
@@ -31,11 +31,12 @@ pub(crate) fn normalise(
     let mut value = spans.params.as_ref().map_or(Value::Null, Node::json);
     let whole = spans.params.as_ref().is_none_or(sound);
     let mut taken: Vec<Vec<String>> = Vec::new();
+    let renamed = new_names(kind, stage, spans, &mut value, faults);
     let ranges = kind.out_of_range(&value);
     faults.extend(ranges.iter().map(|f| diagnostic("E043", stage, spans, f)));
     for _ in 0..64 {
         let found = match kind.normalise(&value) {
-            Ok(params) => return (whole && taken.is_empty()).then_some(params),
+            Ok(params) => return (whole && taken.is_empty() && !renamed).then_some(params),
             Err(found) => found,
         };
         match found.as_slice() {
@@ -64,6 +65,51 @@ pub(crate) fn normalise(
         }
     }
     None
+}
+
+/// Puts what stands under names of earlier versions under the names of now, so that the rest can be checked. Whether there
+/// was any; each is a fault.
+fn new_names(
+    kind: &dyn Kind,
+    stage: &str,
+    spans: &StageSpans,
+    value: &mut Value,
+    faults: &mut Vec<Diagnostic>,
+) -> bool {
+    let schema = kind.schema();
+    let mut found = former_names(&schema, value);
+    let any = !found.is_empty();
+    faults.extend(found.iter().map(|f| renamed(stage, spans, f)));
+    // A name below a former one stands elsewhere as soon as that one has its new name.
+    for _ in 0..64 {
+        let Some(first) = found.first() else { break };
+        *value = under_new_name(value, first);
+        found = former_names(&schema, value);
+    }
+    any
+}
+
+/// The fault of a name of an earlier version, at that name.
+fn renamed(stage: &str, spans: &StageSpans, former: &Former) -> Diagnostic {
+    let top = spans.with.clone().unwrap_or_else(|| spans.name.clone());
+    let (old, now) = (former.path.join("."), former.now.join("."));
+    let title = format!("{} of stage `{stage}` is called `{now}` now", shown(&old));
+    let last = former.now.last().map_or("", String::as_str);
+    let help = if former.path.split_last().map(|(_, p)| p) == former.now.split_last().map(|(_, p)| p) {
+        format!("write `{last}`")
+    } else {
+        let parent = former.now.split_last().map_or(String::new(), |(_, parent)| parent.join("."));
+        format!("write `{last}` under `{}`", if parent.is_empty() { "with" } else { &parent })
+    };
+    let Some(root) = &spans.params else { return Diagnostic::error("E046", title, top, "a former name").help(help) };
+    let spot = find(root, &former.path);
+    // A choice that is a text stands as a value.
+    let span = match (spot.rest.len(), spot.entry) {
+        (0, Some(entry)) => entry.key_span.clone(),
+        (0, None) => top,
+        _ => spot.node.span.clone(),
+    };
+    with_origin(Diagnostic::error("E046", title, span, "a former name").help(help), spot.node)
 }
 
 /// What is wrong with the connections, as the parameters want them.
@@ -98,8 +144,15 @@ fn sound(node: &Node) -> bool {
 fn place(fault: &ParamFault, value: &Value) -> Vec<String> {
     let mut way = steps(&fault.path);
     let name = match &fault.cause {
-        Cause::Type(Mismatch::UnknownField { name, .. }) => name.as_str(),
-        Cause::Type(Mismatch::MissingField { name }) => name,
+        Cause::Type(Mismatch::UnknownField { name, .. }) => {
+            // The field itself is named, unless there is one of the same name in it.
+            let inside: Vec<String> = way.iter().chain([name]).cloned().collect();
+            if way.last().is_none_or(|last| last != name) || lookup(value, &inside).is_some() {
+                return inside;
+            }
+            return way;
+        }
+        Cause::Type(Mismatch::MissingField { name }) => *name,
         _ => return way,
     };
     if way.last().is_none_or(|last| last != name) || lookup(value, &way).is_some_and(Value::is_object) {

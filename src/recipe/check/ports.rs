@@ -38,7 +38,13 @@ pub(crate) fn needs(
     let about = draft.kind.as_ref().map(|k| k.describe());
     let entries = node.and_then(|n| any_map(n, "`needs`", faults)).map(Node::entries).unwrap_or_default();
     for entry in entries.iter().filter(|e| e.key != "<<") {
-        let port = about.and_then(|a| a.inputs.iter().find(|p| p.name == entry.key));
+        let mut port = about.and_then(|a| a.inputs.iter().find(|p| p.name == entry.key));
+        let former = draft.kind.as_ref().and_then(|kind| kind.former_input(&entry.key));
+        if let (None, Some(now)) = (port, former) {
+            let title = format!("the input {} of `{}` is called `{}` now", shown(&entry.key), draft.name, now.name);
+            faults.push(renamed(title, &entry.key_span, now.name));
+            port = former;
+        }
         if let (Some(about), None) = (about, port) {
             let title = format!("a stage of kind `{}` has no input {}", about.kind, shown(&entry.key));
             let names = about.inputs.iter().map(|p| p.name);
@@ -52,6 +58,11 @@ pub(crate) fn needs(
         lacking(draft, kind.as_ref(), entries, node.is_some(), all, faults);
     }
     found.needs
+}
+
+/// The fault of a port under the name of an earlier version.
+fn renamed(title: String, span: &Span, now: &str) -> Diagnostic {
+    Diagnostic::error("E046", title, span.clone(), "a former name").help(format!("write `{now}`"))
 }
 
 /// The connections of a stage so far. One line connects all cells of a matrix, so they count too.
@@ -213,7 +224,12 @@ fn join(
         faults.push(Diagnostic::error("E037", title, span.clone(), "an output is missing").help(help));
         return None;
     };
-    let Some(output) = kind.output(output) else {
+    let former = kind.output(output).is_none().then(|| kind.former_output(output)).flatten();
+    if let Some(now) = former {
+        let title = format!("the output {} of `{stage}` is called `{}` now", shown(output), now.name);
+        faults.push(renamed(title, span, &format!("{stage}.{}", now.name)));
+    }
+    let Some(output) = kind.output(output).or(former) else {
         let title = format!("`{stage}` has no output {}", shown(output));
         let label = format!("`{stage}` is of kind `{}`", kind.describe().kind);
         faults.push(Diagnostic::error("E033", title, span.clone(), label).maybe_help(hint(output, names)));
@@ -230,7 +246,7 @@ fn join(
 /// Reports the inputs that must be connected and are not.
 fn lacking(draft: &Draft, kind: &dyn Kind, entries: &[Entry], there: bool, all: &Drafts, faults: &mut Vec<Diagnostic>) {
     for port in kind.required() {
-        if entries.iter().any(|e| e.key == port.name) {
+        if entries.iter().any(|e| e.key == port.name || port.formerly.contains(&e.key.as_str())) {
             continue;
         }
         let title = format!("`{}` lacks the input `{}`", draft.name, port.name);

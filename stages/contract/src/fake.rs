@@ -111,18 +111,28 @@ impl Stage for FakeSource {
 pub struct FakeSum;
 
 /// Parameters of [`FakeSum`].
-#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SumParams {
     /// Added to the sum.
     plus: i64,
+    /// The sum is multiplied by this.
+    #[schemars(extend("x-added" = 1))]
+    times: i64,
     /// The sum is taken modulo this.
+    #[schemars(extend("x-formerly" = ["remainder", "/options/modulo"]))]
     modulo: Option<i64>,
     /// The term of this name is taken off instead.
     #[serde(skip_serializing_if = "Option::is_none")]
     minus: Option<String>,
     /// How long it sleeps.
     seconds: f64,
+}
+
+impl Default for SumParams {
+    fn default() -> Self {
+        Self { plus: 0, times: 1, modulo: None, minus: None, seconds: 0.0 }
+    }
 }
 
 /// Larger terms are refused.
@@ -135,14 +145,20 @@ impl Stage for FakeSum {
             kind: "fake_sum",
             semantics: 1,
             about: "Adds whole numbers.",
-            inputs: const { &[Input::many("terms", &["value"], "the numbers")] },
+            inputs: const { &[Input::many("terms", &["value"], "the numbers").formerly(&["summands"])] },
             outputs: const {
-                &[Output::new("value", "value", "the sum"), Output::side("log", "text", "the terms, one a line")]
+                &[
+                    Output::new("value", "value", "the sum").formerly(&["total"]),
+                    Output::side("log", "text", "the terms, one a line"),
+                ]
             },
             outside_key: &["seconds"],
             seeded: false,
             numeric: false,
         }
+    }
+    fn formerly(&self) -> &'static [&'static str] {
+        &["fake_add"]
     }
     fn check(&self, params: &SumParams) -> Vec<ParamFault> {
         let fits = params.modulo.is_none_or(|m| m > 0);
@@ -178,6 +194,7 @@ impl Stage for FakeSum {
             let less = params.minus.as_ref() == Some(&name);
             sum = if less { sum.wrapping_sub(term) } else { sum.wrapping_add(term) };
         }
+        let sum = sum.wrapping_mul(params.times);
         let sum = params.modulo.map_or(sum, |m| sum.rem_euclid(m));
         std::fs::write(context.output("value"), sum.to_string())?;
         std::fs::write(context.output("log"), log)?;
@@ -219,10 +236,12 @@ pub enum Algorithm {
         rate: f64,
     },
     /// By a rate and noise.
+    #[schemars(extend("x-formerly" = ["loud"]))]
     Noisy {
         /// The rate.
         rate: f64,
         /// How much noise.
+        #[schemars(extend("x-formerly" = ["volume"]))]
         #[schemars(range(min = 0.0, max = 1.0))]
         noise: f64,
     },

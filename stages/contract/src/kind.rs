@@ -138,6 +138,11 @@ pub trait Stage: Send + Sync + 'static {
     /// The static facts.
     fn describe(&self) -> Description;
 
+    /// What earlier versions called this kind. A recipe that uses such a name is told the new one.
+    fn formerly(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// What the types and the ranges in their schema cannot say: combinations. The numbers may lie outside their ranges.
     fn check(&self, _params: &Self::Params) -> Vec<ParamFault> {
         Vec::new()
@@ -244,6 +249,8 @@ pub trait Kind: Send + Sync {
     /// JSON Schema of `with`, by the parameter type: types, ranges, defaults, choices, what fields say of themselves.
     /// Nothing in it refers to anything outside it.
     fn schema(&self) -> Arc<Value>;
+    /// See [`Stage::formerly`].
+    fn formerly(&self) -> &'static [&'static str];
     /// The names of its parameters, in the order of their type.
     fn fields(&self) -> &'static [&'static str];
     /// What of `with` lies outside the ranges of the schema, whatever else is wrong with it.
@@ -338,6 +345,14 @@ pub trait Kind: Send + Sync {
     fn output(&self, name: &str) -> Option<&'static Output> {
         self.describe().outputs.iter().chain([&METRICS]).find(|p| p.name == name)
     }
+    /// The input port that earlier versions called so.
+    fn former_input(&self, name: &str) -> Option<&'static Input> {
+        self.describe().inputs.iter().find(|p| p.formerly.contains(&name))
+    }
+    /// The output port that earlier versions called so.
+    fn former_output(&self, name: &str) -> Option<&'static Output> {
+        self.describe().outputs.iter().find(|p| p.formerly.contains(&name))
+    }
     /// The inputs that a recipe must connect.
     fn required(&self) -> Vec<&'static Input> {
         self.describe().inputs.iter().filter(|p| matches!(p.arity, Arity::One | Arity::Many)).collect()
@@ -364,6 +379,9 @@ impl<S: Stage> Kind for S {
     }
     fn schema(&self) -> Arc<Value> {
         schema_of::<S>()
+    }
+    fn formerly(&self) -> &'static [&'static str] {
+        Stage::formerly(self)
     }
     fn fields(&self) -> &'static [&'static str] {
         fields::<S::Params>()

@@ -12,6 +12,7 @@
 //!
 //! Nothing here knows tensors, recipes or YAML.
 
+mod added;
 mod choice;
 mod clock;
 mod context;
@@ -20,6 +21,7 @@ mod event;
 pub mod fake;
 mod fault;
 mod fields;
+mod former;
 mod job;
 mod kind;
 mod mismatch;
@@ -33,11 +35,13 @@ mod stop;
 mod tool;
 pub mod warning;
 
+pub use added::without_added;
 pub use choice::bare_names;
 pub use clock::Cost;
 pub use context::StageContext;
 pub use event::{Event, EventSink};
 pub use fault::{Fault, FaultClass, STOPPED};
+pub use former::{Former, every_former, former_names, under_new_name};
 pub use job::{Job, JobInput};
 pub use kind::{Asset, Code, Connection, Description, Foreseen, Horizon, Kind, Ports, Stage, Unreadable, Worker};
 pub use opdflow_cache as cache;

@@ -27,6 +27,9 @@ pub struct Input {
     pub arity: Arity,
     /// One sentence for the reference.
     pub about: &'static str,
+    /// What earlier versions called it.
+    #[serde(skip)]
+    pub formerly: &'static [&'static str],
 }
 
 /// One output port.
@@ -47,6 +50,9 @@ pub struct Output {
     pub semantic: bool,
     /// One sentence for the reference.
     pub about: &'static str,
+    /// What earlier versions called it.
+    #[serde(skip)]
+    pub formerly: &'static [&'static str],
 }
 
 /// Whether people look at an output.
@@ -103,19 +109,25 @@ pub fn seedless(name: &str) -> Option<(&str, u64)> {
 impl Input {
     /// Exactly one artefact of one of `types`.
     pub const fn one(name: &'static str, types: &'static [&'static str], about: &'static str) -> Self {
-        Self { name, types, arity: Arity::One, about }
+        Self { name, types, arity: Arity::One, about, formerly: &[] }
     }
     /// At most one artefact.
     pub const fn optional(name: &'static str, types: &'static [&'static str], about: &'static str) -> Self {
-        Self { name, types, arity: Arity::Optional, about }
+        Self { name, types, arity: Arity::Optional, about, formerly: &[] }
     }
     /// A map of one or more artefacts.
     pub const fn many(name: &'static str, types: &'static [&'static str], about: &'static str) -> Self {
-        Self { name, types, arity: Arity::Many, about }
+        Self { name, types, arity: Arity::Many, about, formerly: &[] }
     }
     /// A map of artefacts that may be empty.
     pub const fn any(name: &'static str, types: &'static [&'static str], about: &'static str) -> Self {
-        Self { name, types, arity: Arity::Any, about }
+        Self { name, types, arity: Arity::Any, about, formerly: &[] }
+    }
+    /// The same input, which earlier versions called by these names.
+    #[must_use]
+    pub const fn formerly(mut self, names: &'static [&'static str]) -> Self {
+        self.formerly = names;
+        self
     }
     /// Whether an artefact of `port_type` fits.
     #[must_use]
@@ -127,11 +139,17 @@ impl Input {
 impl Output {
     /// An output whose bytes carry meaning.
     pub const fn new(name: &'static str, port_type: &'static str, about: &'static str) -> Self {
-        Self { name, port_type, optional: false, result: false, shown: Shown::No, semantic: true, about }
+        Self { name, port_type, optional: false, result: false, shown: Shown::No, semantic: true, about, formerly: &[] }
     }
     /// An output that carries no meaning: logs, timings, sample pictures.
     pub const fn side(name: &'static str, port_type: &'static str, about: &'static str) -> Self {
-        Self { name, port_type, optional: true, result: false, shown: Shown::No, semantic: false, about }
+        Self { name, port_type, optional: true, result: false, shown: Shown::No, semantic: false, about, formerly: &[] }
+    }
+    /// The same output, which earlier versions called by these names.
+    #[must_use]
+    pub const fn formerly(mut self, names: &'static [&'static str]) -> Self {
+        self.formerly = names;
+        self
     }
     /// The same output, wanted for its own sake.
     #[must_use]

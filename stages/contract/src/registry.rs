@@ -35,6 +35,11 @@ impl Registry {
     pub fn get(&self, kind: &str) -> Option<&Arc<dyn Kind>> {
         self.0.get(kind)
     }
+    /// The kind that earlier versions called so.
+    #[must_use]
+    pub fn former(&self, name: &str) -> Option<&Arc<dyn Kind>> {
+        self.0.values().find(|kind| kind.formerly().contains(&name))
+    }
     /// All names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
         self.0.keys().copied()
