@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What each crate may name of ours, and of libtorch. Tests may name more.
-const CRATES: [(&str, &[&str]); 9] = [
+const CRATES: [(&str, &[&str]); 10] = [
     ("opdflow-io", &[]),
     ("opdflow-cache", &["opdflow-io"]),
     ("opdflow-world", &[]),
@@ -14,10 +14,25 @@ const CRATES: [(&str, &[&str]); 9] = [
     ("opdflow-rewards", &["opdflow-world", "opdflow-io", "tch", "torch-sys"]),
     ("opdflow-flow", &["opdflow-io", "tch", "torch-sys"]),
     ("opdflow-critics", &["opdflow-flow", "opdflow-rewards", "opdflow-io", "tch", "torch-sys"]),
+    // No libtorch: what a kind says of itself is known without it.
     (
-        "opdflow-stages",
+        "opdflow-kinds",
         &[
             "opdflow-stage",
+            "opdflow-spec",
+            "opdflow-spec-critics",
+            "opdflow-flow",
+            "opdflow-critics",
+            "opdflow-rewards",
+            "opdflow-world",
+            "opdflow-io",
+        ],
+    ),
+    (
+        "opdflow-worker",
+        &[
+            "opdflow-stage",
+            "opdflow-kinds",
             "opdflow-flow",
             "opdflow-rewards",
             "opdflow-critics",
@@ -28,7 +43,7 @@ const CRATES: [(&str, &[&str]); 9] = [
         ],
     ),
     // `main.rs` and `bin/opdflow-stage.rs` alone may name the stages: see below.
-    ("opdflow", &["opdflow-cache", "opdflow-stage", "opdflow-stages", "opdflow-io", "torch-sys"]),
+    ("opdflow", &["opdflow-cache", "opdflow-stage", "opdflow-kinds", "opdflow-worker", "opdflow-io", "torch-sys"]),
 ];
 
 /// What each module of the engine may name of the others. `cli` stands above all of them.
@@ -140,17 +155,19 @@ fn the_engine_knows_no_stage_and_no_tensor() {
             continue;
         }
         let names = names(&file);
-        for forbidden in ["opdflow_flow", "opdflow_rewards", "opdflow_stages", "opdflow_world", "tch", "torch_sys"] {
+        for forbidden in
+            ["opdflow_flow", "opdflow_rewards", "opdflow_kinds", "opdflow_worker", "opdflow_world", "tch", "torch_sys"]
+        {
             assert!(!names.contains(forbidden), "{} must not name {forbidden}", file.display());
         }
     }
 }
 
-/// A program that names the workers loads libtorch: `tests/two_programs.rs`.
+/// The program that plans is built of crates without libtorch, and the one that runs stages of all: `tests/two_programs.rs`.
 #[test]
 fn one_program_alone_runs_the_stages() {
     let text = std::fs::read_to_string(root().join("src/main.rs")).expect("a source file");
-    assert!(text.contains("opdflow_stages::registry()") && !text.contains("opdflow_stages::workers"));
+    assert!(text.contains("opdflow_kinds::registry()") && !text.contains("opdflow_worker"));
 }
 
 #[test]
@@ -206,7 +223,7 @@ fn families_named(path: &Path, families: &[String]) -> Vec<String> {
 fn a_family_s_inside_is_named_in_its_folder_alone() {
     let (all, home) = (families(), root().join("stages/flow/src/families"));
     assert!(!all.is_empty());
-    for krate in ["builtin", "contract", "critics", "flow", "io", "rewards", "world"] {
+    for krate in ["contract", "critics", "flow", "io", "kinds", "rewards", "worker", "world"] {
         for file in sources(&root().join("stages").join(krate).join("src")) {
             let own = file.strip_prefix(&home).ok().and_then(|inside| inside.components().next());
             let own = own.map(|name| name.as_os_str().to_string_lossy().into_owned()).unwrap_or_default();

@@ -30,7 +30,7 @@ pub struct NumericFacts {
     pub device: String,
     /// The number type of the arithmetic, such as `f32`.
     pub dtype: String,
-    /// The version of libtorch, or empty in a build without.
+    /// The version of libtorch that stages compute with; empty where there are none but those for tests.
     pub libtorch: String,
 }
 
