@@ -4,7 +4,7 @@
 use opdflow::plan::{NumericFacts, Plan};
 use opdflow::recipe::{self, Overrides};
 use opdflow_cache::{Digest, Memo};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub fn root() -> PathBuf {
