@@ -129,7 +129,7 @@ fn outside(range: &Range) -> Vec<Value> {
 #[test]
 fn every_number_has_both_bounds() {
     let mut count = 0;
-    for kind in opdflow_stages::registry().kinds() {
+    for kind in opdflow_kinds::registry().kinds() {
         for Place { path, range, .. } in numbers(&kind.schema()) {
             let name = format!("{path} of {}", kind.describe().kind);
             assert!(range.low.is_some() && range.high.is_some(), "{name} is any {range}");
@@ -149,7 +149,7 @@ fn said(kind: &dyn Kind, value: &Value, path: &str) -> Option<String> {
 
 #[test]
 fn the_check_holds_numbers_to_their_ranges() {
-    for kind in opdflow_stages::registry().kinds() {
+    for kind in opdflow_kinds::registry().kinds() {
         let about = kind.describe();
         for place in numbers(&kind.schema()) {
             let name = format!("{} of {}", place.path, about.kind);
@@ -175,7 +175,7 @@ fn the_check_holds_numbers_to_their_ranges() {
 /// What a stage has where nothing is written lies in the ranges too.
 #[test]
 fn defaults_are_in_range() {
-    for kind in opdflow_stages::registry().kinds() {
+    for kind in opdflow_kinds::registry().kinds() {
         let schema = kind.schema();
         let whole = kind.normalise(&some(&schema)).unwrap_or_else(|_| some(&schema));
         assert_eq!(faults(&schema, &whole), [], "{}", kind.describe().kind);

@@ -5,99 +5,24 @@
 #![cfg(feature = "torch")]
 #![allow(missing_docs)]
 
+mod shipped;
+
 use opdflow::plan::{NumericFacts, Plan};
 use opdflow::recipe::{self, Overrides};
 use opdflow_cache::{Digest, Memo};
+use shipped::*;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn shipped() -> Vec<PathBuf> {
-    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                walk(&path, found);
-            } else if path.to_string_lossy().ends_with(".yaml") && !path.to_string_lossy().ends_with(".vars.yaml") {
-                found.push(path);
-            }
-        }
-    }
-    let mut found = Vec::new();
-    walk(&root().join("recipes"), &mut found);
-    // A part has no name; it is in the recipes that include it.
-    found.retain(|path| std::fs::read_to_string(path).unwrap().lines().any(|line| line.starts_with("name: ")));
-    found.sort();
-    found
-}
-
-fn plan(path: &Path, overrides: &Overrides) -> Plan {
-    let recipe =
-        recipe::load(path, &opdflow_stages::registry(), overrides).unwrap_or_else(|e| panic!("{}", e.render(false)));
-    assert!(recipe.warnings.is_empty(), "{}: {:?}", path.display(), recipe.warnings);
-    let mut plan = Plan::survey(recipe, NumericFacts::default(), &Memo::none());
-    plan.stages.iter_mut().for_each(settle);
-    plan
-}
-
-/// The keys of a build of the committed sources: of a part that is being edited its version, whatever it is now.
-fn settle(stage: &mut opdflow::plan::Planned) {
-    let own = stage.spec.kind.describe().kind;
-    stage.code.retain(|part, _| part != own && part != "unlisted");
-    for (name, value) in &mut stage.code {
-        let part = opdflow_stages::code::parts().iter().find(|p| p.name == name).expect("a part");
-        *value = part.version.into();
-    }
-}
-
-/// A stage's name without its seed, if that is the main recipe's: with this one seed, a cell has the key of the stage that
-/// has no matrix. A cell of a task, a reward or a training is named as where it is written out: `ocr_teacher` for
-/// `teacher[task=ocr]`.
-fn plain(name: &str) -> String {
-    let name = name.replace("[seed=42]", "").replace("seed=42,", "");
-    let axes = ["[task=", "[reward=", "[after="];
-    match name.strip_suffix(']').and_then(|name| axes.iter().find_map(|axis| name.split_once(axis))) {
-        Some((stage, cell)) => format!("{cell}_{}", stage.trim_start_matches("teacher_")),
-        None => name,
-    }
-}
-
-/// Keys of all stages that lack no file, with a digest made of the upstream's name in place of each input's.
-fn keys(path: &Path) -> Vec<(String, Digest)> {
-    keys_with(path, &Overrides::default())
-}
-
-fn keys_with(path: &Path, overrides: &Overrides) -> Vec<(String, Digest)> {
-    let plan = plan(path, overrides);
-    let key = |i: usize| {
-        let stage = &plan.stages[i];
-        let input = |(port, (from, output)): (&String, &(usize, String))| {
-            (port.clone(), Digest::of(format!("{}.{output}", plain(&plan.stages[*from].spec.name)).as_bytes()))
-        };
-        let inputs: BTreeMap<String, Digest> = stage.needs.iter().map(input).collect();
-        (plain(&stage.spec.name), plan.keys(i, &inputs).key)
-    };
-    (0..plan.stages.len()).filter(|i| plan.stages[*i].missing.is_empty()).map(key).collect()
-}
+use std::path::PathBuf;
 
 #[test]
 fn keys_are_those_of_the_golden_file() {
-    let mut text = String::new();
-    for path in shipped() {
-        let name = path.strip_prefix(root()).unwrap().display().to_string();
-        for (stage, key) in keys(&path) {
-            text += &format!("{name} {stage} {key}\n");
-        }
-    }
-    let golden = root().join("tests/golden/keys.txt");
+    let text = golden();
+    let file = root().join("tests/golden/keys.txt");
     if std::env::var_os("OPDFLOW_GOLDEN").is_some_and(|v| v == "write") {
-        std::fs::create_dir_all(golden.parent().unwrap()).unwrap();
-        std::fs::write(&golden, &text).unwrap();
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, &text).unwrap();
     }
-    let kept = std::fs::read_to_string(&golden).unwrap();
+    let kept = std::fs::read_to_string(&file).unwrap();
     for (now, then) in text.lines().zip(kept.lines()) {
         assert_eq!(now, then, "if this is meant: OPDFLOW_GOLDEN=write cargo test --test recipes");
     }
@@ -163,7 +88,7 @@ fn the_papers_recipes_take_seeds() {
         let names = |seeds: &str| {
             let overrides =
                 Overrides { vars: BTreeMap::from([("seeds".to_owned(), seeds.to_owned())]), ..Overrides::default() };
-            let recipe = recipe::load(&path, &opdflow_stages::registry(), &overrides)
+            let recipe = recipe::load(&path, &opdflow_kinds::registry(), &overrides)
                 .unwrap_or_else(|e| panic!("{}", e.render(false)));
             recipe.stages.iter().map(|s| (s.name.clone(), s.seed, s.kind.describe())).collect::<Vec<_>>()
         };
@@ -200,7 +125,7 @@ fn a_fourth_teacher_is_twelve_lines_in_one_place() {
     let text = std::fs::read_to_string(&path).unwrap();
     let (head, tail) = text.split_once("\n  # Of all tasks.").unwrap();
     let text = format!("{head}{FOURTH}\n  # Of all tasks.{tail}");
-    let read = |text: String| recipe::parse(&path, text, &opdflow_stages::registry(), &Overrides::default());
+    let read = |text: String| recipe::parse(&path, text, &opdflow_kinds::registry(), &Overrides::default());
     let made = read(text).unwrap_or_else(|e| panic!("{}", e.render(false)));
     let names: Vec<&str> = made.stages.iter().map(|s| s.name.as_str()).collect();
     for stage in ["prompts", "teacher", "best", "teacher_scores"] {

@@ -24,18 +24,18 @@ fn current(file: &str, text: &str) {
 
 #[test]
 fn the_schema_is_current() {
-    current("recipes/schema/recipe.schema.json", &format!("{:#}\n", schema(&opdflow_stages::registry())));
+    current("recipes/schema/recipe.schema.json", &format!("{:#}\n", schema(&opdflow_kinds::registry())));
 }
 
 #[test]
 fn the_reference_is_current() {
-    let registry = opdflow_stages::registry();
+    let registry = opdflow_kinds::registry();
     current("docs/recipe.md", &markdown(registry.kinds().map(AsRef::as_ref)));
 }
 
 #[test]
 fn every_parameter_is_documented_and_nothing_else() {
-    for kind in opdflow_stages::registry().kinds() {
+    for kind in opdflow_kinds::registry().kinds() {
         let about = kind.describe();
         let schema = kind.schema();
         let mut typed: Vec<&String> = schema["properties"].as_object().into_iter().flat_map(|p| p.keys()).collect();
@@ -54,7 +54,7 @@ fn every_parameter_is_documented_and_nothing_else() {
 /// The defaults of the reference are those that a recipe gets.
 #[test]
 fn defaults_are_true() {
-    for kind in opdflow_stages::registry().kinds() {
+    for kind in opdflow_kinds::registry().kinds() {
         let Ok(filled) = kind.normalise(&Value::Null) else { continue };
         let listed = params(kind.as_ref()).into_iter().filter(|p| !p.name.contains(['.', '[', ':']));
         for param in listed {
@@ -84,7 +84,7 @@ fn yaml(text: &str) -> Value {
 
 #[test]
 fn shipped_recipes_fit_and_name_the_schema() {
-    let schema = schema(&opdflow_stages::registry());
+    let schema = schema(&opdflow_kinds::registry());
     let all = recipes(&root().join("recipes"));
     assert!(all.len() > 2);
     for path in all {
@@ -99,7 +99,7 @@ fn shipped_recipes_fit_and_name_the_schema() {
 
 #[test]
 fn mistakes_do_not_fit() {
-    let schema = schema(&opdflow_stages::registry());
+    let schema = schema(&opdflow_kinds::registry());
     let recipe = |stage: &str| yaml(&format!("opdflow: 1\nname: x\nstages:\n  a: {stage}\n"));
     for (stage, fits) in [
         ("{uses: base_model, with: {source: x}}", true),

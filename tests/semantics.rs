@@ -2,7 +2,7 @@
 //! the new. No test can tell whether a change matters; this one makes sure that somebody has thought of it. Until then the
 //! digest of the changed sources is in the keys, so that nobody gets old numbers.
 //!
-//! `stages/builtin/code.txt` holds, for each part of the code and for the own files of each kind, a version and a digest of
+//! `stages/kinds/code.txt` holds, for each part of the code and for the own files of each kind, a version and a digest of
 //! the source without comments, spacing and tests. When a digest differs: raise the part's version in that file if it now
 //! gives other results (of a kind's own files, its `semantics`), then write the digests anew with
 //! `OPDFLOW_GOLDEN=write cargo test --test semantics`. That keeps all versions, and copes with a file that a merge has left
@@ -13,9 +13,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-#[path = "../stages/builtin/build/parts.rs"]
+#[path = "../stages/kinds/build/parts.rs"]
 mod parts;
-#[path = "../stages/builtin/build/sources.rs"]
+#[path = "../stages/kinds/build/sources.rs"]
 mod sources;
 
 fn root() -> PathBuf {
@@ -32,9 +32,9 @@ const HEAD: &str = "# Versions of the code in keys, and digests of the sources w
 
 /// The table as it should be: versions as committed (a kind's is its `semantics`), digests of the sources as they are.
 fn table() -> String {
-    let committed = std::fs::read_to_string(stages().join("builtin/code.txt")).unwrap_or_default();
+    let committed = std::fs::read_to_string(stages().join("kinds/code.txt")).unwrap_or_default();
     let committed = sources::table(&committed);
-    let registry = opdflow_stages::registry();
+    let registry = opdflow_kinds::registry();
     let mut text = HEAD.to_owned();
     for (name, listed) in parts::SHARED {
         let version = committed.get(*name).map_or(1, |known| known.version);
@@ -50,7 +50,7 @@ fn table() -> String {
 #[test]
 fn a_changed_source_raises_a_version_or_somebody_says_that_it_need_not() {
     let text = table();
-    let path = stages().join("builtin/code.txt");
+    let path = stages().join("kinds/code.txt");
     if std::env::var_os("OPDFLOW_GOLDEN").is_some_and(|v| v == "write") {
         std::fs::write(&path, &text).unwrap();
     }
@@ -59,7 +59,7 @@ fn a_changed_source_raises_a_version_or_somebody_says_that_it_need_not() {
     assert!(
         changed.is_empty() && text.lines().count() == kept.lines().count(),
         "the source of what stages compute has changed:\n  {}\nUntil you have thought of it, everything that uses these parts \
-         is computed anew. If a part now gives other results for the same inputs, raise its version in stages/builtin/code.txt \
+         is computed anew. If a part now gives other results for the same inputs, raise its version in stages/kinds/code.txt \
          (of a kind's own files, its `semantics`). Then: OPDFLOW_GOLDEN=write cargo test --test semantics",
         changed.join("\n  ")
     );
@@ -68,7 +68,7 @@ fn a_changed_source_raises_a_version_or_somebody_says_that_it_need_not() {
 /// What the program has of itself is what its sources are: the build has taken the digests of these very files.
 #[test]
 fn the_build_knows_its_sources() {
-    let built = opdflow_stages::code::parts();
+    let built = opdflow_kinds::code::parts();
     for (name, listed) in parts::SHARED.iter().chain(parts::KINDS) {
         let part = built.iter().find(|p| p.name == *name).unwrap_or_else(|| panic!("no part `{name}`"));
         assert_eq!(part.built, sources::digest(&stages(), listed).as_deref(), "{name}");
@@ -83,7 +83,7 @@ fn every_source_is_in_one_part_or_named_as_of_no_effect() {
             let found = sources::files(&stages(), &[entry]);
             assert!(
                 !found.is_empty(),
-                "`{name}` lists stages/{entry}, which is not there (stages/builtin/build/parts.rs)"
+                "`{name}` lists stages/{entry}, which is not there (stages/kinds/build/parts.rs)"
             );
             found.into_iter().for_each(|file| seen.entry(file).or_default().push(name));
         }
@@ -94,7 +94,7 @@ fn every_source_is_in_one_part_or_named_as_of_no_effect() {
         let of = seen.remove(&file).unwrap_or_default();
         assert!(
             !of.is_empty(),
-            "{at} is in no part of the code, so that its digest is in every key: give it one in stages/builtin/build/parts.rs, \
+            "{at} is in no part of the code, so that its digest is in every key: give it one in stages/kinds/build/parts.rs, \
              then OPDFLOW_GOLDEN=write cargo test --test semantics"
         );
         // What two kinds share may be both kinds' own.
@@ -103,8 +103,8 @@ fn every_source_is_in_one_part_or_named_as_of_no_effect() {
     }
     let kinds: BTreeSet<&str> = parts::KINDS.iter().map(|(name, _)| *name).collect();
     assert!(
-        opdflow_stages::registry().names().eq(kinds),
-        "stages/builtin/build/parts.rs lists other kinds than there are"
+        opdflow_kinds::registry().names().eq(kinds),
+        "stages/kinds/build/parts.rs lists other kinds than there are"
     );
 }
 
@@ -114,35 +114,70 @@ fn part_of(file: &Path) -> Option<&'static str> {
     parts::SHARED.iter().chain(parts::KINDS).find(holds).map(|(name, _)| *name)
 }
 
-/// The files that the code of a file names, by `crate::module` and `opdflow_CRATE::module`.
+/// The paths in what stands behind `word::`: one, or those of a list in braces, lists within it included.
+fn paths(rest: &str) -> Vec<Vec<String>> {
+    let Some(inner) = rest.strip_prefix('{') else {
+        let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        let more = rest[name.len()..].strip_prefix("::").map(paths).unwrap_or_default();
+        let with = |tail: Vec<String>| std::iter::once(name.clone()).chain(tail).collect();
+        return if more.is_empty() { vec![vec![name]] } else { more.into_iter().map(with).collect() };
+    };
+    let (mut depth, mut start, mut found) = (0, 0, Vec::new());
+    for (at, c) in inner.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth > 0 => depth -= 1,
+            ',' | '}' if depth == 0 => {
+                found.extend(paths(inner[start..at].trim()));
+                start = at + 1;
+            }
+            _ => {}
+        }
+        if c == '}' && depth == 0 && start == at + 1 {
+            break;
+        }
+    }
+    found
+}
+
+/// The files that the code of a file names, by `crate::module` and `opdflow_CRATE::module`, through folders of modules.
 fn named(file: &Path) -> BTreeSet<PathBuf> {
-    let own = file.strip_prefix(stages()).unwrap().components().next().unwrap().as_os_str().to_str().unwrap();
+    let own = file.strip_prefix(stages()).unwrap().components().next().unwrap().as_os_str().to_string_lossy();
+    let own = format!("{own}/src");
     let code = sources::code(&std::fs::read_to_string(file).unwrap());
     let mut found = BTreeSet::new();
-    // The crates with tensors give on what `spec` has in modules of the same names.
-    let homes: [(&str, &str); 8] = [
-        ("crate", own),
-        ("opdflow_models", "models"),
-        ("opdflow_models", "spec"),
-        ("opdflow_training", "training"),
-        ("opdflow_training", "spec/src/training"),
-        ("opdflow_spec", "spec"),
+    let crates = [
+        ("crate", own.as_str()),
+        ("opdflow_kinds", "kinds/src"),
+        // The crates with tensors give on what `spec` has in modules of the same names.
+        ("opdflow_spec", "spec/src"),
         ("opdflow_spec", "spec/src/training"),
-        ("opdflow_miniature", "miniature"),
+        ("opdflow_models", "models/src"),
+        ("opdflow_models", "spec/src"),
+        ("opdflow_training", "training/src"),
+        ("opdflow_training", "spec/src/training"),
+        ("opdflow_miniature", "miniature/src"),
     ];
-    for (word, krate) in homes {
-        let home = if krate.contains('/') { krate.to_owned() } else { format!("{krate}/src") };
-        let root = stages().join(&home);
+    for (word, krate) in crates {
         for (at, _) in code.match_indices(&format!("{word}::")) {
-            let rest = &code[at + word.len() + 2..];
-            let list = rest.strip_prefix('{').and_then(|r| r.split_once("};")).map_or(rest, |(list, _)| list);
-            let several = rest.starts_with('{');
-            for (i, item) in list.split(',').enumerate() {
-                let name: String = item.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-                if (i == 0 || several) && root.join(format!("{name}.rs")).is_file() {
-                    found.insert(root.join(format!("{name}.rs")));
-                } else if (i == 0 || several) && !name.is_empty() && root.join(&name).is_dir() {
-                    found.extend(sources::files(&stages(), &[&format!("{home}/{name}")]));
+            for path in paths(&code[at + word.len() + 2..]) {
+                let mut at = stages().join(krate);
+                for name in &path {
+                    let file = at.join(format!("{name}.rs"));
+                    if file.is_file() {
+                        found.insert(file);
+                        break;
+                    }
+                    if name.is_empty() || !at.join(name).is_dir() {
+                        break;
+                    }
+                    at.push(name);
+                }
+                // A folder that is one module: an item of it was named.
+                let folder = at.strip_prefix(stages()).unwrap().to_string_lossy().into_owned();
+                let inside = path.iter().rev().any(|name| at.join(format!("{name}.rs")).is_file());
+                if folder != krate && !inside {
+                    found.extend(sources::files(&stages(), &[&folder]));
                 }
             }
         }
@@ -180,7 +215,8 @@ fn a_stage_has_the_versions_of_what_its_code_names() {
                 file.display()
             );
             // What the other crates' files name, they bring themselves.
-            if file.starts_with(stages().join("builtin")) && !foreign && !ENDS.contains(&part) {
+            let ours = ["kinds", "worker"].iter().any(|own| file.starts_with(stages().join(own)));
+            if ours && !foreign && !ENDS.contains(&part) {
                 open.extend(named(&file).into_iter().filter(|f| seen.insert(f.clone())));
             }
         }
@@ -189,7 +225,7 @@ fn a_stage_has_the_versions_of_what_its_code_names() {
 
 /// The parts that a stage of this kind has in its key, whatever its parameters.
 fn used(kind: &str) -> Vec<String> {
-    let registry = opdflow_stages::registry();
+    let registry = opdflow_kinds::registry();
     let ports = opdflow_stage::Ports::from_iter([("prompts.ocr".to_owned(), "prompts.train".to_owned())]);
     let with = match kind {
         "train_teacher" => {
@@ -233,7 +269,7 @@ fn an_edited_reward_is_in_the_keys_of_what_it_judges() {
     assert_eq!(of(&["rewards/src/looks.rs"]), looks);
     assert_eq!(sources::digest(folder.path(), &["critics/src/clip"]), None, "a crate that is not there");
     // Which kinds that concerns.
-    let registry = opdflow_stages::registry();
+    let registry = opdflow_kinds::registry();
     let teacher = registry.get("train_teacher").unwrap();
     let uses = |reward: &str, part: &str| {
         let with = serde_json::json!({"algorithm": {"grpo_guard": {}}, "reward": {reward: 1.0}, "iterations": 1});

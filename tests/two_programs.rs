@@ -47,7 +47,6 @@ fn a_job_of_another_version_is_refused() {
     assert!(ran.stderr.contains("version 1000") && ran.stderr.contains("one build"), "{}", ran.stderr);
 }
 
-#[cfg(feature = "torch")]
 #[test]
 fn a_run_says_that_the_other_program_is_missing() {
     let space = TestSpace::new();
@@ -65,7 +64,8 @@ fn a_run_says_that_the_other_program_is_missing() {
         }
     };
     let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(!space.path(".opdflow/runs").exists(), "nothing has started");
     assert!(said.contains("opdflow-stage") && said.contains("side by side"), "{said}");
     // What this program can do alone it still does.
     let fakes = TestSpace::new();

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    opdflow::cli::stage_main(&opdflow_stages::workers(), &opdflow_stages::tools())
+    opdflow::cli::stage_main(&opdflow_worker::workers(), &opdflow_worker::tools())
 }

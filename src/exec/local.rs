@@ -35,6 +35,15 @@ impl Local {
         Self { folder, own: own.into_iter().collect(), other: Program::beside_this_one() }
     }
 
+    /// Whether the other program is there, for a run that is to begin: a missing one is told before anything starts, and not
+    /// when the turn of its first stage comes.
+    ///
+    /// # Errors
+    /// It is not there; the message says the way out.
+    pub fn is_whole() -> Result<(), Fault> {
+        Program::beside_this_one().map(drop)
+    }
+
     fn program(&self, job: &Job) -> Result<PathBuf> {
         if self.own.contains(job.kind.as_str()) {
             return Ok(this_program());
@@ -95,7 +104,11 @@ impl Program {
         match File::options().read(true).custom_flags(libc::O_PATH).open(&path) {
             Ok(file) => Ok(Self { path, file }),
             Err(e) => {
-                let help = format!("`opdflow` and `{STAGE_PROGRAM}` are installed side by side, from one build");
+                let help = format!(
+                    "`opdflow` and `{STAGE_PROGRAM}` are installed side by side, from one build; a build without libtorch \
+                     (`--no-default-features`) has no `{STAGE_PROGRAM}`: it checks and plans, and stages run where one with \
+                     libtorch is"
+                );
                 Err(fault(e, format!("cannot start {}", path.display())).help(help))
             }
         }

@@ -7,7 +7,7 @@ use crate::recipe::{self, Overrides};
 use crate::runlog::RunEvent;
 use anyhow::Result;
 use opdflow_stage::cache::Store;
-use opdflow_stage::{EventSink, Job, Registry, StopFlag, Workers, run_job, with_fakes};
+use opdflow_stage::{EventSink, Job, Registry, StopFlag, Workers, run_job, with_fake_workers, with_fakes};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -98,7 +98,7 @@ struct Trial {
 
 fn trial(plan: &Plan, store: &Store, cpus: usize, fortunes: &[Fortune]) -> Trial {
     let threads = Threads {
-        workers: with_fakes(Workers::new()),
+        workers: with_fake_workers(Workers::new()),
         fortunes: Mutex::new(fortunes.to_vec()),
         used: Arc::default(),
         most: AtomicUsize::new(0),

@@ -3,8 +3,8 @@
 use crate::cli::room::too_large;
 use crate::cli::{Exit, Failure, Session, args};
 use crate::exec::Local;
-use crate::plan::Plan;
 use crate::plan::history::History;
+use crate::plan::{Plan, Verdict, verdicts};
 use crate::recipe::{Device, Numerics};
 use crate::render::{self, Mode, Render};
 use crate::report::{Copied, Standing, Summary, copy_finals};
@@ -38,6 +38,7 @@ pub(crate) fn run(session: &Session, args: &args::Run) -> Result<Exit, Failure> 
     // As long as this lives, nobody sweeps up what this run counts on.
     let _in_use = store.shared()?;
     plan.equipped(&choice.stages(), &choice.forced, &store)?;
+    startable(session, &plan, &choice, &store)?;
 
     let (folder, trouble) = open_folder(&plan, &session.overrides.files, &args.run_dir)?;
     let mut view = View::new(session, args, &folder);
@@ -70,6 +71,22 @@ fn slots(plan: &Plan, cpus: Option<usize>) -> Slots {
     let slots = Slots::of_machine(cpus);
     let cpu = matches!(&plan.recipe.numerics, Numerics::Strict(strict) if strict.device == Device::Cpu);
     if cpu { slots.without_gpus() } else { slots.with_gpu_memory() }
+}
+
+/// Fails if a stage is sure to start that another program runs, and that program is missing. A run of hits does without it.
+fn startable(session: &Session, plan: &Plan, choice: &Choice, store: &Store) -> Result<(), Failure> {
+    let Err(fault) = Local::is_whole() else { return Ok(()) };
+    let verdicts = verdicts(plan, store);
+    let starts = |i: &usize| choice.forced[*i] || matches!(verdicts[*i].0, Verdict::Run | Verdict::Resume { .. });
+    let kind = |i: usize| plan.stages[i].spec.kind.describe().kind;
+    let other = choice.stages().into_iter().filter(starts).find(|i| session.workers.get(kind(*i)).is_none());
+    match other {
+        None => Ok(()),
+        Some(i) => {
+            let what = format!("the stage `{}` cannot run", plan.stages[i].spec.name);
+            Err(anyhow::Error::from(fault).context(what).into())
+        }
+    }
 }
 
 /// What of the plan is to be run, and how.

@@ -4,7 +4,7 @@
 use crate::warning::{self, Doubt};
 use crate::{
     Asset, Code, Description, Environment, Fault, FaultClass, Foreseen, Horizon, Input, Memory, Output, ParamFault,
-    Ports, Resources, Stage, StageContext, StageSet, Work,
+    Ports, Registry, Resources, Stage, StageContext, Work, Workers,
 };
 use anyhow::{Context as _, Result};
 use opdflow_cache::Memo;
@@ -15,8 +15,28 @@ use std::time::Duration;
 
 /// Adds all fake kinds.
 #[must_use]
-pub fn with_fakes<S: StageSet>(set: S) -> S {
-    set.with(FakeSource).with(FakeSum).with(FakeTrain).with(FakeFail).with(FakeClock).with(FakeReport).with(FakeWarn)
+pub fn kinds(registry: Registry) -> Registry {
+    registry
+        .with(FakeSource)
+        .with(FakeSum)
+        .with(FakeTrain)
+        .with(FakeFail)
+        .with(FakeClock)
+        .with(FakeReport)
+        .with(FakeWarn)
+}
+
+/// Adds what runs them.
+#[must_use]
+pub fn workers(workers: Workers) -> Workers {
+    workers
+        .with(FakeSource, source)
+        .with(FakeSum, sum)
+        .with(FakeTrain, train)
+        .with(FakeFail, fail)
+        .with(FakeClock, clock)
+        .with(FakeReport, report)
+        .with(FakeWarn, warn)
 }
 
 fn sleep(seconds: f64) {
@@ -97,14 +117,15 @@ impl Stage for FakeSource {
             Some(tool) => vec![ParamFault::new("tool", format!("{tool} is not there")).help("put it there")],
         }
     }
-    fn run(&self, params: SourceParams, context: &mut StageContext) -> Result<()> {
-        sleep(params.seconds);
-        let found = params.variable.and_then(|name| std::env::var(name).ok());
-        let found: i64 = found.map_or(Ok(0), |v| v.parse()).context("the variable holds no number")?;
-        let more = params.file.map_or(Ok(0), |f| read(&context.job().folder.join(f)))?;
-        std::fs::write(context.output("value"), (params.value.wrapping_add(more).wrapping_add(found)).to_string())?;
-        Ok(())
-    }
+}
+
+fn source(params: SourceParams, context: &mut StageContext) -> Result<()> {
+    sleep(params.seconds);
+    let found = params.variable.and_then(|name| std::env::var(name).ok());
+    let found: i64 = found.map_or(Ok(0), |v| v.parse()).context("the variable holds no number")?;
+    let more = params.file.map_or(Ok(0), |f| read(&context.job().folder.join(f)))?;
+    std::fs::write(context.output("value"), (params.value.wrapping_add(more).wrapping_add(found)).to_string())?;
+    Ok(())
 }
 
 /// The sum of numbers.
@@ -182,24 +203,25 @@ impl Stage for FakeSum {
         let fault = |port: &String| ParamFault::of_port(port, format!("the term is larger than {MOST}"));
         large.map(|(port, _)| fault(port).help("connect a smaller one")).collect()
     }
-    fn run(&self, params: SumParams, context: &mut StageContext) -> Result<()> {
-        sleep(params.seconds);
-        let (mut sum, mut log) = (params.plus, String::new());
-        for name in context.names("terms") {
-            let term = read(&context.input(&format!("terms.{name}"))?)?;
-            if term > MOST {
-                return Err(Fault::user(format!("`{name}` is larger than {MOST}")).into());
-            }
-            log.push_str(&format!("{name} {term}\n"));
-            let less = params.minus.as_ref() == Some(&name);
-            sum = if less { sum.wrapping_sub(term) } else { sum.wrapping_add(term) };
+}
+
+fn sum(params: SumParams, context: &mut StageContext) -> Result<()> {
+    sleep(params.seconds);
+    let (mut sum, mut log) = (params.plus, String::new());
+    for name in context.names("terms") {
+        let term = read(&context.input(&format!("terms.{name}"))?)?;
+        if term > MOST {
+            return Err(Fault::user(format!("`{name}` is larger than {MOST}")).into());
         }
-        let sum = sum.wrapping_mul(params.times);
-        let sum = params.modulo.map_or(sum, |m| sum.rem_euclid(m));
-        std::fs::write(context.output("value"), sum.to_string())?;
-        std::fs::write(context.output("log"), log)?;
-        Ok(())
+        log.push_str(&format!("{name} {term}\n"));
+        let less = params.minus.as_ref() == Some(&name);
+        sum = if less { sum.wrapping_sub(term) } else { sum.wrapping_add(term) };
     }
+    let sum = sum.wrapping_mul(params.times);
+    let sum = params.modulo.map_or(sum, |m| sum.rem_euclid(m));
+    std::fs::write(context.output("value"), sum.to_string())?;
+    std::fs::write(context.output("log"), log)?;
+    Ok(())
 }
 
 /// Something long that goes on from where it was stopped.
@@ -297,50 +319,51 @@ impl Stage for FakeTrain {
     fn resources(&self, _params: &TrainParams) -> Resources {
         Resources { cpus: 1, gpu: true }
     }
-    fn run(&self, params: TrainParams, context: &mut StageContext) -> Result<()> {
-        let total = params.iterations;
-        let base = context.maybe_input("base")?.map_or(Ok(0), |p| read(&p))?;
-        let (mut done, mut state) = match context.resume(total)? {
-            Some(saved) => {
-                let text = std::fs::read_to_string(saved.path.join("state"))?;
-                (saved.step, text.trim().parse().context("the state in the checkpoint")?)
-            }
-            None => (0, base.cast_unsigned()),
-        };
-        // What the candidates are must not hang on where a run was stopped: they are computed from the start.
-        while done < total {
-            if context.should_stop() {
-                save(context, done, state)?;
-                return Err(context.stopped(done));
-            }
-            if params.fail_at == Some(done + 1) {
-                return Err(Fault::not_finite(format!("the loss is NaN at step {}", done + 1))
-                    .help("take a smaller rate")
-                    .into());
-            }
-            sleep(params.step_seconds);
-            done += 1;
-            state = params.step(state, context.job().seed, done)?;
-            #[expect(clippy::cast_precision_loss, reason = "only a number to look at")]
-            let loss = (state % 1000) as f64 / 1000.0;
-            context.metric(done, "loss", loss)?;
-            context.progress(done, total, &format!("loss {loss:.3}"));
-            if done % params.checkpoint_every.max(1) == 0 && done < total {
-                save(context, done, state)?;
-            }
+}
+
+fn train(params: TrainParams, context: &mut StageContext) -> Result<()> {
+    let total = params.iterations;
+    let base = context.maybe_input("base")?.map_or(Ok(0), |p| read(&p))?;
+    let (mut done, mut state) = match context.resume(total)? {
+        Some(saved) => {
+            let text = std::fs::read_to_string(saved.path.join("state"))?;
+            (saved.step, text.trim().parse().context("the state in the checkpoint")?)
         }
-        let folder = context.output("candidates");
-        std::fs::create_dir_all(&folder)?;
-        let mut candidate = base.cast_unsigned();
-        for step in 1..=total {
-            candidate = params.step(candidate, context.job().seed, step)?;
-            if step % (total / 4).max(1) == 0 {
-                std::fs::write(folder.join(format!("step-{step:06}")), candidate.to_string())?;
-            }
+        None => (0, base.cast_unsigned()),
+    };
+    // What the candidates are must not hang on where a run was stopped: they are computed from the start.
+    while done < total {
+        if context.should_stop() {
+            save(context, done, state)?;
+            return Err(context.stopped(done));
         }
-        std::fs::write(context.output("model"), state.to_string())?;
-        Ok(())
+        if params.fail_at == Some(done + 1) {
+            return Err(Fault::not_finite(format!("the loss is NaN at step {}", done + 1))
+                .help("take a smaller rate")
+                .into());
+        }
+        sleep(params.step_seconds);
+        done += 1;
+        state = params.step(state, context.job().seed, done)?;
+        #[expect(clippy::cast_precision_loss, reason = "only a number to look at")]
+        let loss = (state % 1000) as f64 / 1000.0;
+        context.metric(done, "loss", loss)?;
+        context.progress(done, total, &format!("loss {loss:.3}"));
+        if done % params.checkpoint_every.max(1) == 0 && done < total {
+            save(context, done, state)?;
+        }
     }
+    let folder = context.output("candidates");
+    std::fs::create_dir_all(&folder)?;
+    let mut candidate = base.cast_unsigned();
+    for step in 1..=total {
+        candidate = params.step(candidate, context.job().seed, step)?;
+        if step % (total / 4).max(1) == 0 {
+            std::fs::write(folder.join(format!("step-{step:06}")), candidate.to_string())?;
+        }
+    }
+    std::fs::write(context.output("model"), state.to_string())?;
+    Ok(())
 }
 
 fn save(context: &mut StageContext, step: u64, state: u64) -> Result<()> {
@@ -384,11 +407,12 @@ impl Stage for FakeFail {
             numeric: false,
         }
     }
-    fn run(&self, params: FailParams, _context: &mut StageContext) -> Result<()> {
-        sleep(params.seconds);
-        assert!(!params.panic, "{}", params.message);
-        Err(Fault { class: params.class, message: params.message, help: None }.into())
-    }
+}
+
+fn fail(params: FailParams, _context: &mut StageContext) -> Result<()> {
+    sleep(params.seconds);
+    assert!(!params.panic, "{}", params.message);
+    Err(Fault { class: params.class, message: params.message, help: None }.into())
 }
 
 /// What no real kind may be: its result hangs on something outside its key.
@@ -413,10 +437,11 @@ impl Stage for FakeClock {
             numeric: false,
         }
     }
-    fn run(&self, _params: ClockParams, context: &mut StageContext) -> Result<()> {
-        let now = read(&context.job().folder.join("clock"))?;
-        Ok(std::fs::write(context.output("value"), now.to_string())?)
-    }
+}
+
+fn clock(_params: ClockParams, context: &mut StageContext) -> Result<()> {
+    let now = read(&context.job().folder.join("clock"))?;
+    Ok(std::fs::write(context.output("value"), now.to_string())?)
 }
 
 /// A text about whatever it is given: the end of a recipe.
@@ -449,16 +474,17 @@ impl Stage for FakeReport {
             numeric: false,
         }
     }
-    fn run(&self, params: ReportParams, context: &mut StageContext) -> Result<()> {
-        let mut text = format!("{}\n", params.title);
-        for name in context.names("parts") {
-            let digest = context.object(&format!("parts.{name}")).map(|o| o.digest.short()).unwrap_or_default();
-            text.push_str(&format!("{name} {digest}\n"));
-        }
-        std::fs::write(context.output("report"), &text)?;
-        std::fs::write(context.output("markdown"), text)?;
-        Ok(())
+}
+
+fn report(params: ReportParams, context: &mut StageContext) -> Result<()> {
+    let mut text = format!("{}\n", params.title);
+    for name in context.names("parts") {
+        let digest = context.object(&format!("parts.{name}")).map(|o| o.digest.short()).unwrap_or_default();
+        text.push_str(&format!("{name} {digest}\n"));
     }
+    std::fs::write(context.output("report"), &text)?;
+    std::fs::write(context.output("markdown"), text)?;
+    Ok(())
 }
 
 /// Warns of what it is told to.
@@ -501,22 +527,23 @@ impl Stage for FakeWarn {
         let doubt = Doubt::new(warning::NO_WEIGHT, "doubt", "a thing is doubtful", "take it out");
         if params.doubt == 0 { Vec::new() } else { vec![doubt.times(params.doubt)] }
     }
-    fn run(&self, params: WarnParams, context: &mut StageContext) -> Result<()> {
-        if params.zeros > 0 {
-            context.warn(warning::NO_CHANGE, "a thing is zero", params.zeros);
-        }
-        let begin = context.resume(params.rounds)?.map_or(0, |saved| saved.step);
-        for round in begin..params.rounds {
-            if context.should_stop() {
-                return Err(context.stopped(round));
-            }
-            sleep(params.step_seconds);
-            if params.flat.contains(&round) {
-                context.warn_again(warning::FLAT, "a round was flat");
-            }
-            context.checkpoint(round + 1, |_| Ok(()))?;
-            context.progress(round + 1, params.rounds, "");
-        }
-        Ok(std::fs::write(context.output("value"), params.rounds.to_string())?)
+}
+
+fn warn(params: WarnParams, context: &mut StageContext) -> Result<()> {
+    if params.zeros > 0 {
+        context.warn(warning::NO_CHANGE, "a thing is zero", params.zeros);
     }
+    let begin = context.resume(params.rounds)?.map_or(0, |saved| saved.step);
+    for round in begin..params.rounds {
+        if context.should_stop() {
+            return Err(context.stopped(round));
+        }
+        sleep(params.step_seconds);
+        if params.flat.contains(&round) {
+            context.warn_again(warning::FLAT, "a round was flat");
+        }
+        context.checkpoint(round + 1, |_| Ok(()))?;
+        context.progress(round + 1, params.rounds, "");
+    }
+    Ok(std::fs::write(context.output("value"), params.rounds.to_string())?)
 }

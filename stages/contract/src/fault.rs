@@ -37,7 +37,7 @@ impl FaultClass {
     }
 }
 
-/// A failure with its class. Put it into the `anyhow` chain of [`crate::Stage::run`]; without one a failure counts
+/// A failure with its class. Put it into the `anyhow` chain of what [`crate::Workers::with`] runs; without one a failure counts
 /// as a bug of ours.
 #[derive(Clone, Debug)]
 pub struct Fault {

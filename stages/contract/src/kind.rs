@@ -1,7 +1,5 @@
-//! The stage trait, and the same with its parameter type erased: what the engine asks of it, and what runs it.
-//!
-//! These are two traits, and not one, so that a program that only plans refers to no code that computes: the linker
-//! then leaves that code out, and with it the libraries that it needs.
+//! The stage trait, and the same with its parameter type erased: what the engine asks of it. What runs it is a function apart
+//! ([`Worker`]), which a program that only plans does without, and without the libraries that it needs.
 
 use crate::fields::fields;
 use crate::mismatch;
@@ -202,7 +200,7 @@ pub trait Stage: Send + Sync + 'static {
     }
 
     /// Why it would refuse its inputs or its parameters when it runs, as far as that follows from what is known of its
-    /// inputs and from files that its parameters name: the same rules as [`Stage::run`]'s, before anything runs. Only what is
+    /// inputs and from files that its parameters name: the same rules as those of the work itself, before anything runs. Only what is
     /// certain is a fault. Files that are missing are not for here.
     fn unfit(&self, _params: &Self::Params, _folder: &Path, _ports: &Ports, _inputs: &Foreseen) -> Vec<ParamFault> {
         Vec::new()
@@ -233,13 +231,6 @@ pub trait Stage: Send + Sync + 'static {
     fn environment(&self, _params: &Self::Params) -> Environment {
         Environment::new()
     }
-
-    /// Does the work. Reads only through `context`, leaves every output that [`Description::outputs`] promises,
-    /// polls [`StageContext::should_stop`] and checkpoints if it runs for more than a few seconds.
-    ///
-    /// # Errors
-    /// A [`crate::Fault`] somewhere in the chain says whose fault it is; anything else counts as a bug.
-    fn run(&self, params: Self::Params, context: &mut StageContext) -> anyhow::Result<()>;
 }
 
 /// A stage kind as the engine sees it: all but the work itself. Parameters are JSON.
@@ -359,14 +350,14 @@ pub trait Kind: Send + Sync {
     }
 }
 
-/// A stage kind as its own process sees it. Parameters are JSON.
+/// A stage as its own process sees it: a kind with the function that does its work. Parameters are JSON.
 pub trait Worker: Send + Sync {
     /// See [`Stage::describe`].
     fn describe(&self) -> Description;
-    /// See [`Stage::run`].
+    /// Does the work: see [`crate::Workers::with`].
     ///
     /// # Errors
-    /// As there.
+    /// What the work fails with; parameters that cannot be read.
     fn run(&self, params: &Value, context: &mut StageContext) -> anyhow::Result<()>;
 }
 
@@ -460,17 +451,8 @@ impl<S: Stage> Kind for S {
     }
 }
 
-impl<S: Stage> Worker for S {
-    fn describe(&self) -> Description {
-        Stage::describe(self)
-    }
-    fn run(&self, params: &Value, context: &mut StageContext) -> anyhow::Result<()> {
-        Stage::run(self, typed(self, params)?, context)
-    }
-}
-
 /// Normalised parameters as their type.
-fn typed<S: Stage>(stage: &S, params: &Value) -> Result<S::Params, Unreadable> {
+pub(crate) fn typed<S: Stage>(stage: &S, params: &Value) -> Result<S::Params, Unreadable> {
     read_again::<S>(params, Stage::describe(stage).kind)
 }
 
@@ -552,9 +534,6 @@ mod tests {
         }
         fn resources(&self, _: &Params) -> Resources {
             Resources { cpus: 7, gpu: true }
-        }
-        fn run(&self, _: Params, _: &mut StageContext) -> anyhow::Result<()> {
-            Ok(())
         }
     }
 

@@ -1,8 +1,8 @@
 //! What a stage is, seen from both sides: the engine that plans and starts it, and the code that runs it.
 //!
-//! - [`Stage`] is what a stage author writes. With its parameter type erased it is a [`Kind`], which is all that the
-//!   engine sees, and a [`Worker`], which is all that the stage's process needs; [`Registry`] and [`Workers`] hold
-//!   them by name, and both are filled from one list ([`StageSet`]).
+//! - [`Stage`] is what a stage author writes of a kind: what it says of itself. With its parameter type erased it is a
+//!   [`Kind`], which is all that the engine sees. With the function that does the work it is a [`Worker`], which is all
+//!   that the stage's process needs. [`Registry`] and [`Workers`] hold them by name.
 //! - [`port`] has the typed ports, [`fault`] the classes of failure and their exit codes.
 //! - [`Job`] is one stage ready to run, as the scheduler hands it to the child process; [`run_job`] is that process;
 //!   [`StageContext`] is what it gives to the stage: inputs, outputs, checkpoints, metrics, the wish to stop.
@@ -47,7 +47,7 @@ pub use kind::{Asset, Code, Connection, Description, Foreseen, Horizon, Kind, Po
 pub use opdflow_cache as cache;
 pub use param::{Cause, Mismatch, ParamFault};
 pub use port::{Arity, Input, Member, OfSeed, Output, Shown};
-pub use registry::{Registry, StageSet, Workers};
+pub use registry::{Registry, Workers};
 pub use resources::{Environment, Memory, Resources, Work};
 pub use run_job::{Outcome, run_job, warnings_of};
 pub use stop::StopFlag;
@@ -57,8 +57,16 @@ pub use warning::{Doubt, Warning};
 /// Adds the kinds of stage that only tests use, in a build that has them (feature `fake`, which the tests of this
 /// workspace turn on); in any other build it adds nothing.
 #[must_use]
-pub fn with_fakes<S: StageSet>(set: S) -> S {
+pub fn with_fakes(registry: Registry) -> Registry {
     #[cfg(feature = "fake")]
-    let set = fake::with_fakes(set);
-    set
+    let registry = fake::kinds(registry);
+    registry
+}
+
+/// The same for what runs them.
+#[must_use]
+pub fn with_fake_workers(workers: Workers) -> Workers {
+    #[cfg(feature = "fake")]
+    let workers = fake::workers(workers);
+    workers
 }

@@ -1,34 +1,26 @@
 //! The stage kinds of a program, by name.
 
-use crate::{Kind, Stage, Worker};
+use crate::{Description, Kind, Stage, StageContext, Worker, kind};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Takes in stages, each for what it needs of them. A list of stages that is written for any set serves the engine
-/// and the stages' processes alike, so that the two cannot differ.
-pub trait StageSet: Sized {
-    /// Adds a stage under the name that it gives itself. A second stage of the same name takes the place of the first.
-    #[must_use]
-    fn with(self, stage: impl Stage) -> Self;
-}
-
-/// The stage kinds that a recipe may use. It refers to nothing that runs a stage.
+/// The stage kinds that a recipe may use. It knows nothing of what runs a stage.
 #[derive(Clone, Default)]
 pub struct Registry(BTreeMap<&'static str, Arc<dyn Kind>>);
-
-impl StageSet for Registry {
-    fn with(mut self, stage: impl Stage) -> Self {
-        let kind: Arc<dyn Kind> = Arc::new(stage);
-        self.0.insert(kind.describe().kind, kind);
-        self
-    }
-}
 
 impl Registry {
     /// An empty registry.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+    /// Adds a kind under the name that it gives itself. A second one of the same name takes the place of the first.
+    #[must_use]
+    pub fn with(mut self, stage: impl Stage) -> Self {
+        let kind: Arc<dyn Kind> = Arc::new(stage);
+        self.0.insert(kind.describe().kind, kind);
+        self
     }
     /// The kind of this name.
     #[must_use]
@@ -50,23 +42,46 @@ impl Registry {
     }
 }
 
+/// A kind with the function that does its work.
+struct Bound<S, F> {
+    stage: S,
+    run: F,
+}
+
+impl<S: Stage, F> Worker for Bound<S, F>
+where
+    F: Fn(S::Params, &mut StageContext) -> anyhow::Result<()> + Send + Sync,
+{
+    fn describe(&self) -> Description {
+        Stage::describe(&self.stage)
+    }
+    fn run(&self, params: &Value, context: &mut StageContext) -> anyhow::Result<()> {
+        (self.run)(kind::typed(&self.stage, params)?, context)
+    }
+}
+
 /// The stages that a program can run.
 #[derive(Clone, Default)]
 pub struct Workers(BTreeMap<&'static str, Arc<dyn Worker>>);
-
-impl StageSet for Workers {
-    fn with(mut self, stage: impl Stage) -> Self {
-        let worker: Arc<dyn Worker> = Arc::new(stage);
-        self.0.insert(worker.describe().kind, worker);
-        self
-    }
-}
 
 impl Workers {
     /// No workers.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+    /// Adds what does the work of a kind, under the name that the kind gives itself: `run` is given the parameters as their
+    /// type. It reads only through the context, leaves every output that [`crate::Description::outputs`] promises, polls
+    /// [`StageContext::should_stop`] and checkpoints if it runs for more than a few seconds. A [`crate::Fault`] somewhere
+    /// in the chain of its error says whose fault it is; anything else counts as a bug.
+    #[must_use]
+    pub fn with<S: Stage, F>(mut self, stage: S, run: F) -> Self
+    where
+        F: Fn(S::Params, &mut StageContext) -> anyhow::Result<()> + Send + Sync + 'static,
+    {
+        let worker: Arc<dyn Worker> = Arc::new(Bound { stage, run });
+        self.0.insert(worker.describe().kind, worker);
+        self
     }
     /// The worker for stages of this kind.
     #[must_use]

@@ -1,0 +1,279 @@
+//! The parts of the code that stage kinds compute with, each a list of files and folders below `stages/`.
+//!
+//! Every source file stands in exactly one part, or among those that change no result (`tests/semantics.rs`). A new file is
+//! in no part at first: until somebody gives it one, its digest is in the key of every stage.
+
+/// A name and what belongs to it.
+pub type Part = (&'static str, &'static [&'static str]);
+
+/// What stages share. A stage says which of them it uses (`stages/kinds/src/code.rs`).
+pub const SHARED: &[Part] = &[
+    (
+        "flow.layers",
+        &[
+            "models/src/device.rs",
+            "models/src/finite.rs",
+            "models/src/init.rs",
+            "models/src/nn.rs",
+            "models/src/weights",
+            "spec/src/config.rs",
+            "spec/src/linears.rs",
+            "spec/src/nn.rs",
+            "spec/src/weights",
+        ],
+    ),
+    ("flow.lora", &["models/src/adapter", "models/src/lora.rs", "spec/src/adapter"]),
+    ("flow.random", &["models/src/rng.rs", "spec/src/rng.rs"]),
+    ("flow.text", &["models/src/text", "spec/src/text"]),
+    ("flow.vae", &["models/src/vae", "spec/src/vae/config.rs", "spec/src/vae/mod.rs"]),
+    (
+        "flow.transformer",
+        &["models/src/condition.rs", "models/src/field.rs", "models/src/network.rs", "models/src/transformer.rs"],
+    ),
+    // All of a family is one part, so that a new one is listed here without a word.
+    ("flow.pipeline", &["models/src/families", "spec/src/base_files.rs", "spec/src/families", "spec/src/family.rs"]),
+    ("flow.sampling", &["models/src/rollout.rs", "models/src/solver.rs", "spec/src/schedule.rs", "spec/src/solver.rs"]),
+    (
+        "flow.training",
+        &[
+            "spec/src/training/muon.rs",
+            "spec/src/training/objective.rs",
+            "spec/src/training/optim.rs",
+            "spec/src/training/task.rs",
+            "spec/src/training/train.rs",
+            "training/src/muon.rs",
+            "training/src/objective.rs",
+            "training/src/optim.rs",
+            "training/src/state.rs",
+            "training/src/tally.rs",
+            "training/src/task.rs",
+            "training/src/train.rs",
+        ],
+    ),
+    (
+        "flow.exploring",
+        &[
+            "spec/src/training/advantage.rs",
+            "spec/src/training/teacher.rs",
+            "training/src/advantage.rs",
+            "training/src/teacher.rs",
+        ],
+    ),
+    ("flow.school", &["spec/src/training/school.rs", "training/src/school.rs"]),
+    ("flow.grpo", &["spec/src/training/grpo.rs", "spec/src/training/window.rs", "training/src/grpo.rs"]),
+    ("flow.nft", &["spec/src/training/nft.rs", "training/src/nft.rs"]),
+    ("flow.opd", &["spec/src/training/opd.rs", "training/src/opd.rs"]),
+    ("flow.ppo", &["spec/src/training/ppo.rs", "training/src/ppo.rs"]),
+    ("flow.dance", &["spec/src/training/dance.rs", "training/src/dance.rs"]),
+    ("flow.sft", &["spec/src/training/sft.rs", "training/src/sft.rs"]),
+    ("flow.dmd", &["spec/src/training/dmd.rs", "training/src/dmd.rs"]),
+    ("flow.merge", &["spec/src/training/merge.rs", "training/src/merge.rs"]),
+    (
+        "rewards.scoring",
+        &[
+            "rewards/src/opencv",
+            "rewards/src/part.rs",
+            "rewards/src/quote.rs",
+            "rewards/src/reward.rs",
+            "rewards/src/weighted.rs",
+        ],
+    ),
+    ("rewards.geneval", &["rewards/src/detector", "rewards/src/detector.rs", "rewards/src/geneval"]),
+    ("rewards.ocr", &["rewards/src/ocr"]),
+    ("rewards.looks", &["rewards/src/looks.rs"]),
+    (
+        "critics.common",
+        &[
+            "critics/src/batches.rs",
+            "critics/src/head.rs",
+            "critics/src/judge.rs",
+            "critics/src/lib.rs",
+            "critics/src/parts.rs",
+            "critics/src/pixels",
+            "spec/src/critics/mod.rs",
+        ],
+    ),
+    ("critics.clip", &["critics/src/clip"]),
+    ("critics.aesthetic", &["critics/src/aesthetic.rs", "spec/src/critics/aesthetic.rs"]),
+    ("critics.clipscore", &["critics/src/clipscore.rs", "spec/src/critics/clipscore.rs"]),
+    ("critics.hpsv2", &["critics/src/hpsv2.rs", "spec/src/critics/hpsv2.rs"]),
+    ("critics.pickscore", &["critics/src/pickscore.rs", "spec/src/critics/pickscore.rs"]),
+    ("critics.imagereward", &["critics/src/imagereward", "spec/src/critics/imagereward.rs"]),
+    ("critics.geneval", &["critics/src/geneval", "critics/src/mask2former", "spec/src/critics/geneval"]),
+    ("world.subjects", &["rewards/src/metadata.rs", "rewards/src/palette.rs", "rewards/src/picture.rs"]),
+    (
+        "world.prompts",
+        &[
+            "miniature/src/draw.rs",
+            "miniature/src/family.rs",
+            "miniature/src/font.rs",
+            "miniature/src/landscape.rs",
+            "miniature/src/lib.rs",
+            "miniature/src/prompt.rs",
+            "miniature/src/scene.rs",
+            "miniature/src/shapes.rs",
+            "miniature/src/split.rs",
+            "miniature/src/words.rs",
+            "miniature/src/world.rs",
+        ],
+    ),
+    ("prompts.read", &["kinds/src/prompt/record.rs", "io/src/text.rs"]),
+    (
+        "stages.files",
+        &[
+            "kinds/src/model/bundle.rs",
+            "kinds/src/model/folder.rs",
+            "kinds/src/model/model_folder.rs",
+            "worker/src/artefacts/outside.rs",
+        ],
+    ),
+    (
+        "stages.studio",
+        &[
+            "kinds/src/model/shape.rs",
+            "kinds/src/model/shot.rs",
+            "kinds/src/precision.rs",
+            "worker/src/artefacts/adapter.rs",
+            "worker/src/artefacts/embeddings.rs",
+            "worker/src/artefacts/origin.rs",
+            "worker/src/runtime/device.rs",
+            "worker/src/runtime/fitting.rs",
+            "worker/src/runtime/pictures.rs",
+            "worker/src/runtime/precision.rs",
+            "worker/src/runtime/studio.rs",
+        ],
+    ),
+    (
+        "stages.training",
+        &[
+            "kinds/src/model/candidates.rs",
+            "worker/src/artefacts/candidates.rs",
+            "worker/src/runtime/learn.rs",
+            "worker/src/runtime/prompt_task.rs",
+        ],
+    ),
+    (
+        "judging",
+        &[
+            "kinds/src/judging/critics.rs",
+            "kinds/src/judging/recogniser.rs",
+            "kinds/src/judging/reward.rs",
+            "kinds/src/judging/wanted.rs",
+            "worker/src/judging/jury.rs",
+            "worker/src/judging/score.rs",
+            "worker/src/judging/set.rs",
+        ],
+    ),
+    (
+        "stages.tables",
+        &[
+            "kinds/src/report/seeds.rs",
+            "kinds/src/report/timing.rs",
+            "worker/src/artefacts/curve.rs",
+            "worker/src/artefacts/json.rs",
+            "worker/src/artefacts/timing.rs",
+            "worker/src/report/grid.rs",
+            "worker/src/report/seeds.rs",
+            "io/src/csv.rs",
+            "io/src/latex.rs",
+            "io/src/markdown.rs",
+            "io/src/xml.rs",
+        ],
+    ),
+];
+
+/// The own files of each stage kind. Their version is the kind's `semantics`.
+pub const KINDS: &[Part] = &[
+    ("base_model", &["kinds/src/stages/base_model.rs", "worker/src/stages/base_model.rs"]),
+    ("critic", &["kinds/src/stages/critic.rs", "kinds/src/model/critic_folder.rs", "worker/src/stages/critic.rs"]),
+    ("distill", &["kinds/src/stages/distill.rs", "worker/src/stages/distill.rs"]),
+    ("embed", &["kinds/src/stages/embed.rs", "worker/src/stages/embed.rs"]),
+    ("evaluate", &["kinds/src/stages/evaluate.rs", "worker/src/stages/evaluate.rs"]),
+    ("figure", &["kinds/src/stages/figure.rs", "worker/src/stages/figure"]),
+    ("gradient_table", &["kinds/src/stages/gradient_table.rs", "worker/src/stages/gradient_table.rs"]),
+    ("gradient_variance", &["kinds/src/stages/gradient_variance.rs", "worker/src/stages/gradient_variance.rs"]),
+    ("import_lora", &["kinds/src/stages/import_lora.rs", "worker/src/stages/import_lora.rs"]),
+    ("merge_loras", &["kinds/src/stages/merge_loras.rs", "worker/src/stages/merge_loras.rs"]),
+    ("note", &["kinds/src/stages/note.rs"]),
+    (
+        "pretrain_base",
+        &[
+            "kinds/src/stages/pretrain/base.rs",
+            "kinds/src/stages/pretrain/mod.rs",
+            "worker/src/stages/pretrain/base.rs",
+            "worker/src/stages/pretrain/mod.rs",
+        ],
+    ),
+    (
+        "pretrain_vae",
+        &[
+            "kinds/src/stages/pretrain/mod.rs",
+            "kinds/src/stages/pretrain/vae.rs",
+            "worker/src/stages/pretrain/mod.rs",
+            "worker/src/stages/pretrain/vae.rs",
+        ],
+    ),
+    ("prompts", &["kinds/src/stages/prompts.rs", "worker/src/stages/prompts.rs"]),
+    ("score_candidates", &["kinds/src/stages/score_candidates.rs", "worker/src/stages/score_candidates.rs"]),
+    ("select_checkpoint", &["kinds/src/stages/select_checkpoint.rs", "worker/src/stages/select_checkpoint.rs"]),
+    ("table", &["kinds/src/stages/table", "worker/src/stages/table"]),
+    ("train_teacher", &["kinds/src/stages/train_teacher.rs", "worker/src/stages/train_teacher.rs"]),
+];
+
+/// What changes no result of a stage, and why.
+pub const OUTSIDE: &[Part] = &[
+    ("hands files and messages on, and computes nothing", &["contract/src"]),
+    (
+        "lists modules",
+        &[
+            "kinds/src/cost/mod.rs",
+            "kinds/src/judging/mod.rs",
+            "kinds/src/lib.rs",
+            "kinds/src/model/mod.rs",
+            "kinds/src/prompt/mod.rs",
+            "kinds/src/registry.rs",
+            "kinds/src/report/mod.rs",
+            "kinds/src/stages/mod.rs",
+            "worker/src/artefacts/mod.rs",
+            "worker/src/judging/mod.rs",
+            "worker/src/lib.rs",
+            "worker/src/report/mod.rs",
+            "worker/src/runtime/mod.rs",
+            "worker/src/stages/mod.rs",
+            "worker/src/tools/mod.rs",
+            "models/src/lib.rs",
+            "spec/src/lib.rs",
+            "spec/src/training/mod.rs",
+            "training/src/lib.rs",
+            "rewards/src/lib.rs",
+        ],
+    ),
+    (
+        "says something of a stage before or while it runs",
+        &[
+            "kinds/src/code.rs",
+            "kinds/src/cost/memory.rs",
+            "kinds/src/cost/operations.rs",
+            "kinds/src/model/adapter_doubts.rs",
+            "kinds/src/model/model_fit.rs",
+            "kinds/src/param.rs",
+            "kinds/src/prompt/leaks.rs",
+            "kinds/src/prompt/prompt_doubts.rs",
+            "kinds/src/prompt/prompt_set.rs",
+            "kinds/src/prompt/provenance.rs",
+            "kinds/src/training/alarm.rs",
+            "kinds/src/training/course_doubts.rs",
+            "kinds/src/training/mod.rs",
+            "worker/src/runtime/unfit.rs",
+            "worker/src/runtime/watch.rs",
+            "spec/src/vae/cost.rs",
+            "training/src/idle.rs",
+        ],
+    ),
+    ("works outside of recipes", &["worker/src/tools/export_lora.rs", "worker/src/tools/generate"]),
+    ("reads and shows what users bring", &["io/src/file.rs", "io/src/lib.rs", "io/src/terminal.rs"]),
+];
+
+/// The crates whose sources are looked at, by their folder below `stages/`.
+pub const CRATES: [&str; 9] =
+    ["contract", "critics", "kinds", "miniature", "models", "rewards", "spec", "training", "worker"];

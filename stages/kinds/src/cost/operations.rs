@@ -1,0 +1,167 @@
+//! How many floating-point operations a stage has to do, from configurations and parameters, before anything runs. A
+//! multiplication and an addition count as two.
+//!
+//! The networks of the model are counted, by their family (`Architecture`): products of matrices, attention, convolutions. Norms, activations, adapters and
+//! rewards are not: at full size they are a few percent. A step backward through a frozen network is what a step forward is,
+//! and twice that for attention, whose derivative goes to both sides of its products.
+
+use crate::cost::memory::lora_parameters;
+use crate::model::model_fit;
+use crate::model::model_fit::Model;
+use crate::model::shape::Shape;
+use opdflow_spec::family::{Forward, Role};
+use opdflow_stage::Foreseen;
+
+/// What the networks of a model cost, each for one picture or one prompt.
+pub struct Operations {
+    forward: Forward,
+    decoding: f64,
+    encoding: f64,
+    model: Model,
+    /// Side of a picture in pixels.
+    side: u64,
+}
+
+impl Operations {
+    /// With the base on the port `base`, if something is known of it and it makes pictures of this side in pixels, the
+    /// model's own if absent. Where `embeddings` is connected, no prompt is encoded.
+    #[must_use]
+    pub fn of(inputs: &Foreseen, size: Option<i64>) -> Option<Self> {
+        let model = model_fit::model(inputs)?;
+        let side = size.unwrap_or(model.architecture.sides().own);
+        let latent = model.architecture.latent(side, side).ok()?;
+        let tokens = model.sizes.text_tokens;
+        let text = if inputs.contains_key("embeddings") { 0 } else { model.sizes.parameters(Role::Encoder) };
+        Some(Self {
+            forward: model.architecture.forward(latent, tokens),
+            decoding: model.architecture.decoding(latent),
+            encoding: 2.0 * text as f64 * tokens as f64,
+            side: side.unsigned_abs(),
+            model,
+        })
+    }
+
+    /// Rows of a picture in one forward.
+    fn halves(&self, guidance: f64) -> f64 {
+        self.model.architecture.guided().rows(guidance) as f64
+    }
+
+    /// A forward of one picture at one noise level; of both halves where it is guided.
+    #[must_use]
+    pub fn forward(&self, guidance: f64) -> f64 {
+        (self.forward.products + self.forward.attention) * self.halves(guidance)
+    }
+
+    /// The way back of it, to the adapter; with `recompute` the blocks are computed once more on it.
+    #[must_use]
+    pub fn backward(&self, guidance: f64, recompute: bool) -> f64 {
+        let own = (self.forward.products + 2.0 * self.forward.attention) * self.halves(guidance);
+        own + if recompute { self.forward(guidance) } else { 0.0 }
+    }
+
+    /// A gradient: forward and backward.
+    #[must_use]
+    pub fn gradient(&self, guidance: f64, recompute: bool) -> f64 {
+        self.forward(guidance) + self.backward(guidance, recompute)
+    }
+
+    /// A picture of a prompt that was encoded.
+    #[must_use]
+    pub fn picture(&self, steps: usize, guidance: f64) -> f64 {
+        steps as f64 * self.forward(guidance) + self.decoding
+    }
+
+    /// Encoding of all prompts on `prompts`, `prompts.NAME` and `tasks.NAME`, each once.
+    #[must_use]
+    pub fn encoding(&self, inputs: &Foreseen) -> f64 {
+        self.encoding * prompts(inputs) as f64
+    }
+
+    /// Bytes of an adapter of f32.
+    #[must_use]
+    pub fn adapter(&self, shape: &Shape) -> u64 {
+        4 * lora_parameters(&self.model.architecture.linears(), shape)
+    }
+
+    /// Bytes of this many pictures of 8 bits.
+    #[must_use]
+    pub fn pixels(&self, pictures: u64) -> u64 {
+        pictures * 3 * self.side * self.side
+    }
+
+    /// Bytes of what the text encoders make of one prompt.
+    #[must_use]
+    pub fn condition(&self) -> u64 {
+        4 * self.model.architecture.condition(self.model.sizes.text_tokens)
+    }
+}
+
+/// What making one picture of every prompt on `prompts.NAME` takes, if the model is known.
+#[must_use]
+pub fn shots(inputs: &Foreseen, size: Option<i64>, steps: usize, guidance: f64) -> Option<(Operations, f64)> {
+    let model = Operations::of(inputs, size)?;
+    let one = model.picture(steps, guidance) * prompts(inputs) as f64;
+    Some((model, one))
+}
+
+/// How many prompts are connected, as far as that is known.
+#[must_use]
+pub fn prompts(inputs: &Foreseen) -> u64 {
+    let is_set = |port: &str| port == "prompts" || port.starts_with("prompts.") || port.starts_with("tasks.");
+    inputs.iter().filter(|(port, _)| is_set(port)).filter_map(|(_, set)| crate::prompt::provenance::count(set)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::model_folder::Sizes;
+
+    /// The full-size recipe: 1000 rounds of NFT, 3000 of GRPO with guidance, 48 x 24 pictures each, ten steps of which nine
+    /// are trained, and the student. By hand it is 642 EFLOP at 2.44 TFLOP a forward and twice that a way back.
+    #[test]
+    fn the_full_size_recipe_is_counted_in_exaflops() {
+        let levels = |block: &'static str| vec![block; 4];
+        let transformer = serde_json::json!({"num_layers": 24, "num_attention_heads": 24, "attention_head_dim": 64,
+            "caption_projection_dim": 1536, "pos_embed_max_size": 384, "dual_attention_layers": (0..13).collect::<Vec<_>>()});
+        let vae = serde_json::json!({"block_out_channels": [128, 256, 512, 512], "layers_per_block": 2, "latent_channels": 16,
+            "down_block_types": levels("DownEncoderBlock2D"), "up_block_types": levels("UpDecoderBlock2D")});
+        let parts = [("transformer", 2_200_000_000), ("vae", 80_000_000), ("text_encoder_3", 5_600_000_000)];
+        let sizes = Sizes {
+            family: "StableDiffusion3Pipeline".to_owned(),
+            configs: [("transformer".to_owned(), transformer), ("vae".to_owned(), vae)].into(),
+            parameters: parts.map(|(part, count)| (part.to_owned(), count)).into(),
+            text_tokens: 333,
+        };
+        let work = |kind: &str, with: serde_json::Value, ports: &[&str]| {
+            let mut inputs = Foreseen::from([("base".to_owned(), serde_json::to_value(&sizes).unwrap())]);
+            inputs.extend(ports.iter().map(|p| ((*p).to_owned(), 1000.into())));
+            let registry = crate::registry();
+            let kind = registry.get(kind).unwrap();
+            let params = kind.normalise(&with).unwrap();
+            kind.work(&params, std::path::Path::new("."), &inputs).unwrap().unwrap()
+        };
+        let teacher = |algorithm: &str, iterations: u64, guidance: f64| {
+            let sampling = serde_json::json!({"prompts": 48, "group": 24, "steps": 10, "guidance": guidance});
+            let with = serde_json::json!({"algorithm": {algorithm: {}}, "reward": {"ocr": 1.0}, "iterations": iterations,
+                "sampling": sampling, "size": 512, "candidates_every": 60});
+            work("train_teacher", with, &["prompts"])
+        };
+        let student = work(
+            "distill",
+            serde_json::json!({"rounds": 1500, "size": 512, "teacher_guidance": {"ocr": 4.5, "looks": 4.5},
+                "rollout": {"steps": 10, "prompts": 24, "guidance": 4.5}}),
+            &["prompts.geneval", "prompts.ocr", "prompts.looks"],
+        );
+        let nft = teacher("diffusion_nft", 1000, 1.0);
+        let grpo = teacher("grpo_guard", 3000, 4.5);
+        let all = nft.operations + grpo.operations + student.operations;
+        assert!((all / 642e18 - 1.0).abs() < 0.1, "{all:e}");
+        // 17 candidates and the last of 18,776,064 numbers of four bytes.
+        assert_eq!(nft.bytes, Some(18 * 4 * 191 * 2 * 1536 * 32));
+    }
+
+    #[test]
+    fn nothing_is_counted_of_a_model_that_is_not_known() {
+        assert!(Operations::of(&Foreseen::from([("prompts.ocr".to_owned(), 5.into())]), None).is_none());
+    }
+}

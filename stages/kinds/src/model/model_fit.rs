@@ -1,0 +1,210 @@
+//! Parameters held against a model's configuration before it is loaded.
+
+use crate::model::model_folder::Sizes;
+use crate::model::shape::Shape;
+use opdflow_spec::families;
+use opdflow_spec::family::{Architecture, Sides};
+use opdflow_spec::linears::{LinearShape, LoraConfig};
+use opdflow_stage::{Foreseen, ParamFault};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A model before it is loaded.
+pub struct Model {
+    /// What was read of its files.
+    pub sizes: Sizes,
+    /// What its configurations say.
+    pub architecture: Box<dyn Architecture>,
+}
+
+/// What is known of the base on the port `base`, if its configurations are sound.
+#[must_use]
+pub fn model(inputs: &Foreseen) -> Option<Model> {
+    let sizes: Sizes = serde_json::from_value(inputs.get("base")?.clone()).ok()?;
+    Some(Model { architecture: sizes.architecture()?, sizes })
+}
+
+/// Why pictures of this side (or of the model's own) cannot be made with the base, as a fault of the parameter `size`.
+#[must_use]
+pub fn size(inputs: &Foreseen, size: Option<i64>) -> Option<ParamFault> {
+    let architecture = model(inputs)?.architecture;
+    let sides = architecture.sides();
+    let side = size.unwrap_or(sides.own);
+    architecture.latent(side, side).is_err().then(|| unfit(side, sides))
+}
+
+fn unfit(pixels: i64, sides: Sides) -> ParamFault {
+    let step = sides.unit;
+    let up_to = sides.most.map_or_else(String::new, |most| format!(" up to {most}"));
+    let near = ((pixels + step / 2) / step * step).max(step).min(sides.most.unwrap_or(i64::MAX));
+    let what = format!("the base makes pictures whose side is a multiple of {step} pixels{up_to}, and {pixels} is not");
+    ParamFault::new("size", what).help(format!("write `size: {near}`"))
+}
+
+/// Why a fresh adapter of this shape cannot be made for such a model, as faults of the parameter `lora`.
+#[must_use]
+pub fn shape(model: &dyn Architecture, shape: &Shape) -> Vec<ParamFault> {
+    let wanted = LoraConfig { rank: shape.rank, alpha: shape.alpha, targets: shape.targets.clone() };
+    let layers = model.linears();
+    let targeted: Vec<&LinearShape> = layers.iter().filter(|l| wanted.matches(&l.name)).collect();
+    // Of a network of one block, or without second attentions, some names that others have match nothing.
+    let kin = model.kin();
+    let alone = |target: &String| LoraConfig { targets: vec![target.clone()], ..wanted.clone() };
+    let mut faults = Vec::new();
+    for (i, target) in shape.targets.iter().enumerate() {
+        if !kin.iter().any(|l| alone(target).matches(&l.name)) {
+            let fault =
+                ParamFault::new(format!("lora.targets[{i}]"), format!("no layer of the base is named `{target}`"));
+            faults.push(fault.help(names(&kin)));
+        }
+    }
+    // Of a family whose layers have none of the names that adapters have by default.
+    if targeted.is_empty() && shape.targets == Shape::default().targets {
+        let what = format!("no layer of {} is a target of this adapter", model.family().title());
+        let help = format!("write `targets: [{}]`", model.targets().join(", "));
+        faults = vec![ParamFault::new("lora.targets", what).help(help)];
+    } else if targeted.is_empty() && faults.is_empty() {
+        let what = "no layer of the base is a target of this adapter";
+        faults.push(ParamFault::new("lora.targets", what).help(names(&layers)));
+    }
+    let narrow = targeted.iter().min_by_key(|l| l.d_in.min(l.d_out));
+    if let Some(layer) = narrow.filter(|l| shape.rank > l.d_in.min(l.d_out)) {
+        let width = layer.d_in.min(layer.d_out);
+        let what =
+            format!("the rank is {}, but `{}` is {width} wide: a larger rank adds nothing", shape.rank, layer.name);
+        faults.push(ParamFault::new("lora.rank", what).help(format!("take at most {width}")));
+    }
+    faults
+}
+
+/// A module's list of blocks, its number in it, and what follows; nothing of a module outside of blocks.
+fn block(module: &str) -> Option<(&str, i64, &str)> {
+    let (list, rest) = module.split_once('.')?;
+    let (number, rest) = rest.split_once('.')?;
+    Some((list, number.parse().ok()?, rest))
+}
+
+/// The last parts of the layers' names, once each.
+fn names(layers: &[LinearShape]) -> String {
+    let last = |l: &LinearShape| block(&l.name).map_or(l.name.as_str(), |(_, _, rest)| rest).to_owned();
+    let all: BTreeSet<String> = layers.iter().map(last).collect();
+    format!("layers are named {}", all.into_iter().collect::<Vec<_>>().join(", "))
+}
+
+/// Why an adapter with tensors of these shapes is for another network. Names that are not those of peft or diffusers are left
+/// to whoever reads them.
+#[must_use]
+pub fn adapter(model: &dyn Architecture, tensors: &BTreeMap<String, Vec<u64>>) -> Option<String> {
+    let linears = model.linears();
+    let layers: BTreeMap<&str, &LinearShape> = linears.iter().map(|l| (l.name.as_str(), l)).collect();
+    let depth = |list: &str| {
+        linears
+            .iter()
+            .filter_map(|l| block(&l.name))
+            .filter(|(l, _, _)| *l == list)
+            .map(|(_, number, _)| number + 1)
+            .max()
+    };
+    let family = model.family();
+    if let Some((name, other)) = tensors.keys().find_map(|name| {
+        let other = families::of_layer(name).filter(|other| other.class() != family.class())?;
+        Some((name, other.title()))
+    }) {
+        return Some(format!(
+            "the adapter's `{name}` is a layer of {other}, but the base is a model of {}",
+            family.title()
+        ));
+    }
+    tensors.iter().find_map(|(name, shape)| {
+        let path = name.strip_prefix("base_model.model.").unwrap_or(name);
+        let path = path.strip_prefix("transformer.").unwrap_or(path);
+        let (module, down) = match path.strip_suffix(".lora_A.weight") {
+            Some(module) => (module, true),
+            None => (path.strip_suffix(".lora_B.weight")?, false),
+        };
+        if let Some((list, number, _)) = block(module)
+            && let Some(has) = depth(list).filter(|has| number >= *has)
+        {
+            return Some(format!("the adapter changes block {number}, but the base has {has}, 0 to {}", has - 1));
+        }
+        let layer = layers.get(module)?;
+        let (side, wanted) = if down { (shape.get(1)?, layer.d_in) } else { (shape.first()?, layer.d_out) };
+        let what = || format!("the adapter's `{name}` is for {side} features, but the base has {wanted} there");
+        (*side != wanted.unsigned_abs()).then(what)
+    })
+}
+
+/// Why the parameters of a stage do not fit the base on its port `base`: the side of its pictures, and the shape of a fresh
+/// adapter if it makes one.
+#[must_use]
+pub fn faults(inputs: &Foreseen, side: Option<i64>, fresh: Option<&Shape>) -> Vec<ParamFault> {
+    let of_shape = fresh.and_then(|s| Some(shape(&*model(inputs)?.architecture, s))).unwrap_or_default();
+    size(inputs, side).into_iter().chain(of_shape).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mini() -> Foreseen {
+        let sizes = crate::model::bundle::named("bundled:mini").unwrap().sizes().unwrap();
+        Foreseen::from([("base".to_owned(), serde_json::to_value(sizes).unwrap())])
+    }
+
+    #[test]
+    fn sides_fit_the_autoencoder_the_patches_and_the_positions() {
+        // Eight pixels a latent pixel, two of those a patch, at most eight patches.
+        for (side, near) in [
+            (Some(7), Some("16")),
+            (Some(72), Some("80")),
+            (Some(144), Some("128")),
+            (Some(64), None),
+            (None, None),
+            (Some(128), None),
+        ] {
+            let fault = size(&mini(), side);
+            assert_eq!(
+                fault.as_ref().map(|f| f.help.clone().unwrap()),
+                near.map(|n| format!("write `size: {n}`")),
+                "{side:?}"
+            );
+        }
+        assert_eq!(size(&Foreseen::new(), Some(7)), None, "nothing is said of what is not known");
+    }
+
+    #[test]
+    fn adapters_fit_the_layers() {
+        let model = model(&mini()).unwrap();
+        let paths = |rank, targets: &[&str]| {
+            let wanted = Shape { rank, alpha: 1.0, targets: targets.iter().map(|t| (*t).to_owned()).collect() };
+            shape(&*model.architecture, &wanted).into_iter().map(|f| f.path).collect::<Vec<_>>()
+        };
+        assert!(shape(&*model.architecture, &Shape::default()).is_empty());
+        assert_eq!(paths(4, &["attn.to_q", "nosuch"]), ["lora.targets[1]"]);
+        assert_eq!(paths(97, &["attn.to_q"]), ["lora.rank"]);
+        assert!(
+            paths(96, &["to_q", "ff.net.0.proj", "proj_out"]).contains(&"lora.rank".to_owned()),
+            "the head is 64 wide"
+        );
+        // A network of one block has no `to_add_out`, but the name is no mistake.
+        let mut one = model.sizes.clone();
+        one.configs.get_mut("transformer").unwrap()["num_layers"] = 1.into();
+        let one = one.architecture().unwrap();
+        assert!(shape(&*one, &Shape::default()).is_empty());
+        let only = Shape { targets: vec!["attn.to_add_out".into()], ..Shape::default() };
+        assert_eq!(shape(&*one, &only)[0].path, "lora.targets");
+    }
+
+    #[test]
+    fn an_adapter_of_another_depth_or_width_is_told_by_its_header() {
+        let model = model(&mini()).unwrap();
+        let wrong = |name: &str, shape: [u64; 2]| {
+            adapter(&*model.architecture, &BTreeMap::from([(name.to_owned(), shape.into())]))
+        };
+        let name = |block: u32| format!("base_model.model.transformer_blocks.{block}.attn.to_q.lora_A.weight");
+        assert_eq!(wrong(&name(3), [4, 96]), None);
+        assert!(wrong(&name(4), [4, 96]).unwrap().contains("block 4, but the base has 4"));
+        assert!(wrong(&name(0), [4, 1536]).unwrap().contains("for 1536 features, but the base has 96"));
+        assert!(wrong("transformer.transformer_blocks.0.attn.to_q.lora_B.weight", [1536, 4]).is_some());
+        assert_eq!(wrong("lora_unet_x.lora_down.weight", [4, 1]), None, "other names are another reader's");
+    }
+}

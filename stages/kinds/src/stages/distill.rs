@@ -1,0 +1,318 @@
+//! `distill`: several teachers into one student, on the student's own rollouts.
+
+use crate::cost::memory;
+use crate::cost::operations::Operations;
+use crate::model::shape::Shape;
+use crate::model::{candidates, model_fit};
+use crate::param::{EMBEDDINGS, micro, one};
+use crate::precision::Precision;
+use crate::prompt::provenance;
+use crate::training::course_doubts;
+use crate::training::course_doubts::pace_fault;
+use crate::{code, param};
+use opdflow_spec::dance::DanceConfig;
+use opdflow_spec::dmd::DmdConfig;
+use opdflow_spec::opd::OpdConfig;
+use opdflow_spec::optim::{AdamWConfig, EmaConfig};
+use opdflow_spec::ppo::PpoConfig;
+use opdflow_spec::schedule::trained;
+use opdflow_spec::school::Walk;
+use opdflow_spec::sft::SftConfig;
+use opdflow_spec::train::Pace;
+use opdflow_stage::port::{Input, Output};
+use opdflow_stage::{
+    Code, Description, Doubt, Environment, Foreseen, Horizon, Memory, ParamFault, Ports, Resources, Stage, Work,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The stage kind.
+pub struct Distill;
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the schema has the words of a parameter's own type")]
+pub struct Params {
+    /// Optimiser steps, each after every task was visited once; a longer run continues a shorter one.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub rounds: u64,
+    /// What the student is pulled by.
+    #[serde(default)]
+    pub objective: Objective,
+    /// The student's sampling.
+    #[serde(default)]
+    pub rollout: Walk,
+    /// Guidance scale of each teacher by task; 1 if absent.
+    #[schemars(with = "BTreeMap<String, param::Guidance>")]
+    #[serde(default)]
+    pub teacher_guidance: BTreeMap<String, f64>,
+    #[serde(default)]
+    pub lora: Shape,
+    #[serde(default)]
+    pub optimiser: AdamWConfig,
+    #[serde(default)]
+    pub pace: Pace,
+    #[serde(default)]
+    pub ema: EmaConfig,
+    #[serde(default)]
+    #[schemars(with = "param::Size")]
+    pub size: Option<i64>,
+    #[serde(default, skip_serializing_if = "Precision::is_default")]
+    pub precision: Precision,
+    #[serde(default)]
+    #[schemars(with = "param::Recompute")]
+    pub recompute: bool,
+    #[serde(default = "micro")]
+    #[schemars(with = "param::MicroBatch")]
+    pub micro_batch: usize,
+    #[serde(default = "one")]
+    #[schemars(with = "param::Threads")]
+    pub threads: usize,
+    /// Rounds between students kept on the way; none if absent.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidates_every: Option<u64>,
+}
+
+/// The distillation objective.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Objective {
+    /// The closed-form KL of each step; direct matching where the solver adds no noise.
+    ClosedFormKl(OpdConfig),
+    /// The same divergence as a step's negative reward, under a clipped ratio.
+    Ppo(PpoConfig),
+    /// One state of each path, velocities matched (DanceOPD).
+    OneState(DanceConfig),
+    /// Flow matching on the teachers' pictures.
+    Sft(SftConfig),
+    /// Distribution matching, by the difference of two scores (DMD, TDM).
+    Dmd(DmdConfig),
+}
+
+impl Default for Objective {
+    fn default() -> Self {
+        Self::ClosedFormKl(OpdConfig::default())
+    }
+}
+
+impl Objective {
+    /// What is wrong with its numbers, or with the walk it is given.
+    pub fn check(&self, walk: &Walk) -> Vec<ParamFault> {
+        let quiet = walk.solver.deterministic();
+        let wrong = match self {
+            Self::ClosedFormKl(_) => (walk.solver == opdflow_spec::Solver::Dpm { order: 2 })
+                .then_some(("a second-order step has no mean of its own to match", "use `dpm: {order: 1}` or `flow`")),
+            Self::Ppo(_) => quiet.then_some((
+                "this solver adds no noise, so that there is no policy to improve",
+                "raise its noise level, or take `closed_form_kl`",
+            )),
+            Self::OneState(_) | Self::Sft(_) | Self::Dmd(_) => (!quiet).then_some((
+                "this objective samples along the ODE, but the solver adds noise",
+                "take `flow: {noise_level: 0}`",
+            )),
+        };
+        let mut faults: Vec<ParamFault> =
+            wrong.map(|(what, help)| ParamFault::new("rollout.solver", what).help(help)).into_iter().collect();
+        let steps = trained(walk.steps);
+        let idle = match self {
+            Self::ClosedFormKl(OpdConfig { step_weights, .. }) if step_weights.len() > steps => {
+                Some(("closed_form_kl.step_weights", format!("there are {} weights", step_weights.len())))
+            }
+            Self::Sft(SftConfig { times: Some(times) }) if *times > steps => {
+                Some(("sft.times", format!("`times` is {times}")))
+            }
+            _ => None,
+        };
+        if let Some((at, what)) = idle {
+            let what = format!("{what}, but of {} steps {steps} are trained", walk.steps);
+            faults.push(ParamFault::new(format!("objective.{at}"), what).help("give fewer, or raise `rollout.steps`"));
+        }
+        if let Self::ClosedFormKl(OpdConfig { step_weights, .. }) = self
+            && step_weights.len() == steps
+            && step_weights.iter().all(|w| *w == 0.0)
+        {
+            let fault = ParamFault::new("objective.closed_form_kl.step_weights", "every step has weight 0");
+            faults.push(fault.help("give at least one step a weight"));
+        }
+        faults
+    }
+
+    /// The parts of the code that it computes with.
+    pub fn code(&self) -> &'static [&'static str] {
+        match self {
+            Self::ClosedFormKl(_) => &["flow.opd"],
+            Self::Ppo(_) => &["flow.grpo", "flow.opd", "flow.ppo"],
+            Self::OneState(_) => &["flow.dance", "flow.opd"],
+            Self::Sft(_) => &["flow.sft"],
+            Self::Dmd(_) => &["flow.dmd"],
+        }
+    }
+
+    /// Operations of one lesson in one round, with a teacher of this guidance.
+    pub fn operations(&self, model: &Operations, walk: &Walk, teacher: f64, recompute: bool) -> f64 {
+        let (steps, all) = (walk.steps as f64, trained(walk.steps));
+        let (own, goal) = (model.forward(walk.guidance), model.forward(teacher));
+        let gradient = model.gradient(walk.guidance, recompute);
+        let anchored = |anchor: f64| if anchor > 0.0 { own } else { 0.0 };
+        let picture = match self {
+            // The forward that samples is the one that is trained.
+            Self::ClosedFormKl(config) => steps * own + all as f64 * (gradient - own + goal + anchored(config.anchor)),
+            Self::Ppo(config) => {
+                let passes = (all * config.updates.max(1)) as f64;
+                steps * own + passes * (gradient + goal + anchored(config.anchor))
+            }
+            Self::OneState(_) => steps * own + gradient + goal,
+            Self::Sft(config) => steps * goal + config.times.unwrap_or(all).clamp(1, all) as f64 * gradient,
+            Self::Dmd(_) => steps * own + gradient + model.gradient(1.0, recompute) + goal,
+        };
+        walk.prompts as f64 * picture
+    }
+}
+
+impl Stage for Distill {
+    type Params = Params;
+
+    fn describe(&self) -> Description {
+        Description {
+            kind: "distill",
+            semantics: 3,
+            about: "Several teachers into one student. By default DiffusionOPD: the student samples, and at every state it visits it is pulled to the step that the task's teacher would take. One optimiser step for each full round over all teachers.",
+            inputs: const {
+                &[
+                    Input::one("base", &["model"], "the base that student and teachers share"),
+                    Input::many("teachers", &["lora"], "adapters by task"),
+                    Input::many("prompts", &["prompts"], "training prompts by task; the same names"),
+                    Input::optional(
+                        "start",
+                        &["lora"],
+                        "an adapter that the student starts from, such as a merge; a fresh one if absent",
+                    ),
+                    Input::optional("embeddings", &["embeddings"], EMBEDDINGS),
+                ]
+            },
+            outputs: const {
+                &[
+                    Output::new("lora", "lora", "the student (averaged weights)").result(),
+                    Output::new(
+                        "candidates",
+                        "candidates",
+                        "with `candidates_every`: a folder `step-000020` and so on, the student on its way",
+                    )
+                    .maybe(),
+                    Output::side("timing", "timing", "seconds of training"),
+                ]
+            },
+            outside_key: &["recompute", "micro_batch", "threads"],
+            seeded: true,
+            numeric: true,
+        }
+    }
+
+    fn check(&self, params: &Params) -> Vec<ParamFault> {
+        let mut faults = params.objective.check(&params.rollout);
+        faults.extend(params.precision.untrainable());
+        faults.extend(params.pace.fault().map(pace_fault));
+        faults
+    }
+
+    fn wired(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {
+        unpaired(&params.teacher_guidance, ports)
+    }
+
+    fn unfit(&self, params: &Params, _folder: &Path, ports: &Ports, inputs: &Foreseen) -> Vec<ParamFault> {
+        let fresh = !ports.contains("start") || matches!(params.objective, Objective::Dmd(_));
+        model_fit::faults(inputs, params.size, fresh.then_some(&params.lora))
+    }
+
+    fn omits(&self, params: &Params) -> Vec<(&'static str, String)> {
+        let none = params.candidates_every.is_none();
+        none.then(|| ("candidates", "give it `candidates_every: N`".to_owned())).into_iter().collect()
+    }
+
+    fn horizon(&self, params: &Params) -> Option<Horizon> {
+        Some(Horizon { param: "rounds", steps: params.rounds })
+    }
+
+    fn resources(&self, params: &Params) -> Resources {
+        Resources { cpus: params.threads, gpu: true }
+    }
+
+    fn environment(&self, params: &Params) -> Environment {
+        params.precision.environment()
+    }
+
+    fn code(&self, params: &Params, _ports: &Ports) -> Code {
+        code::of("distill", &[code::MODEL, code::TRAINING, &["flow.school"], params.objective.code()])
+    }
+
+    fn foresee(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Foreseen {
+        let from = provenance::trained(inputs, &["prompts", "teachers", "start"], &["lora", "candidates"]);
+        let Some(model) = Operations::of(inputs, params.size) else { return from };
+        let each = |every| candidates::announced(params.rounds, every, model.adapter(&params.lora));
+        let announced = params.candidates_every.map(|every| ("candidates".to_owned(), each(every)));
+        provenance::both(from, announced.into_iter().collect())
+    }
+
+    fn work(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Option<Work> {
+        let model = Operations::of(inputs, params.size)?;
+        let lessons = inputs.keys().filter_map(|port| port.strip_prefix("prompts."));
+        let guidance = |name: &str| params.teacher_guidance.get(name).copied().unwrap_or(1.0);
+        let round: f64 =
+            lessons.map(|l| params.objective.operations(&model, &params.rollout, guidance(l), params.recompute)).sum();
+        let kept = 1 + params.candidates_every.map_or(0, |every| params.rounds.div_ceil(every.max(1)));
+        Some(Work {
+            operations: params.rounds as f64 * round + model.encoding(inputs),
+            bytes: Some(kept * model.adapter(&params.lora)),
+        })
+    }
+
+    fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {
+        let guided = params.rollout.guidance != 1.0 || params.teacher_guidance.values().any(|g| *g != 1.0);
+        let work = memory::Work::of(inputs, params.size, params.micro_batch, guided, params.precision);
+        let Some(work) = work.map(|w| w.recomputing(params.recompute)) else { return Vec::new() };
+        let pictures = params.rollout.prompts;
+        // The second network of DMD is another adapter in training.
+        let copies = if matches!(params.objective, Objective::Dmd(_)) { 5 } else { 0 };
+        vec![
+            work.weights(),
+            work.adapter(&params.lora, copies),
+            work.round(pictures, params.rollout.steps, 0),
+            work.training(pictures, false),
+            memory::Work::program(),
+        ]
+    }
+
+    fn doubts(&self, params: &Params, _folder: &Path, _inputs: &Foreseen) -> Vec<Doubt> {
+        let updates = match &params.objective {
+            Objective::Ppo(config) => config.updates.max(1) as u64,
+            _ => 1,
+        };
+        let steps = params.rounds.saturating_mul(updates);
+        course_doubts::doubts(&params.optimiser, &params.pace, &params.ema, params.rounds, steps)
+    }
+}
+
+/// Teachers without prompts of their name, prompts without a teacher, and guidance for a teacher that is not there.
+pub fn unpaired(guidance: &BTreeMap<String, f64>, ports: &Ports) -> Vec<ParamFault> {
+    let (teachers, prompts) = (ports.names("teachers"), ports.names("prompts"));
+    let mut faults = Vec::new();
+    for (port, names, others, other) in
+        [("teachers", &teachers, &prompts, "prompts"), ("prompts", &prompts, &teachers, "teachers")]
+    {
+        for name in names.iter().filter(|n| !others.contains(n)) {
+            let fault =
+                ParamFault::of_port(format!("{port}.{name}"), format!("there is no `{other}.{name}` beside it"));
+            faults.push(
+                fault.help(format!("give `teachers` and `prompts` the same names: {other} are {}", others.join(", "))),
+            );
+        }
+    }
+    for name in guidance.keys().filter(|n| !teachers.contains(n)) {
+        let fault = ParamFault::new(format!("teacher_guidance.{name}"), format!("no teacher is named `{name}`"));
+        faults.push(fault.help(format!("teachers are {}", teachers.join(", "))));
+    }
+    faults
+}

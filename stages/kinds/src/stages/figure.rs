@@ -1,0 +1,108 @@
+//! `figure`: scores against training time, as CSV and drawn.
+
+use crate::code;
+use crate::report::seeds::no_column;
+use crate::report::{seeds, timing};
+use opdflow_stage::port::{Input, Output};
+use opdflow_stage::{Code, Description, Foreseen, ParamFault, Ports, Stage};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// The stage kind.
+pub struct Figure;
+
+/// A line, as recipes write it.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LineSpec {
+    /// What it is called.
+    pub title: String,
+    /// Names on `curves`, each also on `timings`: trainings that follow one another.
+    #[schemars(length(min = 1))]
+    pub curves: Vec<String>,
+    /// Names on `timings` of what was trained before the line begins: the inner lists ran side by side, the outer one
+    /// after the other.
+    #[serde(default)]
+    pub after: Vec<Vec<String>>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the schema has the words of a parameter's own type")]
+pub struct Params {
+    /// The lines.
+    #[schemars(length(min = 1))]
+    pub lines: Vec<LineSpec>,
+    /// Rewards and their parts, a panel each; the miniature's three if absent.
+    #[schemars(length(min = 1))]
+    #[serde(default = "columns")]
+    pub columns: Vec<String>,
+    /// Printed above the figure.
+    #[serde(default)]
+    pub title: String,
+}
+
+fn columns() -> Vec<String> {
+    ["geneval", "ocr", "looks"].map(str::to_owned).to_vec()
+}
+
+impl Stage for Figure {
+    type Params = Params;
+
+    fn describe(&self) -> Description {
+        Description {
+            kind: "figure",
+            semantics: 2,
+            about: "Scores against training time: a panel a column, a line a method. A candidate's time is its share of the training's rounds, after the time of all that was trained before. Of what was collected over a matrix of seeds it draws the mean.",
+            inputs: const {
+                &[
+                    Input::many("curves", &["curve"], "scores of candidates"),
+                    Input::many("timings", &["timing"], "training times, under the names of `curves`"),
+                    Input::optional(
+                        "base",
+                        &["scores"],
+                        "the base's scores on the same prompts: where every line begins",
+                    ),
+                ]
+            },
+            outputs: const {
+                &[
+                    Output::new("csv", "csv", "`method,step,seconds,gradients` and the columns, a line a candidate")
+                        .result()
+                        .file("csv"),
+                    Output::new("svg", "svg", "the figure").file("svg"),
+                    Output::new("png", "png", "the figure").result().file("png"),
+                ]
+            },
+            outside_key: &[],
+            seeded: false,
+            numeric: false,
+        }
+    }
+
+    fn wired(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {
+        let mut faults = Vec::new();
+        for (i, line) in params.lines.iter().enumerate() {
+            for (j, name) in line.curves.iter().enumerate() {
+                let of = |port| seeds::unconnected(ports, port, name, format!("lines[{i}].curves[{j}]"));
+                faults.extend(of("curves").or_else(|| of("timings")));
+            }
+            faults.extend(timing::unconnected(ports, &line.after, &format!("lines[{i}].after")));
+        }
+        faults
+    }
+
+    fn code(&self, _params: &Params, _ports: &Ports) -> Code {
+        code::of("figure", &[&["judging", "prompts.read", "stages.studio", "stages.tables", "world.subjects"]])
+    }
+
+    fn unfit(&self, params: &Params, _folder: &Path, ports: &Ports, inputs: &Foreseen) -> Vec<ParamFault> {
+        let Some(curves) = seeds::foreseen(ports, inputs, "curves") else { return Vec::new() };
+        let there: BTreeSet<&String> = curves.values().flatten().collect();
+        let asked = params.columns.iter().enumerate().filter(|_| params.columns != columns());
+        let unknown = asked.filter(|(_, column)| !there.contains(column));
+        unknown.map(|(i, column)| no_column(format!("columns[{i}]"), column, &there)).collect()
+    }
+}

@@ -1,0 +1,148 @@
+//! `gradient_variance`: how much the gradients of distillation objectives scatter, at a student that stands still.
+
+use crate::cost::operations::Operations;
+use crate::model::model_fit;
+use crate::model::shape::Shape;
+use crate::param::{micro, one};
+use crate::precision::Precision;
+use crate::stages::distill::{Objective, unpaired};
+use crate::{code, param};
+use opdflow_spec::Solver;
+use opdflow_spec::school::Walk;
+use opdflow_stage::port::{Input, Output};
+use opdflow_stage::{Code, Description, Environment, Foreseen, ParamFault, Ports, Resources, Stage, Work};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The stage kind.
+pub struct GradientVariance;
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the schema has the words of a parameter's own type")]
+pub struct Params {
+    /// By name, as `distill` takes them; `dmd` has no gradient of its own.
+    #[schemars(extend("minProperties" = 1))]
+    pub objectives: BTreeMap<String, Objective>,
+    /// Noise levels of the rollouts.
+    #[schemars(length(min = 1), inner(range(min = 0.0, max = 10.0)))]
+    pub levels: Vec<f64>,
+    /// Gradients at each level, each of a round of its own.
+    #[schemars(range(min = 2, max = 1_000_000))]
+    #[serde(default = "samples")]
+    pub samples: u64,
+    /// The student's sampling; its solver is replaced by each of `levels`.
+    #[serde(default)]
+    pub rollout: Walk,
+    /// Guidance scale of each teacher by task; 1 if absent.
+    #[schemars(with = "BTreeMap<String, param::Guidance>")]
+    #[serde(default)]
+    pub teacher_guidance: BTreeMap<String, f64>,
+    #[serde(default)]
+    pub lora: Shape,
+    #[serde(default)]
+    #[schemars(with = "param::Size")]
+    pub size: Option<i64>,
+    #[serde(default = "micro")]
+    #[schemars(with = "param::MicroBatch")]
+    pub micro_batch: usize,
+    #[serde(default = "one")]
+    #[schemars(with = "param::Threads")]
+    pub threads: usize,
+}
+
+fn samples() -> u64 {
+    32
+}
+
+impl Params {
+    /// The rollout at a noise level.
+    #[must_use]
+    pub fn walk(&self, level: f64) -> Walk {
+        Walk { solver: Solver::Flow { noise_level: level }, ..self.rollout.clone() }
+    }
+}
+
+impl Stage for GradientVariance {
+    type Params = Params;
+
+    fn describe(&self) -> Description {
+        Description {
+            kind: "gradient_variance",
+            semantics: 2,
+            about: "Mean and variance of the gradients of several distillation objectives over many rollouts of one student that stands still, at several noise levels, and how far their means agree (DiffusionOPD, section 3.3).",
+            inputs: const {
+                &[
+                    Input::one("base", &["model"], "the base that student and teachers share"),
+                    Input::many("teachers", &["lora"], "adapters by task"),
+                    Input::many("prompts", &["prompts"], "training prompts by task; the same names"),
+                    Input::optional("student", &["lora"], "the student; a fresh adapter if absent"),
+                ]
+            },
+            outputs: const {
+                &[
+                    Output::new("markdown", "markdown", "the table").result().file("md"),
+                    Output::new("csv", "csv", "the table").result().file("csv"),
+                    Output::new("json", "json", "the table").file("json"),
+                ]
+            },
+            outside_key: &["micro_batch", "threads"],
+            seeded: true,
+            numeric: true,
+        }
+    }
+
+    fn check(&self, params: &Params) -> Vec<ParamFault> {
+        let mut faults = Vec::new();
+        for (name, objective) in &params.objectives {
+            if matches!(objective, Objective::Dmd(_)) {
+                faults.push(ParamFault::new(
+                    format!("objectives.{name}"),
+                    "distribution matching depends on a second network, so that its gradient at a fixed student says nothing",
+                ));
+            }
+            for level in &params.levels {
+                faults.extend(objective.check(&params.walk(*level)).into_iter().map(|f| {
+                    ParamFault::new("levels", format!("at level {level}, objective `{name}`: {}", f.message))
+                }));
+            }
+        }
+        faults
+    }
+
+    fn code(&self, params: &Params, _ports: &Ports) -> Code {
+        let objectives: Vec<&str> = params.objectives.values().flat_map(|o| o.code()).copied().collect();
+        let own = ["distill", "flow.school", "gradient_table"];
+        code::of("gradient_variance", &[code::MODEL, code::TRAINING, &own, &objectives])
+    }
+
+    fn work(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Option<Work> {
+        let model = Operations::of(inputs, params.size)?;
+        let lessons: Vec<&str> = inputs.keys().filter_map(|port| port.strip_prefix("prompts.")).collect();
+        let guidance = |name: &str| params.teacher_guidance.get(name).copied().unwrap_or(1.0);
+        let sample = |o: &Objective| -> f64 {
+            lessons.iter().map(|l| o.operations(&model, &params.rollout, guidance(l), false)).sum()
+        };
+        let samples = params.levels.len() as f64 * params.samples as f64;
+        Some(Work { operations: samples * params.objectives.values().map(sample).sum::<f64>(), bytes: None })
+    }
+
+    fn wired(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {
+        unpaired(&params.teacher_guidance, ports)
+    }
+
+    fn unfit(&self, params: &Params, _folder: &Path, ports: &Ports, inputs: &Foreseen) -> Vec<ParamFault> {
+        let fresh = (!ports.contains("student")).then_some(&params.lora);
+        model_fit::faults(inputs, params.size, fresh)
+    }
+
+    fn environment(&self, _params: &Params) -> Environment {
+        Precision::default().environment()
+    }
+
+    fn resources(&self, params: &Params) -> Resources {
+        Resources { cpus: params.threads, gpu: true }
+    }
+}

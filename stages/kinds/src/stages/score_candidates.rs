@@ -1,0 +1,127 @@
+//! `score_candidates`: scores of all candidates of a training, as a curve.
+
+use crate::cost::memory::judging;
+use crate::cost::operations::shots;
+use crate::judging::critics::CRITICS;
+use crate::judging::wanted;
+use crate::judging::wanted::Wanted;
+use crate::model::shot::Shot;
+use crate::model::{candidates, model_fit};
+use crate::param::{EMBEDDINGS, micro, one};
+use crate::precision::Precision;
+use crate::prompt::leaks;
+use crate::{code, param};
+use anyhow::Result;
+use opdflow_stage::cache::Memo;
+use opdflow_stage::port::{Input, Output};
+use opdflow_stage::{
+    Asset, Code, Description, Doubt, Environment, Foreseen, Memory, ParamFault, Ports, Resources, Stage, Work,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// The stage kind.
+pub struct ScoreCandidates;
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[allow(missing_docs, reason = "the schema has the words of a parameter's own type")]
+pub struct Params {
+    /// By set of prompts the rewards that judge it; the reward of the set's own name if absent.
+    pub rewards: Wanted,
+    pub shot: Shot,
+    #[schemars(with = "param::Size")]
+    pub size: Option<i64>,
+    pub precision: Precision,
+    #[schemars(with = "param::MicroBatch")]
+    pub micro_batch: usize,
+    #[schemars(with = "param::Threads")]
+    pub threads: usize,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        let shot = Shot { steps: 20, ..Shot::default() };
+        let precision = Precision::default();
+        Self { rewards: Wanted::new(), shot, size: None, precision, micro_batch: micro(), threads: one() }
+    }
+}
+
+impl Stage for ScoreCandidates {
+    type Params = Params;
+
+    fn describe(&self) -> Description {
+        Description {
+            kind: "score_candidates",
+            semantics: 2,
+            about: "Scores every candidate of a training on the same prompts, from the same noise: how its scores went with its steps.",
+            inputs: const {
+                &[
+                    Input::one("base", &["model"], "the base model"),
+                    Input::one("candidates", &["candidates"], "candidates of a teacher or a student"),
+                    Input::many("prompts", &["prompts"], "sets of prompts by name, such as the validation prompts"),
+                    Input::optional("embeddings", &["embeddings"], EMBEDDINGS),
+                    CRITICS,
+                ]
+            },
+            outputs: const { &[Output::new("curve", "curve", "the scores of each candidate, by its step (JSON)")] },
+            outside_key: &["micro_batch", "threads"],
+            seeded: false,
+            numeric: true,
+        }
+    }
+
+    fn check(&self, params: &Params) -> Vec<ParamFault> {
+        wanted::check(&params.rewards)
+    }
+
+    fn wired(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {
+        wanted::wired(&params.rewards, ports)
+    }
+
+    fn foresee(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Foreseen {
+        wanted::foresee("curve", &params.rewards, inputs)
+    }
+
+    fn unfit(&self, params: &Params, _folder: &Path, _ports: &Ports, inputs: &Foreseen) -> Vec<ParamFault> {
+        let of_model = model_fit::faults(inputs, params.size, None);
+        of_model.into_iter().chain(wanted::unfit(&params.rewards, inputs)).collect()
+    }
+
+    fn lacks(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {
+        wanted::lacks(&params.rewards, ports)
+    }
+
+    fn assets(&self, _params: &Params, _folder: &Path, _memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {
+        Ok(wanted::assets())
+    }
+
+    fn resources(&self, params: &Params) -> Resources {
+        Resources { cpus: params.threads, gpu: true }
+    }
+
+    fn environment(&self, params: &Params) -> Environment {
+        params.precision.environment()
+    }
+
+    fn code(&self, params: &Params, ports: &Ports) -> Code {
+        let rewards = code::judging(code::wanted(&params.rewards, ports), ports);
+        let training = ["flow.training", "stages.files", "stages.training"];
+        code::of("score_candidates", &[code::MODEL, &rewards, &training])
+    }
+
+    fn work(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Option<Work> {
+        let (model, shots) = shots(inputs, params.size, params.shot.steps, params.shot.guidance)?;
+        let (candidates, _) = candidates::foreseen(inputs)?;
+        Some(Work { operations: shots * candidates as f64 + model.encoding(inputs), bytes: None })
+    }
+
+    fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {
+        judging(inputs, params.size, params.micro_batch, params.shot.guidance, params.precision)
+    }
+
+    fn doubts(&self, _params: &Params, _folder: &Path, inputs: &Foreseen) -> Vec<Doubt> {
+        leaks::leaks(inputs, "candidates")
+    }
+}

@@ -1,0 +1,190 @@
+//! `select_checkpoint`: the best candidate of a run, by a stated rule.
+
+use crate::cost::memory::judging;
+use crate::cost::operations::shots;
+use crate::judging::critics::CRITICS;
+use crate::judging::reward::whole_of;
+use crate::judging::{critics, reward};
+use crate::model::shot::Shot;
+use crate::model::{candidates, model_fit};
+use crate::param::{EMBEDDINGS, micro, one};
+use crate::precision::Precision;
+use crate::prompt::{leaks, prompt_set, provenance};
+use crate::{code, param};
+use anyhow::Result;
+use opdflow_stage::cache::Memo;
+use opdflow_stage::port::{Input, Output};
+use opdflow_stage::{
+    Asset, Code, Description, Doubt, Environment, Foreseen, Memory, ParamFault, Ports, Resources, Stage, Work,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// The stage kind.
+pub struct SelectCheckpoint;
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the schema has the words of a parameter's own type")]
+pub struct Params {
+    /// Column to be highest: a reward's name, or one of its parts such as `geneval.strict`.
+    pub maximise: String,
+    /// Columns that must not fall below the base's by more than this: `{looks: 0.05}`.
+    #[schemars(with = "BTreeMap<String, param::Fall>")]
+    #[serde(default)]
+    pub guard: BTreeMap<String, f64>,
+    /// Only this many of the last candidates are scored; all if absent.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    #[serde(default)]
+    pub last: Option<usize>,
+    #[serde(default = "twenty_steps")]
+    pub shot: Shot,
+    #[serde(default)]
+    #[schemars(with = "param::Size")]
+    pub size: Option<i64>,
+    #[serde(default, skip_serializing_if = "Precision::is_default")]
+    pub precision: Precision,
+    #[serde(default = "micro")]
+    #[schemars(with = "param::MicroBatch")]
+    pub micro_batch: usize,
+    #[serde(default = "one")]
+    #[schemars(with = "param::Threads")]
+    pub threads: usize,
+}
+
+fn twenty_steps() -> Shot {
+    Shot { steps: 20, ..Shot::default() }
+}
+
+impl Params {
+    /// The columns that the rule names.
+    pub fn columns(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.maximise).chain(self.guard.keys())
+    }
+}
+
+impl Stage for SelectCheckpoint {
+    type Params = Params;
+
+    fn describe(&self) -> Description {
+        Description {
+            kind: "select_checkpoint",
+            semantics: 2,
+            about: "Scores every candidate on validation prompts and takes the one with the highest `maximise` among those that keep every guard; of equals, the earliest. If none keeps the guards, it fails and shows the table.",
+            inputs: const {
+                &[
+                    Input::one("base", &["model"], "the base model; guards are measured against it"),
+                    Input::one("candidates", &["candidates"], "a teacher's candidates"),
+                    Input::many(
+                        "prompts",
+                        &["prompts"],
+                        "validation prompts, under the name of the reward that they are for",
+                    ),
+                    Input::optional("embeddings", &["embeddings"], EMBEDDINGS),
+                    CRITICS,
+                ]
+            },
+            outputs: const {
+                &[
+                    Output::new("lora", "lora", "the chosen adapter").result(),
+                    Output::new("candidates", "markdown", "the table of candidates with the choice")
+                        .result()
+                        .file("md"),
+                    Output::new("choice", "json", "the same as data").file("json"),
+                ]
+            },
+            outside_key: &["micro_batch", "threads"],
+            seeded: false,
+            numeric: true,
+        }
+    }
+
+    fn check(&self, params: &Params) -> Vec<ParamFault> {
+        let mut faults = Vec::new();
+        let help = reward::offered;
+        if !reward::known(&params.maximise) {
+            faults.push(ParamFault::new("maximise", format!("no reward is named `{}`", params.maximise)).help(help()));
+        }
+        for name in params.guard.keys().filter(|n| !reward::known(n)) {
+            faults.push(ParamFault::new(format!("guard.{name}"), format!("no reward is named `{name}`")).help(help()));
+        }
+        faults
+    }
+
+    fn wired(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {
+        let maximised = std::iter::once(("maximise".to_owned(), params.maximise.as_str()));
+        let guarded = params.guard.keys().map(|column| (format!("guard.{column}"), column.as_str()));
+        let mut faults = Vec::new();
+        for (path, column) in maximised.chain(guarded) {
+            let name = whole_of(column);
+            faults.extend(reward::unwired(path.clone(), name, ports));
+            if !ports.contains(&format!("prompts.{name}")) {
+                let what = format!("no validation prompts are connected as `prompts.{name}`");
+                faults.push(ParamFault::new(path, what).help(format!("add `{name}` below `needs.prompts`")));
+            }
+        }
+        faults
+    }
+
+    fn unfit(&self, params: &Params, _folder: &Path, _ports: &Ports, inputs: &Foreseen) -> Vec<ParamFault> {
+        let mut faults = model_fit::faults(inputs, params.size, None);
+        faults.extend(critics::misnamed(inputs));
+        let maximised = std::iter::once(("maximise".to_owned(), &params.maximise));
+        let mut seen = BTreeSet::new();
+        for (path, column) in maximised.chain(params.guard.keys().map(|c| (format!("guard.{c}"), c))) {
+            let name = whole_of(column);
+            if seen.insert(name) {
+                faults.extend(prompt_set::unfit(inputs, &format!("prompts.{name}"), &[name], Some(&path)));
+            }
+        }
+        faults
+    }
+
+    fn lacks(&self, params: &Params, _ports: &Ports) -> Vec<ParamFault> {
+        let maximised = reward::lacks("maximise", &params.maximise);
+        maximised
+            .or_else(|| params.guard.keys().find_map(|column| reward::lacks("guard", column)))
+            .into_iter()
+            .collect()
+    }
+
+    fn assets(&self, params: &Params, _folder: &Path, _memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {
+        let names: Vec<String> = params.columns().map(|c| whole_of(c).to_owned()).collect();
+        Ok(reward::assets(names.iter()))
+    }
+
+    fn resources(&self, params: &Params) -> Resources {
+        Resources { cpus: params.threads, gpu: true }
+    }
+
+    fn environment(&self, params: &Params) -> Environment {
+        params.precision.environment()
+    }
+
+    fn code(&self, params: &Params, ports: &Ports) -> Code {
+        let rewards = code::judging(params.columns().map(String::as_str), ports);
+        let training = ["flow.training", "stages.files", "stages.training"];
+        code::of("select_checkpoint", &[code::MODEL, &rewards, &training])
+    }
+
+    fn work(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Option<Work> {
+        let (model, shots) = shots(inputs, params.size, params.shot.steps, params.shot.guidance)?;
+        let (count, bytes) = candidates::foreseen(inputs)?;
+        let judged = params.last.map_or(count, |last| count.min(last as u64)) + u64::from(!params.guard.is_empty());
+        Some(Work { operations: shots * judged as f64 + model.encoding(inputs), bytes: Some(bytes) })
+    }
+
+    fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {
+        judging(inputs, params.size, params.micro_batch, params.shot.guidance, params.precision)
+    }
+
+    fn foresee(&self, _params: &Params, _folder: &Path, inputs: &Foreseen) -> Foreseen {
+        provenance::trained(inputs, &["candidates"], &["lora"])
+    }
+
+    fn doubts(&self, _params: &Params, _folder: &Path, inputs: &Foreseen) -> Vec<Doubt> {
+        leaks::leaks(inputs, "candidates")
+    }
+}

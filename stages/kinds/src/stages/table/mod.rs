@@ -1,0 +1,216 @@
+//! `table`: the paper's table of several models, and a grid of their pictures.
+
+pub mod published;
+
+use crate::code;
+use crate::report::seeds::no_column;
+use crate::report::{seeds, timing};
+use opdflow_stage::port::{Input, Output};
+use opdflow_stage::{Code, Description, Foreseen, ParamFault, Ports, Stage};
+use published::{Published, SECONDS};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// The stage kind.
+pub struct Table;
+
+/// A row, as recipes write it.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RowSpec {
+    /// Name on the port `scores`; of a stage that was collected over a matrix of seeds, the name without the seeds.
+    pub scores: String,
+    /// What is printed.
+    pub title: String,
+    /// Names on the port `timings`, a list of lists: what runs side by side counts as its slowest, what runs one after the
+    /// other adds up; CPU and GPU seconds add up in either case.
+    #[serde(default)]
+    pub seconds: Vec<Vec<String>>,
+}
+
+/// Whose gains a student is to keep.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Kept {
+    /// The base's name on `scores`.
+    pub base: String,
+    /// The student's.
+    pub student: String,
+    /// Column to the teacher's name on `scores`.
+    pub teachers: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the schema has the words of a parameter's own type")]
+pub struct Params {
+    /// The rows.
+    #[schemars(length(min = 1))]
+    pub rows: Vec<RowSpec>,
+    /// Rewards and their parts; the miniature's six if absent.
+    #[serde(default = "columns")]
+    pub columns: Vec<String>,
+    /// Columns that enter the average: each is mapped to 0..1 between the lowest and the highest row.
+    #[serde(default = "averaged")]
+    pub average: Vec<String>,
+    /// Adds, below the table, the share of each teacher's gain over the base that the student keeps.
+    #[serde(default)]
+    pub kept: Option<Kept>,
+    /// Names on `scores` whose trainings are compared with each other: says below the table whether they took equally many
+    /// gradients, or from how many to how many.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub equal: Vec<String>,
+    /// Adds the numbers of a publication beside ours, and for each column how many pairs of rows are in the same order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<Published>,
+    /// Printed above the table.
+    #[serde(default)]
+    pub title: String,
+    /// Pictures of each set in the grid.
+    #[schemars(range(min = 0, max = 1000))]
+    #[serde(default = "eight")]
+    pub pictures: usize,
+    /// Enlargement of the grid's pictures.
+    #[schemars(range(min = 1, max = 64))]
+    #[serde(default = "two")]
+    pub scale: usize,
+}
+
+fn columns() -> Vec<String> {
+    ["geneval", "ocr", "looks", "looks.colourfulness", "looks.contrast", "looks.smoothness"].map(str::to_owned).to_vec()
+}
+
+fn averaged() -> Vec<String> {
+    ["geneval", "ocr", "looks"].map(str::to_owned).to_vec()
+}
+
+fn eight() -> usize {
+    8
+}
+
+fn two() -> usize {
+    2
+}
+
+impl Stage for Table {
+    type Params = Params;
+
+    fn describe(&self) -> Description {
+        Description {
+            kind: "table",
+            semantics: 4,
+            about: "A table of models: training time (wall, and CPU or GPU), gradients, a column a reward, and the average of the min-max normalised columns; as Markdown, CSV and LaTeX, with a grid of the same prompts across all rows. Of a stage that was collected over a matrix of seeds it shows the mean and a 95 % interval (Student's t).",
+            inputs: const {
+                &[
+                    Input::many("scores", &["scores"], "scores of each model"),
+                    Input::any("pictures", &["pictures"], "pictures of each model, under the names of `scores`"),
+                    Input::any("timings", &["timing"], "training times"),
+                ]
+            },
+            outputs: const {
+                &[
+                    Output::new("markdown", "markdown", "the table").result().file("md"),
+                    Output::new("csv", "csv", "the table; the first column is `model`").result().file("csv"),
+                    Output::new("latex", "latex", "the table").result().file("tex"),
+                    Output::new("json", "json", "the table with standard errors").file("json"),
+                    Output::new("png", "png", "a row a model, the same prompts in every row")
+                        .result()
+                        .file("png")
+                        .maybe(),
+                ]
+            },
+            outside_key: &[],
+            seeded: false,
+            numeric: false,
+        }
+    }
+
+    fn check(&self, params: &Params) -> Vec<ParamFault> {
+        let mut faults = Vec::new();
+        for (i, column) in params.average.iter().enumerate().filter(|(_, c)| !params.columns.contains(c)) {
+            faults.push(ParamFault::new(format!("average[{i}]"), format!("`{column}` is not among `columns`")));
+        }
+        faults.extend(params.equal.iter().enumerate().filter_map(|(i, name)| uncounted(params, i, name)));
+        faults.extend(params.published.iter().flat_map(|p| misplaced(params, p)));
+        faults
+    }
+
+    fn code(&self, _params: &Params, _ports: &Ports) -> Code {
+        code::of("table", &[&["judging", "prompts.read", "stages.studio", "stages.tables", "world.subjects"]])
+    }
+
+    fn wired(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {
+        let mut faults = Vec::new();
+        for (i, row) in params.rows.iter().enumerate() {
+            faults.extend(seeds::unconnected(ports, "scores", &row.scores, format!("rows[{i}].scores")));
+            faults.extend(timing::unconnected(ports, &row.seconds, &format!("rows[{i}].seconds")));
+        }
+        if let Some(kept) = &params.kept {
+            let teachers = kept.teachers.iter().map(|(column, name)| (format!("teachers.{column}"), name));
+            let models = [("base".to_owned(), &kept.base), ("student".to_owned(), &kept.student)];
+            for (at, name) in models.into_iter().chain(teachers) {
+                faults.extend(seeds::unconnected(ports, "scores", name, format!("kept.{at}")));
+            }
+        }
+        faults
+    }
+
+    fn unfit(&self, params: &Params, _folder: &Path, ports: &Ports, inputs: &Foreseen) -> Vec<ParamFault> {
+        let Some(scores) = seeds::foreseen(ports, inputs, "scores") else { return Vec::new() };
+        let names: Vec<String> = scores.keys().cloned().collect();
+        let of = |name: &String| -> BTreeSet<&String> {
+            seeds::collected(&names, name).into_iter().flat_map(|n| &scores[n]).collect()
+        };
+        let shown: BTreeSet<&String> = params.rows.iter().flat_map(|row| of(&row.scores)).collect();
+        // Of the columns that a table has unasked, some may stay empty.
+        let asked = params.columns.iter().enumerate().filter(|_| params.columns != columns());
+        let mut faults: Vec<ParamFault> = asked
+            .filter(|(_, column)| !shown.contains(column))
+            .map(|(i, column)| no_column(format!("columns[{i}]"), column, &shown))
+            .collect();
+        if let Some(kept) = &params.kept {
+            for (column, teacher) in &kept.teachers {
+                let lacking = [&kept.base, &kept.student, teacher].into_iter().find(|name| !of(name).contains(column));
+                faults.extend(lacking.map(|name| no_column(format!("kept.teachers.{column}"), column, &of(name))));
+            }
+        }
+        faults
+    }
+}
+
+/// What is wrong with the `i`-th name of `equal`, a row whose gradients are to be counted.
+fn uncounted(params: &Params, i: usize, name: &str) -> Option<ParamFault> {
+    let at = format!("equal[{i}]");
+    match params.rows.iter().find(|r| r.scores == *name) {
+        None => Some(ParamFault::new(at, format!("no row shows the scores `{name}`")).help("name it as in `rows`")),
+        Some(row) if row.seconds.is_empty() => {
+            let fault = ParamFault::new(at, format!("of the row `{}` no training is known", row.title));
+            Some(fault.help("give the row its `seconds`"))
+        }
+        Some(_) => None,
+    }
+}
+
+/// Published numbers that have no place in the table.
+fn misplaced(params: &Params, published: &Published) -> Vec<ParamFault> {
+    let mut faults = Vec::new();
+    for column in published.columns.keys().filter(|c| *c != SECONDS && !params.columns.contains(c)) {
+        let fault =
+            ParamFault::new(format!("published.columns.{column}"), format!("`{column}` is not among `columns`"));
+        faults.push(fault.help(format!("there are {SECONDS}, {}", params.columns.join(", "))));
+    }
+    for (row, numbers) in &published.rows {
+        if !params.rows.iter().any(|r| r.scores == *row) {
+            let fault = ParamFault::new(format!("published.rows.{row}"), format!("no row shows the scores `{row}`"));
+            faults.push(fault.help("name it as in `rows`"));
+        }
+        for column in numbers.keys().filter(|c| !published.columns.contains_key(*c)) {
+            let at = format!("published.rows.{row}.{column}");
+            let fault = ParamFault::new(at, format!("`{column}` is not among `published.columns`"));
+            faults.push(fault.help("say there what it is called in the publication"));
+        }
+    }
+    faults
+}

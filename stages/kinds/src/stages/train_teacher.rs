@@ -1,0 +1,415 @@
+//! `train_teacher`: one adapter for one reward, by reinforcement learning.
+
+use crate::cost::memory;
+use crate::cost::operations::Operations;
+use crate::judging::critics::CRITICS;
+use crate::judging::{critics, reward};
+use crate::model::shape::Shape;
+use crate::model::{candidates, model_fit};
+use crate::param::{EMBEDDINGS, micro, one};
+use crate::precision::Precision;
+use crate::prompt::{prompt_set, provenance};
+use crate::training::alarm::Alarms;
+use crate::training::course_doubts::pace_fault;
+use crate::training::{alarm, course_doubts};
+use crate::{code, param};
+use anyhow::Result;
+use opdflow_spec::grpo::GrpoConfig;
+use opdflow_spec::nft::NftConfig;
+use opdflow_spec::optim::{AdamWConfig, EmaConfig};
+use opdflow_spec::schedule::trained;
+use opdflow_spec::teacher::Sampling;
+use opdflow_spec::train::{GRAD_NORM, Pace};
+use opdflow_spec::{grpo, nft, teacher};
+use opdflow_stage::cache::Memo;
+use opdflow_stage::port::{Input, Output};
+use opdflow_stage::warning::GUIDED_NFT;
+use opdflow_stage::{
+    Asset, Code, Description, Doubt, Environment, Foreseen, Horizon, Memory, ParamFault, Ports, Resources, Stage, Work,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The stage kind.
+pub struct TrainTeacher;
+
+/// The method.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Algorithm {
+    /// DiffusionNFT: on noised pictures, without a policy's ratio.
+    DiffusionNft(NftConfig),
+    /// GRPO-Guard: Flow-GRPO with a ratio of the same scale at every step.
+    GrpoGuard(GrpoConfig),
+    /// Flow-GRPO.
+    FlowGrpo(GrpoConfig),
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the schema has the words of a parameter's own type")]
+pub struct Params {
+    /// The method.
+    pub algorithm: Algorithm,
+    /// Rewards with weights, such as `{ocr: 1.0}`, for the prompts of `prompts`.
+    #[schemars(with = "BTreeMap<String, param::Weight>")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reward: reward::Weights,
+    /// The same for each of `tasks`, by its name.
+    #[schemars(with = "BTreeMap<String, BTreeMap<String, param::Weight>>")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rewards: BTreeMap<String, reward::Weights>,
+    /// The order in which tasks take turns, a round each; a name may stand more than once; each once if absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub turns: Vec<String>,
+    /// By task what it has for its rounds alone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub per_task: BTreeMap<String, Own>,
+    /// Rounds; a longer run continues a shorter one of otherwise equal parameters.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub iterations: u64,
+    /// Rounds between candidates.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    #[serde(default = "twenty")]
+    pub candidates_every: u64,
+    #[serde(default)]
+    pub sampling: Sampling,
+    #[serde(default)]
+    pub lora: Shape,
+    #[serde(default)]
+    pub optimiser: AdamWConfig,
+    #[serde(default)]
+    pub pace: Pace,
+    #[serde(default)]
+    pub ema: EmaConfig,
+    #[serde(default)]
+    #[schemars(with = "param::Size")]
+    pub size: Option<i64>,
+    /// By metric when to warn, or to end the run.
+    #[serde(default)]
+    pub alarms: Alarms,
+    #[serde(default, skip_serializing_if = "Precision::is_default")]
+    pub precision: Precision,
+    #[serde(default)]
+    #[schemars(with = "param::Recompute")]
+    pub recompute: bool,
+    #[serde(default = "micro")]
+    #[schemars(with = "param::MicroBatch")]
+    pub micro_batch: usize,
+    #[serde(default = "one")]
+    #[schemars(with = "param::Threads")]
+    pub threads: usize,
+}
+
+/// What a task has for itself in joint training.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Own {
+    /// Learning rate in its rounds; the optimiser's if absent.
+    #[schemars(range(max = 10.0), extend("exclusiveMinimum" = 0))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lr: Option<f64>,
+    /// Optimiser steps in each of its rounds (GRPO); the algorithm's if absent.
+    #[schemars(range(min = 1, max = 10_000))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub updates: Option<usize>,
+}
+
+impl Algorithm {
+    /// What is wrong with its numbers for rounds of this kind.
+    fn faults(&self, sampling: &Sampling) -> Vec<ParamFault> {
+        let steps = trained(sampling.steps);
+        let (method, config) = match self {
+            Self::DiffusionNft(config) => {
+                return too_many_times("algorithm.diffusion_nft.times", config.times, steps).into_iter().collect();
+            }
+            Self::GrpoGuard(config) => ("grpo_guard", config),
+            Self::FlowGrpo(config) => ("flow_grpo", config),
+        };
+        let at = |name: &str| format!("algorithm.{method}.{name}");
+        let mut faults = Vec::new();
+        faults.extend(config.window.and_then(|w| w.fault(steps)).map(|f| ParamFault::new(at("window"), f)));
+        let most = config.window.map_or(steps, |w| w.width.min(steps));
+        faults.extend(too_many_times(&at("times"), config.times, most));
+        faults.extend(too_many_updates(at("updates"), config.updates, sampling.prompts));
+        if config.solver.deterministic() {
+            let what = "this solver adds no noise, so that there is no policy to improve";
+            faults.push(ParamFault::new(at("solver"), what).help("raise its noise level"));
+        }
+        faults
+    }
+
+    /// The names of what it reports.
+    fn metrics(&self) -> Vec<&'static str> {
+        match self {
+            Self::DiffusionNft(_) => nft::METRICS.into(),
+            Self::GrpoGuard(_) | Self::FlowGrpo(_) => grpo::METRICS.into_iter().chain(grpo::LOG_RATIO).collect(),
+        }
+    }
+}
+
+fn too_many_times(at: &str, times: Option<usize>, most: usize) -> Option<ParamFault> {
+    let times = times.filter(|times| *times > most)?;
+    let fault = ParamFault::new(at, format!("`times` is {times}, but only {most} steps are trained"));
+    Some(fault.help("take fewer, or more `sampling.steps`"))
+}
+
+fn too_many_updates(at: String, updates: usize, prompts: usize) -> Option<ParamFault> {
+    let what = format!("`updates` is {updates}, but the prompts of a round, which they share, are {prompts}");
+    (updates > prompts).then(|| ParamFault::new(at, what).help("take fewer updates, or more `sampling.prompts`"))
+}
+
+impl Params {
+    /// The tasks in the order of their turns, each with its rewards.
+    pub fn turns(&self) -> Vec<(&str, &reward::Weights)> {
+        if self.rewards.is_empty() {
+            return vec![("teacher", &self.reward)];
+        }
+        let each: Vec<&String> = self.rewards.keys().collect();
+        let turns = if self.turns.is_empty() { each } else { self.turns.iter().collect() };
+        turns.into_iter().filter_map(|name| Some((name.as_str(), self.rewards.get(name)?))).collect()
+    }
+
+    /// The names of all metrics that the training reports.
+    fn metrics(&self) -> Vec<String> {
+        let turns = self.turns();
+        let tasks: Vec<(&str, Vec<&str>)> =
+            turns.iter().map(|(task, weights)| (*task, weights.keys().map(String::as_str).collect())).collect();
+        let mut found = teacher::metrics(&tasks);
+        found.extend(self.algorithm.metrics().into_iter().chain([GRAD_NORM]).map(str::to_owned));
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+}
+
+fn twenty() -> u64 {
+    20
+}
+
+impl Own {
+    /// What is wrong with it.
+    fn check(&self, task: &str, params: &Params) -> Vec<ParamFault> {
+        let at = |name: &str| format!("per_task.{task}.{name}");
+        let mut faults = Vec::new();
+        if !params.rewards.contains_key(task) {
+            let fault = ParamFault::new(format!("per_task.{task}"), format!("`{task}` has no rewards"));
+            faults.push(fault.help("name the tasks as below `rewards`"));
+        }
+        match (self.updates, &params.algorithm) {
+            (Some(_), Algorithm::DiffusionNft(_)) => faults.push(
+                ParamFault::new(at("updates"), "DiffusionNFT takes one optimiser step a round")
+                    .help("give the task more `turns`"),
+            ),
+            (Some(n), _) => faults.extend(too_many_updates(at("updates"), n, params.sampling.prompts)),
+            _ => {}
+        }
+        faults
+    }
+}
+
+impl Stage for TrainTeacher {
+    type Params = Params;
+
+    fn describe(&self) -> Description {
+        Description {
+            kind: "train_teacher",
+            semantics: 3,
+            about: "Trains an adapter on the frozen base by reinforcement learning: for one reward (or a weighted sum), or for several tasks in turn.",
+            inputs: const {
+                &[
+                    Input::one("base", &["model"], "the base model"),
+                    Input::optional("prompts", &["prompts"], "prompts to train on; or else `tasks`"),
+                    Input::any("tasks", &["prompts"], "prompts of several tasks, which take turns"),
+                    Input::optional(
+                        "start",
+                        &["lora"],
+                        "an adapter to go on from, as in a cascade; a fresh one if absent",
+                    ),
+                    Input::optional("embeddings", &["embeddings"], EMBEDDINGS),
+                    CRITICS,
+                ]
+            },
+            outputs: const {
+                &[
+                    Output::new(
+                        "candidates",
+                        "candidates",
+                        "a folder `step-000020` and so on, an adapter each (averaged weights)",
+                    ),
+                    Output::new("lora", "lora", "the last of them").result(),
+                    Output::side("timing", "timing", "seconds of training"),
+                ]
+            },
+            outside_key: &["alarms", "recompute", "micro_batch", "threads"],
+            seeded: true,
+            numeric: true,
+        }
+    }
+
+    fn check(&self, params: &Params) -> Vec<ParamFault> {
+        let mut faults = alarm::check(&params.alarms);
+        faults.extend(params.precision.untrainable());
+        if params.rewards.is_empty() {
+            faults.extend(reward::check("reward", &params.reward));
+        } else if !params.reward.is_empty() {
+            faults.push(
+                ParamFault::new("reward", "both `reward` and `rewards` are given")
+                    .help("`reward` goes with `needs.prompts`, `rewards` with `needs.tasks`"),
+            );
+        }
+        for (task, weights) in &params.rewards {
+            faults.extend(reward::check(&format!("rewards.{task}"), weights));
+        }
+        if let Some(unknown) = params.turns.iter().find(|t| !params.rewards.contains_key(*t)) {
+            faults.push(
+                ParamFault::new("turns", format!("`{unknown}` takes turns, but has no rewards"))
+                    .help("name the tasks as below `rewards`"),
+            );
+        }
+        faults.extend(params.per_task.iter().flat_map(|(task, own)| own.check(task, params)));
+        faults.extend(params.pace.fault().map(pace_fault));
+        faults.extend(params.algorithm.faults(&params.sampling));
+        let known = params.metrics();
+        for name in params.alarms.keys().filter(|name| !known.contains(name)) {
+            let fault = ParamFault::new(format!("alarms.{name}"), format!("this training reports no metric `{name}`"));
+            faults.push(fault.help(format!("it reports {}", known.join(", "))));
+        }
+        faults
+    }
+
+    fn wired(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {
+        let tasks: Vec<&str> = ports.iter().filter_map(|p| p.strip_prefix("tasks.")).collect();
+        let one = ports.contains("prompts");
+        let mut faults = Vec::new();
+        if one != tasks.is_empty() || one != params.rewards.is_empty() {
+            let what = "a teacher needs either `prompts` with `reward`, or `tasks` with `rewards`";
+            faults.push(ParamFault::new("", what).help("connect one of the two below `needs`"));
+        } else if !one && !params.rewards.keys().map(String::as_str).eq(tasks.iter().copied()) {
+            let named = params.rewards.keys().cloned().collect::<Vec<_>>().join(", ");
+            let what = format!("`needs.tasks` names {}, but `rewards` names {named}", tasks.join(", "));
+            faults.push(ParamFault::new("rewards", what).help("give both the same names"));
+        }
+        let own = params.reward.keys().map(|name| (format!("reward.{name}"), name));
+        let each =
+            params.rewards.iter().flat_map(|(task, w)| w.keys().map(move |n| (format!("rewards.{task}.{n}"), n)));
+        faults.extend(own.chain(each).filter_map(|(path, name)| reward::unwired(path, name, ports)));
+        faults
+    }
+
+    fn unfit(&self, params: &Params, _folder: &Path, ports: &Ports, inputs: &Foreseen) -> Vec<ParamFault> {
+        let fresh = (!ports.contains("start")).then_some(&params.lora);
+        let mut faults = model_fit::faults(inputs, params.size, fresh);
+        faults.extend(critics::misnamed(inputs));
+        let each =
+            params.rewards.iter().map(|(task, weights)| (format!("tasks.{task}"), format!("rewards.{task}"), weights));
+        let one = ("prompts".to_owned(), "reward".to_owned(), &params.reward);
+        for (port, path, weights) in std::iter::once(one).chain(each).filter(|(_, _, weights)| !weights.is_empty()) {
+            let names: Vec<&str> = weights.keys().map(String::as_str).collect();
+            faults.extend(prompt_set::unfit(inputs, &port, &names, Some(&path)));
+        }
+        faults
+    }
+
+    fn lacks(&self, params: &Params, _ports: &Ports) -> Vec<ParamFault> {
+        let own = params.reward.keys().find_map(|name| reward::lacks("reward", name));
+        let of_tasks = || params.rewards.values().flat_map(BTreeMap::keys).find_map(|n| reward::lacks("rewards", n));
+        own.or_else(of_tasks).into_iter().collect()
+    }
+
+    fn assets(&self, params: &Params, _folder: &Path, _memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {
+        Ok(reward::assets(params.reward.keys().chain(params.rewards.values().flat_map(BTreeMap::keys))))
+    }
+
+    fn horizon(&self, params: &Params) -> Option<Horizon> {
+        Some(Horizon { param: "iterations", steps: params.iterations })
+    }
+
+    fn resources(&self, params: &Params) -> Resources {
+        Resources { cpus: params.threads, gpu: true }
+    }
+
+    fn environment(&self, params: &Params) -> Environment {
+        params.precision.environment()
+    }
+
+    fn code(&self, params: &Params, ports: &Ports) -> Code {
+        let named = params.reward.keys().chain(params.rewards.values().flat_map(BTreeMap::keys));
+        let rewards = code::judging(named.map(String::as_str), ports);
+        let method: &[&str] = match params.algorithm {
+            Algorithm::DiffusionNft(_) => &["flow.nft"],
+            Algorithm::GrpoGuard(_) | Algorithm::FlowGrpo(_) => &["flow.grpo", "flow.opd"],
+        };
+        code::of("train_teacher", &[code::MODEL, code::TRAINING, &rewards, method])
+    }
+
+    fn foresee(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Foreseen {
+        let from = provenance::trained(inputs, &["prompts", "tasks", "start"], &["lora", "candidates"]);
+        let Some(model) = Operations::of(inputs, params.size) else { return from };
+        let each = candidates::announced(params.iterations, params.candidates_every, model.adapter(&params.lora));
+        provenance::both(from, Foreseen::from([("candidates".to_owned(), each)]))
+    }
+
+    fn work(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Option<Work> {
+        let model = Operations::of(inputs, params.size)?;
+        let Sampling { prompts, group, steps, guidance, .. } = params.sampling;
+        let all = trained(steps);
+        // The frozen passes beside each gradient: NFT's old policy and the base; the base where the others weigh it.
+        let (levels, frozen) = match &params.algorithm {
+            Algorithm::DiffusionNft(config) => (config.times.unwrap_or(all).clamp(1, all), 2.0),
+            Algorithm::GrpoGuard(config) | Algorithm::FlowGrpo(config) => {
+                let window = config.window.map_or(all, |w| w.width.min(all));
+                (config.times.unwrap_or(window).clamp(1, window.max(1)), if config.kl > 0.0 { 1.0 } else { 0.0 })
+            }
+        };
+        let gradient = model.gradient(guidance, params.recompute) + frozen * model.forward(guidance);
+        let picture = model.picture(steps, guidance) + levels as f64 * gradient;
+        let rounds = params.iterations as f64 * (prompts * group) as f64 * picture;
+        let kept = 1 + params.iterations.div_ceil(params.candidates_every.max(1));
+        Some(Work { operations: rounds + model.encoding(inputs), bytes: Some(kept * model.adapter(&params.lora)) })
+    }
+
+    fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {
+        let guided = params.sampling.guidance != 1.0;
+        let work = memory::Work::of(inputs, params.size, params.micro_batch, guided, params.precision);
+        let Some(work) = work.map(|w| w.recomputing(params.recompute)) else { return Vec::new() };
+        let pictures = params.sampling.prompts * params.sampling.group;
+        // NFT keeps its old policy and no way; the others each state, mean and noise of the way.
+        let (copies, tensors) = match params.algorithm {
+            Algorithm::DiffusionNft(_) => (1, 0),
+            Algorithm::GrpoGuard(_) | Algorithm::FlowGrpo(_) => (0, 3),
+        };
+        vec![
+            work.weights(),
+            work.adapter(&params.lora, copies),
+            work.round(pictures, params.sampling.steps, tensors),
+            work.training(pictures, true),
+            memory::Work::program(),
+        ]
+        .into_iter()
+        .chain(critics::memory(inputs))
+        .collect()
+    }
+
+    fn doubts(&self, params: &Params, _folder: &Path, _inputs: &Foreseen) -> Vec<Doubt> {
+        let (rounds, help) = (params.iterations, "give it a weight, or take it out");
+        let updates = match &params.algorithm {
+            Algorithm::DiffusionNft(_) => 1,
+            Algorithm::GrpoGuard(config) | Algorithm::FlowGrpo(config) => config.updates.max(1) as u64,
+        };
+        let steps = rounds.saturating_mul(updates);
+        let mut doubts = course_doubts::doubts(&params.optimiser, &params.pace, &params.ema, rounds, steps);
+        doubts.extend(course_doubts::weightless("reward", &params.reward, "reward", help));
+        for (task, weights) in &params.rewards {
+            doubts.extend(course_doubts::weightless(&format!("rewards.{task}"), weights, "reward", help));
+        }
+        let guidance = params.sampling.guidance;
+        if matches!(params.algorithm, Algorithm::DiffusionNft(_)) && guidance != 1.0 {
+            let what = format!("DiffusionNFT with guidance {guidance}: the method is made for none");
+            doubts.push(Doubt::new(GUIDED_NFT, "sampling.guidance", what, "`guidance: 1.0`, as in the paper"));
+        }
+        doubts
+    }
+}

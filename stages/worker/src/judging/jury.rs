@@ -1,0 +1,103 @@
+//! The rewards that a stage may ask: those of the program, and the critics on its port `critics`.
+
+use crate::runtime::unfit::unfit;
+use anyhow::{Context as _, Result};
+use opdflow_kinds::judging::recogniser;
+use opdflow_kinds::judging::reward::Weights;
+use opdflow_kinds::prompt::record::Record;
+use opdflow_rewards::{Geneval, Looks, Ocr, Part, Reward, Weighted};
+use opdflow_stage::{Fault, StageContext};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use tch::Device;
+
+/// What the file of a critic without networks is called, and what it says.
+pub const BUNDLED: (&str, &str) = ("bundled", "shapes\n");
+
+/// Rewards, ready to judge.
+pub struct Jury {
+    critics: BTreeMap<String, Arc<dyn Reward>>,
+}
+
+impl Jury {
+    /// Opens all critics that are connected, on `device`.
+    ///
+    /// # Errors
+    /// A critic under another name than its own; one that does not open.
+    pub fn connected(context: &StageContext, device: Device) -> Result<Self> {
+        let open = |name: String| {
+            let folder = context.input(&format!("critics.{name}"))?.join(&name);
+            if !folder.is_dir() {
+                let fault = Fault::user(format!("the critic connected as `critics.{name}` judges by another reward"));
+                return Err(fault.help("connect it under the name of its reward").into());
+            }
+            let critic = open(&name, &folder, device).with_context(|| format!("the critic `{name}`"))?;
+            Ok((name, Arc::from(critic)))
+        };
+        Ok(Self { critics: context.names("critics").into_iter().map(open).collect::<Result<_>>()? })
+    }
+
+    /// One reward, or one measure of it.
+    ///
+    /// # Errors
+    /// Its files are missing, or it is a network and not connected.
+    pub fn one(&self, name: &str) -> Result<Box<dyn Reward>> {
+        if let Some((whole, measure)) = name.split_once('.') {
+            return Ok(Box::new(Part::new(self.one(whole)?, measure)));
+        }
+        if let Some(critic) = self.critics.get(name) {
+            return Ok(Box::new(Arc::clone(critic)));
+        }
+        Ok(match name {
+            "geneval" => Box::new(Geneval::default()),
+            "looks" => Box::new(Looks),
+            "ocr" => {
+                let assets = recogniser::assets();
+                Box::new(Ocr::shared(&assets).map_err(|e| Fault::user(e.to_string()))?)
+            }
+            other => {
+                let fault = Fault::user(format!("nothing on the port `critics` judges by `{other}`"));
+                return Err(fault.help(format!("connect a `critic` with `reward: {other}`")).into());
+            }
+        })
+    }
+
+    /// The weighted sum of several.
+    ///
+    /// # Errors
+    /// As for [`Jury::one`].
+    pub fn weighted(&self, weights: &Weights) -> Result<Weighted> {
+        let parts = weights.iter().map(|(name, weight)| Ok((*weight, self.one(name)?))).collect::<Result<Vec<_>>>()?;
+        Weighted::new(parts).map_err(|e| Fault::user(e.to_string()).into())
+    }
+}
+
+/// Opens the critic of this name from the folder of its parts.
+///
+/// # Errors
+/// A part is missing or damaged: the user's fault.
+pub fn open(name: &str, folder: &Path, device: Device) -> Result<Box<dyn Reward>> {
+    if name == "geneval" && folder.join("detector").join(BUNDLED.0).is_file() {
+        return Ok(Box::new(Geneval::default()));
+    }
+    opdflow_critics::open(name, folder, device).map_err(|e| unfit(&e).into())
+}
+
+/// Whether the reward can judge pictures of these prompts at all.
+///
+/// # Errors
+/// The first prompt that it cannot.
+pub fn judges(reward: &dyn Reward, records: &[Record]) -> Result<()> {
+    let lacks = |r: &&Record| !reward.applies(&r.subject());
+    if let Some(record) = records.iter().find(lacks) {
+        let what = format!("the reward `{}` cannot judge the prompt {:?}", reward.name(), record.text);
+        return Err(Fault::user(what).help("give it prompts with what it reads (docs/rewards.md)").into());
+    }
+    match records.iter().find_map(|r| reward.refuses(&r.subject())) {
+        None => Ok(()),
+        Some(why) => Err(Fault::user(format!("the reward `{}` cannot judge these prompts: {why}", reward.name()))
+            .help("use prompts about what it can find, or another detector (docs/rewards.md)")
+            .into()),
+    }
+}

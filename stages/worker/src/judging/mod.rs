@@ -1,0 +1,5 @@
+//! Rewards at work.
+
+pub mod jury;
+pub mod score;
+pub mod set;

@@ -1,0 +1,151 @@
+//! Scores as artefacts, and how a set of pictures gets them.
+
+use crate::artefacts::json;
+use anyhow::Result;
+use opdflow_kinds::judging::reward;
+use opdflow_kinds::prompt::record::Record;
+use opdflow_rewards::{Picture, Reward, RewardError, Score, Subject};
+use opdflow_stage::Fault;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The mean of one number over the prompts of a set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Mean {
+    /// The mean.
+    pub mean: f64,
+    /// Its standard error.
+    pub error: f64,
+    /// Number of prompts.
+    pub n: usize,
+}
+
+impl Mean {
+    fn of(values: &[f64]) -> Self {
+        let n = values.len();
+        let mean = values.iter().sum::<f64>() / n.max(1) as f64;
+        let spread = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n.saturating_sub(1).max(1) as f64;
+        Self { mean, error: (spread / n.max(1) as f64).sqrt(), n }
+    }
+}
+
+/// Mean scores of a model: set of prompts, then column. A column is a reward's name (its headline: GenEval's official
+/// accuracy, the value of any other) or `reward.part`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Scores {
+    /// Columns by set.
+    pub sets: BTreeMap<String, BTreeMap<String, Mean>>,
+}
+
+impl Scores {
+    /// The mean of `column`, on the set of the reward's own name if it has it, else on the first set that has it.
+    #[must_use]
+    pub fn mean(&self, column: &str) -> Option<&Mean> {
+        let own = column.split('.').next().unwrap_or(column);
+        self.sets.get(own).and_then(|s| s.get(column)).or_else(|| self.sets.values().find_map(|s| s.get(column)))
+    }
+
+    /// Reads scores.
+    ///
+    /// # Errors
+    /// The file is not one that [`Scores::write`] wrote.
+    pub fn read(path: &Path) -> Result<Self> {
+        json::read(path, "scores")
+    }
+
+    /// Writes them.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        json::write(path, self)
+    }
+}
+
+/// Every column of `reward` for every picture.
+///
+/// # Errors
+/// A prompt lacks what the reward needs; a score that is not finite.
+pub fn columns(reward: &dyn Reward, pictures: &[Picture], records: &[Record]) -> Result<BTreeMap<String, Vec<f64>>> {
+    let subjects: Vec<Subject> = records.iter().map(Record::subject).collect();
+    let scores = reward.score(pictures, &subjects).map_err(fault)?;
+    let name = reward.name();
+    whole(name, &scores, |i| records[i].text.as_str())?;
+    let mut columns: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for score in &scores {
+        let head = reward::shown(name).and_then(|part| score.parts.get(part)).copied().unwrap_or(score.value);
+        columns.entry(name.to_owned()).or_default().push(head);
+        columns.entry(format!("{name}.reward")).or_default().push(score.value);
+        for (part, value) in &score.parts {
+            columns.entry(format!("{name}.{part}")).or_default().push(*value);
+        }
+    }
+    Ok(columns)
+}
+
+/// The fault of a reward that could not judge.
+#[must_use]
+pub fn fault(error: RewardError) -> Fault {
+    match error {
+        RewardError::NotFinite { .. } => not_finite(error.to_string()),
+        _ => Fault::user(error.to_string()),
+    }
+}
+
+fn not_finite(message: String) -> Fault {
+    Fault::not_finite(message)
+        .help("see that the reward's own weights are whole; nothing is chosen or trained by such a score")
+}
+
+/// Fails at the first score that is not finite, in its value or in one of its measures. `prompt` gives the prompt of an
+/// image.
+///
+/// # Errors
+/// The reward, the image and its prompt.
+pub fn whole<'a>(reward: &str, scores: &[Score], prompt: impl Fn(usize) -> &'a str) -> Result<()> {
+    for (i, score) in scores.iter().enumerate() {
+        if let Some((part, value)) = score.broken() {
+            let of = part.map_or_else(|| format!("`{reward}`"), |part| format!("`{part}` of `{reward}`"));
+            return Err(not_finite(format!("{of} gave image {i}, of the prompt {:?}, {value}", prompt(i))).into());
+        }
+    }
+    Ok(())
+}
+
+/// The means of columns.
+#[must_use]
+pub fn means(columns: &BTreeMap<String, Vec<f64>>) -> BTreeMap<String, Mean> {
+    columns.iter().map(|(name, values)| (name.clone(), Mean::of(values))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mean_and_its_error() {
+        let m = Mean::of(&[1.0, 2.0, 3.0, 4.0]);
+        assert!((m.mean - 2.5).abs() < 1e-12);
+        assert!((m.error - (5.0_f64 / 3.0 / 4.0).sqrt()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_score_that_is_not_finite_names_image_and_prompt() {
+        let mut scores = vec![Score::new(0.5, [("sharp", 1.0)]); 3];
+        let of = |scores: &[Score]| whole("looks", scores, |i| ["a", "b", "c"][i]).map_err(|e| e.to_string());
+        assert!(of(&scores).is_ok());
+        scores[2].parts.insert("sharp".to_owned(), f64::NAN);
+        assert!(of(&scores).unwrap_err().contains("`sharp` of `looks` gave image 2, of the prompt \"c\", NaN"));
+        scores[1].value = f64::INFINITY;
+        assert!(of(&scores).unwrap_err().contains("`looks` gave image 1, of the prompt \"b\", inf"));
+    }
+
+    #[test]
+    fn a_column_comes_from_its_own_set_first() {
+        let set = |v: f64| BTreeMap::from([("ocr".to_owned(), Mean { mean: v, error: 0.0, n: 1 })]);
+        let scores = Scores { sets: BTreeMap::from([("geneval".into(), set(0.1)), ("ocr".into(), set(0.9))]) };
+        assert!((scores.mean("ocr").unwrap().mean - 0.9).abs() < 1e-12);
+        assert!(scores.mean("looks").is_none());
+    }
+}

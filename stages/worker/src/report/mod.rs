@@ -1,0 +1,4 @@
+//! Numbers and pictures for people.
+
+pub mod grid;
+pub mod seeds;

@@ -1,0 +1,158 @@
+//! The micro-batch that fits: halved when memory runs out, and on from the last checkpoint.
+
+use anyhow::Result;
+use opdflow_stage::{Fault, FaultClass, StageContext};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+/// What libtorch says when memory runs out, on a GPU and on a CPU.
+const WORDS: [&str; 4] = ["out of memory", "can't allocate memory", "not enough memory", "bad_alloc"];
+
+/// Does `work` with batches of `micro`, or of half as many, and so on, until it fits. Each try begins anew: it loads the
+/// model and continues from the newest checkpoint. A micro-batch bounds memory and has no part in the result's meaning.
+///
+/// # Errors
+/// What `work` says; [`FaultClass::OutOfMemory`] if a single row does not fit.
+pub fn fitting(
+    micro: usize,
+    context: &mut StageContext,
+    mut work: impl FnMut(usize, &mut StageContext) -> Result<()>,
+) -> Result<()> {
+    let mut micro = micro.max(1);
+    loop {
+        // libtorch throws, and its binding panics. All tensors are dropped on the way out; gradients are on again.
+        let end = catch_unwind(AssertUnwindSafe(|| tch::with_grad(|| work(micro, context))));
+        let said = match &end {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => format!("{error:#}"),
+            Err(panic) => words(panic.as_ref()),
+        };
+        if !WORDS.iter().any(|w| said.contains(w)) {
+            return end.unwrap_or_else(|panic| resume_unwind(panic));
+        }
+        if micro == 1 {
+            let first = said.lines().next().unwrap_or_default();
+            let mut fault = Fault::machine(format!("memory does not suffice for a single row: {first}"));
+            fault.class = FaultClass::OutOfMemory;
+            let help = "a smaller `size`, fewer pictures in a round, or embeddings kept by `embed`; `opdflow plan` says what takes memory";
+            return Err(fault.help(help).into());
+        }
+        micro = micro.div_ceil(2);
+        context.say(format!("memory ran out; going on from the last checkpoint with `micro_batch: {micro}`"));
+    }
+}
+
+fn words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use opdflow_stage::cache::{Digest, Store};
+    use opdflow_stage::{Description, Event, EventSink, Job, Outcome, Output, Stage, StopFlag, Workers, run_job};
+    use serde::{Deserialize, Serialize};
+    use std::sync::{Arc, Mutex};
+    use tch::{Device, Kind, Tensor};
+
+    /// A stage that asks libtorch for more memory than there is, unless its batch is small enough.
+    struct Hungry;
+
+    #[derive(Clone, Serialize, Deserialize, schemars::JsonSchema)]
+    struct Params {
+        micro: usize,
+        fits: usize,
+    }
+
+    impl Stage for Hungry {
+        type Params = Params;
+        fn describe(&self) -> Description {
+            Description {
+                kind: "hungry",
+                semantics: 1,
+                about: "",
+                inputs: &[],
+                outputs: const { &[Output::new("micro", "text", "what fitted")] },
+                outside_key: &[],
+                seeded: false,
+                numeric: false,
+            }
+        }
+    }
+
+    fn eat(params: Params, context: &mut StageContext) -> Result<()> {
+        fitting(params.micro, context, |micro, context| {
+            let rows = if micro > params.fits { 1 << 50 } else { micro as i64 };
+            let x = tch::no_grad(|| Tensor::zeros([rows], (Kind::Float, Device::Cpu))).set_requires_grad(true);
+            // A panic inside `no_grad` would leave gradients off for the next try.
+            assert!((&x * 2.0).requires_grad());
+            std::fs::write(context.output("micro"), micro.to_string())?;
+            Ok(())
+        })
+    }
+
+    /// How the stage ended, what it left, and what it said.
+    fn end(micro: usize, fits: usize) -> (Outcome, Option<String>, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let key = Digest::of(b"key");
+        let job = Job {
+            name: "hungry".to_owned(),
+            kind: "hungry".to_owned(),
+            params: serde_json::to_value(Params { micro, fits }).unwrap(),
+            inputs: Default::default(),
+            seed: 0,
+            key,
+            lineage: key,
+            manifest: serde_json::Value::Null,
+            threads: 1,
+            device: "cpu".to_owned(),
+            folder: folder.path().to_owned(),
+            store: folder.path().to_owned(),
+            environment: opdflow_stage::Environment::new(),
+            checkpoint_seconds: 60.0,
+            force: false,
+            program: String::new(),
+            doubts: Vec::new(),
+            note: Default::default(),
+        };
+        let said = Arc::new(Mutex::new(String::new()));
+        let sink = said.clone();
+        let events = EventSink::new(move |event| {
+            if let Event::Said { text } = event {
+                *sink.lock().unwrap() += &format!("{text}\n");
+            }
+        });
+        let outcome =
+            run_job(&**Workers::new().with(Hungry, eat).get("hungry").unwrap(), &job, &events, &StopFlag::default());
+        let left = store
+            .action(&key)
+            .unwrap()
+            .map(|record| String::from_utf8(store.read(&record.outputs["micro"].object.digest).unwrap()).unwrap());
+        let said = said.lock().unwrap().clone();
+        (outcome, left, said)
+    }
+
+    #[test]
+    fn a_batch_that_does_not_fit_is_halved_until_it_does() {
+        let (outcome, left, said) = end(10, 3);
+        assert_eq!(outcome, Outcome::Published { found: false });
+        assert_eq!(left.as_deref(), Some("3"));
+        assert_eq!(said.lines().count(), 2, "{said}");
+        assert!(said.contains("`micro_batch: 5`") && said.contains("`micro_batch: 3`"), "{said}");
+        assert_eq!(end(10, 10).2, "", "nothing is said of what fits");
+    }
+
+    #[test]
+    fn a_single_row_that_does_not_fit_is_the_end() {
+        let (outcome, left, said) = end(2, 0);
+        let Outcome::Failed(class, message) = outcome else { panic!("{outcome:?}") };
+        assert_eq!((class, left), (FaultClass::OutOfMemory, None));
+        assert!(
+            message.contains("single row") && message.contains("embed") && message.contains("allocate"),
+            "{message}"
+        );
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}

@@ -1,0 +1,54 @@
+//! Prompts with a reward, as the training objectives want them.
+
+use crate::judging::score;
+use crate::runtime::studio::Studio;
+use anyhow::{Context as _, Result};
+use opdflow_kinds::prompt::record::Record;
+use opdflow_models::condition::Condition;
+use opdflow_rewards::{Reward as _, Subject, Weighted};
+use opdflow_training::task::{Marks, Practice, Task};
+use tch::Tensor;
+
+/// A task over a list of prompts.
+pub struct PromptTask<'a> {
+    /// Its name, for metrics.
+    pub name: String,
+    /// Encoders and decoder.
+    pub studio: &'a Studio,
+    /// The prompts.
+    pub records: Vec<Record>,
+    /// The reward; a distilled task has none.
+    pub reward: Option<Weighted>,
+    /// How it is practised.
+    pub practice: Practice,
+}
+
+impl Task for PromptTask<'_> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn practice(&self) -> Practice {
+        self.practice
+    }
+
+    fn prompts(&self) -> usize {
+        self.records.len()
+    }
+
+    fn condition(&self, prompts: &[usize]) -> Result<Condition> {
+        let words: Vec<&str> = prompts.iter().map(|&i| self.records[i].text.as_str()).collect();
+        self.studio.embed(&words)
+    }
+
+    fn score(&mut self, latents: &Tensor, prompts: &[usize]) -> Result<Vec<Marks>> {
+        let reward = self.reward.as_ref().context("a task without a reward cannot be scored")?;
+        let pictures = self.studio.decode(latents, 0, |row| self.records[prompts[row]].text.as_str())?;
+        let subjects: Vec<Subject> = prompts.iter().map(|&i| self.records[i].subject()).collect();
+        let scores = reward.score(&pictures, &subjects).map_err(score::fault)?;
+        score::whole(&self.name, &scores, |i| self.records[prompts[i]].text.as_str())?;
+        // A reward that does not apply to a prompt gives all of its pictures the same.
+        let of = |name: &str| scores.iter().map(|s| s.parts.get(name).copied().unwrap_or(0.0)).collect();
+        Ok(reward.terms().map(|(name, weight)| Marks { name: name.to_owned(), weight, values: of(name) }).collect())
+    }
+}

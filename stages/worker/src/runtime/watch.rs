@@ -1,0 +1,93 @@
+//! A run that is watched: one that collapses is told of, or stopped.
+
+use crate::runtime::learn::Course;
+use anyhow::Result;
+use opdflow_kinds::training::alarm::{Alarms, standing};
+use opdflow_stage::warning::ALARM;
+use opdflow_stage::{Fault, StageContext};
+use opdflow_training::objective::Report;
+use opdflow_training::train::Learner;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Watches each round's report, and hands on to `inner`.
+pub struct Watched<C> {
+    inner: C,
+    alarms: Alarms,
+    /// Rounds in a row that each alarm has been in trouble.
+    since: BTreeMap<String, u64>,
+}
+
+impl<C: Course> Watched<C> {
+    /// `inner`, watched. What the recipe says of a metric replaces the standing alarm.
+    pub fn new(inner: C, mut alarms: Alarms) -> Self {
+        for (name, alarm) in standing() {
+            alarms.entry(name).or_insert(alarm);
+        }
+        Self { inner, alarms, since: BTreeMap::new() }
+    }
+
+    /// The course inside.
+    pub fn inner(&self) -> &C {
+        &self.inner
+    }
+
+    /// What rings after this report, if anything: the words, and whether the run ends.
+    fn ring(&mut self, report: &Report) -> Option<(String, bool)> {
+        let mut rung: Option<(String, bool)> = None;
+        for (name, alarm) in &self.alarms {
+            let Some((_, value)) = report.iter().find(|(n, _)| n == name) else { continue };
+            let since = self.since.entry(name.clone()).or_insert(0);
+            *since = if alarm.troubled(*value) { *since + 1 } else { 0 };
+            if *since == alarm.rounds {
+                let words = format!("`{name}` has been in trouble for {since} rounds; it is {value:.4} now");
+                if rung.as_ref().is_none_or(|(_, stops)| !stops) {
+                    rung = Some((words, alarm.stop));
+                }
+            }
+        }
+        rung
+    }
+}
+
+impl<C: Course> Course for Watched<C> {
+    fn after(&mut self, round: u64, report: &Report, learner: &Learner, context: &mut StageContext) -> Result<()> {
+        match self.ring(report) {
+            Some((words, true)) => {
+                return Err(Fault::user(format!("round {round}: {words}"))
+                    .help("lower the learning rate or raise `kl`, or take an earlier candidate; the alarm is in the recipe, below `alarms`")
+                    .into());
+            }
+            Some((words, false)) => {
+                context.say(format!("round {round}: {words}"));
+                context.warn_again(ALARM, "an alarm on a metric rang; the log says which, and when");
+            }
+            None => {}
+        }
+        self.inner.after(round, report, learner, context)
+    }
+
+    fn save(&self, folder: &Path) -> Result<()> {
+        self.inner.save(folder)
+    }
+
+    fn load(&mut self, folder: &Path) -> Result<()> {
+        self.inner.load(folder)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::learn::Plain;
+    use opdflow_kinds::training::alarm::Alarm;
+
+    #[test]
+    fn it_rings_once_after_so_many_rounds_in_a_row() {
+        let alarm = Alarm { above: None, below: Some(0.1), rounds: 2, stop: true };
+        let mut watched = Watched::new(Plain, [("reward_std".to_owned(), alarm)].into());
+        let mut at = |value: f64| watched.ring(&vec![("reward_std".to_owned(), value)]).map(|(_, stop)| stop);
+        assert_eq!([0.05, 0.2, 0.05, 0.04, 0.03].map(&mut at), [None, None, None, Some(true), None]);
+        assert_eq!(at(f64::NAN), None);
+    }
+}

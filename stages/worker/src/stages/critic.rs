@@ -1,0 +1,64 @@
+//! `critic` at work: a network that judges pictures, of the user's own files.
+
+use crate::artefacts::outside;
+use crate::judging::jury;
+use anyhow::{Context as _, Result};
+use opdflow_kinds::model::critic_folder::Files;
+use opdflow_kinds::model::folder::listing_digest;
+use opdflow_kinds::stages::critic::Params;
+use opdflow_stage::cache::{Digest, TreeEntry};
+use opdflow_stage::{Fault, StageContext};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use tch::Device;
+
+/// Does the work of the stage.
+///
+/// # Errors
+/// A fault says whose it is; anything else is a bug.
+pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
+    if params.bundled() {
+        let folder = context.output("critic").join(&params.reward).join("detector");
+        std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        return std::fs::write(folder.join(jury::BUNDLED.0), jury::BUNDLED.1).context("writing the critic");
+    }
+    let folder = context.job().folder.clone();
+    let mut files: BTreeMap<String, Files> = BTreeMap::new();
+    for (part, found) in params.parts(&folder) {
+        files.insert(part.to_owned(), found.map_err(|missing| Fault::user(missing.join("\n")))?);
+    }
+    try_out(&params.reward, &files)?;
+    let listed: Vec<(String, PathBuf)> = files
+        .iter()
+        .flat_map(|(part, files)| {
+            let root = Path::new(&params.reward).join(part);
+            files.iter().map(move |(at, path)| (root.join(at).to_string_lossy().into_owned(), path.clone()))
+        })
+        .collect();
+    let stored = context.adopt("critic", &listed)?;
+    for part in files.keys() {
+        let found = part_digest(&stored, &format!("{}/{part}/", params.reward));
+        outside::expect(context, part, found, &folder.join(&params.files[part]))?;
+    }
+    Ok(())
+}
+
+/// Digest of a part as it lies in the store, the same as that of its files where they lay before.
+fn part_digest(stored: &[TreeEntry], root: &str) -> Digest {
+    listing_digest(stored.iter().filter_map(|e| Some((Path::new(e.path.strip_prefix(root)?), e.digest))))
+}
+
+/// Opens the critic where its files lie, so that a fault is found before anything is kept.
+fn try_out(name: &str, files: &BTreeMap<String, Files>) -> Result<()> {
+    let folder = tempfile::tempdir().context("a folder to lay the parts out in")?;
+    for (part, files) in files {
+        for (at, path) in files {
+            let link = folder.path().join(part).join(at);
+            let parent = link.parent().unwrap_or(folder.path());
+            std::fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
+            let path = path.canonicalize().with_context(|| path.display().to_string())?;
+            std::os::unix::fs::symlink(&path, &link).with_context(|| link.display().to_string())?;
+        }
+    }
+    jury::open(name, folder.path(), Device::Cpu).map(drop)
+}

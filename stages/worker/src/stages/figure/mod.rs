@@ -1,0 +1,49 @@
+//! `figure` at work: scores against training time, as CSV and drawn.
+
+mod drawing;
+mod line;
+mod plot;
+mod raster;
+mod svg;
+
+use crate::artefacts::curve::Curve;
+use crate::artefacts::timing;
+use crate::judging::score::Scores;
+use crate::report::seeds;
+use crate::runtime::pictures;
+use anyhow::{Context as _, Result};
+use line::{Line, Part};
+use opdflow_kinds::stages::figure::Params;
+use opdflow_stage::StageContext;
+
+/// Does the work of the stage.
+///
+/// # Errors
+/// A fault says whose it is; anything else is a bug.
+pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
+    let base = context.maybe_input("base")?.map(|path| Scores::read(&path)).transpose()?;
+    let lines = params
+        .lines
+        .iter()
+        .map(|spec| {
+            let before = timing::cost(context, &spec.after)?.unwrap_or_default();
+            let parts = spec.curves.iter().map(|name| part(name, context)).collect::<Result<Vec<_>>>()?;
+            Ok(Line::of(&spec.title, base.as_ref(), before, &parts, &params.columns))
+        })
+        .collect::<Result<Vec<Line>>>()?;
+    let drawing = plot::plot(&params.title, &params.columns, &lines);
+    let write = |port: &str, text: String| {
+        std::fs::write(context.output(port), text).with_context(|| format!("writing `{port}`"))
+    };
+    write("csv", line::csv(&lines, &params.columns))?;
+    write("svg", svg::svg(&drawing))?;
+    pictures::write_png(&context.output("png"), &raster::raster(&drawing))
+}
+
+/// The curves that a name stands for, one for each seed, and what they cost.
+fn part(name: &str, context: &StageContext) -> Result<Part> {
+    let inputs = seeds::connected(context, "curves", name, "the figure names")?;
+    let curves = inputs.iter().map(|input| Curve::read(&context.input(input)?)).collect::<Result<_>>()?;
+    let cost = timing::cost(context, &[vec![name.to_owned()]])?.unwrap_or_default();
+    Ok(Part { curves, cost })
+}

@@ -1,0 +1,130 @@
+//! From numbers to marks: panels side by side, one axis of time for all, and a legend.
+
+use super::drawing::{Colour, Drawing, From, LETTER, Mark};
+use super::line::Line;
+use opdflow_io::terminal::{cut, line};
+
+/// Okabe and Ito's colours, which people of any colour vision tell apart.
+const COLOURS: [Colour; 8] = [
+    [0, 0, 0],
+    [230, 159, 0],
+    [86, 180, 233],
+    [0, 158, 115],
+    [204, 121, 167],
+    [0, 114, 178],
+    [213, 94, 0],
+    [140, 140, 140],
+];
+
+const GREY: Colour = [225, 225, 225];
+const INK: Colour = [60, 60, 60];
+
+/// Inside of a panel, and the room around it: left, right, top, bottom.
+const PANEL: (f64, f64) = (270.0, 210.0);
+const ROOM: (f64, f64, f64, f64) = (44.0, 14.0, 46.0, 40.0);
+
+/// Draws the lines, a panel for each column.
+pub fn plot(title: &str, columns: &[String], lines: &[Line]) -> Drawing {
+    let titles: Vec<String> = lines.iter().map(|l| shown(&l.title)).collect();
+    let longest = titles.iter().map(|t| t.chars().count()).max().unwrap_or(0) as f64;
+    let step = ROOM.0 + PANEL.0 + ROOM.1;
+    let legend = step * columns.len() as f64 + 10.0;
+    let width = legend + 24.0 + longest * LETTER.1 + 10.0;
+    let height = (ROOM.2 + PANEL.1 + ROOM.3).max(ROOM.2 + 18.0 * lines.len() as f64 + 10.0);
+    let mut marks = vec![Mark::Words { at: (ROOM.0, 16.0), text: shown(title), from: From::Left }];
+    for (place, column) in columns.iter().enumerate() {
+        panel(place, column, step * place as f64 + ROOM.0, lines, &mut marks);
+    }
+    for (i, title) in titles.into_iter().enumerate() {
+        let (y, colour) = (ROOM.2 + 8.0 + 18.0 * i as f64, COLOURS[i % COLOURS.len()]);
+        marks.push(Mark::Way { points: vec![(legend, y), (legend + 16.0, y)], width: 2.0, colour });
+        marks.push(Mark::Dot { at: (legend + 8.0, y), radius: 2.5, colour });
+        marks.push(Mark::Words { at: (legend + 24.0, y + 3.5), text: title, from: From::Left });
+    }
+    Drawing { width, height, marks }
+}
+
+/// Words as one line that leaves room for the drawing.
+fn shown(words: &str) -> String {
+    cut(&line(words), 120).into_owned()
+}
+
+/// The panel of one column; `left` is its inside's left edge.
+fn panel(place: usize, column: &str, left: f64, lines: &[Line], marks: &mut Vec<Mark>) {
+    let (top, bottom) = (ROOM.2, ROOM.2 + PANEL.1);
+    let spots = || lines.iter().flat_map(|l| &l.points);
+    let end = spots().map(|p| p.seconds).fold(1.0, f64::max);
+    let values = spots().filter_map(|p| p.cells[place]).map(|c| c.mean);
+    let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
+    let (low, high) = if low <= high { (low, high.max(low + 1e-3)) } else { (0.0, 1.0) };
+    let air = 0.05 * (high - low);
+    let (low, high) = (low - air, high + air);
+    let x = |seconds: f64| left + seconds / end * PANEL.0;
+    let y = |value: f64| bottom - (value - low) / (high - low) * PANEL.1;
+    let words = |at, text, from| Mark::Words { at, text, from };
+    for (tick, text) in ticks(low, high, 5) {
+        marks.push(Mark::Way { points: vec![(left, y(tick)), (left + PANEL.0, y(tick))], width: 1.0, colour: GREY });
+        marks.push(words((left - 5.0, y(tick) + 3.5), text, From::Right));
+    }
+    for (tick, text) in ticks(0.0, end, 5) {
+        marks.push(Mark::Way { points: vec![(x(tick), bottom), (x(tick), bottom + 4.0)], width: 1.0, colour: INK });
+        marks.push(words((x(tick), bottom + 15.0), text, From::Middle));
+    }
+    let frame = vec![(left, top), (left, bottom), (left + PANEL.0, bottom)];
+    marks.push(Mark::Way { points: frame, width: 1.0, colour: INK });
+    marks.push(words((left + PANEL.0 / 2.0, top - 8.0), column.to_owned(), From::Middle));
+    marks.push(words((left + PANEL.0 / 2.0, bottom + 31.0), "training time, s".to_owned(), From::Middle));
+    for (i, line) in lines.iter().enumerate() {
+        let colour = COLOURS[i % COLOURS.len()];
+        let place_of = |p: &super::line::Spot| p.cells[place].map(|c| (x(p.seconds), y(c.mean)));
+        let points: Vec<(f64, f64)> = line.points.iter().filter_map(place_of).collect();
+        marks.extend(points.iter().map(|at| Mark::Dot { at: *at, radius: 2.5, colour }));
+        marks.push(Mark::Way { points, width: 2.0, colour });
+    }
+}
+
+/// Round numbers from `low` to `high`, at most about `most`, as they are written.
+fn ticks(low: f64, high: f64, most: usize) -> Vec<(f64, String)> {
+    let rough = ((high - low) / most as f64).max(1e-9);
+    let power = 10.0_f64.powf(rough.log10().floor());
+    let step =
+        [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|s| *s >= rough * 0.999).unwrap_or(power * 10.0);
+    let places = (-step.log10().floor()).max(0.0) as usize;
+    let (first, last) = ((low / step).ceil() as i64, (high / step).floor() as i64);
+    (first..=last).map(|i| i as f64 * step).map(|v| (v, format!("{v:.places$}"))).collect()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::line::tests::lines;
+    use super::*;
+
+    pub fn drawing() -> Drawing {
+        plot("Scores & time", &["ocr".to_owned()], &lines())
+    }
+
+    #[test]
+    fn ticks_are_round_and_inside() {
+        let texts = |low, high| ticks(low, high, 5).into_iter().map(|(_, t)| t).collect::<Vec<_>>();
+        assert_eq!(texts(0.0, 130.0), ["0", "50", "100"]);
+        assert_eq!(texts(0.479, 0.941), ["0.5", "0.6", "0.7", "0.8", "0.9"]);
+        assert_eq!(texts(0.50, 0.51), ["0.500", "0.502", "0.504", "0.506", "0.508", "0.510"]);
+    }
+
+    #[test]
+    fn every_candidate_has_its_dot_inside_the_paper() {
+        let drawing = drawing();
+        let dots: Vec<(f64, f64)> =
+            drawing.marks.iter().filter_map(|m| if let Mark::Dot { at, .. } = m { Some(*at) } else { None }).collect();
+        assert_eq!(dots.len(), 4 + 3 + 2, "seven models, two in the legend");
+        assert!(dots.iter().all(|(x, y)| (0.0..drawing.width).contains(x) && (0.0..drawing.height).contains(y)));
+        // Later is further to the right, better is further up.
+        assert!(dots[3].0 > dots[2].0 && dots[3].1 < dots[2].1, "{dots:?}");
+    }
+
+    #[test]
+    fn nothing_to_draw_is_an_empty_panel() {
+        let empty = plot(&"x".repeat(1_000_000), &["ocr".to_owned()], &[]);
+        assert!(empty.marks.iter().all(|m| !matches!(m, Mark::Dot { .. })) && empty.width.is_finite());
+    }
+}

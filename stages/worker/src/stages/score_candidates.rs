@@ -1,0 +1,56 @@
+//! `score_candidates` at work: scores of all candidates of a training, as a curve.
+
+use crate::artefacts::curve::{Curve, Point};
+use crate::artefacts::{adapter, candidates};
+use crate::judging::jury::Jury;
+use crate::judging::score;
+use crate::judging::score::Scores;
+use crate::judging::set::Set;
+use crate::runtime::fitting::fitting;
+use crate::runtime::studio::Studio;
+use crate::runtime::unfit;
+use anyhow::Result;
+use opdflow_kinds::model::shot::Shot;
+use opdflow_kinds::stages::score_candidates::Params;
+use opdflow_stage::StageContext;
+use std::path::Path;
+
+/// Does the work of the stage.
+///
+/// # Errors
+/// A fault says whose it is; anything else is a bug.
+pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
+    fitting(params.micro_batch, context, |micro_batch, context| {
+        attempt(Params { micro_batch, ..params.clone() }, context)
+    })
+}
+
+/// The scores of one candidate.
+fn scores(folder: &Path, studio: &Studio, sets: &[Set], shot: &Shot, context: &StageContext) -> Result<Scores> {
+    let lora = adapter::load(folder, studio, "candidates")?;
+    let mut scores = Scores::default();
+    for set in sets {
+        let pictures = studio.shoot(&set.records, Some(&lora), shot, |_| context.go_on(0))?;
+        scores.sets.insert(set.name.clone(), score::means(&set.columns(&pictures)?));
+    }
+    Ok(scores)
+}
+
+/// One attempt, with batches of `params.micro_batch`.
+fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
+    let studio = Studio::open(context, "base", params.micro_batch, params.size, params.precision)?;
+    let jury = Jury::connected(context, studio.canvas.device)?;
+    let found = candidates::listed(&context.input("candidates")?)?;
+    let sets = Set::connected(&params.rewards, &jury, context)?;
+    studio.recite(sets.iter().flat_map(|s| &s.records), context)?;
+    let mut curve = Curve::default();
+    for (i, (step, folder)) in found.iter().enumerate() {
+        context.progress(i as u64, found.len() as u64, &format!("step {step}"));
+        // A curve with a hole in it would not show that a course broke: what is not finite ends it, by name.
+        let scores = scores(folder, &studio, &sets, &params.shot, context)
+            .map_err(|e| unfit::broken(&e, &format!("candidate step-{step:06}: ")).map_or(e, Into::into))?;
+        curve.points.push(Point { step: *step, scores });
+    }
+    context.progress(found.len() as u64, found.len() as u64, "");
+    curve.write(&context.output("curve"))
+}

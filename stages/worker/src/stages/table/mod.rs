@@ -1,0 +1,126 @@
+//! `table` at work: the paper's table of several models, and a grid of their pictures.
+
+mod budget;
+mod form;
+mod published;
+mod render;
+mod row;
+
+use crate::artefacts::timing::cost;
+use crate::judging::score::Scores;
+use crate::report::{grid, seeds};
+use crate::runtime::pictures;
+use anyhow::{Context as _, Result};
+use budget::Budget;
+use form::Form;
+use opdflow_kinds::report::seeds::collected;
+use opdflow_kinds::stages::table::Params;
+use opdflow_rewards::Picture;
+use opdflow_stage::StageContext;
+use row::Row;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Does the work of the stage.
+///
+/// # Errors
+/// A fault says whose it is; anything else is a bug.
+pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
+    let scores = read_scores(&params, context)?;
+    let form = fill(&params, &scores, context)?;
+    let write = |port: &str, text: String| {
+        std::fs::write(context.output(port), text).with_context(|| format!("writing `{port}`"))
+    };
+    write("markdown", render::markdown(&form))?;
+    write("csv", render::csv(&form))?;
+    write("latex", render::latex(&form))?;
+    write("json", serde_json::to_string_pretty(&form)? + "\n")?;
+    let rows =
+        params.rows.iter().map(|r| picture_row(context, &r.scores, params.pictures)).collect::<Result<Vec<_>>>()?;
+    if let Some(sheet) = grid::sheet(&rows, params.scale) {
+        pictures::write_png(&context.output("png"), &sheet)?;
+    }
+    Ok(())
+}
+
+/// Scores of each name that the table uses, one for each seed.
+fn read_scores(params: &Params, context: &StageContext) -> Result<BTreeMap<String, Vec<Scores>>> {
+    let mentioned = params
+        .rows
+        .iter()
+        .map(|r| &r.scores)
+        .chain(params.kept.iter().flat_map(|k| [&k.base, &k.student].into_iter().chain(k.teachers.values())));
+    let mut found = BTreeMap::new();
+    for name in mentioned {
+        let inputs = seeds::connected(context, "scores", name, "the table names")?;
+        let all: Vec<Scores> = inputs.iter().map(|i| Scores::read(&context.input(i)?)).collect::<Result<_>>()?;
+        found.insert(name.clone(), all);
+    }
+    Ok(found)
+}
+
+fn fill(params: &Params, scores: &BTreeMap<String, Vec<Scores>>, context: &StageContext) -> Result<Form> {
+    let mut rows = Vec::new();
+    for spec in &params.rows {
+        let cells = params.columns.iter().map(|c| seeds::column(&scores[&spec.scores], c)).collect();
+        let cost = cost(context, &spec.seconds)?;
+        rows.push(Row {
+            title: spec.title.clone(),
+            seconds: cost.as_ref().map(|c| c.seconds),
+            cpu_seconds: cost.as_ref().and_then(|c| c.cpu_seconds),
+            gpu_seconds: cost.as_ref().and_then(|c| c.gpu_seconds),
+            gradients: cost.map(|c| c.gradients),
+            cells,
+            average: None,
+        });
+    }
+    let averaged: Vec<usize> =
+        params.columns.iter().enumerate().filter(|(_, c)| params.average.contains(c)).map(|(i, _)| i).collect();
+    row::average(&mut rows, &averaged);
+    let kept = params.kept.as_ref().map(|k| {
+        let share = |(column, teacher): (&String, &String)| {
+            let of = |name: &String| seeds::column(&scores[name], column).map(|c| c.mean);
+            Some((column.clone(), form::kept(of(&k.base)?, of(teacher)?, of(&k.student)?)))
+        };
+        k.teachers.iter().filter_map(share).collect()
+    });
+    let names: Vec<&str> = params.rows.iter().map(|r| r.scores.as_str()).collect();
+    let compared = |name: &String| names.iter().position(|n| n == name).map(|place| &rows[place]);
+    let budget = Budget::of(params.equal.iter().filter_map(compared));
+    let published = params.published.as_ref().map(|p| published::compare(p, &names, &params.columns, &rows));
+    Ok(Form {
+        title: params.title.clone(),
+        columns: params.columns.clone(),
+        averaged: params.average.clone(),
+        rows,
+        kept: kept.unwrap_or_default(),
+        budget,
+        published,
+    })
+}
+
+/// The first pictures of every set of one model; of its first seed, if there are several.
+fn picture_row(context: &StageContext, name: &str, count: usize) -> Result<Vec<Picture>> {
+    let names = context.names("pictures");
+    let Some(first) = collected(&names, name).first().copied() else { return Ok(Vec::new()) };
+    let folder = context.input(&format!("pictures.{first}"))?;
+    let mut row = Vec::new();
+    for set in sorted(&folder)? {
+        let mut files: Vec<_> =
+            sorted(&set)?.into_iter().filter(|p| p.extension().is_some_and(|e| e == "png")).collect();
+        files.truncate(count);
+        for file in files {
+            row.push(pictures::read_png(&file)?);
+        }
+    }
+    Ok(row)
+}
+
+fn sorted(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
+    let mut found = std::fs::read_dir(folder)
+        .with_context(|| folder.display().to_string())?
+        .map(|e| Ok(e?.path()))
+        .collect::<Result<Vec<_>>>()?;
+    found.sort();
+    Ok(found)
+}

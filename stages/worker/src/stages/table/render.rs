@@ -1,0 +1,391 @@
+//! A table as Markdown, CSV and LaTeX.
+
+use super::form::Form;
+use super::published::{Column, Comparison};
+use super::row::Row;
+use crate::report::seeds::Cell;
+use opdflow_io::markdown::Side;
+use opdflow_io::{csv, latex, markdown};
+use opdflow_kinds::stages::table::published::SECONDS;
+use std::fmt::Write as _;
+
+/// The best row of each column, to be set in bold.
+fn best(form: &Form, column: usize) -> Option<usize> {
+    let value = |r: &Row| r.cells[column].map(|c| c.mean);
+    form.rows
+        .iter()
+        .enumerate()
+        .filter_map(|(i, r)| Some((i, value(r)?)))
+        .max_by(|a, b| a.1.total_cmp(&b.1))
+        .map(|(i, _)| i)
+}
+
+/// The last component of a column's name: `looks.contrast` is headed `contrast`.
+fn head(column: &str) -> &str {
+    column.rsplit('.').next().unwrap_or(column)
+}
+
+/// A column of what the machine spent: its head, its name in CSV, its number.
+type Spent = (&'static str, &'static str, fn(&Row) -> Option<f64>);
+
+/// Those that the rows fill: CPU seconds where something was trained without a GPU, GPU seconds where with one. A busy
+/// machine stretches wall seconds, not these.
+fn spent(form: &Form) -> Vec<Spent> {
+    let on_cpu: Spent = ("cpu s", "cpu_seconds", |r| r.cpu_seconds.filter(|_| r.gpu_seconds.is_none()));
+    let on_gpu: Spent = ("gpu s", "gpu_seconds", |r| r.gpu_seconds);
+    [on_cpu, on_gpu].into_iter().filter(|(.., of)| form.rows.iter().any(|r| of(r).is_some())).collect()
+}
+
+fn whole(seconds: Option<f64>, none: &str) -> String {
+    seconds.map_or_else(|| none.to_owned(), |s| format!("{s:.0}"))
+}
+
+/// Whether any row says how many gradients it took.
+fn counted(form: &Form) -> bool {
+    form.rows.iter().any(|r| r.gradients.is_some())
+}
+
+/// Thousands of gradients.
+fn thousands(row: &Row) -> String {
+    row.gradients.map_or_else(|| "–".to_owned(), |g| format!("{:.0}", g as f64 / 1000.0))
+}
+
+/// A cell's mean, and half of its interval over seeds if there is one.
+fn value(cell: &Cell) -> (String, Option<String>) {
+    (format!("{:.3}", cell.mean), cell.interval.map(|half| format!("{half:.3}")))
+}
+
+/// GitHub Markdown; the best of each column in bold. Published numbers follow in a table of their own.
+pub fn markdown(form: &Form) -> String {
+    use markdown::Cell;
+    let mut text = String::new();
+    if !form.title.is_empty() {
+        let _ = writeln!(text, "### {}\n", markdown::escaped(&form.title));
+    }
+    let heads = std::iter::once("train s")
+        .chain(spent(form).iter().map(|(head, ..)| *head).collect::<Vec<_>>())
+        .chain(counted(form).then_some("grads k"))
+        .chain(form.columns.iter().map(|c| head(c)))
+        .chain(["avg"]);
+    let mut table = markdown::Table::new(
+        std::iter::once((Cell::text("model"), Side::Left)).chain(heads.map(|h| (Cell::text(h), Side::Right))),
+    );
+    for (i, row) in form.rows.iter().enumerate() {
+        let mut line = vec![Cell::text(&row.title), Cell::markup(whole(row.seconds, "–"))];
+        line.extend(spent(form).iter().map(|(.., of)| Cell::markup(whole(of(row), "–"))));
+        line.extend(counted(form).then(|| Cell::markup(thousands(row))));
+        for (c, cell) in row.cells.iter().enumerate() {
+            let (mean, half) = cell.as_ref().map_or_else(Default::default, value);
+            let mean = if best(form, c) == Some(i) && !mean.is_empty() { format!("**{mean}**") } else { mean };
+            line.push(Cell::markup(half.map_or_else(|| mean.clone(), |half| format!("{mean} ± {half}"))));
+        }
+        line.push(Cell::markup(row.average.map_or_else(String::new, |a| format!("{a:.3}"))));
+        table.row(line);
+    }
+    text += &table.finish();
+    text += &notes(form);
+    text += &form.published.as_ref().map_or_else(String::new, beside);
+    text
+}
+
+/// Published numbers, ours beside each.
+fn beside(comparison: &Comparison) -> String {
+    use markdown::Cell;
+    let source = markdown::escaped(&comparison.source);
+    let mut text = format!("\nBeside the published numbers ({source}):\n\n");
+    let heads = comparison.columns.iter().flat_map(|c| [c.published.clone(), format!("our {}", head(&c.column))]);
+    let heads = heads.map(|h| (Cell::text(&h), Side::Right));
+    let mut table = markdown::Table::new(std::iter::once((Cell::text("model"), Side::Left)).chain(heads));
+    for row in &comparison.rows {
+        let mut line = vec![Cell::text(&row.title)];
+        for (column, (published, ours)) in comparison.columns.iter().zip(&row.cells) {
+            line.push(Cell::markup(published.map_or_else(|| "–".to_owned(), |v| v.to_string())));
+            let places = if column.column == SECONDS { 0 } else { 3 };
+            line.push(Cell::markup(ours.map_or_else(|| "–".to_owned(), |v| format!("{v:.places$}"))));
+        }
+        table.row(line);
+    }
+    text += &table.finish();
+    text += "\nOrder of the rows, by pairs whose published numbers differ. Two rows are not told apart where the difference of ours is within both 95 % intervals.\n\n";
+    for column in &comparison.columns {
+        let _ = writeln!(text, "- {}: {}.", markdown::escaped(&column.published), column.words());
+    }
+    text
+}
+
+/// What the columns mean, below the table.
+fn notes(form: &Form) -> String {
+    let mut text = format!(
+        "\navg: mean of {}, each mapped to 0 at its lowest row and 1 at its highest.",
+        form.averaged.iter().map(|c| markdown::escaped(head(c))).collect::<Vec<_>>().join(", ")
+    );
+    if form.seeds() > 1 {
+        let _ = write!(text, " ±: half of the mean's 95 % interval over {} seeds (Student's t).", form.seeds());
+    }
+    if let Some((largest, n)) = form
+        .rows
+        .iter()
+        .flat_map(|r| r.cells.iter().flatten())
+        // Of one prompt there is no standard error.
+        .filter(|c| c.seeds.is_none() && c.n > 1)
+        .map(|c| (c.error, c.n))
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+    {
+        let of = if form.seeds() > 1 { "Standard errors of the other rows" } else { "Standard errors" };
+        let _ = write!(text, " {of} are at most {largest:.3} ({n} prompts).");
+    }
+    for (head, name, _) in spent(form) {
+        let what =
+            if name == "cpu_seconds" { "CPU seconds, over all threads" } else { "seconds in which a GPU was held" };
+        let _ = write!(text, " {head}: {what}.");
+    }
+    if !spent(form).is_empty() {
+        text += " train s is wall time, which a busy machine stretches.";
+    }
+    if counted(form) {
+        text += " grads k: thousands of gradients in training, each of one picture at one noise level.";
+    }
+    text += "\n";
+    if let Some(budget) = &form.budget {
+        text += &budget.words();
+        text += "\n";
+    }
+    if !form.kept.is_empty() {
+        let shares: Vec<String> = form
+            .kept
+            .iter()
+            .map(|(column, share)| {
+                let column = markdown::escaped(head(column));
+                if share.is_nan() {
+                    format!("{column} – (the teacher gained nothing)")
+                } else {
+                    format!("{column} {:.0}%", share * 100.0)
+                }
+            })
+            .collect();
+        let _ = writeln!(text, "The student keeps of its teachers' gains over the base: {}.", shares.join(", "));
+    }
+    text
+}
+
+/// RFC 4180; the first column is `model`, then `seconds`, `cpu_seconds`, `gpu_seconds` and `gradients` if known, the columns under their full names, `avg`.
+/// After these, half of each column's interval if there are several seeds, and published numbers if there are any.
+pub fn csv(form: &Form) -> String {
+    let mut heads = vec!["model".to_owned(), SECONDS.to_owned()];
+    heads.extend(spent(form).iter().map(|(_, name, _)| (*name).to_owned()));
+    heads.extend(counted(form).then(|| "gradients".to_owned()));
+    heads.extend(form.columns.iter().cloned());
+    heads.push("avg".to_owned());
+    if form.seeds() > 1 {
+        heads.extend(form.columns.iter().map(|c| format!("{c}.interval")));
+    }
+    let published = form.published.as_ref();
+    heads.extend(published.iter().flat_map(|p| &p.columns).map(|c| format!("published.{}", c.column)));
+    let mut table = csv::Table::new(heads);
+    for row in &form.rows {
+        let number = |value: Option<f64>| value.map_or_else(String::new, |v| format!("{v:.6}"));
+        let tenths = |seconds: Option<f64>| seconds.map_or_else(String::new, |s| format!("{s:.1}"));
+        let mut line = vec![row.title.clone(), tenths(row.seconds)];
+        line.extend(spent(form).iter().map(|(.., of)| tenths(of(row))));
+        line.extend(counted(form).then(|| row.gradients.map_or_else(String::new, |g| g.to_string())));
+        line.extend(row.cells.iter().map(|c| number(c.map(|c| c.mean))));
+        line.push(number(row.average));
+        if form.seeds() > 1 {
+            line.extend(row.cells.iter().map(|c| number(c.and_then(|c| c.interval))));
+        }
+        if let Some(published) = published {
+            let own = published.rows.iter().find(|r| r.title == row.title);
+            let of = |place: usize| own.and_then(|r| r.cells[place].0).map_or_else(String::new, |v| v.to_string());
+            line.extend((0..published.columns.len()).map(of));
+        }
+        table.row(line);
+    }
+    table.finish()
+}
+
+/// A `tabular` for booktabs; the best of each column in bold. Published numbers follow in one of their own, whose last
+/// line counts the pairs of rows in the same order.
+pub fn latex(form: &Form) -> String {
+    use latex::Cell;
+    let columns = form.columns.len() + 2 + usize::from(counted(form)) + spent(form).len();
+    let heads = ["model", "train s"]
+        .into_iter()
+        .chain(spent(form).iter().map(|(head, ..)| *head).collect::<Vec<_>>())
+        .chain(counted(form).then_some("grads k"))
+        .chain(form.columns.iter().map(|c| head(c)))
+        .chain(["avg"]);
+    let mut table = latex::Tabular::new(&form.title, &format!("l{}", "r".repeat(columns)), heads.map(Cell::text));
+    for (i, row) in form.rows.iter().enumerate() {
+        let mut cells = vec![Cell::text(&row.title), Cell::markup(whole(row.seconds, "--"))];
+        cells.extend(spent(form).iter().map(|(.., of)| Cell::markup(whole(of(row), "--"))));
+        cells.extend(counted(form).then(|| Cell::markup(thousands(row).replace('–', "--"))));
+        for (c, cell) in row.cells.iter().enumerate() {
+            let (mean, half) = cell.as_ref().map_or_else(Default::default, value);
+            let bold = best(form, c) == Some(i) && !mean.is_empty();
+            let mean = if bold { format!("\\textbf{{{mean}}}") } else { mean };
+            cells.push(Cell::markup(half.map_or_else(|| mean.clone(), |half| format!("{mean} $\\pm$ {half}"))));
+        }
+        cells.push(Cell::markup(row.average.map_or_else(String::new, |a| format!("{a:.3}"))));
+        table.row(cells);
+    }
+    let mut text = table.finish();
+    text += &form.budget.as_ref().map_or_else(String::new, |budget| latex::comment(&budget.words()));
+    text += &form.published.as_ref().map_or_else(String::new, latex_beside);
+    latex::file(&text)
+}
+
+fn latex_beside(comparison: &Comparison) -> String {
+    use latex::Cell;
+    let heads = std::iter::once("model".to_owned())
+        .chain(comparison.columns.iter().flat_map(|c| [c.published.clone(), format!("our {}", head(&c.column))]));
+    let columns = format!("l{}", "rr".repeat(comparison.columns.len()));
+    let about = format!("Beside {}", comparison.source);
+    let mut table = latex::Tabular::new(&about, &columns, heads.map(|h| Cell::text(&h)));
+    for row in &comparison.rows {
+        let mut cells = vec![Cell::text(&row.title)];
+        for (column, (published, ours)) in comparison.columns.iter().zip(&row.cells) {
+            let places = if column.column == SECONDS { 0 } else { 3 };
+            cells.push(Cell::markup(published.map_or_else(|| "--".to_owned(), |v| v.to_string())));
+            cells.push(Cell::markup(ours.map_or_else(|| "--".to_owned(), |v| format!("{v:.places$}"))));
+        }
+        table.row(cells);
+    }
+    table.rule();
+    let pairs = |c: &Column| Cell::markup(format!("\\multicolumn{{2}}{{r}}{{{} of {}}}", c.alike, c.pairs));
+    table.row(std::iter::once(Cell::text("pairs in the same order")).chain(comparison.columns.iter().map(pairs)));
+    format!("\n{}", table.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::form::tests::form;
+    use super::super::published::tests::compared;
+
+    #[test]
+    fn markdown() {
+        let text = super::markdown(&form());
+        assert!(text.contains("| model       | train s |   geneval |       ocr |   avg |"), "{text}");
+        assert!(text.contains("| ocr_teacher |      61 |     0.400 | **0.900** | 0.500 |"), "{text}");
+        assert!(text.contains("ocr 75%"), "{text}");
+    }
+
+    #[test]
+    fn gradients_have_a_column_once_they_are_known() {
+        let mut form = form();
+        form.rows[1].gradients = Some(40_320);
+        assert!(super::csv(&form).contains("model,seconds,gradients,geneval"), "{}", super::csv(&form));
+        assert!(super::csv(&form).contains("base,,,0.400000") && super::csv(&form).contains("ocr_teacher,61.4,40320,"));
+        assert!(super::markdown(&form).contains("| ocr_teacher |      61 |      40 |"), "{}", super::markdown(&form));
+        let latex = super::latex(&form);
+        assert!(latex.contains("{lrrrrr}") && latex.contains("train s & grads k & geneval"), "{latex}");
+        assert!(
+            latex.contains("base & -- & -- & 0.400") && latex.contains("ocr\\_teacher & 61 & 40 & 0.400"),
+            "{latex}"
+        );
+    }
+
+    #[test]
+    fn what_the_machine_spent_stands_beside_the_wall_time() {
+        let mut form = form();
+        (form.rows[1].cpu_seconds, form.rows[2].cpu_seconds) = (Some(58.6), Some(190.0));
+        let text = super::markdown(&form);
+        assert!(text.contains("| model       | train s | cpu s |   geneval |"), "{text}");
+        assert!(text.contains("| ocr_teacher |      61 |    59 |     0.400 |"), "{text}");
+        assert!(text.contains("| base        |       – |     – |"), "{text}");
+        assert!(text.contains("cpu s: CPU seconds, over all threads. train s is wall time"), "{text}");
+        let csv = super::csv(&form);
+        assert!(
+            csv.starts_with("model,seconds,cpu_seconds,geneval") && csv.contains("ocr_teacher,61.4,58.6,"),
+            "{csv}"
+        );
+        let latex = super::latex(&form);
+        assert!(latex.contains("{lrrrrr}") && latex.contains("train s & cpu s & geneval"), "{latex}");
+        assert!(latex.contains("base & -- & -- & 0.400") && latex.contains("ocr\\_teacher & 61 & 59 & "), "{latex}");
+        // On a GPU its seconds count, and those of the CPU beside it say little.
+        (form.rows[2].gpu_seconds, form.rows[1].cpu_seconds) = (Some(95.0), None);
+        assert!(super::csv(&form).starts_with("model,seconds,gpu_seconds,geneval"), "{}", super::csv(&form));
+        assert!(super::markdown(&form).contains("| student     |     100 |    95 |"), "{}", super::markdown(&form));
+    }
+
+    #[test]
+    fn budgets_stand_below_the_table() {
+        let mut form = form();
+        assert!(!super::markdown(&form).contains("budgets"));
+        (form.rows[1].gradients, form.rows[2].gradients) = (Some(1000), Some(2000));
+        form.budget = super::super::budget::Budget::of(form.rows[1..].iter());
+        let words = form.budget.as_ref().unwrap().words();
+        assert!(words.starts_with("Unequal budgets: of `ocr_teacher` and `student`, `ocr_teacher`"), "{words}");
+        assert!(super::markdown(&form).contains(&format!("\n{words}\n")), "{}", super::markdown(&form));
+        assert!(super::latex(&form).ends_with(&format!("\n% {words}\n")), "{}", super::latex(&form));
+    }
+
+    #[test]
+    fn csv() {
+        assert_eq!(
+            super::csv(&form()),
+            "model,seconds,geneval,ocr,avg\nbase,,0.400000,0.500000,0.000000\nocr_teacher,61.4,0.400000,0.900000,0.500000\nstudent,100.0,0.600000,0.800000,0.875000\n"
+        );
+    }
+
+    #[test]
+    fn latex() {
+        let text = super::latex(&form());
+        assert!(text.contains("ocr\\_teacher & 61 & 0.400 & \\textbf{0.900} & 0.500 \\\\"), "{text}");
+    }
+
+    #[test]
+    fn several_seeds_show_their_interval() {
+        let mut form = form();
+        let cell = form.rows[2].cells[1].as_mut().unwrap();
+        (cell.seeds, cell.interval) = (Some(5), Some(0.0125));
+        let text = super::markdown(&form);
+        assert!(text.contains("| student     |     100 | **0.600** | 0.800 ± 0.013 | 0.875 |"), "{text}");
+        assert!(text.contains("95 % interval over 5 seeds"), "{text}");
+        assert!(super::csv(&form).starts_with("model,seconds,geneval,ocr,avg,geneval.interval,ocr.interval\n"));
+        assert!(super::csv(&form).ends_with("student,100.0,0.600000,0.800000,0.875000,,0.012500\n"));
+        assert!(super::latex(&form).contains("\\textbf{0.600} & 0.800 $\\pm$ 0.013 & 0.875 \\\\"));
+    }
+
+    #[test]
+    fn published_numbers_leave_the_table_as_it_is() {
+        let (plain, with) = (form(), compared());
+        let text = super::markdown(&with);
+        let rest = text.strip_prefix(&super::markdown(&plain)).unwrap_or_else(|| panic!("{text}"));
+        assert!(rest.contains("| model       | hours | our seconds | GenEval | our geneval |"), "{rest}");
+        assert!(rest.contains("| ocr_teacher |    33 |          61 |    0.65 |       0.400 |"), "{rest}");
+        assert!(rest.contains("| base        |     – |           – |    0.24 |       0.400 |"), "{rest}");
+        assert!(rest.contains("- GenEval: 1 of 3 pairs"), "{rest}");
+        let csv = super::csv(&with);
+        assert!(csv.starts_with("model,seconds,geneval,ocr,avg,published.seconds,published.geneval\n"), "{csv}");
+        assert!(csv.contains("ocr_teacher,61.4,0.400000,0.900000,0.500000,33,0.65\n"), "{csv}");
+        let latex = super::latex(&with);
+        let rest = latex.strip_prefix(&super::latex(&plain)).unwrap_or_else(|| panic!("{latex}"));
+        assert!(rest.contains("ocr\\_teacher & 33 & 61 & 0.65 & 0.400 \\\\"), "{rest}");
+        assert!(rest.contains("& \\multicolumn{2}{r}{1 of 3} \\\\"), "{rest}");
+    }
+
+    /// Titles that are no plain words stay in their cells, in each format.
+    #[test]
+    fn titles_cannot_leave_their_place() {
+        let mut form = form();
+        form.title = "a | b\n# c \\end{tabular}".into();
+        form.rows[0].title = "[2] base | \\input{x}\nline, =1".into();
+        form.rows[1].title = "=1+1".into();
+        let text = super::markdown(&form);
+        assert!(text.starts_with("### a \\| b # c \\\\end{tabular}\n\n|"), "{text}");
+        assert!(text.contains("\n| \\[2\\] base \\| \\\\input{x} line, =1 |"), "{text}");
+        let bars = |l: &str| l.replace("\\|", "").matches('|').count();
+        let table: Vec<&str> = text.lines().filter(|l| l.starts_with('|')).collect();
+        assert!(table.len() == 5 && table.iter().all(|l| bars(l) == 6), "{text}");
+        let csv = opdflow_io::csv::read(&super::csv(&form)).unwrap();
+        assert_eq!(
+            csv.iter().map(|r| r[0].as_str()).collect::<Vec<_>>()[1..3],
+            ["[2] base | \\input{x}\nline, =1", "=1+1"]
+        );
+        assert!(super::csv(&form).contains("\n'=1+1,61.4"), "{}", super::csv(&form));
+        let latex = super::latex(&form);
+        assert!(latex.starts_with("% a | b # c \\end{tabular}\n\\begin{tabular}"), "{latex}");
+        let row = "\n{[}2{]} base \\textbar{} \\textbackslash{}input\\{x\\} line, =1 & -- & 0.400";
+        assert!(latex.contains(row) && latex.matches("\\\\\n").count() == 4, "{latex}");
+    }
+}

@@ -1,0 +1,4 @@
+//! Work outside of recipes.
+
+pub mod export_lora;
+pub mod generate;
