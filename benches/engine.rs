@@ -4,8 +4,8 @@
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use opdflow::plan::{NumericFacts, Plan, verdicts};
 use opdflow::recipe::{self, Overrides};
-use opdflow_stage::cache::{ActionRecord, Output, RECORD_FORMAT, Store, utc_now};
-use opdflow_stage::{Registry, with_fakes};
+use opdflow_api::cache::{ActionRecord, Output, RECORD_FORMAT, Store, utc_now};
+use opdflow_api::{Registry, with_fakes};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::hint::black_box;

@@ -4,8 +4,8 @@
 use opdflow::plan::manifest::Bytes;
 use opdflow::plan::{NumericFacts, Plan, key, manifest};
 use opdflow::recipe::{self, Overrides};
+use opdflow_api::{Registry, with_fakes};
 use opdflow_cache::{Archive, Digest, Store};
-use opdflow_stage::{Registry, with_fakes};
 use std::path::Path;
 
 /// A recipe: read, and planned or refused with all its mistakes drawn.

@@ -13,7 +13,7 @@
 //! | [`report`] | a finished run | what `run` prints at its end, text or JSON |
 //! | [`cli`] | arguments | one file per command |
 //!
-//! The engine knows stages only through `opdflow_stage`, and nothing of tensors.
+//! The engine knows stages only through `opdflow_api`, and nothing of tensors.
 
 pub mod cli;
 pub mod exec;

@@ -2,7 +2,7 @@
 //! of them do is in `opdflow-stage`: no crate of this program needs libtorch.
 
 use opdflow::plan::NumericFacts;
-use opdflow_stage::{with_fake_workers, with_fakes};
+use opdflow_api::{with_fake_workers, with_fakes};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

@@ -12,26 +12,26 @@ mod circles;
 const CRATES: [(&str, &[&str]); 12] = [
     ("opdflow-io", &[]),
     ("opdflow-cache", &["opdflow-io"]),
-    ("opdflow-stage", &["opdflow-cache", "opdflow-io"]),
+    ("opdflow-api", &["opdflow-cache", "opdflow-io"]),
     ("opdflow-rewards", &["opdflow-io"]),
     ("opdflow-miniature", &["opdflow-rewards"]),
     // No libtorch: a plan stands on it.
     ("opdflow-spec", &["opdflow-io"]),
     ("opdflow-models", &["opdflow-spec", "opdflow-io", "tch", "torch-sys"]),
     ("opdflow-training", &["opdflow-spec", "opdflow-models", "tch", "torch-sys"]),
-    ("opdflow-critics", &["opdflow-spec", "opdflow-models", "opdflow-rewards", "opdflow-io", "tch", "torch-sys"]),
+    ("opdflow-reward-models", &["opdflow-spec", "opdflow-models", "opdflow-rewards", "opdflow-io", "tch", "torch-sys"]),
     // No libtorch: what a kind says of itself is known without it.
-    ("opdflow-kinds", &["opdflow-stage", "opdflow-spec", "opdflow-rewards", "opdflow-miniature", "opdflow-io"]),
+    ("opdflow-kinds", &["opdflow-api", "opdflow-spec", "opdflow-rewards", "opdflow-miniature", "opdflow-io"]),
     (
         "opdflow-worker",
         &[
-            "opdflow-stage",
+            "opdflow-api",
             "opdflow-kinds",
             "opdflow-spec",
             "opdflow-models",
             "opdflow-training",
             "opdflow-rewards",
-            "opdflow-critics",
+            "opdflow-reward-models",
             "opdflow-miniature",
             "opdflow-io",
             "tch",
@@ -39,7 +39,7 @@ const CRATES: [(&str, &[&str]); 12] = [
         ],
     ),
     // `main.rs` and `bin/opdflow-stage.rs` alone may name the stages: see below.
-    ("opdflow", &["opdflow-cache", "opdflow-stage", "opdflow-kinds", "opdflow-worker", "opdflow-io", "torch-sys"]),
+    ("opdflow", &["opdflow-cache", "opdflow-api", "opdflow-kinds", "opdflow-worker", "opdflow-io", "torch-sys"]),
 ];
 
 /// What each module of the engine may name of the others. `cli` stands above all of them.

@@ -3,8 +3,8 @@
 use opdflow::plan::manifest::{Bytes, Facts, Fields, Json, write};
 use opdflow::plan::{Keys, NumericFacts, Plan, key};
 use opdflow::recipe::{self, Overrides};
+use opdflow_api::{Registry, with_fakes};
 use opdflow_cache::Digest;
-use opdflow_stage::{Registry, with_fakes};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

@@ -7,7 +7,7 @@ mod common;
 use common::TestSpace;
 use opdflow::plan::{NumericFacts, Plan};
 use opdflow::recipe::{self, Diagnostics, Overrides, Recipe};
-use opdflow_stage::{Registry, with_fakes};
+use opdflow_api::{Registry, with_fakes};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};

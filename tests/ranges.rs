@@ -2,8 +2,8 @@
 #![cfg(feature = "torch")]
 #![allow(missing_docs)]
 
-use opdflow_stage::Kind;
-use opdflow_stage::range::{Range, faults};
+use opdflow_api::Kind;
+use opdflow_api::range::{Range, faults};
 use serde_json::{Map, Value, json};
 
 /// A number somewhere in a schema: the way to it as messages have it, its range, and a value of the whole with `number` in

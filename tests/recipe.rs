@@ -2,8 +2,8 @@
 
 use opdflow::plan::{NumericFacts, Plan};
 use opdflow::recipe::{self, Device, Diagnostics, Level, Numerics, Overrides, Recipe, Strict};
-use opdflow_stage::cache::Store;
-use opdflow_stage::{Registry, with_fakes};
+use opdflow_api::cache::Store;
+use opdflow_api::{Registry, with_fakes};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -322,7 +322,7 @@ fn each_code_is_documented_and_shown() {
         }
     }
     // Those that stages give, and their kinds before a run; tests/warnings.rs and tests/mini/warnings.rs show them.
-    let warnings = concat!(env!("CARGO_MANIFEST_DIR"), "/stages/contract/src/warning.rs");
+    let warnings = concat!(env!("CARGO_MANIFEST_DIR"), "/stages/api/src/warning.rs");
     let warnings = codes(&std::fs::read_to_string(warnings).unwrap(), "\"");
     assert!(warnings.len() > 10 && warnings.is_disjoint(&sources), "{warnings:?}");
     let all: BTreeSet<String> = sources.union(&warnings).cloned().collect();

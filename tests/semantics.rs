@@ -226,7 +226,7 @@ fn a_stage_has_the_versions_of_what_its_code_names() {
 /// The parts that a stage of this kind has in its key, whatever its parameters.
 fn used(kind: &str) -> Vec<String> {
     let registry = opdflow_kinds::registry();
-    let ports = opdflow_stage::Ports::from_iter([("prompts.ocr".to_owned(), "prompts.train".to_owned())]);
+    let ports = opdflow_api::Ports::from_iter([("prompts.ocr".to_owned(), "prompts.train".to_owned())]);
     let with = match kind {
         "train_teacher" => {
             serde_json::json!({"algorithm": {"diffusion_nft": {}}, "reward": {"ocr": 1.0}, "iterations": 1})
@@ -267,13 +267,13 @@ fn an_edited_reward_is_in_the_keys_of_what_it_judges() {
     place("fn score() -> f64 {\n    0.5\n}\n");
     assert_ne!(of(&["rewards/src/ocr"]), ocr);
     assert_eq!(of(&["rewards/src/looks.rs"]), looks);
-    assert_eq!(sources::digest(folder.path(), &["critics/src/clip"]), None, "a crate that is not there");
+    assert_eq!(sources::digest(folder.path(), &["reward_models/src/clip"]), None, "a crate that is not there");
     // Which kinds that concerns.
     let registry = opdflow_kinds::registry();
     let teacher = registry.get("train_teacher").unwrap();
     let uses = |reward: &str, part: &str| {
         let with = serde_json::json!({"algorithm": {"grpo_guard": {}}, "reward": {reward: 1.0}, "iterations": 1});
-        teacher.code(&teacher.normalise(&with).unwrap(), &opdflow_stage::Ports::default()).unwrap().contains_key(part)
+        teacher.code(&teacher.normalise(&with).unwrap(), &opdflow_api::Ports::default()).unwrap().contains_key(part)
     };
     assert!(uses("ocr", "rewards.ocr") && !uses("geneval", "rewards.ocr"));
     assert!(uses("geneval", "rewards.geneval") && uses("geneval.strict", "rewards.geneval"));

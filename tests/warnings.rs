@@ -144,7 +144,7 @@ fn warnings_of_the_recipe_are_errors_too_if_asked_for() {
 /// Every code that a stage or a kind can give is explained.
 #[test]
 fn help_knows_every_code() {
-    use opdflow_stage::warning::{
+    use opdflow_api::warning::{
         ALARM, BROKEN_CANDIDATE, DUPLICATES, FLAT, GUIDED_NFT, IDLE_TEACHER, IGNORED, LEAK, NO_CHANGE, NO_GRADIENT,
         NO_PACE, NO_WEIGHT, NOTHING_LEARNED, ONE_FILE, TRUNCATED, UNREADABLE,
     };

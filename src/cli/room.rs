@@ -4,7 +4,7 @@ use crate::plan::Plan;
 use crate::recipe::Diagnostic;
 use crate::render::bytes;
 use crate::sched::Slots;
-use opdflow_stage::warning::TOO_LARGE;
+use opdflow_api::warning::TOO_LARGE;
 
 /// A warning for each stage that is expected to take more than the machine has, or, on a GPU, than the largest GPU has; with the
 /// stage's place in the plan. Such a stage is started all the same, alone: it is an estimate.

@@ -6,9 +6,9 @@ use crate::plan::{NumericFacts, Plan};
 use crate::recipe::{self, Diagnostics, Overrides};
 use crate::render::bytes;
 use crate::runlog::{self, RunFolder};
+use opdflow_api::{Doubt, Fault, FaultClass, Registry, STOPPED, Workers};
 use opdflow_cache::{Memo, Store, StoreError};
 use opdflow_io::terminal;
-use opdflow_stage::{Doubt, Fault, FaultClass, Registry, STOPPED, Workers};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 

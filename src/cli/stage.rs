@@ -1,7 +1,7 @@
 //! `opdflow-stage __stage JOB`, the process of one stage, and `__tool NAME`, that of a tool. Started by `opdflow`, not by people.
 
 use anyhow::{Context as _, Result};
-use opdflow_stage::{Event, EventSink, Fault, FaultClass, Job, StopFlag, Tool, Worker, Workers, run_job, run_tool};
+use opdflow_api::{Event, EventSink, Fault, FaultClass, Job, StopFlag, Tool, Worker, Workers, run_job, run_tool};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd as _;

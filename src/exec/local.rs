@@ -3,7 +3,7 @@
 use super::{End, Executor, Message, Process};
 use crate::runlog::RunFolder;
 use anyhow::{Context as _, Result};
-use opdflow_stage::{Event, Fault, Job};
+use opdflow_api::{Event, Fault, Job};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};

@@ -9,7 +9,7 @@ pub use orphan::{Orphan, orphan};
 pub use tool::run_tool;
 
 use anyhow::Result;
-use opdflow_stage::{Event, Job};
+use opdflow_api::{Event, Job};
 use std::sync::mpsc::Sender;
 
 /// Starts processes of stages. They report by messages; the last one of each process is [`Message::Ended`].

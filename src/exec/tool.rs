@@ -3,7 +3,7 @@
 use super::local::{LocalProcess, Program, reap};
 use super::{End, Process as _};
 use anyhow::{Context as _, Result};
-use opdflow_stage::Event;
+use opdflow_api::Event;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::{BufRead as _, BufReader, Write as _};

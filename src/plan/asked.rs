@@ -2,8 +2,8 @@
 //! answer hangs on, and an answer may take a look at files.
 
 use crate::recipe::StageSpec;
+use opdflow_api::{Asset, Code, Foreseen, Horizon, Memory, ParamFault, Ports, Resources, Unreadable, Work};
 use opdflow_cache::{Digest, Memo};
-use opdflow_stage::{Asset, Code, Foreseen, Horizon, Memory, ParamFault, Ports, Resources, Unreadable, Work};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -4,8 +4,8 @@
 use super::Planned;
 use super::manifest::{BEFORE_CODE, Fields, Leaf, replay};
 use crate::recipe::StageSpec;
+use opdflow_api::{Foreseen, Horizon};
 use opdflow_cache::{ActionRecord, Digest, Store};
-use opdflow_stage::{Foreseen, Horizon};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -59,7 +59,7 @@ impl Source {
 /// horizon), files from outside, and what is known of inputs and outputs before they are there: the model, numbers of prompts.
 #[must_use]
 pub(super) fn sizes(spec: &StageSpec, horizon: Option<&Horizon>, assets: &Value, known: [&Foreseen; 2]) -> Digest {
-    let mut params = opdflow_stage::without_added(&spec.kind.schema(), &spec.params);
+    let mut params = opdflow_api::without_added(&spec.kind.schema(), &spec.params);
     for name in spec.kind.describe().outside_key.iter().copied().chain(horizon.map(|h| h.param)) {
         super::key::remove(&mut params, name);
     }

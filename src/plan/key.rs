@@ -44,7 +44,7 @@ impl Default for NumericFacts {
 #[must_use]
 pub fn keys(planned: &Planned, recipe: &Recipe, facts: &NumericFacts, inputs: &BTreeMap<String, Digest>) -> Keys {
     let about = planned.spec.kind.describe();
-    let mut params = opdflow_stage::without_added(&planned.spec.kind.schema(), &planned.spec.params);
+    let mut params = opdflow_api::without_added(&planned.spec.kind.schema(), &planned.spec.params);
     for name in about.outside_key {
         remove(&mut params, name);
     }

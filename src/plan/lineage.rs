@@ -2,8 +2,8 @@
 //! from outside. It is all in the action records; run logs and recipes may be gone.
 
 use crate::recipe::StageSpec;
+use opdflow_api::OfSeed;
 use opdflow_cache::{ActionRecord, Digest, Store};
-use opdflow_stage::OfSeed;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -16,8 +16,8 @@ pub use verdict::{Verdict, verdicts};
 
 use crate::recipe::{Device, Diagnostic, Diagnostics, Numerics, Recipe, Strict};
 use asked::{Asked, Omitted, Said};
+use opdflow_api::{Asset, Doubt, Foreseen, ParamFault};
 use opdflow_cache::{Digest, Memo, Store};
-use opdflow_stage::{Asset, Doubt, Foreseen, ParamFault};
 use petgraph::graph::DiGraph;
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
 //! One stage of a plan, with what is known of it before anything runs.
 
 use crate::recipe::{Diagnostic, StageSpec};
+use opdflow_api::{Asset, Code, Foreseen, Horizon, Memory, Resources, Work};
 use opdflow_cache::Digest;
-use opdflow_stage::{Asset, Code, Foreseen, Horizon, Memory, Resources, Work};
 use std::collections::BTreeMap;
 
 /// One stage of a plan.

@@ -4,7 +4,7 @@ use super::numerics::Numerics;
 use super::spans::Spans;
 use super::text::diagnostic::{Diagnostic, Diagnostics};
 use super::text::source::Sources;
-use opdflow_stage::{Connection, Kind, OfSeed, Ports};
+use opdflow_api::{Connection, Kind, OfSeed, Ports};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -4,7 +4,7 @@ use super::cell::Cell;
 use super::text::near::Hints;
 use super::text::source::Span;
 use super::text::tree::Entry;
-use opdflow_stage::{Input, Kind};
+use opdflow_api::{Input, Kind};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;

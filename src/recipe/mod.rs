@@ -34,7 +34,7 @@ pub use text::source::{Sources, Span};
 pub use text::tree::SetAt;
 pub use variables::outside::Overrides;
 
-use opdflow_stage::Registry;
+use opdflow_api::Registry;
 use std::path::Path;
 use text::source::MOST;
 

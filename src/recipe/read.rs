@@ -15,7 +15,7 @@ use crate::recipe::variables::matrix;
 use crate::recipe::variables::outside::Outside;
 use crate::recipe::variables::set;
 use crate::recipe::variables::vars::Vars;
-use opdflow_stage::{Kind, Registry};
+use opdflow_api::{Kind, Registry};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! The parameters of a stage kind, one line each, nested ones under the way to them.
 
-use opdflow_stage::Kind;
-use opdflow_stage::range::Range;
+use opdflow_api::Kind;
+use opdflow_api::range::Range;
 use serde::Serialize;
 use serde_json::{Map, Value};
 

@@ -2,7 +2,7 @@
 //! check with it; `opdflow check` knows more.
 
 use super::FORMAT;
-use opdflow_stage::{Arity, Description, Input, Kind, Registry, bare_names};
+use opdflow_api::{Arity, Description, Input, Kind, Registry, bare_names};
 use serde_json::{Map, Value, json};
 
 /// A value that is a variable, or of an axis of the stage's matrix, and nothing else.

@@ -149,7 +149,7 @@ mod tests {
             RunEvent::Hit { stage: "a".into(), saved_seconds: 134.2, outputs: Default::default() },
             RunEvent::Failed {
                 stage: "b".into(),
-                class: opdflow_stage::FaultClass::User,
+                class: opdflow_api::FaultClass::User,
                 message: "no file\nhelp: give one".into(),
             },
             RunEvent::RunEnded { ok: false, seconds: 2.34 },

@@ -1,8 +1,8 @@
 //! Stage kinds for people: the page of the terminal, and the reference in `docs/recipe.md`.
 
 use crate::recipe::reference::{Param, params};
+use opdflow_api::{Arity, Description, Input, Kind, Output};
 use opdflow_io::markdown::{Cell, Side, Table};
-use opdflow_stage::{Arity, Description, Input, Kind, Output};
 use std::fmt::Write as _;
 
 /// A kind on the terminal.

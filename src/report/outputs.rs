@@ -2,8 +2,8 @@
 
 use crate::plan::Plan;
 use crate::runlog::RunFolder;
-use opdflow_stage::Shown;
-use opdflow_stage::cache::{ActionRecord, ObjectKind, Output, Store, StoreError};
+use opdflow_api::Shown;
+use opdflow_api::cache::{ActionRecord, ObjectKind, Output, Store, StoreError};
 use std::path::PathBuf;
 
 /// An output that was copied out of the store.

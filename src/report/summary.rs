@@ -3,9 +3,9 @@
 
 use super::Pace;
 use crate::runlog::{Line, RunEvent, RunStarted};
-use opdflow_stage::cache::Digest;
-use opdflow_stage::warning::gather;
-use opdflow_stage::{FaultClass, Warning};
+use opdflow_api::cache::Digest;
+use opdflow_api::warning::gather;
+use opdflow_api::{FaultClass, Warning};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 

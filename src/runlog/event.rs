@@ -4,8 +4,8 @@
 //! that it does not know, and every added field has a default. A change that old readers would misread raises
 //! [`FORMAT`].
 
-use opdflow_stage::cache::Digest;
-use opdflow_stage::{FaultClass, Warning};
+use opdflow_api::cache::Digest;
+use opdflow_api::{FaultClass, Warning};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
 //! The folder of one run: `.opdflow/runs/<UTC time>-<recipe>-<4 hex>/`.
 
 use anyhow::{Context as _, Result};
-use opdflow_stage::Fault;
-use opdflow_stage::cache::{Digest, utc_now};
+use opdflow_api::Fault;
+use opdflow_api::cache::{Digest, utc_now};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};

@@ -9,7 +9,7 @@
 use super::event::{FORMAT, Line, RunEvent, StageLine};
 use super::folder::RunFolder;
 use super::reader::is_alive;
-use opdflow_stage::cache::Digest;
+use opdflow_api::cache::Digest;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

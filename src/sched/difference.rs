@@ -1,6 +1,6 @@
 //! How far apart two results of the same stage are: by the numbers in their files, if they hold any.
 
-use opdflow_stage::cache::{ActionRecord, Digest, Object, ObjectKind, Store, StoreError};
+use opdflow_api::cache::{ActionRecord, Digest, Object, ObjectKind, Store, StoreError};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! What the end of a stage's process means.
 
 use crate::exec::End;
-use opdflow_stage::{FaultClass, STOPPED};
+use opdflow_api::{FaultClass, STOPPED};
 
 /// What became of a stage.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Whether the store has what a stage would make.
 
-use opdflow_stage::cache::{ActionRecord, Digest, Store, StoreError};
+use opdflow_api::cache::{ActionRecord, Digest, Store, StoreError};
 
 /// What of a result is read before it counts as a hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

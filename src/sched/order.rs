@@ -3,8 +3,8 @@
 use super::slots::Slots;
 use crate::exec::Executor;
 use crate::plan::Plan;
-use opdflow_stage::Warning;
-use opdflow_stage::cache::{ActionRecord, Store};
+use opdflow_api::Warning;
+use opdflow_api::cache::{ActionRecord, Store};
 
 /// What is to be run, where, and how.
 pub struct Order<'a> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// Small random networks of the published classes (`make_fixtures.py` there).
 pub fn networks() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("stages/critics/tests/rewards")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("stages/reward_models/tests/rewards")
 }
 
 /// A recipe with one critic, and something that judges by it.

@@ -3,7 +3,7 @@
 use crate::cli::{Exit, Failure, Session, args};
 use crate::recipe::reference::params;
 use crate::report::kinds;
-use opdflow_stage::Kind;
+use opdflow_api::Kind;
 use serde_json::{Value, json};
 
 pub(crate) fn run(session: &Session, args: &args::Stages) -> Result<Exit, Failure> {

@@ -1,7 +1,7 @@
 //! An output of a stage on its way to a place of the user's.
 
 use crate::cli::{Failure, Session, args};
-use opdflow_stage::cache::{Store, StoreError};
+use opdflow_api::cache::{Store, StoreError};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 

@@ -6,7 +6,7 @@ use crate::cli::{Exit, Failure, Session, args};
 use crate::plan::history::{before_code, kind_of};
 use crate::plan::{Plan, Verdict, verdicts};
 use crate::recipe::near;
-use opdflow_stage::cache::{ActionRecord, Digest, Object, ObjectKind, Output, Store};
+use opdflow_api::cache::{ActionRecord, Digest, Object, ObjectKind, Output, Store};
 use std::io::IsTerminal as _;
 use std::path::Path;
 

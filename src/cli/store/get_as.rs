@@ -3,8 +3,8 @@
 use crate::cli::store::deliver::put;
 use crate::cli::{Exit, Failure, Session, args};
 use crate::exec::{End, run_tool};
-use opdflow_stage::cache::{Output, Store};
-use opdflow_stage::{Event, ExportLoraOrder, FaultClass};
+use opdflow_api::cache::{Output, Store};
+use opdflow_api::{Event, ExportLoraOrder, FaultClass};
 use std::path::Path;
 
 pub(crate) fn run(

@@ -3,7 +3,7 @@
 use crate::recipe::check::params;
 use crate::recipe::spans::Spans;
 use crate::recipe::text::diagnostic::Diagnostic;
-use opdflow_stage::{Doubt, ParamFault, Unreadable};
+use opdflow_api::{Doubt, ParamFault, Unreadable};
 
 impl Spans {
     /// A fault of a parameter that came to light after the recipe was read.

@@ -5,7 +5,7 @@ use crate::recipe::spans::{StageSpans, find, steps};
 use crate::recipe::text::near::hint;
 use crate::recipe::text::shape::with_origin;
 use crate::recipe::text::tree::{Data, Entry, Node, shown};
-use opdflow_stage::{Cause, Former, Kind, Mismatch, ParamFault, Ports, Unreadable, former_names, under_new_name};
+use opdflow_api::{Cause, Former, Kind, Mismatch, ParamFault, Ports, Unreadable, former_names, under_new_name};
 use serde_json::Value;
 
 /// `over` laid over `base`: maps name by name, everything else as a whole.

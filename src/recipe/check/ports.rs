@@ -7,7 +7,7 @@ use crate::recipe::text::near::hint;
 use crate::recipe::text::shape::{any_map, wrong};
 use crate::recipe::text::tree::{Data, Entry, Node, shown};
 use crate::recipe::{Diagnostic, PortRef, Span};
-use opdflow_stage::{Arity, Connection, Input, Kind, OfSeed};
+use opdflow_api::{Arity, Connection, Input, Kind, OfSeed};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 

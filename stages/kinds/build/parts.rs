@@ -84,22 +84,22 @@ pub const SHARED: &[Part] = &[
     (
         "critics.common",
         &[
-            "critics/src/batches.rs",
-            "critics/src/head.rs",
-            "critics/src/judge.rs",
-            "critics/src/lib.rs",
-            "critics/src/parts.rs",
-            "critics/src/pixels",
+            "reward_models/src/batches.rs",
+            "reward_models/src/head.rs",
+            "reward_models/src/judge.rs",
+            "reward_models/src/lib.rs",
+            "reward_models/src/parts.rs",
+            "reward_models/src/pixels",
             "spec/src/critics/mod.rs",
         ],
     ),
-    ("critics.clip", &["critics/src/clip"]),
-    ("critics.aesthetic", &["critics/src/aesthetic.rs", "spec/src/critics/aesthetic.rs"]),
-    ("critics.clipscore", &["critics/src/clipscore.rs", "spec/src/critics/clipscore.rs"]),
-    ("critics.hpsv2", &["critics/src/hpsv2.rs", "spec/src/critics/hpsv2.rs"]),
-    ("critics.pickscore", &["critics/src/pickscore.rs", "spec/src/critics/pickscore.rs"]),
-    ("critics.imagereward", &["critics/src/imagereward", "spec/src/critics/imagereward.rs"]),
-    ("critics.geneval", &["critics/src/geneval", "critics/src/mask2former", "spec/src/critics/geneval"]),
+    ("critics.clip", &["reward_models/src/clip"]),
+    ("critics.aesthetic", &["reward_models/src/aesthetic.rs", "spec/src/critics/aesthetic.rs"]),
+    ("critics.clipscore", &["reward_models/src/clipscore.rs", "spec/src/critics/clipscore.rs"]),
+    ("critics.hpsv2", &["reward_models/src/hpsv2.rs", "spec/src/critics/hpsv2.rs"]),
+    ("critics.pickscore", &["reward_models/src/pickscore.rs", "spec/src/critics/pickscore.rs"]),
+    ("critics.imagereward", &["reward_models/src/imagereward", "spec/src/critics/imagereward.rs"]),
+    ("critics.geneval", &["reward_models/src/geneval", "reward_models/src/mask2former", "spec/src/critics/geneval"]),
     ("world.subjects", &["rewards/src/metadata.rs", "rewards/src/palette.rs", "rewards/src/picture.rs"]),
     (
         "world.prompts",
@@ -222,7 +222,7 @@ pub const KINDS: &[Part] = &[
 
 /// What changes no result of a stage, and why.
 pub const OUTSIDE: &[Part] = &[
-    ("hands files and messages on, and computes nothing", &["contract/src"]),
+    ("hands files and messages on, and computes nothing", &["api/src"]),
     (
         "lists modules",
         &[
@@ -276,4 +276,4 @@ pub const OUTSIDE: &[Part] = &[
 
 /// The crates whose sources are looked at, by their folder below `stages/`.
 pub const CRATES: [&str; 9] =
-    ["contract", "critics", "kinds", "miniature", "models", "rewards", "spec", "training", "worker"];
+    ["api", "kinds", "miniature", "models", "reward_models", "rewards", "spec", "training", "worker"];

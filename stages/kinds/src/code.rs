@@ -5,7 +5,7 @@
 //! where they do not, the digest is: whoever edits a reward and runs at once gets new numbers.
 
 use crate::judging::reward;
-use opdflow_stage::{Code, Ports};
+use opdflow_api::{Code, Ports};
 use serde_json::Value;
 
 /// A part of the code, as this program was built.

@@ -1,7 +1,7 @@
 //! The number format that a frozen base computes in. An adapter's weights, their gradients and moments, losses, noise
 //! and latents are f32 whatever it is, and so is the autoencoder.
 
-use opdflow_stage::{Environment, ParamFault};
+use opdflow_api::{Environment, ParamFault};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -4,7 +4,7 @@ use crate::stages::{
     base_model, critic, distill, embed, evaluate, figure, gradient_table, gradient_variance, import_lora, merge_loras,
     note, pretrain, prompts, score_candidates, select_checkpoint, table, train_teacher,
 };
-use opdflow_stage::{Registry, Workers};
+use opdflow_api::{Registry, Workers};
 
 /// All stage kinds that opdflow ships.
 #[must_use]

@@ -13,8 +13,8 @@ mod runtime;
 mod stages;
 mod tools;
 
+use opdflow_api::{Tool, Workers};
 use opdflow_kinds::stages as kinds;
-use opdflow_stage::{Tool, Workers};
 
 /// All kinds with what they do.
 #[must_use]

@@ -9,9 +9,9 @@ use crate::model::model_fit::Model;
 use crate::model::shape::Shape;
 use crate::precision::Precision;
 use crate::prompt::provenance;
+use opdflow_api::{Foreseen, Memory};
 use opdflow_spec::family::Role;
 use opdflow_spec::linears::{LinearShape, LoraConfig};
-use opdflow_stage::{Foreseen, Memory};
 
 /// Bytes of an f32.
 const F32: u64 = 4;

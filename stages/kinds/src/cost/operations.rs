@@ -9,8 +9,8 @@ use crate::cost::memory::lora_parameters;
 use crate::model::model_fit;
 use crate::model::model_fit::Model;
 use crate::model::shape::Shape;
+use opdflow_api::Foreseen;
 use opdflow_spec::family::{Forward, Role};
-use opdflow_stage::Foreseen;
 
 /// What the networks of a model cost, each for one picture or one prompt.
 pub struct Operations {

@@ -1,7 +1,7 @@
 //! What is known of the critics on the port `critics` before anything runs.
 
-use opdflow_stage::port::Input;
-use opdflow_stage::{Foreseen, Memory, ParamFault};
+use opdflow_api::port::Input;
+use opdflow_api::{Foreseen, Memory, ParamFault};
 use serde::{Deserialize, Serialize};
 
 /// The port of the critics, on every kind that judges pictures.

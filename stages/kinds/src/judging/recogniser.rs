@@ -1,8 +1,8 @@
 //! The files that `ocr` reads with, which are fetched and pinned, or of the user's own choice.
 
+use opdflow_api::Asset;
+use opdflow_api::cache::{Digest, StoreError};
 use opdflow_rewards::ocr::Assets;
-use opdflow_stage::Asset;
-use opdflow_stage::cache::{Digest, StoreError};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};

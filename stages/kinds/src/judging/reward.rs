@@ -1,9 +1,9 @@
 //! Rewards by name, as recipes spell them: `reward: {ocr: 1.0, looks: 0.5}`.
 
 use crate::judging::recogniser;
+use opdflow_api::cache::Digest;
+use opdflow_api::{Asset, ParamFault, Ports};
 use opdflow_rewards::ocr;
-use opdflow_stage::cache::Digest;
-use opdflow_stage::{Asset, ParamFault, Ports};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Rewards with their weights.

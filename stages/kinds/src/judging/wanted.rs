@@ -2,7 +2,7 @@
 
 use crate::judging::{critics, reward};
 use crate::prompt::prompt_set;
-use opdflow_stage::{Asset, Foreseen, ParamFault, Ports};
+use opdflow_api::{Asset, Foreseen, ParamFault, Ports};
 use std::collections::BTreeMap;
 
 /// Names of rewards by set of prompts.

@@ -1,9 +1,9 @@
 //! What of an adapter's files nothing reads: keys of the metadata of its weights. Unknown fields of its configuration are
 //! refused where it is read.
 
+use opdflow_api::warning::{Doubt, IGNORED};
 use opdflow_io::file;
 use opdflow_spec::adapter::Files;
-use opdflow_stage::warning::{Doubt, IGNORED};
 use serde_json::{Map, Value};
 use std::io::Read as _;
 use std::path::Path;

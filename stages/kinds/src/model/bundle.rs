@@ -3,7 +3,7 @@
 use crate::model::folder::listing_digest;
 use crate::model::model_folder::Sizes;
 use anyhow::{Context as _, Result};
-use opdflow_stage::cache::Digest;
+use opdflow_api::cache::Digest;
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 

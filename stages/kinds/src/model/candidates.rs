@@ -1,6 +1,6 @@
 //! What is known of the candidates of a training before it runs.
 
-use opdflow_stage::Foreseen;
+use opdflow_api::Foreseen;
 
 /// What a stage says of its candidates before it runs: how many, and the bytes of each. A training of `rounds` keeps one
 /// every `every` rounds, and the last.

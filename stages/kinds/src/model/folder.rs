@@ -1,8 +1,8 @@
 //! Folders of files: what is in them, their digest, copies.
 
 use anyhow::{Context as _, Result, ensure};
+use opdflow_api::cache::Digest;
 use opdflow_io::file;
-use opdflow_stage::cache::Digest;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 

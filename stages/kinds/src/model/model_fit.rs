@@ -2,10 +2,10 @@
 
 use crate::model::model_folder::Sizes;
 use crate::model::shape::Shape;
+use opdflow_api::{Foreseen, ParamFault};
 use opdflow_spec::families;
 use opdflow_spec::family::{Architecture, Sides};
 use opdflow_spec::linears::{LinearShape, LoraConfig};
-use opdflow_stage::{Foreseen, ParamFault};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A model before it is loaded.

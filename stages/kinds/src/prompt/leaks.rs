@@ -2,9 +2,9 @@
 
 use crate::prompt::provenance::{Source, on, sources};
 use crate::stages::prompts;
-use opdflow_stage::Foreseen;
-use opdflow_stage::cache::Digest;
-use opdflow_stage::warning::{Doubt, LEAK};
+use opdflow_api::Foreseen;
+use opdflow_api::cache::Digest;
+use opdflow_api::warning::{Doubt, LEAK};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -1,8 +1,8 @@
 //! What files of prompts are doubted for, before a run: duplicates, leaks, one file as two sets, fields that nothing reads.
 
 use crate::prompt::record::Record;
-use opdflow_stage::cache::Digest;
-use opdflow_stage::warning::{DUPLICATES, Doubt, IGNORED, LEAK, ONE_FILE};
+use opdflow_api::cache::Digest;
+use opdflow_api::warning::{DUPLICATES, Doubt, IGNORED, LEAK, ONE_FILE};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 

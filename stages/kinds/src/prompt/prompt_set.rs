@@ -3,9 +3,9 @@
 use crate::judging::critics;
 use crate::judging::reward::whole_of;
 use crate::prompt::record::Record;
+use opdflow_api::{Foreseen, ParamFault};
 use opdflow_rewards::detector::{Detector as _, Shapes};
 use opdflow_rewards::geneval;
-use opdflow_stage::{Foreseen, ParamFault};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

@@ -3,7 +3,7 @@
 //! What travels with a plan is where the prompts come from, not the prompts themselves. Sets that are drawn from the
 //! miniature's world have no source here: it draws its sets apart.
 
-use opdflow_stage::Foreseen;
+use opdflow_api::Foreseen;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::path::PathBuf;

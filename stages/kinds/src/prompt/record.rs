@@ -1,10 +1,10 @@
 //! Prompts as artefacts, and in the files of users: one a line.
 
 use anyhow::{Context as _, Result};
+use opdflow_api::Fault;
 use opdflow_io::{file, terminal};
 use opdflow_rewards::geneval::{Metadata, Tag};
 use opdflow_rewards::{Subject, quoted};
-use opdflow_stage::Fault;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::Path;

@@ -1,28 +1,17 @@
-//! Several seeds as one number: which inputs a name stands for, their mean, and its interval.
+//! Tables and figures name their inputs: what is not connected, and which columns there are.
 
 use crate::judging::wanted::Columns;
-use opdflow_stage::{Foreseen, ParamFault, Ports, port};
+use opdflow_api::port::meant;
+use opdflow_api::{Foreseen, ParamFault, Ports};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// The inputs that `name` stands for: the one of this name or, where a stage was collected over a matrix of seeds,
-/// `NAME_seed_1` and so on, by number. Empty if there is none.
-pub fn collected<'a>(names: &'a [String], name: &str) -> Vec<&'a str> {
-    if let Some(one) = names.iter().find(|n| *n == name) {
-        return vec![one];
-    }
-    let seed = |n: &str| port::seedless(n).filter(|(rest, _)| *rest == name).map(|(_, seed)| seed);
-    let mut found: Vec<(u64, &str)> = names.iter().filter_map(|n| Some((seed(n)?, n.as_str()))).collect();
-    found.sort_unstable();
-    found.into_iter().map(|(_, n)| n).collect()
-}
 
 /// The fault of a parameter at `path` that names on `port` what is not connected there; the way out is a name, or for cells
 /// of a matrix the selector of one.
 pub fn unconnected(ports: &Ports, port: &str, name: &str, path: String) -> Option<ParamFault> {
-    let names = ports.names(port);
-    if !collected(&names, name).is_empty() {
+    if !meant(&ports.members(port), name).is_empty() {
         return None;
     }
+    let names = ports.names(port);
     let cells: Vec<&String> =
         names.iter().filter(|n| n.strip_prefix(name).is_some_and(|n| n.starts_with('_'))).collect();
     let first = cells.first().and_then(|cell| ports.source(&format!("{port}.{cell}")));

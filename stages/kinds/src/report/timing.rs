@@ -1,7 +1,7 @@
 //! Names of trainings whose cost is wanted.
 
 use crate::report::seeds;
-use opdflow_stage::{ParamFault, Ports};
+use opdflow_api::{ParamFault, Ports};
 
 /// Faults of names on `timings`, as the parameter at `path` has them in lists of lists, under which nothing is connected.
 pub fn unconnected(ports: &Ports, names: &[Vec<String>], path: &str) -> Vec<ParamFault> {

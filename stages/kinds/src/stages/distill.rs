@@ -10,6 +10,10 @@ use crate::prompt::provenance;
 use crate::training::course_doubts;
 use crate::training::course_doubts::pace_fault;
 use crate::{code, param};
+use opdflow_api::port::{Input, Output};
+use opdflow_api::{
+    Code, Description, Doubt, Environment, Foreseen, Horizon, Memory, ParamFault, Ports, Resources, Stage, Work,
+};
 use opdflow_spec::dance::DanceConfig;
 use opdflow_spec::dmd::DmdConfig;
 use opdflow_spec::opd::OpdConfig;
@@ -19,10 +23,6 @@ use opdflow_spec::schedule::trained;
 use opdflow_spec::school::Walk;
 use opdflow_spec::sft::SftConfig;
 use opdflow_spec::train::Pace;
-use opdflow_stage::port::{Input, Output};
-use opdflow_stage::{
-    Code, Description, Doubt, Environment, Foreseen, Horizon, Memory, ParamFault, Ports, Resources, Stage, Work,
-};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -12,9 +12,9 @@ use crate::precision::Precision;
 use crate::prompt::{leaks, provenance};
 use crate::{code, param};
 use anyhow::Result;
-use opdflow_stage::cache::Memo;
-use opdflow_stage::port::{Input, Output};
-use opdflow_stage::{
+use opdflow_api::cache::Memo;
+use opdflow_api::port::{Input, Output};
+use opdflow_api::{
     Asset, Code, Description, Doubt, Environment, Foreseen, Memory, ParamFault, Ports, Resources, Stage, Work,
 };
 use schemars::JsonSchema;

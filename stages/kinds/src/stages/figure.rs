@@ -3,8 +3,8 @@
 use crate::code;
 use crate::report::seeds::no_column;
 use crate::report::{seeds, timing};
-use opdflow_stage::port::{Input, Output};
-use opdflow_stage::{Code, Description, Foreseen, ParamFault, Ports, Stage};
+use opdflow_api::port::{Input, Output};
+use opdflow_api::{Code, Description, Foreseen, ParamFault, Ports, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;

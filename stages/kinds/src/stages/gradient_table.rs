@@ -1,8 +1,8 @@
 //! `gradient_table`: what `gradient_variance` found, over several seeds.
 
 use crate::code;
-use opdflow_stage::port::{Input, Output};
-use opdflow_stage::{Code, Description, Ports, Stage};
+use opdflow_api::port::{Input, Output};
+use opdflow_api::{Code, Description, Ports, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

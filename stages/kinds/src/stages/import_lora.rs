@@ -3,12 +3,12 @@
 use crate::code;
 use crate::model::{adapter_doubts, model_fit, model_folder};
 use anyhow::Result;
+use opdflow_api::cache::Memo;
+use opdflow_api::port::{Input, Output};
+use opdflow_api::{Asset, Code, Description, Doubt, Foreseen, ParamFault, Ports, Stage, Work};
 use opdflow_io::file;
 use opdflow_spec::adapter as adapter_files;
 use opdflow_spec::adapter::Files;
-use opdflow_stage::cache::Memo;
-use opdflow_stage::port::{Input, Output};
-use opdflow_stage::{Asset, Code, Description, Doubt, Foreseen, ParamFault, Ports, Stage, Work};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};

@@ -2,8 +2,8 @@
 
 use crate::code;
 use anyhow::{Context as _, Result};
-use opdflow_stage::port::{Input, Output};
-use opdflow_stage::{Code, Description, Ports, Stage, StageContext};
+use opdflow_api::port::{Input, Output};
+use opdflow_api::{Code, Description, Ports, Stage, StageContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;

@@ -14,6 +14,12 @@ use crate::training::course_doubts::pace_fault;
 use crate::training::{alarm, course_doubts};
 use crate::{code, param};
 use anyhow::Result;
+use opdflow_api::cache::Memo;
+use opdflow_api::port::{Input, Output};
+use opdflow_api::warning::GUIDED_NFT;
+use opdflow_api::{
+    Asset, Code, Description, Doubt, Environment, Foreseen, Horizon, Memory, ParamFault, Ports, Resources, Stage, Work,
+};
 use opdflow_spec::grpo::GrpoConfig;
 use opdflow_spec::nft::NftConfig;
 use opdflow_spec::optim::{AdamWConfig, EmaConfig};
@@ -21,12 +27,6 @@ use opdflow_spec::schedule::trained;
 use opdflow_spec::teacher::Sampling;
 use opdflow_spec::train::{GRAD_NORM, Pace};
 use opdflow_spec::{grpo, nft, teacher};
-use opdflow_stage::cache::Memo;
-use opdflow_stage::port::{Input, Output};
-use opdflow_stage::warning::GUIDED_NFT;
-use opdflow_stage::{
-    Asset, Code, Description, Doubt, Environment, Foreseen, Horizon, Memory, ParamFault, Ports, Resources, Stage, Work,
-};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

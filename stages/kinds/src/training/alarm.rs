@@ -1,6 +1,6 @@
 //! Alarms on metrics: what a run is watched for.
 
-use opdflow_stage::ParamFault;
+use opdflow_api::ParamFault;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -1,9 +1,9 @@
 //! What the numbers of a training are doubted for, before a run: those with which nothing is ever learned.
 
+use opdflow_api::ParamFault;
+use opdflow_api::warning::{Doubt, NO_PACE, NO_WEIGHT};
 use opdflow_spec::optim::{AdamWConfig, EmaConfig};
 use opdflow_spec::train::Pace;
-use opdflow_stage::ParamFault;
-use opdflow_stage::warning::{Doubt, NO_PACE, NO_WEIGHT};
 use std::collections::BTreeMap;
 
 /// Optimiser, pace and average of a training of `rounds` rounds with `updates` steps in all.

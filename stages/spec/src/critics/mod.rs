@@ -1,4 +1,4 @@
-//! Critics, networks that judge pictures: which there are, and which files each is made of. `opdflow-critics` has the networks.
+//! Critics, networks that judge pictures: which there are, and which files each is made of. `opdflow-reward-models` has the networks.
 
 pub mod aesthetic;
 pub mod clipscore;

@@ -4,14 +4,14 @@ use crate::artefacts::origin::{ORIGIN, Origin};
 use crate::runtime::studio::Studio;
 use crate::runtime::unfit::unfit;
 use anyhow::{Context as _, Result};
+use opdflow_api::warning::NO_CHANGE;
+use opdflow_api::{Fault, StageContext};
 use opdflow_io::file;
 use opdflow_kinds::model::model_fit;
 use opdflow_kinds::model::shape::Shape;
 use opdflow_models::finite::first_broken;
 use opdflow_models::lora::{Lora, LoraConfig};
 use opdflow_models::rng::derive;
-use opdflow_stage::warning::NO_CHANGE;
-use opdflow_stage::{Fault, StageContext};
 use opdflow_training::idle::changes_nothing;
 use std::path::Path;
 use tch::{Tensor, no_grad};
@@ -117,10 +117,10 @@ pub fn trainable(context: &StageContext, port: &str, shape: &Shape, studio: &Stu
 mod tests {
     use super::*;
     use crate::artefacts::origin::{family_of, trained_on};
+    use opdflow_api::FaultClass;
+    use opdflow_api::cache::Digest;
     use opdflow_models::families::FAMILIES;
     use opdflow_models::nn::LinearShape;
-    use opdflow_stage::FaultClass;
-    use opdflow_stage::cache::Digest;
     use tch::Device;
 
     /// The last step of a training can overflow with no gradient after it to tell.

@@ -5,9 +5,9 @@
 //! encoders belong to. Rows are written and read one by one, because all of them may be larger than memory.
 
 use anyhow::{Context as _, Result, ensure};
+use opdflow_api::Fault;
+use opdflow_api::cache::Digest;
 use opdflow_models::condition::Condition;
-use opdflow_stage::Fault;
-use opdflow_stage::cache::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
 use std::collections::BTreeMap;

@@ -1,10 +1,10 @@
 //! What an adapter of the store belongs to: the digest and the family of its base, in a file beside it.
 
 use anyhow::{Context as _, Result};
+use opdflow_api::cache::Digest;
 use opdflow_io::file;
 use opdflow_models::families::{self, FAMILIES};
 use opdflow_models::family::Family;
-use opdflow_stage::cache::Digest;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 

@@ -1,8 +1,8 @@
 //! Files outside the store: whether what was read is what the key stands for.
 
 use anyhow::Result;
-use opdflow_stage::cache::{Digest, Memo};
-use opdflow_stage::{Fault, StageContext};
+use opdflow_api::cache::{Digest, Memo};
+use opdflow_api::{Fault, StageContext};
 use std::path::Path;
 
 /// Whether `found`, the digest of what was read from `path`, is that of the asset in the stage's key.

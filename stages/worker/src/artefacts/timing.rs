@@ -2,7 +2,7 @@
 
 use crate::report::seeds;
 use anyhow::{Context as _, Result};
-use opdflow_stage::{Cost, StageContext};
+use opdflow_api::{Cost, StageContext};
 use serde::Deserialize;
 
 /// Writes the side output `timing`. `gradients`: of one picture at one noise level each, in the whole training.

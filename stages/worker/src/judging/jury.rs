@@ -2,11 +2,11 @@
 
 use crate::runtime::unfit::unfit;
 use anyhow::{Context as _, Result};
+use opdflow_api::{Fault, StageContext};
 use opdflow_kinds::judging::recogniser;
 use opdflow_kinds::judging::reward::Weights;
 use opdflow_kinds::prompt::record::Record;
 use opdflow_rewards::{Geneval, Looks, Ocr, Part, Reward, Weighted};
-use opdflow_stage::{Fault, StageContext};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -81,7 +81,7 @@ pub fn open(name: &str, folder: &Path, device: Device) -> Result<Box<dyn Reward>
     if name == "geneval" && folder.join("detector").join(BUNDLED.0).is_file() {
         return Ok(Box::new(Geneval::default()));
     }
-    opdflow_critics::open(name, folder, device).map_err(|e| unfit(&e).into())
+    opdflow_reward_models::open(name, folder, device).map_err(|e| unfit(&e).into())
 }
 
 /// Whether the reward can judge pictures of these prompts at all.

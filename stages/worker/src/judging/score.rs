@@ -2,10 +2,10 @@
 
 use crate::artefacts::json;
 use anyhow::Result;
+use opdflow_api::Fault;
 use opdflow_kinds::judging::reward;
 use opdflow_kinds::prompt::record::Record;
 use opdflow_rewards::{Picture, Reward, RewardError, Score, Subject};
-use opdflow_stage::Fault;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;

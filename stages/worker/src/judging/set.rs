@@ -3,12 +3,12 @@
 use crate::judging::jury::Jury;
 use crate::judging::{jury, score};
 use anyhow::Result;
+use opdflow_api::{Fault, StageContext};
 use opdflow_kinds::judging::reward;
 use opdflow_kinds::judging::wanted::Wanted;
 use opdflow_kinds::prompt::record;
 use opdflow_kinds::prompt::record::Record;
 use opdflow_rewards::{Picture, Reward};
-use opdflow_stage::{Fault, StageContext};
 use std::collections::BTreeMap;
 
 /// A set of prompts that can be judged.

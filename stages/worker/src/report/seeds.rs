@@ -1,9 +1,9 @@
-//! Several seeds as one number: which inputs a name stands for, their mean, and its interval.
+//! Several seeds as one number: their mean, and its interval.
 
 use crate::judging::score::{Mean, Scores};
 use anyhow::Result;
-use opdflow_kinds::report::seeds::collected;
-use opdflow_stage::{Fault, StageContext};
+use opdflow_api::port::meant;
+use opdflow_api::{Fault, StageContext};
 use serde::Serialize;
 
 /// One number.
@@ -30,14 +30,15 @@ impl Cell {
     }
 }
 
-/// The inputs below `port` that `name` stands for, as [`collected`] says. `asks`: who names it, for the message.
+/// The inputs below `port` that `name` stands for, as [`meant`] says. `asks`: who names it, for the message.
 ///
 /// # Errors
 /// There is none.
 pub fn connected(context: &StageContext, port: &str, name: &str, asks: &str) -> Result<Vec<String>> {
-    let names = context.names(port);
-    let found = collected(&names, name);
+    let members = context.members(port);
+    let found = meant(&members, name);
     if found.is_empty() {
+        let names: Vec<&str> = members.iter().map(|m| m.name.as_str()).collect();
         let fault = Fault::user(format!("{asks} `{name}`, but nothing is connected as `{port}.{name}`"));
         return Err(fault.help(format!("connected are {}", names.join(", "))).into());
     }
@@ -100,18 +101,6 @@ pub const NORMAL: f64 = 1.959964;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_stands_for_itself_or_for_its_seeds() {
-        let names: Vec<String> =
-            ["base", "merged_seed_9", "merged_seed_10", "merged_factors_seed_9", "ocr", "ocr_seed_1"]
-                .map(str::to_owned)
-                .into();
-        assert_eq!(collected(&names, "base"), ["base"]);
-        assert_eq!(collected(&names, "merged"), ["merged_seed_9", "merged_seed_10"]);
-        assert_eq!(collected(&names, "ocr"), ["ocr"]);
-        assert!(collected(&names, "looks").is_empty());
-    }
 
     #[test]
     fn students_points_are_those_of_the_tables() {

@@ -1,7 +1,7 @@
 //! The device that a process computes on.
 
 use anyhow::Result;
-use opdflow_stage::Fault;
+use opdflow_api::Fault;
 use tch::Device;
 
 /// The device of this name, `cpu` or `cuda:N`, with at most so many threads. First thing of libtorch's in a process.

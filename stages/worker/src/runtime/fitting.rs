@@ -1,7 +1,7 @@
 //! The micro-batch that fits: halved when memory runs out, and on from the last checkpoint.
 
 use anyhow::Result;
-use opdflow_stage::{Fault, FaultClass, StageContext};
+use opdflow_api::{Fault, FaultClass, StageContext};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -50,8 +50,8 @@ fn words(panic: &(dyn Any + Send)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use opdflow_stage::cache::{Digest, Store};
-    use opdflow_stage::{Description, Event, EventSink, Job, Outcome, Output, Stage, StopFlag, Workers, run_job};
+    use opdflow_api::cache::{Digest, Store};
+    use opdflow_api::{Description, Event, EventSink, Job, Outcome, Output, Stage, StopFlag, Workers, run_job};
     use serde::{Deserialize, Serialize};
     use std::sync::{Arc, Mutex};
     use tch::{Device, Kind, Tensor};
@@ -110,7 +110,7 @@ mod tests {
             device: "cpu".to_owned(),
             folder: folder.path().to_owned(),
             store: folder.path().to_owned(),
-            environment: opdflow_stage::Environment::new(),
+            environment: opdflow_api::Environment::new(),
             checkpoint_seconds: 60.0,
             force: false,
             program: String::new(),

@@ -2,8 +2,8 @@
 
 use crate::runtime::unfit;
 use anyhow::{Context as _, Result};
-use opdflow_stage::warning::{FLAT, NO_GRADIENT};
-use opdflow_stage::{Fault, StageContext};
+use opdflow_api::warning::{FLAT, NO_GRADIENT};
+use opdflow_api::{Fault, StageContext};
 use opdflow_training::State;
 use opdflow_training::grpo::OffPolicy;
 use opdflow_training::objective::{Objective, Report};
@@ -147,8 +147,8 @@ fn headline(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use opdflow_api::FaultClass;
     use opdflow_models::finite::NotFinite;
-    use opdflow_stage::FaultClass;
 
     fn fault(what: &str, round: u64, kept: Option<u64>) -> Fault {
         as_fault(NotFinite::new(what).into(), round, kept).downcast().unwrap()

@@ -1,8 +1,8 @@
 //! Whose fault it is that weights cannot be read, and the way out.
 
+use opdflow_api::Fault;
 use opdflow_models::finite::NotFinite;
 use opdflow_models::weights::WeightsError;
-use opdflow_stage::Fault;
 
 /// The fault of an error from reading weights of the user's: of numbers that are not finite it is that class, with its own
 /// way out; else the user's or the machine's.
@@ -19,7 +19,7 @@ pub fn broken(error: &anyhow::Error, what: &str) -> Option<Fault> {
     };
     let message = what.to_owned() + &error.chain().map(words).collect::<Vec<_>>().join(": ");
     for cause in error.chain() {
-        if let Some(fault) = cause.downcast_ref::<Fault>().filter(|f| f.class == opdflow_stage::FaultClass::NotFinite) {
+        if let Some(fault) = cause.downcast_ref::<Fault>().filter(|f| f.class == opdflow_api::FaultClass::NotFinite) {
             return Some(Fault { message, ..fault.clone() });
         }
         match cause.downcast_ref::<WeightsError>() {
@@ -43,7 +43,7 @@ pub fn broken(error: &anyhow::Error, what: &str) -> Option<Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use opdflow_stage::FaultClass;
+    use opdflow_api::FaultClass;
 
     #[test]
     fn the_class_and_the_way_out_are_those_of_what_is_broken() {

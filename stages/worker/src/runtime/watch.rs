@@ -2,9 +2,9 @@
 
 use crate::runtime::learn::Course;
 use anyhow::Result;
+use opdflow_api::warning::ALARM;
+use opdflow_api::{Fault, StageContext};
 use opdflow_kinds::training::alarm::{Alarms, standing};
-use opdflow_stage::warning::ALARM;
-use opdflow_stage::{Fault, StageContext};
 use opdflow_training::objective::Report;
 use opdflow_training::train::Learner;
 use std::collections::BTreeMap;

@@ -3,12 +3,12 @@
 use crate::artefacts::outside;
 use crate::runtime::unfit;
 use anyhow::Result;
+use opdflow_api::{Fault, StageContext};
 use opdflow_kinds::model::model_folder::Own;
 use opdflow_kinds::model::{bundle, folder, model_folder};
 use opdflow_kinds::stages::base_model::Params;
 use opdflow_models::families;
 use opdflow_models::weights::check_numbers;
-use opdflow_stage::{Fault, StageContext};
 use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 use std::path::{Path, PathBuf};
 

@@ -3,11 +3,11 @@
 use crate::artefacts::outside;
 use crate::judging::jury;
 use anyhow::{Context as _, Result};
+use opdflow_api::cache::{Digest, TreeEntry};
+use opdflow_api::{Fault, StageContext};
 use opdflow_kinds::model::critic_folder::Files;
 use opdflow_kinds::model::folder::listing_digest;
 use opdflow_kinds::stages::critic::Params;
-use opdflow_stage::cache::{Digest, TreeEntry};
-use opdflow_stage::{Fault, StageContext};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tch::Device;

@@ -4,12 +4,12 @@ use crate::artefacts::embeddings::Writer;
 use crate::runtime::studio;
 use crate::runtime::unfit::unfit;
 use anyhow::{Context as _, Result};
+use opdflow_api::StageContext;
 use opdflow_kinds::prompt::record;
 use opdflow_kinds::stages::embed::Params;
 use opdflow_models::families;
 use opdflow_models::family::Role;
 use opdflow_models::network::Options;
-use opdflow_stage::StageContext;
 use std::collections::BTreeSet;
 
 /// Does the work of the stage.

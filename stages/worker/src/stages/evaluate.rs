@@ -9,8 +9,8 @@ use crate::runtime::fitting::fitting;
 use crate::runtime::pictures;
 use crate::runtime::studio::Studio;
 use anyhow::{Context as _, Result};
+use opdflow_api::StageContext;
 use opdflow_kinds::stages::evaluate::Params;
-use opdflow_stage::StageContext;
 use std::collections::BTreeMap;
 
 /// Does the work of the stage.

@@ -3,10 +3,10 @@
 use crate::artefacts::json;
 use crate::report::seeds;
 use anyhow::{Context as _, Result};
+use opdflow_api::{Fault, StageContext};
 use opdflow_io::csv;
 use opdflow_io::markdown::{Cell, Side, Table};
 use opdflow_kinds::stages::gradient_table::Params;
-use opdflow_stage::{Fault, StageContext};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// A line of the table.

@@ -6,11 +6,11 @@ use crate::stages::distill::{Staff, on};
 use crate::stages::gradient_table;
 use crate::stages::gradient_table::Row;
 use anyhow::Result;
+use opdflow_api::{Fault, StageContext};
 use opdflow_kinds::precision::Precision;
 use opdflow_kinds::stages::gradient_variance::Params;
 use opdflow_models::finite::is_finite;
 use opdflow_models::lora::Lora;
-use opdflow_stage::{Fault, StageContext};
 use opdflow_training::school::School;
 use tch::{Kind, Tensor};
 

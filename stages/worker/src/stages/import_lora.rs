@@ -4,13 +4,13 @@ use crate::artefacts::origin::Origin;
 use crate::artefacts::{adapter, outside};
 use crate::runtime::unfit;
 use anyhow::{Context as _, Result};
+use opdflow_api::cache::Digest;
+use opdflow_api::warning::NO_CHANGE;
+use opdflow_api::{Fault, StageContext};
 use opdflow_kinds::stages::import_lora::{Params, listed};
 use opdflow_models::adapter::Files;
 use opdflow_models::family::Role;
 use opdflow_models::{adapter as adapter_files, families};
-use opdflow_stage::cache::Digest;
-use opdflow_stage::warning::NO_CHANGE;
-use opdflow_stage::{Fault, StageContext};
 use tch::{Device, Kind};
 
 /// Does the work of the stage.

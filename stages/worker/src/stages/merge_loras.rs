@@ -3,11 +3,11 @@
 use crate::artefacts::adapter;
 use crate::runtime::studio::Studio;
 use anyhow::Result;
+use opdflow_api::warning::NO_CHANGE;
+use opdflow_api::{Fault, StageContext};
 use opdflow_kinds::precision::Precision;
 use opdflow_kinds::stages::merge_loras::Params;
 use opdflow_models::lora::Lora;
-use opdflow_stage::warning::NO_CHANGE;
-use opdflow_stage::{Fault, StageContext};
 use opdflow_training::merge::merge;
 
 /// Does the work of the stage.

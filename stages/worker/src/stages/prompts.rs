@@ -2,9 +2,9 @@
 
 use crate::artefacts::outside;
 use anyhow::Result;
+use opdflow_api::{Fault, StageContext};
 use opdflow_kinds::prompt::record;
 use opdflow_kinds::stages::prompts::{Params, SETS, Sets, about, draw, read, records};
-use opdflow_stage::{Fault, StageContext};
 
 /// Does the work of the stage.
 ///

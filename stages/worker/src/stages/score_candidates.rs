@@ -10,9 +10,9 @@ use crate::runtime::fitting::fitting;
 use crate::runtime::studio::Studio;
 use crate::runtime::unfit;
 use anyhow::Result;
+use opdflow_api::StageContext;
 use opdflow_kinds::model::shot::Shot;
 use opdflow_kinds::stages::score_candidates::Params;
-use opdflow_stage::StageContext;
 use std::path::Path;
 
 /// Does the work of the stage.

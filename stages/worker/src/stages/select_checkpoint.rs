@@ -9,14 +9,14 @@ use crate::runtime::fitting::fitting;
 use crate::runtime::studio::Studio;
 use crate::runtime::unfit;
 use anyhow::{Context as _, Result};
+use opdflow_api::warning::{BROKEN_CANDIDATE, NO_CHANGE};
+use opdflow_api::{Fault, StageContext};
 use opdflow_io::markdown::{Cell, Side, Table, code};
 use opdflow_kinds::judging::reward::whole_of;
 use opdflow_kinds::judging::wanted::Wanted;
 use opdflow_kinds::model::folder;
 use opdflow_kinds::stages::select_checkpoint::Params;
 use opdflow_models::lora::Lora;
-use opdflow_stage::warning::{BROKEN_CANDIDATE, NO_CHANGE};
-use opdflow_stage::{Fault, StageContext};
 use opdflow_training::idle::changes_nothing;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -247,7 +247,7 @@ mod tests {
         assert!(text.contains("| step-2 | n/a | n/a | not finite |") && !text.contains("NaN"), "{text}");
         assert!(all_broken(&with).is_ok());
         let error = all_broken(&with[2..3]).unwrap_err();
-        assert_eq!(Fault::class_of(&error), opdflow_stage::FaultClass::NotFinite);
+        assert_eq!(Fault::class_of(&error), opdflow_api::FaultClass::NotFinite);
         assert!(error.to_string().contains("step-2"), "{error}");
     }
 }

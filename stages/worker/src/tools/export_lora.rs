@@ -3,10 +3,10 @@
 use crate::artefacts::origin;
 use crate::runtime::precision;
 use anyhow::{Context as _, Result};
+use opdflow_api::{Event, EventSink, ExportLoraOrder, Fault, StopFlag, Tool, read_order};
 use opdflow_kinds::precision::Precision;
 use opdflow_models::adapter::Format;
 use opdflow_models::lora::Lora;
-use opdflow_stage::{Event, EventSink, ExportLoraOrder, Fault, StopFlag, Tool, read_order};
 use serde_json::Value;
 use tch::Device;
 

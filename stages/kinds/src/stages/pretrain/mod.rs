@@ -8,12 +8,12 @@ pub use base::PretrainBase;
 pub use vae::PretrainVae;
 
 use anyhow::{Context as _, Result};
+use opdflow_api::cache::Digest;
+use opdflow_api::{Asset, ParamFault};
 use opdflow_miniature::Family;
 use opdflow_spec::muon::MuonConfig;
 use opdflow_spec::optim::EmaConfig;
 use opdflow_spec::train::Pace;
-use opdflow_stage::cache::Digest;
-use opdflow_stage::{Asset, ParamFault};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};

@@ -5,8 +5,8 @@ pub mod published;
 use crate::code;
 use crate::report::seeds::no_column;
 use crate::report::{seeds, timing};
-use opdflow_stage::port::{Input, Output};
-use opdflow_stage::{Code, Description, Foreseen, ParamFault, Ports, Stage};
+use opdflow_api::port::{Input, Output, meant};
+use opdflow_api::{Code, Description, Foreseen, ParamFault, Ports, Stage};
 use published::{Published, SECONDS};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -159,9 +159,9 @@ impl Stage for Table {
 
     fn unfit(&self, params: &Params, _folder: &Path, ports: &Ports, inputs: &Foreseen) -> Vec<ParamFault> {
         let Some(scores) = seeds::foreseen(ports, inputs, "scores") else { return Vec::new() };
-        let names: Vec<String> = scores.keys().cloned().collect();
+        let members = ports.members("scores");
         let of = |name: &String| -> BTreeSet<&String> {
-            seeds::collected(&names, name).into_iter().flat_map(|n| &scores[n]).collect()
+            meant(&members, name).into_iter().flat_map(|n| &scores[n]).collect()
         };
         let shown: BTreeSet<&String> = params.rows.iter().flat_map(|row| of(&row.scores)).collect();
         // Of the columns that a table has unasked, some may stay empty.

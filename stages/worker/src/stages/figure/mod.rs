@@ -13,8 +13,8 @@ use crate::report::seeds;
 use crate::runtime::pictures;
 use anyhow::{Context as _, Result};
 use line::{Line, Part};
+use opdflow_api::StageContext;
 use opdflow_kinds::stages::figure::Params;
-use opdflow_stage::StageContext;
 
 /// Does the work of the stage.
 ///

@@ -13,10 +13,10 @@ use crate::runtime::pictures;
 use anyhow::{Context as _, Result};
 use budget::Budget;
 use form::Form;
-use opdflow_kinds::report::seeds::collected;
+use opdflow_api::StageContext;
+use opdflow_api::port::meant;
 use opdflow_kinds::stages::table::Params;
 use opdflow_rewards::Picture;
-use opdflow_stage::StageContext;
 use row::Row;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -101,8 +101,8 @@ fn fill(params: &Params, scores: &BTreeMap<String, Vec<Scores>>, context: &Stage
 
 /// The first pictures of every set of one model; of its first seed, if there are several.
 fn picture_row(context: &StageContext, name: &str, count: usize) -> Result<Vec<Picture>> {
-    let names = context.names("pictures");
-    let Some(first) = collected(&names, name).first().copied() else { return Ok(Vec::new()) };
+    let members = context.members("pictures");
+    let Some(first) = meant(&members, name).first().copied() else { return Ok(Vec::new()) };
     let folder = context.input(&format!("pictures.{first}"))?;
     let mut row = Vec::new();
     for set in sorted(&folder)? {

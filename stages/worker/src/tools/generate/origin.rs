@@ -3,11 +3,11 @@
 use super::Size;
 use crate::artefacts::origin::trained_on;
 use anyhow::{Context as _, Result};
+use opdflow_api::cache::{Digest, TreeEntry, tree_digest};
+use opdflow_api::{Fault, GenerateOrder};
 use opdflow_kinds::model::model_folder;
 use opdflow_kinds::model::model_folder::Own;
 use opdflow_models::family::Role;
-use opdflow_stage::cache::{Digest, TreeEntry, tree_digest};
-use opdflow_stage::{Fault, GenerateOrder};
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;

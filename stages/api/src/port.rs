@@ -99,13 +99,6 @@ pub fn meant<'m>(members: &'m [Member], name: &str) -> Vec<&'m str> {
     found.into_iter().map(|(_, name)| name).collect()
 }
 
-/// The name of an input that was collected over seeds, without its cell: `student` and 1 of `student_seed_1`.
-#[must_use]
-pub fn seedless(name: &str) -> Option<(&str, u64)> {
-    let (rest, seed) = name.rsplit_once("_seed_")?;
-    Some((rest, seed.parse().ok()?))
-}
-
 impl Input {
     /// Exactly one artefact of one of `types`.
     pub const fn one(name: &'static str, types: &'static [&'static str], about: &'static str) -> Self {

@@ -3,15 +3,15 @@
 
 mod place;
 
-use opdflow_critics::clip::{Checkpoint, Clip};
-use opdflow_critics::geneval::{
-    COLOURS, Colours, Frame, Input, Namer, Photographs, Segmenter, instances, linear, name_of,
-};
-use opdflow_critics::mask2former::{Mask2FormerConfig, Segments};
-use opdflow_critics::named;
-use opdflow_critics::pixels::{Fit, Pixels};
 use opdflow_models::config::read_json;
 use opdflow_models::weights::read_tensors;
+use opdflow_reward_models::clip::{Checkpoint, Clip};
+use opdflow_reward_models::geneval::{
+    COLOURS, Colours, Frame, Input, Namer, Photographs, Segmenter, instances, linear, name_of,
+};
+use opdflow_reward_models::mask2former::{Mask2FormerConfig, Segments};
+use opdflow_reward_models::named;
+use opdflow_reward_models::pixels::{Fit, Pixels};
 use opdflow_rewards::detector::Object;
 use opdflow_rewards::geneval::{Metadata, Quirks};
 use opdflow_rewards::{Geneval, Picture, Reward, Subject};
@@ -277,7 +277,7 @@ fn the_critic_opens_from_its_folder_and_scores() {
         [("detector", true), ("clip", true)]
     );
     let dir = folder(None);
-    let reward = opdflow_critics::open("geneval", dir.path(), device()).unwrap();
+    let reward = opdflow_reward_models::open("geneval", dir.path(), device()).unwrap();
     assert_eq!(reward.name(), "geneval");
     let metadata: Metadata = serde_json::from_str(
         r#"{"tag": "colors", "include": [{"class": "tv remote", "count": 1, "color": "red"}], "exclude": []}"#,
@@ -304,7 +304,7 @@ fn what_is_missing_is_named() {
         ("clip/preprocessor_config.json", "clip/preprocessor_config.json"),
     ] {
         let error =
-            opdflow_critics::open("geneval", folder(Some(without)).path(), Device::Cpu).err().expect("an error");
+            opdflow_reward_models::open("geneval", folder(Some(without)).path(), Device::Cpu).err().expect("an error");
         assert!(format!("{error:#}").contains(says), "{without}: {error:#}");
     }
 }

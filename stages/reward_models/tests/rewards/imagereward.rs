@@ -2,9 +2,9 @@
 
 use crate::place::device;
 use crate::rig::{at, close, critic, error, fixture, head, pictures, scores};
-use opdflow_critics::open;
 use opdflow_models::text::tokenizer::Tokenizer;
 use opdflow_models::weights::save_tensors;
+use opdflow_reward_models::open;
 use opdflow_rewards::Reward;
 use std::collections::BTreeMap;
 use std::path::Path;

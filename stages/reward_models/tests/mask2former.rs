@@ -2,8 +2,8 @@
 
 mod place;
 
-use opdflow_critics::mask2former::Mask2Former;
 use opdflow_models::weights::{read_tensors, save_tensors};
+use opdflow_reward_models::mask2former::Mask2Former;
 use place::{close, device};
 use std::collections::BTreeMap;
 use std::path::PathBuf;

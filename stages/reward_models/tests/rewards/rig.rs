@@ -70,7 +70,7 @@ pub fn aesthetic() -> TempDir {
 }
 
 pub fn open(name: &str, folder: &TempDir) -> anyhow::Result<Box<dyn Reward>> {
-    opdflow_critics::open(name, folder.path(), device())
+    opdflow_reward_models::open(name, folder.path(), device())
 }
 
 pub fn error(name: &str, folder: &TempDir) -> String {

@@ -2,8 +2,8 @@
 
 use crate::place::device;
 use crate::rig::{aesthetic, at, close, critic, fixture, open, picture, pictures, prompts, scores};
-use opdflow_critics::clip::{Checkpoint, Clip};
-use opdflow_critics::pixels::{Fit, Pixels, resample};
+use opdflow_reward_models::clip::{Checkpoint, Clip};
+use opdflow_reward_models::pixels::{Fit, Pixels, resample};
 use opdflow_rewards::{Picture, Score};
 use tch::Tensor;
 

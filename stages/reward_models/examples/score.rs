@@ -1,10 +1,10 @@
 //! Scores PNG pictures for a prompt with a critic's published files: to try a folder, and to compare with numbers that
 //! others have published.
 //!
-//!     cargo run --release -p opdflow-critics --example score -- pickscore FOLDER 'a red circle' a.png b.png
+//!     cargo run --release -p opdflow-reward-models --example score -- pickscore FOLDER 'a red circle' a.png b.png
 
 use anyhow::{Context, Result, bail, ensure};
-use opdflow_critics::{CRITICS, named, open};
+use opdflow_reward_models::{CRITICS, named, open};
 use opdflow_rewards::{Picture, Subject};
 use std::path::Path;
 use std::time::Instant;
