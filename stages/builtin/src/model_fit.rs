@@ -57,10 +57,19 @@ pub fn shape(model: &dyn Architecture, shape: &Shape) -> Vec<ParamFault> {
             faults.push(fault.help(names(&kin)));
         }
     }
-    // Of a family whose layers have none of the names that adapters have by default.
-    if targeted.is_empty() && shape.targets == Shape::default().targets {
-        let what = format!("no layer of {} is a target of this adapter", model.family().title());
-        let help = format!("write `targets: [{}]`", model.targets().join(", "));
+    // What adapters have by default is the first family's, and nobody can tell it from what somebody wrote: another family's own
+    // targets are not taken without a word.
+    if shape.targets == Shape::default().targets && shape.targets != model.targets() {
+        let what = format!(
+            "`{}` are the targets where none are named, those of {}; the base is a model of {}",
+            shape.targets.join(", "),
+            families::FAMILIES[0].title(),
+            model.family().title()
+        );
+        let mut help = format!("write `targets: [{}]`", model.targets().join(", "));
+        if !targeted.is_empty() {
+            help += "; for the default's alone, write them in another order";
+        }
         faults = vec![ParamFault::new("lora.targets", what).help(help)];
     } else if targeted.is_empty() && faults.is_empty() {
         let what = "no layer of the base is a target of this adapter";
@@ -144,6 +153,7 @@ pub fn faults(inputs: &Foreseen, side: Option<i64>, fresh: Option<&Shape>) -> Ve
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     fn mini() -> Foreseen {
         let sizes = crate::bundle::named("bundled:mini").unwrap().sizes().unwrap();
@@ -190,6 +200,17 @@ mod tests {
         one.configs.get_mut("transformer").unwrap()["num_layers"] = 1.into();
         let one = one.architecture().unwrap();
         assert!(shape(&*one, &Shape::default()).is_empty());
+        // The default's targets are layers of FLUX.1 too, but not all that its adapters change.
+        let flux = Path::new(env!("CARGO_MANIFEST_DIR")).join("../flow/tests/parity_flux/dev");
+        let flux = Sizes::of(&flux).unwrap().architecture().unwrap();
+        let fault = shape(&*flux, &Shape::default()).remove(0);
+        assert_eq!(fault.path, "lora.targets");
+        assert!(fault.message.contains("Stable Diffusion 3") && fault.message.ends_with("FLUX.1"), "{}", fault.message);
+        assert!(fault.help.unwrap().contains(&format!("[{}]", flux.targets().join(", "))));
+        let mut other = Shape { rank: 2, ..Shape::default() };
+        other.targets.rotate_left(1);
+        assert!(shape(&*flux, &other).is_empty());
+        assert!(shape(&*flux, &Shape { rank: 2, targets: flux.targets(), ..Shape::default() }).is_empty());
         let only = Shape { targets: vec!["attn.to_add_out".into()], ..Shape::default() };
         assert_eq!(shape(&*one, &only)[0].path, "lora.targets");
     }

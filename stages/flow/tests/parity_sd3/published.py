@@ -3,7 +3,8 @@
 
     python stages/flow/tests/parity_sd3/published.py
 
-Writes `published.json` from the configurations in `published/`, which are typed from the models' `transformer/config.json`.
+Writes `published.json` from the configurations in `published/`. They hold the values of the models' `transformer/config.json`, typed
+by hand where the files themselves were not to be had; the numbers of parameters that come of them are 2.0, 8.1 and 2.2 billion.
 Needs what `scripts/peers.sh` installs.
 """
 import json

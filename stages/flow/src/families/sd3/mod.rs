@@ -68,7 +68,7 @@ impl Family for StableDiffusion3 {
     }
 
     /// Lengths as [`TextEncoders`] has them: the first tokenizer's, and at most 256 of T5.
-    fn text_tokens(&self, longest: &dyn Fn(&str) -> Option<u64>) -> u64 {
+    fn text_tokens(&self, _: &Configs, longest: &dyn Fn(&str) -> Option<u64>) -> u64 {
         let most = text::MAX_SEQUENCE_LENGTH as u64;
         longest("tokenizer").unwrap_or(77) + longest("tokenizer_3").unwrap_or(most).min(most)
     }
