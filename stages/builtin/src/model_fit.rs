@@ -215,6 +215,46 @@ mod tests {
         assert_eq!(shape(&*one, &only)[0].path, "lora.targets");
     }
 
+    /// The three published forms of Stable Diffusion 3 at full size: what a plan knows of them from their configurations, without
+    /// any weights.
+    #[test]
+    fn the_published_models_are_planned_for() {
+        let form = |name: &str| -> Foreseen {
+            let at = Path::new(env!("CARGO_MANIFEST_DIR")).join("../flow/tests/parity_sd3/published").join(name);
+            let transformer: serde_json::Value = serde_json::from_slice(&std::fs::read(at).unwrap()).unwrap();
+            let levels = |block: &'static str| vec![block; 4];
+            let vae = serde_json::json!({
+                "block_out_channels": [128, 256, 512, 512], "layers_per_block": 2, "latent_channels": 16, "sample_size": 1024,
+                "down_block_types": levels("DownEncoderBlock2D"), "up_block_types": levels("UpDecoderBlock2D"),
+                "scaling_factor": 1.5305, "shift_factor": 0.0609, "use_quant_conv": false, "use_post_quant_conv": false,
+            });
+            let sizes = Sizes {
+                family: families::FAMILIES[0].class().to_owned(),
+                configs: [("transformer".to_owned(), transformer), ("vae".to_owned(), vae)].into(),
+                parameters: BTreeMap::new(),
+                text_tokens: 333,
+            };
+            Foreseen::from([("base".to_owned(), serde_json::to_value(sizes).unwrap())])
+        };
+        let sides = [("sd3-medium.json", 3072), ("sd3.5-large.json", 3072), ("sd3.5-medium.json", 6144)];
+        let all = sides.map(|(name, most)| {
+            let inputs = form(name);
+            assert_eq!(faults(&inputs, Some(512), Some(&Shape::default())), [], "{name}");
+            assert_eq!(faults(&inputs, None, Some(&Shape::default())), [], "{name}");
+            let most = size(&inputs, Some(most)).is_none() && size(&inputs, Some(most + 16)).is_some();
+            assert!(most, "{name}: the table of positions ends elsewhere");
+            let work = crate::operations::Operations::of(&inputs, Some(512)).unwrap();
+            let memory = crate::memory::judging(&inputs, Some(512), 4, 4.5, crate::precision::Precision::Bf16);
+            assert!(memory.len() >= 3, "{name}: {memory:?}");
+            (work.forward(1.0) / 1e12, work.forward(4.5) / work.forward(1.0))
+        });
+        // A forward at 512 pixels with 333 tokens, in TFLOP, as PyTorch counts it of diffusers' class.
+        for ((tera, guided), wanted) in all.into_iter().zip([2.107_451, 7.977_786, 2.442_643]) {
+            assert!((tera / wanted - 1.0).abs() < 2e-5, "{tera} instead of {wanted}");
+            assert_eq!(guided, 2.0);
+        }
+    }
+
     #[test]
     fn an_adapter_of_another_depth_or_width_is_told_by_its_header() {
         let model = model(&mini()).unwrap();
