@@ -196,8 +196,10 @@ fn the_whole_pipeline() {
         assert_eq!(latent[..], x.size()[1..]);
         let (steps, sigmas) = (6, Vec::<f32>::try_from(&f["sigmas"]).unwrap());
         let schedule = architecture.schedule(steps, latent);
+        for (j, level) in sigmas.iter().enumerate() {
+            assert!((schedule.sigma(j) - f64::from(*level)).abs() < 1e-6, "{form}: level {j}");
+        }
         for j in 0..steps {
-            assert!((schedule.sigma(j) - f64::from(sigmas[j])).abs() < 1e-6, "{form}: level {j}");
             let sigma = Tensor::full([4], schedule.sigma(j), (Kind::Float, CPU));
             let state = Tensor::cat(&[&x, &x], 0);
             let v = network.velocity(&Input { state: &state, sigma: &sigma, condition: &both, guidance: None }, None);
