@@ -19,6 +19,8 @@ mod figure;
 mod finite;
 #[path = "mini/flux1.rs"]
 mod flux1;
+#[path = "mini/flux1_schnell.rs"]
+mod flux1_schnell;
 #[path = "mini/kills.rs"]
 mod kills;
 #[path = "mini/memory.rs"]

@@ -10,12 +10,17 @@ use std::process::{Command, Stdio};
 /// Stages whose batches are large enough to be seen beside the program itself.
 /// `more` stands in every stage that trains.
 fn recipe(micro: usize, guidance: f64, more: &str) -> String {
+    recipe_of("bundled:mini", micro, guidance, "", more)
+}
+
+/// The same on another base; `all` stands in every stage that makes images.
+fn recipe_of(base: &str, micro: usize, guidance: f64, all: &str, more: &str) -> String {
     format!(
         "opdflow: 1
 name: memory
 seed: 3
 stages:
-  base: {{uses: base_model, with: {{source: \"bundled:mini\"}}}}
+  base: {{uses: base_model, with: {{source: \"{base}\"}}}}
   words: {{uses: prompts, with: {{task: geneval, train: 32, validation: 0, test: 256}}}}
   guard:
     uses: train_teacher
@@ -26,6 +31,7 @@ stages:
       iterations: 1
       sampling: {{prompts: 32, group: 16, steps: 3, guidance: {guidance}}}
       micro_batch: {micro}
+      {all}
       {more}
   nft:
     uses: train_teacher
@@ -36,6 +42,7 @@ stages:
       iterations: 1
       sampling: {{prompts: 32, group: 16, steps: 3}}
       micro_batch: {micro}
+      {all}
       {more}
   student:
     uses: distill
@@ -44,12 +51,14 @@ stages:
       rollout: {{steps: 3, prompts: 512, guidance: {guidance}}}
       rounds: 1
       micro_batch: {micro}
+      {all}
       {more}
   scores:
     uses: evaluate
     needs: {{base: base.model, prompts: {{geneval: words.test}}}}
-    with: {{shot: {{steps: 2, guidance: {guidance}}}, micro_batch: {micro}}}
-"
+    with: {{shot: {{steps: 2, guidance: {guidance}}}, micro_batch: {micro}{}}}
+",
+        if all.is_empty() { String::new() } else { format!(", {all}") }
     )
 }
 
@@ -152,6 +161,54 @@ fn the_estimate_is_near_what_a_stage_takes() {
         if !range.contains(&(estimated / measured)) || estimated >= before || measured >= taken {
             far.push(format!("{stage} {saver}: {:.2}", estimated / measured));
         }
+    }
+    assert!(far.is_empty(), "estimated by measured: {far:?}");
+}
+
+/// What an estimate may be of what was taken with this FLUX.1 of four narrow blocks. The gradient of one block, which is alive while
+/// it comes back and which the estimate leaves out, is as much as a block keeps: a fifth of the whole here, 1 in 57 at full size.
+/// Estimated by measured was 0.98, 0.93 and 0.91 for the teacher, 1.14, 0.73 and 0.63 for the student, 0.99, 0.97 and 0.97 for
+/// the evaluation (small, large, what the larger batch adds), 0.77 with recomputation.
+const NARROW: RangeInclusive<f64> = 0.55..=1.5;
+
+/// The same for FLUX.1, whose double and single blocks, rotary positions and guidance are counted by formulas of their own.
+#[test]
+fn the_estimate_is_near_what_a_stage_takes_of_flux() {
+    let mini = Mini::new();
+    let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("stages/models/tests/parity_flux/dev").display().to_string();
+    let lora =
+        "lora: {rank: 2, alpha: 4, targets: [attn.to_q, attn.to_k, attn.to_v, attn.to_out.0, ff.net.0.proj, ff.net.2]}";
+    let text = |micro: usize, more: &str| {
+        let more = if more.is_empty() { lora.to_owned() } else { format!("{lora}\n      {more}") };
+        recipe_of(&base, micro, 3.5, "size: 128", &more)
+    };
+    mini.write("r.yaml", &text(16, ""));
+    mini.run(&["run", "r.yaml"]).expect(0);
+    let mut far = Vec::new();
+    let mut whole = BTreeMap::new();
+    for stage in ["guard", "student", "scores"] {
+        let both = [16, 512].map(|micro| {
+            let name = format!("m{micro}.yaml");
+            mini.write(&name, &text(micro, ""));
+            (estimated(&mini, &name, stage), measured(&mini, stage, &[("micro_batch", micro.into())]))
+        });
+        whole.insert(stage, both[1]);
+        let more = (both[1].0 - both[0].0, both[1].1 - both[0].1);
+        for (what, (estimated, measured)) in [("small", both[0]), ("large", both[1]), ("added", more)] {
+            println!("{stage} {what}: estimated {:.0} MB, measured {:.0}", estimated / 1e6, measured / 1e6);
+            if !NARROW.contains(&(estimated / measured)) {
+                far.push(format!("{stage} {what}: {:.2}", estimated / measured));
+            }
+        }
+    }
+    // The teacher's largest need is the decoding of its images, which recomputation does not change.
+    mini.write("saving.yaml", &text(512, "recompute: true"));
+    let estimated = estimated(&mini, "saving.yaml", "student");
+    let measured = measured(&mini, "student", &[("micro_batch", 512.into()), ("recompute", true.into())]);
+    let (before, taken) = whole["student"];
+    println!("student recompute: estimated {:.0} MB, measured {:.0}", estimated / 1e6, measured / 1e6);
+    if !NARROW.contains(&(estimated / measured)) || estimated >= before || measured >= taken {
+        far.push(format!("student recompute: {:.2}", estimated / measured));
     }
     assert!(far.is_empty(), "estimated by measured: {far:?}");
 }

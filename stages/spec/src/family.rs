@@ -126,9 +126,9 @@ pub trait Family: Sync {
     /// The parts of a model that are loaded. Text encoders stand in the order in which they are trained and saved.
     fn parts(&self) -> &'static [Part];
 
-    /// Length of the text that the network sees, in tokens; `longest` gives a tokenizer's `model_max_length`, by the name of
-    /// the part.
-    fn text_tokens(&self, longest: &dyn Fn(&str) -> Option<u64>) -> u64;
+    /// Length of the text that the network of a model with these configurations sees, in tokens; `longest` gives a tokenizer's
+    /// `model_max_length`, by the name of the part.
+    fn text_tokens(&self, configs: &Configs, longest: &dyn Fn(&str) -> Option<u64>) -> u64;
 
     /// A model by its configurations: those of the network and the autoencoder, and the scheduler's where the model has one.
     ///

@@ -53,7 +53,7 @@ impl Family for Plain {
     fn parts(&self) -> &'static [Part] {
         const { &[Part::new("net", Role::Network)] }
     }
-    fn text_tokens(&self, _: &dyn Fn(&str) -> Option<u64>) -> u64 {
+    fn text_tokens(&self, _: &Configs, _: &dyn Fn(&str) -> Option<u64>) -> u64 {
         1
     }
     fn architecture(&self, _: &Configs) -> Result<Box<dyn Architecture>> {

@@ -57,10 +57,19 @@ pub fn shape(model: &dyn Architecture, shape: &Shape) -> Vec<ParamFault> {
             faults.push(fault.help(names(&kin)));
         }
     }
-    // Of a family whose layers have none of the names that adapters have by default.
-    if targeted.is_empty() && shape.targets == Shape::default().targets {
-        let what = format!("no layer of {} is a target of this adapter", model.family().title());
-        let help = format!("write `targets: [{}]`", model.targets().join(", "));
+    // What adapters have by default is the first family's, and nobody can tell it from what somebody wrote: another family's own
+    // targets are not taken without a word.
+    if shape.targets == Shape::default().targets && shape.targets != model.targets() {
+        let what = format!(
+            "`{}` are the targets where none are named, those of {}; the base is a model of {}",
+            shape.targets.join(", "),
+            families::FAMILIES[0].title(),
+            model.family().title()
+        );
+        let mut help = format!("write `targets: [{}]`", model.targets().join(", "));
+        if !targeted.is_empty() {
+            help += "; for the default's alone, write them in another order";
+        }
         faults = vec![ParamFault::new("lora.targets", what).help(help)];
     } else if targeted.is_empty() && faults.is_empty() {
         let what = "no layer of the base is a target of this adapter";
@@ -144,6 +153,7 @@ pub fn faults(inputs: &Foreseen, side: Option<i64>, fresh: Option<&Shape>) -> Ve
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     fn mini() -> Foreseen {
         let sizes = crate::model::bundle::named("bundled:mini").unwrap().sizes().unwrap();
@@ -190,8 +200,59 @@ mod tests {
         one.configs.get_mut("transformer").unwrap()["num_layers"] = 1.into();
         let one = one.architecture().unwrap();
         assert!(shape(&*one, &Shape::default()).is_empty());
+        // The default's targets are layers of FLUX.1 too, but not all that its adapters change.
+        let flux = Path::new(env!("CARGO_MANIFEST_DIR")).join("../flow/tests/parity_flux/dev");
+        let flux = Sizes::of(&flux).unwrap().architecture().unwrap();
+        let fault = shape(&*flux, &Shape::default()).remove(0);
+        assert_eq!(fault.path, "lora.targets");
+        assert!(fault.message.contains("Stable Diffusion 3") && fault.message.ends_with("FLUX.1"), "{}", fault.message);
+        assert!(fault.help.unwrap().contains(&format!("[{}]", flux.targets().join(", "))));
+        let mut other = Shape { rank: 2, ..Shape::default() };
+        other.targets.rotate_left(1);
+        assert!(shape(&*flux, &other).is_empty());
+        assert!(shape(&*flux, &Shape { rank: 2, targets: flux.targets(), ..Shape::default() }).is_empty());
         let only = Shape { targets: vec!["attn.to_add_out".into()], ..Shape::default() };
         assert_eq!(shape(&*one, &only)[0].path, "lora.targets");
+    }
+
+    /// The three published forms of Stable Diffusion 3 at full size: what a plan knows of them from their configurations, without
+    /// any weights.
+    #[test]
+    fn the_published_models_are_planned_for() {
+        let form = |name: &str| -> Foreseen {
+            let at = Path::new(env!("CARGO_MANIFEST_DIR")).join("../flow/tests/parity_sd3/published").join(name);
+            let transformer: serde_json::Value = serde_json::from_slice(&std::fs::read(at).unwrap()).unwrap();
+            let levels = |block: &'static str| vec![block; 4];
+            let vae = serde_json::json!({
+                "block_out_channels": [128, 256, 512, 512], "layers_per_block": 2, "latent_channels": 16, "sample_size": 1024,
+                "down_block_types": levels("DownEncoderBlock2D"), "up_block_types": levels("UpDecoderBlock2D"),
+                "scaling_factor": 1.5305, "shift_factor": 0.0609, "use_quant_conv": false, "use_post_quant_conv": false,
+            });
+            let sizes = Sizes {
+                family: families::FAMILIES[0].class().to_owned(),
+                configs: [("transformer".to_owned(), transformer), ("vae".to_owned(), vae)].into(),
+                parameters: BTreeMap::new(),
+                text_tokens: 333,
+            };
+            Foreseen::from([("base".to_owned(), serde_json::to_value(sizes).unwrap())])
+        };
+        let sides = [("sd3-medium.json", 3072), ("sd3.5-large.json", 3072), ("sd3.5-medium.json", 6144)];
+        let all = sides.map(|(name, most)| {
+            let inputs = form(name);
+            assert_eq!(faults(&inputs, Some(512), Some(&Shape::default())), [], "{name}");
+            assert_eq!(faults(&inputs, None, Some(&Shape::default())), [], "{name}");
+            let most = size(&inputs, Some(most)).is_none() && size(&inputs, Some(most + 16)).is_some();
+            assert!(most, "{name}: the table of positions ends elsewhere");
+            let work = crate::cost::operations::Operations::of(&inputs, Some(512)).unwrap();
+            let memory = crate::cost::memory::judging(&inputs, Some(512), 4, 4.5, crate::precision::Precision::Bf16);
+            assert!(memory.len() >= 3, "{name}: {memory:?}");
+            (work.forward(1.0) / 1e12, work.forward(4.5) / work.forward(1.0))
+        });
+        // A forward at 512 pixels with 333 tokens, in TFLOP, as PyTorch counts it of diffusers' class.
+        for ((tera, guided), wanted) in all.into_iter().zip([2.107_451, 7.977_786, 2.442_643]) {
+            assert!((tera / wanted - 1.0).abs() < 2e-5, "{tera} instead of {wanted}");
+            assert_eq!(guided, 2.0);
+        }
     }
 
     #[test]

@@ -251,12 +251,9 @@ impl Sizes {
                 counts.insert(part.name.to_owned(), count(part)?);
             }
         }
-        Some(Self {
-            family: family.class().to_owned(),
-            configs,
-            parameters: counts,
-            text_tokens: family.text_tokens(&longest),
-        })
+        let configs = Configs(configs);
+        let text_tokens = family.text_tokens(&configs, &longest);
+        Some(Self { family: family.class().to_owned(), configs: configs.0, parameters: counts, text_tokens })
     }
 
     /// The model by its configurations, if they are sound.

@@ -169,6 +169,17 @@ mod tests {
         assert_eq!((published(true).guidance(), published(false).guidance()), (3.5, 1.0));
     }
 
+    /// The model cards' lengths, as far as the tokenizer goes.
+    #[test]
+    fn a_text_has_512_tokens_in_dev_and_256_in_schnell() {
+        let tokens = |guidance_embeds: bool, longest: Option<u64>| {
+            let transformer = serde_json::json!({ "guidance_embeds": guidance_embeds });
+            Flux1.text_tokens(&Configs([("transformer".to_owned(), transformer)].into()), &|_| longest)
+        };
+        assert_eq!([tokens(true, None), tokens(true, Some(512)), tokens(true, Some(77))], [512, 512, 77]);
+        assert_eq!([tokens(false, None), tokens(false, Some(512)), tokens(false, Some(77))], [256, 256, 77]);
+    }
+
     #[test]
     fn parts_that_do_not_go_together_are_refused() {
         let FluxModel { transformer, vae, scheduler } = published(true);

@@ -58,9 +58,10 @@ impl Family for Flux1 {
         &PARTS
     }
 
-    /// T5's tokens alone: dev's number, which is the longest. schnell has 256, which only the network's configuration says.
-    fn text_tokens(&self, longest: &dyn Fn(&str) -> Option<u64>) -> u64 {
-        let most = LONGEST_TEXT as u64;
+    /// T5's tokens alone, as [`FluxText`] has them: 512 for dev and 256 for schnell, as far as the tokenizer goes.
+    fn text_tokens(&self, configs: &Configs, longest: &dyn Fn(&str) -> Option<u64>) -> u64 {
+        let own = configs.of::<FluxConfig>("transformer").map_or(LONGEST_TEXT, |config| config.max_sequence_length());
+        let most = own as u64;
         longest("tokenizer_2").unwrap_or(most).min(most)
     }
 

@@ -61,7 +61,7 @@ impl Family for StableDiffusion3 {
     }
 
     /// Lengths as the text encoders have them: the first tokenizer's, and at most 256 of T5.
-    fn text_tokens(&self, longest: &dyn Fn(&str) -> Option<u64>) -> u64 {
+    fn text_tokens(&self, _: &Configs, longest: &dyn Fn(&str) -> Option<u64>) -> u64 {
         let most = MAX_SEQUENCE_LENGTH as u64;
         longest("tokenizer").unwrap_or(77) + longest("tokenizer_3").unwrap_or(most).min(most)
     }
