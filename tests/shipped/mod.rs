@@ -53,8 +53,9 @@ fn settle(stage: &mut opdflow::plan::Planned) {
 /// has no matrix. The cell of a task is named as where it is written out: `ocr_teacher` for `teacher[task=ocr]`.
 pub fn plain(name: &str) -> String {
     let name = name.replace("[seed=42]", "").replace("seed=42,", "");
-    match name.strip_suffix(']').and_then(|name| name.split_once("[task=")) {
-        Some((stage, task)) => format!("{task}_{}", stage.trim_start_matches("teacher_")),
+    let axes = ["[task=", "[reward=", "[after="];
+    match name.strip_suffix(']').and_then(|name| axes.iter().find_map(|axis| name.split_once(axis))) {
+        Some((stage, cell)) => format!("{cell}_{}", stage.trim_start_matches("teacher_")),
         None => name,
     }
 }

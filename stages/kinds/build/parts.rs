@@ -90,6 +90,7 @@ pub const SHARED: &[Part] = &[
             "reward_models/src/lib.rs",
             "reward_models/src/parts.rs",
             "reward_models/src/pixels",
+            "spec/src/critics/critic.rs",
             "spec/src/critics/mod.rs",
         ],
     ),

@@ -201,7 +201,7 @@ mod tests {
         let one = one.architecture().unwrap();
         assert!(shape(&*one, &Shape::default()).is_empty());
         // The default's targets are layers of FLUX.1 too, but not all that its adapters change.
-        let flux = Path::new(env!("CARGO_MANIFEST_DIR")).join("../flow/tests/parity_flux/dev");
+        let flux = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tests/parity_flux/dev");
         let flux = Sizes::of(&flux).unwrap().architecture().unwrap();
         let fault = shape(&*flux, &Shape::default()).remove(0);
         assert_eq!(fault.path, "lora.targets");
@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn the_published_models_are_planned_for() {
         let form = |name: &str| -> Foreseen {
-            let at = Path::new(env!("CARGO_MANIFEST_DIR")).join("../flow/tests/parity_sd3/published").join(name);
+            let at = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tests/parity_sd3/published").join(name);
             let transformer: serde_json::Value = serde_json::from_slice(&std::fs::read(at).unwrap()).unwrap();
             let levels = |block: &'static str| vec![block; 4];
             let vae = serde_json::json!({

@@ -5,7 +5,7 @@
     python stages/models/tests/parity_sd3/make_fixtures.py medium|large ours    # what the libraries make of our adapter files
 
 Needs what `scripts/peers.sh` installs. Encoders, tokenizers and autoencoder are those of `../parity/pipeline`: in the published
-models they are the same. Everything is seeded. `ours` reads what `OPDFLOW_WRITE=1 cargo test -p opdflow-flow --test parity_sd3`
+models they are the same. Everything is seeded. `ours` reads what `OPDFLOW_WRITE=1 cargo test -p opdflow-models --test parity_sd3`
 writes.
 """
 import importlib.util

@@ -1,6 +1,6 @@
 //! LAION's aesthetic predictor: what it is made of.
 
-use super::{CLIP, Critic, Part};
+use super::critic::{CLIP, Critic, Part};
 
 /// The part `head`.
 pub const HEAD: Part = Part {

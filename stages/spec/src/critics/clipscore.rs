@@ -1,6 +1,6 @@
 //! CLIPScore: what it is made of.
 
-use super::{CLIP, Critic};
+use super::critic::{CLIP, Critic};
 
 /// `clipscore`.
 pub const CRITIC: Critic = Critic {

@@ -1,6 +1,6 @@
 //! ImageReward: what it is made of.
 
-use super::{Critic, Part};
+use super::critic::{Critic, Part};
 
 /// The part `model`.
 pub const MODEL: Part = Part {

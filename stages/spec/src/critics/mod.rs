@@ -2,42 +2,13 @@
 
 pub mod aesthetic;
 pub mod clipscore;
+mod critic;
 pub mod geneval;
 pub mod hpsv2;
 pub mod imagereward;
 pub mod pickscore;
 
-/// CLIP ViT-L/14, which several critics see with.
-pub const CLIP: Part = Part {
-    name: "clip",
-    about: "the folder openai/clip-vit-large-patch14 as published, with model.safetensors",
-    weights: true,
-};
-
-/// Something that a critic is made of: a folder as published, or one file of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part {
-    /// Its name, which is also that of its folder.
-    pub name: &'static str,
-    /// What it is and where it is published.
-    pub about: &'static str,
-    /// Whether weights are read of it. Of a folder that is there for its tokenizer alone they are left where they are.
-    pub weights: bool,
-}
-
-/// A kind of critic.
-pub struct Critic {
-    /// The reward's name, as recipes write it.
-    pub name: &'static str,
-    /// What it measures.
-    pub about: &'static str,
-    /// What it is made of.
-    pub parts: &'static [Part],
-    /// The named measures of its scores, beside their value.
-    pub measures: &'static [&'static str],
-    /// The measure that tables show under its name, where it is not the value.
-    pub shown: Option<&'static str>,
-}
+pub use critic::{CLIP, Critic, Part};
 
 /// All kinds, by name.
 pub const CRITICS: &[Critic] =

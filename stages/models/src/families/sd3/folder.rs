@@ -54,7 +54,7 @@ impl Sd3Folder {
             let _ = files.look_for_single();
         }
         let single = match &files.single {
-            Some(file) => OneFile::of(file.path(), &weights::shapes(file.path())?),
+            Some(file) => OneFile::of(file.family(), file.path(), &weights::shapes(file.path())?),
             None => None,
         };
         Ok(Sd3Folder { files, single, variant })

@@ -5,7 +5,7 @@ mod names;
 
 pub use names::geneval as name_of;
 
-use super::{CLIP, Critic, Part};
+use super::critic::{CLIP, Critic, Part};
 use crate::config::read_json;
 use anyhow::Result;
 use detector::Mask2FormerConfig;

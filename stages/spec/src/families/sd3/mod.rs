@@ -89,6 +89,6 @@ impl Family for StableDiffusion3 {
     }
 
     fn single(&self, path: &Path, shapes: &BTreeMap<String, Vec<i64>>) -> Option<Box<dyn SingleFile>> {
-        original::OneFile::of(path, shapes).map(|file| Box::new(file) as Box<dyn SingleFile>)
+        original::OneFile::of(&FAMILY, path, shapes).map(|file| Box::new(file) as Box<dyn SingleFile>)
     }
 }

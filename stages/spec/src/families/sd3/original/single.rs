@@ -3,7 +3,6 @@
 
 use super::derive::Shapes;
 use super::{tensor, vae};
-use crate::families::sd3::StableDiffusion3;
 use crate::family::{Family, SingleFile};
 use crate::weights::{self, LayoutOf, Place};
 use anyhow::{Context as _, Result};
@@ -55,13 +54,14 @@ impl Part {
 
 /// A single file whose header was read.
 pub struct OneFile {
+    family: &'static dyn Family,
     path: PathBuf,
     shapes: BTreeMap<String, Vec<i64>>,
 }
 
 impl SingleFile for OneFile {
     fn family(&self) -> &'static dyn Family {
-        &StableDiffusion3
+        self.family
     }
 
     fn path(&self) -> &Path {
@@ -89,8 +89,8 @@ impl SingleFile for OneFile {
 
 impl OneFile {
     /// The file at `path` with tensors of these shapes; nothing if it holds no transformer under the original names.
-    pub fn of(path: &Path, shapes: &BTreeMap<String, Vec<i64>>) -> Option<OneFile> {
-        let file = OneFile { path: path.to_owned(), shapes: shapes.clone() };
+    pub fn of(family: &'static dyn Family, path: &Path, shapes: &BTreeMap<String, Vec<i64>>) -> Option<OneFile> {
+        let file = OneFile { family, path: path.to_owned(), shapes: shapes.clone() };
         file.holds(Part::Transformer).then_some(file)
     }
 
