@@ -1,6 +1,7 @@
 //! `opdflow generate`: pictures of prompts, without recipe and store, as diffusers' pipeline of the model's family makes them.
 
 mod origin;
+mod size;
 
 use crate::report::grid;
 use crate::runtime::studio::{broken_picture, cut_words, whole_rows};
@@ -13,7 +14,7 @@ use opdflow_io::file;
 use opdflow_kinds::model::{adapter_doubts, bundle, model_folder};
 use opdflow_kinds::precision::Precision;
 use opdflow_models::condition::Condition;
-use opdflow_models::family::{Architecture, Guided, Sides};
+use opdflow_models::family::{Architecture, Guided};
 use opdflow_models::field::{Field, Guidance};
 use opdflow_models::finite::first_broken_row;
 use opdflow_models::lora::Lora;
@@ -24,6 +25,7 @@ use opdflow_models::{Schedule, Solver, families};
 use opdflow_rewards::Picture;
 use origin::Origin;
 use serde_json::Value;
+use size::Size;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
@@ -143,35 +145,6 @@ fn kind(name: &str) -> Result<Kind> {
     let known: Result<Precision, _> = serde_json::from_value(name.into());
     let fault = |_| Fault::user(format!("there is no number format `{name}`")).help("there are f32, bf16, f16");
     Ok(precision::kind(known.map_err(fault)?))
-}
-
-/// Sides of picture and latent.
-#[derive(Clone, Copy)]
-struct Size {
-    width: i64,
-    height: i64,
-    latent: [i64; 3],
-}
-
-impl Size {
-    /// The size asked for, held against the model before any weights are read.
-    fn of(order: &GenerateOrder, model: &dyn Architecture) -> Result<Size> {
-        let Sides { unit, own, most } = model.sides();
-        let (width, height) = (order.width.unwrap_or(own), order.height.unwrap_or(own));
-        for (name, side) in [("width", width), ("height", height)] {
-            if side < unit || side % unit != 0 {
-                let near = ((side + unit / 2) / unit * unit).max(unit);
-                let fault = Fault::user(format!("the {name} is {side}, expected a multiple of {unit}"));
-                let why = format!("a token of this model is {unit} pixels wide and high; {near} is near");
-                return Err(fault.help(why).into());
-            }
-            if let Some(most) = most.filter(|most| side > *most) {
-                let fault = Fault::user(format!("the {name} is {side}, this model's positions end at {most}"));
-                return Err(fault.help(format!("ask for {most} or less")).into());
-            }
-        }
-        Ok(Size { width, height, latent: model.latent(height, width).map_err(user)? })
-    }
 }
 
 /// Refuses what models of this family have no use for.

@@ -1,6 +1,6 @@
 //! Where a picture comes from, as text in its file: settings, and digests of base and adapter.
 
-use super::Size;
+use super::size::Size;
 use crate::artefacts::origin::trained_on;
 use anyhow::{Context as _, Result};
 use opdflow_api::cache::{Digest, TreeEntry, tree_digest};
