@@ -124,3 +124,67 @@ fn every_source_that_a_page_names_is_there() {
     }
     assert!(lost.is_empty(), "sources that are not there:\n{}", lost.join("\n"));
 }
+
+/// The steps of the map's walk under this heading.
+fn walk(heading: &str) -> Vec<String> {
+    let map = text(&root().join("docs/ARCHITECTURE.md"));
+    let rest = map.split_once(heading).unwrap_or_else(|| panic!("the map has no `{heading}`")).1;
+    let mut steps: Vec<String> = Vec::new();
+    for line in rest.lines().skip(1).skip_while(|l| l.is_empty()).take_while(|l| !l.is_empty()) {
+        if line.starts_with(|c: char| c.is_ascii_digit()) {
+            steps.push(line.to_owned());
+        } else {
+            steps.last_mut().expect("a numbered step").push_str(line);
+        }
+    }
+    steps
+}
+
+/// Whoever follows the map from a recipe's learning rate finds in each step's files what the step names, and in the last
+/// the line in which the optimiser uses it.
+#[test]
+fn the_map_leads_from_a_learning_rate_to_where_the_optimiser_uses_it() {
+    let steps = walk("**A recipe's `lr`");
+    assert!((2..=3).contains(&steps.len()), "any fact in three hops: {steps:?}");
+    let mut last = String::new();
+    for step in &steps {
+        let spans = code_spans(step);
+        let files: Vec<&str> = spans.iter().copied().filter(|s| s.ends_with(".rs")).collect();
+        assert!(!files.is_empty(), "{step}");
+        let sources: Vec<String> = files.iter().map(|file| text(&root().join(file))).collect();
+        for named in spans.iter().filter(|s| !s.contains('/')) {
+            for word in named.split([':', ' ']).filter(|w| !w.is_empty()) {
+                assert!(sources.iter().any(|s| s.contains(word)), "`{word}` is in none of {files:?}");
+            }
+        }
+        last = sources[0].clone();
+    }
+    let used = last.split_once("fn step").expect("a step of the optimiser").1;
+    assert!(used.contains("lr"), "the learning rate is not used where the map says");
+}
+
+/// The way is one for all families: the number that a recipe says is the one in the job of its teachers and its student.
+#[test]
+fn a_learning_rate_of_either_family_s_recipe_is_in_the_parameters_of_the_stage() {
+    use opdflow::recipe::{self, Overrides};
+    for (recipe, files) in
+        [("recipes/multitask.yaml", vec![]), ("recipes/flux1/multitask.yaml", vec!["recipes/flux1/tiny.vars.yaml"])]
+    {
+        let path = root().join(recipe);
+        let read = |vars: &[(String, String)]| {
+            let files = files.iter().map(|f| root().join(f)).collect();
+            let overrides = Overrides { files, vars: vars.iter().cloned().collect(), seed: None };
+            recipe::load(&path, &opdflow_kinds::registry(), &overrides)
+                .unwrap_or_else(|e| panic!("{}", e.render(false)))
+        };
+        let trained = |spec: &recipe::StageSpec| matches!(spec.kind.describe().kind, "train_teacher" | "distill");
+        let names: Vec<String> = read(&[]).stages.iter().filter(|s| trained(s)).map(|s| s.name.clone()).collect();
+        assert!(names.len() > 1, "{recipe}: {names:?}");
+        for name in names {
+            let set = [(format!("{name}.with.optimiser.lr"), "0.000123".to_owned())];
+            let found = read(&set);
+            let params = &found.stages.iter().find(|s| s.name == name).unwrap().params;
+            assert_eq!(params["optimiser"]["lr"], 0.000123, "{recipe} {name}");
+        }
+    }
+}

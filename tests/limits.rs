@@ -251,7 +251,7 @@ fn errors_are_shown_before_warnings() {
 
 #[test]
 fn a_hundred_thousand_sound_stages_are_planned_in_seconds() {
-    // `OPDFLOW_STAGES=100000 cargo test --release --test limits stages -- --nocapture` shows the figure of docs/engine.md.
+    // `OPDFLOW_STAGES=100000 cargo test --release --test limits stages -- --nocapture` shows the figure of docs/reference/engine.md.
     let n = std::env::var("OPDFLOW_STAGES").map_or(20_000, |n| n.parse().unwrap());
     let mut hub = "opdflow: 1\nname: big\nstages:\n  s0: {uses: fake_source, with: {value: 1}}\n".to_owned();
     let mut chain = hub.clone();

@@ -38,3 +38,59 @@ fn the_version_of_libtorch_is_that_of_the_pinned_tch() {
     let pin = manifest.lines().find_map(|line| line.strip_prefix("tch = \"=")).unwrap().trim_end_matches('"');
     assert_eq!((pin, opdflow_kinds::LIBTORCH), ("0.24.0", "2.11.0"), "a new tch has a new libtorch: state it");
 }
+
+/// Every command that starts no stage, on every shipped recipe. Files that a recipe asks a user for are missing here, which each
+/// command says (2); nothing is a bug (70) or unknown.
+#[test]
+fn every_command_that_starts_no_stage_works_on_every_shipped_recipe() {
+    let space = TestSpace::new();
+    for path in shipped::shipped() {
+        let recipe = path.to_str().unwrap();
+        let first = shipped::plan(&path, &opdflow::recipe::Overrides::default()).stages[0].spec.name.clone();
+        for args in [
+            &["check", recipe][..],
+            &["plan", recipe],
+            &["plan", recipe, "--json"],
+            &["explain", recipe, &first],
+            &["graph", recipe],
+        ] {
+            let ran = space.run(args);
+            assert!(matches!(ran.code, 0 | 2), "{args:?}: {} {}", ran.code, ran.stderr);
+            assert!(ran.code == 0 || ran.stderr.contains("E050"), "{args:?}: {}", ran.stderr);
+        }
+    }
+    let schema = space.run(&["schema"]).expect(0).stdout;
+    assert!(schema.contains("train_teacher"));
+    for kind in opdflow_kinds::registry().names() {
+        space.run(&["stages", kind]).expect(0);
+    }
+}
+
+/// What runs without the other program goes through the store and out of it again: run, get, lineage, export, import.
+#[test]
+fn a_run_of_light_stages_is_kept_shown_and_handed_on() {
+    let space = TestSpace::new();
+    space.recipe("r.yaml", "said: {uses: note, with: {text: \"planned on a login node\"}}");
+    space.run(&["run", "r.yaml"]).expect(0);
+    space.run(&["get", "r.yaml", "said.markdown", "-o", "out.md"]).expect(0);
+    assert!(std::fs::read_to_string(space.path("out.md")).unwrap().contains("login node"));
+    space.run(&["lineage", "out.md"]).expect(0);
+    space.run(&["export", "-o", "run.tar"]).expect(0);
+    let other = TestSpace::new();
+    std::fs::copy(space.path("run.tar"), other.path("run.tar")).unwrap();
+    other.write("r.yaml", &std::fs::read_to_string(space.path("r.yaml")).unwrap());
+    other.run(&["import", "run.tar"]).expect(0);
+    assert!(other.run(&["plan", "r.yaml"]).expect(0).stdout.contains("hit"));
+}
+
+/// What computes with tensors is refused before anything starts, with the way out.
+#[test]
+fn what_needs_libtorch_is_refused_by_name() {
+    let space = TestSpace::new();
+    let recipe = shipped::root().join("recipes/multitask.yaml");
+    let ran = space.run(&["run", recipe.to_str().unwrap()]).expect(2);
+    assert!(ran.stderr.contains("opdflow-stage"), "{}", ran.stderr);
+    assert!(!space.path(".opdflow/runs/latest").exists(), "no run began");
+    let ran = space.run(&["generate", "--base", "bundled:mini", "--prompt", "a red circle", "-o", "images"]);
+    assert!(ran.code != 0 && ran.stderr.contains("opdflow-stage"), "{} {}", ran.code, ran.stderr);
+}

@@ -302,7 +302,7 @@ fn mistakes_in_a_file_of_variables_are_shown_where_they_are() {
 
 #[test]
 fn each_code_is_documented_and_shown() {
-    let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/errors.md")).unwrap();
+    let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/errors.md")).unwrap();
     let codes = |text: &str, mark: &str| -> BTreeSet<String> {
         text.split(mark)
             .filter_map(|t| t.get(..4))
@@ -326,7 +326,7 @@ fn each_code_is_documented_and_shown() {
     let warnings = codes(&std::fs::read_to_string(warnings).unwrap(), "\"");
     assert!(warnings.len() > 10 && warnings.is_disjoint(&sources), "{warnings:?}");
     let all: BTreeSet<String> = sources.union(&warnings).cloned().collect();
-    assert_eq!(codes(&docs, "`"), all, "docs/errors.md on the left, the sources on the right");
+    assert_eq!(codes(&docs, "`"), all, "docs/reference/errors.md on the left, the sources on the right");
     let mut tested: BTreeSet<String> = wrongs().into_iter().map(|(code, ..)| code.to_owned()).collect();
     // The program cannot read such a file at all, or it is huge: tests of their own (`tests/limits.rs`).
     tested.extend(["E000", "E001", "E002", "E027", "E028"].map(ToOwned::to_owned));

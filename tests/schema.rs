@@ -30,7 +30,7 @@ fn the_schema_is_current() {
 #[test]
 fn the_reference_is_current() {
     let registry = opdflow_kinds::registry();
-    current("docs/recipe.md", &markdown(registry.kinds().map(AsRef::as_ref)));
+    current("docs/reference/recipe.md", &markdown(registry.kinds().map(AsRef::as_ref)));
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! came out under which key. A **lease** is an operating-system lock on one key, so that two runs never compute
 //! the same thing at once. **Checkpoints** hold the newest whole states of something unfinished.
 //!
-//! What survives what is written down in `docs/store.md`.
+//! What survives what is written down in `docs/reference/store.md`.
 
 mod action;
 mod archive;

@@ -513,7 +513,7 @@ pub struct Stages {
     /// Inputs, parameters and outputs of all kinds
     #[arg(long, conflicts_with = "kind")]
     pub all: bool,
-    /// As the page of a reference, `docs/recipe.md`
+    /// As the page of a reference, `docs/reference/recipe.md`
     #[arg(long)]
     pub markdown: bool,
 }

@@ -1,4 +1,4 @@
-//! `opdflow help`, `man` and `completions`: the program about itself. What a code means stands in `docs/errors.md`, which
+//! `opdflow help`, `man` and `completions`: the program about itself. What a code means stands in `docs/reference/errors.md`, which
 //! travels inside the program.
 
 use super::{Exit, Failure, Session, args};
@@ -6,9 +6,9 @@ use crate::recipe::near;
 use clap::CommandFactory as _;
 use serde_json::json;
 
-const ERRORS: &str = include_str!("../../docs/errors.md");
+const ERRORS: &str = include_str!("../../docs/reference/errors.md");
 
-/// A row of the tables in `docs/errors.md`.
+/// A row of the tables in `docs/reference/errors.md`.
 #[derive(Debug, PartialEq, Eq)]
 struct Entry {
     code: String,

@@ -36,7 +36,7 @@ pub struct Session {
     pub out: Output,
 }
 
-/// How a command ended, if it could do its work. `docs/errors.md` lists the exit codes.
+/// How a command ended, if it could do its work. `docs/reference/errors.md` lists the exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// All is well: 0.

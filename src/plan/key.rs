@@ -1,5 +1,5 @@
 //! The key of a stage: a digest of everything that determines its outputs, and of nothing else.
-//! `docs/caching.md` says what is in it and why.
+//! `docs/explanation/caching.md` says what is in it and why.
 
 use super::Planned;
 use super::manifest::{Bytes, Facts, Json, write};

@@ -53,7 +53,7 @@ impl<'a> Cell<'a> {
     #[must_use]
     pub fn less_seed(&self, other: &Self) -> (String, Option<u64>) {
         let is_seed = |(axis, value): &(&str, &str)| (*axis == SEED).then(|| value.parse::<u64>().ok()).flatten();
-        let seed = self.open(other).find_map(|pair| is_seed(pair));
+        let seed = self.open(other).find_map(is_seed);
         (label(self.open(other).filter(|pair| is_seed(pair).is_none())), seed)
     }
 

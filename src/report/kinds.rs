@@ -1,4 +1,4 @@
-//! Stage kinds for people: the page of the terminal, and the reference in `docs/recipe.md`.
+//! Stage kinds for people: the page of the terminal, and the reference in `docs/reference/recipe.md`.
 
 use crate::recipe::reference::{Param, params};
 use opdflow_api::{Arity, Description, Input, Kind, Output};

@@ -41,7 +41,7 @@ fn without_weights_the_plan_names_all_that_is_missing() {
             for path in paths {
                 assert!(ran.stderr.contains(path), "{command}: no `{path}` in {}", ran.stderr);
             }
-            assert!(ran.stderr.contains("docs/sd35.md") && ran.stderr.contains("E050"), "{}", ran.stderr);
+            assert!(ran.stderr.contains("docs/how-to/sd35.md") && ran.stderr.contains("E050"), "{}", ran.stderr);
         }
         assert!(!mini.path(".opdflow").exists(), "nothing was run");
         let json = mini.run(&["plan", &recipe, "--json"]).expect(2).json();
@@ -206,9 +206,13 @@ fn classes_that_the_detector_cannot_find_are_told_before_anything_runs() {
     args.extend(["--until", "teacher[task=geneval]", "--json"].map(ToOwned::to_owned));
     let ran = mini.run(&args.iter().map(String::as_str).collect::<Vec<_>>()).expect(2);
     let found = ran.json()["diagnostics"].to_string();
-    for part in
-        ["E045", "`reward` of stage `teacher[task=geneval]`", "bench.jsonl:1: ", "cannot find", "docs/rewards.md"]
-    {
+    for part in [
+        "E045",
+        "`reward` of stage `teacher[task=geneval]`",
+        "bench.jsonl:1: ",
+        "cannot find",
+        "docs/reference/rewards.md",
+    ] {
         assert!(found.contains(part), "no `{part}` in {found}");
     }
 }

@@ -1,4 +1,4 @@
-//! The commands of `docs/tutorial.md`, one after the other, with the files that it says to save.
+//! The commands of `docs/tutorial/first-recipe.md`, one after the other, with the files that it says to save.
 
 use crate::space::Mini;
 use std::path::Path;
@@ -22,7 +22,8 @@ fn blocks(page: &str) -> Vec<(String, String)> {
 
 #[test]
 fn the_tutorial_runs_as_it_stands() {
-    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/tutorial.md")).unwrap();
+    let page =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/tutorial/first-recipe.md")).unwrap();
     let mini = Mini::new();
     let program = Path::new(env!("CARGO_BIN_EXE_opdflow")).parent().unwrap();
     let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());

@@ -15,7 +15,7 @@ pub enum Level {
     Warning,
 }
 
-/// One mistake: its code, what was found, what was expected, the way out. `docs/errors.md` lists the codes.
+/// One mistake: its code, what was found, what was expected, the way out. `docs/reference/errors.md` lists the codes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
     /// `E…` for an error, `W…` for a warning.

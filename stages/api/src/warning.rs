@@ -1,6 +1,6 @@
 //! What a stage, or a recipe, is warned of: nothing fails by it, and it may mean that nothing is learned.
 //!
-//! Codes are those of `docs/errors.md`. What a recipe and files on the disk tell is a [`Doubt`], found before a run;
+//! Codes are those of `docs/reference/errors.md`. What a recipe and files on the disk tell is a [`Doubt`], found before a run;
 //! what only the work shows is a [`Warning`], which a stage gives through [`crate::StageContext::warn`].
 
 use serde::{Deserialize, Serialize};

@@ -97,7 +97,7 @@ impl PromptSet {
             let unknown = self.classes.iter().filter(|(class, _)| knows.is_some_and(|knows| !knows(class)));
             found.extend(unknown.take(8).map(|(class, first)| {
                 let what = format!("{first} asks for `{class}`, which GenEval's detector here cannot find");
-                (what, "use prompts about what it can find, or another detector (docs/rewards.md)".to_owned())
+                (what, "use prompts about what it can find, or another detector (docs/reference/rewards.md)".to_owned())
             }));
         }
         found

@@ -68,7 +68,7 @@ impl Stage for BaseModel {
         } else {
             digest(&folder.join(&params.source), memo).map_err(|missing| {
                 let help = "expected a whole model, a folder in diffusers layout or a single .safetensors file, relative to the \
-                            recipe; docs/sd35.md and docs/flux1.md say what to download";
+                            recipe; docs/how-to/sd35.md and docs/how-to/flux1.md say what to download";
                 missing.into_iter().map(|m| fault(m).help(help)).collect::<Vec<_>>()
             })?
         };

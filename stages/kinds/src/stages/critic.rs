@@ -23,7 +23,7 @@ pub struct Critic;
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "the schema has the words of a parameter's own type")]
 pub struct Params {
-    /// Which reward it is: docs/rewards.md has the list.
+    /// Which reward it is: docs/reference/rewards.md has the list.
     pub reward: String,
     /// Its parts by name, each a folder as published or one file, relative to the recipe; the key holds their content, not
     /// their paths. `{detector: "bundled:shapes"}` for the miniature's own `geneval`.

@@ -58,7 +58,7 @@ impl Stage for ImportLora {
         // What shows without the model: other kinds of adapter, files that are none, starts that changed the base.
         let files = adapter_files::inspect(&folder.join(&params.source)).map_err(|e| {
             let help = "expected a peft folder (adapter_config.json with adapter_model.safetensors) or a .safetensors file, \
-                        relative to the recipe; docs/adapters.md lists the forms";
+                        relative to the recipe; docs/how-to/adapters.md lists the forms";
             vec![fault(format!("{e:#}")).help(help)]
         })?;
         let (mut assets, mut faults) = (Vec::new(), Vec::new());

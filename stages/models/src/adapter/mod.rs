@@ -1,5 +1,5 @@
 //! Adapters as files: every published naming is read into one form, a pair of matrices with its alpha for each module
-//! of the model, and written from it. docs/adapters.md has the table of forms and readers.
+//! of the model, and written from it. docs/how-to/adapters.md has the table of forms and readers.
 
 mod load;
 mod qkv;

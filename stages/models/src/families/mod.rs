@@ -1,5 +1,5 @@
 //! The families of models, one folder each: what of a family computes. The folder of the same name in `opdflow-spec` has what
-//! is known of it without a tensor. Nothing outside of a family's two folders names what is in them; docs/new-family.md says how
+//! is known of it without a tensor. Nothing outside of a family's two folders names what is in them; docs/how-to/model-family.md says how
 //! to add one.
 
 pub mod flux;

@@ -1,4 +1,4 @@
-//! What can be said of an adapter's files before a tensor of them is read. docs/adapters.md has the table of forms and
+//! What can be said of an adapter's files before a tensor of them is read. docs/how-to/adapters.md has the table of forms and
 //! readers.
 
 pub mod config;

@@ -117,7 +117,7 @@ pub fn foreign(key: &str) -> String {
         );
     } else {
         return format!(
-            "`{key}` is not part of a LoRA in a known naming (peft, diffusers, sd-scripts, ComfyUI, OneTrainer: docs/adapters.md)"
+            "`{key}` is not part of a LoRA in a known naming (peft, diffusers, sd-scripts, ComfyUI, OneTrainer: docs/how-to/adapters.md)"
         );
     };
     format!("`{key}` is {kind}: {merge}")

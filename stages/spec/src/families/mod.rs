@@ -1,5 +1,5 @@
 //! The families of models, one folder each: what is known of a family without a tensor. The folder of the same name in
-//! `opdflow-models` has its networks. Nothing outside of a family's two folders names what is in them; docs/new-family.md says
+//! `opdflow-models` has its networks. Nothing outside of a family's two folders names what is in them; docs/how-to/model-family.md says
 //! how to add one.
 
 pub mod flux;

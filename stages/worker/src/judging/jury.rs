@@ -92,12 +92,12 @@ pub fn judges(reward: &dyn Reward, records: &[Record]) -> Result<()> {
     let lacks = |r: &&Record| !reward.applies(&r.subject());
     if let Some(record) = records.iter().find(lacks) {
         let what = format!("the reward `{}` cannot judge the prompt {:?}", reward.name(), record.text);
-        return Err(Fault::user(what).help("give it prompts with what it reads (docs/rewards.md)").into());
+        return Err(Fault::user(what).help("give it prompts with what it reads (docs/reference/rewards.md)").into());
     }
     match records.iter().find_map(|r| reward.refuses(&r.subject())) {
         None => Ok(()),
         Some(why) => Err(Fault::user(format!("the reward `{}` cannot judge these prompts: {why}", reward.name()))
-            .help("use prompts about what it can find, or another detector (docs/rewards.md)")
+            .help("use prompts about what it can find, or another detector (docs/reference/rewards.md)")
             .into()),
     }
 }

@@ -40,5 +40,4 @@ pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
     adapter::save(&lora, &lora.parameters(), &Origin::of(base, model.family()), &context.output("lora"))
 }
 
-const UNFIT: &str =
-    "name the base that the adapter was trained on, if it is another; docs/adapters.md says which forms are read";
+const UNFIT: &str = "name the base that the adapter was trained on, if it is another; docs/how-to/adapters.md says which forms are read";
