@@ -56,7 +56,8 @@ fn every_command_that_starts_no_stage_works_on_every_shipped_recipe() {
         ] {
             let ran = space.run(args);
             assert!(matches!(ran.code, 0 | 2), "{args:?}: {} {}", ran.code, ran.stderr);
-            assert!(ran.code == 0 || ran.stderr.contains("E050"), "{args:?}: {}", ran.stderr);
+            let said = ran.stdout + &ran.stderr;
+            assert!(ran.code == 0 || said.contains("E050") || said.contains("E051"), "{args:?}: {said}");
         }
     }
     let schema = space.run(&["schema"]).expect(0).stdout;
@@ -81,16 +82,4 @@ fn a_run_of_light_stages_is_kept_shown_and_handed_on() {
     other.write("r.yaml", &std::fs::read_to_string(space.path("r.yaml")).unwrap());
     other.run(&["import", "run.tar"]).expect(0);
     assert!(other.run(&["plan", "r.yaml"]).expect(0).stdout.contains("hit"));
-}
-
-/// What computes with tensors is refused before anything starts, with the way out.
-#[test]
-fn what_needs_libtorch_is_refused_by_name() {
-    let space = TestSpace::new();
-    let recipe = shipped::root().join("recipes/multitask.yaml");
-    let ran = space.run(&["run", recipe.to_str().unwrap()]).expect(2);
-    assert!(ran.stderr.contains("opdflow-stage"), "{}", ran.stderr);
-    assert!(!space.path(".opdflow/runs/latest").exists(), "no run began");
-    let ran = space.run(&["generate", "--base", "bundled:mini", "--prompt", "a red circle", "-o", "images"]);
-    assert!(ran.code != 0 && ran.stderr.contains("opdflow-stage"), "{} {}", ran.code, ran.stderr);
 }
