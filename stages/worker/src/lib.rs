@@ -1,7 +1,7 @@
 //! What the stage kinds of `opdflow-kinds` do when they run, and the tools that need the same libraries.
 //!
 //! - [`stages`] has a file for each kind with its function `run`.
-//! - [`tools`] make pictures for `opdflow generate` and write adapters for `opdflow get --format`, outside of recipes and
+//! - [`tools`](mod@tools) make pictures for `opdflow generate` and write adapters for `opdflow get --format`, outside of recipes and
 //!   store.
 //! - [`runtime`] is what they run on, [`judging`] the rewards at work, [`artefacts`] what is written and read, [`report`]
 //!   what tables and figures share.
