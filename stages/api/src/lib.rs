@@ -4,7 +4,7 @@
 //!   [`Kind`], which is all that the engine sees. With the function that does the work it is a [`Worker`], which is all
 //!   that the stage's process needs. [`Registry`] and [`Workers`] hold them by name.
 //! - [`port`] has the typed ports, [`fault`] the classes of failure and their exit codes.
-//! - [`Job`] is one stage ready to run, as the scheduler hands it to the child process; [`run_job`] is that process;
+//! - [`Job`] is one stage ready to run, as the scheduler hands it to the child process; [`run_job()`] is that process;
 //!   [`StageContext`] is what it gives to the stage: inputs, outputs, checkpoints, metrics, the wish to stop.
 //! - [`Event`] is what the child says to the scheduler, a JSON line each.
 //! - [`Warning`] is what a stage says of work that may have been for nothing, [`Doubt`] the same before a run.

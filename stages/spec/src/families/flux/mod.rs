@@ -58,7 +58,7 @@ impl Family for Flux1 {
         &PARTS
     }
 
-    /// T5's tokens alone, as [`FluxText`] has them: 512 for dev and 256 for schnell, as far as the tokenizer goes.
+    /// T5's tokens alone, as the text encoders have them: 512 for dev and 256 for schnell, as far as the tokenizer goes.
     fn text_tokens(&self, configs: &Configs, longest: &dyn Fn(&str) -> Option<u64>) -> u64 {
         let own = configs.of::<FluxConfig>("transformer").map_or(LONGEST_TEXT, |config| config.max_sequence_length());
         let most = own as u64;
