@@ -2,6 +2,9 @@
 //! fixtures of `adapters/make_fixtures.py`.
 #![allow(missing_docs)]
 
+mod common;
+
+use common::{largest, same_adapters};
 use opdflow_models::adapter::{self, Format};
 use opdflow_models::config::read_json;
 use opdflow_models::families::sd3::{Mmdit, OriginalNames};
@@ -38,7 +41,7 @@ fn velocity(model: &Mmdit, lora: &Lora) -> Tensor {
 
 /// A hundred-thousandth of the largest value: the fixtures' adapters are strong, and machines round otherwise.
 fn allowed(wanted: &Tensor) -> f64 {
-    1e-5 * wanted.abs().max().double_value(&[]).max(1.0)
+    1e-5 * largest(wanted).max(1.0)
 }
 
 #[test]
@@ -62,19 +65,6 @@ fn every_form_gives_its_library_s_velocity() {
     }
 }
 
-fn same(one: &Lora, other: &Lora, what: &str) {
-    let all = |l: &Lora| l.named().into_iter().map(|(n, t)| (n, t.size())).collect::<Vec<_>>();
-    assert_eq!(all(one), all(other), "{what}");
-    for ((name, a), (_, b)) in one.named().into_iter().zip(other.named()) {
-        assert!(a == b, "{what}: {name} differs");
-    }
-    for module in one.modules() {
-        let scale = |l: &Lora| l.scale(l.pair(module).unwrap());
-        let off = (scale(one) / scale(other) - 1.0).abs();
-        assert!(off < 1e-6, "{what}: the scale of {module} is off by {off:e}");
-    }
-}
-
 #[test]
 fn a_round_trip_is_bit_equal() {
     let linears = model().linears();
@@ -90,13 +80,13 @@ fn a_round_trip_is_bit_equal() {
                 continue;
             }
             format.save(&lora, &OriginalNames, Kind::Float, dir.path()).unwrap();
-            same(&lora, &Lora::load(dir.path(), &linears, CPU).unwrap(), &what);
+            same_adapters(&lora, &Lora::load(dir.path(), &linears, CPU).unwrap(), &what);
             // At 16 bits the first writing rounds, and from there on nothing changes.
             let (first, second) = (dir.path().join("1"), dir.path().join("2"));
             format.save(&lora, &OriginalNames, Kind::Half, &first).unwrap();
             let rounded = Lora::load(&first, &linears, CPU).unwrap();
             format.save(&rounded, &OriginalNames, Kind::Half, &second).unwrap();
-            same(&rounded, &Lora::load(&second, &linears, CPU).unwrap(), &what);
+            same_adapters(&rounded, &Lora::load(&second, &linears, CPU).unwrap(), &what);
             let file = |folder: &Path| {
                 let path = format.save(&rounded, &OriginalNames, Kind::Half, folder).unwrap();
                 let path = if format == Format::Peft { path.join("adapter_model.safetensors") } else { path };
@@ -258,14 +248,18 @@ fn what_is_left_out_or_taken_for_granted_is_said() {
         "{:?}",
         read.notes
     );
-    same(&read.lora, &Lora::load(at("kohya.safetensors"), &linears, CPU).unwrap(), "without the text encoder's");
+    same_adapters(
+        &read.lora,
+        &Lora::load(at("kohya.safetensors"), &linears, CPU).unwrap(),
+        "without the text encoder's",
+    );
     // A peft folder's file alone does not say the scale; inside its folder it does.
     let copy = dir.path().join("alone.safetensors");
     std::fs::copy(parity("lora_r2/adapter_model.safetensors"), &copy).unwrap();
     assert!(adapter::read(&copy, &linears, CPU).unwrap().notes[0].contains("alpha is taken to be the rank"));
     let inside = adapter::read(&parity("lora_r2/adapter_model.safetensors"), &linears, CPU).unwrap();
     assert!(inside.notes.is_empty());
-    same(&inside.lora, &Lora::load(parity("lora_r2"), &linears, CPU).unwrap(), "the file in its folder");
+    same_adapters(&inside.lora, &Lora::load(parity("lora_r2"), &linears, CPU).unwrap(), "the file in its folder");
 }
 
 #[test]

@@ -2,6 +2,9 @@
 //! the fixtures of `parity_flux/make_fixtures.py`.
 #![allow(missing_docs)]
 
+mod common;
+
+use common::{largest, same_adapters, within};
 use opdflow_models::adapter::{self, Format};
 use opdflow_models::config::read_json;
 use opdflow_models::families::flux::{At, Flux, OriginalNames};
@@ -40,23 +43,7 @@ fn velocity(model: &Flux, lora: &Lora) -> Tensor {
 
 #[track_caller]
 fn close(what: &str, found: &Tensor, wanted: &Tensor) {
-    assert_eq!(found.size(), wanted.size(), "{what}: shape");
-    let (diff, most) = ((found - wanted).abs().max().double_value(&[]), wanted.abs().max().double_value(&[]));
-    println!("{what}: max |difference| {diff:.2e} of max |value| {most:.2e}");
-    assert!(diff <= 1e-5 * most, "{what}: differs by {diff:e}");
-}
-
-fn same(one: &Lora, other: &Lora, what: &str) {
-    let all = |l: &Lora| l.named().into_iter().map(|(n, t)| (n, t.size())).collect::<Vec<_>>();
-    assert_eq!(all(one), all(other), "{what}");
-    for ((name, a), (_, b)) in one.named().into_iter().zip(other.named()) {
-        assert!(a == b, "{what}: {name} differs");
-    }
-    for module in one.modules() {
-        let scale = |l: &Lora| l.scale(l.pair(module).unwrap());
-        let off = (scale(one) / scale(other) - 1.0).abs();
-        assert!(off < 1e-6, "{what}: the scale of {module} is off by {off:e}");
-    }
+    within(what, found, wanted, 1e-5 * largest(wanted));
 }
 
 #[test]
@@ -91,7 +78,7 @@ fn a_round_trip_is_bit_equal_in_every_form() {
             let dir = tempfile::tempdir().unwrap();
             let what = format!("{source} as {format:?}");
             format.save(&lora, &OriginalNames, Kind::Float, dir.path()).unwrap();
-            same(&lora, &Lora::load(dir.path(), &linears, CPU).unwrap(), &what);
+            same_adapters(&lora, &Lora::load(dir.path(), &linears, CPU).unwrap(), &what);
         }
     }
 }
@@ -178,7 +165,7 @@ fn our_files_are_read_by_diffusers_and_peft() {
         }
         if !name.ends_with(".json") {
             let again = Lora::load(out.join(name), &model.linears(), CPU).unwrap();
-            same(&again, if name.starts_with("heads") { &heads } else { &lora }, name);
+            same_adapters(&again, if name.starts_with("heads") { &heads } else { &lora }, name);
         }
     }
     let theirs = tensors(&at("ours_out.safetensors"));
@@ -201,7 +188,7 @@ fn the_family_rules_the_original_names() {
     let file = dir.path().join("x.safetensors");
     let flux = names(Format::Kohya.save(&lora, &OriginalNames, Kind::Float, &file).unwrap());
     assert_eq!(flux, "lora_unet_double_blocks_0_img_attn_qkv.alpha");
-    same(&lora, &Lora::load(&file, &linears, CPU).unwrap(), "q alone");
+    same_adapters(&lora, &Lora::load(&file, &linears, CPU).unwrap(), "q alone");
     let sd3 = names(Format::Kohya.save(&lora, &sd3::OriginalNames, Kind::Float, &file).unwrap());
     assert_eq!(sd3, "lora_unet_joint_blocks_0_x_block_attn_qkv.alpha");
 }

@@ -1,8 +1,10 @@
 //! The networks against diffusers, transformers and peft: the fixtures of `parity/make_fixtures.py`.
 
+mod common;
 #[path = "parity/place.rs"]
 mod place;
 
+use common::within;
 use opdflow_models::config::read_json;
 use opdflow_models::families::sd3::Mmdit;
 use opdflow_models::lora::Lora;
@@ -21,14 +23,9 @@ fn weights(name: &str) -> Weights {
     Weights::load(at(name), device(), Kind::Float).unwrap()
 }
 
-/// Largest absolute difference; printed, so that `--nocapture` gives the table.
 #[track_caller]
 fn close(what: &str, found: &Tensor, expected: &Tensor, limit: f64) {
-    assert_eq!(found.size(), expected.size(), "{what}: shape");
-    let diff = (found - expected).abs().max().double_value(&[]);
-    println!("{what}: max |difference| {diff:.2e} of max |value| {:.2e}", expected.abs().max().double_value(&[]));
-    let limit = allowed(limit, expected);
-    assert!(diff <= limit, "{what}: differs by {diff:e}, allowed {limit:e}");
+    within(what, found, expected, allowed(limit, expected));
 }
 
 fn mmdit(folder: &str) -> (Mmdit, Weights) {

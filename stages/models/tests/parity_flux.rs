@@ -2,6 +2,9 @@
 //! checked beside their code (`src/flux/tests.rs`).
 #![allow(missing_docs)]
 
+mod common;
+
+use common::{largest, same_images, within};
 use opdflow_models::adapter;
 use opdflow_models::config::read_json;
 use opdflow_models::families::flux::{
@@ -28,13 +31,10 @@ fn fixture(name: &str) -> Tensors {
     read_tensors(at(name), CPU, None).unwrap().0
 }
 
-/// Largest absolute difference against a limit in parts of the largest value; printed, so that `--nocapture` gives the table.
+/// To a limit in parts of the largest value.
 #[track_caller]
 fn close(what: &str, found: &Tensor, expected: &Tensor, limit: f64) {
-    assert_eq!(found.size(), expected.size(), "{what}: shape");
-    let (diff, most) = ((found - expected).abs().max().double_value(&[]), expected.abs().max().double_value(&[]));
-    println!("{what}: max |difference| {diff:.2e} of max |value| {most:.2e}");
-    assert!(diff <= limit * most, "{what}: differs by {diff:e}");
+    within(what, found, expected, limit * largest(expected));
 }
 
 fn network(folder: &str, kind: Kind) -> (Flux, Weights) {
@@ -274,13 +274,7 @@ fn end_to_end(name: &str, folder: &Path, steps: usize, guidance: Option<f64>) {
     close(&format!("{name}: last latent"), &x, &f["final"], 1e-5);
     let pictures = (vae.decode(&x) * 0.5 + 0.5).clamp(0.0, 1.0);
     close(&format!("{name}: pictures"), &pictures, &f["pictures"], 1e-5);
-    let eight = |t: &Tensor| (t * 255.0).round();
-    let error = (eight(&pictures) - eight(&f["pictures"])).square().mean(Kind::Double).double_value(&[]);
-    let psnr = 10.0 * (255.0 * 255.0 / error.max(1e-12)).log10();
-    println!("{name}: PSNR of the 8-bit pictures {psnr:.1} dB");
-    assert!(psnr >= 45.0, "{name}: {psnr} dB");
-    let spread = f["pictures"].std(true).double_value(&[]);
-    assert!(spread > 0.05, "the pictures of the fixture are flat: {spread}");
+    same_images(name, &pictures, &f["pictures"]);
 }
 
 #[test]

@@ -3,6 +3,9 @@
 //! form the tests `parity` and `parity_text` hold.
 #![allow(missing_docs)]
 
+mod common;
+
+use common::{largest, same_images, within};
 use opdflow_models::adapter::{self, Format};
 use opdflow_models::condition::Condition;
 use opdflow_models::config::read_json;
@@ -34,14 +37,10 @@ fn tensors(path: &Path) -> Tensors {
     read_tensors(path, CPU, None).unwrap().0
 }
 
-/// Largest absolute difference against a limit in parts of the largest value, or of 1 where that is less; printed, so that
-/// `--nocapture` gives the table.
+/// To a limit in parts of the largest value, or of 1 where that is less.
 #[track_caller]
 fn close(what: &str, found: &Tensor, expected: &Tensor, limit: f64) {
-    assert_eq!(found.size(), expected.size(), "{what}: shape");
-    let (diff, most) = ((found - expected).abs().max().double_value(&[]), expected.abs().max().double_value(&[]));
-    println!("{what}: max |difference| {diff:.2e} of max |value| {most:.2e}");
-    assert!(diff <= limit * most.max(1.0), "{what}: differs by {diff:e}");
+    within(what, found, expected, limit * largest(expected).max(1.0));
 }
 
 fn model(form: &str) -> (Mmdit, Weights) {
@@ -212,13 +211,7 @@ fn the_whole_pipeline() {
         close(&format!("{form}: last latent"), &x, &f["final"], 1e-5);
         let pictures = (vae.decode(&x) * 0.5 + 0.5).clamp(0.0, 1.0);
         close(&format!("{form}: pictures"), &pictures, &f["pictures"], 1e-5);
-        let eight = |t: &Tensor| (t * 255.0).round();
-        let error = (eight(&pictures) - eight(&f["pictures"])).square().mean(Kind::Double).double_value(&[]);
-        let psnr = 10.0 * (255.0 * 255.0 / error.max(1e-12)).log10();
-        println!("{form}: PSNR of the 8-bit pictures {psnr:.1} dB");
-        assert!(psnr >= 45.0, "{form}: {psnr} dB");
-        let spread = f["pictures"].std(true).double_value(&[]);
-        assert!(spread > 0.05, "the pictures of the fixture are flat: {spread}");
+        same_images(form, &pictures, &f["pictures"]);
     }
 }
 

@@ -1,8 +1,10 @@
 //! Tokenizers, prompt embedding and the whole pipeline against transformers and diffusers.
 
+mod common;
 #[path = "parity/place.rs"]
 mod place;
 
+use common::within;
 use opdflow_models::base_files::BaseFiles;
 use opdflow_models::condition::Condition;
 use opdflow_models::families::{self, sd3::Sd3Folder};
@@ -48,11 +50,7 @@ fn rows() -> Vec<Row> {
 
 #[track_caller]
 fn close(what: &str, found: &Tensor, expected: &Tensor, limit: f64) {
-    assert_eq!(found.size(), expected.size(), "{what}: shape");
-    let diff = (found - expected).abs().max().double_value(&[]);
-    println!("{what}: max |difference| {diff:.2e} of max |value| {:.2e}", expected.abs().max().double_value(&[]));
-    let limit = allowed(limit, expected);
-    assert!(diff <= limit, "{what}: differs by {diff:e}, allowed {limit:e}");
+    within(what, found, expected, allowed(limit, expected));
 }
 
 #[test]
