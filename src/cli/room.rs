@@ -1,10 +1,17 @@
 //! Stages that are expected to take more memory than there is, told before anything runs.
 
 use crate::plan::Plan;
-use crate::recipe::Diagnostic;
+use crate::recipe::{Device, Diagnostic, Numerics};
 use crate::render::bytes;
 use crate::sched::Slots;
 use opdflow_api::warning::TOO_LARGE;
+
+/// What a run of this plan may use of this machine: its GPUs too, unless the recipe's results are a processor's.
+pub(super) fn slots(plan: &Plan, cpus: Option<usize>) -> Slots {
+    let slots = Slots::of_machine(cpus);
+    let cpu = matches!(&plan.recipe.numerics, Numerics::Strict(strict) if strict.device == Device::Cpu);
+    if cpu { slots.without_gpus() } else { slots.with_gpu_memory() }
+}
 
 /// A warning for each stage that is expected to take more than the machine has, or, on a GPU, than the largest GPU has; with the
 /// stage's place in the plan. Such a stage is started all the same, alone: it is an estimate.

@@ -148,8 +148,8 @@ impl Plan {
     /// # Errors
     /// Everything that it lacks, sorted by place.
     pub fn equipped(&self, stages: &[usize], forced: &[bool], store: &Store) -> Result<(), Diagnostics> {
-        let strict = matches!(self.recipe.numerics, Numerics::Strict(_));
-        if !strict && stages.iter().all(|&i| self.stages[i].lacking.is_empty()) {
+        let other_device = self.other_device(stages.iter().copied()).is_some();
+        if !other_device && stages.iter().all(|&i| self.stages[i].lacking.is_empty()) {
             return Ok(());
         }
         let verdicts = verdicts(self, store);

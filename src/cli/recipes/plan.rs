@@ -1,6 +1,6 @@
 //! `opdflow plan`: what would run, and what the store already has.
 
-use crate::cli::room::too_large;
+use crate::cli::room::{slots, too_large};
 use crate::cli::{Exit, Failure, Session, args};
 use crate::plan::history::{History, Source};
 use crate::plan::{Keys, Plan, Verdict, verdicts};
@@ -25,7 +25,7 @@ struct Row {
 
 pub(crate) fn run(session: &Session, args: &args::Plan) -> Result<Exit, Failure> {
     let plan = session.survey_quietly(&args.recipe)?;
-    let slots = Slots::of_machine(None).with_gpu_memory();
+    let slots = slots(&plan, None);
     let large = too_large(&plan, &slots).into_iter().map(|(_, found)| found).collect();
     let warnings = session.warned(&plan, &plan.doubts(), large, args.strict)?;
     let store = session.open()?;

@@ -1,11 +1,10 @@
 //! `opdflow run`.
 
-use crate::cli::room::too_large;
+use crate::cli::room::{slots, too_large};
 use crate::cli::{Exit, Failure, Session, args};
 use crate::exec::Local;
 use crate::plan::history::History;
 use crate::plan::{Plan, Verdict, verdicts};
-use crate::recipe::{Device, Numerics};
 use crate::render::{self, Mode, Render};
 use crate::report::{Copied, Standing, Summary, copy_finals};
 use crate::runlog::{FORMAT, RunEvent, RunFolder, RunLog, RunStarted, StageLine};
@@ -64,13 +63,6 @@ pub(crate) fn run(session: &Session, args: &args::Run) -> Result<Exit, Failure> 
         Ending::Stopped => Exit::Stopped,
         Ending::Killed => Exit::Interrupted,
     })
-}
-
-/// What the run may use of this machine: its GPUs too, unless the recipe's results are a processor's.
-fn slots(plan: &Plan, cpus: Option<usize>) -> Slots {
-    let slots = Slots::of_machine(cpus);
-    let cpu = matches!(&plan.recipe.numerics, Numerics::Strict(strict) if strict.device == Device::Cpu);
-    if cpu { slots.without_gpus() } else { slots.with_gpu_memory() }
 }
 
 /// Fails if a stage is sure to start that another program runs, and that program is missing. A run of hits does without it.

@@ -1,10 +1,10 @@
 //! What a running stage sees of the world.
 
 use crate::clock::{Clock, Cost};
-use crate::port::Member;
+use crate::port::{Member, members};
 use crate::stop::StoppedAt;
 use crate::warning::Warnings;
-use crate::{Event, EventSink, Job, JobInput, StopFlag, Warning};
+use crate::{Event, EventSink, Job, StopFlag, Warning};
 use anyhow::{Context as _, Result};
 use opdflow_cache::{Checkpoint, Lease, Object, SaveError, Store, TreeEntry};
 use std::cell::RefCell;
@@ -128,18 +128,13 @@ impl StageContext {
     /// The names on a map port, sorted.
     #[must_use]
     pub fn names(&self, port: &str) -> Vec<String> {
-        let prefix = format!("{port}.");
-        self.job.inputs.keys().filter_map(|k| k.strip_prefix(&prefix)).map(ToOwned::to_owned).collect()
+        self.members(port).into_iter().map(|m| m.name).collect()
     }
 
     /// The same, with what each is a seed of.
     #[must_use]
     pub fn members(&self, port: &str) -> Vec<Member> {
-        let below = |(place, input): (&String, &JobInput)| {
-            let name = place.strip_prefix(port)?.strip_prefix('.')?.to_owned();
-            Some(Member { name, of_seed: input.of_seed.clone() })
-        };
-        self.job.inputs.iter().filter_map(below).collect()
+        members(self.job.inputs.iter().map(|(place, input)| (place, &input.of_seed)), port)
     }
 
     /// Where to put the output `port`: a path that does not exist yet, for a file or a folder.

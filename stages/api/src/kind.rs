@@ -4,7 +4,7 @@
 use crate::fields::fields;
 use crate::mismatch;
 use crate::param::ParamFault;
-use crate::port::{Arity, Input, Member, OfSeed, Output};
+use crate::port::{Arity, Input, Member, OfSeed, Output, members};
 use crate::resources::{Environment, Memory, Resources, Work};
 use crate::warning::Doubt;
 use crate::{StageContext, choice, range};
@@ -96,11 +96,7 @@ impl Ports {
     /// The same, with what each is a seed of.
     #[must_use]
     pub fn members(&self, port: &str) -> Vec<Member> {
-        let below = |(place, to): (&String, &Connection)| {
-            let name = place.strip_prefix(port)?.strip_prefix('.')?.to_owned();
-            Some(Member { name, of_seed: to.of_seed.clone() })
-        };
-        self.0.iter().filter_map(below).collect()
+        members(self.0.iter().map(|(place, to)| (place, &to.of_seed)), port)
     }
     /// What the port reads, as recipes write it.
     #[must_use]

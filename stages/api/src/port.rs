@@ -86,6 +86,15 @@ pub struct Member {
     pub of_seed: Option<OfSeed>,
 }
 
+/// The members below a map port, of all connected places (`scores.student_seed_1`) with what each is a seed of.
+pub(crate) fn members<'p>(places: impl Iterator<Item = (&'p String, &'p Option<OfSeed>)>, port: &str) -> Vec<Member> {
+    let below = |(place, of_seed): (&String, &Option<OfSeed>)| {
+        let name = place.strip_prefix(port)?.strip_prefix('.')?.to_owned();
+        Some(Member { name, of_seed: of_seed.clone() })
+    };
+    places.filter_map(below).collect()
+}
+
 /// The members that `name` stands for: the one of this name or, where a stage was collected over a matrix of seeds, each of
 /// them, by number. Empty if there is none.
 #[must_use]
