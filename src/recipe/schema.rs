@@ -50,23 +50,7 @@ pub fn schema(registry: &Registry) -> Value {
             "properties": {"matrix": {"$ref": "#/$defs/matrix"}},
         }),
     );
-    parts.insert(
-        "include".to_owned(),
-        json!({
-            "anyOf": [
-                {"type": "string", "minLength": 1},
-                {
-                    "type": "object",
-                    "required": ["recipe"],
-                    "properties": {
-                        "recipe": {"type": "string", "description": "Its path from the folder of this file."},
-                        "stages": {"type": "array", "items": {"type": "string"}, "description": "The stages that are taken, with all that they need; all of them if absent."},
-                    },
-                    "additionalProperties": false,
-                },
-            ],
-        }),
-    );
+    parts.insert("include".to_owned(), include());
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A recipe of opdflow",
@@ -102,6 +86,24 @@ pub fn schema(registry: &Registry) -> Value {
         },
         "additionalProperties": false,
         "$defs": parts,
+    })
+}
+
+/// A recipe that is included, as a path or with its stages.
+fn include() -> Value {
+    json!({
+        "anyOf": [
+            {"type": "string", "minLength": 1},
+            {
+                "type": "object",
+                "required": ["recipe"],
+                "properties": {
+                    "recipe": {"type": "string", "description": "Its path from the folder of this file."},
+                    "stages": {"type": "array", "items": {"type": "string"}, "description": "The stages that are taken, with all that they need; all of them if absent."},
+                },
+                "additionalProperties": false,
+            },
+        ],
     })
 }
 

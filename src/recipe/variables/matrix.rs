@@ -200,8 +200,27 @@ pub(crate) fn read(matrix: &Entry, vars: &mut Vars, faults: &mut Vec<Diagnostic>
         cells.clear();
     }
     let mut words: Vec<Vec<String>> = cells.iter().map(|cell| cell.iter().map(word).collect()).collect();
+    exclude(matrix, &axes, &mut cells, &mut words, faults);
+    include(matrix, &mut axes, &mut cells, words, faults)?;
+    if faults.len() == before && cells.is_empty() {
+        let help = "give an axis a list of values, as `matrix: {seed: [1, 2, 3]}`";
+        faults.push(
+            Diagnostic::error("E025", "the matrix has no cells", matrix.key_span.clone(), "nothing is left").help(help),
+        );
+    }
+    (faults.len() == before).then_some(Matrix { axes, cells, parts })
+}
+
+/// Takes out the cells that `exclude` names. `words`: the values of each cell as texts, which two ways to write one share.
+fn exclude(
+    matrix: &Entry,
+    axes: &[(String, Span)],
+    cells: &mut Vec<Values>,
+    words: &mut Vec<Vec<String>>,
+    faults: &mut Vec<Diagnostic>,
+) {
     for one in listed(matrix, "exclude", faults) {
-        let Some(wanted) = chosen(one, &axes, faults) else { continue };
+        let Some(wanted) = chosen(one, axes, faults) else { continue };
         let wanted: Vec<(usize, String)> = wanted.into_iter().map(|(at, value)| (at, word(value))).collect();
         let kept: Vec<bool> = words.iter().map(|cell| !wanted.iter().all(|(at, word)| cell[*at] == *word)).collect();
         let (mut cell_kept, mut word_kept) = (kept.iter(), kept.iter());
@@ -219,6 +238,16 @@ pub(crate) fn read(matrix: &Entry, vars: &mut Vars, faults: &mut Vec<Diagnostic>
         cells.retain(|_| *cell_kept.next().unwrap_or(&true));
         words.retain(|_| *word_kept.next().unwrap_or(&true));
     }
+}
+
+/// Adds the cells that `include` names; nothing if there would be too many.
+fn include(
+    matrix: &Entry,
+    axes: &mut Vec<(String, Span)>,
+    cells: &mut Vec<Values>,
+    words: Vec<Vec<String>>,
+    faults: &mut Vec<Diagnostic>,
+) -> Option<()> {
     let mut known: BTreeSet<Vec<String>> = words.into_iter().collect();
     for one in listed(matrix, "include", faults) {
         if axes.is_empty() {
@@ -226,9 +255,9 @@ pub(crate) fn read(matrix: &Entry, vars: &mut Vars, faults: &mut Vec<Diagnostic>
                 faults.push(too_many(format!("{MOST_AXES} axes"), &extra.key_span, "one too many"));
                 return None;
             }
-            axes = one.entries().iter().map(|e| (e.key.clone(), e.key_span.clone())).collect();
+            *axes = one.entries().iter().map(|e| (e.key.clone(), e.key_span.clone())).collect();
         }
-        let Some(mut wanted) = chosen(one, &axes, faults) else { continue };
+        let Some(mut wanted) = chosen(one, axes, faults) else { continue };
         wanted.sort_by_key(|(at, _)| *at);
         let cell: Values = wanted.iter().map(|(_, value)| (*value).clone()).collect();
         if cell.len() < axes.len() {
@@ -250,13 +279,7 @@ pub(crate) fn read(matrix: &Entry, vars: &mut Vars, faults: &mut Vec<Diagnostic>
             cells.push(cell);
         }
     }
-    if faults.len() == before && cells.is_empty() {
-        let help = "give an axis a list of values, as `matrix: {seed: [1, 2, 3]}`";
-        faults.push(
-            Diagnostic::error("E025", "the matrix has no cells", matrix.key_span.clone(), "nothing is left").help(help),
-        );
-    }
-    (faults.len() == before).then_some(Matrix { axes, cells, parts })
+    Some(())
 }
 
 fn too_many(what: String, span: &Span, label: &str) -> Diagnostic {
