@@ -133,7 +133,7 @@ pub struct Run {
 /// Arguments of `generate`.
 #[derive(Clone, Debug, Args)]
 pub struct Generate {
-    /// The model: a folder in diffusers' layout (Stable Diffusion 3), a single file in the original names, or `bundled:mini`
+    /// The model: a folder in diffusers' layout (Stable Diffusion 3, FLUX.1), a single file in the original names, or `bundled:mini`
     #[arg(long, value_name = "FOLDER")]
     pub base: String,
     /// A prompt; may be given again

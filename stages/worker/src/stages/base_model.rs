@@ -12,7 +12,7 @@ use opdflow_models::weights::check_numbers;
 use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 use std::path::{Path, PathBuf};
 
-/// Does the work of the stage.
+/// Places a model whose numbers were held against being finite, as a folder in diffusers' layout or a single file.
 ///
 /// # Errors
 /// A fault says whose it is; anything else is a bug.

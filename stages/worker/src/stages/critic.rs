@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tch::Device;
 
-/// Does the work of the stage.
+/// Places the parts of a network that judges, and opens it once to see that it is whole.
 ///
 /// # Errors
 /// A fault says whose it is; anything else is a bug.

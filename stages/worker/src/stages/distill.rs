@@ -44,7 +44,7 @@ pub(crate) fn on<'a>(
     })
 }
 
-/// Does the work of the stage.
+/// Trains the student on the teachers' steps, or on what else the objective takes of them.
 ///
 /// # Errors
 /// A fault says whose it is; anything else is a bug.

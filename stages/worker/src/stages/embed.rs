@@ -12,7 +12,7 @@ use opdflow_models::family::Role;
 use opdflow_models::network::Options;
 use std::collections::BTreeSet;
 
-/// Does the work of the stage.
+/// Runs the text encoders over every prompt and over the empty one.
 ///
 /// # Errors
 /// A fault says whose it is; anything else is a bug.

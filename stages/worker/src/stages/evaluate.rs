@@ -13,7 +13,7 @@ use opdflow_api::StageContext;
 use opdflow_kinds::stages::evaluate::Params;
 use std::collections::BTreeMap;
 
-/// Does the work of the stage.
+/// Makes an image of every prompt of every set, and scores them.
 ///
 /// # Errors
 /// A fault says whose it is; anything else is a bug.

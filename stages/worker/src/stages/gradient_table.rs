@@ -61,7 +61,7 @@ fn table() -> Table {
     Table::new(HEAD.map(|(name, side)| (Cell::text(name), side))).compact()
 }
 
-/// Does the work of the stage.
+/// Joins the tables of several seeds into one.
 ///
 /// # Errors
 /// A fault says whose it is; anything else is a bug.

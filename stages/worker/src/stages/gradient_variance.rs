@@ -14,7 +14,7 @@ use opdflow_models::lora::Lora;
 use opdflow_training::school::School;
 use tch::{Kind, Tensor};
 
-/// Does the work of the stage.
+/// Takes the gradients of the objectives over many rollouts of one student that stands still.
 ///
 /// # Errors
 /// A fault says whose it is; anything else is a bug.

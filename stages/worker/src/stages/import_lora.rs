@@ -13,7 +13,7 @@ use opdflow_models::family::Role;
 use opdflow_models::{adapter as adapter_files, families};
 use tch::{Device, Kind};
 
-/// Does the work of the stage.
+/// Reads an adapter in any published form, holds it against the base and writes it as a peft folder.
 ///
 /// # Errors
 /// A fault says whose it is; anything else is a bug.

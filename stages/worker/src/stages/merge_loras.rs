@@ -10,7 +10,7 @@ use opdflow_kinds::stages::merge_loras::Params;
 use opdflow_models::lora::Lora;
 use opdflow_training::merge::merge;
 
-/// Does the work of the stage.
+/// Averages adapters of one base.
 ///
 /// # Errors
 /// A fault says whose it is; anything else is a bug.

@@ -6,7 +6,7 @@ use opdflow_api::{Fault, StageContext};
 use opdflow_kinds::prompt::record;
 use opdflow_kinds::stages::prompts::{Params, SETS, Sets, about, draw, read, records};
 
-/// Does the work of the stage.
+/// Draws prompts from the miniature world, or reads the user's files, and splits them.
 ///
 /// # Errors
 /// A fault says whose it is; anything else is a bug.

@@ -15,7 +15,7 @@ use opdflow_kinds::model::shot::Shot;
 use opdflow_kinds::stages::score_candidates::Params;
 use std::path::Path;
 
-/// Does the work of the stage.
+/// Scores every candidate of a training on the same prompts, from the same noise.
 ///
 /// # Errors
 /// A fault says whose it is; anything else is a bug.

@@ -40,7 +40,7 @@ impl Candidate {
     }
 }
 
-/// Does the work of the stage.
+/// Scores every candidate and takes the best of those that keep the guards.
 ///
 /// # Errors
 /// A fault says whose it is; anything else is a bug.

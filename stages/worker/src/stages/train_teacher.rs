@@ -23,7 +23,7 @@ use opdflow_training::task::{Practice, Task};
 use opdflow_training::teacher::Explorer;
 use opdflow_training::train::Learner;
 
-/// Does the work of the stage.
+/// Trains an adapter on the frozen base by reinforcement learning.
 ///
 /// # Errors
 /// A fault says whose it is; anything else is a bug.

@@ -16,7 +16,7 @@ use line::{Line, Part};
 use opdflow_api::StageContext;
 use opdflow_kinds::stages::figure::Params;
 
-/// Does the work of the stage.
+/// Draws scores against training time, and writes what is drawn as CSV.
 ///
 /// # Errors
 /// A fault says whose it is; anything else is a bug.

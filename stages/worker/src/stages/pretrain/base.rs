@@ -28,7 +28,7 @@ fn trained(family: &dyn Family) -> Vec<&'static str> {
     of(Role::Network).chain(of(Role::Encoder)).collect()
 }
 
-/// Does the work of the stage.
+/// Trains text encoders and transformer from nothing by flow matching.
 ///
 /// # Errors
 /// A fault says whose it is; anything else is a bug.

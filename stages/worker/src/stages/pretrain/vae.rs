@@ -19,7 +19,7 @@ use opdflow_training::task::prompts_of_round;
 use opdflow_training::train::Learner;
 use tch::{Device, Kind, Tensor, no_grad};
 
-/// Does the work of the stage.
+/// Trains an autoencoder from nothing and measures scale and shift of its latents.
 ///
 /// # Errors
 /// A fault says whose it is; anything else is a bug.

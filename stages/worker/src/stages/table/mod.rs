@@ -21,7 +21,7 @@ use row::Row;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Does the work of the stage.
+/// Writes the table of models in every form, and the grid of their images.
 ///
 /// # Errors
 /// A fault says whose it is; anything else is a bug.
