@@ -19,7 +19,7 @@ help:
 	@echo 'make run    build opdflow and run a recipe [RECIPE=$(RECIPE)] [ARGS="--set name=value ..."]'
 	@echo 'make test   all tests'
 	@echo 'make test-less   the same with fewer instructions of the processor [LESS=avx2 or sse]'
-	@echo 'make peers  pictures, adapters and OCR against diffusers, peft and RapidOCR themselves; fetches 5 GB of Python packages'
+	@echo 'make peers  images, adapters and OCR against diffusers, peft and RapidOCR themselves; fetches 5 GB of Python packages'
 	@echo 'make lint   formatting, clippy, documentation; warnings are errors'
 	@echo 'make fmt    format the sources'
 	@echo 'make build  target/release/opdflow'

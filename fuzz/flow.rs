@@ -18,7 +18,7 @@ pub fn safetensors(bytes: &[u8]) {
 pub fn lora(bytes: &[u8]) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let linears: Linears = vec![LinearShape { name: "a.to_q".to_owned(), d_in: 4, d_out: 4 }].into();
-    let config = LoraConfig { rank: 2, alpha: 4.0, targets: vec!["to_q".to_owned()] };
+    let config = LoraConfig { rank: 2, alpha: 4.0, target_modules: vec!["to_q".to_owned()] };
     let whole = Lora::init(&config, &linears, 0, Device::Cpu).expect("an adapter");
     whole.save(folder.path()).expect("a saved adapter");
     std::fs::write(folder.path().join("adapter_config.json"), bytes).expect("a file");

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-# Under these keys a training keeps the network beside its optimiser.
+# Under these keys a training keeps the network beside its optimizer.
 INSIDE = ("state_dict", "model")
 
 

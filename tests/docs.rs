@@ -141,9 +141,9 @@ fn walk(heading: &str) -> Vec<String> {
 }
 
 /// Whoever follows the map from a recipe's learning rate finds in each step's files what the step names, and in the last
-/// the line in which the optimiser uses it.
+/// the line in which the optimizer uses it.
 #[test]
-fn the_map_leads_from_a_learning_rate_to_where_the_optimiser_uses_it() {
+fn the_map_leads_from_a_learning_rate_to_where_the_optimizer_uses_it() {
     let steps = walk("**A recipe's `lr`");
     assert!((2..=3).contains(&steps.len()), "any fact in three hops: {steps:?}");
     let mut last = String::new();
@@ -159,7 +159,7 @@ fn the_map_leads_from_a_learning_rate_to_where_the_optimiser_uses_it() {
         }
         last = sources[0].clone();
     }
-    let used = last.split_once("fn step").expect("a step of the optimiser").1;
+    let used = last.split_once("fn step").expect("a step of the optimizer").1;
     assert!(used.contains("lr"), "the learning rate is not used where the map says");
 }
 
@@ -181,10 +181,10 @@ fn a_learning_rate_of_either_family_s_recipe_is_in_the_parameters_of_the_stage()
         let names: Vec<String> = read(&[]).stages.iter().filter(|s| trained(s)).map(|s| s.name.clone()).collect();
         assert!(names.len() > 1, "{recipe}: {names:?}");
         for name in names {
-            let set = [(format!("{name}.with.optimiser.lr"), "0.000123".to_owned())];
+            let set = [(format!("{name}.with.optimizer.lr"), "0.000123".to_owned())];
             let found = read(&set);
             let params = &found.stages.iter().find(|s| s.name == name).unwrap().params;
-            assert_eq!(params["optimiser"]["lr"], 0.000123, "{recipe} {name}");
+            assert_eq!(params["optimizer"]["lr"], 0.000123, "{recipe} {name}");
         }
     }
 }

@@ -23,9 +23,9 @@ stages:
       algorithm: grpo_guard
       reward: {ocr: 1.0}
       iterations: 2
-      sampling: {prompts: 4, group: 4, steps: 4}
-      optimiser: {lr: 0.003}
-      lora: {rank: 4, alpha: 8.0, targets: [attn.to_q, attn.to_k]}
+      sampling: {prompts: 4, group_size: 4, num_inference_steps: 4}
+      optimizer: {lr: 0.003}
+      lora: {rank: 4, alpha: 8.0, target_modules: [attn.to_q, attn.to_k]}
       size: 64
       alarms: {reward: {below: 0.1}}
   nft:
@@ -35,7 +35,7 @@ stages:
   best:
     uses: select_checkpoint
     needs: {base: base.model, candidates: teacher.candidates, prompts: {ocr: words.validation}}
-    with: {maximise: ocr}
+    with: {maximize: ocr}
   student:
     uses: distill
     needs:
@@ -43,11 +43,11 @@ stages:
       teachers: {ocr: best.lora, geneval: nft.lora}
       prompts: {ocr: words.train, geneval: shapes.train}
     matrix: {rounds: [3, 2]}
-    with: {rounds: "${matrix.rounds}", rollout: {steps: 4, prompts: 2, guidance: 1.0, solver: {flow: {noise_level: 0.0}}}}
+    with: {rounds: "${matrix.rounds}", rollout: {num_inference_steps: 4, prompts: 2, guidance_scale: 1.0, solver: {flow: {noise_level: 0.0}}}}
   base_scores:
     uses: evaluate
     needs: {base: base.model, prompts: {ocr: words.test, geneval: shapes.test, looks: scenes.test}}
-    with: {shot: {steps: 4, guidance: 1.0, seed: 2}}
+    with: {sampling: {num_inference_steps: 4, guidance_scale: 1.0, seed: 2}}
   scores:
     uses: evaluate
     matrix: {rounds: [2, 3]}
@@ -88,38 +88,44 @@ fn case(
 }
 
 fn cases() -> Vec<Case> {
-    let lr = "optimiser: {lr: 0.003}";
-    let sampling = "sampling: {prompts: 4, group: 4, steps: 4}";
+    let lr = "optimizer: {lr: 0.003}";
+    let sampling = "sampling: {prompts: 4, group_size: 4, num_inference_steps: 4}";
     let algorithm = "algorithm: grpo_guard";
     let nft = "beta: 1.0, advantage_clip: 5.0, kl: 0.1";
-    let shot = "shot: {steps: 4, guidance: 1.0, seed: 2}";
-    let lora = "lora: {rank: 4, alpha: 8.0, targets: [attn.to_q, attn.to_k]}";
+    let judged = "sampling: {num_inference_steps: 4, guidance_scale: 1.0, seed: 2}";
+    let lora = "lora: {rank: 4, alpha: 8.0, target_modules: [attn.to_q, attn.to_k]}";
     let own = "needs: {base: base.model, prompts: words.train}";
     let rows = "{scores: base, title: base}";
     vec![
         // Numbers.
         case(
             lr,
-            "optimiser: {lr: 0}",
+            "optimizer: {lr: 0}",
             "E043",
-            "`optimiser.lr` of stage `teacher`",
+            "`optimizer.lr` of stage `teacher`",
             &["found 0", "above 0, at most 10"],
         ),
-        case(lr, "optimiser: {lr: -0.003}", "E043", "`optimiser.lr`", &["found -0.003"]),
-        case(lr, "optimiser: {lr: .nan}", "E042", "`optimiser.lr`", &["expected a number"]),
-        case(lr, "optimiser: {lr: .inf}", "E042", "`optimiser.lr`", &["expected a number"]),
-        case(lr, "optimiser: {lr: 1.0e400}", "E042", "`optimiser.lr`", &["expected a number"]),
-        case(lr, "optimiser: {clip: 1.0e308}", "E043", "`optimiser.clip`", &["found 1e308", "at most 1000000"]),
-        case(lr, "optimiser: {beta2: 1.0}", "E043", "`optimiser.beta2`", &["from 0, below 1"]),
-        case(lr, "pace: {hold: 5}", "E043", "`pace`", &["until"]),
+        case(lr, "optimizer: {lr: -0.003}", "E043", "`optimizer.lr`", &["found -0.003"]),
+        case(lr, "optimizer: {lr: .nan}", "E042", "`optimizer.lr`", &["expected a number"]),
+        case(lr, "optimizer: {lr: .inf}", "E042", "`optimizer.lr`", &["expected a number"]),
+        case(lr, "optimizer: {lr: 1.0e400}", "E042", "`optimizer.lr`", &["expected a number"]),
+        case(
+            lr,
+            "optimizer: {max_grad_norm: 1.0e308}",
+            "E043",
+            "`optimizer.max_grad_norm`",
+            &["found 1e308", "at most 1000000"],
+        ),
+        case(lr, "optimizer: {beta2: 1.0}", "E043", "`optimizer.beta2`", &["from 0, below 1"]),
+        case(lr, "lr_schedule: {hold: 5}", "E043", "`lr_schedule`", &["until"]),
         case(nft, "beta: -1", "E043", "`algorithm.diffusion_nft.beta`", &["found -1", "above 0"]),
         case(nft, "advantage_clip: 0", "E043", "`algorithm.diffusion_nft.advantage_clip`", &["above 0"]),
-        case(nft, "times: 10", "E043", "`algorithm.diffusion_nft.times`", &["only 9 steps are trained"]),
+        case(nft, "timesteps: 10", "E043", "`algorithm.diffusion_nft.timesteps`", &["only 9 steps are trained"]),
         case(
             algorithm,
-            "algorithm: {grpo_guard: {clip: 0}}",
+            "algorithm: {grpo_guard: {clip_range: 0}}",
             "E043",
-            "`algorithm.grpo_guard.clip`",
+            "`algorithm.grpo_guard.clip_range`",
             &["found 0", "above 0"],
         ),
         case(
@@ -152,8 +158,14 @@ fn cases() -> Vec<Case> {
         ),
         case(algorithm, "algorithm: grpo_gard", "E042", "`algorithm`", &["grpo_guard"]),
         case("reward: {ocr: 1.0}", "reward: {ocr: -1}", "E043", "`reward.ocr`", &["found -1"]),
-        case(sampling, "sampling: {group: 1}", "E043", "`sampling.group`", &["found 1", "from 2 to 10000"]),
-        case(sampling, "sampling: {steps: 0}", "E043", "`sampling.steps`", &["from 1 to 1000"]),
+        case(sampling, "sampling: {group_size: 1}", "E043", "`sampling.group_size`", &["found 1", "from 2 to 10000"]),
+        case(
+            sampling,
+            "sampling: {num_inference_steps: 0}",
+            "E043",
+            "`sampling.num_inference_steps`",
+            &["from 1 to 1000"],
+        ),
         case(
             sampling,
             "sampling: {prompts: 9223372036854775807}",
@@ -161,9 +173,9 @@ fn cases() -> Vec<Case> {
             "`sampling.prompts`",
             &["found 9223372036854775807"],
         ),
-        case(sampling, "sampling: {guidance: -1.0}", "E043", "`sampling.guidance`", &["from 0 to 100"]),
+        case(sampling, "sampling: {guidance_scale: -1.0}", "E043", "`sampling.guidance_scale`", &["from 0 to 100"]),
         case("iterations: 2\n", "iterations: -1\n", "E043", "`iterations`", &["found -1", "from 1 to 10000000"]),
-        case(shot, "shot: {seed: -1}", "E043", "`shot.seed`", &["found -1"]),
+        case(judged, "sampling: {seed: -1}", "E043", "`sampling.seed`", &["found -1"]),
         case(lora, "lora: {rank: 0}", "E043", "`lora.rank`", &["from 1"]),
         case("rounds: [3, 2]", "rounds: [3, 0]", "E043", "`rounds`", &["found 0"]),
         // Names.
@@ -196,7 +208,7 @@ fn cases() -> Vec<Case> {
             &["timings.techer", "connected are teacher"],
         ),
         case("alarms: {reward:", "alarms: {rewrd:", "E043", "`alarms.rewrd`", &["no metric `rewrd`", "reward_std"]),
-        case("maximise: ocr", "maximise: nosuch", "E043", "`maximise`", &["no reward is named `nosuch`"]),
+        case("maximize: ocr", "maximize: nosuch", "E043", "`maximize`", &["no reward is named `nosuch`"]),
         case(
             "prompts: {ocr: words.train, geneval: shapes.train}",
             "prompts: {ocr: words.train}",
@@ -205,14 +217,20 @@ fn cases() -> Vec<Case> {
             &["no `prompts.geneval`", "the same names"],
         ),
         case(
-            "rollout: {steps: 4,",
-            "teacher_guidance: {looks: 2.0}, rollout: {steps: 4,",
+            "rollout: {num_inference_steps: 4,",
+            "teacher_guidance_scale: {looks: 2.0}, rollout: {num_inference_steps: 4,",
             "E044",
-            "`teacher_guidance.looks`",
+            "`teacher_guidance_scale.looks`",
             &["no teacher is named `looks`", "geneval, ocr"],
         ),
         // What the model says.
-        case(lora, "lora: {targets: [attn.to_q, nosuch]}", "E045", "`lora.targets.1`", &["`nosuch`", "attn.to_q"]),
+        case(
+            lora,
+            "lora: {target_modules: [attn.to_q, nosuch]}",
+            "E045",
+            "`lora.target_modules.1`",
+            &["`nosuch`", "attn.to_q"],
+        ),
         case(lora, "lora: {rank: 97}", "E045", "`lora.rank`", &["is 96 wide", "at most 96"]),
         case("size: 64", "size: 72", "E045", "`size`", &["multiple of 16", "write `size: 80`"]),
         case("size: 64", "size: 256", "E045", "`size`", &["up to 128", "write `size: 128`"]),
@@ -228,7 +246,7 @@ fn cases() -> Vec<Case> {
             "{ocr: words.validation}",
             "{ocr: scenes.validation}",
             "E045",
-            "`maximise` of stage `best`",
+            "`maximize` of stage `best`",
             &["`prompts.ocr`: prompt 1 of the set"],
         ),
         case(

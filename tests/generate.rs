@@ -1,4 +1,4 @@
-//! `opdflow generate`, through the real programs, against pictures that diffusers made.
+//! `opdflow generate`, through the real programs, against images that diffusers made.
 #![cfg(feature = "torch")]
 #![allow(missing_docs)]
 
@@ -46,13 +46,13 @@ fn space() -> TestSpace {
 }
 
 fn mini<'a>(more: &[&'a str]) -> Vec<&'a str> {
-    let mut args = vec!["generate", "--base", "bundled:mini", "--steps", "2", "-j", "1"];
+    let mut args = vec!["generate", "--base", "bundled:mini", "--num-inference-steps", "2", "-j", "1"];
     args.extend(more);
     args
 }
 
 #[test]
-fn pictures_are_those_of_diffusers() {
+fn images_are_those_of_diffusers() {
     let space = space();
     for name in ["sharded", "pieces", "single"] {
         let args = arguments(name);
@@ -68,9 +68,12 @@ fn pictures_are_those_of_diffusers() {
         println!("{name}: {found:.1} dB");
         assert!(found >= 45.0, "{name}: {found} dB");
         let given = |option: &str| &args[args.iter().position(|a| a == option).unwrap() + 1];
-        for (text, option) in
-            [("prompt", "--prompt"), ("negative_prompt", "--negative"), ("seed", "--seed"), ("steps", "--steps")]
-        {
+        for (text, option) in [
+            ("prompt", "--prompt"),
+            ("negative_prompt", "--negative-prompt"),
+            ("seed", "--seed"),
+            ("steps", "--num-inference-steps"),
+        ] {
             assert_eq!(&texts[text], given(option), "{name}: {text}");
         }
         assert_eq!(texts["base_digest"].len(), 64);
@@ -113,8 +116,20 @@ fn a_base_is_found_as_a_file_and_in_a_cache() {
 fn bases_that_are_not_whole_are_refused_with_the_way_out() {
     let space = space();
     let run = |base: &str, more: &[&str], code| {
-        let mut all =
-            vec!["generate", "-o", "out", "--overwrite", "--steps", "1", "-j", "1", "--prompt", "a", "--base", base];
+        let mut all = vec![
+            "generate",
+            "-o",
+            "out",
+            "--overwrite",
+            "--num-inference-steps",
+            "1",
+            "-j",
+            "1",
+            "--prompt",
+            "a",
+            "--base",
+            base,
+        ];
         all.extend(more);
         space.run(&all).expect(code).stderr
     };
@@ -169,32 +184,57 @@ fn bases_that_are_not_whole_are_refused_with_the_way_out() {
 }
 
 #[test]
-fn many_pictures_and_a_sheet() {
+fn many_images_and_a_sheet() {
     let space = TestSpace::new();
     space.write("p.txt", "a red circle\n\n{\"prompt\": \"a blue square\"}\n");
-    let args = ["--prompts", "p.txt", "--prompt", "a star", "--count", "2", "--seed", "5", "-o", "out", "--json"];
+    let args = [
+        "--prompts",
+        "p.txt",
+        "--prompt",
+        "a star",
+        "--num-images-per-prompt",
+        "2",
+        "--seed",
+        "5",
+        "-o",
+        "out",
+        "--json",
+    ];
     let ran = space.run(&mini(&args)).expect(0);
     let told: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
-    let pictures = told["pictures"].as_array().unwrap();
-    assert_eq!(pictures.len(), 6);
-    assert_eq!((pictures[0]["prompt"].as_str(), pictures[1]["seed"].as_u64()), (Some("a star"), Some(6)));
+    let images = told["images"].as_array().unwrap();
+    assert_eq!(images.len(), 6);
+    assert_eq!((images[0]["prompt"].as_str(), images[1]["seed"].as_u64()), (Some("a star"), Some(6)));
     let (_, _, texts) = read(&space.path("out/0003.png"));
     assert_eq!((texts["prompt"].as_str(), texts["seed"].as_str()), ("a red circle", "6"));
     let ((width, height), _, _) = read(&space.path("out/sheet.png"));
     assert!(width < height, "three rows of two");
-    // A picture does not depend on those that it is made with.
+    // An image does not depend on those that it is made with.
     space.run(&mini(&["--prompt", "a red circle", "--seed", "6", "-o", "one"])).expect(0);
     let alone = read(&space.path("one/0000.png")).1;
     assert!(psnr(&alone, &read(&space.path("out/0003.png")).1) > 45.0);
-    space.run(&mini(&["--prompts", "p.txt", "--count", "2", "--seed", "5", "--batch", "4", "-o", "batch"])).expect(0);
+    space
+        .run(&mini(&[
+            "--prompts",
+            "p.txt",
+            "--num-images-per-prompt",
+            "2",
+            "--seed",
+            "5",
+            "--batch",
+            "4",
+            "-o",
+            "batch",
+        ]))
+        .expect(0);
     assert!(psnr(&alone, &read(&space.path("batch/0001.png")).1) > 45.0);
 }
 
 #[test]
 fn asked_to_stop_it_stops_and_keeps_what_is_done() {
     let space = TestSpace::new();
-    let child = space.start(&mini(&["--prompt", "a", "--count", "100000", "-o", "out"]));
-    wait_until("a picture is there", || space.path("out/00001.png").exists());
+    let child = space.start(&mini(&["--prompt", "a", "--num-images-per-prompt", "100000", "-o", "out"]));
+    wait_until("an image is there", || space.path("out/00001.png").exists());
     signal(pid(&child), libc::SIGINT);
     let ran = finish(child).expect(130);
     assert!(ran.stdout.is_empty(), "{}", ran.stdout);
@@ -221,14 +261,14 @@ fn nothing_is_replaced_without_a_word() {
 }
 
 #[test]
-fn sixteen_bits_give_a_picture() {
+fn sixteen_bits_give_an_image() {
     let space = TestSpace::new();
     for (dtype, least) in [("f32", 45.0), ("bf16", 1.0), ("f16", 1.0)] {
         space.run(&mini(&["--prompt", "a red circle", "--dtype", dtype, "-o", dtype])).expect(0);
         let (_, pixels, texts) = read(&space.path(&format!("{dtype}/0000.png")));
         assert_eq!(texts["dtype"], dtype);
         let spread = pixels.iter().max().unwrap() - pixels.iter().min().unwrap();
-        assert!(f64::from(spread) >= least, "{dtype}: a picture of one colour");
+        assert!(f64::from(spread) >= least, "{dtype}: an image of one colour");
     }
 }
 
@@ -265,7 +305,7 @@ fn faults_name_what_was_found_and_the_way_out() {
         (&["--base", "bundled:mini", "--prompt", "a", "--lora", "sharded.peft"], &["has shape [1, 24], expected [1, "]),
     ];
     for (args, says) in cases {
-        let mut all = vec!["generate", "-o", "out", "--steps", "1", "-j", "1"];
+        let mut all = vec!["generate", "-o", "out", "--num-inference-steps", "1", "-j", "1"];
         all.extend(args);
         let ran = space.run(&all).expect(2);
         for words in says {
@@ -274,11 +314,11 @@ fn faults_name_what_was_found_and_the_way_out() {
         assert!(!space.path("out/0000.png").exists());
     }
     for (args, says) in [
-        (&["--steps", "0"][..], "from 1"),
+        (&["--num-inference-steps", "0"][..], "from 1"),
         (&["--dtype", "int8"], "bf16"),
         (&["--device", "tpu"], "cuda:N"),
         (&["--max-sequence-length", "513"], "1 to 512"),
-        (&["--guidance", "nan"], "expected a number"),
+        (&["--guidance-scale", "nan"], "expected a number"),
     ] {
         let mut all = vec!["generate", "-o", "out", "--base", "bundled:mini", "--prompt", "a"];
         all.extend(args);

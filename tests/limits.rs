@@ -321,7 +321,7 @@ fn huge_numbers_are_refused_or_harmless() {
             &["gc", "--budget", number],
             &["gc", "--budget", &format!("{number}T")],
             &["pin", "r.yaml", "a", "--attempt", number],
-            &["generate", "--base", "x", "--prompt", "y", "-o", "out", "--count", number],
+            &["generate", "--base", "x", "--prompt", "y", "-o", "out", "--num-images-per-prompt", number],
             &["check", "r.yaml", "--set", &format!("n={number}")],
         ] {
             // The program of tools is not beside that of the tests without libtorch.

@@ -9,8 +9,6 @@ mod common;
 
 #[path = "mini/bad_input.rs"]
 mod bad_input;
-#[path = "mini/critics.rs"]
-mod critics;
 #[path = "mini/embeddings.rs"]
 mod embeddings;
 #[path = "mini/figure.rs"]
@@ -27,6 +25,8 @@ mod kills;
 mod memory;
 #[path = "mini/own_files.rs"]
 mod own_files;
+#[path = "mini/reward_models.rs"]
+mod reward_models;
 #[path = "mini/sd35.rs"]
 mod sd35;
 #[path = "mini/space.rs"]
@@ -83,7 +83,7 @@ fn the_main_job_ends_in_a_table() {
         mini.run(&["get", "multitask.yaml", &format!("table1.{port}"), "-o", port]).expect(0);
         assert!(std::fs::metadata(mini.path(port)).unwrap().len() > 100, "{port}");
     }
-    // The pictures and scores that it was made of differ between the models.
+    // The images and scores that it was made of differ between the models.
     let outputs = first.outputs();
     let scores: std::collections::BTreeSet<_> =
         ["base", "geneval", "ocr", "looks", "student"].map(|m| &outputs[&format!("{m}_scores.samples")]).into();
@@ -176,8 +176,8 @@ fn seeds_count_and_threads_do_not() {
 
     mini.edit(
         "multitask.yaml",
-        "optimiser: {lr: 0.01}",
-        "optimiser: {lr: 0.01}\n      threads: 2\n      micro_batch: 2",
+        "optimizer: {lr: 0.01}",
+        "optimizer: {lr: 0.01}\n      threads: 2\n      micro_batch: 2",
     );
     let threads = mini.run(&args).expect(0);
     assert!(threads.verdicts().values().all(|v| v == "hit"), "{:?}", threads.verdicts());
@@ -188,7 +188,7 @@ fn seeds_count_and_threads_do_not() {
 fn pretraining_goes_on_from_another_model() {
     let mini = Mini::new();
     let training =
-        |steps: u64| format!("layout: \"bundled:mini\", training: {{steps: {steps}, batch: 4, pictures: 16}}");
+        |steps: u64| format!("layout: \"bundled:mini\", training: {{steps: {steps}, batch_size: 4, images: 16}}");
     let stage = |name: &str, start: &str, steps: u64| {
         let with = training(steps);
         format!("  {name}:\n    uses: pretrain_base\n    needs: {{vae: vae.vae{start}}}\n    with: {{{with}}}\n")

@@ -13,7 +13,7 @@ fn train(space: &TestSpace, name: &str, iterations: u64, algorithm: &str) {
 }
 
 fn planned(space: &TestSpace, name: &str) -> Value {
-    // With another seed there is no checkpoint to go on from, and all of the way is left.
+    // With another seed there is no checkpoint to go on from, and all rounds are left.
     space.run(&["plan", name, "--seed", "9", "--json"]).expect(0).json()["stages"][0].clone()
 }
 

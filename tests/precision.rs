@@ -15,10 +15,10 @@ fn recipe(space: &TestSpace, name: &str, precision: &str, more: &str) {
             r#"
 base: {{uses: base_model, with: {{source: "bundled:mini"}}}}
 p: {{uses: prompts, with: {{task: mix, train: 4, validation: 2, test: 2}}}}
-t: {{uses: train_teacher, needs: {{base: base.model, prompts: p.train}}, with: {{algorithm: {{diffusion_nft: {{times: 2}}}}, reward: {{looks: 1.0}}, iterations: 3, candidates_every: 3, sampling: {{prompts: 2, group: 3, steps: 4}}, optimiser: {{lr: 0.01}}{precision}{more}}}}}
-best: {{uses: select_checkpoint, needs: {{base: base.model, candidates: t.candidates, prompts: {{looks: p.validation}}}}, with: {{maximise: looks, shot: {{steps: 2}}{precision}}}}}
-s: {{uses: distill, needs: {{base: base.model, teachers: {{looks: best.lora}}, prompts: {{looks: p.train}}}}, with: {{rounds: 3, rollout: {{steps: 4, prompts: 4, guidance: 1.5}}, optimiser: {{lr: 0.01}}{precision}{more}}}}}
-e: {{uses: evaluate, needs: {{base: base.model, lora: s.lora, prompts: {{looks: p.test}}}}, with: {{shot: {{steps: 2}}, keep: 1{precision}}}}}
+t: {{uses: train_teacher, needs: {{base: base.model, prompts: p.train}}, with: {{algorithm: {{diffusion_nft: {{timesteps: 2}}}}, reward: {{looks: 1.0}}, iterations: 3, candidates_every: 3, sampling: {{prompts: 2, group_size: 3, num_inference_steps: 4}}, optimizer: {{lr: 0.01}}{precision}{more}}}}}
+best: {{uses: select_checkpoint, needs: {{base: base.model, candidates: t.candidates, prompts: {{looks: p.validation}}}}, with: {{maximize: looks, sampling: {{num_inference_steps: 2}}{precision}}}}}
+s: {{uses: distill, needs: {{base: base.model, teachers: {{looks: best.lora}}, prompts: {{looks: p.train}}}}, with: {{rounds: 3, rollout: {{num_inference_steps: 4, prompts: 4, guidance_scale: 1.5}}, optimizer: {{lr: 0.01}}{precision}{more}}}}}
+e: {{uses: evaluate, needs: {{base: base.model, lora: s.lora, prompts: {{looks: p.test}}}}, with: {{sampling: {{num_inference_steps: 2}}, keep: 1{precision}}}}}
 "#
         ),
     );
@@ -51,7 +51,7 @@ fn a_rounded_base_teaches_nearly_the_same() {
     let space = TestSpace::new();
     recipe(&space, "full.yaml", "", "");
     recipe(&space, "half.yaml", ", precision: bf16", "");
-    recipe(&space, "named.yaml", ", precision: f32", ", recompute: true");
+    recipe(&space, "named.yaml", ", precision: f32", ", gradient_checkpointing: true");
     space.run(&["run", "full.yaml", "--json"]).expect(0);
     // The default written out, and what is outside the key, change nothing.
     let named = space.run(&["run", "named.yaml", "--json"]).expect(0).verdicts();
@@ -68,7 +68,7 @@ fn a_rounded_base_teaches_nearly_the_same() {
         assert!(alike < 1.0 && alike > 0.8, "{stage}: cosine {alike}");
     }
     // Computed once more rather than kept: the same bytes.
-    recipe(&space, "again.yaml", "", ", recompute: true");
+    recipe(&space, "again.yaml", "", ", gradient_checkpointing: true");
     let again = space.run(&["run", "again.yaml", "--force", "t", "--force", "s", "--json"]).expect(0);
     let differs = again.stderr.contains("kept as attempt");
     assert!(!differs, "{}", again.stderr);

@@ -109,12 +109,12 @@ fn the_papers_recipes_take_seeds() {
 const FOURTH: &str = "    contrast:
       prompts: {task: scene}
       teacher:
-        algorithm: {grpo_guard: {solver: {flow: {noise_level: 0.7}}, clip: 0.0001, updates: 1}}
+        algorithm: {grpo_guard: {solver: {flow: {noise_level: 0.7}}, clip_range: 0.0001, updates: 1}}
         reward: {looks.contrast: 1.0}
         iterations: 30
         candidates_every: 5
-        pace: {hold: 25, until: 50}
-      best: {maximise: looks.contrast}
+        lr_schedule: {hold: 25, until: 50}
+      best: {maximize: looks.contrast}
       validation: {looks: \"prompts[task=contrast].validation\"}
 ";
 

@@ -132,10 +132,13 @@ fn mistakes_do_not_fit() {
             false,
         ),
         ("{uses: train_teacher, needs: {base: b.m}, with: {algorithm: grpo_gard, iterations: 3}}", false),
-        ("{uses: train_teacher, needs: {base: b.m}, with: {optimiser: {lr: 0}}}", false),
-        ("{uses: train_teacher, needs: {base: b.m}, with: {optimiser: {beta2: 1}}}", false),
-        ("{uses: train_teacher, needs: {base: b.m}, with: {optimiser: {lr: \"${lr}\", clip: 1.0e308}}}", false),
-        ("{uses: train_teacher, needs: {base: b.m}, with: {optimiser: {lr: \"${lr}\", clip: 1.0}}}", true),
+        ("{uses: train_teacher, needs: {base: b.m}, with: {optimizer: {lr: 0}}}", false),
+        ("{uses: train_teacher, needs: {base: b.m}, with: {optimizer: {beta2: 1}}}", false),
+        (
+            "{uses: train_teacher, needs: {base: b.m}, with: {optimizer: {lr: \"${lr}\", max_grad_norm: 1.0e308}}}",
+            false,
+        ),
+        ("{uses: train_teacher, needs: {base: b.m}, with: {optimizer: {lr: \"${lr}\", max_grad_norm: 1.0}}}", true),
         ("{uses: distill, needs: {base: b.m, teachers: \"${t}\", prompts: p.t}, matrix: {n: {a: {x: 1}}}}", true),
         (
             "{uses: distill, needs: {base: \"${matrix.n}.m\", teachers: {matrix: {n: [a]}, \"${matrix.n}\": \"t[n=${matrix.n}].l\"}, prompts: p.t}, with: \"${w}\"}",

@@ -110,7 +110,7 @@ fn every_source_is_in_one_part_or_named_as_of_no_effect() {
 
 /// The part of a file of the crates that stages compute with.
 fn part_of(file: &Path) -> Option<&'static str> {
-    let holds = |part: &&parts::Part| sources::files(&stages(), part.1).iter().any(|f| f == file);
+    let holds = |part: &&parts::CodePart| sources::files(&stages(), part.1).iter().any(|f| f == file);
     parts::SHARED.iter().chain(parts::KINDS).find(holds).map(|(name, _)| *name)
 }
 
@@ -189,7 +189,8 @@ fn named(file: &Path) -> BTreeSet<PathBuf> {
 const ENDS: [&str; 2] = ["stages.files", "stages.tables"];
 
 /// What a kind names and does not compute with: the tasks of a distillation have no reward.
-const NAMED_ONLY: [(&str, &str); 3] = [("critic", "judging"), ("distill", "judging"), ("gradient_variance", "judging")];
+const NAMED_ONLY: [(&str, &str); 3] =
+    [("reward_model", "judging"), ("distill", "judging"), ("gradient_variance", "judging")];
 
 /// A stage's key has the versions of all that its own files name, and of all that these name in turn within their crate.
 /// What hangs on parameters (a reward, an objective) is left to the tests of the kinds, and what a kind takes of another's
@@ -197,8 +198,8 @@ const NAMED_ONLY: [(&str, &str); 3] = [("critic", "judging"), ("distill", "judgi
 #[test]
 fn a_stage_has_the_versions_of_what_its_code_names() {
     let by_choice = |part: &str| {
-        let chosen = ["grpo", "nft", "opd", "ppo", "dance", "sft", "dmd"].map(|m| format!("flow.{m}"));
-        part.starts_with("rewards.") || part.starts_with("critics.") || chosen.iter().any(|c| c == part)
+        let chosen = ["grpo", "nft", "opd", "ppo", "dance", "sft", "dmd"].map(|m| format!("training.{m}"));
+        part.starts_with("rewards.") || part.starts_with("reward_models.") || chosen.iter().any(|c| c == part)
     };
     for (kind, listed) in parts::KINDS {
         let stated: BTreeSet<String> = used(kind).into_iter().collect();
@@ -232,12 +233,12 @@ fn used(kind: &str) -> Vec<String> {
             serde_json::json!({"algorithm": {"diffusion_nft": {}}, "reward": {"ocr": 1.0}, "iterations": 1})
         }
         "distill" => serde_json::json!({"rounds": 1}),
-        "select_checkpoint" => serde_json::json!({"maximise": "ocr"}),
+        "select_checkpoint" => serde_json::json!({"maximize": "ocr"}),
         "base_model" => serde_json::json!({"source": "bundled:mini"}),
         "import_lora" => serde_json::json!({"source": "lora"}),
-        "critic" => serde_json::json!({"reward": "geneval", "files": {"detector": "bundled:shapes"}}),
+        "reward_model" => serde_json::json!({"reward": "geneval", "files": {"detector": "bundled:shapes"}}),
         "prompts" => serde_json::json!({"task": "ocr"}),
-        "gradient_variance" => serde_json::json!({"objectives": {"kl": {"closed_form_kl": {}}}, "levels": [0.7]}),
+        "gradient_variance" => serde_json::json!({"objectives": {"kl": {"closed_form_kl": {}}}, "noise_levels": [0.7]}),
         "merge_loras" => serde_json::json!({"how": "product"}),
         "table" => serde_json::json!({"rows": [{"scores": "a", "title": "a"}]}),
         "figure" => serde_json::json!({"lines": [{"title": "a", "curves": ["a"]}]}),
@@ -277,7 +278,7 @@ fn an_edited_reward_is_in_the_keys_of_what_it_judges() {
     };
     assert!(uses("ocr", "rewards.ocr") && !uses("geneval", "rewards.ocr"));
     assert!(uses("geneval", "rewards.geneval") && uses("geneval.strict", "rewards.geneval"));
-    assert!(uses("ocr", "flow.grpo") && !uses("ocr", "flow.nft"));
+    assert!(uses("ocr", "training.grpo") && !uses("ocr", "training.nft"));
 }
 
 #[test]
@@ -310,8 +311,8 @@ fn code_is_told_from_comments_texts_and_tests() {
 #[test]
 fn a_table_that_a_merge_has_left_in_disorder_is_read() {
     let text =
-        "# words\n<<<<<<< ours\nrewards.ocr 2 aaaa\n=======\nrewards.ocr 3 bbbb\n>>>>>>> theirs\nflow.vae 1 cccc\n";
+        "# words\n<<<<<<< ours\nrewards.ocr 2 aaaa\n=======\nrewards.ocr 3 bbbb\n>>>>>>> theirs\nmodels.vae 1 cccc\n";
     let table = sources::table(text);
     assert_eq!(table["rewards.ocr"], sources::Committed { version: 3, digest: "bbbb".into() });
-    assert_eq!(table.keys().collect::<Vec<_>>(), ["flow.vae", "rewards.ocr"]);
+    assert_eq!(table.keys().collect::<Vec<_>>(), ["models.vae", "rewards.ocr"]);
 }

@@ -86,7 +86,7 @@ fn life(root: &Path) -> Result<(), StoreError> {
     {
         let fill = |dir: &Path| {
             fs::write(dir.join("weights"), step.to_string())?;
-            fs::write(dir.join("optimiser"), "m")
+            fs::write(dir.join("optimizer"), "m")
         };
         store.checkpoints(&Digest::of(lineage)).save(step, 1.0, 2, fill).map_err(|e| match e {
             SaveError::Write(e) => StoreError::io("write", root, e),

@@ -240,7 +240,7 @@ proptest! {
     }
 }
 
-/// The same with real threads, for the moments between steps. How often they meet is the machine's affair.
+/// The same with real threads, for the moments between steps. How often they meet depends on the machine.
 #[test]
 fn runs_and_sweeps_at_once() {
     let dir = tempfile::tempdir().unwrap();

@@ -13,7 +13,7 @@ use opdflow_cache::{Checkpoint, Checkpoints, Contents, Digest, SaveError, StoreE
 fn save(checkpoints: &Checkpoints, step: u64, text: &str) -> Checkpoint {
     let fill = |dir: &Path| -> Result<(), Infallible> {
         write(&dir.join("weights"), text.as_bytes());
-        write(&dir.join("optimiser/m"), b"m");
+        write(&dir.join("optimizer/m"), b"m");
         Ok(())
     };
     checkpoints.save(step, step as f64 / 2.0, 2, fill).unwrap()
@@ -36,7 +36,7 @@ fn the_last_two_are_kept() {
     let head = checkpoints.head().unwrap().unwrap();
     assert_eq!(fs::read(head.path.join("weights")).unwrap(), b"30");
     let names: Vec<_> = head.files.iter().map(|f| f.path.as_str()).collect();
-    assert_eq!((names, head.elapsed_seconds), (vec!["optimiser/m", "weights"], 15.0));
+    assert_eq!((names, head.elapsed_seconds), (vec!["optimizer/m", "weights"], 15.0));
     assert_eq!(checkpoints.at_most(29).unwrap().unwrap().step, 20);
     assert_eq!(checkpoints.at_most(19).unwrap(), None);
     assert_eq!(store.checkpoints(&Digest::of(b"another")).head().unwrap(), None);
@@ -61,7 +61,7 @@ fn the_head_falls_back_when_the_newest_is_damaged() {
     let harms: [Harm; 5] = [
         |dir| damage(&dir.join("files/weights"), b"xx"),
         |dir| damage(&dir.join("files/weights"), b""),
-        |dir| fs::remove_file(dir.join("files/optimiser/m")).unwrap(),
+        |dir| fs::remove_file(dir.join("files/optimizer/m")).unwrap(),
         |dir| fs::remove_file(dir.join("manifest.json")).unwrap(),
         |dir| damage(&dir.join("manifest.json"), b"{}"),
     ];

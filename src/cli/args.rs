@@ -5,7 +5,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Most pictures, steps, or pictures at once.
+/// Most images, steps, or images at once.
 pub const MOST: usize = 1_000_000;
 
 /// Train one teacher per reward and distil them into one student, from a recipe.
@@ -38,7 +38,7 @@ pub struct Global {
     /// Set a variable of the recipe, as in `--set iters=5`, or a parameter of a stage, as in `--set student.with.rounds=5`
     #[arg(long = "set", global = true, value_name = "NAME=VALUE", value_parser = assignment)]
     pub set: Vec<(String, String)>,
-    /// Set the recipe's seed; stages that set their own keep it. Of `generate`: the first picture's [default: 0]
+    /// Set the recipe's seed; stages that set their own keep it. Of `generate`: the first image's [default: 0]
     #[arg(long, global = true, value_name = "N")]
     pub seed: Option<u64>,
 }
@@ -48,7 +48,7 @@ pub struct Global {
 pub enum Command {
     /// Run what a recipe asks for and the store does not have
     Run(Run),
-    /// Make pictures of prompts with a model and, if you have one, an adapter; no recipe, no store
+    /// Make images of prompts with a model and, if you have one, an adapter; no recipe, no store
     Generate(Generate),
     /// Look for mistakes in a recipe
     Check(Check),
@@ -119,7 +119,7 @@ pub struct Run {
     /// Stop all other stages when one fails [default: those that do not need it go on]
     #[arg(long)]
     pub fail_fast: bool,
-    /// Seconds between the checkpoints that stages make of their own accord; results are the same with any number
+    /// Seconds between the checkpoints that stages make without being asked; results are the same with any number
     #[arg(long, value_name = "N", default_value_t = 60.0, env = "OPDFLOW_CHECKPOINT_SECONDS", value_parser = seconds)]
     pub checkpoint_seconds: f64,
     /// Plain lines instead of progress bars
@@ -142,10 +142,10 @@ pub struct Generate {
     /// A file of prompts: one a line, or JSON objects with `prompt` or `text`
     #[arg(long, value_name = "FILE")]
     pub prompts: Option<PathBuf>,
-    /// The folder for the pictures, and a sheet of them if there are several
+    /// The folder for the images, and a sheet of them if there are several
     #[arg(short, long, value_name = "FOLDER")]
     pub output: PathBuf,
-    /// Replace pictures that are there
+    /// Replace images that are there
     #[arg(long)]
     pub overwrite: bool,
     /// An adapter: a folder or a file, of peft, diffusers, sd-scripts, ComfyUI or OneTrainer
@@ -154,17 +154,17 @@ pub struct Generate {
     /// How strong the adapter is; 0 is not at all
     #[arg(long, value_name = "X", default_value_t = 1.0, requires = "lora", allow_negative_numbers = true, value_parser = number)]
     pub lora_scale: f64,
-    /// What the pictures should not show
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    /// What the images should not show
+    #[arg(long = "negative-prompt", value_name = "TEXT", default_value = "")]
     pub negative: String,
-    /// Pictures of each prompt, with seeds one after the other
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
+    /// Images of each prompt, with seeds one after the other
+    #[arg(long = "num-images-per-prompt", value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     pub count: usize,
     /// Denoising steps
-    #[arg(long, value_name = "N", default_value_t = 40, value_parser = at_least_one)]
+    #[arg(long = "num-inference-steps", value_name = "N", default_value_t = 40, value_parser = at_least_one)]
     pub steps: usize,
     /// Guidance scale; 1 is none [default: the model's own, 4.5 for Stable Diffusion 3, 3.5 for FLUX.1-dev]
-    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = number)]
+    #[arg(long = "guidance-scale", value_name = "X", allow_negative_numbers = true, value_parser = number)]
     pub guidance: Option<f64>,
     /// Width and height in pixels [default: the model's own]
     #[arg(long, value_name = "N")]
@@ -187,10 +187,10 @@ pub struct Generate {
     /// Take this of several sets of weights, as in `model.fp16.safetensors`
     #[arg(long, value_name = "NAME")]
     pub variant: Option<String>,
-    /// Decode large pictures in overlapping tiles, to save memory
+    /// Decode large images in overlapping tiles, to save memory
     #[arg(long)]
     pub vae_tiling: bool,
-    /// Pictures that are made together; more is faster and takes more memory
+    /// Images that are made together; more is faster and takes more memory
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     pub batch: usize,
     /// Threads [default: the machine's]
@@ -407,7 +407,7 @@ pub struct Logs {
 pub struct Graph {
     /// The recipe
     pub recipe: PathBuf,
-    /// Lines for the terminal, the language of Graphviz, or a picture
+    /// Lines for the terminal, the language of Graphviz, or an image
     #[arg(long, value_enum, default_value_t = Drawing::Text)]
     pub format: Drawing,
     /// Draw a matrix as one box; lines for the terminal do so by themselves
@@ -425,7 +425,7 @@ pub enum Drawing {
     Text,
     /// For `dot -Tsvg`.
     Dot,
-    /// A picture, for a browser.
+    /// An image, for a browser.
     Svg,
 }
 

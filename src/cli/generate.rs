@@ -54,17 +54,13 @@ fn order(session: &Session, args: &args::Generate) -> Result<GenerateOrder, Fail
     let total = prompts.len().saturating_mul(args.count);
     if total > args::MOST {
         let help = format!("ask for at most {} at a time", args::MOST);
-        return Err(Failure::Usage(format!(
-            "{} prompts with {} pictures each\nhelp: {help}",
-            prompts.len(),
-            args.count
-        )));
+        return Err(Failure::Usage(format!("{} prompts with {} images each\nhelp: {help}", prompts.len(), args.count)));
     }
-    // Names sort as the pictures were asked for, however many they are.
+    // Names sort as the images were asked for, however many they are.
     let digits = total.saturating_sub(1).to_string().len().max(4);
-    let pictures: Vec<PathBuf> = (0..total).map(|i| args.output.join(format!("{i:0digits$}.png"))).collect();
+    let images: Vec<PathBuf> = (0..total).map(|i| args.output.join(format!("{i:0digits$}.png"))).collect();
     let sheet = (total > 1).then(|| args.output.join("sheet.png"));
-    make_room(args, pictures.iter().chain(&sheet))?;
+    make_room(args, images.iter().chain(&sheet))?;
     let slots = Slots::of_machine(args.threads);
     let device = if slots.gpus() > 0 { "cuda:0" } else { "cpu" };
     Ok(GenerateOrder {
@@ -87,7 +83,7 @@ fn order(session: &Session, args: &args::Generate) -> Result<GenerateOrder, Fail
         batch: args.batch,
         threads: slots.cpus(),
         device: args.device.clone().unwrap_or_else(|| device.to_owned()),
-        pictures,
+        images,
         sheet,
     })
 }
@@ -134,7 +130,7 @@ fn make_room<'a>(args: &args::Generate, files: impl Iterator<Item = &'a PathBuf>
     std::fs::create_dir_all(&args.output)
         .map_err(|e| Failure::Usage(format!("cannot make the folder {folder}: {e}\nhelp: `-o` takes a folder")))?;
     let there: Vec<&PathBuf> = files.filter(|f| f.symlink_metadata().is_ok()).collect();
-    // A link or a pipe would lead the picture elsewhere.
+    // A link or a pipe would lead the image elsewhere.
     if let Some(other) = there.iter().find(|f| !f.symlink_metadata().is_ok_and(|m| m.is_file())) {
         let help = "remove it, or name another folder";
         return Err(Failure::Usage(format!("{} is no plain file and is not replaced\nhelp: {help}", other.display())));
@@ -152,14 +148,14 @@ fn make_room<'a>(args: &args::Generate, files: impl Iterator<Item = &'a PathBuf>
 /// What was made, on the standard output.
 fn tell(session: &Session, order: &GenerateOrder) {
     if session.json {
-        let picture = |(i, path): (usize, &PathBuf)| {
+        let image = |(i, path): (usize, &PathBuf)| {
             let seed = order.seed.wrapping_add((i % order.count) as u64);
             json!({"path": path, "prompt": order.prompts[i / order.count], "seed": seed})
         };
-        let pictures: Vec<Value> = order.pictures.iter().enumerate().map(picture).collect();
-        session.print(&json!({"pictures": pictures, "sheet": order.sheet}).to_string());
+        let images: Vec<Value> = order.images.iter().enumerate().map(image).collect();
+        session.print(&json!({"images": images, "sheet": order.sheet}).to_string());
     } else {
-        order.pictures.iter().chain(&order.sheet).for_each(|path| session.print(&path.display().to_string()));
+        order.images.iter().chain(&order.sheet).for_each(|path| session.print(&path.display().to_string()));
     }
 }
 

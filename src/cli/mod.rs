@@ -16,6 +16,7 @@ use crate::plan::NumericFacts;
 use crate::recipe::{Overrides, colour_wanted, is_terminal};
 use crate::sched::Slots;
 use clap::Parser as _;
+use clap::error::{ContextKind, ContextValue};
 use opdflow_api::{Registry, Workers};
 use opdflow_cache::Store;
 use opdflow_io::terminal;
@@ -74,10 +75,27 @@ fn whole(out: &Output, code: u8) -> u8 {
     if code == 0 || code == Exit::WorkToDo.code() { Exit::Damaged.code() } else { code }
 }
 
+/// Flags of `generate` under the names of earlier versions.
+const FORMER_FLAGS: [(&str, &str); 4] = [
+    ("steps", "num-inference-steps"),
+    ("guidance", "guidance-scale"),
+    ("negative", "negative-prompt"),
+    ("count", "num-images-per-prompt"),
+];
+
+/// What to say of a flag that has another name now.
+fn former_flag(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return None };
+    let name = flag.strip_prefix("--")?.split('=').next()?;
+    let (old, now) = FORMER_FLAGS.iter().find(|(old, _)| *old == name)?;
+    let generate = std::env::args().any(|word| word == "generate");
+    generate.then(|| format!("error: `--{old}` is called `--{now}` now\nhelp: write `--{now}`"))
+}
+
 /// What is wrong with the arguments. They may hold anything, and then there are no colours.
 fn complain(error: &clap::Error) {
-    let text = error.to_string();
-    if text == terminal::shown(&text) {
+    let text = former_flag(error).unwrap_or_else(|| error.to_string());
+    if text == terminal::shown(&text) && former_flag(error).is_none() {
         let _ = error.print();
     } else {
         let _ = writeln!(std::io::stderr(), "{}", terminal::message(text.trim_end()));

@@ -11,7 +11,7 @@ pub struct Output(Mutex<State>);
 enum State {
     #[default]
     Open,
-    /// Nobody reads any more (`opdflow logs ... | head`), which is their affair.
+    /// Nobody reads any more (`opdflow logs ... | head`), which is no fault.
     Closed,
     Failed(String),
 }
@@ -27,7 +27,7 @@ impl Output {
         self.write(|out| out.write_all(bytes));
     }
 
-    /// Whatever `print` writes to the standard output by its own way. Each piece is flushed: only then is it known to be
+    /// What writes to the standard output by itself, through `print`. Each piece is flushed: only then is it known to be
     /// written.
     pub fn by(&self, print: impl FnOnce() -> io::Result<()>) {
         self.heed(|| print().and_then(|()| io::stdout().flush()));

@@ -1,4 +1,4 @@
-//! The graph of a plan: order, neighbours, longest ways.
+//! The graph of a plan: order, neighbours, longest paths.
 
 use super::Planned;
 use crate::recipe::Recipe;
@@ -50,8 +50,8 @@ pub(super) fn of(stages: &[Planned]) -> DiGraph<(), ()> {
 }
 
 /// Neighbours of `i`, each once, in order.
-pub(super) fn next(graph: &DiGraph<(), ()>, i: usize, way: Direction) -> Vec<usize> {
-    let found: BTreeSet<usize> = graph.neighbors_directed(NodeIndex::new(i), way).map(NodeIndex::index).collect();
+pub(super) fn next(graph: &DiGraph<(), ()>, i: usize, direction: Direction) -> Vec<usize> {
+    let found: BTreeSet<usize> = graph.neighbors_directed(NodeIndex::new(i), direction).map(NodeIndex::index).collect();
     found.into_iter().collect()
 }
 
@@ -67,7 +67,7 @@ pub(super) fn needed(graph: &DiGraph<(), ()>, targets: &[usize]) -> Vec<usize> {
     found.into_iter().collect()
 }
 
-/// The cost of the longest way from each node to an end, itself included. Nodes stand in topological order.
+/// The cost of the longest path from each node to an end, itself included. Nodes stand in topological order.
 pub(super) fn critical(graph: &DiGraph<(), ()>, seconds: impl Fn(usize) -> f64) -> Vec<f64> {
     let mut longest = vec![0.0; graph.node_count()];
     for i in (0..graph.node_count()).rev() {

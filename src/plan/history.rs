@@ -231,8 +231,8 @@ pub fn kind_of(record: &ActionRecord) -> Option<&str> {
 /// One field in which two manifests differ.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
-    /// Its way from the top, such as `params`, `lr`.
-    pub way: Vec<String>,
+    /// Its path from the top, such as `params`, `lr`.
+    pub path: Vec<String>,
     /// What it was, if it was there.
     pub old: Option<Leaf>,
     /// What it is, if it is there.
@@ -250,11 +250,12 @@ pub fn fields(manifest: &Value) -> Fields {
 /// Where two manifests differ, in the order of their fields.
 #[must_use]
 pub fn changes(old: &Fields, new: &Fields) -> Vec<Change> {
-    let mut ways: Vec<&Vec<String>> = old.0.keys().chain(new.0.keys()).collect();
-    ways.sort();
-    ways.dedup();
-    ways.into_iter()
-        .map(|way| Change { way: way.clone(), old: old.0.get(way).cloned(), new: new.0.get(way).cloned() })
+    let mut paths: Vec<&Vec<String>> = old.0.keys().chain(new.0.keys()).collect();
+    paths.sort();
+    paths.dedup();
+    paths
+        .into_iter()
+        .map(|path| Change { path: path.clone(), old: old.0.get(path).cloned(), new: new.0.get(path).cloned() })
         .filter(|c| c.old != c.new)
         .collect()
 }

@@ -213,22 +213,22 @@ impl std::fmt::Display for Leaf {
     }
 }
 
-/// The leaves by their way from the top, such as `params`, `lr`.
+/// The leaves by their path from the top, such as `params`, `lr`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Fields(pub BTreeMap<Vec<String>, Leaf>);
 
 impl Fields {
-    fn walk(&mut self, way: &mut Vec<String>, value: &Value) {
+    fn walk(&mut self, path: &mut Vec<String>, value: &Value) {
         match value {
             Value::Object(map) if !map.is_empty() => {
                 for (name, value) in map {
-                    way.push(name.clone());
-                    self.walk(way, value);
-                    way.pop();
+                    path.push(name.clone());
+                    self.walk(path, value);
+                    path.pop();
                 }
             }
             leaf => {
-                self.0.insert(way.clone(), Leaf::Plain(leaf.clone()));
+                self.0.insert(path.clone(), Leaf::Plain(leaf.clone()));
             }
         }
     }

@@ -213,7 +213,7 @@ impl Plan {
     pub fn needed(&self, targets: &[usize]) -> Vec<usize> {
         graph::needed(&self.graph, targets)
     }
-    /// For each stage, the seconds from its start to the end of the longest way that leads on from it. `seconds`
+    /// For each stage, the seconds from its start to the end of the longest path that begins with it. `seconds`
     /// says what one stage costs.
     #[must_use]
     pub fn critical(&self, seconds: impl Fn(usize) -> f64) -> Vec<f64> {

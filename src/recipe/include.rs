@@ -159,9 +159,9 @@ impl Reader<'_> {
             None
         };
         if let Some(first) = self.open.iter().position(|open| *open == at) {
-            let way: Vec<String> = self.open[first..].iter().chain([&at]).map(|p| name(p)).collect();
+            let circle: Vec<String> = self.open[first..].iter().chain([&at]).map(|p| name(p)).collect();
             let help = "take one of these includes out, or put what several recipes share into a recipe of its own";
-            return refuse("a recipe includes itself".to_owned(), way.join(" includes "), help);
+            return refuse("a recipe includes itself".to_owned(), circle.join(" includes "), help);
         }
         if let Some(document) = self.known.get(&at) {
             return Some(*document);

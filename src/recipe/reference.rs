@@ -1,4 +1,4 @@
-//! The parameters of a stage kind, one line each, nested ones under the way to them.
+//! The parameters of a stage kind, one line each, nested ones under their paths.
 
 use opdflow_api::Kind;
 use opdflow_api::range::Range;
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 /// A parameter for the reference.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Param {
-    /// Its way from `with`: `algorithm.diffusion_nft.beta`.
+    /// Its path below `with`: `algorithm.diffusion_nft.beta`.
     pub name: String,
     /// What it takes, such as `whole number from 0`.
     pub takes: String,

@@ -53,13 +53,13 @@ impl Spans {
     }
 }
 
-/// How far a way leads into a value.
+/// How far a path leads into a value.
 pub(super) struct Spot<'n> {
     /// The last value that is there.
     pub node: &'n Node,
     /// The entry that names it, if it is in a map.
     pub entry: Option<&'n Entry>,
-    /// What of the way is left.
+    /// The rest of the path.
     pub rest: Vec<String>,
 }
 
@@ -68,18 +68,18 @@ pub(super) fn steps(path: &str) -> Vec<String> {
     path.split(['.', '[']).map(|s| s.trim_end_matches(']').to_owned()).filter(|s| !s.is_empty()).collect()
 }
 
-/// Follows a way as far as it leads.
-pub(super) fn find<'n>(root: &'n Node, way: &[String]) -> Spot<'n> {
+/// Follows a path as far as it leads.
+pub(super) fn find<'n>(root: &'n Node, path: &[String]) -> Spot<'n> {
     use crate::recipe::text::tree::Data;
     let mut spot = Spot { node: root, entry: None, rest: Vec::new() };
-    for (at, step) in way.iter().enumerate() {
+    for (at, step) in path.iter().enumerate() {
         let next = match &spot.node.data {
             Data::Map(_) => spot.node.get(step).map(|e| (&e.value, Some(e))),
             Data::List(items) => step.parse::<usize>().ok().and_then(|i| items.get(i)).map(|n| (n, None)),
             _ => None,
         };
         let Some((node, entry)) = next else {
-            spot.rest = way[at..].to_vec();
+            spot.rest = path[at..].to_vec();
             break;
         };
         (spot.node, spot.entry) = (node, entry.or(spot.entry));

@@ -1,4 +1,4 @@
-//! What a finished run hands to the user: copies of tables, reports and pictures in the folder of the run.
+//! What a finished run hands to the user: copies of tables, reports and images in the folder of the run.
 
 use crate::plan::Plan;
 use crate::runlog::RunFolder;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 /// A stage, or all cells of a matrix.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Box {
+pub struct StageBox {
     /// The stage as written in the recipe, or the cell's whole name.
     pub name: String,
     /// Its kind.
@@ -25,7 +25,7 @@ pub struct Sketch {
     /// The recipe's name.
     pub title: String,
     /// The boxes.
-    pub boxes: Vec<Box>,
+    pub boxes: Vec<StageBox>,
     /// By the two ends, the outputs that go that way.
     pub arrows: BTreeMap<(usize, usize), Vec<String>>,
 }
@@ -45,7 +45,7 @@ impl Sketch {
             depths.push(plan.upstream(i).into_iter().filter_map(|u| depths.get(u)).max().map_or(0, |d| d + 1));
             let place = *places.entry(name).or_insert_with(|| {
                 let kind = stage.spec.kind.describe().kind.to_owned();
-                sketch.boxes.push(Box { name: name.to_owned(), kind, cells: 0, depth: 0 });
+                sketch.boxes.push(StageBox { name: name.to_owned(), kind, cells: 0, depth: 0 });
                 sketch.boxes.len() - 1
             });
             let one = &mut sketch.boxes[place];

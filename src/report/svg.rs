@@ -47,7 +47,7 @@ struct Layout {
     /// The spots of each column, from the top.
     columns: Vec<Vec<usize>>,
     /// The spots that each arrow goes through, its two ends among them.
-    ways: Vec<Vec<usize>>,
+    routes: Vec<Vec<usize>>,
 }
 
 /// The drawing.
@@ -73,9 +73,9 @@ pub fn svg(sketch: &Sketch) -> String {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{right:.0}\" height=\"{bottom:.0}\" viewBox=\"0 0 {right:.0} {bottom:.0}\" font-family=\"system-ui, sans-serif\" font-size=\"13\">\n<title>{}</title>\n<style>rect {{ fill: #f6f8fa; stroke: #57606a; }} text {{ fill: #1f2328; }} .kind {{ fill: #57606a; font-size: 11px; }} path {{ fill: none; stroke: #8c959f; stroke-width: 1.2; }} path:hover {{ stroke: #0969da; stroke-width: 2.5; }} marker path {{ fill: #8c959f; stroke: none; }}</style>\n<defs><marker id=\"tip\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" markerWidth=\"7\" markerHeight=\"7\" orient=\"auto\"><path d=\"M0 0L8 4L0 8z\"/></marker></defs>\n",
         escaped(&sketch.title)
     );
-    for (((from, to), outputs), way) in sketch.arrows.iter().zip(&layout.ways) {
+    for (((from, to), outputs), route) in sketch.arrows.iter().zip(&layout.routes) {
         let mut line = String::new();
-        for pair in way.windows(2) {
+        for pair in route.windows(2) {
             let (a, b) = (pair[0], pair[1]);
             let (x, y) = (lefts[column[a]] + widths[column[a]], layout.spots[a].middle());
             let (to_x, to_y) = (lefts[column[b]], layout.spots[b].middle());
@@ -132,29 +132,29 @@ impl Layout {
         for (i, one) in sketch.boxes.iter().enumerate() {
             columns[one.depth].push(i);
         }
-        let mut ways = Vec::new();
+        let mut routes = Vec::new();
         let mut lanes: BTreeMap<(usize, usize), usize> = BTreeMap::new();
         for (from, to) in sketch.arrows.keys() {
-            let mut way = vec![*from];
+            let mut route = vec![*from];
             // Folded cells may lie so that an arrow has no column to pass, or even leads back.
             let passed = columns.iter_mut().enumerate().take(sketch.boxes[*to].depth);
             for (at, column) in passed.skip(sketch.boxes[*from].depth + 1) {
-                way.push(*lanes.entry((*from, at)).or_insert_with(|| {
+                route.push(*lanes.entry((*from, at)).or_insert_with(|| {
                     spots.push(empty(None));
                     column.push(spots.len() - 1);
                     spots.len() - 1
                 }));
             }
-            way.push(*to);
-            for pair in way.windows(2) {
+            route.push(*to);
+            for pair in route.windows(2) {
                 if !spots[pair[0]].after.contains(&pair[1]) {
                     spots[pair[0]].after.push(pair[1]);
                     spots[pair[1]].before.push(pair[0]);
                 }
             }
-            ways.push(way);
+            routes.push(route);
         }
-        let mut layout = Self { spots, columns, ways };
+        let mut layout = Self { spots, columns, routes };
         for _ in 0..SWEEPS {
             for column in 0..depth {
                 layout.settle(column, |s| &s.before);
@@ -203,11 +203,11 @@ impl Layout {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sketch::{Box, Sketch};
+    use super::super::sketch::{Sketch, StageBox};
     use super::*;
 
     fn sketch(depths: &[usize], arrows: &[(usize, usize)]) -> Sketch {
-        let boxes = depths.iter().enumerate().map(|(i, depth)| Box {
+        let boxes = depths.iter().enumerate().map(|(i, depth)| StageBox {
             name: format!("stage_{i}"),
             kind: "kind".into(),
             cells: 0,
@@ -231,11 +231,11 @@ mod tests {
                 assert!(above.y + above.height() <= below.y + 1e-6, "{above:?} {below:?}");
             }
         }
-        let ends: Vec<(usize, usize)> = layout.ways.iter().map(|w| (w[0], w[w.len() - 1])).collect();
+        let ends: Vec<(usize, usize)> = layout.routes.iter().map(|w| (w[0], w[w.len() - 1])).collect();
         assert_eq!(ends, drawn.arrows.keys().copied().collect::<Vec<_>>());
-        assert_eq!(layout.ways.iter().map(Vec::len).max(), Some(4));
+        assert_eq!(layout.routes.iter().map(Vec::len).max(), Some(4));
         // The two arrows that pass the second column from box 0 share a lane there: four in all, not five.
-        assert_eq!(layout.spots.len(), drawn.boxes.len() + 4, "{:?}", layout.ways);
+        assert_eq!(layout.spots.len(), drawn.boxes.len() + 4, "{:?}", layout.routes);
         assert_eq!(svg(&drawn), svg(&drawn.clone()));
     }
 

@@ -14,13 +14,13 @@ pub struct Difference {
     /// The output, and the file's path inside it if it is a folder.
     pub file: String,
     /// What was found.
-    pub found: Found,
+    pub found: DifferenceKind,
 }
 
 /// How a file differs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Found {
+pub enum DifferenceKind {
     /// Only one of the two results has it.
     OneSided,
     /// It holds no numbers that could be compared, or others.
@@ -42,9 +42,9 @@ impl std::fmt::Display for Difference {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let file = &self.file;
         match &self.found {
-            Found::OneSided => write!(f, "{file}: only one of them has it"),
-            Found::Bytes => write!(f, "{file}: other bytes"),
-            Found::Numbers { count, differ, largest, relative } => {
+            DifferenceKind::OneSided => write!(f, "{file}: only one of them has it"),
+            DifferenceKind::Bytes => write!(f, "{file}: other bytes"),
+            DifferenceKind::Numbers { count, differ, largest, relative } => {
                 write!(f, "{file}: {differ} of {count} numbers, by {largest:.3e} at the most, {relative:.3e} relative")
             }
         }
@@ -70,16 +70,16 @@ pub fn differences(store: &Store, one: &ActionRecord, other: &ActionRecord) -> R
     let mut found = Vec::new();
     for (file, a) in &one {
         match other.get(file) {
-            None => found.push(Difference { file: file.clone(), found: Found::OneSided }),
+            None => found.push(Difference { file: file.clone(), found: DifferenceKind::OneSided }),
             Some(b) if a.0 != b.0 => {
                 let numbers = if a.1.max(b.1) > LIMIT { None } else { compare(&store.read(&a.0)?, &store.read(&b.0)?) };
-                found.push(Difference { file: file.clone(), found: numbers.unwrap_or(Found::Bytes) });
+                found.push(Difference { file: file.clone(), found: numbers.unwrap_or(DifferenceKind::Bytes) });
             }
             Some(_) => {}
         }
     }
     let new = other.keys().filter(|file| !one.contains_key(*file));
-    found.extend(new.map(|file| Difference { file: file.clone(), found: Found::OneSided }));
+    found.extend(new.map(|file| Difference { file: file.clone(), found: DifferenceKind::OneSided }));
     Ok(found)
 }
 
@@ -101,7 +101,7 @@ fn files(store: &Store, record: &ActionRecord) -> Result<BTreeMap<String, (Diges
     Ok(found)
 }
 
-fn compare(one: &[u8], other: &[u8]) -> Option<Found> {
+fn compare(one: &[u8], other: &[u8]) -> Option<DifferenceKind> {
     let pairs = tensors(one, other).or_else(|| words(one, other))?;
     Some(pairs.finish())
 }
@@ -128,9 +128,9 @@ impl Pairs {
         }
     }
 
-    fn finish(self) -> Found {
+    fn finish(self) -> DifferenceKind {
         let relative = if self.squares > 0.0 { (self.squares / self.scale.max(f64::MIN_POSITIVE)).sqrt() } else { 0.0 };
-        Found::Numbers { count: self.count, differ: self.differ, largest: self.largest, relative }
+        DifferenceKind::Numbers { count: self.count, differ: self.differ, largest: self.largest, relative }
     }
 }
 
@@ -213,9 +213,9 @@ mod tests {
         [(head.len() as u64).to_le_bytes().as_slice(), head.as_bytes(), &data].concat()
     }
 
-    fn numbers(found: Option<Found>) -> (u64, u64, f64, f64) {
+    fn numbers(found: Option<DifferenceKind>) -> (u64, u64, f64, f64) {
         match found {
-            Some(Found::Numbers { count, differ, largest, relative }) => (count, differ, largest, relative),
+            Some(DifferenceKind::Numbers { count, differ, largest, relative }) => (count, differ, largest, relative),
             other => panic!("{other:?}"),
         }
     }

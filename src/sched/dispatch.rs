@@ -5,7 +5,7 @@
 use super::board::Board;
 use super::difference;
 use super::fate::{self, Fate};
-use super::lookup::{self, Care, Found};
+use super::lookup::{self, Care, LookUp};
 use super::order::{Ended, Ending, Order};
 use super::slots::{Need, Share};
 use super::state::{Move, State};
@@ -149,7 +149,7 @@ impl Dispatch<'_, '_> {
         let read_later = self.order.plan.dependents(stage).into_iter().any(|d| self.order.wanted[d]);
         let care = if read_later { Care::Sizes } else { Care::Bytes };
         match lookup::look_up(self.order.store, &key, care) {
-            Ok(Found::Hit(record)) => {
+            Ok(LookUp::Hit(record)) => {
                 let (saved_seconds, outputs) = (record.seconds, digests_of(&record));
                 let warnings = warnings_of(&record);
                 if let Some(objection) = self.objection(&warnings) {
@@ -161,11 +161,11 @@ impl Dispatch<'_, '_> {
                 self.say(RunEvent::Hit { stage: self.name(stage), saved_seconds, outputs });
                 self.remember(stage, &warnings);
             }
-            Ok(Found::Damaged(message)) => {
+            Ok(LookUp::Damaged(message)) => {
                 self.facts[stage].missing = true;
                 self.say(RunEvent::Damaged { stage: self.name(stage), message });
             }
-            Ok(Found::Nothing) => self.facts[stage].missing = true,
+            Ok(LookUp::Nothing) => self.facts[stage].missing = true,
             Err(error) => self.fail(stage, FaultClass::Machine, error.to_string())?,
         }
         Ok(())

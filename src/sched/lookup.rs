@@ -16,7 +16,7 @@ const SMALL: u64 = 32 << 20;
 
 /// What the store knows of a key.
 #[derive(Clone, Debug)]
-pub enum Found {
+pub enum LookUp {
     /// The whole result.
     Hit(ActionRecord),
     /// A record, but not all that it promises.
@@ -29,12 +29,12 @@ pub enum Found {
 ///
 /// # Errors
 /// The store cannot be read.
-pub fn look_up(store: &Store, key: &Digest, care: Care) -> Result<Found, StoreError> {
-    let Some(record) = store.action(key)? else { return Ok(Found::Nothing) };
+pub fn look_up(store: &Store, key: &Digest, care: Care) -> Result<LookUp, StoreError> {
+    let Some(record) = store.action(key)? else { return Ok(LookUp::Nothing) };
     if let Some(damage) = damage(store, &record, care) {
-        return Ok(Found::Damaged(damage));
+        return Ok(LookUp::Damaged(damage));
     }
-    Ok(Found::Hit(record))
+    Ok(LookUp::Hit(record))
 }
 
 /// What is wrong with a result, if anything is.

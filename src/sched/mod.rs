@@ -15,7 +15,7 @@ mod trial;
 
 pub use board::{Board, Change};
 pub use dispatch::run;
-pub use lookup::{Care, Found, look_up};
+pub use lookup::{Care, LookUp, look_up};
 pub use order::{Ended, Ending, Order};
 pub use signals::{Listening, listen};
 pub use slots::{Need, Share, Slots};

@@ -14,7 +14,7 @@ pub struct Order<'a> {
     pub wanted: Vec<bool>,
     /// Which of them are computed even if their result is there.
     pub forced: Vec<bool>,
-    /// How long the way from each stage to the end is: the longest goes first. Asked once, when something must run.
+    /// How long the path from each stage to the end is: the longest goes first. Asked once, when something must run.
     pub urgency: &'a dyn Fn() -> Vec<f64>,
     /// Whether independent stages go on when one fails.
     pub keep_going: bool,
@@ -22,7 +22,7 @@ pub struct Order<'a> {
     pub strict: bool,
     /// What each stage was warned of before the run, for its log.
     pub doubts: Vec<Vec<Warning>>,
-    /// Seconds between checkpoints that stages make of their own accord.
+    /// Seconds between the checkpoints that stages make without being asked.
     pub checkpoint_seconds: f64,
     /// The store.
     pub store: &'a Store,

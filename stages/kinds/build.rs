@@ -41,12 +41,16 @@ fn versions() {
     let here = here();
     let stages = here.parent().expect("it lies in `stages`");
     let committed = sources::table(&std::fs::read_to_string(here.join("code.txt")).unwrap_or_default());
-    let mut code = String::from("/// The parts of the code, as this program was built.\nstatic PARTS: &[Part] = &[\n");
+    let mut code =
+        String::from("/// The parts of the code, as this program was built.\nstatic PARTS: &[CodePart] = &[\n");
     let mut line = |name: &str, digest: Option<String>| {
         let known = committed.get(name).cloned().unwrap_or_default();
         let (version, then) = (known.version, known.digest);
-        writeln!(code, "    Part {{ name: {name:?}, version: {version}, committed: {then:?}, built: {digest:?} }},")
-            .expect("a string");
+        writeln!(
+            code,
+            "    CodePart {{ name: {name:?}, version: {version}, committed: {then:?}, built: {digest:?} }},"
+        )
+        .expect("a string");
     };
     for (name, listed) in parts::SHARED.iter().chain(parts::KINDS) {
         line(name, sources::digest(stages, listed));
@@ -67,7 +71,7 @@ fn versions() {
 
 /// Sources that stand in no part.
 fn unlisted(stages: &Path) -> Vec<PathBuf> {
-    let listed = |parts: &[parts::Part]| -> Vec<PathBuf> {
+    let listed = |parts: &[parts::CodePart]| -> Vec<PathBuf> {
         parts.iter().flat_map(|(_, listed)| sources::files(stages, listed)).collect()
     };
     let known = [parts::SHARED, parts::KINDS, parts::OUTSIDE].map(listed).concat();

@@ -2,7 +2,7 @@
 """Random small StableDiffusion3Pipeline folders, and what diffusers makes of them, held against `opdflow generate`.
 
     python pipelines.py try FIRST LAST [--opdflow target/debug/opdflow]   seeds FIRST..LAST-1, through the real program
-    python pipelines.py fixtures                                         the folders and pictures that tests/generate.rs reads
+    python pipelines.py fixtures                                         the folders and images that tests/generate.rs reads
 
 Needs torch 2.11.0, diffusers 0.42.1, transformers 5.23.0, peft 0.21.0, safetensors, sentencepiece (for T5 tokenizers that come
 as spiece.model alone). Weights and choices follow from the seed.
@@ -52,7 +52,7 @@ def spiece_tokenizer(folder):
 
 
 def make(folder, seed):
-    """A folder, the arguments of one picture, and the adapter if there is one."""
+    """A folder, the arguments of one image, and the adapter if there is one."""
     r = random.Random(seed)
     heads, head = r.choice([1, 2, 3, 4]), r.choice([8, 12, 16, 24])
     width, layers = heads * head, r.randint(1, 5)

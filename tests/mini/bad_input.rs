@@ -138,7 +138,7 @@ stages:
   teacher:
     uses: train_teacher
     needs: {base: base.model, prompts: scenes.train, start: huge.lora}
-    with: {algorithm: diffusion_nft, reward: {looks: 1}, iterations: 2, sampling: {prompts: 2, group: 2, steps: 3}}
+    with: {algorithm: diffusion_nft, reward: {looks: 1}, iterations: 2, sampling: {prompts: 2, group_size: 2, num_inference_steps: 3}}
 ",
     );
     let ran = mini.run(&["run", "huge.yaml", "--json"]).expect(1);
@@ -188,11 +188,11 @@ fn a_disk_that_is_full_loses_nothing() {
     assert!(common::files(&mini.store().join("tmp")).is_empty(), "nothing half written is left");
 }
 
-/// All that make pictures refuse the same settings of it, before anything runs.
+/// All that make images refuse the same settings of it, before anything runs.
 #[test]
-fn pictures_of_no_steps_are_refused() {
+fn images_of_no_steps_are_refused() {
     let mini = Mini::new();
-    let shot = "shot: {steps: 0, solver: {cps: {noise_level: 2.0}}}";
+    let judged = "sampling: {num_inference_steps: 0, solver: {cps: {noise_level: 2.0}}}";
     let scenes = "prompts: {geneval: scenes.test}";
     let scored = format!("needs: {{base: base.model, candidates: teacher.candidates, {scenes}}}");
     let text = format!(
@@ -206,9 +206,9 @@ stages:
     uses: train_teacher
     needs: {{base: base.model, prompts: scenes.train}}
     with: {{algorithm: {{diffusion_nft: {{}}}}, reward: {{geneval: 1.0}}, iterations: 1}}
-  best: {{uses: select_checkpoint, {scored}, with: {{maximise: geneval, {shot}}}}}
-  curve: {{uses: score_candidates, {scored}, with: {{{shot}}}}}
-  scores: {{uses: evaluate, needs: {{base: base.model, {scenes}}}, with: {{{shot}}}}}
+  best: {{uses: select_checkpoint, {scored}, with: {{maximize: geneval, {judged}}}}}
+  curve: {{uses: score_candidates, {scored}, with: {{{judged}}}}}
+  scores: {{uses: evaluate, needs: {{base: base.model, {scenes}}}, with: {{{judged}}}}}
 "
     );
     mini.write("shots.yaml", &text);
@@ -216,8 +216,8 @@ stages:
     let titles: Vec<&str> =
         faults["diagnostics"].as_array().unwrap().iter().map(|d| d["title"].as_str().unwrap()).collect();
     for stage in ["best", "curve", "scores"] {
-        for param in ["steps", "solver.cps.noise_level"] {
-            let title = format!("`shot.{param}` of stage `{stage}` does not fit");
+        for param in ["num_inference_steps", "solver.cps.noise_level"] {
+            let title = format!("`sampling.{param}` of stage `{stage}` does not fit");
             assert!(titles.contains(&title.as_str()), "no {title}: {titles:?}");
         }
     }

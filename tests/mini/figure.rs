@@ -1,5 +1,5 @@
 //! Scores against training time: candidates of teachers and student, their curves, and the figure of them; and a joint
-//! training whose tasks have learning rates and optimiser steps of their own.
+//! training whose tasks have learning rates and optimizer steps of their own.
 
 use crate::space::Mini;
 use std::path::Path;
@@ -9,25 +9,25 @@ const CURVES: &str = "
     uses: train_teacher
     needs: {base: base.model, tasks: {ocr: ocr_prompts.train, looks: looks_prompts.train}}
     with:
-      algorithm: {grpo_guard: {clip: 0.0001, updates: 1}}
+      algorithm: {grpo_guard: {clip_range: 0.0001, updates: 1}}
       rewards: {ocr: {ocr: 1.0}, looks: {looks: 1.0}}
       per_task: {looks: {lr: 0.02, updates: 2}}
       iterations: 2
       candidates_every: 1
-      sampling: {prompts: 2, group: 2, steps: 3}
-      optimiser: {lr: 0.01}
+      sampling: {prompts: 2, group_size: 2, num_inference_steps: 3}
+      optimizer: {lr: 0.01}
   joint_curve:
     uses: score_candidates
     needs: {base: base.model, candidates: joint.candidates, prompts: {ocr: ocr_prompts.validation, looks: looks_prompts.validation}}
-    with: {shot: {steps: 2}}
+    with: {sampling: {num_inference_steps: 2}}
   student_curve:
     uses: score_candidates
     needs: {base: base.model, candidates: student.candidates, prompts: {ocr: ocr_prompts.validation, looks: looks_prompts.validation}}
-    with: {shot: {steps: 2}}
+    with: {sampling: {num_inference_steps: 2}}
   start:
     uses: evaluate
     needs: {base: base.model, prompts: {ocr: ocr_prompts.validation, looks: looks_prompts.validation}}
-    with: {shot: {steps: 2}}
+    with: {sampling: {num_inference_steps: 2}}
   figure1:
     uses: figure
     needs:
@@ -84,7 +84,7 @@ fn a_figure_is_made_of_candidates() {
     assert!(std::fs::read(mini.path("f.png")).unwrap().starts_with(b"\x89PNG"));
     assert!(std::fs::read_to_string(mini.path("f.svg")).unwrap().contains(">training time, s</text>"));
 
-    // The first turn is that of looks, with two optimiser steps; that of OCR has one.
+    // The first turn is that of looks, with two optimizer steps; that of OCR has one.
     get("joint.metrics", "joint.jsonl");
     let metrics = std::fs::read_to_string(mini.path("joint.jsonl")).unwrap();
     let steps = |round: u64| {

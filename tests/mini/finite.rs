@@ -60,8 +60,17 @@ fn a_base_with_one_number_that_is_none_is_refused_whatever_part_it_is_in() {
             assert!(message.contains(wanted), "no `{wanted}` in {message}");
         }
         assert_eq!(code_of(&mini, "base"), Some(66), "{part}");
-        let generate =
-            mini.run(&["generate", "--base", "folder", "--prompt", "a dot", "--steps", "1", "-o", "pictures"]);
+        let generate = mini.run(&[
+            "generate",
+            "--base",
+            "folder",
+            "--prompt",
+            "a dot",
+            "--num-inference-steps",
+            "1",
+            "-o",
+            "images",
+        ]);
         assert_ne!(generate.code, 0, "{part}");
         assert!(generate.stderr.contains(&named) && generate.stderr.contains(word), "{part}: {}", generate.stderr);
         std::fs::remove_file(&file).unwrap();
@@ -142,7 +151,7 @@ fn a_candidate_that_is_not_finite_is_never_chosen_and_is_named() {
         ("hit", &Value::from(warned))
     );
     // A curve does not leave one out in silence.
-    let curve = "  curve:\n    uses: score_candidates\n    needs: {base: base.model, candidates: looks_teacher.candidates, prompts: {looks: looks_prompts.validation}}\n    with: {shot: {steps: 2}}\n";
+    let curve = "  curve:\n    uses: score_candidates\n    needs: {base: base.model, candidates: looks_teacher.candidates, prompts: {looks: looks_prompts.validation}}\n    with: {sampling: {num_inference_steps: 2}}\n";
     let text = std::fs::read_to_string(mini.path("multitask.yaml")).unwrap();
     mini.write("curve.yaml", &text.replace("  student:\n", &format!("{curve}  student:\n")));
     let ran = mini.run(&["run", "curve.yaml", "--json", "--set", "iterations=6", "--until", "curve"]).expect(1);
@@ -168,7 +177,7 @@ fn an_adapter_of_the_user_s_that_is_not_finite_is_refused_and_one_that_breaks_im
     let head = std::fs::read_to_string(mini.path("multitask.yaml")).unwrap();
     let head = head.split("  geneval_teacher:").next().unwrap();
     let scores = "needs: {base: base.model, lora: mine.lora, prompts: {looks: looks_prompts.test}}";
-    mini.write("mine.yaml", &format!("{}  mine: {{uses: import_lora, needs: {{base: base.model}}, with: {{source: adapter}}}}\n  scores: {{uses: evaluate, {scores}, with: {{shot: {{steps: 2}}}}}}\n", head.replace("vars: {iterations: 2, rounds: 3}\n", "")));
+    mini.write("mine.yaml", &format!("{}  mine: {{uses: import_lora, needs: {{base: base.model}}, with: {{source: adapter}}}}\n  scores: {{uses: evaluate, {scores}, with: {{sampling: {{num_inference_steps: 2}}}}}}\n", head.replace("vars: {iterations: 2, rounds: 3}\n", "")));
     let file = mini.path("adapter/adapter_model.safetensors");
     each(&file, |_, values| (0..values.len()).for_each(|i| values.set(i, Spoil::Number(1e30))));
     let ran = mini.run(&["run", "mine.yaml", "--json", "--until", "scores"]).expect(1);

@@ -14,7 +14,7 @@ fn shipped(name: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/flux1").join(name).display().to_string()
 }
 
-/// Red, green and blue of a picture, without the words that the file carries.
+/// Red, green and blue of an image, without the words that the file carries.
 fn pixels(path: PathBuf) -> Vec<u8> {
     let mut reader =
         png::Decoder::new(std::io::BufReader::new(std::fs::File::open(path).unwrap())).read_info().unwrap();
@@ -41,27 +41,41 @@ fn the_recipe_runs_and_its_student_is_read_in_every_form() {
 
     let base = flow("parity_flux/dev");
     let generate = |name: &str, more: &[&str]| {
-        let plain =
-            ["generate", "--base", &base, "--prompt", "a red circle", "--size", "64", "--steps", "2", "-o", name];
+        let plain = [
+            "generate",
+            "--base",
+            &base,
+            "--prompt",
+            "a red circle",
+            "--size",
+            "64",
+            "--num-inference-steps",
+            "2",
+            "-o",
+            name,
+        ];
         mini.run(&[&plain[..], more].concat()).expect(0);
         pixels(mini.path(name).join("0000.png"))
     };
-    let mut pictures = Vec::new();
+    let mut images = Vec::new();
     for format in ["peft", "diffusers", "kohya", "comfyui"] {
         let name = format!("as_{format}");
         mini.run(&["get", &recipe, "--vars", &vars, "student.lora", "-o", &name, "--format", format]).expect(0);
-        pictures.push(generate(&format!("of_{format}"), &["--lora", &name]));
+        images.push(generate(&format!("of_{format}"), &["--lora", &name]));
     }
     let config: Value =
         serde_json::from_slice(&std::fs::read(mini.path("as_peft/adapter_config.json")).unwrap()).unwrap();
     assert_eq!(config["r"], 2);
-    assert!(pictures.iter().all(|p| *p == pictures[0]), "one adapter, four forms, one picture");
+    assert!(images.iter().all(|p| *p == images[0]), "one adapter, four forms, one image");
     // The guidance of FLUX.1-dev is an input of the network, 3.5 where nobody says otherwise.
     let plain = generate("plain", &[]);
-    assert!(plain == generate("own", &["--guidance", "3.5"]) && plain != generate("other", &["--guidance", "1"]));
+    assert!(
+        plain == generate("own", &["--guidance-scale", "3.5"])
+            && plain != generate("other", &["--guidance-scale", "1"])
+    );
 
     // An adapter of one family on a base of the other.
-    let tiny = ["--prompt", "x", "--size", "64", "--steps", "1", "-o", "none"];
+    let tiny = ["--prompt", "x", "--size", "64", "--num-inference-steps", "1", "-o", "none"];
     let refused = |base: &str, lora: &str| {
         mini.run(&[&["generate", "--base", base, "--lora", lora][..], &tiny].concat()).expect(2).stderr
     };
@@ -78,14 +92,17 @@ fn what_flux_cannot_do_is_refused_by_name() {
     let mini = Mini::new();
     let base = flow("parity_flux/dev");
     let refused = |base: &str, more: &[&str]| {
-        let plain = ["generate", "--base", base, "--prompt", "x", "--steps", "1", "-o", "none"];
+        let plain = ["generate", "--base", base, "--prompt", "x", "--num-inference-steps", "1", "-o", "none"];
         mini.run(&[&plain[..], more].concat()).expect(2).stderr
     };
     for (more, says) in [
         (&["--size", "64", "--no-t5"][..], "`--no-t5`: models of FLUX.1 cannot do without that encoder"),
         (&["--size", "72"], "expected a multiple of 16"),
-        (&["--size", "64", "--guidance=-2"], "the guidance is -2, and this model of FLUX.1 takes a number from 0"),
-        (&["--size", "64", "--negative", "y"], "reads no negative prompt"),
+        (
+            &["--size", "64", "--guidance-scale=-2"],
+            "the guidance is -2, and this model of FLUX.1 takes a number from 0",
+        ),
+        (&["--size", "64", "--negative-prompt", "y"], "reads no negative prompt"),
     ] {
         let found = refused(&base, more);
         assert!(found.contains(says), "no `{says}` in {found}");
@@ -136,13 +153,13 @@ fn adapters_come_in_in_every_form_and_prompts_are_encoded_once() {
         text += &format!(
             "  lora{i}: {{uses: import_lora, needs: {{base: base.model}}, with: {{source: \"{}\"}}}}\n  scores{i}: {{uses: \
              evaluate, needs: {{base: base.model, lora: lora{i}.lora, prompts: {{ocr: words.train}}, embeddings: \
-             encoded.embeddings}}, with: {{size: 32, shot: {{steps: 2, guidance: 3.5}}, rewards: {{ocr: [ocr]}}}}}}\n",
+             encoded.embeddings}}, with: {{size: 32, sampling: {{num_inference_steps: 2, guidance_scale: 3.5}}, rewards: {{ocr: [ocr]}}}}}}\n",
             flow(&format!("parity_flux/{form}"))
         );
     }
     mini.write("own.yaml", &text);
     let ran = mini.run(&["run", "own.yaml", "--json"]).expect(0);
-    let pictures = |i: usize| ran.outputs()[&format!("scores{i}.pictures")].clone();
-    let different: BTreeSet<String> = (0..forms.len()).map(pictures).collect();
+    let images = |i: usize| ran.outputs()[&format!("scores{i}.images")].clone();
+    let different: BTreeSet<String> = (0..forms.len()).map(images).collect();
     assert!(different.len() >= 4, "five adapters of which diffusers' file is peft's: {different:?}");
 }

@@ -37,7 +37,7 @@ fn the_recipe_of_dev_runs_on_schnell_with_other_variables() {
     // Its student is an adapter of this base.
     mini.run(&[&["get", &recipe, "student.lora", "-o", "student"][..], &with].concat()).expect(0);
     let generate = ["generate", "--base", &base, "--lora", "student", "--prompt", "a red circle", "--size", "64"];
-    mini.run(&[&generate[..], &["--steps", "4", "-o", "made"]].concat()).expect(0);
+    mini.run(&[&generate[..], &["--num-inference-steps", "4", "-o", "made"]].concat()).expect(0);
     assert!(mini.path("made/0000.png").is_file());
 }
 
@@ -60,7 +60,8 @@ fn an_adapter_on_flux_names_its_targets() {
         mini.run(&["check", "r.yaml", "--json"])
     };
     let found = check("{rank: 2, alpha: 4}").expect(2).json()["diagnostics"].to_string();
-    for part in ["E045", "lora.targets", "those of Stable Diffusion 3", "a model of FLUX.1", "ff_context.net.2]"] {
+    for part in ["E045", "lora.target_modules", "those of Stable Diffusion 3", "a model of FLUX.1", "ff_context.net.2]"]
+    {
         assert!(found.contains(part), "no `{part}` in {found}");
     }
     check("{rank: 2, alpha: 4, targets: [attn.to_q, attn.to_k, attn.to_v]}").expect(0);

@@ -29,7 +29,7 @@ stages:
       algorithm: {{grpo_guard: {{updates: 1}}}}
       reward: {{looks: 1.0}}
       iterations: 1
-      sampling: {{prompts: 32, group: 16, steps: 3, guidance: {guidance}}}
+      sampling: {{prompts: 32, group_size: 16, num_inference_steps: 3, guidance_scale: {guidance}}}
       micro_batch: {micro}
       {all}
       {more}
@@ -40,7 +40,7 @@ stages:
       algorithm: {{diffusion_nft: {{}}}}
       reward: {{looks: 1.0}}
       iterations: 1
-      sampling: {{prompts: 32, group: 16, steps: 3}}
+      sampling: {{prompts: 32, group_size: 16, num_inference_steps: 3}}
       micro_batch: {micro}
       {all}
       {more}
@@ -48,7 +48,7 @@ stages:
     uses: distill
     needs: {{base: base.model, teachers: {{geneval: nft.lora}}, prompts: {{geneval: words.train}}}}
     with:
-      rollout: {{steps: 3, prompts: 512, guidance: {guidance}}}
+      rollout: {{num_inference_steps: 3, prompts: 512, guidance_scale: {guidance}}}
       rounds: 1
       micro_batch: {micro}
       {all}
@@ -56,7 +56,7 @@ stages:
   scores:
     uses: evaluate
     needs: {{base: base.model, prompts: {{geneval: words.test}}}}
-    with: {{shot: {{steps: 2, guidance: {guidance}}}, micro_batch: {micro}{}}}
+    with: {{sampling: {{num_inference_steps: 2, guidance_scale: {guidance}}}, micro_batch: {micro}{}}}
 ",
         if all.is_empty() { String::new() } else { format!(", {all}") }
     )
@@ -141,8 +141,8 @@ fn the_estimate_is_near_what_a_stage_takes() {
     }
     // What saves memory: less is estimated, less is taken, and about as much less.
     for (stage, saver, value) in [
-        ("guard", "recompute", Value::from(true)),
-        ("student", "recompute", true.into()),
+        ("guard", "gradient_checkpointing", Value::from(true)),
+        ("student", "gradient_checkpointing", true.into()),
         ("guard", "precision", "bf16".into()),
         ("student", "precision", "bf16".into()),
     ] {
@@ -176,8 +176,7 @@ const NARROW: RangeInclusive<f64> = 0.55..=1.5;
 fn the_estimate_is_near_what_a_stage_takes_of_flux() {
     let mini = Mini::new();
     let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("stages/models/tests/parity_flux/dev").display().to_string();
-    let lora =
-        "lora: {rank: 2, alpha: 4, targets: [attn.to_q, attn.to_k, attn.to_v, attn.to_out.0, ff.net.0.proj, ff.net.2]}";
+    let lora = "lora: {rank: 2, alpha: 4, target_modules: [attn.to_q, attn.to_k, attn.to_v, attn.to_out.0, ff.net.0.proj, ff.net.2]}";
     let text = |micro: usize, more: &str| {
         let more = if more.is_empty() { lora.to_owned() } else { format!("{lora}\n      {more}") };
         recipe_of(&base, micro, 3.5, "size: 128", &more)
@@ -202,13 +201,13 @@ fn the_estimate_is_near_what_a_stage_takes_of_flux() {
         }
     }
     // The teacher's largest need is the decoding of its images, which recomputation does not change.
-    mini.write("saving.yaml", &text(512, "recompute: true"));
+    mini.write("saving.yaml", &text(512, "gradient_checkpointing: true"));
     let estimated = estimated(&mini, "saving.yaml", "student");
-    let measured = measured(&mini, "student", &[("micro_batch", 512.into()), ("recompute", true.into())]);
+    let measured = measured(&mini, "student", &[("micro_batch", 512.into()), ("gradient_checkpointing", true.into())]);
     let (before, taken) = whole["student"];
-    println!("student recompute: estimated {:.0} MB, measured {:.0}", estimated / 1e6, measured / 1e6);
+    println!("student gradient_checkpointing: estimated {:.0} MB, measured {:.0}", estimated / 1e6, measured / 1e6);
     if !NARROW.contains(&(estimated / measured)) || estimated >= before || measured >= taken {
-        far.push(format!("student recompute: {:.2}", estimated / measured));
+        far.push(format!("student gradient_checkpointing: {:.2}", estimated / measured));
     }
     assert!(far.is_empty(), "estimated by measured: {far:?}");
 }

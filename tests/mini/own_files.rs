@@ -113,7 +113,7 @@ fn an_adapter_of_one_s_own_is_taken_in_and_held_against_the_base() {
     }
 }
 
-/// In every form, out of the store and into a picture again.
+/// In every form, out of the store and into an image again.
 #[test]
 fn an_adapter_goes_out_in_every_form_and_comes_back_as_it_was() {
     let mini = Mini::new();
@@ -124,9 +124,23 @@ fn an_adapter_goes_out_in_every_form_and_comes_back_as_it_was() {
     ));
     mini.run(&["run", "r.yaml"]).expect(0);
     let get = |more: &[&str]| mini.run(&[&["get", "r.yaml", "lora.lora"], more].concat());
-    let picture = |lora: &str, out: &str| {
+    let image = |lora: &str, out: &str| {
         let base = base.display().to_string();
-        let args = ["generate", "--base", &base, "--prompt", "a", "--steps", "2", "-j", "1", "--lora", lora, "-o", out];
+        let args = [
+            "generate",
+            "--base",
+            &base,
+            "--prompt",
+            "a",
+            "--num-inference-steps",
+            "2",
+            "-j",
+            "1",
+            "--lora",
+            lora,
+            "-o",
+            out,
+        ];
         mini.run(&args).expect(0);
         let bytes = std::fs::read(mini.path(out).join("0000.png")).unwrap();
         let mut reader = png::Decoder::new(std::io::Cursor::new(bytes)).read_info().unwrap();
@@ -134,7 +148,7 @@ fn an_adapter_goes_out_in_every_form_and_comes_back_as_it_was() {
         reader.next_frame(&mut pixels).unwrap();
         pixels
     };
-    let wanted = picture(&lora.display().to_string(), "out");
+    let wanted = image(&lora.display().to_string(), "out");
     for (form, path) in [
         ("peft", "out-peft"),
         ("diffusers", "out-diffusers"),
@@ -147,7 +161,7 @@ fn an_adapter_goes_out_in_every_form_and_comes_back_as_it_was() {
         assert_eq!((told["format"].as_str(), told["dtype"].as_str()), (Some(form), Some("f32")));
         let written = mini.path(told["path"].as_str().unwrap());
         assert!(written.exists(), "{}", written.display());
-        assert!(picture(path, &format!("{path}.out")) == wanted, "{form} at {path} gives another picture");
+        assert!(image(path, &format!("{path}.out")) == wanted, "{form} at {path} gives another image");
     }
     assert!(mini.path("out-diffusers/pytorch_lora_weights.safetensors").is_file());
     // At 16 bits it is half as large.
@@ -227,8 +241,8 @@ fn a_single_file_is_a_base() {
     assert_eq!(first.outputs(), second.outputs());
     assert_eq!(second.verdicts()["embedded"], "hit");
     mini.run(&["get", "file.yaml", "base.model", "-o", "kept"]).expect(0);
-    let picture = |base: &str, out: &str| {
-        let args = ["generate", "--base", base, "--prompt", "a", "--steps", "1", "-j", "1", "-o", out];
+    let image = |base: &str, out: &str| {
+        let args = ["generate", "--base", base, "--prompt", "a", "--num-inference-steps", "1", "-j", "1", "-o", out];
         mini.run(&args).expect(0);
         std::fs::metadata(mini.path(out).join("0000.png")).unwrap();
         let bytes = std::fs::read(mini.path(out).join("0000.png")).unwrap();
@@ -239,7 +253,7 @@ fn a_single_file_is_a_base() {
         (pixels, digest)
     };
     let file = single.join("model.safetensors").display().to_string();
-    assert!(picture("kept", "a") == picture(&file, "b"), "the store's copy is another model");
+    assert!(image("kept", "a") == image(&file, "b"), "the store's copy is another model");
 }
 
 #[test]

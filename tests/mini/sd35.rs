@@ -175,16 +175,19 @@ fn teachers_of_one_s_own_are_distilled() {
         ("rounds", "2".to_owned()),
         ("student_prompts", "2".to_owned()),
     ];
-    // The critics are those of the other recipe's trial.
-    let critics = std::fs::read_to_string(shipped("tiny.vars.yaml")).unwrap();
-    let critics: String =
-        critics.lines().filter(|l| l.contains(": {") && !l.starts_with(['l', 'e'])).map(|l| format!("{l}\n")).collect();
+    // The reward models are those of the other recipe's trial.
+    let reward_models = std::fs::read_to_string(shipped("tiny.vars.yaml")).unwrap();
+    let reward_models: String = reward_models
+        .lines()
+        .filter(|l| l.contains(": {") && !l.starts_with(['l', 'e']))
+        .map(|l| format!("{l}\n"))
+        .collect();
     let text: String = vars.iter().map(|(name, value)| format!("{name}: \"{value}\"\n")).collect();
     let text = text
         .lines()
         .map(|l| if l.contains('/') { l.to_owned() } else { l.replace('"', "") } + "\n")
         .collect::<String>();
-    mini.write("own.vars.yaml", &(text + &critics));
+    mini.write("own.vars.yaml", &(text + &reward_models));
     let ran = mini.run(&["run", &shipped("opd.yaml"), "--vars", "own.vars.yaml", "--json"]).expect(0);
     let lora = |stage: &str| ran.outputs()[&format!("{stage}.lora")].clone();
     assert_ne!(lora("teacher[task=geneval]"), lora("teacher[task=ocr]"));

@@ -110,14 +110,17 @@ fn special_files_are_refused_wherever_they_lie() {
         symlink(if to == "pipe" { mini.path("pipe") } else { to.into() }, &path).unwrap();
         let ran = quickly(&mini, &["check", "r.yaml"]).expect(2);
         assert!(ran.stderr.contains(word) && ran.stderr.contains(file), "{file}: {}", ran.stderr);
-        let ran =
-            quickly(&mini, &["generate", "--base", "folder", "--prompt", "x", "-o", "out", "--steps", "1"]).expect(2);
+        let ran = quickly(
+            &mini,
+            &["generate", "--base", "folder", "--prompt", "x", "-o", "out", "--num-inference-steps", "1"],
+        )
+        .expect(2);
         assert!(ran.stderr.contains(word), "generate, {file}: {}", ran.stderr);
     }
     // As prompts, and as an adapter.
     mini.write("p.yaml", &prompts("files: {train: pipe}"));
     assert!(quickly(&mini, &["check", "p.yaml"]).expect(2).stderr.contains(fifo));
-    let generate = ["generate", "--base", "bundled:mini", "-o", "out", "--steps", "1"];
+    let generate = ["generate", "--base", "bundled:mini", "-o", "out", "--num-inference-steps", "1"];
     let ran = quickly(&mini, &[&generate[..], &["--prompts", "pipe"]].concat()).expect(2);
     assert!(ran.stderr.contains("pipe is a named pipe"), "{}", ran.stderr);
     let ran = quickly(&mini, &[&generate[..], &["--prompt", "x", "--lora", "pipe"]].concat()).expect(2);
@@ -145,7 +148,7 @@ fn generate_reads_what_it_needs_and_nothing_else() {
     symlink("/dev/zero", mini.path("folder/sd3.5_medium.safetensors")).unwrap();
     pipe(&mini.path("folder/transformer/other.fp16.bin"));
     let generate = |base: &str, out: &str, more: &[&str]| {
-        let args = ["generate", "--base", base, "--prompt", "x", "-o", out, "--steps", "1", "-j", "1"];
+        let args = ["generate", "--base", base, "--prompt", "x", "-o", out, "--num-inference-steps", "1", "-j", "1"];
         quickly(&mini, &[&args[..], more].concat())
     };
     generate("whole", "a", &[]).expect(0);

@@ -37,16 +37,16 @@ fn teacher(algorithm: &str, rest: &str) -> String {
     )
 }
 
-const SAMPLING: &str = "sampling: {prompts: 2, group: 2, steps: 2}";
-const GRPO: &str = "grpo_guard: {updates: 1, clip: 0.0001}";
+const SAMPLING: &str = "sampling: {prompts: 2, group_size: 2, num_inference_steps: 2}";
+const GRPO: &str = "grpo_guard: {updates: 1, clip_range: 0.0001}";
 
 #[test]
 fn a_sound_training_is_warned_of_nothing() {
     let mini = Mini::new();
-    let best = "  best: {uses: select_checkpoint, needs: {base: base.model, candidates: teacher.candidates, prompts: {looks: scenes.validation}}, with: {maximise: looks, shot: {steps: 1}}}\n";
-    let student = "  student: {uses: distill, needs: {base: base.model, teachers: {looks: best.lora}, prompts: {looks: scenes.train}}, with: {rounds: 2, rollout: {steps: 2, prompts: 2, guidance: 1.0}, lora: {rank: 2, alpha: 2}, optimiser: {lr: 0.01}}}\n";
-    let scores = "  scores: {uses: evaluate, needs: {base: base.model, lora: student.lora, prompts: {looks: scenes.test}}, with: {shot: {steps: 1}}}\n";
-    let teacher = teacher(GRPO, &format!("{SAMPLING}, reward: {{looks: 1.0}}, optimiser: {{lr: 0.01}}"));
+    let best = "  best: {uses: select_checkpoint, needs: {base: base.model, candidates: teacher.candidates, prompts: {looks: scenes.validation}}, with: {maximize: looks, sampling: {num_inference_steps: 1}}}\n";
+    let student = "  student: {uses: distill, needs: {base: base.model, teachers: {looks: best.lora}, prompts: {looks: scenes.train}}, with: {rounds: 2, rollout: {num_inference_steps: 2, prompts: 2, guidance_scale: 1.0}, lora: {rank: 2, alpha: 2}, optimizer: {lr: 0.01}}}\n";
+    let scores = "  scores: {uses: evaluate, needs: {base: base.model, lora: student.lora, prompts: {looks: scenes.test}}, with: {sampling: {num_inference_steps: 1}}}\n";
+    let teacher = teacher(GRPO, &format!("{SAMPLING}, reward: {{looks: 1.0}}, optimizer: {{lr: 0.01}}"));
     mini.write("r.yaml", &[HEAD, &teacher, best, student, scores].concat());
     let ran = mini.run(&["run", "r.yaml", "--json", "--strict", "--until", "scores"]).expect(0);
     for stage in ["base", "scenes", "teacher", "best", "student", "scores"] {
@@ -55,7 +55,7 @@ fn a_sound_training_is_warned_of_nothing() {
     assert!(!ran.stderr.contains("warning"), "{}", ran.stderr);
 }
 
-/// No square can be seen where the detector finds nothing: every picture of a group earns the same.
+/// No square can be seen where the detector finds nothing: every image of a group earns the same.
 #[test]
 fn flat_rounds_and_an_alarm_are_counted() {
     let mini = Mini::new();
@@ -103,8 +103,8 @@ fn a_teacher_that_is_the_base_is_told_of_at_each_step() {
     };
     let rest = "  zero: {uses: import_lora, needs: {base: base.model}, with: {source: adapter}}
   merged: {uses: merge_loras, needs: {base: base.model, loras: {a: zero.lora, b: zero.lora}}, with: {weights: {a: 0.0, b: 1.0}}}
-  student: {uses: distill, needs: {base: base.model, teachers: {looks: zero.lora}, prompts: {looks: scenes.train}}, with: {rounds: 2, rollout: {steps: 2, prompts: 2, guidance: 1.0}, lora: {rank: 2, alpha: 2}}}
-  scores: {uses: evaluate, needs: {base: base.model, lora: student.lora, prompts: {looks: scenes.test}}, with: {shot: {steps: 1}}}
+  student: {uses: distill, needs: {base: base.model, teachers: {looks: zero.lora}, prompts: {looks: scenes.train}}, with: {rounds: 2, rollout: {num_inference_steps: 2, prompts: 2, guidance_scale: 1.0}, lora: {rank: 2, alpha: 2}}}
+  scores: {uses: evaluate, needs: {base: base.model, lora: student.lora, prompts: {looks: scenes.test}}, with: {sampling: {num_inference_steps: 1}}}
 ";
     mini.write("r.yaml", &(HEAD.to_owned() + rest));
     fill(0.0);
@@ -132,7 +132,7 @@ fn prompts_that_are_cut_are_counted_once_each() {
     mini.write("own.txt", &format!("a dot\n{long}\n{long} too\na sea\n{long}\n"));
     let own = "  own: {uses: prompts, with: {files: {test: own.txt}}}\n";
     let scores =
-        "  scores: {uses: evaluate, needs: {base: base.model, prompts: {looks: own.test}}, with: {shot: {steps: 1}}}
+        "  scores: {uses: evaluate, needs: {base: base.model, prompts: {looks: own.test}}, with: {sampling: {num_inference_steps: 1}}}
   kept: {uses: embed, needs: {base: base.model, prompts: {looks: own.test}}}
 ";
     mini.write("r.yaml", &[HEAD, own, scores].concat());
@@ -147,8 +147,9 @@ fn prompts_that_are_cut_are_counted_once_each() {
             assert!(w["message"].as_str().unwrap().contains(encoder), "{w}");
         }
     }
-    let generate =
-        mini.run(&["generate", "--base", "bundled:mini", "--prompt", long, "--steps", "1", "-o", "out"]).expect(0);
+    let generate = mini
+        .run(&["generate", "--base", "bundled:mini", "--prompt", long, "--num-inference-steps", "1", "-o", "out"])
+        .expect(0);
     assert!(generate.stderr.contains("warning: W013"), "{}", generate.stderr);
 }
 
@@ -186,8 +187,8 @@ stages:
   teacher:
     uses: train_teacher
     needs: {base: base.model, prompts: own.train}
-    with: {algorithm: {diffusion_nft: {}}, reward: {looks: 1.0, ocr: 0.0}, iterations: 2, sampling: {guidance: 4.5}, pace: {warmup: 5}, ema: {every: 3}}
-  best: {uses: select_checkpoint, needs: {base: base.model, candidates: teacher.candidates, prompts: {looks: same.validation}}, with: {maximise: looks}}
+    with: {algorithm: {diffusion_nft: {}}, reward: {looks: 1.0, ocr: 0.0}, iterations: 2, sampling: {guidance_scale: 4.5}, lr_schedule: {warmup: 5}, ema: {every: 3}}
+  best: {uses: select_checkpoint, needs: {base: base.model, candidates: teacher.candidates, prompts: {looks: same.validation}}, with: {maximize: looks}}
   scores: {uses: evaluate, needs: {base: base.model, lora: best.lora, prompts: {looks: same.train, own: own.test}}, with: {rewards: {own: [looks]}}}
 ");
     let found = mini.run(&["check", "r.yaml", "--json"]).expect(0).json();

@@ -4,8 +4,8 @@
     OPDFLOW=target/release/opdflow python tests/peers/adapters.py [SEED..]
 
 In: adapters that peft and diffusers write, and files in the names of sd-scripts, ComfyUI and OneTrainer, are given to
-`opdflow generate`; its picture is held against theirs. Out: `opdflow get --format` writes an adapter in each form, and the
-library that reads it gives its picture. Files in original names are applied as the published readers do
+`opdflow generate`; its image is held against theirs. Out: `opdflow get --format` writes an adapter in each form, and the
+library that reads it gives its image. Files in original names are applied as the published readers do
 (stages/models/tests/adapters/original.py) and go through diffusers' converter. 45 dB at least.
 """
 import json

@@ -2,7 +2,7 @@
 """Bases as single files in the original names, against `StableDiffusion3Pipeline.from_single_file`, on small random models.
 
     OPDFLOW=target/release/opdflow python tests/peers/bases.py [SEED..]
-    python tests/peers/bases.py fixture                            the file and the picture that tests/generate.rs reads
+    python tests/peers/bases.py fixture                            the file and the image that tests/generate.rs reads
 
 The file holds transformer and autoencoder, and for every second seed the text encoders too; tokenizers and configurations lie
 beside it. 45 dB at least.
@@ -96,7 +96,7 @@ def as_published(pipe, seed):
 
 
 def lay_out(place, seed, with_text):
-    """A folder with a single file, configurations and tokenizers; the call; diffusers' picture."""
+    """A folder with a single file, configurations and tokenizers; the call; diffusers' image."""
     whole, there = place / "model", place / "single"
     call, _, variant, about = make(whole, seed)
     pipe = StableDiffusion3Pipeline.from_pretrained(whole, variant=variant, torch_dtype=torch.float32, **(

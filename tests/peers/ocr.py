@@ -1,7 +1,7 @@
 """The text reader against RapidOCR 1.4.4 with the same two models, thresholds and sizes, on rendered texts.
 
-RapidOCR runs without its classifier of turned lines, which we do not have, and without enlarging pictures first. The score
-is that of the reward `ocr` in docs/reference/rewards.md. Fails if the mean score differs by 0.01 or more, or if there is a picture
+RapidOCR runs without its classifier of turned lines, which we do not have, and without enlarging images first. The score
+is that of the reward `ocr` in docs/reference/rewards.md. Fails if the mean score differs by 0.01 or more, or if there is an image
 in which it reads something and we do not. `python tests/peers/ocr.py [COUNT]`, from the checkout.
 """
 

@@ -1,4 +1,4 @@
-"""Pictures of short texts: sides, letter sizes, angles, colours, one or two lines, all from a seed.
+"""Images of short texts: sides, letter sizes, angles, colours, one or two lines, all from a seed.
 
 `python rendered.py FOLDER COUNT` writes FOLDER/000.png and so on, and FOLDER/texts.json with the text of each. The font is
 the one that Pillow carries, so that nothing else need be installed. Glyphs are drawn by FreeType, whose pixels may differ
@@ -38,7 +38,7 @@ def colours(rng):
 
 
 def picture(rng):
-    """A picture and its text, lines joined by a line feed."""
+    """An image and its text, lines joined by a line feed."""
     words = text(rng)
     side = rng.choice([64, 96, 128, 192, 256, 384, 512])
     size = rng.choice([s for s in (14, 18, 24, 32, 40, 56, 72, 96) if side / 12 <= s <= side / 1.8])

@@ -43,8 +43,8 @@ pub(crate) fn run(session: &Session, args: &args::Explain) -> Result<Exit, Failu
     let (earlier, changes) = found.map_or((None, Vec::new()), |(record, changes)| (Some(record), changes));
     // Against a record of before, all versions of the code are new: one reason, not one for each part.
     let old = earlier.as_ref().is_some_and(before_code);
-    let changes: Vec<Change> = changes.into_iter().filter(|c| !(old && c.way[0] == "code")).collect();
-    let unknown = |c: &Change| c.way[0] == "inputs" && open.iter().any(|(port, _)| *port == c.way[1]);
+    let changes: Vec<Change> = changes.into_iter().filter(|c| !(old && c.path[0] == "code")).collect();
+    let unknown = |c: &Change| c.path[0] == "inputs" && open.iter().any(|(port, _)| *port == c.path[1]);
     let reasons: Vec<Reason> = changes.into_iter().filter(|c| !unknown(c)).map(|c| reason(&plan, i, c)).collect();
     let key = open.is_empty().then_some(keys.key);
     if session.json {
@@ -104,7 +104,7 @@ fn story(
         };
         out.push_str(&format!("  {why}\n"));
     }
-    let field = |r: &Reason| name(&r.change.way.join(".")).into_owned();
+    let field = |r: &Reason| name(&r.change.path.join(".")).into_owned();
     let width = reasons.iter().map(|r| field(r).chars().count()).max().unwrap_or(0);
     for reason in reasons {
         let side = |leaf: &Option<Leaf>| {
@@ -132,7 +132,7 @@ impl Reason {
             Some(Leaf::Content(digest)) => json!(digest),
             None => Value::Null,
         };
-        json!({"field": self.change.way.join("."), "old": side(&self.change.old), "new": side(&self.change.new),
+        json!({"field": self.change.path.join("."), "old": side(&self.change.old), "new": side(&self.change.new),
             "place": self.place, "note": self.note})
     }
 }
@@ -141,9 +141,9 @@ impl Reason {
 fn reason(plan: &Plan, i: usize, change: Change) -> Reason {
     let (recipe, stage) = (&plan.recipe, &plan.stages[i].spec);
     let spans = recipe.spans.stage(&stage.name);
-    let rest = change.way[1..].join(".");
+    let rest = change.path[1..].join(".");
     let mut note = None;
-    let span: Option<Span> = match change.way[0].as_str() {
+    let span: Option<Span> = match change.path[0].as_str() {
         "params" => {
             let span = recipe.spans.param(&stage.name, &rest);
             note = match recipe.spans.variable(&stage.name, &rest) {

@@ -220,7 +220,7 @@ fn summary(plan: &Plan, rows: &[Row]) -> String {
             String::new()
         };
         text.push_str(&format!(
-            "; about {} of work{guessed}, {} on the longest way",
+            "; about {} of work{guessed}, {} on the longest path",
             duration(known),
             duration(longest)
         ));

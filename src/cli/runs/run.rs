@@ -200,7 +200,7 @@ fn dispatch(
 ) -> anyhow::Result<Ended> {
     let (inbox, messages) = mpsc::channel();
     let _signals = sched::listen(inbox.clone())?;
-    // What stages took before says how long the way to the end is. Unknown ones count a second.
+    // What stages took before says how long the path to the end is. Unknown ones count a second.
     let urgency = || {
         let history = History::of(store);
         plan.critical(|i| {

@@ -43,17 +43,17 @@ pub(crate) fn normalise(
             // Taking out a value that its type refuses shows whether more is wrong.
             [fault @ ParamFault { cause: Cause::Type(mismatch), .. }] => {
                 let missing = matches!(mismatch, Mismatch::MissingField { .. });
-                let way = place(fault, &value);
+                let path = place(fault, &value);
                 // What we took out ourselves is missing through no fault of the user's.
-                let ours = taken.contains(&way) || !whole && missing;
+                let ours = taken.contains(&path) || !whole && missing;
                 // Of a number that its type has no room for, the range says more.
                 if !ours && !ranges.iter().any(|r| r.path == fault.path) {
                     faults.push(diagnostic("E042", stage, spans, fault));
                 }
-                if way.is_empty() || missing || !take_out(&mut value, &way) {
+                if path.is_empty() || missing || !take_out(&mut value, &path) {
                     return None;
                 }
-                taken.push(way);
+                taken.push(path);
             }
             // A default in the place of what was taken out may not fit in ways that nobody wrote.
             _ if taken.is_empty() => {
@@ -140,37 +140,37 @@ fn sound(node: &Node) -> bool {
     }
 }
 
-/// The way to the value that a fault is about. Of an unknown field some types name the map, others the field.
+/// The path of the value that a fault is about. Of an unknown field some types name the map, others the field.
 fn place(fault: &ParamFault, value: &Value) -> Vec<String> {
-    let mut way = steps(&fault.path);
+    let mut path = steps(&fault.path);
     let name = match &fault.cause {
         Cause::Type(Mismatch::UnknownField { name, .. }) => {
             // The field itself is named, unless there is one of the same name in it.
-            let inside: Vec<String> = way.iter().chain([name]).cloned().collect();
-            if way.last().is_none_or(|last| last != name) || lookup(value, &inside).is_some() {
+            let inside: Vec<String> = path.iter().chain([name]).cloned().collect();
+            if path.last().is_none_or(|last| last != name) || lookup(value, &inside).is_some() {
                 return inside;
             }
-            return way;
+            return path;
         }
         Cause::Type(Mismatch::MissingField { name }) => *name,
-        _ => return way,
+        _ => return path,
     };
-    if way.last().is_none_or(|last| last != name) || lookup(value, &way).is_some_and(Value::is_object) {
-        way.push(name.to_owned());
+    if path.last().is_none_or(|last| last != name) || lookup(value, &path).is_some_and(Value::is_object) {
+        path.push(name.to_owned());
     }
-    way
+    path
 }
 
-fn lookup<'v>(value: &'v Value, way: &[String]) -> Option<&'v Value> {
-    way.iter().try_fold(value, |v, step| match v {
+fn lookup<'v>(value: &'v Value, path: &[String]) -> Option<&'v Value> {
+    path.iter().try_fold(value, |v, step| match v {
         Value::Object(map) => map.get(step),
         Value::Array(items) => items.get(step.parse::<usize>().ok()?),
         _ => None,
     })
 }
 
-fn take_out(value: &mut Value, way: &[String]) -> bool {
-    let Some((last, before)) = way.split_last() else { return false };
+fn take_out(value: &mut Value, path: &[String]) -> bool {
+    let Some((last, before)) = path.split_last() else { return false };
     let Some(parent) = before.iter().try_fold(value, |v, step| match v {
         Value::Object(map) => map.get_mut(step),
         Value::Array(items) => items.get_mut(step.parse::<usize>().ok()?),
@@ -199,8 +199,8 @@ pub(crate) fn diagnostic(code: &'static str, stage: &str, spans: &StageSpans, fa
         return Diagnostic::error(code, title, span, &fault.message).maybe_help(fault.help.clone());
     }
     let value = spans.params.as_ref().map_or(Value::Null, Node::json);
-    let way = place(fault, &value);
-    let name = if way.is_empty() { "`with`".to_owned() } else { shown(&way.join(".")) };
+    let path = place(fault, &value);
+    let name = if path.is_empty() { "`with`".to_owned() } else { shown(&path.join(".")) };
     let code = if fault.cause == Cause::Bug { "E000" } else { code };
     let top = spans.with.clone().unwrap_or_else(|| spans.name.clone());
     let Some(root) = &spans.params else {
@@ -212,7 +212,7 @@ pub(crate) fn diagnostic(code: &'static str, stage: &str, spans: &StageSpans, fa
             fault,
         );
     };
-    let spot = find(root, &way);
+    let spot = find(root, &path);
     let key = spot.entry.map_or(top, |e| e.key_span.clone());
     if let Cause::Type(Mismatch::UnknownField { name: field, known }) = &fault.cause {
         let title = format!("stage `{stage}` has no parameter {name}");
@@ -221,7 +221,7 @@ pub(crate) fn diagnostic(code: &'static str, stage: &str, spans: &StageSpans, fa
         return Diagnostic::error("E040", title, key, "not known here").help(help);
     }
     if let Cause::Type(Mismatch::MissingField { name: field }) = &fault.cause {
-        let parent = find(root, &way[..way.len() - 1]);
+        let parent = find(root, &path[..path.len() - 1]);
         let key = parent
             .entry
             .map_or_else(|| spans.with.clone().unwrap_or_else(|| spans.name.clone()), |e| e.key_span.clone());

@@ -34,7 +34,7 @@ pub(crate) fn needs(
     bound: &mut Bound,
     faults: &mut Vec<Diagnostic>,
 ) -> BTreeMap<String, Need> {
-    let mut found = Found { needs: BTreeMap::new(), bound };
+    let mut found = Connections { needs: BTreeMap::new(), bound };
     let about = draft.kind.as_ref().map(|k| k.describe());
     let entries = node.and_then(|n| any_map(n, "`needs`", faults)).map(Node::entries).unwrap_or_default();
     for entry in entries.iter().filter(|e| e.key != "<<") {
@@ -66,7 +66,7 @@ fn renamed(title: String, span: &Span, now: &str) -> Diagnostic {
 }
 
 /// The connections of a stage so far. One line connects all cells of a matrix, so they count too.
-struct Found<'b> {
+struct Connections<'b> {
     needs: BTreeMap<String, Need>,
     bound: &'b mut Bound,
 }
@@ -77,7 +77,7 @@ fn connect(
     entry: &Entry,
     port: Option<&Input>,
     all: &Drafts,
-    found: &mut Found<'_>,
+    found: &mut Connections<'_>,
     faults: &mut Vec<Diagnostic>,
 ) {
     let many = port.map(|p| matches!(p.arity, Arity::Many | Arity::Any));
@@ -140,7 +140,7 @@ fn single(
     at: &str,
     port: Option<&Input>,
     all: &Drafts,
-    found: &mut Found<'_>,
+    found: &mut Connections<'_>,
     faults: &mut Vec<Diagnostic>,
 ) {
     let span = node.span.clone();
@@ -279,7 +279,7 @@ fn either(types: &[&str]) -> String {
 /// As many stages of a circle are shown.
 const LINKS: usize = 16;
 
-/// Reports each circle of stages that wait for each other, once, with its way.
+/// Reports each circle of stages that wait for each other, once, with all its stages.
 pub(crate) fn cycles(all: &[Draft], needs: &[BTreeMap<String, Need>], faults: &mut Vec<Diagnostic>) {
     let number: BTreeMap<&str, usize> = all.iter().enumerate().map(|(i, d)| (d.name.as_str(), i)).collect();
     let mut graph = petgraph::graph::DiGraph::<(), Span>::new();
@@ -291,7 +291,7 @@ pub(crate) fn cycles(all: &[Draft], needs: &[BTreeMap<String, Need>], faults: &m
             }
         }
     }
-    // Not by Tarjan's way, which goes as deep into the stack as a recipe is long.
+    // Not by Tarjan's algorithm, which goes as deep into the stack as a recipe is long.
     for mut circle in petgraph::algo::kosaraju_scc(&graph) {
         circle.sort();
         let first = circle[0];
@@ -299,17 +299,17 @@ pub(crate) fn cycles(all: &[Draft], needs: &[BTreeMap<String, Need>], faults: &m
         if inside.len() == 1 && graph.find_edge(first, first).is_none() {
             continue;
         }
-        let way = around(&graph, first, &inside);
-        let mut names: Vec<&str> = way.iter().take(LINKS).map(|n| all[n.index()].name.as_str()).collect();
-        if way.len() > LINKS {
+        let path = around(&graph, first, &inside);
+        let mut names: Vec<&str> = path.iter().take(LINKS).map(|n| all[n.index()].name.as_str()).collect();
+        if path.len() > LINKS {
             names.push("...");
         }
         names.push(names[0]);
         let title = format!("stages wait for each other: {}", names.join(" -> "));
         let edge = |a, b| graph.find_edge(a, b).map_or(0..0, |e| graph[e].clone());
-        let mut links: Vec<(Span, String)> = (0..way.len())
+        let mut links: Vec<(Span, String)> = (0..path.len())
             .map(|i| {
-                let (a, b) = (way[i], way[(i + 1) % way.len()]);
+                let (a, b) = (path[i], path[(i + 1) % path.len()]);
                 (edge(a, b), format!("`{}` waits for `{}`", all[b.index()].name, all[a.index()].name))
             })
             .collect();
@@ -322,7 +322,7 @@ pub(crate) fn cycles(all: &[Draft], needs: &[BTreeMap<String, Need>], faults: &m
     }
 }
 
-/// A shortest way from `first` back to itself within `inside`.
+/// A shortest path from `first` back to itself within `inside`.
 fn around(
     graph: &petgraph::graph::DiGraph<(), Span>,
     first: petgraph::graph::NodeIndex,
@@ -335,12 +335,12 @@ fn around(
         next.sort();
         for after in next {
             if after == first {
-                let mut way = vec![node];
-                while let Some(&previous) = way.last().filter(|n| **n != first).and_then(|n| before.get(n)) {
-                    way.push(previous);
+                let mut path = vec![node];
+                while let Some(&previous) = path.last().filter(|n| **n != first).and_then(|n| before.get(n)) {
+                    path.push(previous);
                 }
-                way.reverse();
-                return way;
+                path.reverse();
+                return path;
             }
             if before.insert(after, node).is_none() {
                 open.push_back(after);

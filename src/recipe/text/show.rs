@@ -132,24 +132,24 @@ impl Diagnostics {
 
     /// The lines of the text that `views` are of. Only these are handed on: the renderer goes through all that it gets.
     fn snippets<'s>(&'s self, title: Title<'s>, views: Vec<View<'s>>, places: &Places<'_>) -> Group<'s> {
-        let mut parts: Vec<Part<'s>> = Vec::new();
+        let mut parts: Vec<Excerpt<'s>> = Vec::new();
         for view in views {
             let line = places.line(view.span.start);
             let long = line.len() > LONG;
             let lines = if long { self.around(&view.span, &line) } else { line };
-            let joined = |there: &Part<'_>| lines.start.min(there.lines.start)..lines.end.max(there.lines.end);
-            let together = |there: &Part<'_>| self.sources.file(there.lines.start) == self.sources.file(lines.start);
+            let joined = |there: &Excerpt<'_>| lines.start.min(there.lines.start)..lines.end.max(there.lines.end);
+            let together = |there: &Excerpt<'_>| self.sources.file(there.lines.start) == self.sources.file(lines.start);
             match parts.iter_mut().find(|there| !there.long && !long && joined(there).len() < APART && together(there))
             {
                 Some(there) => {
                     there.lines = joined(there);
                     there.views.push(view);
                 }
-                None => parts.push(Part { lines, long, views: vec![view] }),
+                None => parts.push(Excerpt { lines, long, views: vec![view] }),
             }
         }
         let mut elements: Vec<Element<'s>> = Vec::new();
-        for Part { lines, long, views } in parts {
+        for Excerpt { lines, long, views } in parts {
             let path = self.sources.path(lines.start).display().to_string();
             let first = self.sources.place_by(lines.start, places).0;
             let mut snippet = Snippet::source(&self.sources.text()[lines.clone()]).line_start(first);
@@ -188,7 +188,7 @@ impl Diagnostics {
 }
 
 /// Lines that are shown together.
-struct Part<'s> {
+struct Excerpt<'s> {
     lines: Range<usize>,
     /// Whether they are a part of one long line.
     long: bool,

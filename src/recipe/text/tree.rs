@@ -84,17 +84,17 @@ impl Node {
     pub fn get(&self, key: &str) -> Option<&Entry> {
         self.entries().iter().find(|e| e.key == key)
     }
-    /// What stands at the end of a way of names and places in lists.
-    pub fn at(&self, way: &[String]) -> Option<&Node> {
-        way.iter().try_fold(self, |node, step| match &node.data {
+    /// The value at a path of names and indices.
+    pub fn at(&self, path: &[String]) -> Option<&Node> {
+        path.iter().try_fold(self, |node, step| match &node.data {
             Data::Map(_) => node.get(step).map(|e| &e.value),
             Data::List(items) => items.get(step.parse::<usize>().ok()?),
             _ => None,
         })
     }
     /// The same, to be changed.
-    pub fn at_mut(&mut self, way: &[String]) -> Option<&mut Node> {
-        way.iter().try_fold(self, |node, step| match &mut node.data {
+    pub fn at_mut(&mut self, path: &[String]) -> Option<&mut Node> {
+        path.iter().try_fold(self, |node, step| match &mut node.data {
             Data::Map(entries) => entries.iter_mut().find(|e| e.key == *step).map(|e| &mut e.value),
             Data::List(items) => items.get_mut(step.parse::<usize>().ok()?),
             _ => None,

@@ -34,7 +34,7 @@ impl Vars {
         above.push(name.to_owned());
         let mut used = Vec::new();
         names(&node, &mut used);
-        for other in used.iter().filter_map(|n| self.way(n)).map(|(root, _)| root).collect::<BTreeSet<_>>() {
+        for other in used.iter().filter_map(|n| self.path(n)).map(|(root, _)| root).collect::<BTreeSet<_>>() {
             if above.contains(&other) {
                 let title = format!("the variable {} uses itself", shown(name));
                 let label = format!("it needs {}", shown(&other));

@@ -14,7 +14,7 @@ pub(crate) struct Assignment {
     name: String,
     stage: String,
     /// From the stage on: `with`, `rounds`.
-    way: Vec<String>,
+    path: Vec<String>,
     /// Where it came from, in words.
     from: String,
     data: Data,
@@ -24,10 +24,10 @@ impl Assignment {
     /// Takes `student.with.rounds` apart; nothing if it is no such name.
     pub fn of(name: &str) -> Option<Self> {
         let (stage, rest) = cell::reference(name);
-        let way: Vec<String> = rest?.split('.').map(ToOwned::to_owned).collect();
-        let fits = PARTS.contains(&way.first()?.as_str()) && !way.iter().any(String::is_empty);
+        let path: Vec<String> = rest?.split('.').map(ToOwned::to_owned).collect();
+        let fits = PARTS.contains(&path.first()?.as_str()) && !path.iter().any(String::is_empty);
         let data = Data::Unknown;
-        fits.then(|| Self { name: name.to_owned(), stage: stage.to_owned(), way, from: String::new(), data })
+        fits.then(|| Self { name: name.to_owned(), stage: stage.to_owned(), path, from: String::new(), data })
     }
 
     /// The same with its value.
@@ -44,8 +44,8 @@ impl Assignment {
         for stage in stages.iter_mut().filter(|stage| means(&stage.key)) {
             meant = true;
             let place = stage.key_span.clone();
-            if let Err(way) = self.put(&mut stage.value, &place) {
-                let title = format!("`{}` cannot be set: {} of `{}` is no map", self.from, shown(&way), stage.key);
+            if let Err(path) = self.put(&mut stage.value, &place) {
+                let title = format!("`{}` cannot be set: {} of `{}` is no map", self.from, shown(&path), stage.key);
                 let help = "name a parameter, or give the whole of it a value";
                 faults.push(Diagnostic::error("E021", title, place, "of this stage").help(help));
             }
@@ -59,14 +59,14 @@ impl Assignment {
         }
     }
 
-    /// Puts the value into a stage. The way that leads into no map is what goes wrong.
+    /// Puts the value into a stage. The error is the path that leads into no map.
     fn put(&self, stage: &mut Node, place: &Span) -> Result<(), String> {
         let mut node = stage;
-        for (at, step) in self.way.iter().enumerate() {
+        for (at, step) in self.path.iter().enumerate() {
             if node.is_null() {
                 node.data = Data::Map(Vec::new());
             }
-            let fail = || Err(self.way[..at].join("."));
+            let fail = || Err(self.path[..at].join("."));
             node = match &mut node.data {
                 Data::Map(entries) => {
                     let there = entries.iter().position(|e| e.key == *step).unwrap_or_else(|| {

@@ -59,7 +59,7 @@ impl Vars {
             let set = SetAt::Recipe(value.span.clone());
             vars.values.insert(key.clone(), Variable::new(value, &key, set));
         }
-        vars.used = used.iter().filter_map(|name| vars.way(name)).map(|(root, _)| root).collect();
+        vars.used = used.iter().filter_map(|name| vars.path(name)).map(|(root, _)| root).collect();
         let mut stages = Vec::new();
         for (name, value, place) in outside.layers.iter().flat_map(Layer::values) {
             stages.extend(vars.set(name, place, value.data.clone(), (any, start), faults));
@@ -88,15 +88,15 @@ impl Vars {
         (any, start): (bool, &Span),
         faults: &mut Vec<Diagnostic>,
     ) -> Option<Assignment> {
-        if let Some((root, way)) = self.way(name)
+        if let Some((root, path)) = self.path(name)
             && let Some(value) = self.values.get_mut(&root)
-            && let Some(place) = value.node.at_mut(&way)
+            && let Some(place) = value.node.at_mut(&path)
         {
             let mut node = Node::new(place.span.clone(), data);
             node.stand_at(place.span.clone());
             node.var = Some(Arc::new(Origin { name: name.to_owned(), set: SetAt::Outside(from.clone()) }));
             *place = node;
-            if way.is_empty() {
+            if path.is_empty() {
                 let node = value.node.clone();
                 *value = Variable::new(node, name, SetAt::Outside(from));
             } else {
@@ -115,8 +115,8 @@ impl Vars {
         None
     }
 
-    /// The variable that a name begins with, and the way into it that is left.
-    pub(super) fn way(&self, name: &str) -> Option<(String, Vec<String>)> {
+    /// The variable that a name begins with, and the rest of the name as a path into it.
+    pub(super) fn path(&self, name: &str) -> Option<(String, Vec<String>)> {
         if self.values.contains_key(name) {
             return Some((name.to_owned(), Vec::new()));
         }
@@ -134,8 +134,8 @@ impl Vars {
 
     /// The value of a name, if there is one.
     fn get(&self, name: &str) -> Option<&Node> {
-        let (root, way) = self.way(name)?;
-        self.values.get(&root)?.node.at(&way)
+        let (root, path) = self.path(name)?;
+        self.values.get(&root)?.node.at(&path)
     }
 
     /// Does something while `more` are variables too; those of them that it used. What they hide comes back after it.
@@ -199,15 +199,15 @@ impl Vars {
 
     /// The fault of a name that is no variable, or of what a variable does not have.
     fn missing(&mut self, name: &str, span: &Span) -> Diagnostic {
-        if let Some((root, way)) = self.way(name)
+        if let Some((root, path)) = self.path(name)
             && let Some(value) = self.values.get(&root)
         {
-            let there = (0..way.len()).rev().find_map(|n| Some((n, value.node.at(&way[..n])?)));
+            let there = (0..path.len()).rev().find_map(|n| Some((n, value.node.at(&path[..n])?)));
             let (n, node) = there.unwrap_or((0, &value.node));
-            let whole = [&[root.trim_end_matches('.').to_owned()], &way[..n]].concat().join(".");
-            let title = format!("{} has no {}", shown(&whole), shown(&way[n]));
+            let whole = [&[root.trim_end_matches('.').to_owned()], &path[..n]].concat().join(".");
+            let title = format!("{} has no {}", shown(&whole), shown(&path[n]));
             let found = Diagnostic::error("E020", title, span.clone(), "used here");
-            let help = hint(&way[n], node.entries().iter().map(|e| e.key.as_str()).collect::<Vec<_>>());
+            let help = hint(&path[n], node.entries().iter().map(|e| e.key.as_str()).collect::<Vec<_>>());
             let none = format!("it is {}", node.found());
             return found.help(help.unwrap_or(none));
         }
@@ -236,11 +236,11 @@ impl Vars {
                 return fail(found.help("close it with `}`, or write `$${` for the text `${`"));
             };
             let (name, optional) = name.strip_suffix('?').map_or((name, false), |name| (name, true));
-            let way = self.way(name);
-            let root = way.as_ref().and_then(|(root, _)| self.values.get(root));
-            let value = root.zip(way.as_ref()).and_then(|(root, (_, way))| root.node.at(way));
+            let path = self.path(name);
+            let root = path.as_ref().and_then(|(root, _)| self.values.get(root));
+            let value = root.zip(path.as_ref()).and_then(|(root, (_, path))| root.node.at(path));
             let unknown = root.is_some_and(|r| matches!(r.node.data, Data::Unknown));
-            if let Some((root, _)) = &way {
+            if let Some((root, _)) = &path {
                 self.used.insert(root.clone());
             }
             let Some(value) = value else {
@@ -262,7 +262,7 @@ impl Vars {
             }
             if at == 0 && after.is_empty() && rest.len() == text.len() {
                 if !self.bound.take(
-                    if way.as_ref().is_some_and(|(_, way)| way.is_empty()) {
+                    if path.as_ref().is_some_and(|(_, path)| path.is_empty()) {
                         root.map_or(Extent::VALUE, |r| r.extent)
                     } else {
                         Extent::of(value)

@@ -1,5 +1,5 @@
-//! Choices: values that are one of several, each under its name (`algorithm: {grpo_guard: {clip: 1e-4}}`). A choice all of
-//! whose parameters have defaults may be written as its bare name.
+//! Choices: values that are one of several, each under its name (`algorithm: {grpo_guard: {clip_range: 1e-4}}`). A
+//! choice all of whose parameters have defaults may be written as its bare name.
 
 use crate::param::{ParamFault, below};
 use serde_json::{Map, Value};

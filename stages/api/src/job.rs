@@ -39,7 +39,7 @@ pub struct Job {
     pub folder: PathBuf,
     /// Root of the store.
     pub store: PathBuf,
-    /// Seconds between checkpoints that the stage makes of its own accord.
+    /// Seconds between the checkpoints that the stage makes without being asked.
     pub checkpoint_seconds: f64,
     /// Compute even if the result is there already (the result is then kept as another attempt).
     pub force: bool,

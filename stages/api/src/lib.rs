@@ -7,7 +7,7 @@
 //! - [`Job`] is one stage ready to run, as the scheduler hands it to the child process; [`run_job()`] is that process;
 //!   [`StageContext`] is what it gives to the stage: inputs, outputs, checkpoints, metrics, the wish to stop.
 //! - [`Event`] is what the child says to the scheduler, a JSON line each.
-//! - [`Warning`] is what a stage says of work that may have been for nothing, [`Doubt`] the same before a run.
+//! - [`Warning`] is what a stage says of work that may be useless, [`Doubt`] the same before a run.
 //! - [`Tool`] is work outside of recipes that needs the same libraries: `opdflow generate`.
 //!
 //! Nothing here knows tensors, recipes or YAML.

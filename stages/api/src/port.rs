@@ -45,7 +45,7 @@ pub struct Output {
     pub result: bool,
     /// Whether people look at it, so that a run puts a copy into its folder, and what the ending of a file is then.
     pub shown: Shown,
-    /// Whether its bytes carry meaning. A side output (log, timing, sample picture) is kept, but two runs that
+    /// Whether its bytes carry meaning. A side output (log, timing, sample image) is kept, but two runs that
     /// differ only in side outputs count as equal.
     pub semantic: bool,
     /// One sentence for the reference.
@@ -143,7 +143,7 @@ impl Output {
     pub const fn new(name: &'static str, port_type: &'static str, about: &'static str) -> Self {
         Self { name, port_type, optional: false, result: false, shown: Shown::No, semantic: true, about, formerly: &[] }
     }
-    /// An output that carries no meaning: logs, timings, sample pictures.
+    /// An output that carries no meaning: logs, timings, sample images.
     pub const fn side(name: &'static str, port_type: &'static str, about: &'static str) -> Self {
         Self { name, port_type, optional: true, result: false, shown: Shown::No, semantic: false, about, formerly: &[] }
     }

@@ -19,7 +19,7 @@ pub type Environment = BTreeMap<String, String>;
 /// What takes memory while a stage runs, in bytes, at the stage's peak. An estimate, made before anything runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Memory {
-    /// What takes it: `weights`, `activations`, `optimiser`.
+    /// What takes it: `weights`, `activations`, `optimizer`.
     pub of: &'static str,
     /// How much.
     pub bytes: u64,

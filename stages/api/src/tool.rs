@@ -25,9 +25,9 @@ pub struct GenerateOrder {
     pub prompts: Vec<String>,
     /// What guidance leads away from.
     pub negative: String,
-    /// Seed of a prompt's first picture; the following ones have the following numbers.
+    /// Seed of a prompt's first image; the following ones have the following numbers.
     pub seed: u64,
-    /// Pictures of each prompt.
+    /// Images of each prompt.
     pub count: usize,
     /// Denoising steps, at least 1.
     pub steps: usize,
@@ -43,16 +43,16 @@ pub struct GenerateOrder {
     pub no_t5: bool,
     /// `f32`, `bf16` or `f16`.
     pub dtype: String,
-    /// Whether large pictures are decoded in overlapping tiles.
+    /// Whether large images are decoded in overlapping tiles.
     pub vae_tiling: bool,
-    /// Pictures that are denoised together.
+    /// Images that are denoised together.
     pub batch: usize,
     /// Threads.
     pub threads: usize,
     /// `cpu` or `cuda:N`.
     pub device: String,
-    /// Where each picture goes, prompt by prompt: as many as prompts times count.
-    pub pictures: Vec<PathBuf>,
+    /// Where each image goes, prompt by prompt: as many as prompts times count.
+    pub images: Vec<PathBuf>,
     /// Where all of them go on one sheet, if they should.
     pub sheet: Option<PathBuf>,
 }

@@ -17,7 +17,7 @@ pub const TRUNCATED: &str = "W013";
 pub const GUIDED_NFT: &str = "W014";
 /// A reward of weight 0.
 pub const NO_WEIGHT: &str = "W015";
-/// A learning rate of 0, or a pace that brings it there.
+/// A learning rate of 0, or a schedule that brings it there.
 pub const NO_PACE: &str = "W016";
 /// Something in a file that nothing reads.
 pub const IGNORED: &str = "W017";
@@ -33,7 +33,7 @@ pub const NO_CHANGE: &str = "W022";
 pub const IDLE_TEACHER: &str = "W023";
 /// A trained model that is its base.
 pub const NOTHING_LEARNED: &str = "W024";
-/// A candidate whose weights or pictures are not finite.
+/// A candidate whose weights or images are not finite.
 pub const BROKEN_CANDIDATE: &str = "W025";
 /// An alarm of the recipe that rang.
 pub const ALARM: &str = "W026";

@@ -4,12 +4,12 @@
 //! in no part at first: until somebody gives it one, its digest is in the key of every stage.
 
 /// A name and what belongs to it.
-pub type Part = (&'static str, &'static [&'static str]);
+pub type CodePart = (&'static str, &'static [&'static str]);
 
 /// What stages share. A stage says which of them it uses (`stages/kinds/src/code.rs`).
-pub const SHARED: &[Part] = &[
+pub const SHARED: &[CodePart] = &[
     (
-        "flow.layers",
+        "models.layers",
         &[
             "models/src/device.rs",
             "models/src/finite.rs",
@@ -22,19 +22,22 @@ pub const SHARED: &[Part] = &[
             "spec/src/weights",
         ],
     ),
-    ("flow.lora", &["models/src/adapter", "models/src/lora.rs", "spec/src/adapter"]),
-    ("flow.random", &["models/src/rng.rs", "spec/src/rng.rs"]),
-    ("flow.text", &["models/src/text", "spec/src/text"]),
-    ("flow.vae", &["models/src/vae", "spec/src/vae/config.rs", "spec/src/vae/mod.rs"]),
+    ("models.lora", &["models/src/adapter", "models/src/lora.rs", "spec/src/adapter"]),
+    ("models.random", &["models/src/rng.rs", "spec/src/rng.rs"]),
+    ("models.text", &["models/src/text", "spec/src/text"]),
+    ("models.vae", &["models/src/vae", "spec/src/vae/config.rs", "spec/src/vae/mod.rs"]),
     (
-        "flow.transformer",
+        "models.transformer",
         &["models/src/condition.rs", "models/src/field.rs", "models/src/network.rs", "models/src/transformer.rs"],
     ),
     // All of a family is one part, so that a new one is listed here without a word.
-    ("flow.pipeline", &["models/src/families", "spec/src/base_files.rs", "spec/src/families", "spec/src/family.rs"]),
-    ("flow.sampling", &["models/src/rollout.rs", "models/src/solver.rs", "spec/src/schedule.rs", "spec/src/solver.rs"]),
+    ("models.pipeline", &["models/src/families", "spec/src/base_files.rs", "spec/src/families", "spec/src/family.rs"]),
     (
-        "flow.training",
+        "models.sampling",
+        &["models/src/rollout.rs", "models/src/solver.rs", "spec/src/schedule.rs", "spec/src/solver.rs"],
+    ),
+    (
+        "training.common",
         &[
             "spec/src/training/muon.rs",
             "spec/src/training/objective.rs",
@@ -51,7 +54,7 @@ pub const SHARED: &[Part] = &[
         ],
     ),
     (
-        "flow.exploring",
+        "training.rollouts",
         &[
             "spec/src/training/advantage.rs",
             "spec/src/training/teacher.rs",
@@ -59,15 +62,15 @@ pub const SHARED: &[Part] = &[
             "training/src/teacher.rs",
         ],
     ),
-    ("flow.school", &["spec/src/training/school.rs", "training/src/school.rs"]),
-    ("flow.grpo", &["spec/src/training/grpo.rs", "spec/src/training/window.rs", "training/src/grpo.rs"]),
-    ("flow.nft", &["spec/src/training/nft.rs", "training/src/nft.rs"]),
-    ("flow.opd", &["spec/src/training/opd.rs", "training/src/opd.rs"]),
-    ("flow.ppo", &["spec/src/training/ppo.rs", "training/src/ppo.rs"]),
-    ("flow.dance", &["spec/src/training/dance.rs", "training/src/dance.rs"]),
-    ("flow.sft", &["spec/src/training/sft.rs", "training/src/sft.rs"]),
-    ("flow.dmd", &["spec/src/training/dmd.rs", "training/src/dmd.rs"]),
-    ("flow.merge", &["spec/src/training/merge.rs", "training/src/merge.rs"]),
+    ("training.distillation", &["spec/src/training/distillation.rs", "training/src/distillation.rs"]),
+    ("training.grpo", &["spec/src/training/grpo.rs", "spec/src/training/window.rs", "training/src/grpo.rs"]),
+    ("training.nft", &["spec/src/training/nft.rs", "training/src/nft.rs"]),
+    ("training.opd", &["spec/src/training/opd.rs", "training/src/opd.rs"]),
+    ("training.ppo", &["spec/src/training/ppo.rs", "training/src/ppo.rs"]),
+    ("training.dance", &["spec/src/training/dance.rs", "training/src/dance.rs"]),
+    ("training.sft", &["spec/src/training/sft.rs", "training/src/sft.rs"]),
+    ("training.dmd", &["spec/src/training/dmd.rs", "training/src/dmd.rs"]),
+    ("training.merge", &["spec/src/training/merge.rs", "training/src/merge.rs"]),
     (
         "rewards.scoring",
         &[
@@ -82,7 +85,7 @@ pub const SHARED: &[Part] = &[
     ("rewards.ocr", &["rewards/src/ocr"]),
     ("rewards.looks", &["rewards/src/looks.rs"]),
     (
-        "critics.common",
+        "reward_models.common",
         &[
             "reward_models/src/batches.rs",
             "reward_models/src/head.rs",
@@ -90,20 +93,23 @@ pub const SHARED: &[Part] = &[
             "reward_models/src/lib.rs",
             "reward_models/src/parts.rs",
             "reward_models/src/pixels",
-            "spec/src/critics/critic.rs",
-            "spec/src/critics/mod.rs",
+            "spec/src/reward_models/reward_model.rs",
+            "spec/src/reward_models/mod.rs",
         ],
     ),
-    ("critics.clip", &["reward_models/src/clip"]),
-    ("critics.aesthetic", &["reward_models/src/aesthetic.rs", "spec/src/critics/aesthetic.rs"]),
-    ("critics.clipscore", &["reward_models/src/clipscore.rs", "spec/src/critics/clipscore.rs"]),
-    ("critics.hpsv2", &["reward_models/src/hpsv2.rs", "spec/src/critics/hpsv2.rs"]),
-    ("critics.pickscore", &["reward_models/src/pickscore.rs", "spec/src/critics/pickscore.rs"]),
-    ("critics.imagereward", &["reward_models/src/imagereward", "spec/src/critics/imagereward.rs"]),
-    ("critics.geneval", &["reward_models/src/geneval", "reward_models/src/mask2former", "spec/src/critics/geneval"]),
-    ("world.subjects", &["rewards/src/metadata.rs", "rewards/src/palette.rs", "rewards/src/picture.rs"]),
+    ("reward_models.clip", &["reward_models/src/clip"]),
+    ("reward_models.aesthetic", &["reward_models/src/aesthetic.rs", "spec/src/reward_models/aesthetic.rs"]),
+    ("reward_models.clipscore", &["reward_models/src/clipscore.rs", "spec/src/reward_models/clipscore.rs"]),
+    ("reward_models.hpsv2", &["reward_models/src/hpsv2.rs", "spec/src/reward_models/hpsv2.rs"]),
+    ("reward_models.pickscore", &["reward_models/src/pickscore.rs", "spec/src/reward_models/pickscore.rs"]),
+    ("reward_models.imagereward", &["reward_models/src/imagereward", "spec/src/reward_models/imagereward.rs"]),
     (
-        "world.prompts",
+        "reward_models.geneval",
+        &["reward_models/src/geneval", "reward_models/src/mask2former", "spec/src/reward_models/geneval"],
+    ),
+    ("miniature.subjects", &["rewards/src/metadata.rs", "rewards/src/palette.rs", "rewards/src/image.rs"]),
+    (
+        "miniature.prompts",
         &[
             "miniature/src/draw.rs",
             "miniature/src/family.rs",
@@ -129,19 +135,19 @@ pub const SHARED: &[Part] = &[
         ],
     ),
     (
-        "stages.studio",
+        "stages.pipeline",
         &[
             "kinds/src/model/shape.rs",
-            "kinds/src/model/shot.rs",
+            "kinds/src/model/sampling.rs",
             "kinds/src/precision.rs",
             "worker/src/artefacts/adapter.rs",
             "worker/src/artefacts/embeddings.rs",
             "worker/src/artefacts/origin.rs",
             "worker/src/runtime/device.rs",
             "worker/src/runtime/fitting.rs",
-            "worker/src/runtime/pictures.rs",
+            "worker/src/runtime/images.rs",
             "worker/src/runtime/precision.rs",
-            "worker/src/runtime/studio.rs",
+            "worker/src/runtime/pipeline.rs",
         ],
     ),
     (
@@ -156,11 +162,11 @@ pub const SHARED: &[Part] = &[
     (
         "judging",
         &[
-            "kinds/src/judging/critics.rs",
+            "kinds/src/judging/reward_models.rs",
             "kinds/src/judging/recogniser.rs",
             "kinds/src/judging/reward.rs",
             "kinds/src/judging/wanted.rs",
-            "worker/src/judging/jury.rs",
+            "worker/src/judging/reward_set.rs",
             "worker/src/judging/score.rs",
             "worker/src/judging/set.rs",
         ],
@@ -184,9 +190,16 @@ pub const SHARED: &[Part] = &[
 ];
 
 /// The own files of each stage kind. Their version is the kind's `semantics`.
-pub const KINDS: &[Part] = &[
+pub const KINDS: &[CodePart] = &[
     ("base_model", &["kinds/src/stages/base_model.rs", "worker/src/stages/base_model.rs"]),
-    ("critic", &["kinds/src/stages/critic.rs", "kinds/src/model/critic_folder.rs", "worker/src/stages/critic.rs"]),
+    (
+        "reward_model",
+        &[
+            "kinds/src/stages/reward_model.rs",
+            "kinds/src/model/reward_model_folder.rs",
+            "worker/src/stages/reward_model.rs",
+        ],
+    ),
     ("distill", &["kinds/src/stages/distill.rs", "worker/src/stages/distill.rs"]),
     ("embed", &["kinds/src/stages/embed.rs", "worker/src/stages/embed.rs"]),
     ("evaluate", &["kinds/src/stages/evaluate.rs", "worker/src/stages/evaluate.rs"]),
@@ -222,7 +235,7 @@ pub const KINDS: &[Part] = &[
 ];
 
 /// What changes no result of a stage, and why.
-pub const OUTSIDE: &[Part] = &[
+pub const OUTSIDE: &[CodePart] = &[
     ("hands files and messages on, and computes nothing", &["api/src"]),
     (
         "lists modules",

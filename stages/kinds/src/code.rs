@@ -10,7 +10,7 @@ use serde_json::Value;
 
 /// A part of the code, as this program was built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part {
+pub struct CodePart {
     /// Its name, or that of the kind whose own files it is.
     pub name: &'static str,
     /// The committed version; 0 if the table does not have the part.
@@ -23,7 +23,7 @@ pub struct Part {
 
 include!(concat!(env!("OUT_DIR"), "/parts.rs"));
 
-impl Part {
+impl CodePart {
     /// The digest of the sources, if they are not those of the committed version.
     #[must_use]
     pub fn edited(&self) -> Option<&'static str> {
@@ -39,7 +39,7 @@ impl Part {
 
 /// All parts of this build.
 #[must_use]
-pub fn parts() -> &'static [Part] {
+pub fn parts() -> &'static [CodePart] {
     PARTS
 }
 
@@ -47,7 +47,7 @@ pub fn parts() -> &'static [Part] {
 /// for them.
 #[must_use]
 pub fn of(kind: &str, lists: &[&[&str]]) -> Code {
-    let wanted = |part: &&Part| {
+    let wanted = |part: &&CodePart| {
         (part.name == kind && part.edited().is_some())
             || part.name == "unlisted"
             || lists.iter().any(|list| list.contains(&part.name))
@@ -57,22 +57,23 @@ pub fn of(kind: &str, lists: &[&[&str]]) -> Code {
 
 /// What every stage uses that has a model: loading it, text, sampling, decoding.
 pub const MODEL: &[&str] = &[
-    "flow.layers",
-    "flow.lora",
-    "flow.random",
-    "flow.text",
-    "flow.vae",
-    "flow.transformer",
-    "flow.pipeline",
-    "flow.sampling",
-    "flow.exploring",
-    "stages.studio",
+    "models.layers",
+    "models.lora",
+    "models.random",
+    "models.text",
+    "models.vae",
+    "models.transformer",
+    "models.pipeline",
+    "models.sampling",
+    "training.rollouts",
+    "stages.pipeline",
     "prompts.read",
-    "world.subjects",
+    "miniature.subjects",
 ];
 
 /// What training adds.
-pub const TRAINING: &[&str] = &["flow.training", "stages.training", "stages.files", "rewards.scoring", "stages.tables"];
+pub const TRAINING: &[&str] =
+    &["training.common", "stages.training", "stages.files", "rewards.scoring", "stages.tables"];
 
 /// What judging adds, whatever the reward.
 const JUDGING: &[&str] = &["judging", "rewards.scoring", "stages.tables"];
@@ -86,8 +87,8 @@ pub fn judging<'a>(rewards: impl IntoIterator<Item = &'a str>, ports: &Ports) ->
         if reward::NAMES.contains(&name) {
             parts.extend(named("rewards.", name));
         }
-        if ports.contains(&format!("critics.{name}")) {
-            parts.extend(critic(name));
+        if ports.contains(&format!("reward_models.{name}")) {
+            parts.extend(reward_model(name));
         }
     }
     parts
@@ -101,10 +102,14 @@ fn named(of: &str, name: &str) -> Vec<&'static str> {
 }
 
 /// The parts of a network that judges.
-fn critic(name: &str) -> Vec<&'static str> {
-    let mut parts = named("critics.", name);
+fn reward_model(name: &str) -> Vec<&'static str> {
+    let mut parts = named("reward_models.", name);
     // ImageReward has networks of its own, the others CLIP's.
-    parts.extend(if name == "imagereward" { &["critics.common"][..] } else { &["critics.common", "critics.clip"] });
+    parts.extend(if name == "imagereward" {
+        &["reward_models.common"][..]
+    } else {
+        &["reward_models.common", "reward_models.clip"]
+    });
     parts
 }
 
@@ -122,8 +127,8 @@ pub fn wanted<'a>(wanted: &'a crate::judging::wanted::Wanted, ports: &'a Ports) 
 mod tests {
     use super::*;
 
-    fn part(built: Option<&'static str>) -> Part {
-        Part { name: "rewards.ocr", version: 3, committed: "aaaa", built }
+    fn part(built: Option<&'static str>) -> CodePart {
+        CodePart { name: "rewards.ocr", version: 3, committed: "aaaa", built }
     }
 
     #[test]
@@ -137,7 +142,7 @@ mod tests {
     #[test]
     fn names_of_parts_are_names_of_parts() {
         let ports: Ports = ["geneval", "pickscore", "imagereward", "hpsv2", "clipscore", "aesthetic", "new"]
-            .map(|c| (format!("critics.{c}"), format!("{c}.critic")))
+            .map(|c| (format!("reward_models.{c}"), format!("{c}.reward_model")))
             .into_iter()
             .collect();
         let names = ["geneval", "ocr", "looks", "pickscore", "imagereward", "hpsv2", "clipscore", "aesthetic", "new"];
@@ -145,7 +150,7 @@ mod tests {
         for name in &all {
             assert!(PARTS.iter().any(|p| p.name == *name), "no part is named {name}");
         }
-        for part in PARTS.iter().filter(|p| p.name.starts_with("rewards.") || p.name.starts_with("critics.")) {
+        for part in PARTS.iter().filter(|p| p.name.starts_with("rewards.") || p.name.starts_with("reward_models.")) {
             assert!(all.contains(&part.name), "no reward uses {}", part.name);
         }
     }
@@ -154,9 +159,9 @@ mod tests {
     fn a_reward_brings_its_own_code_alone() {
         let none = Ports::default();
         assert!(judging(["ocr.exact"], &none).contains(&"rewards.ocr"));
-        assert!(!judging(["ocr"], &none).iter().any(|p| p.contains("geneval") || p.starts_with("critics")));
-        assert!(!judging(["geneval"], &none).iter().any(|p| p.starts_with("critics")));
-        let ports = Ports::from_iter([("critics.geneval".to_owned(), "detector.critic".to_owned())]);
-        assert!(judging(["geneval.strict"], &ports).contains(&"critics.geneval"));
+        assert!(!judging(["ocr"], &none).iter().any(|p| p.contains("geneval") || p.starts_with("reward_models")));
+        assert!(!judging(["geneval"], &none).iter().any(|p| p.starts_with("reward_models")));
+        let ports = Ports::from_iter([("reward_models.geneval".to_owned(), "detector.reward_model".to_owned())]);
+        assert!(judging(["geneval.strict"], &ports).contains(&"reward_models.geneval"));
     }
 }

@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | `base_model.rs` | `base_model` | a model in diffusers layout, or a single file with what it lacks |
 //! | `import_lora.rs` | `import_lora` | an adapter of the user's own |
-//! | `critic.rs` | `critic` | a network that judges pictures, of the user's own files |
+//! | `reward_model.rs` | `reward_model` | a network that judges images, of the user's own files |
 //! | `prompts.rs` | `prompts` | training, validation and test prompts |
 //! | `embed.rs` | `embed` | what the text encoders make of prompts |
 //! | `pretrain/` | `pretrain_vae`, `pretrain_base` | the miniature, from nothing |
@@ -15,14 +15,15 @@
 //! | `merge_loras.rs` | `merge_loras` | one adapter of several, without training |
 //! | `gradient_variance.rs` | `gradient_variance` | mean and spread of the gradients of two objectives |
 //! | `gradient_table.rs` | `gradient_table` | the same over several seeds |
-//! | `evaluate.rs` | `evaluate` | scores and pictures on held-out prompts |
+//! | `evaluate.rs` | `evaluate` | scores and images on held-out prompts |
 //! | `score_candidates.rs` | `score_candidates` | scores of every candidate of a training |
 //! | `note.rs` | `note` | words among the results |
-//! | `table/` | `table` | the paper's table of them, and a picture grid |
+//! | `table/` | `table` | the paper's table of them, and an image grid |
 //! | `figure.rs` | `figure` | scores against training time, as CSV and drawn |
 //!
-//! What several kinds share lies beside them: [`model`] (folders of models, adapters and critics), [`prompt`], [`judging`]
-//! (rewards), [`cost`] (memory and operations), [`training`], [`report`], and [`code`], the versions in keys.
+//! What several kinds share lies beside them: [`model`] (folders of models, adapters and reward models), [`prompt`],
+//! [`judging`] (rewards), [`cost`] (memory and operations), [`training`], [`report`], and [`code`], the versions in
+//! keys.
 
 pub mod code;
 pub mod cost;

@@ -7,7 +7,7 @@
 use schemars::JsonSchema;
 
 /// Of the input `embeddings`, which several kinds have.
-pub const EMBEDDINGS: &str = "what the stage `embed` made of the prompts; with it the text encoders are not loaded";
+pub const EMBEDDINGS: &str = "the prompts' embeddings by the stage `embed`; with them the text encoders are not loaded";
 
 /// Threads.
 #[derive(JsonSchema)]
@@ -17,7 +17,7 @@ pub struct Threads(#[schemars(range(min = 1, max = 4096))] usize);
 #[derive(JsonSchema)]
 pub struct MicroBatch(#[schemars(range(min = 1, max = 65_536))] usize);
 
-/// Side of a picture in pixels; the model's own if absent.
+/// Side of an image in pixels; the model's own if absent.
 #[derive(JsonSchema)]
 pub struct Size(#[schemars(range(min = 8, max = 16_384))] Option<i64>);
 

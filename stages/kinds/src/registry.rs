@@ -1,8 +1,8 @@
 //! The one list of the kinds, and of those that the program of the engine runs itself.
 
 use crate::stages::{
-    base_model, critic, distill, embed, evaluate, figure, gradient_table, gradient_variance, import_lora, merge_loras,
-    note, pretrain, prompts, score_candidates, select_checkpoint, table, train_teacher,
+    base_model, distill, embed, evaluate, figure, gradient_table, gradient_variance, import_lora, merge_loras, note,
+    pretrain, prompts, reward_model, score_candidates, select_checkpoint, table, train_teacher,
 };
 use opdflow_api::{Registry, Workers};
 
@@ -12,7 +12,7 @@ pub fn registry() -> Registry {
     Registry::new()
         .with(base_model::BaseModel)
         .with(import_lora::ImportLora)
-        .with(critic::Critic)
+        .with(reward_model::RewardModel)
         .with(prompts::Prompts)
         .with(pretrain::PretrainVae)
         .with(pretrain::PretrainBase)

@@ -1,7 +1,7 @@
-//! Scores a file of pictures.
+//! Scores a file of images.
 //!
-//! `score --pictures pictures.u8 --prompts prompts.jsonl --rewards geneval,ocr,looks` reads raw pictures of `--side` x `--side`
-//! x 3 bytes and one prompt a line, and writes one line of JSON a picture: each reward's value and parts, or null where
+//! `score --images images.u8 --prompts prompts.jsonl --rewards geneval,ocr,looks` reads raw images of `--side` x `--side`
+//! x 3 bytes and one prompt a line, and writes one line of JSON an image: each reward's value and parts, or null where
 //! the prompt does not carry what the reward needs.
 
 use std::fs;
@@ -12,21 +12,21 @@ use anyhow::{Context, bail, ensure};
 use clap::Parser;
 use opdflow_miniature::{Prompt, SIDE};
 use opdflow_rewards::ocr::Assets;
-use opdflow_rewards::{Geneval, Looks, Ocr, Picture, Reward, Score, Subject};
+use opdflow_rewards::{Geneval, Image, Looks, Ocr, Reward, Score, Subject};
 
-/// Scores a file of pictures.
+/// Scores a file of images.
 #[derive(Parser)]
 struct Args {
-    /// Raw RGB bytes, one picture after the other.
+    /// Raw RGB bytes, one image after the other.
     #[arg(long)]
-    pictures: PathBuf,
-    /// One prompt a line, in the order of the pictures.
+    images: PathBuf,
+    /// One prompt a line, in the order of the images.
     #[arg(long)]
     prompts: PathBuf,
     /// Any of geneval, ocr, looks.
     #[arg(long, default_value = "geneval,ocr,looks", value_delimiter = ',')]
     rewards: Vec<String>,
-    /// Width and height of a picture.
+    /// Width and height of an image.
     #[arg(long, default_value_t = SIDE)]
     side: usize,
     /// Folder with `onnxruntime/` and `ppocr/`; else $OPDFLOW_DEPS, else `.deps` of the workspace.
@@ -48,20 +48,20 @@ fn main() -> anyhow::Result<()> {
     };
     let rewards = args.rewards.iter().map(make).collect::<anyhow::Result<Vec<_>>>()?;
 
-    let bytes = fs::read(&args.pictures).with_context(|| format!("cannot read {}", args.pictures.display()))?;
+    let bytes = fs::read(&args.images).with_context(|| format!("cannot read {}", args.images.display()))?;
     let size = args.side * args.side * 3;
-    ensure!(size > 0 && bytes.len() % size == 0, "{} bytes are not a whole number of pictures", bytes.len());
-    let pictures: Vec<Picture> =
-        bytes.chunks_exact(size).filter_map(|b| Picture::new(args.side, args.side, b.to_vec())).collect();
+    ensure!(size > 0 && bytes.len() % size == 0, "{} bytes are not a whole number of images", bytes.len());
+    let images: Vec<Image> =
+        bytes.chunks_exact(size).filter_map(|b| Image::new(args.side, args.side, b.to_vec())).collect();
     let lines = fs::read_to_string(&args.prompts).with_context(|| format!("cannot read {}", args.prompts.display()))?;
     let prompts = lines.lines().map(serde_json::from_str).collect::<Result<Vec<Prompt>, _>>()?;
-    ensure!(prompts.len() == pictures.len(), "{} prompts for {} pictures", prompts.len(), pictures.len());
+    ensure!(prompts.len() == images.len(), "{} prompts for {} images", prompts.len(), images.len());
     let subjects: Vec<Subject> = prompts.iter().map(Subject::from).collect();
 
     let mut table: Vec<Vec<Option<Score>>> = Vec::new();
     for reward in &rewards {
         let at: Vec<usize> = (0..subjects.len()).filter(|&i| reward.applies(&subjects[i])).collect();
-        let some: Vec<Picture> = at.iter().map(|&i| pictures[i].clone()).collect();
+        let some: Vec<Image> = at.iter().map(|&i| images[i].clone()).collect();
         let of: Vec<Subject> = at.iter().map(|&i| subjects[i]).collect();
         let mut column = vec![None; subjects.len()];
         for (i, score) in at.into_iter().zip(reward.score(&some, &of)?) {

@@ -1,6 +1,6 @@
 //! Anti-aliased drawing on a canvas of real numbers.
 
-use opdflow_rewards::Picture;
+use opdflow_rewards::Image;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
@@ -11,7 +11,7 @@ pub(crate) fn shade(colour: Colour, spread: f32, rng: &mut ChaCha8Rng) -> [f32; 
     colour.rgb().map(|v| (v + rng.random_range(-spread..=spread)).clamp(0.0, 255.0))
 }
 
-/// A 64x64 canvas; channels nominally 0 to 255, clamped only when it becomes a picture.
+/// A 64x64 canvas; channels nominally 0 to 255, clamped only when it becomes an image.
 pub(crate) struct Canvas {
     rgb: Vec<[f32; 3]>,
 }
@@ -68,9 +68,9 @@ impl Canvas {
     }
 
     /// Rounds to 8 bits.
-    pub fn picture(&self) -> Picture {
+    pub fn image(&self) -> Image {
         let rgb = self.rgb.iter().flatten().map(|v| v.round().clamp(0.0, 255.0) as u8).collect();
-        Picture { width: SIDE, height: SIDE, rgb }
+        Image { width: SIDE, height: SIDE, rgb }
     }
 }
 

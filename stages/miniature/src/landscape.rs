@@ -1,6 +1,6 @@
 //! Little landscapes: sky, sun or moon, and hills.
 
-use opdflow_rewards::Picture;
+use opdflow_rewards::Image;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
@@ -58,8 +58,8 @@ pub(crate) fn corrupt(landscape: Landscape, rng: &mut ChaCha8Rng) -> Prompt {
     }
 }
 
-/// Draws a landscape. Contrast and grain vary from picture to picture, so that measures of looks differ between them.
-pub(crate) fn render(landscape: Landscape, rng: &mut ChaCha8Rng) -> Picture {
+/// Draws a landscape. Contrast and grain vary from image to image, so that measures of looks differ between them.
+pub(crate) fn render(landscape: Landscape, rng: &mut ChaCha8Rng) -> Image {
     let [zenith, horizon, light] = sky(landscape.mood);
     let side = SIDE as f32;
     let base: f32 = rng.random_range(36.0..46.0);
@@ -98,5 +98,5 @@ pub(crate) fn render(landscape: Landscape, rng: &mut ChaCha8Rng) -> Picture {
     }
     canvas.contrast(rng.random_range(0.65..1.1), 110.0);
     canvas.grain(rng.random_range(0.0..14.0), rng);
-    canvas.picture()
+    canvas.image()
 }

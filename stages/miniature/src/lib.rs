@@ -1,4 +1,4 @@
-//! The miniature world: seeded 64x64 pictures of shapes, words and landscapes with their captions.
+//! The miniature world: seeded 64x64 images of shapes, words and landscapes with their captions.
 //!
 //! Three families of prompts share one grid of 4x4 cells of 16 px, so that a latent model with 16 tokens
 //! has one token for each cell:
@@ -12,8 +12,8 @@
 //! ```
 //! use opdflow_miniature::{Family, Mix, Split, prompts, render, stream};
 //! let all = prompts(&Mix::from(Family::Ocr), 3, 7, Split::Train);
-//! let picture = render(&all[0], &mut stream(7, 0)).unwrap();
-//! assert_eq!(picture.rgb.len(), 64 * 64 * 3);
+//! let image = render(&all[0], &mut stream(7, 0)).unwrap();
+//! assert_eq!(image.rgb.len(), 64 * 64 * 3);
 //! ```
 
 mod draw;
@@ -35,9 +35,9 @@ pub use scene::{Landscape, Mood};
 pub use split::Split;
 pub use world::{corrupt, prompt, prompts, render, stream};
 
-/// Width and height of a picture in pixels.
+/// Width and height of an image in pixels.
 pub const SIDE: usize = 64;
 /// Width and height of a cell in pixels.
 pub const CELL: usize = 16;
-/// Cells along one side of a picture.
+/// Cells along one side of an image.
 pub const GRID: usize = SIDE / CELL;

@@ -13,7 +13,7 @@ pub struct Prompt {
     pub text: String,
     /// Its kind.
     pub family: Family,
-    /// What the picture must show; only [`Family::Geneval`].
+    /// What the image must show; only [`Family::Geneval`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub geneval: Option<Metadata>,
     /// The word to be written; only [`Family::Ocr`].

@@ -1,6 +1,6 @@
 //! Shapes: the prompts of GenEval's six tasks and how they are drawn.
 
-use opdflow_rewards::Picture;
+use opdflow_rewards::Image;
 use opdflow_rewards::geneval::{Exclude, Include, Metadata, Relation, Tag};
 use rand::Rng;
 use rand::seq::SliceRandom;
@@ -254,7 +254,7 @@ fn holds(relation: Relation, dx: i32, dy: i32) -> bool {
 ///
 /// # Errors
 /// [`WorldError::Shapes`] when the metadata name something this world does not have or cannot place.
-pub(crate) fn render(metadata: &Metadata, rng: &mut ChaCha8Rng) -> Result<Picture, WorldError> {
+pub(crate) fn render(metadata: &Metadata, rng: &mut ChaCha8Rng) -> Result<Image, WorldError> {
     let items = plan(metadata)?;
     let mut canvas = dark_ground(rng);
     let groups = (0..1000).find_map(|_| place(&items, rng)).ok_or_else(|| WorldError::Shapes {
@@ -281,5 +281,5 @@ pub(crate) fn render(metadata: &Metadata, rng: &mut ChaCha8Rng) -> Result<Pictur
             );
         }
     }
-    Ok(canvas.picture())
+    Ok(canvas.image())
 }

@@ -1,6 +1,6 @@
 //! Words: their prompts and how they are drawn.
 
-use opdflow_rewards::Picture;
+use opdflow_rewards::Image;
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
@@ -17,7 +17,7 @@ const PITCH: f32 = 14.0;
 /// Share of words out of [`COMMON`]; the rest are random letters.
 const COMMON_SHARE: f64 = 0.25;
 
-/// Everyday words, so that pictures are pleasant to read; those with letters outside [`LETTERS`] are skipped.
+/// Everyday words, so that images are pleasant to read; those with letters outside [`LETTERS`] are skipped.
 const COMMON: &[&str] = &[
     "HAT", "SUN", "MOON", "TREE", "STAR", "ROAD", "GOLD", "SNOW", "LAKE", "ROSE", "LEAF", "BEAR", "WOLF", "CAT", "DOG",
     "COW", "FOX", "OWL", "BEE", "ANT", "SEA", "SKY", "RED", "BLUE", "TEA", "CUP", "BOX", "KEY", "MAP", "PEN", "BOOK",
@@ -69,7 +69,7 @@ fn letter(rng: &mut ChaCha8Rng) -> char {
 }
 
 /// Draws a word, a letter to a cell, in one of the middle rows at a random place where it fits.
-pub(crate) fn render(word: &str, rng: &mut ChaCha8Rng) -> Result<Picture, WorldError> {
+pub(crate) fn render(word: &str, rng: &mut ChaCha8Rng) -> Result<Image, WorldError> {
     let bytes = word.as_bytes();
     if bytes.is_empty() || bytes.len() > GRID || bytes.iter().any(|b| !LETTERS.contains(b)) {
         return Err(WorldError::Word { word: word.to_owned(), letters: GRID });
@@ -77,7 +77,7 @@ pub(crate) fn render(word: &str, rng: &mut ChaCha8Rng) -> Result<Picture, WorldE
     let mut canvas = dark_ground(rng);
     let ink = INKS[rng.random_range(0..INKS.len())].map(|v: f32| (v + rng.random_range(-12.0..=12.0)).min(255.0));
     let column = rng.random_range(0..=GRID - bytes.len());
-    // PP-OCR's detector misses a third of the words that touch the upper or lower edge of so small a picture.
+    // PP-OCR's detector misses a third of the words that touch the upper or lower edge of so small an image.
     let row = rng.random_range(1..GRID - 1);
     let cell = CELL as f32;
     let dx: f32 = rng.random_range(-0.8..=0.8);
@@ -98,7 +98,7 @@ pub(crate) fn render(word: &str, rng: &mut ChaCha8Rng) -> Result<Picture, WorldE
             },
         );
     }
-    Ok(canvas.picture())
+    Ok(canvas.image())
 }
 
 /// Bright inks: white, cream, light blue, light green, pink.

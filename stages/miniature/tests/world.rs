@@ -27,7 +27,7 @@ fn the_same_seed_gives_the_same_bytes() {
     };
     assert_eq!(bytes(1), bytes(1));
     assert_ne!(bytes(1), bytes(2));
-    // Pictures are inputs of cached results: a change of this number is a change of the world.
+    // Images are inputs of cached results: a change of this number is a change of the world.
     let all = prompts(&Mix::all(), 24, 1, Split::Train);
     let lines: String = all.iter().map(|p| serde_json::to_string(p).unwrap() + "\n").collect();
     assert_eq!((fnv(lines.as_bytes()), fnv(&bytes(1))), GOLDEN);

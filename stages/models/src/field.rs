@@ -54,10 +54,10 @@ impl<'a> Field<'a> {
         self.ask(x, sigma, condition, |input| self.guided(&self.model.velocity(input, self.lora)))
     }
 
-    /// [`Self::velocity`] to learn from. With `recompute` the network's inside is not kept but computed once more for the
-    /// gradient: less memory, more time, the same numbers.
-    pub fn seen(&self, x: &Tensor, sigma: &Tensor, condition: &Condition, recompute: bool) -> Seen<'a> {
-        if !recompute {
+    /// [`Self::velocity`] to learn from. With `gradient_checkpointing` the network's inside is not kept but computed
+    /// once more for the gradient: less memory, more time, the same numbers.
+    pub fn seen(&self, x: &Tensor, sigma: &Tensor, condition: &Condition, gradient_checkpointing: bool) -> Seen<'a> {
+        if !gradient_checkpointing {
             return Seen { velocity: self.velocity(x, sigma, condition), network: None };
         }
         let Field { model, lora, .. } = *self;
@@ -72,8 +72,8 @@ impl<'a> Field<'a> {
     }
 
     /// [`Self::seen`] at one noise level for the whole batch.
-    pub fn seen_at(&self, x: &Tensor, sigma: f64, condition: &Condition, recompute: bool) -> Seen<'a> {
-        self.seen(x, &level(x, sigma), condition, recompute)
+    pub fn seen_at(&self, x: &Tensor, sigma: f64, condition: &Condition, gradient_checkpointing: bool) -> Seen<'a> {
+        self.seen(x, &level(x, sigma), condition, gradient_checkpointing)
     }
 
     /// Whether each forward runs for the empty prompt too.

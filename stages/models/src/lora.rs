@@ -44,7 +44,7 @@ impl Lora {
             let b = Tensor::zeros([l.d_out, config.rank], (Kind::Float, device)).set_requires_grad(true);
             pairs.insert(l.name.clone(), Pair { a, b, alpha: config.alpha });
         }
-        ensure!(!pairs.is_empty(), "no linear layer of the model matches the LoRA targets {:?}", config.targets);
+        ensure!(!pairs.is_empty(), "no linear layer of the model matches the LoRA targets {:?}", config.target_modules);
         Ok(Lora { config: config.clone(), stabilised: false, factor: 1.0, pairs })
     }
 
@@ -72,7 +72,7 @@ impl Lora {
         let alphas = alphas.map(|(n, p)| (self.pattern(n), (p.alpha * self.factor).into()));
         serde_json::json!({
             "peft_type": "LORA", "r": rank, "lora_alpha": alpha * self.factor, "lora_dropout": 0.0,
-            "target_modules": target_modules(&self.config.targets), "bias": "none", "init_lora_weights": "gaussian", "inference_mode": true,
+            "target_modules": target_modules(&self.config.target_modules), "bias": "none", "init_lora_weights": "gaussian", "inference_mode": true,
             "use_dora": false, "use_rslora": self.stabilised, "fan_in_fan_out": false,
             "rank_pattern": ranks.collect::<serde_json::Map<_, _>>(),
             "alpha_pattern": alphas.collect::<serde_json::Map<_, _>>(), "modules_to_save": null, "task_type": null,
@@ -91,7 +91,7 @@ impl Lora {
     pub fn of(targets: Vec<String>, stabilised: bool, pairs: BTreeMap<String, Pair>) -> Lora {
         let rank = most(pairs.values().map(|p| p.a.size()[0]));
         let alpha = f64::from_bits(most(pairs.values().map(|p| p.alpha.to_bits())));
-        Lora { config: LoraConfig { rank, alpha, targets }, stabilised, factor: 1.0, pairs }
+        Lora { config: LoraConfig { rank, alpha, target_modules: targets }, stabilised, factor: 1.0, pairs }
     }
 
     /// The same of pairs that were read. Targets are those `listed`, or short names, if they mean these layers of the
@@ -108,7 +108,7 @@ impl Lora {
             let means_more =
                 |module: &str| linears.iter().any(|l| ends_with(&l.name, module) && !lora.pairs.contains_key(&l.name));
             let target = |m: &String| if means_more(m) { format!("^{m}") } else { m.clone() };
-            lora.config.targets = lora.pairs.keys().map(target).collect();
+            lora.config.target_modules = lora.pairs.keys().map(target).collect();
         }
         lora
     }
@@ -289,7 +289,7 @@ mod tests {
     }
 
     fn lora(seed: u64) -> Lora {
-        let config = LoraConfig { rank: 2, alpha: 3.0, targets: vec!["attn.to_q".into()] };
+        let config = LoraConfig { rank: 2, alpha: 3.0, target_modules: vec!["attn.to_q".into()] };
         Lora::init(&config, &linears(), seed, Device::Cpu).unwrap()
     }
 
@@ -326,7 +326,12 @@ mod tests {
             assert_eq!(again.modules().collect::<Vec<_>>(), lora.modules().collect::<Vec<_>>(), "{ranks:?}");
             assert!(again.scaled_as(&lora), "{ranks:?}");
             let meant = |l: &&LinearShape| again.config().matches(&l.name);
-            assert_eq!(linears.iter().filter(meant).count(), ranks.len(), "{ranks:?}: {:?}", again.config().targets);
+            assert_eq!(
+                linears.iter().filter(meant).count(),
+                ranks.len(),
+                "{ranks:?}: {:?}",
+                again.config().target_modules
+            );
         }
     }
 
@@ -335,7 +340,7 @@ mod tests {
         let names: Vec<_> = lora(1).named().into_iter().map(|(n, _)| n).collect();
         let block = |i: i32, side: char| format!("transformer_blocks.{i}.attn.to_q.lora_{side}.weight");
         assert_eq!(names, [block(0, 'A'), block(0, 'B'), block(1, 'A'), block(1, 'B')]);
-        let none = LoraConfig { rank: 2, alpha: 1.0, targets: vec!["tn.to_q".into()] };
+        let none = LoraConfig { rank: 2, alpha: 1.0, target_modules: vec!["tn.to_q".into()] };
         assert!(Lora::init(&none, &linears(), 1, Device::Cpu).is_err());
     }
 
@@ -391,7 +396,7 @@ mod tests {
         );
         let linears = [LinearShape { name: "l".into(), d_in: 64, d_out: 64 }];
         for (rank, merges) in [(2, false), (16, true)] {
-            let config = LoraConfig { rank, alpha: 4.0, targets: vec!["l".into()] };
+            let config = LoraConfig { rank, alpha: 4.0, target_modules: vec!["l".into()] };
             let lora = Lora::init(&config, &linears, 3, Device::Cpu).unwrap();
             let pair = lora.pair("l").unwrap();
             tch::no_grad(|| pair.b.shallow_clone().copy_(&Tensor::randn([64, rank], (Kind::Float, Device::Cpu))));

@@ -202,7 +202,7 @@ mod tests {
             }
             weights.set_trainable(false, |_| true);
             // Merged, a fresh adapter leaves the weight as it is, but takes a gradient.
-            let config = LoraConfig { rank: 64, alpha: 1.0, targets: vec!["l".into()] };
+            let config = LoraConfig { rank: 64, alpha: 1.0, target_modules: vec!["l".into()] };
             let lora = Lora::init(&config, &[layer.shape()], 3, Device::Cpu).unwrap();
             assert!(lora.merged(&layer.w, lora.pair("l").unwrap()).is_some_and(|w| w.requires_grad()));
             assert_eq!(layer.forward(&part, Some(&lora)), alone, "from {from}, with an adapter");

@@ -1,5 +1,5 @@
 //! Noise that depends on a seed and on nothing that came before. Seeds of a purpose and a step: [`derive()`]. Noise is always drawn on the CPU and then
-//! moved, so that one seed means one picture on every device.
+//! moved, so that one seed means one image on every device.
 
 pub use opdflow_spec::rng::*;
 

@@ -1,4 +1,4 @@
-//! Sampling along a schedule, with or without keeping the way.
+//! Sampling along a schedule, with or without keeping the trajectory.
 
 use crate::condition::Condition;
 use crate::field::Field;
@@ -9,22 +9,23 @@ use tch::Tensor;
 
 /// A sampled trajectory.
 pub struct Rollout {
-    /// `steps + 1` states, `[B, C, H, W]` f32; only the last one if the way was not kept.
+    /// `steps + 1` states, `[B, C, H, W]` f32; only the last one if the trajectory was not kept.
     pub states: Vec<Tensor>,
-    /// Means of the steps, `mu_old` of the ratios. Empty if the way was not kept.
+    /// Means of the steps, `mu_old` of the ratios. Empty if the trajectory was not kept.
     pub means: Vec<Tensor>,
-    /// The standard normal noise of each step. Empty if the way was not kept; undefined tensors where no noise was added.
+    /// The standard normal noise of each step. Empty if the trajectory was not kept; undefined tensors where no noise
+    /// was added.
     pub noises: Vec<Tensor>,
 }
 
 impl Rollout {
-    /// The last state: latents of the pictures.
+    /// The last state: latents of the images.
     pub fn last(&self) -> &Tensor {
         &self.states[self.states.len() - 1]
     }
 }
 
-/// Whether a rollout keeps its way.
+/// Whether a rollout keeps its trajectory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
     /// All states, means and noises.
@@ -34,7 +35,7 @@ pub enum Keep {
 }
 
 /// What a rollout goes along.
-pub struct Way<'a> {
+pub struct RolloutOptions<'a> {
     /// Noise levels.
     pub schedule: &'a Schedule,
     /// Solver.
@@ -53,14 +54,14 @@ pub fn rollout(
     field: &Field,
     condition: &Condition,
     start: &Tensor,
-    along: &Way,
+    along: &RolloutOptions,
     draw: &mut dyn FnMut(usize) -> Tensor,
 ) -> Rollout {
     // The guard, not the closure: a panic that unwinds through the closure leaves gradients off.
     let _off = tch::no_grad_guard();
     let mut x = start.shallow_clone();
     let mut before: Option<Tensor> = None;
-    let mut way = Rollout { states: Vec::new(), means: Vec::new(), noises: Vec::new() };
+    let mut trajectory = Rollout { states: Vec::new(), means: Vec::new(), noises: Vec::new() };
     for j in 0..along.schedule.steps() {
         let own = along.window.as_ref().is_none_or(|w| w.contains(&j));
         let step = if own { along.solver.step(along.schedule, j) } else { Solver::default().step(along.schedule, j) };
@@ -70,14 +71,14 @@ pub fn rollout(
         let noise = if step.std > 0.0 { draw(j) } else { Tensor::new() };
         let next = if step.std > 0.0 { &mean + &noise * step.std } else { mean.shallow_clone() };
         if along.keep == Keep::All {
-            way.states.push(x);
-            way.means.push(mean);
-            way.noises.push(noise);
+            trajectory.states.push(x);
+            trajectory.means.push(mean);
+            trajectory.noises.push(noise);
         }
         x = next;
     }
-    way.states.push(x);
-    way
+    trajectory.states.push(x);
+    trajectory
 }
 
 /// The velocity of a batch, `micro` rows at a time.

@@ -88,7 +88,7 @@ fn a_round_trip_is_bit_equal_in_every_form() {
 fn written_names_are_the_readers_own() {
     let linears = model().linears();
     let table: BTreeMap<String, BTreeSet<String>> = read_json(&at("names.json")).unwrap();
-    let all = LoraConfig { rank: 1, alpha: 1.0, targets: linears.iter().map(|l| l.name.clone()).collect() };
+    let all = LoraConfig { rank: 1, alpha: 1.0, target_modules: linears.iter().map(|l| l.name.clone()).collect() };
     let lora = Lora::init(&all, &linears, 1, CPU).unwrap();
     for (format, name) in [(Format::Kohya, "kohya"), (Format::Comfyui, "comfyui")] {
         let dir = tempfile::tempdir().unwrap();
@@ -181,7 +181,7 @@ fn our_files_are_read_by_diffusers_and_peft() {
 #[test]
 fn the_family_rules_the_original_names() {
     let linears = model().linears();
-    let config = LoraConfig { rank: 2, alpha: 2.0, targets: vec!["transformer_blocks.0.attn.to_q".into()] };
+    let config = LoraConfig { rank: 2, alpha: 2.0, target_modules: vec!["transformer_blocks.0.attn.to_q".into()] };
     let lora = Lora::init(&config, &linears, 1, CPU).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let names = |file: PathBuf| tensors(&file).into_keys().next().unwrap();

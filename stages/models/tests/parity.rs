@@ -160,7 +160,7 @@ fn vae() {
         let posterior = vae.encode(&f["picture"]);
         close("mean", &posterior.mode(), &f["mean"], 1e-5);
         close("log-variance", &posterior.logvar, &f["logvar"], 1e-5);
-        close("picture", &vae.decode(f.get("z").unwrap_or(&f["mean"])), &f["decoded"], 1e-5);
+        close("image", &vae.decode(f.get("z").unwrap_or(&f["mean"])), &f["decoded"], 1e-5);
         close("scale and back", &vae.unscale(&vae.scale(&f["mean"])), &f["mean"], 1e-6);
     }
 }
@@ -171,8 +171,8 @@ fn vae_in_tiles() {
     let w = weights("vae_small");
     let vae = Vae::new(&w.root(), &read_json(&at("vae_small").join("config.json")).unwrap()).unwrap();
     let _off = tch::no_grad_guard();
-    close("picture in tiles", &vae.decode_tiled(&f["z"]), &f["tiled"], 1e-5);
-    close("picture in one", &vae.decode(&f["z"]), &f["whole"], 1e-5);
+    close("image in tiles", &vae.decode_tiled(&f["z"]), &f["tiled"], 1e-5);
+    close("image in one", &vae.decode(&f["z"]), &f["whole"], 1e-5);
     let apart = (&f["tiled"] - &f["whole"]).abs().max().double_value(&[]);
     assert!(apart > 1e-3, "the tiles of the fixture show no seams");
     let small = f["z"].narrow(2, 0, 20).narrow(3, 0, 32);

@@ -138,7 +138,7 @@ fn an_adapter_of_peft_gives_its_velocity_and_gradients() {
     close("without the adapter", &velocity(&flux, &f, 3.5, None), &f["base"], 1e-5);
     let lora = Lora::load(at("lora"), &flux.linears(), CPU).unwrap();
     assert_eq!((lora.config().rank, lora.config().alpha), (2, 4.0));
-    let targets: BTreeSet<&str> = lora.config().targets.iter().map(String::as_str).collect();
+    let targets: BTreeSet<&str> = lora.config().target_modules.iter().map(String::as_str).collect();
     assert_eq!(targets, LORA_TARGETS.into_iter().collect());
     lora.set_trainable(true);
     let out = velocity(&flux, &f, 3.5, Some(&lora));
@@ -272,9 +272,9 @@ fn end_to_end(name: &str, folder: &Path, steps: usize, guidance: Option<f64>) {
         }
     }
     close(&format!("{name}: last latent"), &x, &f["final"], 1e-5);
-    let pictures = (vae.decode(&x) * 0.5 + 0.5).clamp(0.0, 1.0);
-    close(&format!("{name}: pictures"), &pictures, &f["pictures"], 1e-5);
-    same_images(name, &pictures, &f["pictures"]);
+    let images = (vae.decode(&x) * 0.5 + 0.5).clamp(0.0, 1.0);
+    close(&format!("{name}: images"), &images, &f["pictures"], 1e-5);
+    same_images(name, &images, &f["pictures"]);
 }
 
 #[test]

@@ -88,7 +88,7 @@ fn adapters_come_in_with_their_velocity_and_gradients() {
             let (model, _weights) = model(form);
             let linears = model.linears();
             let lora = Lora::load(at(form, name), &linears, CPU).unwrap();
-            assert_eq!(lora.config().targets.len(), count);
+            assert_eq!(lora.config().target_modules.len(), count);
             lora.set_trainable(true);
             let out = velocity(&model, &inputs, Some(&lora));
             close(&what("velocity"), &out, &wanted["out"], 1e-5);
@@ -209,9 +209,9 @@ fn the_whole_pipeline() {
             }
         }
         close(&format!("{form}: last latent"), &x, &f["final"], 1e-5);
-        let pictures = (vae.decode(&x) * 0.5 + 0.5).clamp(0.0, 1.0);
-        close(&format!("{form}: pictures"), &pictures, &f["pictures"], 1e-5);
-        same_images(form, &pictures, &f["pictures"]);
+        let images = (vae.decode(&x) * 0.5 + 0.5).clamp(0.0, 1.0);
+        close(&format!("{form}: images"), &images, &f["pictures"], 1e-5);
+        same_images(form, &images, &f["pictures"]);
     }
 }
 
@@ -284,7 +284,7 @@ fn the_published_configurations_are_counted_as_diffusers_counts_them() {
         assert!(less >= inputs && kept > 4 * less && model.alive(latent, text) < kept, "{name}: {kept} {less}");
         assert!(model.decoded(latent) > 1024 * 768 * 128);
         // The papers' adapter: eight projections a block, but for the last, whose text goes nowhere.
-        let wanted = LoraConfig { rank: 32, alpha: 64.0, targets: model.targets() };
+        let wanted = LoraConfig { rank: 32, alpha: 64.0, target_modules: model.targets() };
         let layers = linears.iter().filter(|l| wanted.matches(&l.name)).count();
         let blocks = linears.iter().filter(|l| l.name.ends_with("norm1.linear")).count();
         assert_eq!(layers, 8 * blocks - 1, "{name}");

@@ -125,8 +125,8 @@ fn end_to_end() {
         }
     }
     close("final latent", &x, &f["final"], 1e-5);
-    let pictures = (vae.decode(&vae.unscale(&x)) * 0.5 + 0.5).clamp(0.0, 1.0);
-    close("pictures", &pictures, &f["pictures"], 1e-5);
+    let images = (vae.decode(&vae.unscale(&x)) * 0.5 + 0.5).clamp(0.0, 1.0);
+    close("images", &images, &f["pictures"], 1e-5);
 }
 
 /// Ids of the published vocabularies on the published prompt sets, where they lie beside the checkout or where

@@ -1,4 +1,4 @@
-//! LAION's aesthetic predictor: how beautiful a picture is, whatever its prompt (Schuhmann 2022).
+//! LAION's aesthetic predictor: how beautiful an image is, whatever its prompt (Schuhmann 2022).
 
 use crate::batches::numbers;
 use crate::clip::{Checkpoint, Images};
@@ -7,8 +7,8 @@ use crate::judge::{Judge, Locked};
 use crate::parts;
 use crate::pixels::Pixels;
 use anyhow::{Context, Result};
-use opdflow_rewards::{Picture, Reward, Score};
-use opdflow_spec::critics::aesthetic::{CRITIC, HEAD};
+use opdflow_rewards::{Image, Reward, Score};
+use opdflow_spec::reward_models::aesthetic::{HEAD, REWARD_MODEL};
 use std::path::Path;
 use tch::Device;
 
@@ -20,7 +20,7 @@ pub fn open(folder: &Path, device: Device) -> Result<Box<dyn Reward>> {
     Ok(Box::new(Locked::new(Aesthetic::open(folder, device)?)))
 }
 
-/// A linear stack on CLIP's embedding of the picture, which is brought to length 1 first.
+/// A linear stack on CLIP's embedding of the image, which is brought to length 1 first.
 pub struct Aesthetic {
     images: Images,
     head: Head,
@@ -44,10 +44,10 @@ impl Aesthetic {
 }
 
 impl Judge for Aesthetic {
-    const NAME: &'static str = CRITIC.name;
+    const NAME: &'static str = REWARD_MODEL.name;
 
-    fn judge(&self, pictures: &[Picture], _: &[&str]) -> Result<Vec<Score>> {
-        let rows = self.images.encode(pictures)?;
+    fn judge(&self, images: &[Image], _: &[&str]) -> Result<Vec<Score>> {
+        let rows = self.images.encode(images)?;
         let values = tch::no_grad(|| numbers(&self.head.forward(&rows)))?;
         Ok(values.into_iter().map(|v| Score::new(v, [])).collect())
     }

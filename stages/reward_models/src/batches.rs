@@ -1,9 +1,9 @@
-//! Many pictures, few at a time.
+//! Many images, few at a time.
 
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
-/// Pictures or texts that go through a network at once. It bounds the memory; at the sizes of these networks a larger
+/// Images or texts that go through a network at once. It bounds the memory; at the sizes of these networks a larger
 /// number is hardly faster.
 const BATCH: usize = 8;
 

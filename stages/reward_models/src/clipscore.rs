@@ -1,12 +1,12 @@
-//! CLIPScore: how well a picture fits its prompt, by OpenAI's CLIP.
+//! CLIPScore: how well an image fits its prompt, by OpenAI's CLIP.
 
 use crate::clip::{Checkpoint, Clip};
 use crate::judge::{Judge, Locked};
 use crate::parts;
 use crate::pixels::{Fit, Pixels};
 use anyhow::Result;
-use opdflow_rewards::{Picture, Reward, Score};
-use opdflow_spec::critics::clipscore::CRITIC;
+use opdflow_rewards::{Image, Reward, Score};
+use opdflow_spec::reward_models::clipscore::REWARD_MODEL;
 use std::path::Path;
 use tch::Device;
 
@@ -22,9 +22,9 @@ pub fn open(folder: &Path, device: Device) -> Result<Box<dyn Reward>> {
 /// cosine remains.
 const DIVISOR: f64 = 100.0;
 
-/// The logit of picture and prompt, divided by 100. Part `logit`: before the division.
+/// The logit of image and prompt, divided by 100. Part `logit`: before the division.
 ///
-/// Pictures are made as in the scorer of Flow-GRPO and DiffusionNFT, which does not use the model's own processor:
+/// Images are made as in the scorer of Flow-GRPO and DiffusionNFT, which does not use the model's own processor:
 /// torchvision's `Resize` on tensors, thus bilinear, and `CenterCrop`. Mean and deviation are those of
 /// `preprocessor_config.json`.
 pub struct ClipScore {
@@ -44,10 +44,10 @@ impl ClipScore {
 }
 
 impl Judge for ClipScore {
-    const NAME: &'static str = CRITIC.name;
+    const NAME: &'static str = REWARD_MODEL.name;
 
-    fn judge(&self, pictures: &[Picture], texts: &[&str]) -> Result<Vec<Score>> {
-        let cosines = self.clip.cosines(pictures, texts)?;
+    fn judge(&self, images: &[Image], texts: &[&str]) -> Result<Vec<Score>> {
+        let cosines = self.clip.cosines(images, texts)?;
         let logits = cosines.into_iter().map(|c| c * self.clip.scale());
         Ok(logits.map(|l| Score::new(l / DIVISOR, [("logit", l)])).collect())
     }

@@ -1,12 +1,12 @@
-//! HPSv2.1: how much people would like a picture for a prompt (Wu et al. 2023).
+//! HPSv2.1: how much people would like an image for a prompt (Wu et al. 2023).
 
 use crate::clip::{Checkpoint, Clip, Config};
 use crate::judge::{Judge, Locked};
 use crate::parts;
 use crate::pixels::{Fit, Pixels};
 use anyhow::Result;
-use opdflow_rewards::{Picture, Reward, Score};
-use opdflow_spec::critics::hpsv2::{CRITIC, MODEL, TOKENIZER};
+use opdflow_rewards::{Image, Reward, Score};
+use opdflow_spec::reward_models::hpsv2::{MODEL, REWARD_MODEL, TOKENIZER};
 use std::path::Path;
 use tch::Device;
 
@@ -18,9 +18,9 @@ pub fn open(folder: &Path, device: Device) -> Result<Box<dyn Reward>> {
     Ok(Box::new(Locked::new(Hpsv2::open(folder, device)?)))
 }
 
-/// The cosine of picture and prompt, in f32 where the published program lets the GPU use halves.
+/// The cosine of image and prompt, in f32 where the published program lets the GPU use halves.
 ///
-/// The checkpoint is open_clip's ViT-H-14; an `open_clip_config.json` beside it may say otherwise. The picture is seen
+/// The checkpoint is open_clip's ViT-H-14; an `open_clip_config.json` beside it may say otherwise. The image is seen
 /// whole: its longer side is resized on floats, and black fills the square.
 pub struct Hpsv2 {
     clip: Clip,
@@ -40,9 +40,9 @@ impl Hpsv2 {
 }
 
 impl Judge for Hpsv2 {
-    const NAME: &'static str = CRITIC.name;
+    const NAME: &'static str = REWARD_MODEL.name;
 
-    fn judge(&self, pictures: &[Picture], texts: &[&str]) -> Result<Vec<Score>> {
-        Ok(self.clip.cosines(pictures, texts)?.into_iter().map(|c| Score::new(c, [])).collect())
+    fn judge(&self, images: &[Image], texts: &[&str]) -> Result<Vec<Score>> {
+        Ok(self.clip.cosines(images, texts)?.into_iter().map(|c| Score::new(c, [])).collect())
     }
 }

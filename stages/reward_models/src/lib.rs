@@ -1,7 +1,7 @@
-//! Critics: networks that judge pictures, as rewards.
+//! Reward models: networks that judge images, as rewards.
 //!
-//! A critic's files are the user's own. Each kind of critic names the parts that it is made of, as folders or single
-//! files; they lie side by side in one folder, `<folder>/<part>/`, from which the critic is opened.
+//! A reward model's files are the user's own. Each kind of reward model names the parts that it is made of, as folders
+//! or single files; they lie side by side in one folder, `<folder>/<part>/`, from which the reward model is opened.
 
 mod aesthetic;
 mod batches;
@@ -19,15 +19,15 @@ pub mod pixels;
 
 use anyhow::{Result, bail};
 use opdflow_rewards::Reward;
-pub use opdflow_spec::critics::{CRITICS, Critic, Part, named};
+pub use opdflow_spec::reward_models::{ModelPart, REWARD_MODELS, RewardModel, named};
 use std::path::Path;
 use tch::Device;
 
-/// Opens the critic of this name from the folder of its parts. Apart from [`CRITICS`], so that a program which only
-/// asks what there is does without libtorch.
+/// Opens the reward model of this name from the folder of its parts. Apart from [`REWARD_MODELS`], so that a program
+/// which only asks what there is does without libtorch.
 ///
 /// # Errors
-/// No such critic; a part that is missing, damaged, or of another form than its configuration says.
+/// No such reward model; a part that is missing, damaged, or of another form than its configuration says.
 pub fn open(name: &str, folder: &Path, device: Device) -> Result<Box<dyn Reward>> {
     match name {
         "aesthetic" => aesthetic::open(folder, device),
@@ -36,7 +36,7 @@ pub fn open(name: &str, folder: &Path, device: Device) -> Result<Box<dyn Reward>
         "hpsv2" => hpsv2::open(folder, device),
         "imagereward" => imagereward::open(folder, device),
         "pickscore" => pickscore::open(folder, device),
-        _ => bail!("no critic is named `{name}`"),
+        _ => bail!("no reward model is named `{name}`"),
     }
 }
 
@@ -45,15 +45,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_critic_opens_under_its_name() {
+    fn every_reward_model_opens_under_its_name() {
         let folder = tempfile::tempdir().unwrap();
         let refused = |name: &str| open(name, folder.path(), Device::Cpu).err().unwrap().to_string();
-        for critic in CRITICS {
-            assert_eq!(named(critic.name).unwrap().name, critic.name);
-            let why = refused(critic.name);
+        for reward_model in REWARD_MODELS {
+            assert_eq!(named(reward_model.name).unwrap().name, reward_model.name);
+            let why = refused(reward_model.name);
             assert!(why.contains("the part `") && why.contains("is missing"), "{why}");
-            assert!(critic.shown.is_none_or(|m| critic.measures.contains(&m)));
+            assert!(reward_model.shown.is_none_or(|m| reward_model.measures.contains(&m)));
         }
-        assert!(refused("charm").contains("no critic"));
+        assert!(refused("charm").contains("no reward model"));
     }
 }

@@ -1,19 +1,19 @@
-//! The parts of a critic on disk.
+//! The parts of a reward model on disk.
 
 use anyhow::{Context, Result, bail, ensure};
 use opdflow_models::weights::Weights;
-pub use opdflow_spec::critics::{CLIP, Part};
+pub use opdflow_spec::reward_models::{CLIP, ModelPart};
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
 
-/// The folder of a part below that of its critic.
+/// The folder of a part below that of its reward model.
 ///
 /// # Errors
 /// It is not there, or empty.
-pub fn folder(critic: &Path, part: &Part) -> Result<PathBuf> {
-    let at = critic.join(part.name);
+pub fn folder(reward_model: &Path, part: &ModelPart) -> Result<PathBuf> {
+    let at = reward_model.join(part.name);
     let filled = std::fs::read_dir(&at).is_ok_and(|mut files| files.next().is_some());
-    ensure!(filled, "{}: the part `{}` is missing: {}", critic.display(), part.name, part.about);
+    ensure!(filled, "{}: the part `{}` is missing: {}", reward_model.display(), part.name, part.about);
     Ok(at)
 }
 
@@ -52,7 +52,7 @@ fn with_ending(folder: &Path, endings: &[&str]) -> Result<Vec<PathBuf>> {
 mod tests {
     use super::*;
 
-    const HEAD: Part = Part { name: "head", about: "one safetensors file", weights: true };
+    const HEAD: ModelPart = ModelPart { name: "head", about: "one safetensors file", weights: true };
 
     #[test]
     fn what_is_missing_is_named() {

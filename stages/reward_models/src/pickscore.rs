@@ -1,12 +1,12 @@
-//! PickScore: which picture people would pick for a prompt (Kirstain et al. 2023).
+//! PickScore: which image people would pick for a prompt (Kirstain et al. 2023).
 
 use crate::clip::{Checkpoint, Clip};
 use crate::judge::{Judge, Locked};
 use crate::parts;
 use crate::pixels::Pixels;
 use anyhow::Result;
-use opdflow_rewards::{Picture, Reward, Score};
-use opdflow_spec::critics::pickscore::{CRITIC, MODEL, TOKENIZER};
+use opdflow_rewards::{Image, Reward, Score};
+use opdflow_spec::reward_models::pickscore::{MODEL, REWARD_MODEL, TOKENIZER};
 use std::path::Path;
 use tch::Device;
 
@@ -21,7 +21,7 @@ pub fn open(folder: &Path, device: Device) -> Result<Box<dyn Reward>> {
 /// What the published score is divided by in training, as in Flow-GRPO.
 const DIVISOR: f64 = 26.0;
 
-/// The model's logit of picture and prompt, divided by 26. Part `raw`: the published score itself, about 20 to 25, which
+/// The model's logit of image and prompt, divided by 26. Part `raw`: the published score itself, about 20 to 25, which
 /// tables show.
 pub struct PickScore {
     clip: Clip,
@@ -40,10 +40,10 @@ impl PickScore {
 }
 
 impl Judge for PickScore {
-    const NAME: &'static str = CRITIC.name;
+    const NAME: &'static str = REWARD_MODEL.name;
 
-    fn judge(&self, pictures: &[Picture], texts: &[&str]) -> Result<Vec<Score>> {
-        let cosines = self.clip.cosines(pictures, texts)?;
+    fn judge(&self, images: &[Image], texts: &[&str]) -> Result<Vec<Score>> {
+        let cosines = self.clip.cosines(images, texts)?;
         let raw = cosines.into_iter().map(|c| c * self.clip.scale());
         Ok(raw.map(|r| Score::new(r / DIVISOR, [("raw", r)])).collect())
     }

@@ -14,7 +14,7 @@ use opdflow_reward_models::named;
 use opdflow_reward_models::pixels::{Fit, Pixels};
 use opdflow_rewards::detector::Object;
 use opdflow_rewards::geneval::{Metadata, Quirks};
-use opdflow_rewards::{Geneval, Picture, Reward, Subject};
+use opdflow_rewards::{Geneval, Image, Reward, Subject};
 use place::{at, device};
 use std::collections::{BTreeMap, BTreeSet};
 use tch::{Device, Kind, Tensor};
@@ -24,9 +24,9 @@ fn tensors(name: &str) -> BTreeMap<String, Tensor> {
 }
 
 /// `[H, W, 3]` of bytes.
-fn picture(x: &Tensor) -> Picture {
+fn image(x: &Tensor) -> Image {
     let size = x.size();
-    Picture::new(size[1] as usize, size[0] as usize, bytes(x)).unwrap()
+    Image::new(size[1] as usize, size[0] as usize, bytes(x)).unwrap()
 }
 
 fn bytes(x: &Tensor) -> Vec<u8> {
@@ -44,11 +44,11 @@ fn input() -> Input {
 }
 
 #[test]
-fn pictures_are_resized_as_by_opencv() {
+fn images_are_resized_as_by_opencv() {
     let f = tensors("geneval/resized.safetensors");
     for i in 0..5 {
-        let wanted = picture(&f[&format!("after{i}")]);
-        let found = linear(&picture(&f[&format!("before{i}")]), wanted.width, wanted.height);
+        let wanted = image(&f[&format!("after{i}")]);
+        let found = linear(&image(&f[&format!("before{i}")]), wanted.width, wanted.height);
         let apart = found.rgb.iter().zip(&wanted.rgb).filter(|(a, b)| a != b).count();
         println!("{}x{}: {apart} of {} bytes differ", wanted.width, wanted.height, wanted.rgb.len());
         assert_eq!(found, wanted);
@@ -56,10 +56,10 @@ fn pictures_are_resized_as_by_opencv() {
 }
 
 #[test]
-fn a_picture_is_made_ready_as_by_mmdetection() {
+fn an_image_is_made_ready_as_by_mmdetection() {
     let f = tensors("geneval/objects.safetensors");
-    let (x, frame) = input().of(&picture(&f["picture"]), Device::Cpu).unwrap();
-    assert_eq!(frame, Frame { picture: [57, 41], fitted: [89, 64], padded: [96, 64] });
+    let (x, frame) = input().of(&image(&f["picture"]), Device::Cpu).unwrap();
+    assert_eq!(frame, Frame { image: [57, 41], fitted: [89, 64], padded: [96, 64] });
     assert_eq!(x.size(), f["pixels"].size());
     let diff = (x - &f["pixels"]).abs().max().double_value(&[]);
     println!("pixels: max |difference| {diff:.2e}");
@@ -108,12 +108,12 @@ fn colours_are_told_as_by_geneval() {
     for (i, (found, class)) in found.into_iter().zip(["cup", "tv remote", "cup", "dog", "car"]).enumerate() {
         let bounds = found.bounds.map(|side| side as f64);
         let object = Object { class: class.into(), bounds, confidence: found.confidence, mask: Some(found.mask) };
-        let cosines = colours.cosines(&picture(&f["picture"]), &object).unwrap();
+        let cosines = colours.cosines(&image(&f["picture"]), &object).unwrap();
         let wanted = f["colours"].get(i as i64);
         let diff = (cosines - &wanted).abs().max().double_value(&[]);
         println!("cosines of object {i} with ten colours: max |difference| {diff:.2e}");
         assert!(diff <= 1e-5);
-        let colour = colours.of(&picture(&f["picture"]), &object).unwrap();
+        let colour = colours.of(&image(&f["picture"]), &object).unwrap();
         assert_eq!(colour, COLOURS[wanted.argmax(0, false).int64_value(&[]) as usize]);
         seen.insert(colour);
     }
@@ -138,12 +138,12 @@ fn all_classes_have_geneval_s_names() {
 /// Something drawn by hand: a class's label, how sure it is, and its box on a mask of 24x16.
 type Drawn = (&'static str, f64, [i64; 4]);
 
-/// Says what is drawn, whatever the picture.
+/// Says what is drawn, whatever the image.
 struct Hand(Vec<Drawn>);
 
 impl Segmenter for Hand {
-    fn segment(&self, picture: &Tensor) -> Segments {
-        assert_eq!(picture.size(), [1, 3, 64, 96]);
+    fn segment(&self, image: &Tensor) -> Segments {
+        assert_eq!(image.size(), [1, 3, 64, 96]);
         let (labels, f32_cpu) = (labels(), (Kind::Float, Device::Cpu));
         let n = self.0.len() as i64;
         let (classes, masks) = (Tensor::full([1, n, 81], -30.0, f32_cpu), Tensor::full([1, n, 16, 24], -20.0, f32_cpu));
@@ -163,8 +163,8 @@ impl Segmenter for Hand {
 struct Axes;
 
 impl Namer for Axes {
-    fn picture(&self, picture: &Picture) -> anyhow::Result<Tensor> {
-        let sum = |c: usize| picture.rgb.iter().skip(c).step_by(3).map(|&v| f32::from(v)).sum::<f32>();
+    fn image(&self, image: &Image) -> anyhow::Result<Tensor> {
+        let sum = |c: usize| image.rgb.iter().skip(c).step_by(3).map(|&v| f32::from(v)).sum::<f32>();
         Ok(Tensor::from_slice(&[sum(0), sum(1), sum(2)]).view([1, 3]))
     }
 
@@ -185,12 +185,12 @@ fn reward(drawn: &[Drawn]) -> Geneval {
 /// 60x40, red on the left half, blue on the right; `correct` and `partial` of a prompt's metadata.
 fn marks(drawn: &[Drawn], metadata: &str) -> (f64, f64) {
     let line = [[230, 20, 20].repeat(30), [10, 30, 220].repeat(30)].concat();
-    let picture = Picture::new(60, 40, line.repeat(40)).unwrap();
+    let image = Image::new(60, 40, line.repeat(40)).unwrap();
     let metadata: Metadata = serde_json::from_str(metadata).unwrap();
     let subject = Subject { text: "a prompt", geneval: Some(&metadata), ..Subject::default() };
     let reward = reward(drawn);
     assert!(reward.refuses(&subject).is_none());
-    let scores = reward.score(&[picture.clone(), picture], &[subject, subject]).unwrap();
+    let scores = reward.score(&[image.clone(), image], &[subject, subject]).unwrap();
     assert_eq!(scores[0], scores[1]);
     (scores[0].parts["correct"], scores[0].value)
 }
@@ -244,13 +244,13 @@ fn logits_that_are_no_numbers_are_an_error() {
         serde_json::from_str(r#"{"tag": "single_object", "include": [{"class": "cup", "count": 1}], "exclude": []}"#)
             .unwrap();
     let subject = Subject { text: "a cup", geneval: Some(&metadata), ..Subject::default() };
-    let picture = Picture::new(60, 40, vec![0; 7200]).unwrap();
+    let image = Image::new(60, 40, vec![0; 7200]).unwrap();
     // The logarithm of a negative number.
-    let error = reward(&[("cup", -1.0, [0, 0, 1, 1])]).score(&[picture], &[subject]).unwrap_err().to_string();
+    let error = reward(&[("cup", -1.0, [0, 0, 1, 1])]).score(&[image], &[subject]).unwrap_err().to_string();
     assert_eq!(error, "the reward `geneval` failed: the detector's logits are not finite");
 }
 
-/// A critic's folder with the small random networks as its parts, less one file or folder.
+/// A reward model's folder with the small random networks as its parts, less one file or folder.
 fn folder(without: Option<&str>) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for (part, from) in [("detector", "mask2former/equal"), ("clip", "rewards/clip")] {
@@ -270,10 +270,10 @@ fn folder(without: Option<&str>) -> tempfile::TempDir {
 }
 
 #[test]
-fn the_critic_opens_from_its_folder_and_scores() {
-    let critic = named("geneval").unwrap();
+fn the_reward_model_opens_from_its_folder_and_scores() {
+    let reward_model = named("geneval").unwrap();
     assert_eq!(
-        critic.parts.iter().map(|p| (p.name, p.weights)).collect::<Vec<_>>(),
+        reward_model.parts.iter().map(|p| (p.name, p.weights)).collect::<Vec<_>>(),
         [("detector", true), ("clip", true)]
     );
     let dir = folder(None);
@@ -286,11 +286,11 @@ fn the_critic_opens_from_its_folder_and_scores() {
     let subject = Subject { text: "a red tv remote", geneval: Some(&metadata), ..Subject::default() };
     assert!(reward.applies(&subject) && reward.refuses(&subject).is_none());
     let f = tensors("geneval/resized.safetensors");
-    let pictures = [0, 4].map(|i| picture(&f[&format!("before{i}")]));
-    let scores = reward.score(&pictures, &[subject, subject]).unwrap();
+    let images = [0, 4].map(|i| image(&f[&format!("before{i}")]));
+    let scores = reward.score(&images, &[subject, subject]).unwrap();
     assert!(scores.iter().all(|s| s.value.is_finite() && s.parts.contains_key("strict")));
-    let alone = reward.score(&pictures[1..], &[subject]).unwrap();
-    assert_eq!(scores[1], alone[0], "a score depends on the picture beside it");
+    let alone = reward.score(&images[1..], &[subject]).unwrap();
+    assert_eq!(scores[1], alone[0], "a score depends on the image beside it");
 }
 
 #[test]

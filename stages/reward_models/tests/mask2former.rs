@@ -21,9 +21,9 @@ fn parity(name: &str) {
     let _off = tch::no_grad_guard();
     let f = tensors(&format!("{name}.safetensors"));
     let (network, config) = Mask2Former::open(&at(name), device()).unwrap();
-    let pictures = f["pictures"].to_device(device());
+    let images = f["pictures"].to_device(device());
     assert_eq!(config.id2label.len(), 80);
-    let maps = network.maps(&pictures);
+    let maps = network.maps(&images);
     for (i, map) in maps.iter().enumerate() {
         close(&format!("{name}: backbone's map {i}"), map, &f[&format!("map{i}")], 1e-5);
     }
@@ -37,7 +37,7 @@ fn parity(name: &str) {
     // largest class logit.
     close(&format!("{name}: class logits"), &segments.classes, &f["classes"], 1e-4);
     close(&format!("{name}: mask logits"), &segments.masks, &f["masks"], 1e-4);
-    let again = network.forward(&pictures);
+    let again = network.forward(&images);
     assert_eq!((again.classes, again.masks), (segments.classes, segments.masks));
 }
 

@@ -1,12 +1,12 @@
-//! What finds the objects in a picture.
+//! What finds the objects in an image.
 
 mod shapes;
 
-use crate::{Picture, RewardError};
+use crate::{Image, RewardError};
 
 pub use shapes::Shapes;
 
-/// An object in a picture.
+/// An object in an image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Object {
     /// Class name, as the metadata write it.
@@ -27,16 +27,16 @@ pub trait Detector: Send + Sync {
     /// Whether it can find objects of this class at all.
     fn knows(&self, class: &str) -> bool;
 
-    /// The objects in a picture, in any order.
+    /// The objects in an image, in any order.
     ///
     /// # Errors
     /// When the detector's model fails.
-    fn detect(&self, picture: &Picture) -> Result<Vec<Object>, RewardError>;
+    fn detect(&self, image: &Image) -> Result<Vec<Object>, RewardError>;
 
-    /// The colour of an object that [`Detector::detect`] found in the same picture, one of GenEval's ten names; `None` when
+    /// The colour of an object that [`Detector::detect`] found in the same image, one of GenEval's ten names; `None` when
     /// it has none of them.
     ///
     /// # Errors
     /// When the detector's model fails.
-    fn colour(&self, picture: &Picture, object: &Object) -> Result<Option<String>, RewardError>;
+    fn colour(&self, image: &Image, object: &Object) -> Result<Option<String>, RewardError>;
 }

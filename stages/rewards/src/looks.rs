@@ -1,13 +1,13 @@
-//! Looks: three published rule-based measures of a picture, whatever its prompt.
+//! Looks: three published rule-based measures of an image, whatever its prompt.
 
 use crate::reward::check;
-use crate::{Picture, Reward, RewardError, Score, Subject};
+use crate::{Image, Reward, RewardError, Score, Subject};
 
-/// Hasler and Suesstrunk call a picture of 109 "extremely colourful"; a third more earns the full mark.
+/// Hasler and Suesstrunk call an image of 109 "extremely colourful"; a third more earns the full mark.
 const COLOURFUL: f64 = 145.0;
 /// The largest RMS contrast there is: half black, half white.
 const CONTRAST: f64 = 0.5;
-/// Mean length of the luminance gradient, per pixel, at which a picture counts as all noise.
+/// Mean length of the luminance gradient, per pixel, at which an image counts as all noise.
 const ROUGH: f64 = 0.12;
 
 /// The mean of colourfulness, contrast and smoothness, each 0 to 1.
@@ -31,8 +31,8 @@ impl Reward for Looks {
         true
     }
 
-    fn score(&self, pictures: &[Picture], subjects: &[Subject]) -> Result<Vec<Score>, RewardError> {
-        check(pictures, subjects)?;
+    fn score(&self, images: &[Image], subjects: &[Subject]) -> Result<Vec<Score>, RewardError> {
+        check(images, subjects)?;
         let score = |p| {
             let light = luminance(p);
             let colourfulness = (hasler_suesstrunk(p) / COLOURFUL).min(1.0);
@@ -43,22 +43,22 @@ impl Reward for Looks {
                 [("colourfulness", colourfulness), ("contrast", contrast), ("smoothness", smoothness)],
             )
         };
-        Ok(pictures.iter().map(score).collect())
+        Ok(images.iter().map(score).collect())
     }
 }
 
 /// Hasler and Suesstrunk's M(3): 0 for grey, 33 moderately, 59 quite, 82 highly, 109 extremely colourful.
-fn hasler_suesstrunk(picture: &Picture) -> f64 {
-    let channels = || picture.rgb.chunks_exact(3).map(|p| [f64::from(p[0]), f64::from(p[1]), f64::from(p[2])]);
+fn hasler_suesstrunk(image: &Image) -> f64 {
+    let channels = || image.rgb.chunks_exact(3).map(|p| [f64::from(p[0]), f64::from(p[1]), f64::from(p[2])]);
     let (rg_mean, rg_dev) = moments(channels().map(|[r, g, _]| r - g));
     let (yb_mean, yb_dev) = moments(channels().map(|[r, g, b]| 0.5 * (r + g) - b));
     rg_dev.hypot(yb_dev) + 0.3 * rg_mean.hypot(yb_mean)
 }
 
 /// Luminance of each pixel, 0 to 1.
-fn luminance(picture: &Picture) -> Vec<f64> {
+fn luminance(image: &Image) -> Vec<f64> {
     let weigh = |p: &[u8]| (0.299 * f64::from(p[0]) + 0.587 * f64::from(p[1]) + 0.114 * f64::from(p[2])) / 255.0;
-    picture.rgb.chunks_exact(3).map(weigh).collect()
+    image.rgb.chunks_exact(3).map(weigh).collect()
 }
 
 /// Mean and standard deviation; zeros for no values.
@@ -93,8 +93,8 @@ mod tests {
 
     fn parts(width: usize, rgb: Vec<u8>) -> Score {
         let height = rgb.len() / 3 / width;
-        let picture = Picture::new(width, height, rgb).unwrap();
-        Looks.score(&[picture], &[Subject::default()]).unwrap().remove(0)
+        let image = Image::new(width, height, rgb).unwrap();
+        Looks.score(&[image], &[Subject::default()]).unwrap().remove(0)
     }
 
     #[test]
@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn colourfulness_by_hand() {
         // Half red, half blue: rg = 255, 0; yb = 127.5, -255. Deviations 127.5 and 191.25, means 127.5 and -63.75.
-        let m = hasler_suesstrunk(&Picture::new(2, 1, vec![255, 0, 0, 0, 0, 255]).unwrap());
+        let m = hasler_suesstrunk(&Image::new(2, 1, vec![255, 0, 0, 0, 0, 255]).unwrap());
         assert!((m - (127.5f64.hypot(191.25) + 0.3 * 127.5f64.hypot(63.75))).abs() < 1e-9);
     }
 }

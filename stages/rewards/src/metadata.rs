@@ -94,7 +94,7 @@ pub struct Exclude {
     pub count: usize,
 }
 
-/// What a picture must show, one line of a GenEval prompt file.
+/// What an image must show, one line of a GenEval prompt file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Metadata {
     /// The task.

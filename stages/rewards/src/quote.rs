@@ -1,4 +1,4 @@
-//! The text that a prompt quotes: what the picture must show.
+//! The text that a prompt quotes: what the image must show.
 
 /// Quotation marks that open, each with those that close it.
 const PAIRS: [(char, &str); 11] = [

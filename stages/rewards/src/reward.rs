@@ -7,28 +7,28 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::geneval::Metadata;
-use crate::{Picture, quoted};
+use crate::{Image, quoted};
 
 /// What a reward may read of a prompt.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Subject<'a> {
     /// The words given to the model.
     pub text: &'a str,
-    /// The text that the picture must contain.
+    /// The text that the image must contain.
     pub target: Option<&'a str>,
-    /// What the picture must show.
+    /// What the image must show.
     pub geneval: Option<&'a Metadata>,
 }
 
 impl<'a> Subject<'a> {
-    /// The text that the picture must contain: `target`, or else what stands between the first pair of quotation marks
-    /// ([`quoted`]). Blank text is none: every picture contains it.
+    /// The text that the image must contain: `target`, or else what stands between the first pair of quotation marks
+    /// ([`quoted`]). Blank text is none: every image contains it.
     pub fn target(&self) -> Option<&'a str> {
         self.target.or_else(|| quoted(self.text)).filter(|t| !t.trim().is_empty())
     }
 }
 
-/// What one picture earned.
+/// What one image earned.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Score {
     /// The training reward.
@@ -52,7 +52,7 @@ impl Score {
     }
 }
 
-/// A judge of pictures.
+/// A judge of images.
 pub trait Reward: Send + Sync {
     /// Its short name, as recipes write it.
     fn name(&self) -> &str;
@@ -60,17 +60,17 @@ pub trait Reward: Send + Sync {
     /// Whether the subject carries what this reward needs.
     fn applies(&self, subject: &Subject) -> bool;
 
-    /// Why the subject can never earn anything here, if that is known before there is a picture of it. A stage asks
+    /// Why the subject can never earn anything here, if that is known before there is an image of it. A stage asks
     /// before it begins to train for a reward that is always nought.
     fn refuses(&self, _subject: &Subject) -> Option<RewardError> {
         None
     }
 
-    /// One score for each picture, in order. The score of a picture does not depend on its neighbours.
+    /// One score for each image, in order. The score of an image does not depend on its neighbours.
     ///
     /// # Errors
-    /// [`RewardError`] when the lists differ in length, a picture is malformed, or a subject lacks what is needed.
-    fn score(&self, pictures: &[Picture], subjects: &[Subject]) -> Result<Vec<Score>, RewardError>;
+    /// [`RewardError`] when the lists differ in length, an image is malformed, or a subject lacks what is needed.
+    fn score(&self, images: &[Image], subjects: &[Subject]) -> Result<Vec<Score>, RewardError>;
 }
 
 /// A reward that several use.
@@ -87,25 +87,25 @@ impl<R: Reward + ?Sized> Reward for Arc<R> {
         (**self).refuses(subject)
     }
 
-    fn score(&self, pictures: &[Picture], subjects: &[Subject]) -> Result<Vec<Score>, RewardError> {
-        (**self).score(pictures, subjects)
+    fn score(&self, images: &[Image], subjects: &[Subject]) -> Result<Vec<Score>, RewardError> {
+        (**self).score(images, subjects)
     }
 }
 
-/// Why pictures could not be scored, or a reward not be made.
+/// Why images could not be scored, or a reward not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum RewardError {
     /// Lists of different lengths.
-    #[error("{pictures} pictures but {subjects} subjects")]
+    #[error("{images} images but {subjects} subjects")]
     Lengths {
-        /// Number of pictures.
-        pictures: usize,
+        /// Number of images.
+        images: usize,
         /// Number of subjects.
         subjects: usize,
     },
-    /// A picture that is empty or whose bytes do not fit its size.
-    #[error("picture {index} is malformed: {width}x{height} with {bytes} bytes; it needs width x height x 3, not 0")]
-    Picture {
+    /// An image that is empty or whose bytes do not fit its size.
+    #[error("image {index} is malformed: {width}x{height} with {bytes} bytes; it needs width x height x 3, not 0")]
+    Image {
         /// Its place in the list.
         index: usize,
         /// Its width in pixels.
@@ -171,12 +171,12 @@ pub enum RewardError {
     #[error("unexpected model: {0}")]
     Model(String),
     /// A score that is infinite or NaN.
-    #[error("the reward `{reward}` failed: picture {picture} with {text:?} gave {found}")]
+    #[error("the reward `{reward}` failed: image {image} with {text:?} gave {found}")]
     NotFinite {
         /// The reward.
         reward: String,
-        /// The picture's place in the list.
-        picture: usize,
+        /// The image's place in the list.
+        image: usize,
         /// Its prompt.
         text: String,
         /// The value.
@@ -198,15 +198,15 @@ pub enum RewardError {
 /// Checks what every reward must check first.
 ///
 /// # Errors
-/// Lists of different lengths, or a picture that is empty or not whole.
-pub fn check(pictures: &[Picture], subjects: &[Subject]) -> Result<(), RewardError> {
-    if pictures.len() != subjects.len() {
-        return Err(RewardError::Lengths { pictures: pictures.len(), subjects: subjects.len() });
+/// Lists of different lengths, or an image that is empty or not whole.
+pub fn check(images: &[Image], subjects: &[Subject]) -> Result<(), RewardError> {
+    if images.len() != subjects.len() {
+        return Err(RewardError::Lengths { images: images.len(), subjects: subjects.len() });
     }
-    match pictures.iter().position(|p| p.rgb.is_empty() || !p.is_whole()) {
+    match images.iter().position(|p| p.rgb.is_empty() || !p.is_whole()) {
         Some(index) => {
-            let Picture { width, height, ref rgb } = pictures[index];
-            Err(RewardError::Picture { index, width, height, bytes: rgb.len() })
+            let Image { width, height, ref rgb } = images[index];
+            Err(RewardError::Image { index, width, height, bytes: rgb.len() })
         }
         None => Ok(()),
     }

@@ -1,7 +1,7 @@
 //! Several rewards at once.
 
 use crate::reward::check;
-use crate::{Picture, Reward, RewardError, Score, Subject};
+use crate::{Image, Reward, RewardError, Score, Subject};
 
 /// A weighted sum of rewards.
 ///
@@ -50,8 +50,8 @@ impl Reward for Weighted {
         self.terms.iter().find_map(|(_, r)| r.refuses(subject))
     }
 
-    fn score(&self, pictures: &[Picture], subjects: &[Subject]) -> Result<Vec<Score>, RewardError> {
-        check(pictures, subjects)?;
+    fn score(&self, images: &[Image], subjects: &[Subject]) -> Result<Vec<Score>, RewardError> {
+        check(images, subjects)?;
         if let Some(subject) = subjects.iter().find(|s| !self.applies(s)) {
             return Err(RewardError::Missing {
                 reward: self.name.clone(),
@@ -59,10 +59,10 @@ impl Reward for Weighted {
                 needs: "part that any of these rewards reads",
             });
         }
-        let mut sums = vec![Score::default(); pictures.len()];
+        let mut sums = vec![Score::default(); images.len()];
         for (weight, reward) in &self.terms {
             let at: Vec<usize> = (0..subjects.len()).filter(|&i| reward.applies(&subjects[i])).collect();
-            let some: Vec<Picture> = at.iter().map(|&i| pictures[i].clone()).collect();
+            let some: Vec<Image> = at.iter().map(|&i| images[i].clone()).collect();
             let of: Vec<Subject> = at.iter().map(|&i| subjects[i]).collect();
             for (i, score) in at.into_iter().zip(reward.score(&some, &of)?) {
                 sums[i].value += weight * score.value;

@@ -2,7 +2,7 @@
 
 use opdflow_rewards::detector::{Detector, Object};
 use opdflow_rewards::geneval::{Metadata, Quirks, Tag};
-use opdflow_rewards::{Geneval, Picture, Reward, RewardError, Subject};
+use opdflow_rewards::{Geneval, Image, Reward, RewardError, Subject};
 
 /// Class, box, confidence, colour.
 type Row = (String, f64, f64, f64, f64, f64, String);
@@ -19,7 +19,7 @@ impl Detector for Table {
         true
     }
 
-    fn detect(&self, _picture: &Picture) -> Result<Vec<Object>, RewardError> {
+    fn detect(&self, _image: &Image) -> Result<Vec<Object>, RewardError> {
         let object = |(class, x0, y0, x1, y1, confidence, _): &Row| Object {
             class: class.clone(),
             bounds: [*x0, *y0, *x1, *y1],
@@ -29,7 +29,7 @@ impl Detector for Table {
         Ok(self.0.iter().map(object).collect())
     }
 
-    fn colour(&self, _picture: &Picture, object: &Object) -> Result<Option<String>, RewardError> {
+    fn colour(&self, _image: &Image, object: &Object) -> Result<Option<String>, RewardError> {
         let row = self.0.iter().find(|r| r.0 == object.class && r.5 == object.confidence);
         Ok(row.map(|r| r.6.clone()))
     }
@@ -42,9 +42,9 @@ fn every_answer_is_the_published_evaluators() {
     let lines: Vec<&str> = include_str!("geneval/answers.jsonl").lines().collect();
     for (i, line) in lines.iter().enumerate() {
         let (metadata, found, correct): (Metadata, Vec<Row>, bool) = serde_json::from_str(line).unwrap();
-        let picture = Picture::new(1, 1, vec![0; 3]).unwrap();
+        let image = Image::new(1, 1, vec![0; 3]).unwrap();
         let subject = Subject { geneval: Some(&metadata), ..Subject::default() };
-        let scores = Geneval::new(Table(found), Quirks::default()).score(&[picture], &[subject]).unwrap();
+        let scores = Geneval::new(Table(found), Quirks::default()).score(&[image], &[subject]).unwrap();
         if (scores[0].parts["correct"] == 1.0) != correct {
             wrong.push((i + 1, correct));
         }

@@ -1,20 +1,20 @@
-//! The text reader against what RapidOCR reads in the pictures of `ocr/make_answers.py`. The models are those that
+//! The text reader against what RapidOCR reads in the images of `ocr/make_answers.py`. The models are those that
 //! `scripts/setup.sh` fetches.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use opdflow_rewards::ocr::{Assets, Line};
-use opdflow_rewards::{Ocr, Picture, Reward, Subject};
+use opdflow_rewards::{Image, Ocr, Reward, Subject};
 use serde::Deserialize;
 
-/// Pictures in which a line may be read otherwise: on another CPU the networks' sums round otherwise, and a letter that
+/// Images in which a line may be read otherwise: on another CPU the networks' sums round otherwise, and a letter that
 /// was nearly another may become it.
 const OTHERWISE: usize = 3;
 /// By how many pixels a corner may then lie elsewhere.
 const ELSEWHERE: f32 = 2.0;
 
-/// One picture's answer.
+/// One image's answer.
 #[derive(Deserialize)]
 struct Answer {
     /// What was drawn.
@@ -33,12 +33,12 @@ fn ocr() -> Arc<Ocr> {
     Ocr::shared(&assets()).unwrap_or_else(|e| panic!("{e}"))
 }
 
-fn answers() -> (Vec<Picture>, Vec<Answer>) {
+fn answers() -> (Vec<Image>, Vec<Answer>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ocr");
     let answers: Vec<Answer> = serde_json::from_slice(&std::fs::read(folder.join("answers.json")).unwrap()).unwrap();
     let open = |i: usize| {
-        let picture = image::open(folder.join(format!("{i:02}.png"))).unwrap().to_rgb8();
-        Picture { width: picture.width() as usize, height: picture.height() as usize, rgb: picture.into_raw() }
+        let image = image::open(folder.join(format!("{i:02}.png"))).unwrap().to_rgb8();
+        Image { width: image.width() as usize, height: image.height() as usize, rgb: image.into_raw() }
     };
     ((0..answers.len()).map(open).collect(), answers)
 }
@@ -55,15 +55,15 @@ fn mean_score(words: &[Answer], reads: impl Fn(usize) -> String) -> f64 {
 }
 
 #[test]
-fn pictures_are_read_as_by_rapidocr() {
-    let (pictures, answers) = answers();
+fn images_are_read_as_by_rapidocr() {
+    let (images, answers) = answers();
     assert_eq!(answers.len(), 60);
-    let read = ocr().lines(&pictures).unwrap();
+    let read = ocr().lines(&images).unwrap();
     let (mut otherwise, mut farthest) = (Vec::new(), 0f32);
     for (i, (lines, answer)) in read.iter().zip(&answers).enumerate() {
         let (ours, theirs): (Vec<&str>, Vec<&str>) =
             (lines.iter().map(|l| l.text.as_str()).collect(), answer.lines.iter().map(|l| l.0.as_str()).collect());
-        assert!(!ours.is_empty() || theirs.is_empty(), "picture {i}: RapidOCR reads {theirs:?}, we nothing");
+        assert!(!ours.is_empty() || theirs.is_empty(), "image {i}: RapidOCR reads {theirs:?}, we nothing");
         if ours != theirs {
             otherwise.push(format!("{i}: {ours:?}, not {theirs:?}"));
             continue;
@@ -86,24 +86,24 @@ fn pictures_are_read_as_by_rapidocr() {
     // The reward itself has these values too.
     let words: Vec<String> = answers.iter().map(|a| a.words.replace('\n', "")).collect();
     let subjects: Vec<Subject> = words.iter().map(|w| Subject { target: Some(w), ..Subject::default() }).collect();
-    let scores = ocr().score(&pictures, &subjects).unwrap();
+    let scores = ocr().score(&images, &subjects).unwrap();
     assert!((scores.iter().map(|s| s.value).sum::<f64>() / 60.0 - ours).abs() < 1e-12);
 }
 
 #[test]
 fn the_number_of_threads_changes_nothing() {
-    let (pictures, _) = answers();
-    let pictures = &pictures[..24];
+    let (images, _) = answers();
+    let images = &images[..24];
     let on = |threads: usize| -> Vec<Vec<Line>> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| ocr().lines(pictures)).unwrap()
+        pool.install(|| ocr().lines(images)).unwrap()
     };
     let one = on(1);
     // Texts, boxes and confidences, the latter to the bit.
     assert_eq!(one, on(3));
     assert_eq!(one, on(8));
-    // Nor do the other pictures of the list.
-    let backwards: Vec<Picture> = pictures.iter().rev().cloned().collect();
+    // Nor do the other images of the list.
+    let backwards: Vec<Image> = images.iter().rev().cloned().collect();
     let mut read = ocr().lines(&backwards).unwrap();
     read.reverse();
     assert_eq!(one, read);

@@ -228,8 +228,9 @@ pub trait Architecture: Send + Sync {
     /// Operations of decoding one latent.
     fn decoding(&self, latent: [i64; 3]) -> f64;
 
-    /// Numbers of one row that are kept for the backward pass; with `recompute` the inside of the blocks is not.
-    fn kept(&self, latent: [i64; 3], text_tokens: u64, recompute: bool) -> u64;
+    /// Numbers of one row that are kept for the backward pass; with `gradient_checkpointing` the inside of the blocks
+    /// is not.
+    fn kept(&self, latent: [i64; 3], text_tokens: u64, gradient_checkpointing: bool) -> u64;
 
     /// Numbers of one row that are alive at once in a forward without gradients.
     fn alive(&self, latent: [i64; 3], text_tokens: u64) -> u64;

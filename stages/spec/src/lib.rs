@@ -7,11 +7,11 @@
 pub mod adapter;
 pub mod base_files;
 pub mod config;
-pub mod critics;
 pub mod families;
 pub mod family;
 pub mod linears;
 pub mod nn;
+pub mod reward_models;
 pub mod rng;
 pub mod schedule;
 pub mod solver;
@@ -23,7 +23,7 @@ pub mod weights;
 pub use schedule::Schedule;
 pub use solver::{Solver, Step};
 pub use training::{
-    advantage, dance, dmd, grpo, merge, muon, nft, objective, opd, optim, ppo, school, sft, task, teacher, train,
+    advantage, dance, distillation, dmd, grpo, merge, muon, nft, objective, opd, optim, ppo, sft, task, teacher, train,
     window,
 };
 

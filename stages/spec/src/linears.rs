@@ -71,7 +71,7 @@ pub struct LoraConfig {
     pub alpha: f64,
     /// Module names, matched as peft does: the whole path or its last components (`to_q`, `attn.to_q`). One that starts with `^`
     /// is the whole path alone: FLUX.1 has a `proj_out` of its own and one in each single block.
-    pub targets: Vec<String>,
+    pub target_modules: Vec<String>,
 }
 
 impl LoraConfig {
@@ -79,12 +79,14 @@ impl LoraConfig {
     /// `attn2`, the second attention of SD3.5-medium, is not among them.
     pub fn joint_attention(rank: i64, alpha: f64) -> LoraConfig {
         let names = ["to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"];
-        LoraConfig { rank, alpha, targets: names.iter().map(|n| format!("attn.{n}")).collect() }
+        LoraConfig { rank, alpha, target_modules: names.iter().map(|n| format!("attn.{n}")).collect() }
     }
 
     /// Whether a module path is a target.
     pub fn matches(&self, path: &str) -> bool {
-        self.targets.iter().any(|t| t.strip_prefix('^').map_or_else(|| ends_with(path, t), |whole| path == whole))
+        self.target_modules
+            .iter()
+            .any(|t| t.strip_prefix('^').map_or_else(|| ends_with(path, t), |whole| path == whole))
     }
 }
 

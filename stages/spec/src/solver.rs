@@ -58,7 +58,7 @@ pub struct Step {
     pub state: f64,
     /// Coefficient of the velocity.
     pub velocity: f64,
-    /// Coefficient of the clean-picture estimate of the step before (second order only).
+    /// Coefficient of the clean-image estimate of the step before (second order only).
     pub before: f64,
     /// Standard deviation; 0 in a deterministic step.
     pub std: f64,
@@ -74,7 +74,7 @@ impl Step {
     pub fn length(&self) -> f64 {
         self.sigma - self.next
     }
-    /// From coefficients of the clean-picture and noise estimates.
+    /// From coefficients of the clean-image and noise estimates.
     fn from_estimates(clean: f64, noise: f64, std: f64, sigma: f64, next: f64) -> Self {
         Self { state: clean + noise, velocity: (1.0 - sigma) * noise - sigma * clean, before: 0.0, std, sigma, next }
     }
@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn second_order_is_exact_where_the_estimate_is_linear_in_log_snr() {
-        // With a constant estimate of the clean picture order 2 must agree with order 1.
+        // With a constant estimate of the clean image order 2 must agree with order 1.
         let schedule = ten();
         for j in 0..10 {
             let (one, two) = (Solver::Dpm { order: 1 }.step(&schedule, j), Solver::Dpm { order: 2 }.step(&schedule, j));

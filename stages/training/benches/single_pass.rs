@@ -14,10 +14,10 @@ use opdflow_models::lora::{Lora, LoraConfig};
 use opdflow_models::rng::normal;
 use opdflow_models::vae::VaeConfig;
 use opdflow_models::weights::Weights;
+use opdflow_training::distillation::{Distillation, StudentSampling, TaskTeacher};
 use opdflow_training::objective::Objective;
 use opdflow_training::opd::{Opd, OpdConfig, Remaining};
-use opdflow_training::school::{Lesson, School, Walk};
-use opdflow_training::task::{Marks, Task};
+use opdflow_training::task::{RewardValues, Task};
 use opdflow_training::teacher::Canvas;
 use std::hint::black_box;
 use std::time::Duration;
@@ -25,7 +25,7 @@ use tch::{Device, Tensor};
 
 const CPU: Device = Device::Cpu;
 
-/// The miniature's transformer with random weights: 16 tokens of a picture, 19 of a prompt, width 96.
+/// The miniature's transformer with random weights: 16 tokens of an image, 19 of a prompt, width 96.
 fn network() -> Sd3Network {
     let config = MmditConfig {
         sample_size: 8,
@@ -68,7 +68,7 @@ impl Task for Prompts {
     fn condition(&self, prompts: &[usize]) -> Result<Condition> {
         Ok(self.0.rows(&prompts.iter().map(|&p| p as i64).collect::<Vec<_>>()))
     }
-    fn score(&mut self, _: &Tensor, _: &[usize]) -> Result<Vec<Marks>> {
+    fn score(&mut self, _: &Tensor, _: &[usize]) -> Result<Vec<RewardValues>> {
         Ok(Vec::new())
     }
 }
@@ -98,13 +98,13 @@ fn single_pass(c: &mut Criterion) {
     for (name, solver) in [("ode", Solver::default()), ("sde", Solver::Flow { noise_level: 0.7 })] {
         let mut opd = Opd {
             config: OpdConfig::default(),
-            school: School {
-                walk: Walk { solver, steps: 8, prompts: 24, guidance: 1.0 },
-                canvas: Canvas { shape: [16, 8, 8], device: CPU, micro: 128, recompute: false },
+            distillation: Distillation {
+                sampling: StudentSampling { solver, num_inference_steps: 8, prompts: 24, guidance_scale: 1.0 },
+                canvas: Canvas { shape: [16, 8, 8], device: CPU, micro: 128, gradient_checkpointing: false },
                 model: &model,
                 empty: &empty,
                 lora: &student,
-                lessons: vec![Lesson { teacher: &teacher, guidance: 1.0, task: &task }],
+                teachers: vec![TaskTeacher { lora: &teacher, guidance: 1.0, task: &task }],
                 seed: 11,
             },
             remaining: Remaining::default(),

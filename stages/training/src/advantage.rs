@@ -2,16 +2,16 @@
 
 pub use opdflow_spec::advantage::*;
 
-use crate::task::Marks;
+use crate::task::RewardValues;
 
-/// One advantage a picture, within `±`[`CLIP`] times the sum of weights.
+/// One advantage per image, within `±`[`CLIP`] times the sum of weights.
 #[must_use]
-pub fn blended(blend: Blend, marks: &[Marks], group: usize, spread: Spread) -> Vec<f64> {
+pub fn blended(blend: Blend, scores: &[RewardValues], group: usize, spread: Spread) -> Vec<f64> {
     match blend {
-        Blend::Rewards => advantages(&Marks::sum(marks), group, spread),
+        Blend::Rewards => advantages(&RewardValues::sum(scores), group, spread),
         Blend::Advantages => {
-            let each = |m: &Marks| Marks { values: advantages(&m.values, group, spread), ..m.clone() };
-            Marks::sum(&marks.iter().map(each).collect::<Vec<_>>())
+            let each = |m: &RewardValues| RewardValues { values: advantages(&m.values, group, spread), ..m.clone() };
+            RewardValues::sum(&scores.iter().map(each).collect::<Vec<_>>())
         }
     }
 }
@@ -72,11 +72,12 @@ mod tests {
 
     #[test]
     fn blended_advantages_forget_the_scale_of_a_reward() {
-        let marks = |scale: f64| {
-            let of = |name: &str, values: [f64; 4]| Marks { name: name.into(), weight: 1.0, values: values.into() };
+        let scores = |scale: f64| {
+            let of =
+                |name: &str, values: [f64; 4]| RewardValues { name: name.into(), weight: 1.0, values: values.into() };
             vec![of("a", [0.0, 1.0, 0.0, 1.0]), of("b", [1.0, 0.0, 1.0, 1.0].map(|v| v * scale))]
         };
-        let of = |blend: Blend, scale| blended(blend, &marks(scale), 2, Spread::Group);
+        let of = |blend: Blend, scale| blended(blend, &scores(scale), 2, Spread::Group);
         for (a, e) in of(Blend::Advantages, 100.0).iter().zip([0.0, 0.0, -1.0, 1.0]) {
             assert!((a - e).abs() < 1e-3, "{a} {e}");
         }

@@ -2,9 +2,9 @@
 
 pub use opdflow_spec::dance::*;
 
+use crate::distillation::Distillation;
 use crate::objective::{Objective, Report};
 use crate::opd::divergence;
-use crate::school::School;
 use crate::tally::Tally;
 use anyhow::Result;
 use opdflow_models::Solver;
@@ -23,37 +23,38 @@ pub fn beta(choices: &mut Choices, a: u32, b: u32) -> f64 {
 pub struct Dance<'a> {
     /// Settings of the method.
     pub config: DanceConfig,
-    /// Student and lessons.
-    pub school: School<'a>,
+    /// Student and teachers.
+    pub distillation: Distillation<'a>,
 }
 
 impl Dance<'_> {
-    fn lesson(&self, index: usize, round: u64) -> Result<f64> {
-        let (config, school) = (&self.config, &self.school);
-        let (class, schedule, student) = (school.class(index, round)?, school.schedule(), school.student());
-        let seen = school.rollout(&student, &class, &Solver::default(), Keep::All);
-        let mut choices = Choices::new(derive(class.seed, "place", 0));
+    fn learn_from(&self, index: usize, round: u64) -> Result<f64> {
+        let (config, distillation) = (&self.config, &self.distillation);
+        let (batch, schedule, student) =
+            (distillation.batch(index, round)?, distillation.schedule(), distillation.student());
+        let seen = distillation.rollout(&student, &batch, &Solver::default(), Keep::All);
+        let mut choices = Choices::new(derive(batch.seed, "place", 0));
         let [a, b] = config.beta;
         let trained = schedule.trained();
         let place = |choices: &mut Choices| ((beta(choices, a, b) * trained as f64) as usize).min(trained - 1);
-        let places: Vec<usize> = (0..class.len()).map(|_| place(&mut choices)).collect();
+        let places: Vec<usize> = (0..batch.len()).map(|_| place(&mut choices)).collect();
         let rows: Vec<Tensor> =
             places.iter().enumerate().map(|(i, &j)| seen.states[j].narrow(0, i as i64, 1)).collect();
         let x = Tensor::cat(&rows, 0);
         let sigma: Vec<f32> = places.iter().map(|&j| schedule.sigma(j) as f32).collect();
-        let sigma = Tensor::from_slice(&sigma).to_device(school.canvas.device);
-        let scale = 1.0 / class.len() as f64;
+        let sigma = Tensor::from_slice(&sigma).to_device(distillation.canvas.device);
+        let scale = 1.0 / batch.len() as f64;
         let mut sum = Tally::default();
-        for (at, count) in school.canvas.micros(class.len()) {
+        for (at, count) in distillation.canvas.micros(batch.len()) {
             let (x, sigma, condition) =
-                (x.narrow(0, at, count), sigma.narrow(0, at, count), class.condition.narrow(at, count));
+                (x.narrow(0, at, count), sigma.narrow(0, at, count), batch.condition.narrow(at, count));
             let goal = {
                 let _off = tch::no_grad_guard();
-                school.teacher(index).velocity(&x, &sigma, &condition)
+                distillation.teacher(index).velocity(&x, &sigma, &condition)
             };
-            let trained = student.seen(&x, &sigma, &condition, school.canvas.recompute);
+            let trained = student.seen(&x, &sigma, &condition, distillation.canvas.gradient_checkpointing);
             let loss = divergence(&trained.velocity, &goal, 0.0).sum(Kind::Float) * scale;
-            trained.backward(&(&loss * (1.0 / school.lessons.len() as f64)));
+            trained.backward(&(&loss * (1.0 / distillation.teachers.len() as f64)));
             sum.add(&loss, 1.0);
         }
         Ok(sum.read())
@@ -62,11 +63,11 @@ impl Dance<'_> {
 
 impl Objective for Dance<'_> {
     fn gradients(&self) -> u64 {
-        self.school.pictures()
+        self.distillation.images()
     }
 
     fn accumulate(&mut self, round: u64, _update: usize) -> Result<Report> {
-        self.school.round(|index| self.lesson(index, round))
+        self.distillation.round(|index| self.learn_from(index, round))
     }
 }
 

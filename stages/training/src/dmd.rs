@@ -1,10 +1,10 @@
-//! Distribution matching: the student's pictures are pushed along the difference of two scores, the teacher's and that
+//! Distribution matching: the student's images are pushed along the difference of two scores, the teacher's and that
 //! of a second network which learns the student's own distribution (DMD; along the path, TDM).
 
 pub use opdflow_spec::dmd::*;
 
+use crate::distillation::Distillation;
 use crate::objective::{Objective, Report};
-use crate::school::School;
 use crate::tally::Tally;
 use crate::teacher::per_sample;
 use anyhow::Result;
@@ -18,9 +18,9 @@ use tch::{Kind, Tensor};
 pub struct Dmd<'a> {
     /// Settings of the method.
     pub config: DmdConfig,
-    /// Student and lessons.
-    pub school: School<'a>,
-    /// The adapter of the student's own score. The optimiser moves it beside the student's.
+    /// Student and teachers.
+    pub distillation: Distillation<'a>,
+    /// The adapter of the student's own score. The optimizer moves it beside the student's.
     pub fake: &'a Lora,
 }
 
@@ -53,59 +53,60 @@ impl Noised {
 }
 
 impl Dmd<'_> {
-    fn lesson(&self, index: usize, round: u64) -> Result<[f64; 2]> {
-        let (config, school) = (&self.config, &self.school);
-        let (class, schedule, student) = (school.class(index, round)?, school.schedule(), school.student());
-        let seen = school.rollout(&student, &class, &Solver::default(), Keep::All);
-        let mut choices = Choices::new(derive(class.seed, "place", 0));
+    fn learn_from(&self, index: usize, round: u64) -> Result<[f64; 2]> {
+        let (config, distillation) = (&self.config, &self.distillation);
+        let (batch, schedule, student) =
+            (distillation.batch(index, round)?, distillation.schedule(), distillation.student());
+        let seen = distillation.rollout(&student, &batch, &Solver::default(), Keep::All);
+        let mut choices = Choices::new(derive(batch.seed, "place", 0));
         let trained = schedule.trained();
         let (mut rows, mut levels) = (Vec::new(), [(); 3].map(|()| Vec::new()));
-        for i in 0..class.len() {
+        for i in 0..batch.len() {
             let j = choices.below(trained);
             let (now, next) = (schedule.sigma(j), schedule.sigma(j + 1));
-            // Never 1: nothing of a picture is left there.
+            // Never 1: nothing of an image is left there.
             let (low, high) = match config.along {
-                Along::Pictures => (0.02, 0.98),
+                Along::Images => (0.02, 0.98),
                 Along::Path => (next + 0.02 * (now - next), next + 0.98 * (now - next)),
             };
             rows.push(seen.states[j].narrow(0, i, 1));
-            let from = if config.along == Along::Pictures { 0.0 } else { next };
+            let from = if config.along == Along::Images { 0.0 } else { next };
             for (list, value) in levels.iter_mut().zip([now, from, low + (high - low) * choices.unit()]) {
                 list.push(value as f32);
             }
         }
-        let [now, from, to] = levels.map(|l| Tensor::from_slice(&l).to_device(school.canvas.device));
-        let (x, noise) = (Tensor::cat(&rows, 0), class.noise("diffuse", 0));
-        let scale = 1.0 / class.len() as f64;
-        let share = 1.0 / school.lessons.len() as f64;
+        let [now, from, to] = levels.map(|l| Tensor::from_slice(&l).to_device(distillation.canvas.device));
+        let (x, noise) = (Tensor::cat(&rows, 0), batch.noise("diffuse", 0));
+        let scale = 1.0 / batch.len() as f64;
+        let share = 1.0 / distillation.teachers.len() as f64;
         let (mut push, mut miss) = (Tally::default(), Tally::default());
-        for (at, count) in school.canvas.micros(class.len()) {
+        for (at, count) in distillation.canvas.micros(batch.len()) {
             let cut = |x: &Tensor| x.narrow(0, at, count);
             let (x, now, from, to, noise) = (cut(&x), cut(&now), cut(&from), cut(&to), cut(&noise));
-            let condition = class.condition.narrow(at, count);
-            let recompute = school.canvas.recompute;
-            let trained = student.seen(&x, &now, &condition, recompute);
+            let condition = batch.condition.narrow(at, count);
+            let gradient_checkpointing = distillation.canvas.gradient_checkpointing;
+            let trained = student.seen(&x, &now, &condition, gradient_checkpointing);
             let made = &x + (&from - &now).view([-1, 1, 1, 1]) * &trained.velocity;
             let fixed = made.detach();
             let seen = noised(&fixed, &from, &to, &noise);
             let level = to.view([-1, 1, 1, 1]);
-            let second = school.plain(self.fake).seen(&seen.state, &to, &condition, recompute);
+            let second = distillation.plain(self.fake).seen(&seen.state, &to, &condition, gradient_checkpointing);
             let fake = &second.velocity;
-            let way = {
+            let direction = {
                 let _off = tch::no_grad_guard();
-                let goal = school.teacher(index).velocity(&seen.state, &to, &condition);
+                let goal = distillation.teacher(index).velocity(&seen.state, &to, &condition);
                 // Difference of the clean estimates, x_t - t v each, relative to what the teacher would change.
-                let way = (goal.shallow_clone() - fake.detach()) * &level;
+                let direction = (goal.shallow_clone() - fake.detach()) * &level;
                 let change = &fixed - (&seen.state - &goal * &level);
-                way / per_sample(&change.abs()).clamp_min(1e-3).view([-1, 1, 1, 1])
+                direction / per_sample(&change.abs()).clamp_min(1e-3).view([-1, 1, 1, 1])
             };
-            // Its gradient in `made` is `way`.
-            let pull = per_sample(&(made * &way)).sum(Kind::Float) * scale;
+            // Its gradient in `made` is `direction`.
+            let pull = per_sample(&(made * &direction)).sum(Kind::Float) * scale;
             let learnt = per_sample(&(fake - seen.velocity(&fixed, &to)).square()).sum(Kind::Float) * scale;
             // The two share no parameter and no path.
             trained.backward(&(pull * share));
             second.backward(&(&learnt * share));
-            push.add(&per_sample(&way.square()), scale);
+            push.add(&per_sample(&direction.square()), scale);
             miss.add(&learnt, 1.0);
         }
         Ok([push.read(), miss.read()])
@@ -115,17 +116,17 @@ impl Dmd<'_> {
 impl Objective for Dmd<'_> {
     /// The student's; the second network takes as many again.
     fn gradients(&self) -> u64 {
-        self.school.pictures()
+        self.distillation.images()
     }
 
     fn accumulate(&mut self, round: u64, _update: usize) -> Result<Report> {
         let mut missed = 0.0;
-        let mut report = self.school.round(|index| {
-            let [push, miss] = self.lesson(index, round)?;
+        let mut report = self.distillation.round(|index| {
+            let [push, miss] = self.learn_from(index, round)?;
             missed += miss;
             Ok(push)
         })?;
-        report.push(("fake_loss".to_owned(), missed / self.school.lessons.len() as f64));
+        report.push(("fake_loss".to_owned(), missed / self.distillation.teachers.len() as f64));
         Ok(report)
     }
 }

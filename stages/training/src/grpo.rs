@@ -5,7 +5,7 @@ pub use opdflow_spec::grpo::*;
 
 use crate::objective::{Objective, Report, named};
 use crate::tally::Tally;
-use crate::teacher::{Experience, Explorer, Sampling, per_sample};
+use crate::teacher::{Experience, RolloutCollector, Sampling, per_sample};
 use anyhow::{Context as _, Result, ensure};
 use opdflow_models::finite::NotFinite;
 use opdflow_models::lora::Lora;
@@ -61,24 +61,24 @@ pub struct Grpo<'a> {
     /// Its settings.
     pub config: GrpoConfig,
     /// Base, prompts, reward and rollouts.
-    pub explorer: Explorer<'a>,
+    pub collector: RolloutCollector<'a>,
     /// The trained adapter, which also samples.
     pub lora: &'a Lora,
-    /// The round's pictures, while its updates last.
+    /// The round's images, while its updates last.
     pub seen: Option<Experience>,
 }
 
 impl Grpo<'_> {
     fn clip(&self) -> f64 {
-        self.config.clip.unwrap_or(self.ratio.clip())
+        self.config.clip_range.unwrap_or(self.ratio.clip())
     }
 
     /// The steps that round `round` trains, and those of them that its rollout makes noisy (all, if none).
     fn steps(&self, round: u64) -> (Vec<usize>, Option<std::ops::Range<usize>>) {
-        let (trained, seed) = (self.explorer.schedule().trained(), self.explorer.seed);
-        let window = self.config.window.map(|w| w.of_round(trained, seed, round));
+        let (trained, seed) = (self.collector.schedule().trained(), self.collector.seed);
+        let window = self.config.sde_window.map(|w| w.of_round(trained, seed, round));
         let mut steps: Vec<usize> = window.clone().unwrap_or(0..trained).collect();
-        if let Some(times) = self.config.times {
+        if let Some(times) = self.config.timesteps {
             let order = Choices::new(derive(seed, "times", round)).permutation(steps.len());
             steps = order.into_iter().take(times.max(1)).map(|i| steps[i]).collect();
         }
@@ -88,16 +88,16 @@ impl Grpo<'_> {
 
 impl Objective for Grpo<'_> {
     fn updates(&self, round: u64) -> usize {
-        let wanted = self.explorer.practice(round).updates.unwrap_or(self.config.updates);
-        wanted.clamp(1, self.explorer.sampling.prompts.max(1))
+        let wanted = self.collector.settings(round).updates.unwrap_or(self.config.updates);
+        wanted.clamp(1, self.collector.sampling.prompts.max(1))
     }
 
     fn rate(&self, round: u64) -> f64 {
-        self.explorer.practice(round).rate
+        self.collector.settings(round).rate
     }
 
     fn gradients(&self) -> u64 {
-        let Sampling { prompts, group, .. } = self.explorer.sampling;
+        let Sampling { prompts, group_size: group, .. } = self.collector.sampling;
         (prompts * group * self.steps(0).0.len()) as u64
     }
 
@@ -106,14 +106,15 @@ impl Objective for Grpo<'_> {
         let (steps, window) = self.steps(round);
         if update == 0 {
             let (config, lora) = (&self.config, self.lora);
-            let mut seen = self.explorer.explore(lora, &config.solver, window, config.spread, Keep::All, round)?;
+            let mut seen =
+                self.collector.collect(lora, &config.solver, window, config.advantage_std, Keep::All, round)?;
             report = std::mem::take(&mut seen.report);
             self.seen = Some(seen);
         }
         let seen = self.seen.as_ref().context("an update before its round's rollout")?;
-        let (explorer, clip) = (&self.explorer, self.clip());
-        let schedule = explorer.schedule();
-        let Sampling { prompts, group, .. } = explorer.sampling;
+        let (collector, clip) = (&self.collector, self.clip());
+        let schedule = collector.schedule();
+        let Sampling { prompts, group_size: group, .. } = collector.sampling;
         let share = |u: usize| u * prompts / self.updates(round) * group;
         let (first, total) = (share(update) as i64, (share(update + 1) - share(update)) as i64);
         let scale = 1.0 / (total as f64 * steps.len() as f64);
@@ -125,11 +126,12 @@ impl Objective for Grpo<'_> {
                 // Divided by the step's length, every step has the same weight.
                 Ratio::Guard => 1.0 / step.length(),
             };
-            for (start, count) in explorer.canvas.micros(total) {
+            for (start, count) in collector.canvas.micros(total) {
                 let part = |x: &Tensor| x.narrow(0, first + start, count);
                 let (x, condition) = (part(&seen.rollout.states[j]), seen.condition.narrow(first + start, count));
-                let recompute = explorer.canvas.recompute;
-                let trained = explorer.field(Some(self.lora)).seen_at(&x, step.sigma, &condition, recompute);
+                let gradient_checkpointing = collector.canvas.gradient_checkpointing;
+                let trained =
+                    collector.field(Some(self.lora)).seen_at(&x, step.sigma, &condition, gradient_checkpointing);
                 let mean = step.mean(&x, &trained.velocity, None);
                 let (old, noise) = (part(&seen.rollout.means[j]), part(&seen.rollout.noises[j]));
                 let log_ratio = match self.ratio {
@@ -141,7 +143,7 @@ impl Objective for Grpo<'_> {
                 if self.config.kl > 0.0 {
                     let base = {
                         let _off = tch::no_grad_guard();
-                        step.mean(&x, &explorer.field(None).velocity_at(&x, step.sigma, &condition), None)
+                        step.mean(&x, &collector.field(None).velocity_at(&x, step.sigma, &condition), None)
                     };
                     let form = match self.config.kl_form {
                         KlForm::Paper => 1.0,

@@ -1,6 +1,6 @@
 //! Adapters that do nothing: of zeros, or with velocities that are the base's.
 
-use crate::school::School;
+use crate::distillation::Distillation;
 use anyhow::Result;
 use opdflow_models::field::{Field, Guidance};
 use opdflow_models::lora::Lora;
@@ -19,21 +19,21 @@ pub fn changes_nothing(lora: &Lora) -> bool {
     lora.modules().all(idle)
 }
 
-/// How far the velocities of lesson `index`'s teacher are from the base's, with the same guidance, on the first prompt
+/// How far the velocities of task `index`'s teacher are from the base's, with the same guidance, on the first prompt
 /// and noise of round 0: the mean distance over the mean size. Costs one forward of each.
 ///
 /// # Errors
 /// A prompt that cannot be encoded.
-pub fn distance(school: &School, index: usize) -> Result<f64> {
+pub fn distance(distillation: &Distillation, index: usize) -> Result<f64> {
     let _off = tch::no_grad_guard();
-    let class = school.class(index, 0)?;
-    let (x, condition) = (class.start.narrow(0, 0, 1), class.condition.narrow(0, 1));
-    let sigma = school.schedule().sigma(0);
-    let guidance = Guidance { scale: school.lessons[index].guidance, empty: school.empty };
-    let base = Field { model: school.model, lora: None, guidance };
+    let batch = distillation.batch(index, 0)?;
+    let (x, condition) = (batch.start.narrow(0, 0, 1), batch.condition.narrow(0, 1));
+    let sigma = distillation.schedule().sigma(0);
+    let guidance = Guidance { scale: distillation.teachers[index].guidance, empty: distillation.empty };
+    let base = Field { model: distillation.model, lora: None, guidance };
     let size = |t: &Tensor| t.abs().mean(Kind::Float).double_value(&[]);
     let plain = base.velocity_at(&x, sigma, &condition);
-    let apart = school.teacher(index).velocity_at(&x, sigma, &condition) - &plain;
+    let apart = distillation.teacher(index).velocity_at(&x, sigma, &condition) - &plain;
     Ok(size(&apart) / size(&plain).max(f64::MIN_POSITIVE))
 }
 

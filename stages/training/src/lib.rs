@@ -3,6 +3,7 @@
 
 pub mod advantage;
 pub mod dance;
+pub mod distillation;
 pub mod dmd;
 pub mod grpo;
 pub mod idle;
@@ -13,7 +14,6 @@ pub mod objective;
 pub mod opd;
 pub mod optim;
 pub mod ppo;
-pub mod school;
 pub mod sft;
 pub mod state;
 pub mod tally;

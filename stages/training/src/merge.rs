@@ -58,7 +58,7 @@ pub fn merge(how: Merge, loras: &[(f64, &Lora)]) -> Result<Lora> {
                 let alpha = a.size()[0] as f64;
                 pairs.insert(module.clone(), Pair { a, b: Tensor::cat(&b, 1), alpha });
             }
-            let targets: BTreeSet<String> = loras.iter().flat_map(|(_, l)| l.config().targets.clone()).collect();
+            let targets: BTreeSet<String> = loras.iter().flat_map(|(_, l)| l.config().target_modules.clone()).collect();
             Ok(Lora::of(targets.into_iter().collect(), false, pairs))
         }
     }

@@ -6,7 +6,7 @@
 pub use opdflow_spec::muon::*;
 
 use crate::State;
-use crate::optim::{AdamW, Optimiser};
+use crate::optim::{AdamW, Optimizer};
 use anyhow::Result;
 use tch::{Tensor, no_grad};
 
@@ -19,7 +19,7 @@ pub struct Muon {
 }
 
 impl Muon {
-    /// An optimiser of `params`. Tensors of two or more dimensions (convolutions as `[out, in * kernel]`) are
+    /// An optimizer of `params`. Tensors of two or more dimensions (convolutions as `[out, in * kernel]`) are
     /// matrices, unless `plain` says that one is a table or a vector in disguise.
     #[must_use]
     pub fn new(config: MuonConfig, params: &[(String, Tensor)], plain: impl Fn(&str) -> bool) -> Self {
@@ -28,7 +28,7 @@ impl Muon {
         let own = |list: Vec<&(String, Tensor)>| list.into_iter().map(|(_, t)| t.shallow_clone()).collect::<Vec<_>>();
         let (matrices, rest) = (own(matrices), own(rest));
         let momentum = matrices.iter().map(Tensor::zeros_like).collect();
-        Self { rest: AdamW::new(config.rest.clone(), rest), matrices, momentum, config }
+        Self { rest: AdamW::new(config.adamw.clone(), rest), matrices, momentum, config }
     }
 }
 
@@ -49,7 +49,7 @@ fn orthogonal(g: &Tensor) -> Tensor {
     if tall { x.tr() } else { x }
 }
 
-impl Optimiser for Muon {
+impl Optimizer for Muon {
     fn zero_grad(&mut self) {
         for p in &mut self.matrices {
             p.zero_grad();
@@ -67,7 +67,7 @@ impl Optimiser for Muon {
             return whole;
         }
         let lr = self.config.lr * factor;
-        let scale = (self.config.clip / (whole + 1e-6)).min(1.0);
+        let scale = (self.config.max_grad_norm / (whole + 1e-6)).min(1.0);
         no_grad(|| {
             for (p, m) in self.matrices.iter_mut().zip(&mut self.momentum) {
                 let g = p.grad();

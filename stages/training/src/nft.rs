@@ -6,7 +6,7 @@ use crate::State;
 use crate::objective::{Objective, Report, named};
 use crate::state::numbered;
 use crate::tally::Tally;
-use crate::teacher::{Explorer, per_sample};
+use crate::teacher::{RolloutCollector, per_sample};
 use anyhow::Result;
 use opdflow_models::Solver;
 use opdflow_models::lora::Lora;
@@ -53,7 +53,7 @@ pub struct Nft<'a> {
     /// Settings of the method.
     pub config: NftConfig,
     /// Base, prompts, reward and rollouts.
-    pub explorer: Explorer<'a>,
+    pub collector: RolloutCollector<'a>,
     /// The trained adapter.
     pub lora: &'a Lora,
     /// The sampling adapter.
@@ -62,25 +62,25 @@ pub struct Nft<'a> {
 
 impl Objective for Nft<'_> {
     fn rate(&self, round: u64) -> f64 {
-        self.explorer.practice(round).rate
+        self.collector.settings(round).rate
     }
 
     fn gradients(&self) -> u64 {
-        let trained = self.explorer.schedule().trained();
-        let times = self.config.times.unwrap_or(trained).clamp(1, trained);
-        (self.explorer.sampling.prompts * self.explorer.sampling.group * times) as u64
+        let trained = self.collector.schedule().trained();
+        let times = self.config.timesteps.unwrap_or(trained).clamp(1, trained);
+        (self.collector.sampling.prompts * self.collector.sampling.group_size * times) as u64
     }
 
     fn accumulate(&mut self, round: u64, _update: usize) -> Result<Report> {
         let solver = Solver::Dpm { order: self.config.order };
-        let seen = self.explorer.explore(&self.old, &solver, None, self.config.spread, Keep::Last, round)?;
-        let (explorer, canvas, seed) = (&self.explorer, self.explorer.canvas, self.explorer.seed);
+        let seen = self.collector.collect(&self.old, &solver, None, self.config.advantage_std, Keep::Last, round)?;
+        let (collector, canvas, seed) = (&self.collector, self.collector.canvas, self.collector.seed);
         let (x0, rho) =
             (seen.rollout.last(), optimality(&counting(self.config.mode, &seen.advantage), self.config.advantage_clip));
         let total = x0.size()[0];
-        let schedule = explorer.schedule();
-        let times = self.config.times.unwrap_or(schedule.trained()).clamp(1, schedule.trained());
-        // Every picture meets the levels in an order of its own.
+        let schedule = collector.schedule();
+        let times = self.config.timesteps.unwrap_or(schedule.trained()).clamp(1, schedule.trained());
+        // Every image meets the levels in an order of its own.
         let mut choices = Choices::new(derive(seed, "times", round));
         let orders: Vec<Vec<usize>> = (0..total).map(|_| choices.permutation(schedule.trained())).collect();
         let (mut policy, mut distance) = (Tally::default(), Tally::default());
@@ -96,11 +96,11 @@ impl Objective for Nft<'_> {
                 let (old, reference) = {
                     let _off = tch::no_grad_guard();
                     (
-                        explorer.field(Some(&self.old)).velocity(&xt, &t, &condition),
-                        explorer.field(None).velocity(&xt, &t, &condition),
+                        collector.field(Some(&self.old)).velocity(&xt, &t, &condition),
+                        collector.field(None).velocity(&xt, &t, &condition),
                     )
                 };
-                let trained = explorer.field(Some(self.lora)).seen(&xt, &t, &condition, canvas.recompute);
+                let trained = collector.field(Some(self.lora)).seen(&xt, &t, &condition, canvas.gradient_checkpointing);
                 let v = &trained.velocity;
                 let by_sample = loss(&x0, &xt, &t, v, &old, &rho, self.config.beta) * self.config.advantage_clip;
                 let away = per_sample(&(v - &reference).square());
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn middling_pictures_teach_nothing() {
+    fn middling_images_teach_nothing() {
         let (x0, xt, t) = (noise(1), noise(3), Tensor::from_slice(&[0.2_f32, 0.5, 0.9, 1.0]));
         let old = noise(2);
         for (rho, zero) in [(0.5, true), (1.0, false)] {

@@ -15,7 +15,7 @@ pub fn named<const N: usize>(names: [&str; N], values: [f64; N]) -> Report {
 
 /// A method: it turns the current parameters into gradients. The one training loop ([`crate::train`]) does the rest.
 pub trait Objective {
-    /// Optimiser steps in round `round`.
+    /// Optimizer steps in round `round`.
     fn updates(&self, _round: u64) -> usize {
         1
     }
@@ -25,7 +25,7 @@ pub trait Objective {
         1.0
     }
 
-    /// Gradients of a round, each of one picture at one noise level, over all updates: the measure by which methods are
+    /// Gradients of a round, each of one image at one noise level, over all updates: the measure by which methods are
     /// given equal budgets. 0 where it is not known.
     fn gradients(&self) -> u64 {
         0
@@ -38,10 +38,10 @@ pub trait Objective {
     /// A reward that cannot be computed.
     fn accumulate(&mut self, round: u64, update: usize) -> Result<Report>;
 
-    /// Called once the round's last optimiser step is taken.
+    /// Called once the round's last optimizer step is taken.
     fn after(&mut self, _round: u64) {}
 
-    /// What must be saved beside parameters and optimiser, such as the old policy.
+    /// What must be saved beside parameters and optimizer, such as the old policy.
     fn state(&self) -> Vec<(String, Tensor)> {
         Vec::new()
     }

@@ -8,8 +8,8 @@
 pub use opdflow_spec::opd::*;
 
 use crate::State;
+use crate::distillation::Distillation;
 use crate::objective::{Objective, Report};
-use crate::school::School;
 use crate::tally::Tally;
 use crate::teacher::per_sample;
 use anyhow::Result;
@@ -27,13 +27,13 @@ pub fn divergence(mean: &Tensor, to: &Tensor, std: f64) -> Tensor {
 pub struct Opd<'a> {
     /// Settings of the method.
     pub config: OpdConfig,
-    /// Student and lessons.
-    pub school: School<'a>,
-    /// What remains of the lessons.
+    /// Student and teachers.
+    pub distillation: Distillation<'a>,
+    /// What remains of the tasks' losses.
     pub remaining: Remaining,
 }
 
-/// The first loss of each lesson and a running average of it, for [`Balance::Remaining`].
+/// The first loss of each task and a running average of it, for [`Balance::Remaining`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Remaining {
     first: Vec<f64>,
@@ -51,7 +51,7 @@ impl Remaining {
         }
     }
 
-    /// The factor of lesson `index`, mean 1 before the cut to `[0.2, 5]`.
+    /// The factor of task `index`, mean 1 before the cut to `[0.2, 5]`.
     #[must_use]
     pub fn weight(&self, index: usize) -> f64 {
         let share = |i: usize| self.now[i] / self.first[i].max(1e-12);
@@ -68,46 +68,46 @@ impl Opd<'_> {
             Match::Velocity => divergence(v, goal, 0.0),
             Match::Clean => divergence(v, goal, 0.0) * (step.sigma * step.sigma),
         };
-        if !self.config.normalise {
+        if !self.config.normalize {
             return apart;
         }
         // Relative to the distance itself, whatever is matched: its scale cancels up to one factor of the step.
         apart / per_sample(&(v.detach() - goal).abs()).clamp_min(1e-5)
     }
 
-    /// One lesson of one round, with `weight` on its gradient; returns the mean loss without it.
-    fn lesson(&self, index: usize, round: u64, weight: f64) -> Result<f64> {
-        let (config, school) = (&self.config, &self.school);
-        let class = school.class(index, round)?;
-        let schedule = school.schedule();
-        let (student, teacher) = (school.student(), school.teacher(index));
-        let scale = 1.0 / (class.len() as usize * schedule.trained()) as f64;
+    /// One task of one round, with `weight` on its gradient; returns the mean loss without it.
+    fn learn_from(&self, index: usize, round: u64, weight: f64) -> Result<f64> {
+        let (config, distillation) = (&self.config, &self.distillation);
+        let batch = distillation.batch(index, round)?;
+        let schedule = distillation.schedule();
+        let (student, teacher) = (distillation.student(), distillation.teacher(index));
+        let scale = 1.0 / (batch.len() as usize * schedule.trained()) as f64;
         let mut sum = Tally::default();
-        for (at, count) in school.canvas.micros(class.len()) {
-            let condition = class.condition.narrow(at, count);
-            let mut x = class.start.narrow(0, at, count);
+        for (at, count) in distillation.canvas.micros(batch.len()) {
+            let condition = batch.condition.narrow(at, count);
+            let mut x = batch.start.narrow(0, at, count);
             for j in 0..schedule.trained() {
-                let step = school.walk.solver.step(&schedule, j);
+                let step = distillation.sampling.solver.step(&schedule, j);
                 let frozen = |field: &opdflow_models::field::Field| {
                     let _off = tch::no_grad_guard();
                     field.velocity_at(&x, step.sigma, &condition)
                 };
                 let goal = frozen(&teacher);
-                let seen = student.seen_at(&x, step.sigma, &condition, school.canvas.recompute);
+                let seen = student.seen_at(&x, step.sigma, &condition, distillation.canvas.gradient_checkpointing);
                 let v = &seen.velocity;
                 let mut loss = self.distance(&step, &x, v, &goal);
                 if config.anchor > 0.0 {
-                    let base = frozen(&school.base());
+                    let base = frozen(&distillation.base());
                     loss += self.distance(&step, &x, v, &base) * config.anchor;
                 }
                 let factor = config.step_weights.get(j).copied().unwrap_or(1.0);
                 let loss = loss.sum(Kind::Float) * (scale * factor);
                 let next = step.mean(&x, v, None).detach();
-                seen.backward(&(&loss * (weight / school.lessons.len() as f64)));
+                seen.backward(&(&loss * (weight / distillation.teachers.len() as f64)));
                 sum.add(&loss, 1.0);
                 x = next;
                 if step.std > 0.0 {
-                    x += class.noise("step", j).narrow(0, at, count) * step.std;
+                    x += batch.noise("step", j).narrow(0, at, count) * step.std;
                 }
             }
         }
@@ -117,20 +117,20 @@ impl Opd<'_> {
 
 impl Objective for Opd<'_> {
     fn gradients(&self) -> u64 {
-        self.school.pictures() * self.school.schedule().trained() as u64
+        self.distillation.images() * self.distillation.schedule().trained() as u64
     }
 
     fn accumulate(&mut self, round: u64, _update: usize) -> Result<Report> {
         let balanced = self.config.balance == Balance::Remaining;
         let mut losses = Vec::new();
-        let mut report = self.school.round(|index| {
+        let mut report = self.distillation.round(|index| {
             let weight = if balanced { self.remaining.weight(index) } else { 1.0 };
-            let loss = self.lesson(index, round, weight)?;
+            let loss = self.learn_from(index, round, weight)?;
             losses.push(loss);
             Ok(loss)
         })?;
         if balanced {
-            let names = self.school.lessons.iter().map(|l| l.task.name()).enumerate();
+            let names = self.distillation.teachers.iter().map(|l| l.task.name()).enumerate();
             report.extend(names.map(|(i, name)| (format!("weight_{name}"), self.remaining.weight(i))));
             self.remaining.take(&losses);
         }

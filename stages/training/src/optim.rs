@@ -5,7 +5,7 @@ pub use opdflow_spec::optim::*;
 use tch::{Device, Kind, Tensor, no_grad};
 
 /// What moves parameters along their gradients.
-pub trait Optimiser {
+pub trait Optimizer {
     /// Forgets the gradients.
     fn zero_grad(&mut self);
     /// Moves the parameters, with the learning rate times `factor`. Returns the norm of the whole gradient before
@@ -13,7 +13,7 @@ pub trait Optimiser {
     fn step(&mut self, factor: f64) -> f64;
     /// What a continued run needs, by name.
     fn state(&self) -> Vec<(String, Tensor)>;
-    /// Takes over what [`Optimiser::state`] gave.
+    /// Takes over what [`Optimizer::state`] gave.
     ///
     /// # Errors
     /// Something is missing or of another shape.
@@ -32,7 +32,7 @@ pub struct AdamW {
 }
 
 impl AdamW {
-    /// An optimiser of `params`: leaves that require gradients, in an order that the caller keeps.
+    /// An optimizer of `params`: leaves that require gradients, in an order that the caller keeps.
     #[must_use]
     pub fn new(config: AdamWConfig, params: Vec<Tensor>) -> Self {
         let numbers: i64 = params.iter().map(|p| p.numel() as i64).sum();
@@ -80,7 +80,7 @@ impl AdamW {
     }
 }
 
-impl Optimiser for AdamW {
+impl Optimizer for AdamW {
     fn zero_grad(&mut self) {
         for p in &mut self.params {
             p.zero_grad();
@@ -93,7 +93,7 @@ impl Optimiser for AdamW {
             return norm;
         }
         let c = self.config.clone();
-        let scale = (c.clip / (norm + 1e-6)).min(1.0);
+        let scale = (c.max_grad_norm / (norm + 1e-6)).min(1.0);
         self.step += 1;
         let (bias1, bias2) = (1.0 - c.beta1.powf(self.step as f64), 1.0 - c.beta2.powf(self.step as f64));
         let lr = c.lr * factor;
@@ -145,7 +145,7 @@ impl Ema {
         Self { config, average: params.iter().map(|p| p.detach().copy()).collect() }
     }
 
-    /// Takes in `params` after optimiser step `k`, counted from 0.
+    /// Takes in `params` after optimizer step `k`, counted from 0.
     pub fn update(&mut self, k: u64, params: &[Tensor]) {
         if !(k + 1).is_multiple_of(self.config.every.max(1)) {
             return;
@@ -194,7 +194,7 @@ mod tests {
             sizes.iter().map(|s| (numbers(s) * 0.37 - 1.0).sin().set_requires_grad(true)).collect()
         };
         let train = |params: &[&Tensor]| {
-            let config = AdamWConfig { lr: 0.05, clip: 1e9, ..Default::default() };
+            let config = AdamWConfig { lr: 0.05, max_grad_norm: 1e9, ..Default::default() };
             let mut opt = AdamW::new(config, params.iter().map(|p| p.shallow_clone()).collect());
             for k in 0..5 {
                 opt.zero_grad();
@@ -222,7 +222,7 @@ mod tests {
         // torch: p = tensor([1., -2.]); AdamW(lr=.1, weight_decay=.01); three steps on loss = (p ** 2).sum()
         let p = Tensor::from_slice(&[1.0_f32, -2.0]).set_requires_grad(true);
         let mut opt = AdamW::new(
-            AdamWConfig { lr: 0.1, weight_decay: 0.01, clip: 1e9, ..Default::default() },
+            AdamWConfig { lr: 0.1, weight_decay: 0.01, max_grad_norm: 1e9, ..Default::default() },
             vec![p.shallow_clone()],
         );
         for _ in 0..3 {

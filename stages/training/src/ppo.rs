@@ -3,10 +3,10 @@
 
 pub use opdflow_spec::ppo::*;
 
+use crate::distillation::{Batch, Distillation};
 use crate::grpo::{loss, plain_log_ratio};
 use crate::objective::{Objective, Report};
 use crate::opd::divergence;
-use crate::school::{Class, School};
 use crate::tally::Tally;
 use anyhow::{Context as _, Result};
 use opdflow_models::rollout::{Keep, Rollout};
@@ -17,47 +17,53 @@ use tch::Kind;
 pub struct Ppo<'a> {
     /// Settings of the method.
     pub config: PpoConfig,
-    /// Student and lessons.
-    pub school: School<'a>,
-    /// The round's rollouts, a lesson each, while its updates last.
-    pub seen: Vec<(Class, Rollout)>,
+    /// Student and teachers.
+    pub distillation: Distillation<'a>,
+    /// The round's rollouts, one per task, while its updates last.
+    pub seen: Vec<(Batch, Rollout)>,
 }
 
 impl Ppo<'_> {
-    fn sample(&self, index: usize, round: u64) -> Result<(Class, Rollout)> {
-        let class = self.school.class(index, round)?;
-        let seen = self.school.rollout(&self.school.student(), &class, &self.school.walk.solver, Keep::All);
-        Ok((class, seen))
+    fn sample(&self, index: usize, round: u64) -> Result<(Batch, Rollout)> {
+        let batch = self.distillation.batch(index, round)?;
+        let seen = self.distillation.rollout(
+            &self.distillation.student(),
+            &batch,
+            &self.distillation.sampling.solver,
+            Keep::All,
+        );
+        Ok((batch, seen))
     }
 
-    /// One lesson's gradient; returns its mean divergence from the teacher.
-    fn lesson(&self, index: usize) -> Result<f64> {
-        let (config, school) = (&self.config, &self.school);
-        let (class, seen) = self.seen.get(index).context("an update before its round's rollout")?;
-        let schedule = school.schedule();
-        let (student, teacher) = (school.student(), school.teacher(index));
-        let scale = 1.0 / (class.len() as usize * schedule.trained()) as f64;
+    /// One task's gradient; returns its mean divergence from the teacher.
+    fn learn_from(&self, index: usize) -> Result<f64> {
+        let (config, distillation) = (&self.config, &self.distillation);
+        let (batch, seen) = self.seen.get(index).context("an update before its round's rollout")?;
+        let schedule = distillation.schedule();
+        let (student, teacher) = (distillation.student(), distillation.teacher(index));
+        let scale = 1.0 / (batch.len() as usize * schedule.trained()) as f64;
         let mut sum = Tally::default();
         for j in 0..schedule.trained() {
-            let step = school.walk.solver.step(&schedule, j);
-            for (at, count) in school.canvas.micros(class.len()) {
-                let (x, condition) = (seen.states[j].narrow(0, at, count), class.condition.narrow(at, count));
+            let step = distillation.sampling.solver.step(&schedule, j);
+            for (at, count) in distillation.canvas.micros(batch.len()) {
+                let (x, condition) = (seen.states[j].narrow(0, at, count), batch.condition.narrow(at, count));
                 let frozen = |field: &opdflow_models::field::Field| {
                     let _off = tch::no_grad_guard();
                     step.mean(&x, &field.velocity_at(&x, step.sigma, &condition), None)
                 };
                 let goal = frozen(&teacher);
-                let trained = student.seen_at(&x, step.sigma, &condition, school.canvas.recompute);
+                let trained = student.seen_at(&x, step.sigma, &condition, distillation.canvas.gradient_checkpointing);
                 let mean = step.mean(&x, &trained.velocity, None);
                 let (old, noise) = (seen.means[j].narrow(0, at, count), seen.noises[j].narrow(0, at, count));
                 let apart = divergence(&mean, &goal, step.std);
                 let advantage = if config.detach { -apart.detach() } else { -&apart };
-                let mut by_sample = loss(&plain_log_ratio(&mean, &old, &noise, step.std), &advantage, config.clip);
+                let mut by_sample =
+                    loss(&plain_log_ratio(&mean, &old, &noise, step.std), &advantage, config.clip_range);
                 if config.anchor > 0.0 {
-                    let base = frozen(&school.base());
+                    let base = frozen(&distillation.base());
                     by_sample += divergence(&mean, &base, step.std) * config.anchor;
                 }
-                trained.backward(&(by_sample.sum(Kind::Float) * (scale / school.lessons.len() as f64)));
+                trained.backward(&(by_sample.sum(Kind::Float) * (scale / distillation.teachers.len() as f64)));
                 sum.add(&apart, scale);
             }
         }
@@ -71,14 +77,14 @@ impl Objective for Ppo<'_> {
     }
 
     fn gradients(&self) -> u64 {
-        self.school.pictures() * self.school.schedule().trained() as u64 * self.updates(0) as u64
+        self.distillation.images() * self.distillation.schedule().trained() as u64 * self.updates(0) as u64
     }
 
     fn accumulate(&mut self, round: u64, update: usize) -> Result<Report> {
         if update == 0 {
-            self.seen = (0..self.school.lessons.len()).map(|i| self.sample(i, round)).collect::<Result<_>>()?;
+            self.seen = (0..self.distillation.teachers.len()).map(|i| self.sample(i, round)).collect::<Result<_>>()?;
         }
-        self.school.round(|index| self.lesson(index))
+        self.distillation.round(|index| self.learn_from(index))
     }
 
     fn after(&mut self, _round: u64) {

@@ -1,4 +1,4 @@
-//! A task: prompts, what the text encoders make of them, and a reward for pictures.
+//! A task: prompts, what the text encoders make of them, and a reward for images.
 
 pub use opdflow_spec::task::*;
 
@@ -10,9 +10,9 @@ use tch::Tensor;
 pub trait Task {
     /// The task's name, for metrics.
     fn name(&self) -> &str;
-    /// How it is practised.
-    fn practice(&self) -> Practice {
-        Practice::default()
+    /// Settings of its rounds.
+    fn settings(&self) -> TaskSettings {
+        TaskSettings::default()
     }
     /// Number of prompts, at least 1.
     fn prompts(&self) -> usize;
@@ -25,5 +25,5 @@ pub trait Task {
     ///
     /// # Errors
     /// A reward that cannot be computed.
-    fn score(&mut self, latents: &Tensor, prompts: &[usize]) -> Result<Vec<Marks>>;
+    fn score(&mut self, latents: &Tensor, prompts: &[usize]) -> Result<Vec<RewardValues>>;
 }

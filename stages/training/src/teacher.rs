@@ -4,19 +4,19 @@ pub use opdflow_spec::teacher::*;
 
 use crate::advantage::{self, Spread};
 use crate::objective::{Report, named};
-use crate::task::{Marks, Practice, Task, prompts_of_round};
+use crate::task::{RewardValues, Task, TaskSettings, prompts_of_round};
 use anyhow::{Result, ensure};
 use opdflow_models::condition::Condition;
 use opdflow_models::field::{Field, Guidance};
 use opdflow_models::finite::NotFinite;
 use opdflow_models::lora::Lora;
 use opdflow_models::network::Network;
-use opdflow_models::rollout::{Keep, Rollout, Way, rollout};
+use opdflow_models::rollout::{Keep, Rollout, RolloutOptions, rollout};
 use opdflow_models::{Schedule, Solver, rng};
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
-/// Where pictures come from and how their latents look.
+/// Where images come from and how their latents look.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Canvas {
     /// Channels, height and width of a latent.
@@ -27,7 +27,7 @@ pub struct Canvas {
     pub micro: i64,
     /// Whether gradients compute the network's inside once more instead of keeping it. It saves memory and changes
     /// nothing else.
-    pub recompute: bool,
+    pub gradient_checkpointing: bool,
 }
 
 impl Canvas {
@@ -44,20 +44,20 @@ impl Canvas {
     }
 }
 
-/// The pictures of one round with what was thought of them.
+/// The images of one round with their advantages.
 pub struct Experience {
-    /// One row a picture.
+    /// One row per image.
     pub condition: Condition,
     /// How they came about.
     pub rollout: Rollout,
-    /// Advantage of each picture, `[B]` f32.
+    /// Advantage of each image, `[B]` f32.
     pub advantage: Tensor,
     /// What to report.
     pub report: Report,
 }
 
-/// A base model with a task to practise on.
-pub struct Explorer<'a> {
+/// A base model with tasks, whose images are sampled and scored round by round.
+pub struct RolloutCollector<'a> {
     /// The network.
     pub model: &'a dyn Network,
     /// The encoded empty prompt.
@@ -66,36 +66,36 @@ pub struct Explorer<'a> {
     pub canvas: Canvas,
     /// Settings of the rollouts.
     pub sampling: Sampling,
-    /// Prompts and rewards. Round `k` practises task `k mod n`: with several, they take turns.
+    /// Prompts and rewards. Round `k` trains on task `k mod n`: with several, they take turns.
     pub tasks: Vec<&'a mut dyn Task>,
     /// The seed.
     pub seed: u64,
 }
 
-impl Explorer<'_> {
-    /// How the task of round `round` is practised.
+impl RolloutCollector<'_> {
+    /// The settings of the task of round `round`.
     #[must_use]
-    pub fn practice(&self, round: u64) -> Practice {
+    pub fn settings(&self, round: u64) -> TaskSettings {
         let place = round % (self.tasks.len() as u64).max(1);
-        self.tasks.get(place as usize).map_or_else(Practice::default, |task| task.practice())
+        self.tasks.get(place as usize).map_or_else(TaskSettings::default, |task| task.settings())
     }
 
     /// The velocity field with an adapter; `None` is the base.
     pub fn field<'b>(&'b self, lora: Option<&'b Lora>) -> Field<'b> {
-        Field { model: self.model, lora, guidance: Guidance { scale: self.sampling.guidance, empty: self.empty } }
+        Field { model: self.model, lora, guidance: Guidance { scale: self.sampling.guidance_scale, empty: self.empty } }
     }
 
     /// The noise levels of the rollouts.
     #[must_use]
     pub fn schedule(&self) -> Schedule {
-        self.model.architecture().schedule(self.sampling.steps, self.canvas.shape)
+        self.model.architecture().schedule(self.sampling.num_inference_steps, self.canvas.shape)
     }
 
-    /// Samples a round's pictures with the adapter and scores them.
+    /// Samples a round's images with the adapter and scores them.
     ///
     /// # Errors
     /// No task; a prompt or a reward that fails.
-    pub fn explore(
+    pub fn collect(
         &mut self,
         lora: &Lora,
         solver: &Solver,
@@ -104,8 +104,8 @@ impl Explorer<'_> {
         keep: Keep,
         round: u64,
     ) -> Result<Experience> {
-        let (group, count) = (self.sampling.group, self.tasks.len() as u64);
-        ensure!(count > 0, "nothing to practise");
+        let (group, count) = (self.sampling.group_size, self.tasks.len() as u64);
+        ensure!(count > 0, "there is no task to train on");
         let place = (round % count) as usize;
         let task = &self.tasks[place];
         let chosen = prompts_of_round(task.prompts(), self.sampling.prompts, self.seed, round);
@@ -114,20 +114,20 @@ impl Explorer<'_> {
         let condition = task.condition(&chosen)?.rows(&rows);
         let start = self.canvas.noise(prompts.len(), rng::derive(self.seed, "start", round));
         let (schedule, stream) = (self.schedule(), rng::derive(self.seed, "rollout", round));
-        let along = Way { schedule: &schedule, solver, window, keep, micro: self.canvas.micro };
+        let along = RolloutOptions { schedule: &schedule, solver, window, keep, micro: self.canvas.micro };
         let mut draw = |j: usize| rng::normal(&start.size(), rng::derive(stream, "step", j as u64), self.canvas.device);
         let rollout = rollout(&self.field(Some(lora)), &condition, &start, &along, &mut draw);
-        let marks = self.tasks[place].score(rollout.last(), &prompts)?;
-        let rewards = Marks::sum(&marks);
+        let scores = self.tasks[place].score(rollout.last(), &prompts)?;
+        let rewards = RewardValues::sum(&scores);
         ensure!(rewards.iter().all(|r| r.is_finite()), NotFinite::new("a reward"));
-        let advantages = advantage::blended(self.sampling.blend, &marks, group, spread);
+        let advantages = advantage::blended(self.sampling.blend, &scores, group, spread);
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
         let (spread, flat) = (advantage::std(&rewards), advantage::flat_groups(&rewards, group));
-        // Pictures that all turn grey, or all alike, show in their latents first.
+        // Images that all turn grey, or all alike, show in their latents first.
         let latents = rollout.last().std(false).double_value(&[]);
         let mut report = named(METRICS, [mean(&rewards), spread, flat, latents]);
-        if marks.len() > 1 {
-            report.extend(marks.iter().map(|m| (by_reward(&m.name), mean(&m.values))));
+        if scores.len() > 1 {
+            report.extend(scores.iter().map(|m| (by_reward(&m.name), mean(&m.values))));
         }
         if count > 1 {
             report.push((by_task(self.tasks[place].name()), mean(&rewards)));

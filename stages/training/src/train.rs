@@ -4,7 +4,7 @@ pub use opdflow_models::finite::NotFinite;
 pub use opdflow_spec::train::*;
 
 use crate::objective::{Objective, Report};
-use crate::optim::{Ema, EmaConfig, Optimiser};
+use crate::optim::{Ema, EmaConfig, Optimizer};
 use crate::{State, state::numbered};
 use anyhow::Result;
 use opdflow_models::finite::first_broken;
@@ -13,18 +13,23 @@ use tch::Tensor;
 /// Parameters with what moves them.
 pub struct Learner {
     params: Vec<Tensor>,
-    optimiser: Box<dyn Optimiser>,
+    optimizer: Box<dyn Optimizer>,
     ema: Ema,
-    pace: Pace,
+    lr_schedule: LrSchedule,
     rounds: u64,
 }
 
 impl Learner {
-    /// A learner of `params`, leaves that require gradients, which `optimiser` moves.
+    /// A learner of `params`, leaves that require gradients, which `optimizer` moves.
     #[must_use]
-    pub fn new(params: Vec<Tensor>, optimiser: impl Optimiser + 'static, ema: EmaConfig, pace: Pace) -> Self {
+    pub fn new(
+        params: Vec<Tensor>,
+        optimizer: impl Optimizer + 'static,
+        ema: EmaConfig,
+        lr_schedule: LrSchedule,
+    ) -> Self {
         let ema = Ema::new(ema, &params);
-        Self { params, optimiser: Box::new(optimiser), ema, pace, rounds: 0 }
+        Self { params, optimizer: Box::new(optimizer), ema, lr_schedule, rounds: 0 }
     }
 
     /// Rounds done.
@@ -48,9 +53,9 @@ impl Learner {
         let before: u64 = (0..k).map(|round| objective.updates(round) as u64).sum();
         let mut report = Report::new();
         for update in 0..updates {
-            self.optimiser.zero_grad();
+            self.optimizer.zero_grad();
             let part = objective.accumulate(k, update)?;
-            let norm = self.optimiser.step(self.pace.factor(k) * objective.rate(k));
+            let norm = self.optimizer.step(self.lr_schedule.factor(k) * objective.rate(k));
             let broken = |what: String| NotFinite { what: format!("{what} of round {k}"), report: part.clone() };
             if !norm.is_finite() {
                 return Err(broken("the gradient".to_owned()).into());
@@ -74,7 +79,7 @@ impl Learner {
     #[must_use]
     pub fn state(&self, objective: &dyn Objective) -> Vec<(String, Tensor)> {
         let mut state = numbered("param", &self.params);
-        state.extend(self.optimiser.state());
+        state.extend(self.optimizer.state());
         state.extend(self.ema.state());
         state.extend(objective.state());
         state.push(("rounds".to_owned(), Tensor::from_slice(&[self.rounds.cast_signed()])));
@@ -89,7 +94,7 @@ impl Learner {
         for (i, p) in self.params.iter_mut().enumerate() {
             state.copy_into(&format!("param.{i:04}"), p)?;
         }
-        self.optimiser.restore(state)?;
+        self.optimizer.restore(state)?;
         self.ema.restore(state)?;
         objective.restore(state)?;
         self.rounds = state.get("rounds")?.int64_value(&[0]).cast_unsigned();
@@ -116,13 +121,13 @@ mod tests {
 
     fn learner() -> (Learner, Pull) {
         let p = Tensor::from_slice(&[0.0_f32]).set_requires_grad(true);
-        let optimiser = AdamW::new(AdamWConfig { lr: 0.1, ..Default::default() }, vec![p.shallow_clone()]);
+        let optimizer = AdamW::new(AdamWConfig { lr: 0.1, ..Default::default() }, vec![p.shallow_clone()]);
         (
             Learner::new(
                 vec![p.shallow_clone()],
-                optimiser,
+                optimizer,
                 EmaConfig::default(),
-                Pace { warmup: 3, ..Default::default() },
+                LrSchedule { warmup: 3, ..Default::default() },
             ),
             Pull(p),
         )
@@ -181,8 +186,8 @@ mod tests {
         assert!(error.starts_with("`loss` of round 0 is not finite"), "{error}");
         // A step so long that the weights overflow.
         let p = Tensor::from_slice(&[0.0_f32]).set_requires_grad(true);
-        let optimiser = AdamW::new(AdamWConfig { lr: 1e39, ..Default::default() }, vec![p.shallow_clone()]);
-        let mut learner = Learner::new(vec![p.shallow_clone()], optimiser, EmaConfig::default(), Pace::default());
+        let optimizer = AdamW::new(AdamWConfig { lr: 1e39, ..Default::default() }, vec![p.shallow_clone()]);
+        let mut learner = Learner::new(vec![p.shallow_clone()], optimizer, EmaConfig::default(), LrSchedule::default());
         let error = learner.round(&mut Odd(p, 1.0)).unwrap_err().to_string();
         assert!(error.starts_with("a weight after the step of round 0 is not finite"), "{error}");
     }

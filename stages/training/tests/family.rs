@@ -16,12 +16,12 @@ use opdflow_models::nn::Linear;
 use opdflow_models::rng::normal;
 use opdflow_models::schedule::Schedule;
 use opdflow_models::weights::{Place, Weights};
+use opdflow_training::distillation::{Distillation, StudentSampling, TaskTeacher};
 use opdflow_training::nft::{Nft, NftConfig};
 use opdflow_training::objective::Objective;
 use opdflow_training::opd::{Opd, OpdConfig, Remaining};
-use opdflow_training::school::{Lesson, School, Walk};
-use opdflow_training::task::{Marks, Task};
-use opdflow_training::teacher::{Canvas, Explorer, Sampling, per_sample};
+use opdflow_training::task::{RewardValues, Task};
+use opdflow_training::teacher::{Canvas, RolloutCollector, Sampling, per_sample};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -176,7 +176,7 @@ fn words(count: i64, seed: u64) -> Condition {
 }
 
 fn lora(network: &Mixer, seed: u64) -> Lora {
-    let config = LoraConfig { rank: 1, alpha: 1.0, targets: network.architecture().targets() };
+    let config = LoraConfig { rank: 1, alpha: 1.0, target_modules: network.architecture().targets() };
     let lora = Lora::init(&config, &network.architecture().linears(), seed, CPU).unwrap();
     for p in lora.parameters() {
         no_grad(|| p.shallow_clone().copy_(&(normal(&p.size(), seed, CPU) * 0.3)));
@@ -184,8 +184,8 @@ fn lora(network: &Mixer, seed: u64) -> Lora {
     lora
 }
 
-fn canvas(recompute: bool) -> Canvas {
-    Canvas { shape: [4, 4, 4], device: CPU, micro: 3, recompute }
+fn canvas(gradient_checkpointing: bool) -> Canvas {
+    Canvas { shape: [4, 4, 4], device: CPU, micro: 3, gradient_checkpointing }
 }
 
 struct Words(Condition);
@@ -200,9 +200,9 @@ impl Task for Words {
     fn condition(&self, prompts: &[usize]) -> Result<Condition> {
         Ok(self.0.rows(&prompts.iter().map(|&p| p as i64).collect::<Vec<_>>()))
     }
-    fn score(&mut self, latents: &Tensor, _: &[usize]) -> Result<Vec<Marks>> {
+    fn score(&mut self, latents: &Tensor, _: &[usize]) -> Result<Vec<RewardValues>> {
         let values = Vec::<f32>::try_from(per_sample(latents))?.into_iter().map(f64::from).collect();
-        Ok(vec![Marks { name: "mean".into(), weight: 1.0, values }])
+        Ok(vec![RewardValues { name: "mean".into(), weight: 1.0, values }])
     }
 }
 
@@ -230,27 +230,36 @@ fn what_trains_sees_the_traits_alone() {
         objective.accumulate(0, 0).unwrap();
         Tensor::cat(&lora.parameters().iter().map(|p| p.grad().copy().view([-1])).collect::<Vec<_>>(), 0)
     };
-    let of = |recompute: bool| {
+    let of = |gradient_checkpointing: bool| {
         let (own, teacher) = (lora(&network, 5), lora(&network, 6).detached());
         let mut task = Words(words(4, 7));
-        let walk = Walk { steps: 3, prompts: 4, guidance: 2.0, ..Walk::default() };
-        let lessons = vec![Lesson { teacher: &teacher, guidance: 3.0, task: &task }];
-        let school =
-            School { walk, canvas: canvas(recompute), model: &network, empty: &empty, lora: &own, lessons, seed: 8 };
-        // 16 places: a shift of 4.
-        assert_eq!(school.schedule(), Schedule::new(3, 4.0));
-        let mut opd = Opd { config: OpdConfig::default(), school, remaining: Remaining::default() };
-        let distilled = gradient(&own, &mut opd);
-        let sampling = Sampling { prompts: 2, group: 2, steps: 3, guidance: 2.0, ..Sampling::default() };
-        let explorer = Explorer {
+        let sampling =
+            StudentSampling { num_inference_steps: 3, prompts: 4, guidance_scale: 2.0, ..StudentSampling::default() };
+        let teachers = vec![TaskTeacher { lora: &teacher, guidance: 3.0, task: &task }];
+        let distillation = Distillation {
+            sampling,
+            canvas: canvas(gradient_checkpointing),
             model: &network,
             empty: &empty,
-            canvas: canvas(recompute),
+            lora: &own,
+            teachers,
+            seed: 8,
+        };
+        // 16 places: a shift of 4.
+        assert_eq!(distillation.schedule(), Schedule::new(3, 4.0));
+        let mut opd = Opd { config: OpdConfig::default(), distillation, remaining: Remaining::default() };
+        let distilled = gradient(&own, &mut opd);
+        let sampling =
+            Sampling { prompts: 2, group_size: 2, num_inference_steps: 3, guidance_scale: 2.0, ..Sampling::default() };
+        let collector = RolloutCollector {
+            model: &network,
+            empty: &empty,
+            canvas: canvas(gradient_checkpointing),
             sampling,
             tasks: vec![&mut task],
             seed: 9,
         };
-        let mut nft = Nft { config: NftConfig::default(), explorer, old: own.detached(), lora: &own };
+        let mut nft = Nft { config: NftConfig::default(), collector, old: own.detached(), lora: &own };
         [distilled, gradient(&own, &mut nft)]
     };
     for (kept, again) in of(false).into_iter().zip(of(true)) {

@@ -8,7 +8,7 @@ use opdflow_models::families::sd3::{Mmdit, Sd3Network};
 use opdflow_models::network::Network as _;
 use opdflow_models::weights::{Weights, save_tensors};
 use opdflow_training::optim::{AdamW, AdamWConfig, EmaConfig};
-use opdflow_training::train::{Learner, Pace};
+use opdflow_training::train::{Learner, LrSchedule};
 use rig::{BESIDE, CPU, MERGED, Method, Rig, cosine, gradient, wear};
 use tch::{Kind, Tensor};
 
@@ -52,8 +52,8 @@ fn small_steps_are_not_lost_in_the_rounding() {
     let lora = wear(half.lora(BESIDE, 3), 0.2, 4);
     let before: Vec<Tensor> = lora.parameters().iter().map(|p| p.detach().copy()).collect();
     let config = AdamWConfig { lr: 1e-6, weight_decay: 0.0, ..AdamWConfig::default() };
-    let optimiser = AdamW::new(config, lora.parameters());
-    let mut learner = Learner::new(lora.parameters(), optimiser, EmaConfig::default(), Pace::default());
+    let optimizer = AdamW::new(config, lora.parameters());
+    let mut learner = Learner::new(lora.parameters(), optimizer, EmaConfig::default(), LrSchedule::default());
     Method::Opd.with(&half, &lora, 100, |objective| {
         for _ in 0..3 {
             learner.round(objective).unwrap();

@@ -12,12 +12,12 @@ use opdflow_models::solver::TakeStep as _;
 use opdflow_models::{Schedule, Solver};
 use opdflow_training::State;
 use opdflow_training::advantage::Blend;
+use opdflow_training::distillation::TaskTeacher;
 use opdflow_training::grpo::{KlForm, Ratio};
 use opdflow_training::opd::{Balance, Match, Opd, divergence};
 use opdflow_training::optim::{AdamW, AdamWConfig, EmaConfig};
-use opdflow_training::school::Lesson;
-use opdflow_training::task::{Practice, Task, prompts_of_round};
-use opdflow_training::train::{Learner, Pace};
+use opdflow_training::task::{Task, TaskSettings, prompts_of_round};
+use opdflow_training::train::{Learner, LrSchedule};
 use opdflow_training::window::Window;
 use rig::{BESIDE, CPU, MERGED, Method, Rig, close, cosine, gradient, largest, of, opd, wear};
 use tch::{Kind, Tensor, no_grad};
@@ -66,7 +66,7 @@ fn the_ratio_of_a_first_update_is_one() {
             let lora = wear(rig.lora(rank, 3), 0.2, 4);
             let mut toy = rig.toy("a", 5);
             let mut guard = rig::guard(&rig, &lora, &mut toy);
-            guard.explorer.sampling.guidance = guidance;
+            guard.collector.sampling.guidance_scale = guidance;
             // The same batch as the rollout's: the same kernels, the same bits.
             guard.config.updates = 1;
             let (_, report) = gradient(&lora, &mut guard, 0);
@@ -74,7 +74,7 @@ fn the_ratio_of_a_first_update_is_one() {
             // Other batches may round otherwise.
             for micro in [3, 100] {
                 guard.config.updates = 2;
-                guard.explorer.canvas.micro = micro;
+                guard.collector.canvas.micro = micro;
                 let (_, report) = gradient(&lora, &mut guard, 0);
                 assert!(
                     of(&report, "log_ratio_first") <= ROUNDING,
@@ -92,7 +92,7 @@ fn the_second_update_of_a_round_is_off_policy() {
         let lora = wear(rig.lora(rank, 3), 0.2, 4);
         let mut toy = rig.toy("a", 5);
         let mut guard = rig::guard(&rig, &lora, &mut toy);
-        guard.config.clip = Some(1e-5);
+        guard.config.clip_range = Some(1e-5);
         let mut learner = learner(&lora, 0.01);
         for round in 0..2 {
             let report = learner.round(&mut guard).unwrap();
@@ -126,11 +126,11 @@ fn computing_again_gives_the_same_gradient() {
         for rank in [BESIDE, MERGED] {
             // One adapter in the blocks alone, as all of ours, and one that reaches what is before and behind them.
             let config = LoraConfig::joint_attention(rank, 2.0);
-            let wide = config.targets.iter().cloned().chain(embedders.map(String::from)).collect();
-            for (config, exact) in [(config.clone(), true), (LoraConfig { targets: wide, ..config }, false)] {
+            let wide = config.target_modules.iter().cloned().chain(embedders.map(String::from)).collect();
+            for (config, exact) in [(config.clone(), true), (LoraConfig { target_modules: wide, ..config }, false)] {
                 let lora = wear(Lora::init(&config, &rig.model.transformer.linears(), 3, CPU).unwrap(), 0.2, 4);
-                let mut at = |recompute| {
-                    rig.canvas.recompute = recompute;
+                let mut at = |gradient_checkpointing| {
+                    rig.canvas.gradient_checkpointing = gradient_checkpointing;
                     method.with(&rig, &lora, 100, |objective| gradient(&lora, objective, 1))
                 };
                 let ((kept, a), (again, b)) = (at(false), at(true));
@@ -157,8 +157,9 @@ fn a_student_that_is_its_teacher_has_nothing_to_learn() {
         let teacher = student.detached();
         for solver in [ODE, SDE] {
             for matching in [Match::Mean, Match::Velocity, Match::Clean] {
-                let mut opd = opd(&rig, &student, vec![Lesson { teacher: &teacher, guidance: 2.5, task: &toy }]);
-                (opd.school.walk.solver, opd.config.matching, opd.school.walk.guidance) = (solver, matching, 2.5);
+                let mut opd = opd(&rig, &student, vec![TaskTeacher { lora: &teacher, guidance: 2.5, task: &toy }]);
+                (opd.distillation.sampling.solver, opd.config.matching, opd.distillation.sampling.guidance_scale) =
+                    (solver, matching, 2.5);
                 let (g, report) = gradient(&student, &mut opd, 0);
                 assert_eq!((of(&report, "loss"), largest(&g)), (0.0, 0.0), "{solver:?} {matching:?} rank {rank}");
             }
@@ -172,12 +173,12 @@ fn a_teacher_s_guidance_is_its_own() {
     let toy = rig.toy("a", 5);
     let student = wear(rig.lora(MERGED, 3), 0.2, 4);
     let teacher = student.detached();
-    let mut opd = opd(&rig, &student, vec![Lesson { teacher: &teacher, guidance: 3.0, task: &toy }]);
-    (opd.school.walk.guidance, opd.school.walk.steps) = (1.5, 1);
+    let mut opd = opd(&rig, &student, vec![TaskTeacher { lora: &teacher, guidance: 3.0, task: &toy }]);
+    (opd.distillation.sampling.guidance_scale, opd.distillation.sampling.num_inference_steps) = (1.5, 1);
     let (_, report) = gradient(&student, &mut opd, 2);
     // One Euler step of length 1: half the squared distance of two velocities at the starting noise.
-    let stream = derive(opd.school.seed, "lesson", 0);
-    let chosen = prompts_of_round(toy.prompts(), opd.school.walk.prompts, stream, 2);
+    let stream = derive(opd.distillation.seed, "lesson", 0);
+    let chosen = prompts_of_round(toy.prompts(), opd.distillation.sampling.prompts, stream, 2);
     let condition = toy.condition(&chosen).unwrap();
     let x = rig.canvas.noise(chosen.len(), derive(stream, "start", 2));
     let at = |guidance| rig.field(Some(&student), guidance).velocity_at(&x, 1.0, &condition);
@@ -201,12 +202,16 @@ fn one_pass_is_rollout_then_train() {
     let (one, two) = (wear(rig.lora(MERGED, 7), 0.3, 8).detached(), wear(rig.lora(BESIDE, 9), 0.3, 10).detached());
     for solver in [ODE, SDE] {
         for guidance in [1.0, 2.0] {
-            let lessons = vec![
-                Lesson { teacher: &one, guidance: 1.0, task: &a },
-                Lesson { teacher: &two, guidance: 3.0, task: &b },
+            let teachers = vec![
+                TaskTeacher { lora: &one, guidance: 1.0, task: &a },
+                TaskTeacher { lora: &two, guidance: 3.0, task: &b },
             ];
-            let mut opd = opd(&rig, &student, lessons);
-            (opd.school.walk.solver, opd.school.walk.guidance, opd.school.canvas.micro) = (solver, guidance, 4);
+            let mut opd = opd(&rig, &student, teachers);
+            (
+                opd.distillation.sampling.solver,
+                opd.distillation.sampling.guidance_scale,
+                opd.distillation.canvas.micro,
+            ) = (solver, guidance, 4);
             let (ours, report) = gradient(&student, &mut opd, 3);
             student.parameters().iter_mut().for_each(Tensor::zero_grad);
             let loss = in_two_passes(&opd, 3, &|| ());
@@ -226,8 +231,8 @@ fn only_the_student_s_mean_carries_a_gradient() {
     let student = wear(rig.lora(MERGED, 3), 0.2, 4);
     let teacher = wear(rig.lora(MERGED, 7), 0.3, 8).detached();
     for solver in [ODE, SDE] {
-        let mut opd = opd(&rig, &student, vec![Lesson { teacher: &teacher, guidance: 1.0, task: &toy }]);
-        opd.school.walk.solver = solver;
+        let mut opd = opd(&rig, &student, vec![TaskTeacher { lora: &teacher, guidance: 1.0, task: &toy }]);
+        opd.distillation.sampling.solver = solver;
         let (g, _) = gradient(&student, &mut opd, 0);
         // The parameter that matters most, moved a little either way, with states and teacher where they were.
         let at = g.abs().argmax(None, false).int64_value(&[]);
@@ -264,12 +269,12 @@ fn only_the_student_s_mean_carries_a_gradient() {
 }
 
 fn learner(lora: &opdflow_models::lora::Lora, lr: f64) -> Learner {
-    let optimiser = AdamW::new(AdamWConfig { lr, ..Default::default() }, lora.parameters());
+    let optimizer = AdamW::new(AdamWConfig { lr, ..Default::default() }, lora.parameters());
     Learner::new(
         lora.parameters(),
-        optimiser,
+        optimizer,
         EmaConfig { decay: 0.8, every: 1 },
-        Pace { warmup: 2, ..Default::default() },
+        LrSchedule { warmup: 2, ..Default::default() },
     )
 }
 
@@ -299,11 +304,13 @@ fn a_student_comes_near_all_its_teachers() {
     let (one, two) = (wear(rig.lora(MERGED, 7), 0.3, 8).detached(), wear(rig.lora(MERGED, 9), 0.3, 10).detached());
     for solver in [ODE, SDE] {
         let student = rig.lora(MERGED * 2, 3);
-        let lessons =
-            vec![Lesson { teacher: &one, guidance: 1.0, task: &a }, Lesson { teacher: &two, guidance: 1.0, task: &b }];
-        let mut opd = opd(&rig, &student, lessons);
-        (opd.school.walk.solver, opd.school.walk.prompts) = (solver, 8);
-        // Distance to each teacher along the student's own ways, on rounds that it was not trained on.
+        let teachers = vec![
+            TaskTeacher { lora: &one, guidance: 1.0, task: &a },
+            TaskTeacher { lora: &two, guidance: 1.0, task: &b },
+        ];
+        let mut opd = opd(&rig, &student, teachers);
+        (opd.distillation.sampling.solver, opd.distillation.sampling.prompts) = (solver, 8);
+        // Distance to each teacher along the student's own trajectories, on rounds that it was not trained on.
         let apart = |opd: &mut Opd| {
             let report = gradient(&student, opd, 1000).1;
             [of(&report, "loss_a"), of(&report, "loss_b")]
@@ -342,15 +349,15 @@ fn a_detached_advantage_has_no_pathwise_term() {
     let rig = Rig::new();
     let (toy, student) = (rig.toy("a", 5), wear(rig.lora(MERGED, 3), 0.2, 4));
     let teacher = wear(rig.lora(MERGED, 7), 0.3, 8).detached();
-    let lessons = || vec![Lesson { teacher: &teacher, guidance: 1.0, task: &toy }];
+    let teachers = || vec![TaskTeacher { lora: &teacher, guidance: 1.0, task: &toy }];
     let ppo = |detach: bool| {
-        let mut school = rig::school(&rig, &student, lessons());
-        school.walk.solver = SDE;
+        let mut distillation = rig::distillation(&rig, &student, teachers());
+        distillation.sampling.solver = SDE;
         let config = opdflow_training::ppo::PpoConfig { detach, ..Default::default() };
-        gradient(&student, &mut opdflow_training::ppo::Ppo { config, school, seen: Vec::new() }, 0).0
+        gradient(&student, &mut opdflow_training::ppo::Ppo { config, distillation, seen: Vec::new() }, 0).0
     };
-    let mut closed = opd(&rig, &student, lessons());
-    closed.school.walk.solver = SDE;
+    let mut closed = opd(&rig, &student, teachers());
+    closed.distillation.sampling.solver = SDE;
     let closed = gradient(&student, &mut closed, 0).0;
     let apart = ppo(false) - ppo(true);
     assert!(cosine(&apart, &closed) > 0.9999, "{}", cosine(&apart, &closed));
@@ -363,13 +370,13 @@ fn a_window_trains_its_steps_alone() {
     let lora = wear(rig.lora(MERGED, 3), 0.2, 4);
     let mut toy = rig.toy("a", 5);
     let mut grpo = rig::grpo(Ratio::Plain, &rig, &lora, &mut toy);
-    grpo.config.window = Some(Window { width: 1, from: 1, until: Some(2), slide: None });
+    grpo.config.sde_window = Some(Window { width: 1, from: 1, until: Some(2), slide: None });
     let (narrow, _) = gradient(&lora, &mut grpo, 0);
     let seen = grpo.seen.take().unwrap();
     let noisy: Vec<usize> = (0..4).filter(|&j| seen.rollout.noises[j].defined()).collect();
     assert_eq!(noisy, [1]);
     // A window over all trained steps is no window, but for the last step, which stays Euler's.
-    grpo.config.window = Some(Window { width: 3, from: 0, until: None, slide: None });
+    grpo.config.sde_window = Some(Window { width: 3, from: 0, until: None, slide: None });
     let (wide, _) = gradient(&lora, &mut grpo, 0);
     assert!(cosine(&narrow, &wide) < 0.99);
 }
@@ -381,7 +388,7 @@ fn the_code_s_kl_lacks_the_length_of_the_step() {
     let mut toy = rig.toy("a", 5);
     let mut grpo = rig::guard(&rig, &lora, &mut toy);
     // One step alone, so that the ratio of the two forms is one number.
-    grpo.config.window = Some(Window { width: 1, from: 1, until: Some(2), slide: None });
+    grpo.config.sde_window = Some(Window { width: 1, from: 1, until: Some(2), slide: None });
     let mut at = |kl: f64, form: KlForm| {
         (grpo.config.kl, grpo.config.kl_form) = (kl, form);
         gradient(&lora, &mut grpo, 0).0
@@ -397,30 +404,30 @@ fn tasks_take_turns() {
     let rig = Rig::new();
     let lora = rig.lora(MERGED, 3);
     let (mut a, mut b) = (rig.toy("a", 5), rig.toy("b", 6));
-    let explorer = rig::explorer(&rig, vec![&mut a, &mut b], 11);
+    let collector = rig::collector(&rig, vec![&mut a, &mut b], 11);
     let mut nft =
-        opdflow_training::nft::Nft { config: Default::default(), explorer, old: lora.detached(), lora: &lora };
+        opdflow_training::nft::Nft { config: Default::default(), collector, old: lora.detached(), lora: &lora };
     for (round, name) in [(0, "reward_a"), (1, "reward_b"), (2, "reward_a")] {
         let (_, report) = gradient(&lora, &mut nft, round);
         assert!(report.iter().any(|(n, _)| n == name), "{round}: {report:?}");
     }
     // One reward blends alike either way.
     let at = |nft: &mut opdflow_training::nft::Nft, blend| {
-        nft.explorer.sampling.blend = blend;
+        nft.collector.sampling.blend = blend;
         gradient(&lora, nft, 1).0
     };
     assert_eq!(at(&mut nft, Blend::Rewards), at(&mut nft, Blend::Advantages));
 }
 
 #[test]
-fn a_task_is_practised_in_its_own_way() {
+fn a_task_has_settings_of_its_own() {
     let rig = Rig::new();
     let lora = rig.lora(MERGED, 3);
     let (mut a, mut b) = (rig.toy("a", 5), rig.toy("b", 6));
-    a.practice = Practice { rate: 1.0, updates: Some(3) };
-    b.practice = Practice { rate: 0.0, updates: None };
+    a.settings = TaskSettings { rate: 1.0, updates: Some(3) };
+    b.settings = TaskSettings { rate: 0.0, updates: None };
     let mut guard = rig::guard(&rig, &lora, &mut a);
-    guard.explorer.tasks.push(&mut b);
+    guard.collector.tasks.push(&mut b);
     guard.config.updates = 2;
     let mut learner = learner(&lora, 0.01);
     for (round, updates) in [(0, 3), (1, 2), (2, 3), (3, 2)] {
@@ -431,17 +438,17 @@ fn a_task_is_practised_in_its_own_way() {
         assert_eq!(moved > 0.0, round % 2 == 0, "round {round}: {moved}");
     }
     // A rate of its own is that learning rate: with one task of half the rate, what half the rate for all would do.
-    let walk = |lr: f64, rate: f64| {
+    let sampling = |lr: f64, rate: f64| {
         let lora = rig.lora(MERGED, 3);
         let mut toy = rig.toy("a", 5);
-        toy.practice.rate = rate;
+        toy.settings.rate = rate;
         let mut guard = rig::guard(&rig, &lora, &mut toy);
         let mut learner = self::learner(&lora, lr);
         (0..3).for_each(|_| drop(learner.round(&mut guard).unwrap()));
         flat(&lora)
     };
-    assert!(largest(&(walk(0.02, 0.5) - walk(0.01, 1.0))) < 1e-9);
-    assert!(largest(&(walk(0.02, 1.0) - walk(0.01, 1.0))) > 1e-4);
+    assert!(largest(&(sampling(0.02, 0.5) - sampling(0.01, 1.0))) < 1e-9);
+    assert!(largest(&(sampling(0.02, 1.0) - sampling(0.01, 1.0))) > 1e-4);
 }
 
 fn flat(lora: &Lora) -> Tensor {
@@ -453,14 +460,15 @@ fn a_balance_survives_a_restart() {
     let rig = Rig::new();
     let (a, b) = (rig.toy("a", 5), rig.toy("b", 6));
     let (one, two) = (wear(rig.lora(MERGED, 7), 0.3, 8).detached(), wear(rig.lora(MERGED, 9), 0.1, 10).detached());
-    let lessons =
-        || vec![Lesson { teacher: &one, guidance: 1.0, task: &a }, Lesson { teacher: &two, guidance: 1.0, task: &b }];
+    let teachers = || {
+        vec![TaskTeacher { lora: &one, guidance: 1.0, task: &a }, TaskTeacher { lora: &two, guidance: 1.0, task: &b }]
+    };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.safetensors");
     let run = |rounds: u64, from: bool| {
         let student = rig.lora(MERGED, 3);
         let mut learner = learner(&student, 0.02);
-        let mut opd = opd(&rig, &student, lessons());
+        let mut opd = opd(&rig, &student, teachers());
         opd.config.balance = Balance::Remaining;
         if from {
             learner.restore(&State::read(&path).unwrap(), &mut opd).unwrap();

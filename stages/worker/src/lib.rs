@@ -1,7 +1,8 @@
 //! What the stage kinds of `opdflow-kinds` do when they run, and the tools that need the same libraries.
 //!
 //! - [`stages`] has a file for each kind with its function `run`.
-//! - [`tools`](mod@tools) make pictures for `opdflow generate` and write adapters for `opdflow get --format`, outside of recipes and
+//! - [`tools`](mod@tools) make images for `opdflow generate` and write adapters for `opdflow get --format`, outside of
+//!   recipes and
 //!   store.
 //! - [`runtime`] is what they run on, [`judging`] the rewards at work, [`artefacts`] what is written and read, [`report`]
 //!   what tables and figures share.
@@ -22,7 +23,7 @@ pub fn workers() -> Workers {
     opdflow_kinds::light()
         .with(kinds::base_model::BaseModel, stages::base_model::run)
         .with(kinds::import_lora::ImportLora, stages::import_lora::run)
-        .with(kinds::critic::Critic, stages::critic::run)
+        .with(kinds::reward_model::RewardModel, stages::reward_model::run)
         .with(kinds::prompts::Prompts, stages::prompts::run)
         .with(kinds::pretrain::PretrainVae, stages::pretrain::vae::run)
         .with(kinds::pretrain::PretrainBase, stages::pretrain::base::run)

@@ -3,7 +3,7 @@
 //! What network and autoencoder keep is the family's to say (`Architecture`); tests/mini/memory.rs holds the estimate against
 //! the memory that a stage took.
 
-use crate::judging::critics;
+use crate::judging::reward_models;
 use crate::model::model_fit;
 use crate::model::model_fit::Model;
 use crate::model::shape::Shape;
@@ -19,15 +19,15 @@ const F32: u64 = 4;
 /// libtorch and the program themselves, on a CPU: what a stage of the miniature takes beyond its tensors.
 const PROGRAM: u64 = 170_000_000;
 
-/// What a stage takes that makes pictures of sets of prompts, on ports `prompts.NAME`, and judges them.
+/// What a stage takes that makes images of sets of prompts, on ports `prompts.NAME`, and judges them.
 #[must_use]
 pub fn judging(inputs: &Foreseen, size: Option<i64>, micro: usize, guidance: f64, precision: Precision) -> Vec<Memory> {
     let Some(work) = Work::of(inputs, size, micro, guidance != 1.0, precision) else { return Vec::new() };
     let sets = inputs.iter().filter(|(port, _)| port.starts_with("prompts."));
     let most = sets.filter_map(|(_, set)| provenance::count(set)).max().unwrap_or(0);
     let batch = if most > 0 { most as usize } else { micro };
-    let own = [work.weights(), work.sampling(batch), work.pictures(most), Work::program()];
-    own.into_iter().chain(critics::memory(inputs)).collect()
+    let own = [work.weights(), work.sampling(batch), work.images(most), Work::program()];
+    own.into_iter().chain(reward_models::memory(inputs)).collect()
 }
 
 /// What a stage does with its model.
@@ -35,7 +35,7 @@ pub struct Work {
     model: Model,
     /// Whether the text encoders are loaded.
     text: bool,
-    /// Side of a picture in pixels.
+    /// Side of an image in pixels.
     side: u64,
     /// Channels, height and width of its latent.
     latent: [i64; 3],
@@ -46,25 +46,25 @@ pub struct Work {
     /// Of the frozen base.
     precision: Precision,
     /// Whether the inside of a block is computed once more for the gradient.
-    recompute: bool,
+    gradient_checkpointing: bool,
 }
 
 impl Work {
-    /// With the base on the port `base`, if something is known of it and it makes pictures of this side (its own if absent);
-    /// without its text encoders where `embeddings` has what they made.
+    /// With the base on the port `base`, if something is known of it and it makes images of this side (its own if
+    /// absent); without its text encoders where `embeddings` has what they made.
     #[must_use]
     pub fn of(inputs: &Foreseen, size: Option<i64>, micro: usize, guided: bool, precision: Precision) -> Option<Self> {
         let (text, model) = (!inputs.contains_key("embeddings"), model_fit::model(inputs)?);
         let side = size.unwrap_or(model.architecture.sides().own);
         let latent = model.architecture.latent(side, side).ok()?;
         let side = side.max(1).unsigned_abs();
-        Some(Self { model, text, side, latent, micro, guided, precision, recompute: false })
+        Some(Self { model, text, side, latent, micro, guided, precision, gradient_checkpointing: false })
     }
 
     /// The same with or without the inside of the blocks kept for the gradient.
     #[must_use]
-    pub fn recomputing(self, recompute: bool) -> Self {
-        Self { recompute, ..self }
+    pub fn recomputing(self, gradient_checkpointing: bool) -> Self {
+        Self { gradient_checkpointing, ..self }
     }
 
     /// Bytes of one number of the frozen base, and of what is kept behind it. On a CPU libtorch keeps queries and keys before their
@@ -107,15 +107,15 @@ impl Work {
         Some(Memory::of("weights", F32 * model_fit::model(inputs)?.sizes.parameters(Role::Encoder)))
     }
 
-    /// Forward and backward of `batch` pictures' worth of training, or their decoding, whichever is more.
+    /// Forward and backward of `batch` images' worth of training, or their decoding, whichever is more.
     #[must_use]
     pub fn training(&self, batch: usize, decodes: bool) -> Memory {
-        let kept = self.model.architecture.kept(self.latent, self.model.sizes.text_tokens, self.recompute);
+        let kept = self.model.architecture.kept(self.latent, self.model.sizes.text_tokens, self.gradient_checkpointing);
         let trained = self.rows(batch) * kept * self.number();
         Memory::of("activations", trained.max(if decodes { self.decoding(batch) } else { 0 }))
     }
 
-    /// Sampling of `batch` pictures, or their decoding, whichever is more.
+    /// Sampling of `batch` images, or their decoding, whichever is more.
     #[must_use]
     pub fn sampling(&self, batch: usize) -> Memory {
         let alive = self.model.architecture.alive(self.latent, self.model.sizes.text_tokens);
@@ -132,18 +132,18 @@ impl Work {
         Memory::of("adapter", lora_parameters(&self.model.architecture.linears(), shape) * (5 + more) * F32)
     }
 
-    /// What is kept of `pictures` from their sampling to the end of the round: the last latents, and of each step
-    /// `tensors` more; conditioning and the pictures themselves.
+    /// What is kept of `images` from their sampling to the end of the round: the last latents, and of each step
+    /// `tensors` more; conditioning and the images themselves.
     #[must_use]
-    pub fn round(&self, pictures: usize, steps: usize, tensors: u64) -> Memory {
+    pub fn round(&self, images: usize, steps: usize, tensors: u64) -> Memory {
         let states = (1 + steps as u64 * tensors) * self.latent() * F32;
-        Memory::of("round", pictures as u64 * (states + self.condition() * F32 + 3 * self.side.pow(2)))
+        Memory::of("round", images as u64 * (states + self.condition() * F32 + 3 * self.side.pow(2)))
     }
 
-    /// Pictures of 8 bits that wait for their scores.
+    /// Images of 8 bits that wait for their scores.
     #[must_use]
-    pub fn pictures(&self, pictures: u64) -> Memory {
-        Memory::of("pictures", pictures * 3 * self.side.pow(2))
+    pub fn images(&self, images: u64) -> Memory {
+        Memory::of("images", images * 3 * self.side.pow(2))
     }
 
     /// The program itself.
@@ -155,7 +155,7 @@ impl Work {
 
 /// Parameters of an adapter.
 pub fn lora_parameters(linears: &[LinearShape], shape: &Shape) -> u64 {
-    let wanted = LoraConfig { rank: shape.rank, alpha: shape.alpha, targets: shape.targets.clone() };
+    let wanted = LoraConfig { rank: shape.rank, alpha: shape.alpha, target_modules: shape.target_modules.clone() };
     let targets = linears.iter().filter(|l| wanted.matches(&l.name));
     targets.map(|l| (l.d_in + l.d_out).unsigned_abs()).sum::<u64>() * shape.rank.max(0).unsigned_abs()
 }
@@ -168,7 +168,7 @@ mod tests {
     fn an_adapter_has_a_column_and_a_row_for_each_rank() {
         let layer = |name: &str, d_in, d_out| LinearShape { name: name.into(), d_in, d_out };
         let linears = [layer("x.attn.to_q", 6, 5), layer("x.attn.to_k", 6, 5), layer("x.ff", 100, 100)];
-        let shape = Shape { rank: 3, alpha: 1.0, targets: vec!["to_q".into(), "to_k".into()] };
+        let shape = Shape { rank: 3, alpha: 1.0, target_modules: vec!["to_q".into(), "to_k".into()] };
         assert_eq!(lora_parameters(&linears, &shape), 2 * 3 * (6 + 5));
     }
 }

@@ -12,18 +12,18 @@ use crate::model::shape::Shape;
 use opdflow_api::Foreseen;
 use opdflow_spec::family::{Forward, Role};
 
-/// What the networks of a model cost, each for one picture or one prompt.
+/// What the networks of a model cost, each for one image or one prompt.
 pub struct Operations {
     forward: Forward,
     decoding: f64,
     encoding: f64,
     model: Model,
-    /// Side of a picture in pixels.
+    /// Side of an image in pixels.
     side: u64,
 }
 
 impl Operations {
-    /// With the base on the port `base`, if something is known of it and it makes pictures of this side in pixels, the
+    /// With the base on the port `base`, if something is known of it and it makes images of this side in pixels, the
     /// model's own if absent. Where `embeddings` is connected, no prompt is encoded.
     #[must_use]
     pub fn of(inputs: &Foreseen, size: Option<i64>) -> Option<Self> {
@@ -41,33 +41,33 @@ impl Operations {
         })
     }
 
-    /// Rows of a picture in one forward.
+    /// Rows of an image in one forward.
     fn halves(&self, guidance: f64) -> f64 {
         self.model.architecture.guided().rows(guidance) as f64
     }
 
-    /// A forward of one picture at one noise level; of both halves where it is guided.
+    /// A forward of one image at one noise level; of both halves where it is guided.
     #[must_use]
     pub fn forward(&self, guidance: f64) -> f64 {
         (self.forward.products + self.forward.attention) * self.halves(guidance)
     }
 
-    /// The way back of it, to the adapter; with `recompute` the blocks are computed once more on it.
+    /// Its backward pass, to the adapter; with `gradient_checkpointing` the blocks are computed once more on it.
     #[must_use]
-    pub fn backward(&self, guidance: f64, recompute: bool) -> f64 {
+    pub fn backward(&self, guidance: f64, gradient_checkpointing: bool) -> f64 {
         let own = (self.forward.products + 2.0 * self.forward.attention) * self.halves(guidance);
-        own + if recompute { self.forward(guidance) } else { 0.0 }
+        own + if gradient_checkpointing { self.forward(guidance) } else { 0.0 }
     }
 
     /// A gradient: forward and backward.
     #[must_use]
-    pub fn gradient(&self, guidance: f64, recompute: bool) -> f64 {
-        self.forward(guidance) + self.backward(guidance, recompute)
+    pub fn gradient(&self, guidance: f64, gradient_checkpointing: bool) -> f64 {
+        self.forward(guidance) + self.backward(guidance, gradient_checkpointing)
     }
 
-    /// A picture of a prompt that was encoded.
+    /// An image of a prompt that was encoded.
     #[must_use]
-    pub fn picture(&self, steps: usize, guidance: f64) -> f64 {
+    pub fn image(&self, steps: usize, guidance: f64) -> f64 {
         steps as f64 * self.forward(guidance) + self.decoding
     }
 
@@ -83,10 +83,10 @@ impl Operations {
         4 * lora_parameters(&self.model.architecture.linears(), shape)
     }
 
-    /// Bytes of this many pictures of 8 bits.
+    /// Bytes of this many images of 8 bits.
     #[must_use]
-    pub fn pixels(&self, pictures: u64) -> u64 {
-        pictures * 3 * self.side * self.side
+    pub fn pixels(&self, images: u64) -> u64 {
+        images * 3 * self.side * self.side
     }
 
     /// Bytes of what the text encoders make of one prompt.
@@ -96,11 +96,16 @@ impl Operations {
     }
 }
 
-/// What making one picture of every prompt on `prompts.NAME` takes, if the model is known.
+/// What making one image of every prompt on `prompts.NAME` takes, if the model is known.
 #[must_use]
-pub fn shots(inputs: &Foreseen, size: Option<i64>, steps: usize, guidance: f64) -> Option<(Operations, f64)> {
+pub fn operations_of_sampling(
+    inputs: &Foreseen,
+    size: Option<i64>,
+    steps: usize,
+    guidance: f64,
+) -> Option<(Operations, f64)> {
     let model = Operations::of(inputs, size)?;
-    let one = model.picture(steps, guidance) * prompts(inputs) as f64;
+    let one = model.image(steps, guidance) * prompts(inputs) as f64;
     Some((model, one))
 }
 
@@ -116,8 +121,8 @@ mod tests {
     use super::*;
     use crate::model::model_folder::Sizes;
 
-    /// The full-size recipe: 1000 rounds of NFT, 3000 of GRPO with guidance, 48 x 24 pictures each, ten steps of which nine
-    /// are trained, and the student. By hand it is 642 EFLOP at 2.44 TFLOP a forward and twice that a way back.
+    /// The full-size recipe: 1000 rounds of NFT, 3000 of GRPO with guidance, 48 x 24 images each, ten steps of which nine
+    /// are trained, and the student. By hand it is 642 EFLOP at 2.44 TFLOP a forward and twice that a backward pass.
     #[test]
     fn the_full_size_recipe_is_counted_in_exaflops() {
         let levels = |block: &'static str| vec![block; 4];
@@ -141,15 +146,15 @@ mod tests {
             kind.work(&params, std::path::Path::new("."), &inputs).unwrap().unwrap()
         };
         let teacher = |algorithm: &str, iterations: u64, guidance: f64| {
-            let sampling = serde_json::json!({"prompts": 48, "group": 24, "steps": 10, "guidance": guidance});
+            let sampling = serde_json::json!({"prompts": 48, "group_size": 24, "num_inference_steps": 10, "guidance_scale": guidance});
             let with = serde_json::json!({"algorithm": {algorithm: {}}, "reward": {"ocr": 1.0}, "iterations": iterations,
                 "sampling": sampling, "size": 512, "candidates_every": 60});
             work("train_teacher", with, &["prompts"])
         };
         let student = work(
             "distill",
-            serde_json::json!({"rounds": 1500, "size": 512, "teacher_guidance": {"ocr": 4.5, "looks": 4.5},
-                "rollout": {"steps": 10, "prompts": 24, "guidance": 4.5}}),
+            serde_json::json!({"rounds": 1500, "size": 512, "teacher_guidance_scale": {"ocr": 4.5, "looks": 4.5},
+                "rollout": {"num_inference_steps": 10, "prompts": 24, "guidance_scale": 4.5}}),
             &["prompts.geneval", "prompts.ocr", "prompts.looks"],
         );
         let nft = teacher("diffusion_nft", 1000, 1.0);

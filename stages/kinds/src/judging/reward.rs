@@ -26,14 +26,14 @@ const MEASURES: [&str; 7] = [
 /// Whether a recipe may name this as a whole reward.
 #[must_use]
 pub fn is_whole(name: &str) -> bool {
-    NAMES.contains(&name) || opdflow_spec::critics::named(name).is_some()
+    NAMES.contains(&name) || opdflow_spec::reward_models::named(name).is_some()
 }
 
 /// Whether a recipe may name this reward, or this measure of one.
 #[must_use]
 pub fn known(name: &str) -> bool {
-    let measured = |critic: &str, measure: &str| {
-        opdflow_spec::critics::named(critic).is_some_and(|c| c.measures.contains(&measure))
+    let measured = |reward_model: &str, measure: &str| {
+        opdflow_spec::reward_models::named(reward_model).is_some_and(|c| c.measures.contains(&measure))
     };
     is_whole(name) || MEASURES.contains(&name) || name.split_once('.').is_some_and(|(c, m)| measured(c, m))
 }
@@ -47,8 +47,9 @@ pub fn whole_of(name: &str) -> &str {
 /// What a recipe may name as a whole reward, in words.
 #[must_use]
 pub fn wholes() -> String {
-    let critics = opdflow_spec::critics::CRITICS.iter().map(|c| c.name).filter(|c| !NAMES.contains(c));
-    let all: Vec<&str> = NAMES.into_iter().chain(critics).collect();
+    let reward_models =
+        opdflow_spec::reward_models::REWARD_MODELS.iter().map(|c| c.name).filter(|c| !NAMES.contains(c));
+    let all: Vec<&str> = NAMES.into_iter().chain(reward_models).collect();
     format!("there are {}", all.join(", "))
 }
 
@@ -79,12 +80,12 @@ pub fn check(param: &str, weights: &Weights) -> Vec<ParamFault> {
 #[must_use]
 pub fn unwired(path: String, name: &str, ports: &Ports) -> Option<ParamFault> {
     let name = whole_of(name);
-    if NAMES.contains(&name) || ports.contains(&format!("critics.{name}")) {
+    if NAMES.contains(&name) || ports.contains(&format!("reward_models.{name}")) {
         return None;
     }
     let what = format!("`{name}` is judged by a network, and none is connected");
     let help = format!(
-        "add a stage `uses: critic` with `reward: {name}`, and connect it: `critics: {{{name}: STAGE.critic}}`"
+        "add a stage `uses: reward_model` with `reward: {name}`, and connect it: `reward_models: {{{name}: STAGE.reward_model}}`"
     );
     Some(ParamFault::new(path, what).help(help))
 }
@@ -117,9 +118,9 @@ pub fn assets<'a>(names: impl Iterator<Item = &'a String>) -> Vec<Asset> {
 #[must_use]
 pub fn columns(name: &str) -> Vec<String> {
     let own = MEASURES.iter().filter_map(|m| m.strip_prefix(name)?.strip_prefix('.'));
-    // A critic that takes the place of a reward of the program has its measures.
-    let critics = opdflow_spec::critics::named(name).into_iter().flat_map(|c| c.measures.iter().copied());
-    let measures: BTreeSet<&str> = own.chain(critics).chain(["reward"]).collect();
+    // A reward model that takes the place of a reward of the program has its measures.
+    let reward_models = opdflow_spec::reward_models::named(name).into_iter().flat_map(|c| c.measures.iter().copied());
+    let measures: BTreeSet<&str> = own.chain(reward_models).chain(["reward"]).collect();
     std::iter::once(name.to_owned()).chain(measures.into_iter().map(|m| format!("{name}.{m}"))).collect()
 }
 
@@ -127,5 +128,5 @@ pub fn columns(name: &str) -> Vec<String> {
 #[must_use]
 pub fn shown(name: &str) -> Option<&'static str> {
     // Training uses GenEval's partial score, the benchmark its accuracy.
-    if name == "geneval" { Some("correct") } else { opdflow_spec::critics::named(name)?.shown }
+    if name == "geneval" { Some("correct") } else { opdflow_spec::reward_models::named(name)?.shown }
 }

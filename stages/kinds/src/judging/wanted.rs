@@ -1,6 +1,6 @@
 //! The rewards that judge each set of prompts, as parameters name them.
 
-use crate::judging::{critics, reward};
+use crate::judging::{reward, reward_models};
 use crate::prompt::prompt_set;
 use opdflow_api::{Asset, Foreseen, ParamFault, Ports};
 use std::collections::BTreeMap;
@@ -48,9 +48,9 @@ fn of_set(wanted: &Wanted, set: &str) -> Vec<String> {
     wanted.get(set).cloned().unwrap_or_else(|| vec![set.to_owned()])
 }
 
-/// Sets that their rewards cannot judge, and critics that are not what they are connected as.
+/// Sets that their rewards cannot judge, and reward models that are not what they are connected as.
 pub fn unfit(wanted: &Wanted, inputs: &Foreseen) -> Vec<ParamFault> {
-    let mut faults = critics::misnamed(inputs);
+    let mut faults = reward_models::misnamed(inputs);
     for port in inputs.keys() {
         let Some(set) = port.strip_prefix("prompts.") else { continue };
         for (i, name) in of_set(wanted, set).iter().enumerate() {

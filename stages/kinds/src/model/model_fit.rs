@@ -23,7 +23,7 @@ pub fn model(inputs: &Foreseen) -> Option<Model> {
     Some(Model { architecture: sizes.architecture()?, sizes })
 }
 
-/// Why pictures of this side (or of the model's own) cannot be made with the base, as a fault of the parameter `size`.
+/// Why images of this side (or of the model's own) cannot be made with the base, as a fault of the parameter `size`.
 #[must_use]
 pub fn size(inputs: &Foreseen, size: Option<i64>) -> Option<ParamFault> {
     let architecture = model(inputs)?.architecture;
@@ -36,44 +36,46 @@ fn unfit(pixels: i64, sides: Sides) -> ParamFault {
     let step = sides.unit;
     let up_to = sides.most.map_or_else(String::new, |most| format!(" up to {most}"));
     let near = ((pixels + step / 2) / step * step).max(step).min(sides.most.unwrap_or(i64::MAX));
-    let what = format!("the base makes pictures whose side is a multiple of {step} pixels{up_to}, and {pixels} is not");
+    let what = format!("the base makes images whose side is a multiple of {step} pixels{up_to}, and {pixels} is not");
     ParamFault::new("size", what).help(format!("write `size: {near}`"))
 }
 
 /// Why a fresh adapter of this shape cannot be made for such a model, as faults of the parameter `lora`.
 #[must_use]
 pub fn shape(model: &dyn Architecture, shape: &Shape) -> Vec<ParamFault> {
-    let wanted = LoraConfig { rank: shape.rank, alpha: shape.alpha, targets: shape.targets.clone() };
+    let wanted = LoraConfig { rank: shape.rank, alpha: shape.alpha, target_modules: shape.target_modules.clone() };
     let layers = model.linears();
     let targeted: Vec<&LinearShape> = layers.iter().filter(|l| wanted.matches(&l.name)).collect();
     // Of a network of one block, or without second attentions, some names that others have match nothing.
     let kin = model.kin();
-    let alone = |target: &String| LoraConfig { targets: vec![target.clone()], ..wanted.clone() };
+    let alone = |target: &String| LoraConfig { target_modules: vec![target.clone()], ..wanted.clone() };
     let mut faults = Vec::new();
-    for (i, target) in shape.targets.iter().enumerate() {
+    for (i, target) in shape.target_modules.iter().enumerate() {
         if !kin.iter().any(|l| alone(target).matches(&l.name)) {
-            let fault =
-                ParamFault::new(format!("lora.targets[{i}]"), format!("no layer of the base is named `{target}`"));
+            let fault = ParamFault::new(
+                format!("lora.target_modules[{i}]"),
+                format!("no layer of the base is named `{target}`"),
+            );
             faults.push(fault.help(names(&kin)));
         }
     }
     // What adapters have by default is the first family's, and nobody can tell it from what somebody wrote: another family's own
     // targets are not taken without a word.
-    if shape.targets == Shape::default().targets && shape.targets != model.targets() {
+    if shape.target_modules == Shape::default().target_modules && shape.target_modules != model.targets() {
         let what = format!(
             "`{}` are the targets where none are named, those of {}; the base is a model of {}",
-            shape.targets.join(", "),
+            shape.target_modules.join(", "),
             families::FAMILIES[0].title(),
             model.family().title()
         );
-        let mut help = format!("write `targets: [{}]`", model.targets().join(", "));
+        let mut help = format!("write `target_modules: [{}]`", model.targets().join(", "));
         if !targeted.is_empty() {
             help += "; for the default's alone, write them in another order";
         }
-        faults = vec![ParamFault::new("lora.targets", what).help(help)];
+        faults = vec![ParamFault::new("lora.target_modules", what).help(help)];
     } else if targeted.is_empty() && faults.is_empty() {
         let what = "no layer of the base is a target of this adapter";
-        faults.push(ParamFault::new("lora.targets", what).help(names(&layers)));
+        faults.push(ParamFault::new("lora.target_modules", what).help(names(&layers)));
     }
     let narrow = targeted.iter().min_by_key(|l| l.d_in.min(l.d_out));
     if let Some(layer) = narrow.filter(|l| shape.rank > l.d_in.min(l.d_out)) {
@@ -142,7 +144,7 @@ pub fn adapter(model: &dyn Architecture, tensors: &BTreeMap<String, Vec<u64>>) -
     })
 }
 
-/// Why the parameters of a stage do not fit the base on its port `base`: the side of its pictures, and the shape of a fresh
+/// Why the parameters of a stage do not fit the base on its port `base`: the side of its images, and the shape of a fresh
 /// adapter if it makes one.
 #[must_use]
 pub fn faults(inputs: &Foreseen, side: Option<i64>, fresh: Option<&Shape>) -> Vec<ParamFault> {
@@ -185,11 +187,11 @@ mod tests {
     fn adapters_fit_the_layers() {
         let model = model(&mini()).unwrap();
         let paths = |rank, targets: &[&str]| {
-            let wanted = Shape { rank, alpha: 1.0, targets: targets.iter().map(|t| (*t).to_owned()).collect() };
+            let wanted = Shape { rank, alpha: 1.0, target_modules: targets.iter().map(|t| (*t).to_owned()).collect() };
             shape(&*model.architecture, &wanted).into_iter().map(|f| f.path).collect::<Vec<_>>()
         };
         assert!(shape(&*model.architecture, &Shape::default()).is_empty());
-        assert_eq!(paths(4, &["attn.to_q", "nosuch"]), ["lora.targets[1]"]);
+        assert_eq!(paths(4, &["attn.to_q", "nosuch"]), ["lora.target_modules[1]"]);
         assert_eq!(paths(97, &["attn.to_q"]), ["lora.rank"]);
         assert!(
             paths(96, &["to_q", "ff.net.0.proj", "proj_out"]).contains(&"lora.rank".to_owned()),
@@ -204,15 +206,15 @@ mod tests {
         let flux = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tests/parity_flux/dev");
         let flux = Sizes::of(&flux).unwrap().architecture().unwrap();
         let fault = shape(&*flux, &Shape::default()).remove(0);
-        assert_eq!(fault.path, "lora.targets");
+        assert_eq!(fault.path, "lora.target_modules");
         assert!(fault.message.contains("Stable Diffusion 3") && fault.message.ends_with("FLUX.1"), "{}", fault.message);
         assert!(fault.help.unwrap().contains(&format!("[{}]", flux.targets().join(", "))));
         let mut other = Shape { rank: 2, ..Shape::default() };
-        other.targets.rotate_left(1);
+        other.target_modules.rotate_left(1);
         assert!(shape(&*flux, &other).is_empty());
-        assert!(shape(&*flux, &Shape { rank: 2, targets: flux.targets(), ..Shape::default() }).is_empty());
-        let only = Shape { targets: vec!["attn.to_add_out".into()], ..Shape::default() };
-        assert_eq!(shape(&*one, &only)[0].path, "lora.targets");
+        assert!(shape(&*flux, &Shape { rank: 2, target_modules: flux.targets(), ..Shape::default() }).is_empty());
+        let only = Shape { target_modules: vec!["attn.to_add_out".into()], ..Shape::default() };
+        assert_eq!(shape(&*one, &only)[0].path, "lora.target_modules");
     }
 
     /// The three published forms of Stable Diffusion 3 at full size: what a plan knows of them from their configurations, without

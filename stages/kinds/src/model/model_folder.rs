@@ -1,6 +1,6 @@
 //! A user's model, a folder in diffusers' layout or a single file: which files make it, what is missing, and how large it is.
 //!
-//! A downloaded folder holds more than the model: other precisions of the same weights, single-file copies, pictures.
+//! A downloaded folder holds more than the model: other precisions of the same weights, single-file copies, images.
 //! Only what would be loaded is taken. All of this is known from names, headers and configuration files; no tensor is
 //! read.
 

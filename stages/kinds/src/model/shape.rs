@@ -16,13 +16,14 @@ pub struct Shape {
     pub alpha: f64,
     /// Module names, matched by their last components as in peft.
     #[schemars(length(min = 1), inner(length(min = 1)))]
-    pub targets: Vec<String>,
+    #[schemars(extend("x-formerly" = ["targets"]))]
+    pub target_modules: Vec<String>,
 }
 
 impl Default for Shape {
     /// The papers': rank 32, alpha 64, the eight projections of the joint attention.
     fn default() -> Self {
-        let LoraConfig { rank, alpha, targets } = LoraConfig::joint_attention(32, 64.0);
-        Self { rank, alpha, targets }
+        let LoraConfig { rank, alpha, target_modules } = LoraConfig::joint_attention(32, 64.0);
+        Self { rank, alpha, target_modules }
     }
 }

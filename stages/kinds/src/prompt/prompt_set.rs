@@ -1,7 +1,7 @@
 //! What is known of a set of prompts before anything runs, and whether rewards will be able to judge it.
 
-use crate::judging::critics;
 use crate::judging::reward::whole_of;
+use crate::judging::reward_models;
 use crate::prompt::record::Record;
 use opdflow_api::{Foreseen, ParamFault};
 use opdflow_rewards::detector::{Detector as _, Shapes};
@@ -27,7 +27,7 @@ pub struct PromptSet {
 /// What prompts carry beside their words.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Form {
-    /// A text that must be in the picture.
+    /// A text that must be in the image.
     target: bool,
     /// GenEval's metadata.
     metadata: bool,
@@ -141,9 +141,9 @@ impl Need {
     fn help(self) -> Option<&'static str> {
         match self {
             Self::Nothing => None,
-            Self::Target => Some(
-                "write what must be in the picture between double quotes, give the line a `target`, or take it out",
-            ),
+            Self::Target => {
+                Some("write what must be in the image between double quotes, give the line a `target`, or take it out")
+            }
             Self::Metadata => Some("write the line as GenEval's JSON, or take it out"),
         }
     }
@@ -154,10 +154,10 @@ impl Need {
 #[must_use]
 pub fn unfit(inputs: &Foreseen, port: &str, rewards: &[&str], path: Option<&str>) -> Vec<ParamFault> {
     let Some(set) = PromptSet::on(inputs, port) else { return Vec::new() };
-    let classes = critics::classes(inputs);
+    let classes = reward_models::classes(inputs);
     let listed = |class: &str| classes.as_ref().is_some_and(|all| all.iter().any(|c| c == class));
     let shapes = |class: &str| Shapes.knows(class);
-    let knows: Option<&dyn Fn(&str) -> bool> = match (inputs.contains_key("critics.geneval"), &classes) {
+    let knows: Option<&dyn Fn(&str) -> bool> = match (inputs.contains_key("reward_models.geneval"), &classes) {
         (false, _) => Some(&shapes),
         (true, Some(_)) => Some(&listed),
         (true, None) => None,

@@ -29,7 +29,7 @@ const COLOURS: [&str; 10] = ["red", "orange", "yellow", "green", "blue", "purple
 pub struct Record {
     /// The words for the text encoders.
     pub text: String,
-    /// The text that the picture must show; by default what stands between the first pair of quotation marks.
+    /// The text that the image must show; by default what stands between the first pair of quotation marks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
     /// GenEval's metadata.
@@ -47,7 +47,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The text that the picture must show, as it was given or as it was found in the words.
+    /// The text that the image must show, as it was given or as it was found in the words.
     #[must_use]
     pub fn target(&self) -> Option<&str> {
         self.record.target.as_deref()
@@ -112,17 +112,17 @@ impl Record {
         Ok(Self { text, target, geneval })
     }
 
-    /// Why no picture can be judged by it.
+    /// Why no image can be judged by it.
     fn fault(&self) -> Option<String> {
         if self.text.trim().is_empty() {
             return Some("the prompt is empty".to_owned());
         }
         if self.target.as_ref().is_some_and(|t| t.trim().is_empty()) {
-            return Some("`target` is empty, and every picture shows that".to_owned());
+            return Some("`target` is empty, and every image shows that".to_owned());
         }
         let asked = self.target.is_some() || self.geneval.is_some();
         if !asked && quoted(&self.text).is_some_and(|t| t.trim().is_empty()) {
-            return Some("nothing stands between its quotation marks, and every picture shows that; write the text there, or give another `target`".to_owned());
+            return Some("nothing stands between its quotation marks, and every image shows that; write the text there, or give another `target`".to_owned());
         }
         self.geneval.as_ref().and_then(unfit)
     }
@@ -137,7 +137,7 @@ fn mistyped(key: &str) -> Option<&'static str> {
     known.into_iter().find(|name| strsim::osa_distance(&key.to_lowercase(), name) <= 2)
 }
 
-/// Why GenEval cannot judge a picture by this.
+/// Why GenEval cannot judge an image by this.
 fn unfit(metadata: &Metadata) -> Option<String> {
     if metadata.include.is_empty() {
         return Some("`include` is empty: nothing is asked for".to_owned());
@@ -155,7 +155,7 @@ fn unfit(metadata: &Metadata) -> Option<String> {
         }
     }
     let nought = metadata.exclude.iter().position(|clause| clause.count == 0)?;
-    Some(format!("`exclude[{nought}].count` is 0, which no picture keeps; expected 1 or more"))
+    Some(format!("`exclude[{nought}].count` is 0, which no image keeps; expected 1 or more"))
 }
 
 /// Reads prompts that this program wrote.

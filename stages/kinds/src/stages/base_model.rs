@@ -43,7 +43,7 @@ impl Stage for BaseModel {
     }
 
     fn code(&self, _params: &Params, _ports: &Ports) -> Code {
-        code::of("base_model", &[&["flow.layers", "flow.pipeline", "stages.files"]])
+        code::of("base_model", &[&["models.layers", "models.pipeline", "stages.files"]])
     }
 
     /// Bytes, for that is what it moves.

@@ -8,21 +8,21 @@ use crate::param::{EMBEDDINGS, micro, one};
 use crate::precision::Precision;
 use crate::prompt::provenance;
 use crate::training::course_doubts;
-use crate::training::course_doubts::pace_fault;
+use crate::training::course_doubts::lr_schedule_fault;
 use crate::{code, param};
 use opdflow_api::port::{Input, Output};
 use opdflow_api::{
     Code, Description, Doubt, Environment, Foreseen, Horizon, Memory, ParamFault, Ports, Resources, Stage, Work,
 };
 use opdflow_spec::dance::DanceConfig;
+use opdflow_spec::distillation::StudentSampling;
 use opdflow_spec::dmd::DmdConfig;
 use opdflow_spec::opd::OpdConfig;
 use opdflow_spec::optim::{AdamWConfig, EmaConfig};
 use opdflow_spec::ppo::PpoConfig;
 use opdflow_spec::schedule::trained;
-use opdflow_spec::school::Walk;
 use opdflow_spec::sft::SftConfig;
-use opdflow_spec::train::Pace;
+use opdflow_spec::train::LrSchedule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -35,25 +35,28 @@ pub struct Distill;
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "the schema has the words of a parameter's own type")]
 pub struct Params {
-    /// Optimiser steps, each after every task was visited once; a longer run continues a shorter one.
+    /// Optimizer steps, each after every task was visited once; a longer run continues a shorter one.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub rounds: u64,
-    /// What the student is pulled by.
+    /// The loss that the student is trained with.
     #[serde(default)]
     pub objective: Objective,
     /// The student's sampling.
     #[serde(default)]
-    pub rollout: Walk,
+    pub rollout: StudentSampling,
     /// Guidance scale of each teacher by task; 1 if absent.
     #[schemars(with = "BTreeMap<String, param::Guidance>")]
     #[serde(default)]
-    pub teacher_guidance: BTreeMap<String, f64>,
+    #[schemars(extend("x-formerly" = ["teacher_guidance"]))]
+    pub teacher_guidance_scale: BTreeMap<String, f64>,
     #[serde(default)]
     pub lora: Shape,
     #[serde(default)]
-    pub optimiser: AdamWConfig,
+    #[schemars(extend("x-formerly" = ["optimiser"]))]
+    pub optimizer: AdamWConfig,
     #[serde(default)]
-    pub pace: Pace,
+    #[schemars(extend("x-formerly" = ["pace"]))]
+    pub lr_schedule: LrSchedule,
     #[serde(default)]
     pub ema: EmaConfig,
     #[serde(default)]
@@ -63,14 +66,15 @@ pub struct Params {
     pub precision: Precision,
     #[serde(default)]
     #[schemars(with = "param::Recompute")]
-    pub recompute: bool,
+    #[schemars(extend("x-formerly" = ["recompute"]))]
+    pub gradient_checkpointing: bool,
     #[serde(default = "micro")]
     #[schemars(with = "param::MicroBatch")]
     pub micro_batch: usize,
     #[serde(default = "one")]
     #[schemars(with = "param::Threads")]
     pub threads: usize,
-    /// Rounds between students kept on the way; none if absent.
+    /// Rounds between saved candidates; none if absent.
     #[schemars(range(min = 1, max = 10_000_000))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub candidates_every: Option<u64>,
@@ -86,7 +90,7 @@ pub enum Objective {
     Ppo(PpoConfig),
     /// One state of each path, velocities matched (DanceOPD).
     OneState(DanceConfig),
-    /// Flow matching on the teachers' pictures.
+    /// Flow matching on the teachers' images.
     Sft(SftConfig),
     /// Distribution matching, by the difference of two scores (DMD, TDM).
     Dmd(DmdConfig),
@@ -100,10 +104,10 @@ impl Default for Objective {
 
 impl Objective {
     /// What is wrong with its numbers, or with the walk it is given.
-    pub fn check(&self, walk: &Walk) -> Vec<ParamFault> {
-        let quiet = walk.solver.deterministic();
+    pub fn check(&self, sampling: &StudentSampling) -> Vec<ParamFault> {
+        let quiet = sampling.solver.deterministic();
         let wrong = match self {
-            Self::ClosedFormKl(_) => (walk.solver == opdflow_spec::Solver::Dpm { order: 2 })
+            Self::ClosedFormKl(_) => (sampling.solver == opdflow_spec::Solver::Dpm { order: 2 })
                 .then_some(("a second-order step has no mean of its own to match", "use `dpm: {order: 1}` or `flow`")),
             Self::Ppo(_) => quiet.then_some((
                 "this solver adds no noise, so that there is no policy to improve",
@@ -116,19 +120,22 @@ impl Objective {
         };
         let mut faults: Vec<ParamFault> =
             wrong.map(|(what, help)| ParamFault::new("rollout.solver", what).help(help)).into_iter().collect();
-        let steps = trained(walk.steps);
+        let steps = trained(sampling.num_inference_steps);
         let idle = match self {
             Self::ClosedFormKl(OpdConfig { step_weights, .. }) if step_weights.len() > steps => {
                 Some(("closed_form_kl.step_weights", format!("there are {} weights", step_weights.len())))
             }
-            Self::Sft(SftConfig { times: Some(times) }) if *times > steps => {
-                Some(("sft.times", format!("`times` is {times}")))
+            Self::Sft(SftConfig { timesteps: Some(times) }) if *times > steps => {
+                Some(("sft.timesteps", format!("`timesteps` is {times}")))
             }
             _ => None,
         };
         if let Some((at, what)) = idle {
-            let what = format!("{what}, but of {} steps {steps} are trained", walk.steps);
-            faults.push(ParamFault::new(format!("objective.{at}"), what).help("give fewer, or raise `rollout.steps`"));
+            let what = format!("{what}, but of {} steps {steps} are trained", sampling.num_inference_steps);
+            faults.push(
+                ParamFault::new(format!("objective.{at}"), what)
+                    .help("give fewer, or raise `rollout.num_inference_steps`"),
+            );
         }
         if let Self::ClosedFormKl(OpdConfig { step_weights, .. }) = self
             && step_weights.len() == steps
@@ -143,21 +150,27 @@ impl Objective {
     /// The parts of the code that it computes with.
     pub fn code(&self) -> &'static [&'static str] {
         match self {
-            Self::ClosedFormKl(_) => &["flow.opd"],
-            Self::Ppo(_) => &["flow.grpo", "flow.opd", "flow.ppo"],
-            Self::OneState(_) => &["flow.dance", "flow.opd"],
-            Self::Sft(_) => &["flow.sft"],
-            Self::Dmd(_) => &["flow.dmd"],
+            Self::ClosedFormKl(_) => &["training.opd"],
+            Self::Ppo(_) => &["training.grpo", "training.opd", "training.ppo"],
+            Self::OneState(_) => &["training.dance", "training.opd"],
+            Self::Sft(_) => &["training.sft"],
+            Self::Dmd(_) => &["training.dmd"],
         }
     }
 
-    /// Operations of one lesson in one round, with a teacher of this guidance.
-    pub fn operations(&self, model: &Operations, walk: &Walk, teacher: f64, recompute: bool) -> f64 {
-        let (steps, all) = (walk.steps as f64, trained(walk.steps));
-        let (own, goal) = (model.forward(walk.guidance), model.forward(teacher));
-        let gradient = model.gradient(walk.guidance, recompute);
+    /// Operations of one task in one round, with a teacher of this guidance.
+    pub fn operations(
+        &self,
+        model: &Operations,
+        sampling: &StudentSampling,
+        teacher: f64,
+        gradient_checkpointing: bool,
+    ) -> f64 {
+        let (steps, all) = (sampling.num_inference_steps as f64, trained(sampling.num_inference_steps));
+        let (own, goal) = (model.forward(sampling.guidance_scale), model.forward(teacher));
+        let gradient = model.gradient(sampling.guidance_scale, gradient_checkpointing);
         let anchored = |anchor: f64| if anchor > 0.0 { own } else { 0.0 };
-        let picture = match self {
+        let image = match self {
             // The forward that samples is the one that is trained.
             Self::ClosedFormKl(config) => steps * own + all as f64 * (gradient - own + goal + anchored(config.anchor)),
             Self::Ppo(config) => {
@@ -165,10 +178,10 @@ impl Objective {
                 steps * own + passes * (gradient + goal + anchored(config.anchor))
             }
             Self::OneState(_) => steps * own + gradient + goal,
-            Self::Sft(config) => steps * goal + config.times.unwrap_or(all).clamp(1, all) as f64 * gradient,
-            Self::Dmd(_) => steps * own + gradient + model.gradient(1.0, recompute) + goal,
+            Self::Sft(config) => steps * goal + config.timesteps.unwrap_or(all).clamp(1, all) as f64 * gradient,
+            Self::Dmd(_) => steps * own + gradient + model.gradient(1.0, gradient_checkpointing) + goal,
         };
-        walk.prompts as f64 * picture
+        sampling.prompts as f64 * image
     }
 }
 
@@ -179,7 +192,7 @@ impl Stage for Distill {
         Description {
             kind: "distill",
             semantics: 3,
-            about: "Several teachers into one student. By default DiffusionOPD: the student samples, and at every state it visits it is pulled to the step that the task's teacher would take. One optimiser step for each full round over all teachers.",
+            about: "Several teachers into one student. By default DiffusionOPD: the student samples, and at every state that it visits it is trained towards the step that the task's teacher would take. One optimizer step for each round over all teachers.",
             inputs: const {
                 &[
                     Input::one("base", &["model"], "the base that student and teachers share"),
@@ -199,13 +212,13 @@ impl Stage for Distill {
                     Output::new(
                         "candidates",
                         "candidates",
-                        "with `candidates_every`: a folder `step-000020` and so on, the student on its way",
+                        "with `candidates_every`: a folder `step-000020` and so on, the student after that round",
                     )
                     .maybe(),
                     Output::side("timing", "timing", "seconds of training"),
                 ]
             },
-            outside_key: &["recompute", "micro_batch", "threads"],
+            outside_key: &["gradient_checkpointing", "micro_batch", "threads"],
             seeded: true,
             numeric: true,
         }
@@ -214,12 +227,12 @@ impl Stage for Distill {
     fn check(&self, params: &Params) -> Vec<ParamFault> {
         let mut faults = params.objective.check(&params.rollout);
         faults.extend(params.precision.untrainable());
-        faults.extend(params.pace.fault().map(pace_fault));
+        faults.extend(params.lr_schedule.fault().map(lr_schedule_fault));
         faults
     }
 
     fn wired(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {
-        unpaired(&params.teacher_guidance, ports)
+        unpaired(&params.teacher_guidance_scale, ports)
     }
 
     fn unfit(&self, params: &Params, _folder: &Path, ports: &Ports, inputs: &Foreseen) -> Vec<ParamFault> {
@@ -245,7 +258,7 @@ impl Stage for Distill {
     }
 
     fn code(&self, params: &Params, _ports: &Ports) -> Code {
-        code::of("distill", &[code::MODEL, code::TRAINING, &["flow.school"], params.objective.code()])
+        code::of("distill", &[code::MODEL, code::TRAINING, &["training.distillation"], params.objective.code()])
     }
 
     fn foresee(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Foreseen {
@@ -258,10 +271,11 @@ impl Stage for Distill {
 
     fn work(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Option<Work> {
         let model = Operations::of(inputs, params.size)?;
-        let lessons = inputs.keys().filter_map(|port| port.strip_prefix("prompts."));
-        let guidance = |name: &str| params.teacher_guidance.get(name).copied().unwrap_or(1.0);
-        let round: f64 =
-            lessons.map(|l| params.objective.operations(&model, &params.rollout, guidance(l), params.recompute)).sum();
+        let teachers = inputs.keys().filter_map(|port| port.strip_prefix("prompts."));
+        let guidance = |name: &str| params.teacher_guidance_scale.get(name).copied().unwrap_or(1.0);
+        let round: f64 = teachers
+            .map(|l| params.objective.operations(&model, &params.rollout, guidance(l), params.gradient_checkpointing))
+            .sum();
         let kept = 1 + params.candidates_every.map_or(0, |every| params.rounds.div_ceil(every.max(1)));
         Some(Work {
             operations: params.rounds as f64 * round + model.encoding(inputs),
@@ -270,17 +284,17 @@ impl Stage for Distill {
     }
 
     fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {
-        let guided = params.rollout.guidance != 1.0 || params.teacher_guidance.values().any(|g| *g != 1.0);
+        let guided = params.rollout.guidance_scale != 1.0 || params.teacher_guidance_scale.values().any(|g| *g != 1.0);
         let work = memory::Work::of(inputs, params.size, params.micro_batch, guided, params.precision);
-        let Some(work) = work.map(|w| w.recomputing(params.recompute)) else { return Vec::new() };
-        let pictures = params.rollout.prompts;
+        let Some(work) = work.map(|w| w.recomputing(params.gradient_checkpointing)) else { return Vec::new() };
+        let images = params.rollout.prompts;
         // The second network of DMD is another adapter in training.
         let copies = if matches!(params.objective, Objective::Dmd(_)) { 5 } else { 0 };
         vec![
             work.weights(),
             work.adapter(&params.lora, copies),
-            work.round(pictures, params.rollout.steps, 0),
-            work.training(pictures, false),
+            work.round(images, params.rollout.num_inference_steps, 0),
+            work.training(images, false),
             memory::Work::program(),
         ]
     }
@@ -291,7 +305,7 @@ impl Stage for Distill {
             _ => 1,
         };
         let steps = params.rounds.saturating_mul(updates);
-        course_doubts::doubts(&params.optimiser, &params.pace, &params.ema, params.rounds, steps)
+        course_doubts::doubts(&params.optimizer, &params.lr_schedule, &params.ema, params.rounds, steps)
     }
 }
 
@@ -311,7 +325,7 @@ pub fn unpaired(guidance: &BTreeMap<String, f64>, ports: &Ports) -> Vec<ParamFau
         }
     }
     for name in guidance.keys().filter(|n| !teachers.contains(n)) {
-        let fault = ParamFault::new(format!("teacher_guidance.{name}"), format!("no teacher is named `{name}`"));
+        let fault = ParamFault::new(format!("teacher_guidance_scale.{name}"), format!("no teacher is named `{name}`"));
         faults.push(fault.help(format!("teachers are {}", teachers.join(", "))));
     }
     faults

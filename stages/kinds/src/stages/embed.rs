@@ -1,4 +1,4 @@
-//! `embed`: prompts through the text encoders, once for all stages that make pictures of them.
+//! `embed`: prompts through the text encoders, once for all stages that make images of them.
 
 use crate::cost::operations::Operations;
 use crate::cost::{memory, operations};
@@ -36,7 +36,7 @@ impl Stage for Embed {
         Description {
             kind: "embed",
             semantics: 2,
-            about: "Runs the text encoders over sets of prompts and keeps what they make of them. A stage that reads it does not load the encoders, which at full size are larger than the model.",
+            about: "Encodes sets of prompts and keeps the embeddings. A stage that reads them does not load the text encoders, which at full size are larger than the model.",
             inputs: const {
                 &[
                     Input::one("base", &["model"], "the base model"),

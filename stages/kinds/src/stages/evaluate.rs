@@ -1,12 +1,12 @@
-//! `evaluate`: scores and pictures of a model on held-out prompts.
+//! `evaluate`: scores and images of a model on held-out prompts.
 
 use crate::cost::memory::judging;
-use crate::cost::operations::shots;
-use crate::judging::critics::CRITICS;
+use crate::cost::operations::operations_of_sampling;
+use crate::judging::reward_models::REWARD_MODELS;
 use crate::judging::wanted;
 use crate::judging::wanted::Wanted;
 use crate::model::model_fit;
-use crate::model::shot::Shot;
+use crate::model::sampling::ImageSampling;
 use crate::param::{EMBEDDINGS, micro, one};
 use crate::precision::Precision;
 use crate::prompt::{leaks, provenance};
@@ -28,10 +28,11 @@ pub struct Evaluate;
 #[serde(default, deny_unknown_fields)]
 #[allow(missing_docs, reason = "the schema has the words of a parameter's own type")]
 pub struct Params {
-    /// By set of prompts the rewards that judge it; the reward of the set's own name if absent.
+    /// Rewards by prompt set; the reward of the set's own name if absent.
     pub rewards: Wanted,
-    pub shot: Shot,
-    /// Pictures kept of each set.
+    #[schemars(extend("x-formerly" = ["shot"]))]
+    pub sampling: ImageSampling,
+    /// Images kept of each set.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub keep: usize,
     #[schemars(with = "param::Size")]
@@ -48,7 +49,7 @@ impl Default for Params {
     fn default() -> Self {
         Self {
             rewards: Wanted::new(),
-            shot: Shot::default(),
+            sampling: ImageSampling::default(),
             keep: 8,
             size: None,
             precision: Precision::default(),
@@ -65,21 +66,24 @@ impl Stage for Evaluate {
         Description {
             kind: "evaluate",
             semantics: 2,
-            about: "Makes one picture of every prompt, from noise that depends on the seed and the prompt's place alone, and scores them.",
+            about: "Generates one image for every prompt, from noise that depends on the seed and the prompt's index alone, and scores it.",
             inputs: const {
                 &[
                     Input::one("base", &["model"], "the base model"),
-                    Input::optional("lora", &["lora"], "an adapter; without it the base itself is judged"),
+                    Input::optional("lora", &["lora"], "an adapter; without it the base itself is evaluated"),
                     Input::many("prompts", &["prompts"], "sets of prompts by name"),
                     Input::optional("embeddings", &["embeddings"], EMBEDDINGS),
-                    CRITICS,
+                    REWARD_MODELS,
                 ]
             },
             outputs: const {
                 &[
                     Output::new("scores", "scores", "means with standard errors, by set and column (JSON)").result(),
-                    Output::new("samples", "samples", "a JSON line per picture").result(),
-                    Output::new("pictures", "pictures", "the first pictures of every set, as PNG").result().folder(),
+                    Output::new("samples", "samples", "a JSON line per image").result(),
+                    Output::new("images", "images", "the first images of every set, as PNG")
+                        .formerly(&["pictures"])
+                        .result()
+                        .folder(),
                 ]
             },
             outside_key: &["micro_batch", "threads"],
@@ -127,14 +131,19 @@ impl Stage for Evaluate {
     }
 
     fn work(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Option<Work> {
-        let (model, shots) = shots(inputs, params.size, params.shot.steps, params.shot.guidance)?;
+        let (model, sampled) = operations_of_sampling(
+            inputs,
+            params.size,
+            params.sampling.num_inference_steps,
+            params.sampling.guidance_scale,
+        )?;
         let sets = inputs.iter().filter(|(port, _)| port.starts_with("prompts."));
         let kept = sets.filter_map(|(_, set)| provenance::count(set)).map(|n| n.min(params.keep as u64)).sum();
-        Some(Work { operations: shots + model.encoding(inputs), bytes: Some(model.pixels(kept)) })
+        Some(Work { operations: sampled + model.encoding(inputs), bytes: Some(model.pixels(kept)) })
     }
 
     fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {
-        judging(inputs, params.size, params.micro_batch, params.shot.guidance, params.precision)
+        judging(inputs, params.size, params.micro_batch, params.sampling.guidance_scale, params.precision)
     }
 
     fn doubts(&self, _params: &Params, _folder: &Path, inputs: &Foreseen) -> Vec<Doubt> {

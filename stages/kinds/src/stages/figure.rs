@@ -17,7 +17,7 @@ pub struct Figure;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LineSpec {
-    /// What it is called.
+    /// Its title in the legend.
     pub title: String,
     /// Names on `curves`, each also on `timings`: trainings that follow one another.
     #[schemars(length(min = 1))]
@@ -55,7 +55,7 @@ impl Stage for Figure {
         Description {
             kind: "figure",
             semantics: 2,
-            about: "Scores against training time: a panel a column, a line a method. A candidate's time is its share of the training's rounds, after the time of all that was trained before. Of what was collected over a matrix of seeds it draws the mean.",
+            about: "Scores against training time: a panel per column, a line per method. A candidate's time is its share of the training's rounds, after the time of all that was trained before. Of what was collected over a matrix of seeds it draws the mean.",
             inputs: const {
                 &[
                     Input::many("curves", &["curve"], "scores of candidates"),
@@ -69,7 +69,7 @@ impl Stage for Figure {
             },
             outputs: const {
                 &[
-                    Output::new("csv", "csv", "`method,step,seconds,gradients` and the columns, a line a candidate")
+                    Output::new("csv", "csv", "`method,step,seconds,gradients` and the columns, a line per candidate")
                         .result()
                         .file("csv"),
                     Output::new("svg", "svg", "the figure").file("svg"),
@@ -95,7 +95,7 @@ impl Stage for Figure {
     }
 
     fn code(&self, _params: &Params, _ports: &Ports) -> Code {
-        code::of("figure", &[&["judging", "prompts.read", "stages.studio", "stages.tables", "world.subjects"]])
+        code::of("figure", &[&["judging", "prompts.read", "stages.pipeline", "stages.tables", "miniature.subjects"]])
     }
 
     fn unfit(&self, params: &Params, _folder: &Path, ports: &Ports, inputs: &Foreseen) -> Vec<ParamFault> {

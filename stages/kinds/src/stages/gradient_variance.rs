@@ -1,4 +1,4 @@
-//! `gradient_variance`: how much the gradients of distillation objectives scatter, at a student that stands still.
+//! `gradient_variance`: how much the gradients of distillation objectives scatter, for a fixed student.
 
 use crate::cost::operations::Operations;
 use crate::model::model_fit;
@@ -10,7 +10,7 @@ use crate::{code, param};
 use opdflow_api::port::{Input, Output};
 use opdflow_api::{Code, Description, Environment, Foreseen, ParamFault, Ports, Resources, Stage, Work};
 use opdflow_spec::Solver;
-use opdflow_spec::school::Walk;
+use opdflow_spec::distillation::StudentSampling;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -28,18 +28,20 @@ pub struct Params {
     pub objectives: BTreeMap<String, Objective>,
     /// Noise levels of the rollouts.
     #[schemars(length(min = 1), inner(range(min = 0.0, max = 10.0)))]
-    pub levels: Vec<f64>,
+    #[schemars(extend("x-formerly" = ["levels"]))]
+    pub noise_levels: Vec<f64>,
     /// Gradients at each level, each of a round of its own.
     #[schemars(range(min = 2, max = 1_000_000))]
     #[serde(default = "samples")]
     pub samples: u64,
-    /// The student's sampling; its solver is replaced by each of `levels`.
+    /// The student's sampling; its solver is replaced by each of `noise_levels`.
     #[serde(default)]
-    pub rollout: Walk,
+    pub rollout: StudentSampling,
     /// Guidance scale of each teacher by task; 1 if absent.
     #[schemars(with = "BTreeMap<String, param::Guidance>")]
     #[serde(default)]
-    pub teacher_guidance: BTreeMap<String, f64>,
+    #[schemars(extend("x-formerly" = ["teacher_guidance"]))]
+    pub teacher_guidance_scale: BTreeMap<String, f64>,
     #[serde(default)]
     pub lora: Shape,
     #[serde(default)]
@@ -60,8 +62,8 @@ fn samples() -> u64 {
 impl Params {
     /// The rollout at a noise level.
     #[must_use]
-    pub fn walk(&self, level: f64) -> Walk {
-        Walk { solver: Solver::Flow { noise_level: level }, ..self.rollout.clone() }
+    pub fn sampling(&self, level: f64) -> StudentSampling {
+        StudentSampling { solver: Solver::Flow { noise_level: level }, ..self.rollout.clone() }
     }
 }
 
@@ -72,7 +74,7 @@ impl Stage for GradientVariance {
         Description {
             kind: "gradient_variance",
             semantics: 2,
-            about: "Mean and variance of the gradients of several distillation objectives over many rollouts of one student that stands still, at several noise levels, and how far their means agree (DiffusionOPD, section 3.3).",
+            about: "Mean and variance of the gradients of several distillation objectives over many rollouts of one fixed student, at several noise levels, and how far their means agree (DiffusionOPD, section 3.3).",
             inputs: const {
                 &[
                     Input::one("base", &["model"], "the base that student and teachers share"),
@@ -103,9 +105,9 @@ impl Stage for GradientVariance {
                     "distribution matching depends on a second network, so that its gradient at a fixed student says nothing",
                 ));
             }
-            for level in &params.levels {
-                faults.extend(objective.check(&params.walk(*level)).into_iter().map(|f| {
-                    ParamFault::new("levels", format!("at level {level}, objective `{name}`: {}", f.message))
+            for level in &params.noise_levels {
+                faults.extend(objective.check(&params.sampling(*level)).into_iter().map(|f| {
+                    ParamFault::new("noise_levels", format!("at level {level}, objective `{name}`: {}", f.message))
                 }));
             }
         }
@@ -114,23 +116,23 @@ impl Stage for GradientVariance {
 
     fn code(&self, params: &Params, _ports: &Ports) -> Code {
         let objectives: Vec<&str> = params.objectives.values().flat_map(|o| o.code()).copied().collect();
-        let own = ["distill", "flow.school", "gradient_table"];
+        let own = ["distill", "training.distillation", "gradient_table"];
         code::of("gradient_variance", &[code::MODEL, code::TRAINING, &own, &objectives])
     }
 
     fn work(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Option<Work> {
         let model = Operations::of(inputs, params.size)?;
-        let lessons: Vec<&str> = inputs.keys().filter_map(|port| port.strip_prefix("prompts.")).collect();
-        let guidance = |name: &str| params.teacher_guidance.get(name).copied().unwrap_or(1.0);
+        let teachers: Vec<&str> = inputs.keys().filter_map(|port| port.strip_prefix("prompts.")).collect();
+        let guidance = |name: &str| params.teacher_guidance_scale.get(name).copied().unwrap_or(1.0);
         let sample = |o: &Objective| -> f64 {
-            lessons.iter().map(|l| o.operations(&model, &params.rollout, guidance(l), false)).sum()
+            teachers.iter().map(|l| o.operations(&model, &params.rollout, guidance(l), false)).sum()
         };
-        let samples = params.levels.len() as f64 * params.samples as f64;
+        let samples = params.noise_levels.len() as f64 * params.samples as f64;
         Some(Work { operations: samples * params.objectives.values().map(sample).sum::<f64>(), bytes: None })
     }
 
     fn wired(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {
-        unpaired(&params.teacher_guidance, ports)
+        unpaired(&params.teacher_guidance_scale, ports)
     }
 
     fn unfit(&self, params: &Params, _folder: &Path, ports: &Ports, inputs: &Foreseen) -> Vec<ParamFault> {

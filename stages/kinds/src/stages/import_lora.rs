@@ -32,7 +32,7 @@ impl Stage for ImportLora {
         Description {
             kind: "import_lora",
             semantics: 2,
-            about: "Takes in an adapter of your own: a peft folder, or a single file of diffusers, sd-scripts (kohya), ComfyUI or OneTrainer. It is held against the base: an adapter for another model is refused.",
+            about: "Reads an adapter of your own: a peft folder, or a single file of diffusers, sd-scripts (kohya), ComfyUI or OneTrainer. It is checked against the base: an adapter for another model is refused.",
             inputs: const { &[Input::one("base", &["model"], "the base model that the adapter belongs to")] },
             outputs: const { &[Output::new("lora", "lora", "the adapter as a peft folder, f32").result()] },
             outside_key: &["source"],

@@ -34,7 +34,7 @@ impl Stage for MergeLoras {
         Description {
             kind: "merge_loras",
             semantics: 1,
-            about: "Averages adapters of one base: the changes that they make (exact, ranks add up), or their factors A and B apart.",
+            about: "Averages adapters of one base: the changes of the weights (exact, ranks add up), or their factors A and B separately.",
             inputs: const {
                 &[
                     Input::one("base", &["model"], "the base of all of them"),
@@ -62,7 +62,7 @@ impl Stage for MergeLoras {
     }
 
     fn code(&self, _params: &Params, _ports: &Ports) -> Code {
-        code::of("merge_loras", &[code::MODEL, &["flow.merge", "stages.files"]])
+        code::of("merge_loras", &[code::MODEL, &["training.merge", "stages.files"]])
     }
 
     /// The model is loaded, and little else is done.

@@ -2,7 +2,6 @@
 //! `opdflow-worker`, under the same names.
 
 pub mod base_model;
-pub mod critic;
 pub mod distill;
 pub mod embed;
 pub mod evaluate;
@@ -14,6 +13,7 @@ pub mod merge_loras;
 pub mod note;
 pub mod pretrain;
 pub mod prompts;
+pub mod reward_model;
 pub mod score_candidates;
 pub mod select_checkpoint;
 pub mod table;

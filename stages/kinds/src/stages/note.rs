@@ -26,7 +26,7 @@ impl Stage for Note {
         Description {
             kind: "note",
             semantics: 1,
-            about: "Leaves a text, and below it the names and digests of what it is about. A run prints it at its end.",
+            about: "Writes a text, and below it the names and digests of its inputs. A run prints it at its end.",
             inputs: const { &[Input::any("about", &[], "what the text is about")] },
             outputs: const { &[Output::new("markdown", "markdown", "the text").result().file("md")] },
             outside_key: &[],

@@ -31,7 +31,7 @@ pub enum World {
     Ocr,
     /// Landscapes.
     Scene,
-    /// All families alike: general prompts, as for a reward of looks.
+    /// All families in equal parts: general prompts, as for the reward `looks`.
     Mix,
 }
 
@@ -93,7 +93,7 @@ impl Draw {
 pub struct Params {
     /// Family of the miniature world.
     pub task: Option<World>,
-    /// With `task: mix`: the families with their weights, such as `scene:4,geneval:1,ocr:1`; all alike if absent.
+    /// With `task: mix`: the families with their weights, such as `scene:4,geneval:1,ocr:1`; equal parts if absent.
     pub mix: Option<String>,
     /// Instead of `task`: your own files; a line is plain words, GenEval's JSON, or JSON with `text` or `prompt`, `target`,
     /// `geneval`.
@@ -138,7 +138,7 @@ impl Stage for Prompts {
         Description {
             kind: "prompts",
             semantics: 2,
-            about: "Prompts for training, for choosing and for the figures that are reported: drawn from the miniature world, or a user's own files.",
+            about: "Prompts for training, for choosing checkpoints and for evaluation: drawn from the miniature world, or a user's own files.",
             inputs: &[],
             outputs: const {
                 &[
@@ -186,8 +186,8 @@ impl Stage for Prompts {
     }
 
     fn code(&self, params: &Params, _ports: &Ports) -> Code {
-        let world: &[&str] = if params.task.is_some() { &["world.prompts"] } else { &[] };
-        code::of("prompts", &[&["flow.random", "prompts.read", "stages.files", "world.subjects"], world])
+        let world: &[&str] = if params.task.is_some() { &["miniature.prompts"] } else { &[] };
+        code::of("prompts", &[&["models.random", "prompts.read", "stages.files", "miniature.subjects"], world])
     }
 
     fn assets(&self, params: &Params, folder: &Path, _memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {

@@ -1,11 +1,11 @@
 //! `score_candidates`: scores of all candidates of a training, as a curve.
 
 use crate::cost::memory::judging;
-use crate::cost::operations::shots;
-use crate::judging::critics::CRITICS;
+use crate::cost::operations::operations_of_sampling;
+use crate::judging::reward_models::REWARD_MODELS;
 use crate::judging::wanted;
 use crate::judging::wanted::Wanted;
-use crate::model::shot::Shot;
+use crate::model::sampling::ImageSampling;
 use crate::model::{candidates, model_fit};
 use crate::param::{EMBEDDINGS, micro, one};
 use crate::precision::Precision;
@@ -28,9 +28,10 @@ pub struct ScoreCandidates;
 #[serde(default, deny_unknown_fields)]
 #[allow(missing_docs, reason = "the schema has the words of a parameter's own type")]
 pub struct Params {
-    /// By set of prompts the rewards that judge it; the reward of the set's own name if absent.
+    /// Rewards by prompt set; the reward of the set's own name if absent.
     pub rewards: Wanted,
-    pub shot: Shot,
+    #[schemars(extend("x-formerly" = ["shot"]))]
+    pub sampling: ImageSampling,
     #[schemars(with = "param::Size")]
     pub size: Option<i64>,
     pub precision: Precision,
@@ -42,9 +43,9 @@ pub struct Params {
 
 impl Default for Params {
     fn default() -> Self {
-        let shot = Shot { steps: 20, ..Shot::default() };
+        let sampling = ImageSampling { num_inference_steps: 20, ..ImageSampling::default() };
         let precision = Precision::default();
-        Self { rewards: Wanted::new(), shot, size: None, precision, micro_batch: micro(), threads: one() }
+        Self { rewards: Wanted::new(), sampling, size: None, precision, micro_batch: micro(), threads: one() }
     }
 }
 
@@ -55,14 +56,14 @@ impl Stage for ScoreCandidates {
         Description {
             kind: "score_candidates",
             semantics: 2,
-            about: "Scores every candidate of a training on the same prompts, from the same noise: how its scores went with its steps.",
+            about: "Scores every candidate of a training on the same prompts, from the same noise: its scores by training step.",
             inputs: const {
                 &[
                     Input::one("base", &["model"], "the base model"),
                     Input::one("candidates", &["candidates"], "candidates of a teacher or a student"),
                     Input::many("prompts", &["prompts"], "sets of prompts by name, such as the validation prompts"),
                     Input::optional("embeddings", &["embeddings"], EMBEDDINGS),
-                    CRITICS,
+                    REWARD_MODELS,
                 ]
             },
             outputs: const { &[Output::new("curve", "curve", "the scores of each candidate, by its step (JSON)")] },
@@ -107,18 +108,23 @@ impl Stage for ScoreCandidates {
 
     fn code(&self, params: &Params, ports: &Ports) -> Code {
         let rewards = code::judging(code::wanted(&params.rewards, ports), ports);
-        let training = ["flow.training", "stages.files", "stages.training"];
+        let training = ["training.common", "stages.files", "stages.training"];
         code::of("score_candidates", &[code::MODEL, &rewards, &training])
     }
 
     fn work(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Option<Work> {
-        let (model, shots) = shots(inputs, params.size, params.shot.steps, params.shot.guidance)?;
+        let (model, sampled) = operations_of_sampling(
+            inputs,
+            params.size,
+            params.sampling.num_inference_steps,
+            params.sampling.guidance_scale,
+        )?;
         let (candidates, _) = candidates::foreseen(inputs)?;
-        Some(Work { operations: shots * candidates as f64 + model.encoding(inputs), bytes: None })
+        Some(Work { operations: sampled * candidates as f64 + model.encoding(inputs), bytes: None })
     }
 
     fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {
-        judging(inputs, params.size, params.micro_batch, params.shot.guidance, params.precision)
+        judging(inputs, params.size, params.micro_batch, params.sampling.guidance_scale, params.precision)
     }
 
     fn doubts(&self, _params: &Params, _folder: &Path, inputs: &Foreseen) -> Vec<Doubt> {

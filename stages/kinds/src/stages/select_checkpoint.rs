@@ -1,11 +1,11 @@
 //! `select_checkpoint`: the best candidate of a run, by a stated rule.
 
 use crate::cost::memory::judging;
-use crate::cost::operations::shots;
-use crate::judging::critics::CRITICS;
+use crate::cost::operations::operations_of_sampling;
 use crate::judging::reward::whole_of;
-use crate::judging::{critics, reward};
-use crate::model::shot::Shot;
+use crate::judging::reward_models::REWARD_MODELS;
+use crate::judging::{reward, reward_models};
+use crate::model::sampling::ImageSampling;
 use crate::model::{candidates, model_fit};
 use crate::param::{EMBEDDINGS, micro, one};
 use crate::precision::Precision;
@@ -29,8 +29,9 @@ pub struct SelectCheckpoint;
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "the schema has the words of a parameter's own type")]
 pub struct Params {
-    /// Column to be highest: a reward's name, or one of its parts such as `geneval.strict`.
-    pub maximise: String,
+    /// Column to maximize: a reward's name, or one of its parts such as `geneval.strict`.
+    #[schemars(extend("x-formerly" = ["maximise"]))]
+    pub maximize: String,
     /// Columns that must not fall below the base's by more than this: `{looks: 0.05}`.
     #[schemars(with = "BTreeMap<String, param::Fall>")]
     #[serde(default)]
@@ -40,7 +41,8 @@ pub struct Params {
     #[serde(default)]
     pub last: Option<usize>,
     #[serde(default = "twenty_steps")]
-    pub shot: Shot,
+    #[schemars(extend("x-formerly" = ["shot"]))]
+    pub sampling: ImageSampling,
     #[serde(default)]
     #[schemars(with = "param::Size")]
     pub size: Option<i64>,
@@ -54,14 +56,14 @@ pub struct Params {
     pub threads: usize,
 }
 
-fn twenty_steps() -> Shot {
-    Shot { steps: 20, ..Shot::default() }
+fn twenty_steps() -> ImageSampling {
+    ImageSampling { num_inference_steps: 20, ..ImageSampling::default() }
 }
 
 impl Params {
     /// The columns that the rule names.
     pub fn columns(&self) -> impl Iterator<Item = &String> {
-        std::iter::once(&self.maximise).chain(self.guard.keys())
+        std::iter::once(&self.maximize).chain(self.guard.keys())
     }
 }
 
@@ -72,7 +74,7 @@ impl Stage for SelectCheckpoint {
         Description {
             kind: "select_checkpoint",
             semantics: 2,
-            about: "Scores every candidate on validation prompts and takes the one with the highest `maximise` among those that keep every guard; of equals, the earliest. If none keeps the guards, it fails and shows the table.",
+            about: "Scores every candidate on validation prompts and selects the one with the highest `maximize` among those that pass every guard; of equal ones the earliest. If none passes, it fails and shows the table.",
             inputs: const {
                 &[
                     Input::one("base", &["model"], "the base model; guards are measured against it"),
@@ -83,7 +85,7 @@ impl Stage for SelectCheckpoint {
                         "validation prompts, under the name of the reward that they are for",
                     ),
                     Input::optional("embeddings", &["embeddings"], EMBEDDINGS),
-                    CRITICS,
+                    REWARD_MODELS,
                 ]
             },
             outputs: const {
@@ -104,8 +106,8 @@ impl Stage for SelectCheckpoint {
     fn check(&self, params: &Params) -> Vec<ParamFault> {
         let mut faults = Vec::new();
         let help = reward::offered;
-        if !reward::known(&params.maximise) {
-            faults.push(ParamFault::new("maximise", format!("no reward is named `{}`", params.maximise)).help(help()));
+        if !reward::known(&params.maximize) {
+            faults.push(ParamFault::new("maximize", format!("no reward is named `{}`", params.maximize)).help(help()));
         }
         for name in params.guard.keys().filter(|n| !reward::known(n)) {
             faults.push(ParamFault::new(format!("guard.{name}"), format!("no reward is named `{name}`")).help(help()));
@@ -114,10 +116,10 @@ impl Stage for SelectCheckpoint {
     }
 
     fn wired(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {
-        let maximised = std::iter::once(("maximise".to_owned(), params.maximise.as_str()));
+        let maximized = std::iter::once(("maximize".to_owned(), params.maximize.as_str()));
         let guarded = params.guard.keys().map(|column| (format!("guard.{column}"), column.as_str()));
         let mut faults = Vec::new();
-        for (path, column) in maximised.chain(guarded) {
+        for (path, column) in maximized.chain(guarded) {
             let name = whole_of(column);
             faults.extend(reward::unwired(path.clone(), name, ports));
             if !ports.contains(&format!("prompts.{name}")) {
@@ -130,10 +132,10 @@ impl Stage for SelectCheckpoint {
 
     fn unfit(&self, params: &Params, _folder: &Path, _ports: &Ports, inputs: &Foreseen) -> Vec<ParamFault> {
         let mut faults = model_fit::faults(inputs, params.size, None);
-        faults.extend(critics::misnamed(inputs));
-        let maximised = std::iter::once(("maximise".to_owned(), &params.maximise));
+        faults.extend(reward_models::misnamed(inputs));
+        let maximized = std::iter::once(("maximize".to_owned(), &params.maximize));
         let mut seen = BTreeSet::new();
-        for (path, column) in maximised.chain(params.guard.keys().map(|c| (format!("guard.{c}"), c))) {
+        for (path, column) in maximized.chain(params.guard.keys().map(|c| (format!("guard.{c}"), c))) {
             let name = whole_of(column);
             if seen.insert(name) {
                 faults.extend(prompt_set::unfit(inputs, &format!("prompts.{name}"), &[name], Some(&path)));
@@ -143,8 +145,8 @@ impl Stage for SelectCheckpoint {
     }
 
     fn lacks(&self, params: &Params, _ports: &Ports) -> Vec<ParamFault> {
-        let maximised = reward::lacks("maximise", &params.maximise);
-        maximised
+        let maximized = reward::lacks("maximize", &params.maximize);
+        maximized
             .or_else(|| params.guard.keys().find_map(|column| reward::lacks("guard", column)))
             .into_iter()
             .collect()
@@ -165,19 +167,24 @@ impl Stage for SelectCheckpoint {
 
     fn code(&self, params: &Params, ports: &Ports) -> Code {
         let rewards = code::judging(params.columns().map(String::as_str), ports);
-        let training = ["flow.training", "stages.files", "stages.training"];
+        let training = ["training.common", "stages.files", "stages.training"];
         code::of("select_checkpoint", &[code::MODEL, &rewards, &training])
     }
 
     fn work(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Option<Work> {
-        let (model, shots) = shots(inputs, params.size, params.shot.steps, params.shot.guidance)?;
+        let (model, sampled) = operations_of_sampling(
+            inputs,
+            params.size,
+            params.sampling.num_inference_steps,
+            params.sampling.guidance_scale,
+        )?;
         let (count, bytes) = candidates::foreseen(inputs)?;
         let judged = params.last.map_or(count, |last| count.min(last as u64)) + u64::from(!params.guard.is_empty());
-        Some(Work { operations: shots * judged as f64 + model.encoding(inputs), bytes: Some(bytes) })
+        Some(Work { operations: sampled * judged as f64 + model.encoding(inputs), bytes: Some(bytes) })
     }
 
     fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {
-        judging(inputs, params.size, params.micro_batch, params.shot.guidance, params.precision)
+        judging(inputs, params.size, params.micro_batch, params.sampling.guidance_scale, params.precision)
     }
 
     fn foresee(&self, _params: &Params, _folder: &Path, inputs: &Foreseen) -> Foreseen {

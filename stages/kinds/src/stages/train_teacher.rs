@@ -2,15 +2,15 @@
 
 use crate::cost::memory;
 use crate::cost::operations::Operations;
-use crate::judging::critics::CRITICS;
-use crate::judging::{critics, reward};
+use crate::judging::reward_models::REWARD_MODELS;
+use crate::judging::{reward, reward_models};
 use crate::model::shape::Shape;
 use crate::model::{candidates, model_fit};
 use crate::param::{EMBEDDINGS, micro, one};
 use crate::precision::Precision;
 use crate::prompt::{prompt_set, provenance};
 use crate::training::alarm::Alarms;
-use crate::training::course_doubts::pace_fault;
+use crate::training::course_doubts::lr_schedule_fault;
 use crate::training::{alarm, course_doubts};
 use crate::{code, param};
 use anyhow::Result;
@@ -25,7 +25,7 @@ use opdflow_spec::nft::NftConfig;
 use opdflow_spec::optim::{AdamWConfig, EmaConfig};
 use opdflow_spec::schedule::trained;
 use opdflow_spec::teacher::Sampling;
-use opdflow_spec::train::{GRAD_NORM, Pace};
+use opdflow_spec::train::{GRAD_NORM, LrSchedule};
 use opdflow_spec::{grpo, nft, teacher};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -39,7 +39,7 @@ pub struct TrainTeacher;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Algorithm {
-    /// DiffusionNFT: on noised pictures, without a policy's ratio.
+    /// DiffusionNFT: on noised images, without a policy's ratio.
     DiffusionNft(NftConfig),
     /// GRPO-Guard: Flow-GRPO with a ratio of the same scale at every step.
     GrpoGuard(GrpoConfig),
@@ -64,7 +64,7 @@ pub struct Params {
     /// The order in which tasks take turns, a round each; a name may stand more than once; each once if absent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub turns: Vec<String>,
-    /// By task what it has for its rounds alone.
+    /// Settings of a task's own rounds, by task.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub per_task: BTreeMap<String, Own>,
     /// Rounds; a longer run continues a shorter one of otherwise equal parameters.
@@ -79,9 +79,11 @@ pub struct Params {
     #[serde(default)]
     pub lora: Shape,
     #[serde(default)]
-    pub optimiser: AdamWConfig,
+    #[schemars(extend("x-formerly" = ["optimiser"]))]
+    pub optimizer: AdamWConfig,
     #[serde(default)]
-    pub pace: Pace,
+    #[schemars(extend("x-formerly" = ["pace"]))]
+    pub lr_schedule: LrSchedule,
     #[serde(default)]
     pub ema: EmaConfig,
     #[serde(default)]
@@ -94,7 +96,8 @@ pub struct Params {
     pub precision: Precision,
     #[serde(default)]
     #[schemars(with = "param::Recompute")]
-    pub recompute: bool,
+    #[schemars(extend("x-formerly" = ["recompute"]))]
+    pub gradient_checkpointing: bool,
     #[serde(default = "micro")]
     #[schemars(with = "param::MicroBatch")]
     pub micro_batch: usize,
@@ -107,11 +110,11 @@ pub struct Params {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Own {
-    /// Learning rate in its rounds; the optimiser's if absent.
+    /// Learning rate in its rounds; the optimizer's if absent.
     #[schemars(range(max = 10.0), extend("exclusiveMinimum" = 0))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lr: Option<f64>,
-    /// Optimiser steps in each of its rounds (GRPO); the algorithm's if absent.
+    /// Optimizer steps in each of its rounds (GRPO); the algorithm's if absent.
     #[schemars(range(min = 1, max = 10_000))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub updates: Option<usize>,
@@ -120,19 +123,21 @@ pub struct Own {
 impl Algorithm {
     /// What is wrong with its numbers for rounds of this kind.
     fn faults(&self, sampling: &Sampling) -> Vec<ParamFault> {
-        let steps = trained(sampling.steps);
+        let steps = trained(sampling.num_inference_steps);
         let (method, config) = match self {
             Self::DiffusionNft(config) => {
-                return too_many_times("algorithm.diffusion_nft.times", config.times, steps).into_iter().collect();
+                return too_many_times("algorithm.diffusion_nft.timesteps", config.timesteps, steps)
+                    .into_iter()
+                    .collect();
             }
             Self::GrpoGuard(config) => ("grpo_guard", config),
             Self::FlowGrpo(config) => ("flow_grpo", config),
         };
         let at = |name: &str| format!("algorithm.{method}.{name}");
         let mut faults = Vec::new();
-        faults.extend(config.window.and_then(|w| w.fault(steps)).map(|f| ParamFault::new(at("window"), f)));
-        let most = config.window.map_or(steps, |w| w.width.min(steps));
-        faults.extend(too_many_times(&at("times"), config.times, most));
+        faults.extend(config.sde_window.and_then(|w| w.fault(steps)).map(|f| ParamFault::new(at("sde_window"), f)));
+        let most = config.sde_window.map_or(steps, |w| w.width.min(steps));
+        faults.extend(too_many_times(&at("timesteps"), config.timesteps, most));
         faults.extend(too_many_updates(at("updates"), config.updates, sampling.prompts));
         if config.solver.deterministic() {
             let what = "this solver adds no noise, so that there is no policy to improve";
@@ -152,8 +157,8 @@ impl Algorithm {
 
 fn too_many_times(at: &str, times: Option<usize>, most: usize) -> Option<ParamFault> {
     let times = times.filter(|times| *times > most)?;
-    let fault = ParamFault::new(at, format!("`times` is {times}, but only {most} steps are trained"));
-    Some(fault.help("take fewer, or more `sampling.steps`"))
+    let fault = ParamFault::new(at, format!("`timesteps` is {times}, but only {most} steps are trained"));
+    Some(fault.help("take fewer, or more `sampling.num_inference_steps`"))
 }
 
 fn too_many_updates(at: String, updates: usize, prompts: usize) -> Option<ParamFault> {
@@ -200,7 +205,7 @@ impl Own {
         }
         match (self.updates, &params.algorithm) {
             (Some(_), Algorithm::DiffusionNft(_)) => faults.push(
-                ParamFault::new(at("updates"), "DiffusionNFT takes one optimiser step a round")
+                ParamFault::new(at("updates"), "DiffusionNFT takes one optimizer step a round")
                     .help("give the task more `turns`"),
             ),
             (Some(n), _) => faults.extend(too_many_updates(at("updates"), n, params.sampling.prompts)),
@@ -229,7 +234,7 @@ impl Stage for TrainTeacher {
                         "an adapter to go on from, as in a cascade; a fresh one if absent",
                     ),
                     Input::optional("embeddings", &["embeddings"], EMBEDDINGS),
-                    CRITICS,
+                    REWARD_MODELS,
                 ]
             },
             outputs: const {
@@ -243,7 +248,7 @@ impl Stage for TrainTeacher {
                     Output::side("timing", "timing", "seconds of training"),
                 ]
             },
-            outside_key: &["alarms", "recompute", "micro_batch", "threads"],
+            outside_key: &["alarms", "gradient_checkpointing", "micro_batch", "threads"],
             seeded: true,
             numeric: true,
         }
@@ -270,7 +275,7 @@ impl Stage for TrainTeacher {
             );
         }
         faults.extend(params.per_task.iter().flat_map(|(task, own)| own.check(task, params)));
-        faults.extend(params.pace.fault().map(pace_fault));
+        faults.extend(params.lr_schedule.fault().map(lr_schedule_fault));
         faults.extend(params.algorithm.faults(&params.sampling));
         let known = params.metrics();
         for name in params.alarms.keys().filter(|name| !known.contains(name)) {
@@ -302,7 +307,7 @@ impl Stage for TrainTeacher {
     fn unfit(&self, params: &Params, _folder: &Path, ports: &Ports, inputs: &Foreseen) -> Vec<ParamFault> {
         let fresh = (!ports.contains("start")).then_some(&params.lora);
         let mut faults = model_fit::faults(inputs, params.size, fresh);
-        faults.extend(critics::misnamed(inputs));
+        faults.extend(reward_models::misnamed(inputs));
         let each =
             params.rewards.iter().map(|(task, weights)| (format!("tasks.{task}"), format!("rewards.{task}"), weights));
         let one = ("prompts".to_owned(), "reward".to_owned(), &params.reward);
@@ -339,8 +344,8 @@ impl Stage for TrainTeacher {
         let named = params.reward.keys().chain(params.rewards.values().flat_map(BTreeMap::keys));
         let rewards = code::judging(named.map(String::as_str), ports);
         let method: &[&str] = match params.algorithm {
-            Algorithm::DiffusionNft(_) => &["flow.nft"],
-            Algorithm::GrpoGuard(_) | Algorithm::FlowGrpo(_) => &["flow.grpo", "flow.opd"],
+            Algorithm::DiffusionNft(_) => &["training.nft"],
+            Algorithm::GrpoGuard(_) | Algorithm::FlowGrpo(_) => &["training.grpo", "training.opd"],
         };
         code::of("train_teacher", &[code::MODEL, code::TRAINING, &rewards, method])
     }
@@ -354,29 +359,30 @@ impl Stage for TrainTeacher {
 
     fn work(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Option<Work> {
         let model = Operations::of(inputs, params.size)?;
-        let Sampling { prompts, group, steps, guidance, .. } = params.sampling;
+        let Sampling { prompts, group_size: group, num_inference_steps: steps, guidance_scale: guidance, .. } =
+            params.sampling;
         let all = trained(steps);
         // The frozen passes beside each gradient: NFT's old policy and the base; the base where the others weigh it.
         let (levels, frozen) = match &params.algorithm {
-            Algorithm::DiffusionNft(config) => (config.times.unwrap_or(all).clamp(1, all), 2.0),
+            Algorithm::DiffusionNft(config) => (config.timesteps.unwrap_or(all).clamp(1, all), 2.0),
             Algorithm::GrpoGuard(config) | Algorithm::FlowGrpo(config) => {
-                let window = config.window.map_or(all, |w| w.width.min(all));
-                (config.times.unwrap_or(window).clamp(1, window.max(1)), if config.kl > 0.0 { 1.0 } else { 0.0 })
+                let window = config.sde_window.map_or(all, |w| w.width.min(all));
+                (config.timesteps.unwrap_or(window).clamp(1, window.max(1)), if config.kl > 0.0 { 1.0 } else { 0.0 })
             }
         };
-        let gradient = model.gradient(guidance, params.recompute) + frozen * model.forward(guidance);
-        let picture = model.picture(steps, guidance) + levels as f64 * gradient;
-        let rounds = params.iterations as f64 * (prompts * group) as f64 * picture;
+        let gradient = model.gradient(guidance, params.gradient_checkpointing) + frozen * model.forward(guidance);
+        let image = model.image(steps, guidance) + levels as f64 * gradient;
+        let rounds = params.iterations as f64 * (prompts * group) as f64 * image;
         let kept = 1 + params.iterations.div_ceil(params.candidates_every.max(1));
         Some(Work { operations: rounds + model.encoding(inputs), bytes: Some(kept * model.adapter(&params.lora)) })
     }
 
     fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {
-        let guided = params.sampling.guidance != 1.0;
+        let guided = params.sampling.guidance_scale != 1.0;
         let work = memory::Work::of(inputs, params.size, params.micro_batch, guided, params.precision);
-        let Some(work) = work.map(|w| w.recomputing(params.recompute)) else { return Vec::new() };
-        let pictures = params.sampling.prompts * params.sampling.group;
-        // NFT keeps its old policy and no way; the others each state, mean and noise of the way.
+        let Some(work) = work.map(|w| w.recomputing(params.gradient_checkpointing)) else { return Vec::new() };
+        let images = params.sampling.prompts * params.sampling.group_size;
+        // NFT keeps its old policy and no trajectory; the others each state, mean and noise of the trajectory.
         let (copies, tensors) = match params.algorithm {
             Algorithm::DiffusionNft(_) => (1, 0),
             Algorithm::GrpoGuard(_) | Algorithm::FlowGrpo(_) => (0, 3),
@@ -384,12 +390,12 @@ impl Stage for TrainTeacher {
         vec![
             work.weights(),
             work.adapter(&params.lora, copies),
-            work.round(pictures, params.sampling.steps, tensors),
-            work.training(pictures, true),
+            work.round(images, params.sampling.num_inference_steps, tensors),
+            work.training(images, true),
             memory::Work::program(),
         ]
         .into_iter()
-        .chain(critics::memory(inputs))
+        .chain(reward_models::memory(inputs))
         .collect()
     }
 
@@ -400,15 +406,20 @@ impl Stage for TrainTeacher {
             Algorithm::GrpoGuard(config) | Algorithm::FlowGrpo(config) => config.updates.max(1) as u64,
         };
         let steps = rounds.saturating_mul(updates);
-        let mut doubts = course_doubts::doubts(&params.optimiser, &params.pace, &params.ema, rounds, steps);
+        let mut doubts = course_doubts::doubts(&params.optimizer, &params.lr_schedule, &params.ema, rounds, steps);
         doubts.extend(course_doubts::weightless("reward", &params.reward, "reward", help));
         for (task, weights) in &params.rewards {
             doubts.extend(course_doubts::weightless(&format!("rewards.{task}"), weights, "reward", help));
         }
-        let guidance = params.sampling.guidance;
+        let guidance = params.sampling.guidance_scale;
         if matches!(params.algorithm, Algorithm::DiffusionNft(_)) && guidance != 1.0 {
             let what = format!("DiffusionNFT with guidance {guidance}: the method is made for none");
-            doubts.push(Doubt::new(GUIDED_NFT, "sampling.guidance", what, "`guidance: 1.0`, as in the paper"));
+            doubts.push(Doubt::new(
+                GUIDED_NFT,
+                "sampling.guidance_scale",
+                what,
+                "`guidance_scale: 1.0`, as in the paper",
+            ));
         }
         doubts
     }

@@ -9,15 +9,15 @@ use std::collections::BTreeMap;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Alarm {
-    /// Trouble above this value.
+    /// Alarm above this value.
     #[schemars(range(min = -1e12, max = 1e12))]
     #[serde(default)]
     pub above: Option<f64>,
-    /// Trouble below this value.
+    /// Alarm below this value.
     #[schemars(range(min = -1e12, max = 1e12))]
     #[serde(default)]
     pub below: Option<f64>,
-    /// Rounds in a row before it rings.
+    /// Rounds in a row before the alarm is given.
     #[schemars(range(min = 1, max = 10_000_000))]
     #[serde(default = "three")]
     pub rounds: u64,

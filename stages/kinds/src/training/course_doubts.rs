@@ -3,27 +3,38 @@
 use opdflow_api::ParamFault;
 use opdflow_api::warning::{Doubt, NO_PACE, NO_WEIGHT};
 use opdflow_spec::optim::{AdamWConfig, EmaConfig};
-use opdflow_spec::train::Pace;
+use opdflow_spec::train::LrSchedule;
 use std::collections::BTreeMap;
 
-/// Optimiser, pace and average of a training of `rounds` rounds with `updates` steps in all.
-pub fn doubts(optimiser: &AdamWConfig, pace: &Pace, ema: &EmaConfig, rounds: u64, updates: u64) -> Vec<Doubt> {
+/// Optimizer, schedule and average of a training of `rounds` rounds with `updates` steps in all.
+pub fn doubts(
+    optimizer: &AdamWConfig,
+    lr_schedule: &LrSchedule,
+    ema: &EmaConfig,
+    rounds: u64,
+    updates: u64,
+) -> Vec<Doubt> {
     let mut doubts = Vec::new();
     let mut say = |path: &str, what: String, help| doubts.push(Doubt::new(NO_PACE, path, what, help));
-    if optimiser.lr == 0.0 {
-        say("optimiser.lr", "the learning rate is 0: nothing is ever learned".to_owned(), "raise `lr`");
+    if optimizer.lr == 0.0 {
+        say("optimizer.lr", "the learning rate is 0: nothing is ever learned".to_owned(), "raise `lr`");
     }
-    if pace.warmup > rounds {
+    if lr_schedule.warmup > rounds {
         let what = format!("the learning rate never gets to `lr`: it still grows when the {rounds} rounds end");
-        say("pace.warmup", what, "a shorter `warmup`, or more rounds");
+        say("lr_schedule.warmup", what, "a shorter `warmup`, or more rounds");
     }
-    if pace.hold.is_some() != pace.until.is_some() {
-        let (path, other) = if pace.hold.is_some() { ("pace.hold", "until") } else { ("pace.until", "hold") };
+    if lr_schedule.hold.is_some() != lr_schedule.until.is_some() {
+        let (path, other) =
+            if lr_schedule.hold.is_some() { ("lr_schedule.hold", "until") } else { ("lr_schedule.until", "hold") };
         say(path, format!("the learning rate never falls: `{other}` is not given"), "give both or neither");
-    } else if let (Some(hold), Some(until)) = (pace.hold, pace.until)
+    } else if let (Some(hold), Some(until)) = (lr_schedule.hold, lr_schedule.until)
         && until <= hold
     {
-        say("pace.until", "the learning rate never falls: `until` is not after `hold`".to_owned(), "raise `until`");
+        say(
+            "lr_schedule.until",
+            "the learning rate never falls: `until` is not after `hold`".to_owned(),
+            "raise `until`",
+        );
     }
     if ema.every > updates {
         let what =
@@ -47,8 +58,8 @@ pub fn weightless(param: &str, weights: &BTreeMap<String, f64>, what: &str, help
 }
 
 /// A schedule of the learning rate whose numbers do not go together.
-pub fn pace_fault(what: String) -> ParamFault {
-    ParamFault::new("pace", what).help("give both `hold` and a later `until`")
+pub fn lr_schedule_fault(what: String) -> ParamFault {
+    ParamFault::new("lr_schedule", what).help("give both `hold` and a later `until`")
 }
 
 #[cfg(test)]
@@ -57,16 +68,16 @@ mod tests {
 
     #[test]
     fn numbers_that_never_learn() {
-        let paths = |lr, pace: Pace, ema: EmaConfig| -> Vec<String> {
-            let optimiser = AdamWConfig { lr, ..Default::default() };
-            doubts(&optimiser, &pace, &ema, 10, 20).into_iter().map(|d| d.path).collect()
+        let paths = |lr, lr_schedule: LrSchedule, ema: EmaConfig| -> Vec<String> {
+            let optimizer = AdamWConfig { lr, ..Default::default() };
+            doubts(&optimizer, &lr_schedule, &ema, 10, 20).into_iter().map(|d| d.path).collect()
         };
         let ema = |decay, every| EmaConfig { decay, every };
-        assert!(paths(1e-3, Pace { warmup: 10, hold: Some(3), until: Some(9) }, ema(0.9, 20)).is_empty());
-        assert_eq!(paths(0.0, Pace::default(), ema(1.0, 21)), ["optimiser.lr", "ema.every", "ema.decay"]);
-        let pace = |warmup, hold, until| Pace { warmup, hold, until };
-        assert_eq!(paths(1.0, pace(11, Some(3), None), ema(0.9, 1)), ["pace.warmup", "pace.hold"]);
-        assert_eq!(paths(1.0, pace(0, None, Some(3)), ema(0.9, 1)), ["pace.until"]);
-        assert_eq!(paths(1.0, pace(0, Some(3), Some(3)), ema(0.9, 1)), ["pace.until"]);
+        assert!(paths(1e-3, LrSchedule { warmup: 10, hold: Some(3), until: Some(9) }, ema(0.9, 20)).is_empty());
+        assert_eq!(paths(0.0, LrSchedule::default(), ema(1.0, 21)), ["optimizer.lr", "ema.every", "ema.decay"]);
+        let lr_schedule = |warmup, hold, until| LrSchedule { warmup, hold, until };
+        assert_eq!(paths(1.0, lr_schedule(11, Some(3), None), ema(0.9, 1)), ["lr_schedule.warmup", "lr_schedule.hold"]);
+        assert_eq!(paths(1.0, lr_schedule(0, None, Some(3)), ema(0.9, 1)), ["lr_schedule.until"]);
+        assert_eq!(paths(1.0, lr_schedule(0, Some(3), Some(3)), ema(0.9, 1)), ["lr_schedule.until"]);
     }
 }

@@ -108,7 +108,7 @@ fn sort(tensors: BTreeMap<String, Tensor>, file: &str, notes: &mut Vec<String>) 
     ensure!(loose.values().any(|l| l.down.is_some() || l.up.is_some()), "{file}: {}", nothing(some));
     if text > 0 {
         notes.push(format!(
-            "{file}: {text} tensors of text encoders are left out; the transformer's part alone is used, and pictures are \
+            "{file}: {text} tensors of text encoders are left out; the transformer's part alone is used, and images are \
              not those of a program that applies both"
         ));
     }
@@ -116,7 +116,7 @@ fn sort(tensors: BTreeMap<String, Tensor>, file: &str, notes: &mut Vec<String>) 
 }
 
 /// A pair whose alpha is not settled yet.
-struct Found {
+struct Loaded {
     a: Tensor,
     b: Tensor,
     alpha: Option<f64>,
@@ -131,8 +131,8 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn pairs(&self, loose: BTreeMap<String, Loose>) -> Result<BTreeMap<String, Found>> {
-        let mut pairs: BTreeMap<String, Found> = BTreeMap::new();
+    fn pairs(&self, loose: BTreeMap<String, Loose>) -> Result<BTreeMap<String, Loaded>> {
+        let mut pairs: BTreeMap<String, Loaded> = BTreeMap::new();
         for (stem, parts) in loose {
             let target = self.dictionary.target(&stem).with_context(|| self.name.to_owned())?;
             let alpha = parts.alpha.as_ref().map(|(_, a)| *a);
@@ -141,14 +141,14 @@ impl Reader<'_> {
                 Target::One { module, swapped } => {
                     let (a, b) = self.halves(&parts, &stem, &[module])?;
                     let b = if *swapped { swap(&b) } else { b };
-                    found.push((module, Found { a, b, alpha, stem: stem.clone() }));
+                    found.push((module, Loaded { a, b, alpha, stem: stem.clone() }));
                 }
                 Target::Fused(members) => {
                     let (a, b) = self.halves(&parts, &stem, &members.iter().collect::<Vec<_>>())?;
                     let rows: Vec<i64> = members.iter().filter_map(|m| self.shape(m)).map(|(_, d_out)| d_out).collect();
                     for (member, part) in members.iter().zip(qkv::apart(&a, &b, alpha, &rows)) {
-                        let Some(qkv::Part { a, b, alpha }) = part else { continue };
-                        found.push((member, Found { a, b, alpha, stem: stem.clone() }));
+                        let Some(qkv::QkvPart { a, b, alpha }) = part else { continue };
+                        found.push((member, Loaded { a, b, alpha, stem: stem.clone() }));
                     }
                 }
             }
@@ -214,7 +214,7 @@ pub(crate) fn swap(t: &Tensor) -> Tensor {
 
 /// Ranks and alphas from the configuration, or from the file's own numbers.
 fn finish(
-    found: BTreeMap<String, Found>,
+    found: BTreeMap<String, Loaded>,
     config: Option<PeftConfig>,
     linears: &[LinearShape],
     name: &str,
@@ -223,7 +223,7 @@ fn finish(
     let mut pairs = BTreeMap::new();
     let unsaid = found.values().all(|f| f.alpha.is_none());
     let peft = found.values().any(|f| f.stem.starts_with("base_model.model."));
-    for (module, Found { a, b, alpha, stem }) in found {
+    for (module, Loaded { a, b, alpha, stem }) in found {
         let rank = a.size()[0];
         let alpha = match &config {
             Some(config) => {

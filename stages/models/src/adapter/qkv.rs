@@ -8,14 +8,14 @@
 use tch::{Kind, Tensor};
 
 /// One of the parts.
-pub(super) struct Part {
+pub(super) struct QkvPart {
     pub a: Tensor,
     pub b: Tensor,
     pub alpha: Option<f64>,
 }
 
 /// Takes a product apart; `a` `[R, in]`, `b` `[sum of rows, R]`. A part that is padding alone is none.
-pub(super) fn apart(a: &Tensor, b: &Tensor, alpha: Option<f64>, rows: &[i64]) -> Vec<Option<Part>> {
+pub(super) fn apart(a: &Tensor, b: &Tensor, alpha: Option<f64>, rows: &[i64]) -> Vec<Option<QkvPart>> {
     let (rank, parts) = (a.size()[0], rows.len().max(1) as i64);
     let own = rank / parts;
     let zero = |t: &Tensor| t.count_nonzero(None).int64_value(&[]) == 0;
@@ -33,7 +33,7 @@ pub(super) fn apart(a: &Tensor, b: &Tensor, alpha: Option<f64>, rows: &[i64]) ->
     let blocks = rank % parts == 0 && places.iter().all(beside);
     let part = |(n, t): (i64, Tensor)| {
         if !blocks {
-            return Some(Part { a: a.copy(), b: t.copy(), alpha });
+            return Some(QkvPart { a: a.copy(), b: t.copy(), alpha });
         }
         let (a, b) = (a.narrow(0, n * own, own), t.narrow(1, n * own, own));
         // Padding: rows of A and columns of B that are zero, at the end.
@@ -42,7 +42,11 @@ pub(super) fn apart(a: &Tensor, b: &Tensor, alpha: Option<f64>, rows: &[i64]) ->
         let live = Vec::<f64>::try_from(&live).unwrap_or_default();
         let kept = live.iter().rposition(|x| *x != 0.0).map_or(0, |i| i as i64 + 1);
         let alpha = alpha.unwrap_or(rank as f64) * kept as f64 / rank as f64;
-        (kept > 0).then(|| Part { a: a.narrow(0, 0, kept).copy(), b: b.narrow(1, 0, kept).copy(), alpha: Some(alpha) })
+        (kept > 0).then(|| QkvPart {
+            a: a.narrow(0, 0, kept).copy(),
+            b: b.narrow(1, 0, kept).copy(),
+            alpha: Some(alpha),
+        })
     };
     places.into_iter().map(part).collect()
 }
@@ -89,7 +93,7 @@ mod tests {
     #[test]
     fn one_product_becomes_three_that_add_up_to_it() {
         let (a, b) = (random([6, 5]), random([12, 6]));
-        let parts: Vec<Part> = apart(&a, &b, Some(3.0), &[4; 3]).into_iter().map(Option::unwrap).collect();
+        let parts: Vec<QkvPart> = apart(&a, &b, Some(3.0), &[4; 3]).into_iter().map(Option::unwrap).collect();
         let rows: Vec<_> = parts.iter().map(|p| change(&p.a, &p.b, p.alpha.unwrap() / p.a.size()[0] as f64)).collect();
         assert!(Tensor::cat(&rows, 0).allclose(&change(&a, &b, 0.5), 0.0, 1e-6, false));
         assert!(apart(&random([4, 5]), &random([12, 4]), None, &[4; 3]).iter().flatten().all(|p| p.alpha.is_none()));

@@ -114,7 +114,7 @@ impl Level {
     }
 }
 
-/// Picture to the mean and log-variance of the latent, stacked.
+/// Image to the mean and log-variance of the latent, stacked.
 pub(super) struct Encoder {
     conv_in: Conv2d,
     levels: Vec<Level>,
@@ -158,7 +158,7 @@ impl Encoder {
     }
 }
 
-/// Latent to picture.
+/// Latent to image.
 pub(super) struct Decoder {
     conv_in: Conv2d,
     mid: MidBlock,

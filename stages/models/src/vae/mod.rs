@@ -1,4 +1,4 @@
-//! Pictures and latents: diffusers `AutoencoderKL`.
+//! Images and latents: diffusers `AutoencoderKL`.
 
 mod block;
 mod tile;
@@ -69,20 +69,20 @@ impl Vae {
         &self.config
     }
 
-    /// Whether a picture of this size has a latent.
-    pub fn check_picture(&self, h: i64, w: i64) -> Result<()> {
-        self.config.check_picture(h, w)
+    /// Whether an image of this size has a latent.
+    pub fn check_image(&self, h: i64, w: i64) -> Result<()> {
+        self.config.check_image(h, w)
     }
 
-    /// Pictures `[B, 3, H, W]` in -1..1 to the raw latent's distribution `[B, C, H/f, W/f]`.
-    pub fn encode(&self, picture: &Tensor) -> Posterior {
-        let x = self.encoder.forward(picture);
+    /// Images `[B, 3, H, W]` in -1..1 to the raw latent's distribution `[B, C, H/f, W/f]`.
+    pub fn encode(&self, image: &Tensor) -> Posterior {
+        let x = self.encoder.forward(image);
         let x = self.quant.as_ref().map_or_else(|| x.shallow_clone(), |q| q.forward(&x));
         let c = self.config.latent_channels;
         Posterior { mean: x.narrow(1, 0, c), logvar: x.narrow(1, c, c).clamp(-30.0, 20.0) }
     }
 
-    /// Raw latents `[B, C, h, w]` to pictures `[B, 3, f h, f w]`, about -1..1, not clamped.
+    /// Raw latents `[B, C, h, w]` to images `[B, 3, f h, f w]`, about -1..1, not clamped.
     pub fn decode(&self, z: &Tensor) -> Tensor {
         match &self.post_quant {
             Some(q) => self.decoder.forward(&q.forward(z)),

@@ -1,4 +1,4 @@
-//! Decoding a large latent in overlapping tiles, so that memory does not grow with the picture: diffusers'
+//! Decoding a large latent in overlapping tiles, so that memory does not grow with the image: diffusers'
 //! `AutoencoderKL.tiled_decode`, what `enable_vae_tiling` switches on.
 
 use super::Vae;
@@ -28,14 +28,14 @@ impl Vae {
             let mut row: Vec<Tensor> = Vec::new();
             for (j, x) in starts(w).enumerate() {
                 let part = z.narrow(2, y, tile.min(h - y)).narrow(3, x, tile.min(w - x));
-                let mut picture = self.decode(&part);
+                let mut image = self.decode(&part);
                 if let Some(up) = above.get(j) {
-                    picture = blended(up, &picture, 2, blend);
+                    image = blended(up, &image, 2, blend);
                 }
                 if let Some(left) = row.last() {
-                    picture = blended(left, &picture, 3, blend);
+                    image = blended(left, &image, 3, blend);
                 }
-                row.push(picture);
+                row.push(image);
             }
             let kept: Vec<Tensor> =
                 row.iter().map(|t| t.i((.., .., ..keep.min(t.size()[2]), ..keep.min(t.size()[3])))).collect();

@@ -24,10 +24,10 @@ pub fn same_images(what: &str, found: &Tensor, expected: &Tensor) {
     let eight = |t: &Tensor| (t * 255.0).round();
     let error = (eight(found) - eight(expected)).square().mean(Kind::Double).double_value(&[]);
     let psnr = 10.0 * (255.0 * 255.0 / error.max(1e-12)).log10();
-    println!("{what}: PSNR of the 8-bit pictures {psnr:.1} dB");
+    println!("{what}: PSNR of the 8-bit images {psnr:.1} dB");
     assert!(psnr >= 45.0, "{what}: {psnr} dB");
     let spread = expected.std(true).double_value(&[]);
-    assert!(spread > 0.05, "the pictures of the fixture are flat: {spread}");
+    assert!(spread > 0.05, "the images of the fixture are flat: {spread}");
 }
 
 /// The same adapter to the last bit; its scales, which forms of files round otherwise, to a millionth.

@@ -1,4 +1,4 @@
-//! CLIP: pictures and words in one space, in which a cosine says how well they go together.
+//! CLIP: images and words in one space, in which a cosine says how well they go together.
 //!
 //! The network is written once, by transformers' names; checkpoints in open_clip's layout are read through
 //! [`open_clip::place`].
@@ -14,7 +14,7 @@ use anyhow::{Result, ensure};
 use opdflow_models::text::clip::ClipText;
 use opdflow_models::text::in_vocabulary;
 use opdflow_models::text::tokenizer::Tokenizer;
-use opdflow_rewards::Picture;
+use opdflow_rewards::Image;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
@@ -33,25 +33,25 @@ impl Images {
     /// The vision tower of a checkpoint behind its way to make pixels.
     ///
     /// # Errors
-    /// The tower does not load, or takes pictures of another size.
+    /// The tower does not load, or takes images of another size.
     pub fn new(checkpoint: &Checkpoint, pixels: Pixels, device: Device) -> Result<Images> {
         let network = checkpoint.vision()?;
         let (takes, side) = (network.config().image_size, pixels.side);
         ensure!(
             takes == side as i64,
-            "the vision tower takes pictures of {takes}x{takes}, the preprocessing makes {side}x{side}"
+            "the vision tower takes images of {takes}x{takes}, the preprocessing makes {side}x{side}"
         );
         Ok(Images { network, pixels, device })
     }
 
-    /// `[B, P]` (f32, on the device), rows of length 1, one for each picture of any size. A row does not depend on the
+    /// `[B, P]` (f32, on the device), rows of length 1, one for each image of any size. A row does not depend on the
     /// others.
     ///
     /// # Errors
-    /// A picture is malformed.
-    pub fn encode(&self, pictures: &[Picture]) -> Result<Tensor> {
+    /// An image is malformed.
+    pub fn encode(&self, images: &[Image]) -> Result<Tensor> {
         let width = self.network.config().projection_dim;
-        in_batches(pictures, width, self.device, |some| {
+        in_batches(images, width, self.device, |some| {
             Ok(unit(&self.network.forward(&self.pixels.batch(some)?.to_device(self.device))))
         })
     }
@@ -124,12 +124,12 @@ impl Clip {
         Ok(Clip { images, texts, scale })
     }
 
-    /// Pictures to rows of length 1: see [`Images::encode`].
+    /// Images to rows of length 1: see [`Images::encode`].
     ///
     /// # Errors
-    /// A picture is malformed.
-    pub fn encode_image(&self, pictures: &[Picture]) -> Result<Tensor> {
-        self.images.encode(pictures)
+    /// An image is malformed.
+    pub fn encode_image(&self, images: &[Image]) -> Result<Tensor> {
+        self.images.encode(images)
     }
 
     /// Texts to rows of length 1: see [`Texts::encode`].
@@ -146,13 +146,13 @@ impl Clip {
         self.scale
     }
 
-    /// The cosine of each picture with the text of the same place, -1 to 1.
+    /// The cosine of each image with the text of the same place, -1 to 1.
     ///
     /// # Errors
     /// The lists differ in length; else as for the two halves.
-    pub fn cosines<S: AsRef<str>>(&self, pictures: &[Picture], texts: &[S]) -> Result<Vec<f64>> {
-        ensure!(pictures.len() == texts.len(), "{} pictures but {} texts", pictures.len(), texts.len());
-        let products = self.encode_image(pictures)? * self.encode_text(texts)?;
+    pub fn cosines<S: AsRef<str>>(&self, images: &[Image], texts: &[S]) -> Result<Vec<f64>> {
+        ensure!(images.len() == texts.len(), "{} images but {} texts", images.len(), texts.len());
+        let products = self.encode_image(images)? * self.encode_text(texts)?;
         numbers(&products.sum_dim_intlist([-1i64].as_slice(), false, Kind::Float))
     }
 }

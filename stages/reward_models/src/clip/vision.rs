@@ -23,9 +23,9 @@ pub struct VisionConfig {
     pub num_hidden_layers: i64,
     /// Heads.
     pub num_attention_heads: i64,
-    /// Channels of a picture: 3.
+    /// Channels of an image: 3.
     pub num_channels: i64,
-    /// Side of a picture, in pixels.
+    /// Side of an image, in pixels.
     pub image_size: i64,
     /// Side of a patch; what is left over at the far edges is not seen.
     pub patch_size: i64,
@@ -62,7 +62,7 @@ impl VisionConfig {
         positive(WHAT, &[("projection_dim", self.projection_dim), ("image_size", self.image_size)])?;
         supported(WHAT, "num_channels", self.num_channels, self.num_channels == 3, "3")?;
         let (patch, side) = (self.patch_size, self.image_size);
-        supported(WHAT, "patch_size", patch, (1..=side).contains(&patch), &format!("1 to the picture's {side}"))?;
+        supported(WHAT, "patch_size", patch, (1..=side).contains(&patch), &format!("1 to the image's {side}"))?;
         self.layer().check(WHAT)
     }
 

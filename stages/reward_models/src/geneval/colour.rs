@@ -1,7 +1,7 @@
 //! The colour of an object, by asking CLIP which of ten it goes best with: GenEval's `color_classification`.
 
 use anyhow::{Result, ensure};
-use opdflow_rewards::Picture;
+use opdflow_rewards::Image;
 use opdflow_rewards::detector::Object;
 use std::collections::HashMap;
 use tch::Tensor;
@@ -12,13 +12,13 @@ pub const COLOURS: [&str; 10] =
 /// What stands where the object is not, `#999`.
 const GROUND: u8 = 0x99;
 
-/// Puts pictures and texts into one space: CLIP, but for tests.
+/// Puts images and texts into one space: CLIP, but for tests.
 pub trait Namer: Send {
-    /// A picture as a row `[1, D]` of length 1.
+    /// An image as a row `[1, D]` of length 1.
     ///
     /// # Errors
-    /// When the picture is malformed.
-    fn picture(&self, picture: &Picture) -> Result<Tensor>;
+    /// When the image is malformed.
+    fn image(&self, image: &Image) -> Result<Tensor>;
 
     /// Texts as rows `[n, D]` of length 1.
     ///
@@ -40,12 +40,12 @@ impl Colours {
         Colours { namer: Box::new(namer), known: HashMap::new() }
     }
 
-    /// The colour of an object in its picture, one of [`COLOURS`]: there is always one that goes best.
+    /// The colour of an object in its image, one of [`COLOURS`]: there is always one that goes best.
     ///
     /// # Errors
-    /// When the object lies outside of the picture, or the network fails.
-    pub fn of(&mut self, picture: &Picture, object: &Object) -> Result<&'static str> {
-        let best = self.cosines(picture, object)?.argmax(0, false).int64_value(&[]);
+    /// When the object lies outside of the image, or the network fails.
+    pub fn of(&mut self, image: &Image, object: &Object) -> Result<&'static str> {
+        let best = self.cosines(image, object)?.argmax(0, false).int64_value(&[]);
         Ok(COLOURS[usize::try_from(best)?])
     }
 
@@ -53,8 +53,8 @@ impl Colours {
     ///
     /// # Errors
     /// As for [`Colours::of`].
-    pub fn cosines(&mut self, picture: &Picture, object: &Object) -> Result<Tensor> {
-        let row = self.namer.picture(&cut_out(picture, object)?)?;
+    pub fn cosines(&mut self, image: &Image, object: &Object) -> Result<Tensor> {
+        let row = self.namer.image(&cut_out(image, object)?)?;
         if !self.known.contains_key(&object.class) {
             self.known.insert(object.class.clone(), self.rows(&object.class)?);
         }
@@ -80,27 +80,27 @@ fn phrasings(colour: &str, class: &str) -> [String; 3] {
     ]
 }
 
-/// The object's box of the picture, grey where its mask is not.
-fn cut_out(picture: &Picture, object: &Object) -> Result<Picture> {
+/// The object's box of the image, grey where its mask is not.
+fn cut_out(image: &Image, object: &Object) -> Result<Image> {
     let whole =
         |side: f64, most: usize| (side >= 0.0 && side <= most as f64 && side.fract() == 0.0).then_some(side as usize);
     let [left, top, right, bottom] = object.bounds;
-    let (w, h) = (picture.width, picture.height);
+    let (w, h) = (image.width, image.height);
     let inside = |at: f64, to: f64, most: usize| Some((whole(at, most)?, whole(to, most).filter(|_| to > at)?));
     let (Some((left, right)), Some((top, bottom))) = (inside(left, right, w), inside(top, bottom, h)) else {
-        anyhow::bail!("a box {:?} in a picture of {w}x{h}", object.bounds)
+        anyhow::bail!("a box {:?} in an image of {w}x{h}", object.bounds)
     };
     let (width, height) = (right - left, bottom - top);
     let mut rgb = Vec::with_capacity(3 * width * height);
     for y in top..bottom {
-        rgb.extend_from_slice(&picture.rgb[3 * (y * w + left)..3 * (y * w + right)]);
+        rgb.extend_from_slice(&image.rgb[3 * (y * w + left)..3 * (y * w + right)]);
     }
     if let Some(mask) = &object.mask {
         ensure!(mask.len() == width * height, "a mask of {} pixels in a box of {width}x{height}", mask.len());
         let pixels = rgb.chunks_exact_mut(3).zip(mask);
         pixels.filter(|(_, own)| !**own).for_each(|(pixel, _)| pixel.fill(GROUND));
     }
-    Ok(Picture { width, height, rgb })
+    Ok(Image { width, height, rgb })
 }
 
 #[cfg(test)]
@@ -108,12 +108,12 @@ mod tests {
     use super::*;
     use std::sync::{Arc, Mutex};
 
-    /// Texts lie where the test says; pictures where their mean colour points.
+    /// Texts lie where the test says; images where their mean colour points.
     struct Table(Arc<Mutex<Vec<String>>>);
 
     impl Namer for Table {
-        fn picture(&self, picture: &Picture) -> Result<Tensor> {
-            let mean = |c: usize| picture.rgb.iter().skip(c).step_by(3).map(|&v| f32::from(v)).sum::<f32>();
+        fn image(&self, image: &Image) -> Result<Tensor> {
+            let mean = |c: usize| image.rgb.iter().skip(c).step_by(3).map(|&v| f32::from(v)).sum::<f32>();
             let row = Tensor::from_slice(&[mean(0), mean(1), mean(2)]).view([1, 3]);
             Ok(&row / row.norm())
         }
@@ -141,12 +141,12 @@ mod tests {
         let asked = Arc::default();
         let mut colours = Colours::new(Table(Arc::clone(&asked)));
         // Left half red, right half green, on 4x1.
-        let picture = Picture::new(4, 1, [[255, 0, 0], [255, 0, 0], [0, 255, 0], [0, 255, 0]].concat()).unwrap();
-        assert_eq!(colours.of(&picture, &object([0.0, 0.0, 2.0, 1.0], None)).unwrap(), "red");
-        assert_eq!(colours.of(&picture, &object([2.0, 0.0, 4.0, 1.0], None)).unwrap(), "green");
+        let image = Image::new(4, 1, [[255, 0, 0], [255, 0, 0], [0, 255, 0], [0, 255, 0]].concat()).unwrap();
+        assert_eq!(colours.of(&image, &object([0.0, 0.0, 2.0, 1.0], None)).unwrap(), "red");
+        assert_eq!(colours.of(&image, &object([2.0, 0.0, 4.0, 1.0], None)).unwrap(), "green");
         // Both halves within the box, but only the green one within the mask.
         let mask = Some(vec![false, false, true, true]);
-        assert_eq!(colours.of(&picture, &object([0.0, 0.0, 4.0, 1.0], mask)).unwrap(), "green");
+        assert_eq!(colours.of(&image, &object([0.0, 0.0, 4.0, 1.0], mask)).unwrap(), "green");
         let asked = asked.lock().unwrap();
         assert_eq!(asked.len(), 30, "each class is read once");
         assert_eq!(asked[..3], ["a photo of a red cup", "a photo of a red-colored cup", "a photo of a red object"]);
@@ -154,8 +154,8 @@ mod tests {
 
     #[test]
     fn the_ground_is_grey() {
-        let picture = Picture::new(2, 2, (0..12).collect()).unwrap();
-        let cut = cut_out(&picture, &object([0.0, 1.0, 2.0, 2.0], Some(vec![false, true]))).unwrap();
+        let image = Image::new(2, 2, (0..12).collect()).unwrap();
+        let cut = cut_out(&image, &object([0.0, 1.0, 2.0, 2.0], Some(vec![false, true]))).unwrap();
         assert_eq!((cut.width, cut.height, cut.rgb), (2, 1, vec![0x99, 0x99, 0x99, 9, 10, 11]));
         for (bounds, mask) in [
             ([0.0, 0.0, 3.0, 1.0], None),
@@ -164,7 +164,7 @@ mod tests {
             ([f64::NAN, 0.0, 2.0, 1.0], None),
             ([0.0, 0.0, 2.0, 2.0], Some(vec![true])),
         ] {
-            assert!(cut_out(&picture, &object(bounds, mask)).is_err(), "{bounds:?}");
+            assert!(cut_out(&image, &object(bounds, mask)).is_err(), "{bounds:?}");
         }
     }
 }

@@ -1,34 +1,34 @@
-//! From a picture to the network's input.
+//! From an image to the network's input.
 //!
 //! This follows mmdetection 2.x, with which GenEval runs (the test pipeline of
-//! `configs/mask2former/mask2former_r50_lsj_8x2_50e_coco.py`): the picture is resized to fit 1333x800 whichever way it
+//! `configs/mask2former/mask2former_r50_lsj_8x2_50e_coco.py`): the image is resized to fit 1333x800 whichever way it
 //! lies, its shape kept, by OpenCV's bilinear filter; filled up right and below with grey (128) to multiples of 32; and
 //! normalised.
 //!
-//! `Mask2FormerImageProcessor` of the published folder does otherwise: it forces the picture to the size of
+//! `Mask2FormerImageProcessor` of the published folder does otherwise: it forces the image to the size of
 //! `preprocessor_config.json` (384x384 in the folders for COCO), changing its shape, by Pillow's filter. Of that file
 //! only mean and deviation are read, which are mmdetection's.
 
 use anyhow::{Result, ensure};
 use opdflow_models::config::read_json;
-use opdflow_rewards::Picture;
+use opdflow_rewards::Image;
 use opdflow_rewards::opencv::linear;
 use serde::Deserialize;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-/// The longer and the shorter side that a picture must fit.
+/// The longer and the shorter side that an image must fit.
 pub const LIMITS: [usize; 2] = [1333, 800];
 /// Sides of the network's input are multiples of this.
 const STEP: usize = 32;
-/// What fills a picture up.
+/// What fills an image up.
 const GREY: f64 = 128.0;
 
-/// The sizes that a picture goes through, width and height in pixels.
+/// The sizes that an image goes through, width and height in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame {
     /// As it came.
-    pub picture: [usize; 2],
+    pub image: [usize; 2],
     /// Resized.
     pub fitted: [usize; 2],
     /// Filled up.
@@ -36,23 +36,23 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// The sizes of a picture that must fit `limits`, longer side first.
+    /// The sizes of an image that must fit `limits`, longer side first.
     pub fn of(width: usize, height: usize, limits: [usize; 2]) -> Frame {
         let (long, short) = (width.max(height) as f64, width.min(height) as f64);
         let scale = (limits[0] as f64 / long).min(limits[1] as f64 / short);
         let fitted = [width, height].map(|side| ((side as f64 * scale + 0.5) as usize).max(1));
-        Frame { picture: [width, height], fitted, padded: fitted.map(|side| side.next_multiple_of(STEP)) }
+        Frame { image: [width, height], fitted, padded: fitted.map(|side| side.next_multiple_of(STEP)) }
     }
 }
 
-/// How a picture becomes the network's input.
+/// How an image becomes the network's input.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Input {
     /// Mean of each channel on 0..255.
     mean: [f64; 3],
     /// Deviation of each channel on 0..255.
     std: [f64; 3],
-    /// What a picture must fit.
+    /// What an image must fit.
     limits: [usize; 2],
 }
 
@@ -100,22 +100,22 @@ impl Input {
         Ok(Input { mean: bytes(p.image_mean), std: bytes(p.image_std), limits: LIMITS })
     }
 
-    /// The same for pictures that must fit `limits`, longer side first.
+    /// The same for images that must fit `limits`, longer side first.
     #[must_use]
     pub fn within(self, limits: [usize; 2]) -> Input {
         Input { limits, ..self }
     }
 
-    /// A picture as the network takes it, f32 `[1, 3, H, W]`, and its sizes.
+    /// An image as the network takes it, f32 `[1, 3, H, W]`, and its sizes.
     ///
     /// # Errors
-    /// When the picture is empty or malformed.
-    pub fn of(&self, picture: &Picture, device: Device) -> Result<(Tensor, Frame)> {
-        let (w, h) = (picture.width, picture.height);
-        ensure!(w > 0 && h > 0 && picture.is_whole(), "a picture of {w}x{h} with {} bytes", picture.rgb.len());
+    /// When the image is empty or malformed.
+    pub fn of(&self, image: &Image, device: Device) -> Result<(Tensor, Frame)> {
+        let (w, h) = (image.width, image.height);
+        ensure!(w > 0 && h > 0 && image.is_whole(), "an image of {w}x{h} with {} bytes", image.rgb.len());
         let frame = Frame::of(w, h, self.limits);
         let [width, height] = frame.fitted;
-        let fitted = linear(picture, width, height);
+        let fitted = linear(image, width, height);
         let [right, down] = [0, 1].map(|i| (frame.padded[i] - frame.fitted[i]) as i64);
         let bytes = Tensor::from_slice(&fitted.rgb).to_device(device).view([height as i64, width as i64, 3]);
         let x = bytes.permute([2, 0, 1]).to_kind(Kind::Float).unsqueeze(0).pad([0, right, 0, down], "constant", GREY);
@@ -164,10 +164,10 @@ mod tests {
     }
 
     #[test]
-    fn broken_pictures_are_refused() {
+    fn broken_images_are_refused() {
         let input = Input { mean: [0.0; 3], std: [1.0; 3], limits: LIMITS };
-        for broken in [Picture { width: 0, height: 4, rgb: vec![] }, Picture { width: 2, height: 2, rgb: vec![0; 5] }] {
-            assert!(input.of(&broken, Device::Cpu).unwrap_err().to_string().starts_with("a picture of"));
+        for broken in [Image { width: 0, height: 4, rgb: vec![] }, Image { width: 2, height: 2, rgb: vec![0; 5] }] {
+            assert!(input.of(&broken, Device::Cpu).unwrap_err().to_string().starts_with("an image of"));
         }
     }
 }

@@ -2,12 +2,12 @@
 //!
 //! This follows `MaskFormerFusionHead.instance_postprocess` of mmdetection 2.x. The classes compete by a softmax, "no
 //! object" among them. Of all pairs of query and class the 100 surest are taken, so that one query may stand for
-//! several classes. Mask logits are resized (bilinear) to the network's input, cut to the picture's part of it and
-//! resized to the picture; a mask is where they are above 0. A pair's confidence is its class's probability times the
+//! several classes. Mask logits are resized (bilinear) to the network's input, cut to the image's part of it and
+//! resized to the image; a mask is where they are above 0. A pair's confidence is its class's probability times the
 //! mean probability of the mask's pixels. The box is the mask's.
 //!
 //! `Mask2FormerImageProcessor.post_process_instance_segmentation` of transformers does otherwise: it resizes logits to
-//! 384x384, cuts and scores masks there and brings them to the picture by the nearest pixel; of objects that overlap
+//! 384x384, cuts and scores masks there and brings them to the image by the nearest pixel; of objects that overlap
 //! the later one has the pixels; and there are no boxes.
 
 use super::frame::Frame;
@@ -33,7 +33,7 @@ pub struct Instance {
     pub mask: Vec<bool>,
 }
 
-/// A query's mask on the picture.
+/// A query's mask on the image.
 #[derive(Clone)]
 struct Outline {
     bounds: [usize; 4],
@@ -42,7 +42,7 @@ struct Outline {
     score: f64,
 }
 
-/// The objects of one picture, of `segments` whose batch is 1, the surest classes first. Pairs whose class is no surer
+/// The objects of one image, of `segments` whose batch is 1, the surest classes first. Pairs whose class is no surer
 /// than `floor` are left out, as their confidence cannot be above it; and so are empty masks, whose confidence is 0.
 pub fn instances(segments: &Segments, frame: &Frame, floor: f64) -> Vec<Instance> {
     let sure = segments.classes.get(0).softmax(-1, Kind::Float);
@@ -64,13 +64,13 @@ pub fn instances(segments: &Segments, frame: &Frame, floor: f64) -> Vec<Instance
     pairs.into_iter().take_while(|&pair| f64::from(sure[pair]) > floor).filter_map(object).collect()
 }
 
-/// Mask logits `[h, w]` of the network's input as an outline on the picture; nothing if no pixel is inside.
+/// Mask logits `[h, w]` of the network's input as an outline on the image; nothing if no pixel is inside.
 fn outline(logits: &Tensor, frame: &Frame) -> Option<Outline> {
     let to = |x: &Tensor, [w, h]: [usize; 2]| x.upsample_bilinear2d([h as i64, w as i64], false, None, None);
     let [w, h] = frame.fitted.map(|side| side as i64);
     let x = to(&logits.unsqueeze(0).unsqueeze(0), frame.padded).narrow(2, 0, h).narrow(3, 0, w);
-    let x = to(&x, frame.picture).squeeze();
-    let x = x.view([frame.picture[1] as i64, frame.picture[0] as i64]);
+    let x = to(&x, frame.image).squeeze();
+    let x = x.view([frame.image[1] as i64, frame.image[0] as i64]);
     let inside = x.gt(0.0);
     let share = inside.to_kind(Kind::Float);
     let score = (x.sigmoid() * &share).sum(Kind::Float) / (share.sum(Kind::Float) + EPS);

@@ -1,8 +1,8 @@
 //! GenEval on photographs: its detector, Mask2Former, and its colours, by CLIP (Ghosh et al. 2023).
 //!
 //! Thresholds and rules are [`opdflow_rewards::Geneval`]'s. Here are the two networks and what lies between them and
-//! the rules: a picture is made ready (`frame.rs`), the network's logits become objects (`instances.rs`) with GenEval's
-//! names (`opdflow_spec::critics::geneval`), and an object's colour is told (`colour.rs`).
+//! the rules: an image is made ready (`frame.rs`), the network's logits become objects (`instances.rs`) with GenEval's
+//! names (`opdflow_spec::reward_models::geneval`), and an object's colour is told (`colour.rs`).
 
 mod colour;
 mod frame;
@@ -15,8 +15,8 @@ use crate::pixels::{Fit, Pixels};
 use anyhow::{Result, ensure};
 use opdflow_rewards::detector::{Detector, Object};
 use opdflow_rewards::geneval::{CONFIDENT, Quirks};
-use opdflow_rewards::{Geneval, Picture, Reward, RewardError};
-pub use opdflow_spec::critics::geneval::{CRITIC, DETECTOR, classes, name_of};
+use opdflow_rewards::{Geneval, Image, Reward, RewardError};
+pub use opdflow_spec::reward_models::geneval::{DETECTOR, REWARD_MODEL, classes, name_of};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use tch::{Device, Tensor};
@@ -34,21 +34,21 @@ pub fn open(folder: &Path, device: Device) -> Result<Box<dyn Reward>> {
     Ok(Box::new(Geneval::new(Photographs::of_parts(folder, device)?, Quirks::default())))
 }
 
-/// What says where things are in a picture: Mask2Former, but for tests.
+/// What says where things are in an image: Mask2Former, but for tests.
 pub trait Segmenter: Send {
-    /// Logits for a picture `[1, 3, H, W]`, normalised.
-    fn segment(&self, picture: &Tensor) -> Segments;
+    /// Logits for an image `[1, 3, H, W]`, normalised.
+    fn segment(&self, image: &Tensor) -> Segments;
 }
 
 impl Segmenter for Mask2Former {
-    fn segment(&self, picture: &Tensor) -> Segments {
-        self.forward(picture)
+    fn segment(&self, image: &Tensor) -> Segments {
+        self.forward(image)
     }
 }
 
 impl Namer for Clip {
-    fn picture(&self, picture: &Picture) -> Result<Tensor> {
-        self.encode_image(std::slice::from_ref(picture))
+    fn image(&self, image: &Image) -> Result<Tensor> {
+        self.encode_image(std::slice::from_ref(image))
     }
 
     fn texts(&self, texts: &[String]) -> Result<Tensor> {
@@ -93,15 +93,15 @@ impl Photographs {
         let (detector, clip) = (parts::folder(folder, &DETECTOR)?, parts::folder(folder, &parts::CLIP)?);
         let input = Input::open(&detector)?;
         let (network, config) = Mask2Former::open(&detector, device)?;
-        // GenEval has open_clip make CLIP's pictures, from Pillow's.
+        // GenEval has open_clip make CLIP's images, from Pillow's.
         let pixels = Pixels { fit: Fit::Pillow, ..Pixels::from_folder(&clip)? };
         let colours = Clip::new(Checkpoint::open(&clip, None, device)?, &clip, pixels, device)?;
         Ok(Photographs::new(network, &config.id2label, input, Colours::new(colours), device))
     }
 
-    fn objects(&self, picture: &Picture) -> Result<Vec<Object>> {
+    fn objects(&self, image: &Image) -> Result<Vec<Object>> {
         let _off = tch::no_grad_guard();
-        let (x, frame) = self.input.of(picture, self.device)?;
+        let (x, frame) = self.input.of(image, self.device)?;
         let segments = self.segmenter.lock().unwrap_or_else(PoisonError::into_inner).segment(&x);
         let finite = |x: &Tensor| x.isfinite().all().int64_value(&[]) != 0;
         ensure!(finite(&segments.classes) && finite(&segments.masks), "the detector's logits are not finite");
@@ -125,17 +125,17 @@ impl Detector for Photographs {
         self.classes.iter().any(|c| c == class)
     }
 
-    fn detect(&self, picture: &Picture) -> Result<Vec<Object>, RewardError> {
-        self.objects(picture).map_err(failed)
+    fn detect(&self, image: &Image) -> Result<Vec<Object>, RewardError> {
+        self.objects(image).map_err(failed)
     }
 
-    fn colour(&self, picture: &Picture, object: &Object) -> Result<Option<String>, RewardError> {
+    fn colour(&self, image: &Image, object: &Object) -> Result<Option<String>, RewardError> {
         let _off = tch::no_grad_guard();
         let mut colours = self.colours.lock().unwrap_or_else(PoisonError::into_inner);
-        colours.of(picture, object).map(|colour| Some(colour.to_owned())).map_err(failed)
+        colours.of(image, object).map(|colour| Some(colour.to_owned())).map_err(failed)
     }
 }
 
 fn failed(e: anyhow::Error) -> RewardError {
-    RewardError::Failed { reward: CRITIC.name.to_owned(), why: format!("{e:#}") }
+    RewardError::Failed { reward: REWARD_MODEL.name.to_owned(), why: format!("{e:#}") }
 }

@@ -1,4 +1,4 @@
-//! BLIP's text encoder, a BERT whose every layer also looks at the picture: `BertModel` of `models/BLIP/med.py`.
+//! BLIP's text encoder, a BERT whose every layer also looks at the image: `BertModel` of `models/BLIP/med.py`.
 
 use anyhow::{Result, ensure};
 use opdflow_models::config::{positive, supported};
@@ -28,7 +28,7 @@ pub struct BertConfig {
     pub hidden_act: Activation,
     /// Epsilon of the layer norms.
     pub layer_norm_eps: f64,
-    /// Whether the layers look at the picture; they must.
+    /// Whether the layers look at the image; they must.
     pub add_cross_attention: bool,
 }
 
@@ -166,7 +166,7 @@ pub struct Bert {
 }
 
 impl Bert {
-    /// Takes its tensors from `scope`: `embeddings` and `encoder`. `seen` is the width of the picture's tokens.
+    /// Takes its tensors from `scope`: `embeddings` and `encoder`. `seen` is the width of the image's tokens.
     ///
     /// # Errors
     /// A tensor is missing or of another shape.
@@ -191,7 +191,7 @@ impl Bert {
         &self.config
     }
 
-    /// Ids `[B, L]` (Int64), which of them are words and not padding `[B, L]` (Bool), and a picture's tokens `[B, N, W]`
+    /// Ids `[B, L]` (Int64), which of them are words and not padding `[B, L]` (Bool), and an image's tokens `[B, N, W]`
     /// to the state of the first token `[B, D]`.
     pub fn forward(&self, ids: &Tensor, words: &Tensor, seen: &Tensor) -> Tensor {
         let length = ids.size().last().copied().unwrap_or_default();

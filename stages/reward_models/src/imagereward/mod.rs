@@ -13,8 +13,8 @@ use bert::{Bert, BertConfig};
 use opdflow_models::config::read_json;
 use opdflow_models::text::in_vocabulary;
 use opdflow_models::text::tokenizer::Tokenizer;
-use opdflow_rewards::{Picture, Reward, Score};
-use opdflow_spec::critics::imagereward::{CRITIC, MODEL, TOKENIZER};
+use opdflow_rewards::{Image, Reward, Score};
+use opdflow_spec::reward_models::imagereward::{MODEL, REWARD_MODEL, TOKENIZER};
 use serde::de::DeserializeOwned;
 use std::path::Path;
 use tch::{Device, Tensor};
@@ -27,7 +27,7 @@ const MEAN: f64 = 0.167_173_628_300_524_26;
 /// Their standard deviation, by which is divided then.
 const STD: f64 = 1.033_339_496_605_407_2;
 
-/// The published score as it is: of mean 0 and deviation 1 over the pictures that it was made with.
+/// The published score as it is: of mean 0 and deviation 1 over the images that it was made with.
 ///
 /// Source: `ImageReward.py` of the package image-reward 1.5.
 pub struct ImageReward {
@@ -88,13 +88,13 @@ fn maybe<T: DeserializeOwned + Default>(file: &Path) -> Result<T> {
 }
 
 impl Judge for ImageReward {
-    const NAME: &'static str = CRITIC.name;
+    const NAME: &'static str = REWARD_MODEL.name;
 
-    fn judge(&self, pictures: &[Picture], texts: &[&str]) -> Result<Vec<Score>> {
-        let pairs: Vec<(&Picture, &str)> = pictures.iter().zip(texts.iter().copied()).collect();
+    fn judge(&self, images: &[Image], texts: &[&str]) -> Result<Vec<Score>> {
+        let pairs: Vec<(&Image, &str)> = images.iter().zip(texts.iter().copied()).collect();
         let raw = in_batches(&pairs, 1, self.device, |some| {
-            let (pictures, texts): (Vec<&Picture>, Vec<&str>) = some.iter().copied().unzip();
-            let seen = self.vision.forward(&self.pixels.batch(&pictures)?.to_device(self.device));
+            let (images, texts): (Vec<&Image>, Vec<&str>) = some.iter().copied().unzip();
+            let seen = self.vision.forward(&self.pixels.batch(&images)?.to_device(self.device));
             let (ids, words) = self.read(&texts)?;
             Ok(self.head.forward(&self.text.forward(&ids, &words, &seen)))
         })?;

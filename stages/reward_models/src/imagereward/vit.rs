@@ -16,7 +16,7 @@ const RATIO: i64 = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct VitConfig {
-    /// Side of a picture, in pixels.
+    /// Side of an image, in pixels.
     pub image_size: i64,
     /// Side of a patch, in pixels.
     pub patch_size: i64,

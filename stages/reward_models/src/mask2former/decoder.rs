@@ -9,7 +9,7 @@ use tch::Tensor;
 
 use super::pixel_decoder::Features;
 use super::sine::positions;
-use opdflow_spec::critics::geneval::detector::{Mask2FormerConfig, SCALES};
+use opdflow_spec::reward_models::geneval::detector::{Mask2FormerConfig, SCALES};
 
 const EPS: f64 = 1e-5;
 
@@ -55,7 +55,7 @@ impl Attention {
     }
 }
 
-/// One layer: the queries look at the picture, then at each other, then a feed-forward part; a norm behind each.
+/// One layer: the queries look at the image, then at each other, then a feed-forward part; a norm behind each.
 struct Layer {
     cross: Attention,
     norm1: LayerNorm,

@@ -7,7 +7,7 @@ use opdflow_models::nn::{LayerNorm, Linear};
 use opdflow_models::weights::Scope;
 use tch::{Device, Kind, Tensor};
 
-use opdflow_spec::critics::geneval::detector::{Mask2FormerConfig, SCALES};
+use opdflow_spec::reward_models::geneval::detector::{Mask2FormerConfig, SCALES};
 
 const EPS: f64 = 1e-5;
 /// Points that a head looks at on each scale, fixed upstream.

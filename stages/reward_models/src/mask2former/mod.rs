@@ -23,10 +23,10 @@ use std::path::Path;
 use swin::Swin;
 use tch::{Device, Tensor};
 
-pub use opdflow_spec::critics::geneval::detector::{Mask2FormerConfig, SwinConfig};
+pub use opdflow_spec::reward_models::geneval::detector::{Mask2FormerConfig, SwinConfig};
 pub use pixel_decoder::Features;
 
-/// What the network says of a picture, for each of its queries.
+/// What the network says of an image, for each of its queries.
 pub struct Segments {
     /// Class logits `[B, Q, classes + 1]`; the last is "no object".
     pub classes: Tensor,
@@ -70,14 +70,14 @@ impl Mask2Former {
         Ok((network, config))
     }
 
-    /// Logits for pictures `[B, 3, H, W]` of one size, normalised.
-    pub fn forward(&self, pictures: &Tensor) -> Segments {
-        self.decode(&self.features(&self.maps(pictures)))
+    /// Logits for images `[B, 3, H, W]` of one size, normalised.
+    pub fn forward(&self, images: &Tensor) -> Segments {
+        self.decode(&self.features(&self.maps(images)))
     }
 
     /// The backbone's four maps `[B, C_i, H_i, W_i]`, fine to coarse.
-    pub fn maps(&self, pictures: &Tensor) -> Vec<Tensor> {
-        self.backbone.forward(pictures)
+    pub fn maps(&self, images: &Tensor) -> Vec<Tensor> {
+        self.backbone.forward(images)
     }
 
     /// The pixel decoder's maps of the backbone's.

@@ -8,7 +8,7 @@ use tch::Tensor;
 
 use super::deformable::{Layer, Sizes, middles};
 use super::sine::positions;
-use opdflow_spec::critics::geneval::detector::{GROUPS, Mask2FormerConfig, SCALES};
+use opdflow_spec::reward_models::geneval::detector::{GROUPS, Mask2FormerConfig, SCALES};
 
 const EPS: f64 = 1e-5;
 
@@ -35,7 +35,7 @@ impl Smooth {
 
 /// What the pixel decoder gives.
 pub struct Features {
-    /// Maps `[B, F, H_i, W_i]`, coarse to fine, at a 32nd, 16th and 8th of the picture's size.
+    /// Maps `[B, F, H_i, W_i]`, coarse to fine, at a 32nd, 16th and 8th of the image's size.
     pub scales: Vec<Tensor>,
     /// What masks are made of, `[B, M, H/4, W/4]`.
     pub masks: Tensor,

@@ -7,7 +7,7 @@ use opdflow_models::weights::Scope;
 use tch::Tensor;
 
 use super::window::WindowAttention;
-use opdflow_spec::critics::geneval::detector::SwinConfig;
+use opdflow_spec::reward_models::geneval::detector::SwinConfig;
 
 /// Epsilon of the norms that upstream leaves at PyTorch's default.
 const EPS: f64 = 1e-5;
@@ -111,7 +111,7 @@ impl Swin {
         })
     }
 
-    /// A picture `[B, 3, H, W]` to four maps `[B, C_i, H_i, W_i]`, fine to coarse, at a 4th, 8th, 16th and 32nd of its
+    /// An image `[B, 3, H, W]` to four maps `[B, C_i, H_i, W_i]`, fine to coarse, at a 4th, 8th, 16th and 32nd of its
     /// size, rounded up.
     pub(super) fn forward(&self, x: &Tensor) -> Vec<Tensor> {
         let (size, patch) = (x.size(), self.patch);

@@ -6,7 +6,7 @@ use opdflow_models::nn::Linear;
 use opdflow_models::weights::Scope;
 use tch::{Device, Kind, Tensor};
 
-use opdflow_spec::critics::geneval::detector::SwinConfig;
+use opdflow_spec::reward_models::geneval::detector::SwinConfig;
 
 /// What keeps pixels apart that only the shift has brought into one window; -100, as upstream.
 const APART: f64 = -100.0;

@@ -1,35 +1,35 @@
-//! Pictures as the networks take them: resized, cut to a square, and normalised, as each published score does it.
+//! Images as the networks take them: resized, cut to a square, and normalised, as each published score does it.
 
 mod processor;
 pub mod resample;
 
 use anyhow::{Result, ensure};
-use opdflow_rewards::Picture;
+use opdflow_rewards::Image;
 use std::borrow::Borrow;
 use tch::{Kind, Tensor};
 
-/// The mean of each channel of CLIP's pictures, on 0..1.
+/// The mean of each channel of CLIP's images, on 0..1.
 pub const MEAN: [f64; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 /// Their standard deviation.
 pub const STD: [f64; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
 
-/// How a picture is brought to a square.
+/// How an image is brought to a square.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fit {
     /// transformers' `CLIPImageProcessor`: the shorter side by Pillow's bicubic filter on 8 bits, then the middle; a
     /// remainder that is odd loses its extra pixel at the far side.
     Processor,
-    /// torchvision's `Resize` and `CenterCrop` on Pillow's pictures, as in CLIP's own code, open_clip and ImageReward:
+    /// torchvision's `Resize` and `CenterCrop` on Pillow's images, as in CLIP's own code, open_clip and ImageReward:
     /// the same, but the half of an odd remainder is rounded to even.
     Pillow,
     /// torchvision's `Resize` and `CenterCrop` on tensors of 0..1: bilinear with antialiasing, no rounding to 8 bits.
     Tensor,
-    /// The whole picture, the longer side by torch's bicubic filter with antialiasing on tensors of 0..1, and black
+    /// The whole image, the longer side by torch's bicubic filter with antialiasing on tensors of 0..1, and black
     /// beside it: HPSv2's `ResizeMaxSize`.
     Padded,
 }
 
-/// From an 8-bit picture to a network's input.
+/// From an 8-bit image to a network's input.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pixels {
     /// How it comes to a square.
@@ -51,46 +51,46 @@ impl Pixels {
         Pixels { fit, resize: side, side, mean: MEAN, std: STD }
     }
 
-    /// `[3, side, side]` (f32, on the CPU) of one picture.
+    /// `[3, side, side]` (f32, on the CPU) of one image.
     ///
     /// # Errors
-    /// The picture is empty or not whole.
-    pub fn tensor(&self, picture: &Picture) -> Result<Tensor> {
-        let Picture { width: w, height: h, rgb } = picture;
-        ensure!(!rgb.is_empty() && picture.is_whole(), "a picture of {w}x{h} with {} bytes is malformed", rgb.len());
+    /// The image is empty or not whole.
+    pub fn tensor(&self, image: &Image) -> Result<Tensor> {
+        let Image { width: w, height: h, rgb } = image;
+        ensure!(!rgb.is_empty() && image.is_whole(), "an image of {w}x{h} with {} bytes is malformed", rgb.len());
         let (side, resize) = (self.side, self.resize);
         let x = match self.fit {
-            Fit::Padded => padded(&unit(picture), side),
+            Fit::Padded => padded(&unit(image), side),
             Fit::Tensor => {
                 let (w, h) = shorter(*w, *h, resize);
                 let size = [h as i64, w as i64];
-                let x = unit(picture).unsqueeze(0).internal_upsample_bilinear2d_aa(size, false, None, None);
+                let x = unit(image).unsqueeze(0).internal_upsample_bilinear2d_aa(size, false, None, None);
                 middle(&x.squeeze_dim(0), side, half_to_even)
             }
             Fit::Processor | Fit::Pillow => {
                 let (w, h) = shorter(*w, *h, resize);
                 let start = if self.fit == Fit::Pillow { half_to_even } else { |odd| odd / 2 };
-                middle(&unit(&resample::bicubic(picture, w, h)), side, start)
+                middle(&unit(&resample::bicubic(image, w, h)), side, start)
             }
         };
         let channel = |v: &[f64; 3]| Tensor::from_slice(v).to_kind(Kind::Float).view([3, 1, 1]);
         Ok((x - channel(&self.mean)) / channel(&self.std))
     }
 
-    /// `[B, 3, side, side]` (f32, on the CPU) of at least one picture, each as if it were alone.
+    /// `[B, 3, side, side]` (f32, on the CPU) of at least one image, each as if it were alone.
     ///
     /// # Errors
     /// As for [`Pixels::tensor`].
-    pub fn batch<P: Borrow<Picture>>(&self, pictures: &[P]) -> Result<Tensor> {
-        ensure!(!pictures.is_empty(), "no pictures");
-        let each = pictures.iter().map(|p| self.tensor(p.borrow())).collect::<Result<Vec<_>>>()?;
+    pub fn batch<P: Borrow<Image>>(&self, images: &[P]) -> Result<Tensor> {
+        ensure!(!images.is_empty(), "no images");
+        let each = images.iter().map(|p| self.tensor(p.borrow())).collect::<Result<Vec<_>>>()?;
         Ok(Tensor::stack(&each, 0))
     }
 }
 
 /// `[3, H, W]` (f32) of 0..1.
-fn unit(picture: &Picture) -> Tensor {
-    let bytes = Tensor::from_slice(&picture.rgb).view([picture.height as i64, picture.width as i64, 3]);
+fn unit(image: &Image) -> Tensor {
+    let bytes = Tensor::from_slice(&image.rgb).view([image.height as i64, image.width as i64, 3]);
     bytes.permute([2, 0, 1]).to_kind(Kind::Float) / 255.0
 }
 
@@ -142,16 +142,16 @@ mod tests {
     }
 
     #[test]
-    fn every_fit_gives_a_square_of_any_picture() {
+    fn every_fit_gives_a_square_of_any_image() {
         for (w, h) in [(1, 1), (1, 40), (33, 8), (16, 16)] {
-            let picture = Picture::new(w, h, (0..w * h * 3).map(|i| (i * 7 % 256) as u8).collect()).unwrap();
+            let image = Image::new(w, h, (0..w * h * 3).map(|i| (i * 7 % 256) as u8).collect()).unwrap();
             for fit in [Fit::Processor, Fit::Pillow, Fit::Tensor, Fit::Padded] {
-                let x = Pixels::clip(fit, 16).tensor(&picture).unwrap();
+                let x = Pixels::clip(fit, 16).tensor(&image).unwrap();
                 assert_eq!((x.size(), x.kind()), (vec![3, 16, 16], Kind::Float), "{fit:?} of {w}x{h}");
             }
         }
-        let broken = Picture { width: 2, height: 2, rgb: vec![0; 5] };
+        let broken = Image { width: 2, height: 2, rgb: vec![0; 5] };
         assert!(Pixels::clip(Fit::Pillow, 16).tensor(&broken).unwrap_err().to_string().contains("2x2 with 5 bytes"));
-        assert!(Pixels::clip(Fit::Pillow, 16).batch::<Picture>(&[]).is_err());
+        assert!(Pixels::clip(Fit::Pillow, 16).batch::<Image>(&[]).is_err());
     }
 }

@@ -52,7 +52,7 @@ enum Size {
 }
 
 impl Size {
-    /// As the shorter side of a resized picture.
+    /// As the shorter side of a resized image.
     fn shorter(self) -> Option<usize> {
         match self {
             Size::Number(n) | Size::Shortest { shortest_edge: n } => Some(n),

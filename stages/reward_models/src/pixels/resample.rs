@@ -1,22 +1,22 @@
-//! Pillow's resizing of 8-bit pictures, byte for byte: `Image.resize(size, BICUBIC)`.
+//! Pillow's resizing of 8-bit images, byte for byte: `Image.resize(size, BICUBIC)`.
 //!
-//! Rows first, then columns, with a rounded 8-bit picture in between; weights are integers of 22 bits after the point
-//! (`src/libImaging/Resample.c`). Published rewards were trained on such pictures, so that a smoother way to resize would
+//! Rows first, then columns, with a rounded 8-bit image in between; weights are integers of 22 bits after the point
+//! (`src/libImaging/Resample.c`). Published rewards were trained on such images, so that a smoother way to resize would
 //! shift their scores.
 
-use opdflow_rewards::Picture;
+use opdflow_rewards::Image;
 
 /// Bits after the point of a weight: 32 less 8 for the channel and 2 for overshoot.
 const BITS: u32 = 32 - 8 - 2;
-/// How far the cubic reaches, in pixels of the smaller picture.
+/// How far the cubic reaches, in pixels of the smaller image.
 const REACH: f64 = 2.0;
 /// The cubic's parameter.
 const A: f64 = -0.5;
 
-/// The picture at another size, 1x1 or more. A side that stays is not filtered.
+/// The image at another size, 1x1 or more. A side that stays is not filtered.
 #[must_use]
-pub fn bicubic(picture: &Picture, width: usize, height: usize) -> Picture {
-    let Picture { width: w, height: h, rgb } = picture;
+pub fn bicubic(image: &Image, width: usize, height: usize) -> Image {
+    let Image { width: w, height: h, rgb } = image;
     let (line, pixel) = (3 * width, 3);
     let wide = match *w == width {
         true => rgb.clone(),
@@ -29,7 +29,7 @@ pub fn bicubic(picture: &Picture, width: usize, height: usize) -> Picture {
         true => wide,
         false => taps(*h, height).iter().flat_map(|t| t.blend(&wide, line, line)).collect(),
     };
-    Picture { width, height, rgb }
+    Image { width, height, rgb }
 }
 
 /// The pixels of the old line that one pixel of the new line is made of.
@@ -89,8 +89,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plain_picture_stays_plain() {
-        let grey = Picture::new(5, 3, vec![77; 45]).unwrap();
+    fn a_plain_image_stays_plain() {
+        let grey = Image::new(5, 3, vec![77; 45]).unwrap();
         for (w, h) in [(1, 1), (5, 3), (2, 9), (40, 17)] {
             let other = bicubic(&grey, w, h);
             assert_eq!((other.width, other.height, other.rgb), (w, h, vec![77; w * h * 3]));
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn halves_by_hand() {
         let row: Vec<u8> = (0..16).flat_map(|x| [if x < 8 { 0 } else { 255 }; 3]).collect();
-        let half = bicubic(&Picture::new(16, 1, row).unwrap(), 8, 1);
+        let half = bicubic(&Image::new(16, 1, row).unwrap(), 8, 1);
         let red: Vec<u8> = half.rgb.iter().step_by(3).copied().collect();
         assert_eq!(red, [0, 0, 0, 17, 238, 255, 255, 255]);
     }

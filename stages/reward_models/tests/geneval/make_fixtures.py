@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Makes the fixtures of what stands round GenEval's detector: pictures resized by OpenCV, a picture made ready, logits
+"""Makes the fixtures of what stands round GenEval's detector: images resized by OpenCV, an image made ready, logits
 with the objects that mmdetection would make of them, and what GenEval would say of their colours. mmdetection itself does not install beside a current torch;
-its steps are written down here once more, all queries at once and on whole pictures, from its documentation and code.
+its steps are written down here once more, all queries at once and on whole images, from its documentation and code.
 Run it anywhere (python make_fixtures.py); it writes beside itself and everything is seeded.
 
 Made with numpy 2.4.6, opencv-python-headless 5.0.0.93, pillow 12.0.0, torch 2.11.0, transformers 5.23.0, on the CPU
@@ -56,7 +56,7 @@ def ready(picture):
 
 
 def objects(classes, masks, picture, fitted, padded, most=100):
-    """MaskFormerHead.simple_test and MaskFormerFusionHead of mmdetection 2.x for one picture, the surest first."""
+    """MaskFormerHead.simple_test and MaskFormerFusionHead of mmdetection 2.x for one image, the surest first."""
     masks = interpolate(masks[None], size=padded, mode="bilinear", align_corners=False)[:, :, : fitted[0], : fitted[1]]
     masks = interpolate(masks, size=picture, mode="bilinear", align_corners=False)[0]
     sure = classes.softmax(-1)[:, :-1]

@@ -10,9 +10,9 @@ pub use models::device;
 use std::path::PathBuf;
 use tch::{Device, Tensor};
 
-/// A fixture by name; below `OPDFLOW_CRITICS_FIXTURES` if that is set.
+/// A fixture by name; below `OPDFLOW_REWARD_MODELS_FIXTURES` if that is set.
 pub fn at(name: &str) -> PathBuf {
-    let here = std::env::var_os("OPDFLOW_CRITICS_FIXTURES").map(PathBuf::from);
+    let here = std::env::var_os("OPDFLOW_REWARD_MODELS_FIXTURES").map(PathBuf::from);
     here.unwrap_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests"))).join(name)
 }
 

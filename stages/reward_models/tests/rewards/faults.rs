@@ -1,6 +1,6 @@
 //! What a user is told of files that do not do.
 
-use crate::rig::{aesthetic, critic, error, fixture, head, open, pictures};
+use crate::rig::{aesthetic, error, fixture, head, images, open, reward_model};
 use opdflow_models::weights::save_tensors;
 use opdflow_rewards::{RewardError, Subject};
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ fn broken_parts_are_explained() {
         assert!(text.contains(from), "{file} has no {from}");
         std::fs::write(path, text.replace(from, to)).unwrap();
     };
-    let clip = || critic(&[("clip", "clip")]);
+    let clip = || reward_model(&[("clip", "clip")]);
     for (file, from, to, says) in [
         ("clip/config.json", "\"clip\"", "\"siglip\"", "`model_type` is siglip"),
         ("clip/config.json", "\"patch_size\": 6", "\"patch_size\": 5", "embedding.weight` has shape"),
@@ -23,7 +23,7 @@ fn broken_parts_are_explained() {
             "clip/config.json",
             "\"image_size\": 20",
             "\"image_size\": 18",
-            "takes pictures of 18x18, the preprocessing makes 20x20",
+            "takes images of 18x18, the preprocessing makes 20x20",
         ),
         ("clip/config.json", "{", "[", "clip/config.json does not hold what is expected"),
         ("clip/preprocessor_config.json", "\"resample\": 3", "\"resample\": 1", "`resample` is 1"),
@@ -66,7 +66,7 @@ fn weights_of_something_else_are_explained() {
         save_tensors(folder.path().join(file), &tensors, Kind::Float).unwrap();
     };
     // A tensor less, a tensor more, a tensor of another shape, in both layouts.
-    let hps = || critic(&[("model", "hps"), ("tokenizer", "clip")]);
+    let hps = || reward_model(&[("model", "hps"), ("tokenizer", "clip")]);
     let file = "model/HPS.safetensors";
     let gone = "visual.transformer.resblocks.1.attn.in_proj_weight";
     for (name, tensor, says) in [
@@ -120,10 +120,10 @@ fn scores_that_are_no_numbers_are_errors() {
     let all: Vec<_> = tensors.into_iter().collect();
     save_tensors(folder.path().join("head/head.safetensors"), &all, Kind::Float).unwrap();
     let reward = open("aesthetic", &folder).unwrap();
-    let failed = reward.score(&pictures()[..1], &[Subject::default()]).unwrap_err();
-    assert!(matches!(failed, RewardError::NotFinite { picture: 0, .. }), "{failed:?}");
+    let failed = reward.score(&images()[..1], &[Subject::default()]).unwrap_err();
+    assert!(matches!(failed, RewardError::NotFinite { image: 0, .. }), "{failed:?}");
     let failed = failed.to_string();
-    assert!(failed.contains("the reward `aesthetic` failed: picture 0 with \"\" gave "), "{failed}");
+    assert!(failed.contains("the reward `aesthetic` failed: image 0 with \"\" gave "), "{failed}");
 }
 
 #[test]

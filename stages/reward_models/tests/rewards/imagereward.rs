@@ -1,7 +1,7 @@
 //! ImageReward against its own package: the fixture of `make_imagereward.py`.
 
 use crate::place::device;
-use crate::rig::{at, close, critic, error, fixture, head, pictures, scores};
+use crate::rig::{at, close, error, fixture, head, images, reward_model, scores};
 use opdflow_models::text::tokenizer::Tokenizer;
 use opdflow_models::weights::save_tensors;
 use opdflow_reward_models::open;
@@ -14,9 +14,9 @@ use tempfile::TempDir;
 const SMALL: &str = r#"{"image_size": 20, "patch_size": 6, "width": 24, "layers": 2, "heads": 3}"#;
 const FILE: &str = "model/ImageReward.safetensors";
 
-/// The critic's folder: the fixture's tensors with the linear stack that is made by a rule.
+/// The reward model's folder: the fixture's tensors with the linear stack that is made by a rule.
 fn folder() -> TempDir {
-    let dir = critic(&[("model", "imagereward/model"), ("tokenizer", "imagereward/tokenizer")]);
+    let dir = reward_model(&[("model", "imagereward/model"), ("tokenizer", "imagereward/tokenizer")]);
     let mut tensors = fixture("imagereward/model/ImageReward.safetensors");
     tensors.extend(head(16).into_iter().map(|(n, t)| (format!("mlp.{n}"), t)));
     save(&dir, tensors);
@@ -56,9 +56,9 @@ fn token_ids() {
 #[test]
 fn reward() {
     let folder = folder();
-    let (pictures, prompts) = (pictures(), prompts());
+    let (images, prompts) = (images(), prompts());
     let reward = small(folder.path()).unwrap();
-    let found = scores(&*reward, &pictures, &prompts);
+    let found = scores(&*reward, &images, &prompts);
     let numbers: Vec<f32> = found.iter().map(|s| s.value as f32).collect();
     close(
         "imagereward",
@@ -68,15 +68,15 @@ fn reward() {
     );
     // Other neighbours, and more of them than a batch holds.
     let twice = |n: usize| -> Vec<usize> { (0..n).chain((0..n).rev()).chain(0..n).collect() };
-    let order = twice(pictures.len());
-    let shown: Vec<_> = order.iter().map(|&i| pictures[i].clone()).collect();
+    let order = twice(images.len());
+    let shown: Vec<_> = order.iter().map(|&i| images[i].clone()).collect();
     let told: Vec<_> = order.iter().map(|&i| prompts[i].clone()).collect();
     for (score, &i) in scores(&*reward, &shown, &told).iter().zip(&order) {
-        assert!((score.value - found[i].value).abs() < 1e-5, "picture {i} among others");
+        assert!((score.value - found[i].value).abs() < 1e-5, "image {i} among others");
     }
     // Both sides count.
-    for (picture, prompt) in [(0, 1), (1, 0)] {
-        let other = &scores(&*reward, &pictures[picture..=picture], &prompts[prompt..=prompt])[0];
+    for (image, prompt) in [(0, 1), (1, 0)] {
+        let other = &scores(&*reward, &images[image..=image], &prompts[prompt..=prompt])[0];
         assert!((other.value - found[0].value).abs() > 1e-3 && (other.value - found[1].value).abs() > 1e-3);
     }
 }
@@ -142,6 +142,6 @@ fn broken_parts_are_explained() {
     std::fs::write(file, words).unwrap();
     let reward = small(folder.path()).unwrap();
     let subject = opdflow_rewards::Subject { text: "a zebra", ..Default::default() };
-    let error = reward.score(&pictures()[..1], &[subject]).unwrap_err().to_string();
+    let error = reward.score(&images()[..1], &[subject]).unwrap_err().to_string();
     assert!(error.contains("the reward `imagereward` failed: the BERT tokenizer gives id"), "{error}");
 }

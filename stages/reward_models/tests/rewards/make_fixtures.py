@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Makes the fixtures of the CLIP rewards: small random configurations of the published classes, pictures, and what the
+"""Makes the fixtures of the CLIP rewards: small random configurations of the published classes, images, and what the
 published code makes of them. Run it beside its outputs (python make_fixtures.py); everything is seeded.
 
 Made with torch 2.11.0, torchvision 0.26.0, transformers 5.23.0, pillow 12.0.0, hpsv2 1.2.0, on the CPU with one thread,
-f32. Pillow 13 resizes some tall pictures columns first, which rounds otherwise. Besides these, hpsv2 needs timm,
+f32. Pillow 13 resizes some tall images columns first, which rounds otherwise. Besides these, hpsv2 needs timm,
 ftfy and regex.
 """
 import importlib
@@ -90,7 +90,7 @@ def resized(shown):
 
 
 def pixels(shown, processors):
-    """The ways in which published scores prepare pictures, all as tensors `[B, 3, SIDE, SIDE]`."""
+    """The ways in which published scores prepare images, all as tensors `[B, 3, SIDE, SIDE]`."""
     images = [Image.fromarray(p) for p in shown]
     floats = [torch.tensor(p.transpose(2, 0, 1), dtype=torch.uint8) / 255.0 for p in shown]
     normal = T.Normalize(mean=MEAN, std=STD)

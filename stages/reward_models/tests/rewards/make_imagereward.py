@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes the fixture of ImageReward: a small random network of the package's own classes, and its scores of the pictures
+"""Makes the fixture of ImageReward: a small random network of the package's own classes, and its scores of the images
 of make_fixtures.py. Run it beside that file; everything is seeded.
 
 Made with torch 2.11.0, torchvision 0.26.0, transformers 5.23.0, pillow 12.0.0, image-reward 1.5, timm 1.0.24, on the CPU

@@ -1,4 +1,4 @@
-"""Writes recipes/sd35/tiny/critics: what the small critics of the recipes' trial run need beside the fixtures here.
+"""Writes recipes/sd35/tiny/reward_models: what the small reward models of the recipes' trial run need beside the fixtures here.
 
 A linear stack for the aesthetic predictor, and ImageReward's fixture with a linear stack, in half precision. Both stacks
 are far narrower than the published one.
@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 HERE = pathlib.Path(__file__).parent
-TO = HERE.parents[3] / "recipes/sd35/tiny/critics"
+TO = HERE.parents[3] / "recipes/sd35/tiny/reward_models"
 
 
 def stack(width, prefix):

@@ -2,7 +2,7 @@
 
 use crate::place::{self, device};
 use opdflow_models::weights::{read_tensors, save_tensors};
-use opdflow_rewards::{Picture, Reward, Score, Subject};
+use opdflow_rewards::{Image, Reward, Score, Subject};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
@@ -18,22 +18,22 @@ pub fn fixture(name: &str) -> BTreeMap<String, Tensor> {
     read_tensors(at(name), Device::Cpu, None).unwrap().0
 }
 
-pub fn picture(bytes: &Tensor) -> Picture {
+pub fn image(bytes: &Tensor) -> Image {
     let (h, w, _) = bytes.size3().unwrap();
-    Picture::new(w as usize, h as usize, Vec::try_from(bytes.contiguous().view(-1)).unwrap()).unwrap()
+    Image::new(w as usize, h as usize, Vec::try_from(bytes.contiguous().view(-1)).unwrap()).unwrap()
 }
 
-pub fn pictures() -> Vec<Picture> {
+pub fn images() -> Vec<Image> {
     let f = fixture("pixels.safetensors");
-    (0..).map_while(|n| f.get(&format!("picture.{n}")).map(picture)).collect()
+    (0..).map_while(|n| f.get(&format!("picture.{n}")).map(image)).collect()
 }
 
 pub fn prompts() -> Vec<String> {
     serde_json::from_str(&std::fs::read_to_string(at("prompts.json")).unwrap()).unwrap()
 }
 
-/// A critic's folder with copies of these fixtures as its parts.
-pub fn critic(parts: &[(&str, &str)]) -> TempDir {
+/// A reward model's folder with copies of these fixtures as its parts.
+pub fn reward_model(parts: &[(&str, &str)]) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     for (part, from) in parts {
         std::fs::create_dir(dir.path().join(part)).unwrap();
@@ -63,7 +63,7 @@ pub fn head(width: i64) -> Vec<(String, Tensor)> {
 }
 
 pub fn aesthetic() -> TempDir {
-    let dir = critic(&[("clip", "clip")]);
+    let dir = reward_model(&[("clip", "clip")]);
     std::fs::create_dir(dir.path().join("head")).unwrap();
     save_tensors(dir.path().join("head/head.safetensors"), &head(12), Kind::Float).unwrap();
     dir
@@ -80,7 +80,7 @@ pub fn error(name: &str, folder: &TempDir) -> String {
     }
 }
 
-pub fn scores(reward: &dyn Reward, pictures: &[Picture], prompts: &[String]) -> Vec<Score> {
+pub fn scores(reward: &dyn Reward, images: &[Image], prompts: &[String]) -> Vec<Score> {
     let subjects: Vec<Subject> = prompts.iter().map(|text| Subject { text, ..Subject::default() }).collect();
-    reward.score(pictures, &subjects).unwrap()
+    reward.score(images, &subjects).unwrap()
 }

@@ -4,7 +4,7 @@
 //! nearby place and size. The overlap says both which shape it is and how well formed.
 
 use crate::detector::{Detector, Object};
-use crate::{Colour, Picture, RewardError, Shape};
+use crate::{Colour, Image, RewardError, Shape};
 
 /// Difference of the largest and smallest channel from which a pixel belongs to an object.
 const SATURATED: f32 = 64.0;
@@ -19,7 +19,7 @@ const OVERLAP: [f32; 2] = [0.45, 0.85];
 /// Lead in overlap over the next best shape below which the shape is not told.
 const LEAD: f32 = 0.02;
 
-/// The detector of the miniature's shapes. Made for pictures with cells of 16 px; the ground must be dark or grey.
+/// The detector of the miniature's shapes. Made for images with cells of 16 px; the ground must be dark or grey.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Shapes;
 
@@ -32,8 +32,8 @@ impl Detector for Shapes {
         Shape::ALL.iter().any(|s| s.name() == class)
     }
 
-    fn detect(&self, picture: &Picture) -> Result<Vec<Object>, RewardError> {
-        let field = Field::of(picture);
+    fn detect(&self, image: &Image) -> Result<Vec<Object>, RewardError> {
+        let field = Field::of(image);
         let labels: Vec<Option<usize>> =
             field.chroma.iter().zip(&field.hue).map(|(c, hue)| (*c >= SATURATED).then_some(*hue)).collect();
         let mut objects = Vec::new();
@@ -50,8 +50,8 @@ impl Detector for Shapes {
         Ok(objects)
     }
 
-    fn colour(&self, picture: &Picture, object: &Object) -> Result<Option<String>, RewardError> {
-        let field = Field::of(picture);
+    fn colour(&self, image: &Image, object: &Object) -> Result<Option<String>, RewardError> {
+        let field = Field::of(image);
         let [x0, y0, x1, y1] = object.bounds;
         let inside = |i: &usize| {
             let (x, y) = ((i % field.width) as f64 + 0.5, (i / field.width) as f64 + 0.5);
@@ -63,7 +63,7 @@ impl Detector for Shapes {
     }
 }
 
-/// A picture as the detector sees it.
+/// An image as the detector sees it.
 struct Field {
     width: usize,
     height: usize,
@@ -74,9 +74,9 @@ struct Field {
 }
 
 impl Field {
-    fn of(picture: &Picture) -> Field {
+    fn of(image: &Image) -> Field {
         let palette = Colour::ALL.map(|c| pure(c.rgb()).1);
-        let (chroma, hue) = picture
+        let (chroma, hue) = image
             .rgb
             .chunks_exact(3)
             .map(|p| {
@@ -87,7 +87,7 @@ impl Field {
                 (chroma, nearest.unwrap_or(0))
             })
             .unzip();
-        Field { width: picture.width, height: picture.height, chroma, hue }
+        Field { width: image.width, height: image.height, chroma, hue }
     }
 
     /// The object that a blob is, if it is one.

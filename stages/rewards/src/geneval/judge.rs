@@ -12,7 +12,7 @@ const HOLDS: f32 = 0.5;
 
 /// An object as the rules see it; the list goes from the most to the least confident.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Found {
+pub struct Detection {
     /// Class name.
     pub class: String,
     /// Left, top, right, bottom in pixels.
@@ -21,7 +21,7 @@ pub struct Found {
     pub colour: Option<String>,
 }
 
-/// What the rules say of one picture.
+/// What the rules say of one image.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Verdict {
     /// GenEval's own rule: at least `count` of each include, none of the excludes.
@@ -52,7 +52,7 @@ pub fn fault(metadata: &Metadata) -> Option<&'static str> {
 ///
 /// # Errors
 /// [`RewardError::Metadata`] when nothing is asked for, a count is 0, or a position refers to a clause not before it.
-pub fn judge(found: &[Found], metadata: &Metadata, quirks: Quirks) -> Result<Verdict, RewardError> {
+pub fn judge(found: &[Detection], metadata: &Metadata, quirks: Quirks) -> Result<Verdict, RewardError> {
     if let Some(why) = fault(metadata) {
         return Err(RewardError::Metadata { prompt: metadata.prompt.clone(), why: why.to_owned() });
     }
@@ -60,18 +60,18 @@ pub fn judge(found: &[Found], metadata: &Metadata, quirks: Quirks) -> Result<Ver
     Ok(Verdict { correct: correct(found, metadata), strict, partial })
 }
 
-fn of_class<'a>(found: &'a [Found], class: &str) -> Vec<&'a Found> {
+fn of_class<'a>(found: &'a [Detection], class: &str) -> Vec<&'a Detection> {
     found.iter().filter(|f| f.class == class).collect()
 }
 
-fn coloured(objects: &[&Found], colour: &str) -> usize {
+fn coloured(objects: &[&Detection], colour: &str) -> usize {
     objects.iter().filter(|o| o.colour.as_deref() == Some(colour)).count()
 }
 
 /// GenEval's evaluation.
-fn correct(found: &[Found], metadata: &Metadata) -> bool {
+fn correct(found: &[Detection], metadata: &Metadata) -> bool {
     let mut good = true;
-    let mut groups: Vec<Option<Vec<&Found>>> = Vec::new();
+    let mut groups: Vec<Option<Vec<&Detection>>> = Vec::new();
     for clause in &metadata.include {
         let mut objects = of_class(found, &clause.class);
         objects.truncate(clause.count);
@@ -89,10 +89,10 @@ fn correct(found: &[Found], metadata: &Metadata) -> bool {
 }
 
 /// Flow-GRPO's strict flag and partial marks.
-fn marks(found: &[Found], include: &[Include], quirks: Quirks) -> (bool, f64) {
+fn marks(found: &[Detection], include: &[Include], quirks: Quirks) -> (bool, f64) {
     let mut strict = true;
     let mut marks = Vec::new();
-    let mut groups: Vec<Option<Vec<&Found>>> = Vec::new();
+    let mut groups: Vec<Option<Vec<&Detection>>> = Vec::new();
     let mark = |wanted: usize, n: usize| 1.0 - wanted.abs_diff(n) as f64 / wanted as f64;
     for clause in include {
         let objects = of_class(found, &clause.class);
@@ -133,7 +133,7 @@ fn marks(found: &[Found], include: &[Include], quirks: Quirks) -> (bool, f64) {
 }
 
 /// Whether every object stands in the relation to every target.
-fn placed(objects: &[&Found], targets: &[&Found], relation: Relation) -> bool {
+fn placed(objects: &[&Detection], targets: &[&Detection], relation: Relation) -> bool {
     objects.iter().all(|a| targets.iter().all(|b| relations(a.bounds, b.bounds).contains(&relation)))
 }
 
@@ -166,15 +166,15 @@ fn relations(a: [f64; 4], b: [f64; 4]) -> Vec<Relation> {
 mod tests {
     use super::*;
 
-    fn object(class: &str, colour: &str, x: f64, y: f64) -> Found {
-        Found { class: class.to_owned(), bounds: [x, y, x + 10.0, y + 10.0], colour: Some(colour.to_owned()) }
+    fn object(class: &str, colour: &str, x: f64, y: f64) -> Detection {
+        Detection { class: class.to_owned(), bounds: [x, y, x + 10.0, y + 10.0], colour: Some(colour.to_owned()) }
     }
 
     fn ask(tag: &str, include: &str, exclude: &str) -> Metadata {
         serde_json::from_str(&format!(r#"{{"tag":"{tag}","include":{include},"exclude":{exclude}}}"#)).unwrap()
     }
 
-    fn verdict(found: &[Found], metadata: &Metadata) -> (bool, bool, f64) {
+    fn verdict(found: &[Detection], metadata: &Metadata) -> (bool, bool, f64) {
         let v = judge(found, metadata, Quirks::default()).unwrap();
         (v.correct, v.strict, (v.partial * 1e6).round() / 1e6)
     }

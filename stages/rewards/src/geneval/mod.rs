@@ -1,13 +1,13 @@
-//! GenEval (Ghosh et al. 2023): does the picture show the objects, counts, colours and places that the prompt names?
+//! GenEval (Ghosh et al. 2023): does the image show the objects, counts, colours and places that the prompt names?
 
 mod judge;
 
 use crate::detector::{Detector, Object};
 use crate::reward::check;
-use crate::{Picture, Reward, RewardError, Score, Subject};
+use crate::{Image, Reward, RewardError, Score, Subject};
 
 pub use crate::metadata::{Exclude, Include, Metadata, Relation, Tag};
-pub use judge::{Found, Verdict, fault, judge};
+pub use judge::{Detection, Verdict, fault, judge};
 
 /// Least confidence of an object that counts: it must be above.
 pub const CONFIDENT: f64 = 0.3;
@@ -37,22 +37,22 @@ impl Geneval {
         Geneval { detector: Box::new(detector), quirks }
     }
 
-    fn verdict(&self, picture: &Picture, metadata: &Metadata) -> Result<Verdict, RewardError> {
+    fn verdict(&self, image: &Image, metadata: &Metadata) -> Result<Verdict, RewardError> {
         let threshold = if metadata.tag == Tag::Counting { CONFIDENT_COUNTING } else { CONFIDENT };
         // Confidences of the published detector have 32 bits, and its threshold is rounded to as many.
         let sure = |o: &Object| o.confidence as f32 > threshold as f32;
-        let mut objects: Vec<Object> = self.detector.detect(picture)?.into_iter().filter(sure).collect();
+        let mut objects: Vec<Object> = self.detector.detect(image)?.into_iter().filter(sure).collect();
         // The best come first; ties by place, so that the order does not hang on the detector's.
         objects.sort_by(|a, b| b.confidence.total_cmp(&a.confidence).then_with(|| a.bounds[0].total_cmp(&b.bounds[0])));
         let mut found = Vec::new();
         for object in objects {
-            if found.iter().filter(|f: &&Found| f.class == object.class).count() >= MOST {
+            if found.iter().filter(|f: &&Detection| f.class == object.class).count() >= MOST {
                 continue;
             }
             // Colours may cost a pass through a network each; only those that a clause names are told.
             let asked = metadata.include.iter().any(|i| i.color.is_some() && i.class == object.class);
-            let colour = if asked { self.detector.colour(picture, &object)? } else { None };
-            found.push(Found { class: object.class, bounds: object.bounds, colour });
+            let colour = if asked { self.detector.colour(image, &object)? } else { None };
+            found.push(Detection { class: object.class, bounds: object.bounds, colour });
         }
         judge(&found, metadata, self.quirks)
     }
@@ -86,22 +86,22 @@ impl Reward for Geneval {
         })
     }
 
-    fn score(&self, pictures: &[Picture], subjects: &[Subject]) -> Result<Vec<Score>, RewardError> {
-        check(pictures, subjects)?;
-        let one = |(picture, subject): (&Picture, &Subject)| {
+    fn score(&self, images: &[Image], subjects: &[Subject]) -> Result<Vec<Score>, RewardError> {
+        check(images, subjects)?;
+        let one = |(image, subject): (&Image, &Subject)| {
             let metadata = subject.geneval.ok_or_else(|| RewardError::Missing {
                 reward: "geneval".to_owned(),
                 text: subject.text.to_owned(),
                 needs: "GenEval metadata",
             })?;
-            let v = self.verdict(picture, metadata)?;
+            let v = self.verdict(image, metadata)?;
             let flag = |b: bool| f64::from(u8::from(b));
             Ok(Score::new(
                 v.partial,
                 [("correct", flag(v.correct)), ("strict", flag(v.strict)), ("partial", v.partial)],
             ))
         };
-        pictures.iter().zip(subjects).map(one).collect()
+        images.iter().zip(subjects).map(one).collect()
     }
 }
 
@@ -122,7 +122,7 @@ mod tests {
             true
         }
 
-        fn detect(&self, _: &Picture) -> Result<Vec<Object>, RewardError> {
+        fn detect(&self, _: &Image) -> Result<Vec<Object>, RewardError> {
             let object =
                 |class: &str, confidence, bounds| Object { class: class.to_owned(), bounds, confidence, mask: None };
             Ok(vec![
@@ -132,7 +132,7 @@ mod tests {
             ])
         }
 
-        fn colour(&self, _: &Picture, object: &Object) -> Result<Option<String>, RewardError> {
+        fn colour(&self, _: &Image, object: &Object) -> Result<Option<String>, RewardError> {
             self.0.lock().unwrap().push(object.class.clone());
             Ok(Some("red".to_owned()))
         }
@@ -146,8 +146,8 @@ mod tests {
         )
         .unwrap();
         let subject = Subject { text: "a cup and a red dog", geneval: Some(&metadata), ..Subject::default() };
-        let picture = Picture::new(8, 4, vec![0; 96]).unwrap();
-        let scores = Geneval::new(Notes(&ASKED), Quirks::default()).score(&[picture], &[subject]).unwrap();
+        let image = Image::new(8, 4, vec![0; 96]).unwrap();
+        let scores = Geneval::new(Notes(&ASKED), Quirks::default()).score(&[image], &[subject]).unwrap();
         assert_eq!((scores[0].value, scores[0].parts["correct"]), (1.0, 1.0));
         assert_eq!(*ASKED.lock().unwrap(), ["dog"]);
     }

@@ -9,7 +9,7 @@ use super::rectangle::{Corners, around, covered, grown, ordered};
 use super::region::Mask;
 use super::runtime::{Sessions, failed};
 use crate::opencv::{self, linear};
-use crate::{Picture, RewardError};
+use crate::{Image, RewardError};
 
 /// Probability from which a pixel is text.
 const TEXT: f32 = 0.3;
@@ -17,7 +17,7 @@ const TEXT: f32 = 0.3;
 const BOX: f64 = 0.5;
 /// How far a box grows, as a multiple of its area over its perimeter.
 const UNCLIP: f64 = 1.6;
-/// Least side of a box before it grows, and of a box in the picture after.
+/// Least side of a box before it grows, and of a box in the image after.
 const LEAST: f32 = 3.0;
 /// Least side of a box that has grown.
 const LEAST_GROWN: f32 = LEAST + 2.0;
@@ -34,11 +34,11 @@ impl Finder {
         Finder { sessions }
     }
 
-    /// The boxes of text in a picture, in reading order.
-    pub fn find(&self, picture: &Picture) -> Result<Vec<Corners>, RewardError> {
-        let size = [picture.width, picture.height];
+    /// The boxes of text in an image, in reading order.
+    pub fn find(&self, image: &Image) -> Result<Vec<Corners>, RewardError> {
+        let size = [image.width, image.height];
         let Some([w, h]) = finder_size(size[0], size[1]) else { return Ok(Vec::new()) };
-        let planes = planes(&linear(picture, w, h), w, finder_value);
+        let planes = planes(&linear(image, w, h), w, finder_value);
         self.sessions.with(|session| {
             let input = TensorRef::from_array_view(([1, 3, h, w], planes.as_slice())).map_err(failed)?;
             let outputs = session.run(ort::inputs![input]).map_err(failed)?;
@@ -51,7 +51,7 @@ impl Finder {
     }
 }
 
-/// The boxes of one probability map of width `w`, in pixels of a picture of this size.
+/// The boxes of one probability map of width `w`, in pixels of an image of this size.
 fn boxes(map: &[f32], w: usize, size: [usize; 2]) -> Vec<Corners> {
     let h = map.len() / w;
     let contours = Mask::grown(w, h, |x, y| map[y * w + x] > TEXT).contours();
@@ -114,17 +114,17 @@ fn reading_order(mut found: Vec<Corners>) -> Vec<Corners> {
 
 /// The pixels of a box, laid flat; one that is half as high again as wide is turned a quarter to the left, as upright
 /// text would be.
-pub(super) fn crop(picture: &Picture, corners: Corners) -> Picture {
+pub(super) fn crop(image: &Image, corners: Corners) -> Image {
     let [a, b, c, d] = corners;
     let side = |one: f32, other: f32| (one.max(other) as usize).max(1);
     let width = side(distance(a, b), distance(c, d));
     let height = side(distance(a, d), distance(b, c));
-    let flat = opencv::crop(picture, corners, width, height);
+    let flat = opencv::crop(image, corners, width, height);
     if height * 2 < width * 3 {
         return flat;
     }
     let rgb = (0..width).rev().flat_map(|x| (0..height).map(move |y| (x, y))).flat_map(|(x, y)| flat.pixel(x, y));
-    Picture { width: height, height: width, rgb: rgb.collect() }
+    Image { width: height, height: width, rgb: rgb.collect() }
 }
 
 #[cfg(test)]
@@ -174,10 +174,10 @@ mod tests {
 
     #[test]
     fn crops_are_cut_and_turned() {
-        let picture = Picture::new(4, 4, (0..48).collect()).unwrap();
-        let flat = crop(&picture, [[1.0, 1.0], [3.0, 1.0], [3.0, 2.0], [1.0, 2.0]]);
+        let image = Image::new(4, 4, (0..48).collect()).unwrap();
+        let flat = crop(&image, [[1.0, 1.0], [3.0, 1.0], [3.0, 2.0], [1.0, 2.0]]);
         assert_eq!((flat.width, flat.height, flat.rgb), (2, 1, vec![15, 16, 17, 18, 19, 20]));
-        let tall = crop(&picture, [[1.0, 1.0], [2.0, 1.0], [2.0, 3.0], [1.0, 3.0]]);
+        let tall = crop(&image, [[1.0, 1.0], [2.0, 1.0], [2.0, 3.0], [1.0, 3.0]]);
         assert_eq!((tall.width, tall.height, tall.rgb), (2, 1, vec![15, 16, 17, 27, 28, 29]));
     }
 }

@@ -1,6 +1,6 @@
-//! OCR: does the picture contain the text that the prompt quotes?
+//! OCR: does the image contain the text that the prompt quotes?
 //!
-//! Text is found and read by PP-OCRv4 (PaddlePaddle, Apache-2.0) through ONNX Runtime, each picture at its own size, with
+//! Text is found and read by PP-OCRv4 (PaddlePaddle, Apache-2.0) through ONNX Runtime, each image at its own size, with
 //! the steps of RapidOCR 1.4.4 between the networks.
 
 mod find;
@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rayon::prelude::*;
 
 use crate::reward::check;
-use crate::{Picture, Reward, RewardError, Score, Subject};
+use crate::{Image, Reward, RewardError, Score, Subject};
 
 pub use runtime::{Assets, DET_SHA256, ONNXRUNTIME_SHA256, REC_SHA256};
 
@@ -34,11 +34,11 @@ pub struct Ocr {
     reader: Reader,
 }
 
-/// A line of text in a picture.
+/// A line of text in an image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Line {
-    /// Its box, x and y of each corner in pixels: upper left, upper right, lower right, lower left. Of a picture that is
-    /// larger than 2000 pixels, smaller than 30 or wider than eight times its height, they are places in the picture as
+    /// Its box, x and y of each corner in pixels: upper left, upper right, lower right, lower left. Of an image that is
+    /// larger than 2000 pixels, smaller than 30 or wider than eight times its height, they are places in the image as
     /// it is made ready.
     pub corners: [[f32; 2]; 4],
     /// What is written there.
@@ -79,30 +79,30 @@ impl Ocr {
         Ok(ocr)
     }
 
-    /// The text in each picture: its lines from top to bottom, on one height from left to right, without anything between.
+    /// The text in each image: its lines from top to bottom, on one height from left to right, without anything between.
     ///
     /// # Errors
     /// When the runtime fails.
-    pub fn read(&self, pictures: &[Picture]) -> Result<Vec<String>, RewardError> {
-        let lines = self.lines(pictures)?;
+    pub fn read(&self, images: &[Image]) -> Result<Vec<String>, RewardError> {
+        let lines = self.lines(images)?;
         Ok(lines.iter().map(|lines| lines.iter().map(|line| line.text.as_str()).collect()).collect())
     }
 
-    /// The lines of each picture, from top to bottom, on one height from left to right.
+    /// The lines of each image, from top to bottom, on one height from left to right.
     ///
-    /// Pictures are read side by side on the threads of rayon's pool; what is read in one depends on no other, and on no
+    /// Images are read side by side on the threads of rayon's pool; what is read in one depends on no other, and on no
     /// number of threads.
     ///
     /// # Errors
     /// When the runtime fails.
-    pub fn lines(&self, pictures: &[Picture]) -> Result<Vec<Vec<Line>>, RewardError> {
-        pictures.par_iter().map(|picture| self.lines_of(picture)).collect()
+    pub fn lines(&self, images: &[Image]) -> Result<Vec<Vec<Line>>, RewardError> {
+        images.par_iter().map(|image| self.lines_of(image)).collect()
     }
 
-    fn lines_of(&self, picture: &Picture) -> Result<Vec<Line>, RewardError> {
-        let picture = prepare::prepared(picture);
-        let found = self.finder.find(&picture)?;
-        let crops: Vec<Picture> = found.iter().map(|corners| find::crop(&picture, *corners)).collect();
+    fn lines_of(&self, image: &Image) -> Result<Vec<Line>, RewardError> {
+        let image = prepare::prepared(image);
+        let found = self.finder.find(&image)?;
+        let crops: Vec<Image> = found.iter().map(|corners| find::crop(&image, *corners)).collect();
         let texts = self.reader.read(&crops)?;
         let lines = found.into_iter().zip(texts);
         let lines = lines.map(|(corners, read)| Line { corners, text: read.characters, confidence: read.confidence });
@@ -119,8 +119,8 @@ impl Reward for Ocr {
         subject.target().is_some()
     }
 
-    fn score(&self, pictures: &[Picture], subjects: &[Subject]) -> Result<Vec<Score>, RewardError> {
-        check(pictures, subjects)?;
+    fn score(&self, images: &[Image], subjects: &[Subject]) -> Result<Vec<Score>, RewardError> {
+        check(images, subjects)?;
         let target = |s: &Subject| {
             s.target().map(plain).ok_or_else(|| RewardError::Missing {
                 reward: "ocr".to_owned(),
@@ -129,7 +129,7 @@ impl Reward for Ocr {
             })
         };
         let targets = subjects.iter().map(target).collect::<Result<Vec<_>, _>>()?;
-        let texts = self.read(pictures)?;
+        let texts = self.read(images)?;
         Ok(texts.iter().zip(&targets).map(|(text, target)| mark(&plain(text), target)).collect())
     }
 }

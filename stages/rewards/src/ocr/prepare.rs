@@ -2,23 +2,23 @@
 
 use std::borrow::Cow;
 
-use crate::Picture;
+use crate::Image;
 use crate::opencv::linear;
 
 /// Sides that the text finder can take are multiples of this: it halves its input five times.
 const MULTIPLE: usize = 32;
-/// A picture's longer side is brought down to this.
+/// An image's longer side is brought down to this.
 const LONGEST: usize = 2000;
-/// A picture's shorter side is brought up to this.
+/// An image's shorter side is brought up to this.
 const SHORTEST: usize = 30;
-/// A picture that is wider than this many times its height gets black above and below.
+/// An image that is wider than this many times its height gets black above and below.
 const WIDE: usize = 8;
 
-/// The picture as the reference reads it: neither too large nor too small, nor too wide for its height.
+/// The image as the reference reads it: neither too large nor too small, nor too wide for its height.
 ///
-/// A picture whose longer side would outgrow the longest in growing, which the reference lets grow, grows no further.
-pub(super) fn prepared(picture: &Picture) -> Cow<'_, Picture> {
-    let (width, height) = (picture.width, picture.height);
+/// An image whose longer side would outgrow the longest in growing, which the reference lets grow, grows no further.
+pub(super) fn prepared(image: &Image) -> Cow<'_, Image> {
+    let (width, height) = (image.width, image.height);
     let (long, short) = (width.max(height), width.min(height));
     let scale = if long > LONGEST {
         LONGEST as f64 / long as f64
@@ -29,7 +29,7 @@ pub(super) fn prepared(picture: &Picture) -> Cow<'_, Picture> {
     };
     let scaled = |side: usize| multiple((side as f64 * scale) as usize).max(MULTIPLE);
     let sized =
-        if scale == 1.0 { Cow::Borrowed(picture) } else { Cow::Owned(linear(picture, scaled(width), scaled(height))) };
+        if scale == 1.0 { Cow::Borrowed(image) } else { Cow::Owned(linear(image, scaled(width), scaled(height))) };
     if sized.height <= SHORTEST || sized.width > WIDE * sized.height {
         let tall = (sized.width / WIDE).max(SHORTEST) * 2;
         return Cow::Owned(boxed(&sized, tall.abs_diff(sized.height) / 2));
@@ -42,14 +42,14 @@ fn multiple(side: usize) -> usize {
     (side as f64 / MULTIPLE as f64).round_ties_even() as usize * MULTIPLE
 }
 
-/// The picture with black rows above and below.
-fn boxed(picture: &Picture, rows: usize) -> Picture {
-    let bar = vec![0; rows * picture.width * 3];
-    let rgb = [&bar[..], &picture.rgb, &bar].concat();
-    Picture { width: picture.width, height: picture.height + 2 * rows, rgb }
+/// The image with black rows above and below.
+fn boxed(image: &Image, rows: usize) -> Image {
+    let bar = vec![0; rows * image.width * 3];
+    let rgb = [&bar[..], &image.rgb, &bar].concat();
+    Image { width: image.width, height: image.height + 2 * rows, rgb }
 }
 
-/// The size at which the finder sees a picture of this one; none for one of less than half a multiple.
+/// The size at which the finder sees an image of this one; none for one of less than half a multiple.
 pub(super) fn finder_size(width: usize, height: usize) -> Option<[usize; 2]> {
     let size = [width, height].map(multiple);
     (!size.contains(&0)).then_some(size)
@@ -65,14 +65,14 @@ pub(super) fn reader_value(level: u8) -> f32 {
     (f32::from(level) / 255.0 - 0.5) / 0.5
 }
 
-/// A picture as planes of blue, green and red, filled up on the right with 0 to `width`.
-pub(super) fn planes(picture: &Picture, width: usize, value: impl Fn(u8) -> f32) -> Vec<f32> {
+/// An image as planes of blue, green and red, filled up on the right with 0 to `width`.
+pub(super) fn planes(image: &Image, width: usize, value: impl Fn(u8) -> f32) -> Vec<f32> {
     let values: Vec<f32> = (0..=u8::MAX).map(value).collect();
-    let mut planes = Vec::with_capacity(3 * width * picture.height);
+    let mut planes = Vec::with_capacity(3 * width * image.height);
     for c in [2, 1, 0] {
-        for row in picture.rgb.chunks_exact(picture.width * 3) {
+        for row in image.rgb.chunks_exact(image.width * 3) {
             planes.extend(row.chunks_exact(3).map(|p| values[usize::from(p[c])]));
-            planes.resize(planes.len() + width - picture.width, 0.0);
+            planes.resize(planes.len() + width - image.width, 0.0);
         }
     }
     planes
@@ -83,8 +83,8 @@ mod tests {
     use super::*;
 
     fn size(width: usize, height: usize) -> [usize; 2] {
-        let picture = Picture::new(width, height, vec![9; width * height * 3]).unwrap();
-        let ready = prepared(&picture);
+        let image = Image::new(width, height, vec![9; width * height * 3]).unwrap();
+        let ready = prepared(&image);
         assert!(ready.is_whole());
         [ready.width, ready.height]
     }
@@ -106,8 +106,8 @@ mod tests {
 
     #[test]
     fn planes_are_blue_green_red_and_filled_up() {
-        let picture = Picture::new(1, 2, vec![0, 255, 51, 102, 0, 255]).unwrap();
-        let got = planes(&picture, 2, reader_value);
+        let image = Image::new(1, 2, vec![0, 255, 51, 102, 0, 255]).unwrap();
+        let got = planes(&image, 2, reader_value);
         let want = [-0.6, 0.0, 1.0, 0.0, 1.0, 0.0, -1.0, 0.0, -1.0, 0.0, -0.2, 0.0];
         assert!(got.iter().zip(want).all(|(a, b): (&f32, f32)| (a - b).abs() < 1e-6), "{got:?}");
         assert!((finder_value(51) + 0.6).abs() < 1e-6);

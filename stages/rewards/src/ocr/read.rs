@@ -5,7 +5,7 @@ use ort::value::TensorRef;
 use super::prepare::{planes, reader_value};
 use super::runtime::{Sessions, failed};
 use crate::opencv::linear;
-use crate::{Picture, RewardError};
+use crate::{Image, RewardError};
 
 /// Height of a line as the network sees it.
 const HEIGHT: usize = 48;
@@ -13,7 +13,7 @@ const HEIGHT: usize = 48;
 const SHORTEST: usize = 320;
 /// Longest line; wider ones are squeezed.
 const WIDEST: usize = 3200;
-/// Lines of one picture that the reference hands to the network together, all as wide as the widest of them.
+/// Lines of one image that the reference hands to the network together, all as wide as the widest of them.
 const TOGETHER: usize = 6;
 
 /// What was read of a line.
@@ -43,8 +43,8 @@ impl Reader {
         Ok(Reader { sessions, table })
     }
 
-    /// The text of each line of one picture.
-    pub fn read(&self, lines: &[Picture]) -> Result<Vec<Text>, RewardError> {
+    /// The text of each line of one image.
+    pub fn read(&self, lines: &[Image]) -> Result<Vec<Text>, RewardError> {
         let widths = widths(lines);
         self.sessions.with(|session| {
             let mut texts = Vec::with_capacity(lines.len());
@@ -90,7 +90,7 @@ impl Reader {
 
 /// The width of each line at the network's height, and that to which it is filled up: that of the widest line among the
 /// six next to it by shape, and never less than the shortest.
-fn widths(lines: &[Picture]) -> Vec<[usize; 2]> {
+fn widths(lines: &[Image]) -> Vec<[usize; 2]> {
     let shape = |i: &usize| lines[*i].width as f64 / lines[*i].height.max(1) as f64;
     let mut order: Vec<usize> = (0..lines.len()).collect();
     order.sort_by(|a, b| shape(a).total_cmp(&shape(b)));
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn short_lines_are_filled_up() {
-        let line = |width: usize, height: usize| Picture { width, height, rgb: vec![0; width * height * 3] };
+        let line = |width: usize, height: usize| Image { width, height, rgb: vec![0; width * height * 3] };
         // 48 x 30 / 20 = 72; 48 x 31 / 20 = 74.4; 10 times as wide as high needs 480, and so do the five next to it.
         let lines = [line(30, 20), line(31, 20), line(100, 10), line(20, 20), line(20, 20), line(20, 20)];
         let got = widths(&lines[..2]);

@@ -23,32 +23,33 @@ pub(super) fn around(points: &[[i64; 2]]) -> Option<(Corners, f32)> {
     best.map(|laid| (laid.corners(), laid.shorter()))
 }
 
-/// A rectangle with a side along `way`: the least and largest products of the points with `way`, and with `way` turned.
+/// A rectangle with a side along `direction`: the least and largest products of the points with `direction`, and with
+/// `direction` turned.
 struct Laid {
-    way: [i64; 2],
+    direction: [i64; 2],
     along: [i64; 2],
     across: [i64; 2],
 }
 
 impl Laid {
-    fn along(way: [i64; 2], points: &[[i64; 2]]) -> Laid {
+    fn along(direction: [i64; 2], points: &[[i64; 2]]) -> Laid {
         let range = |of: &dyn Fn(&[i64; 2]) -> i64| {
             points.iter().map(of).fold([i64::MAX, i64::MIN], |[low, high], v| [low.min(v), high.max(v)])
         };
-        let [dx, dy] = way;
-        Laid { way, along: range(&|p| dx * p[0] + dy * p[1]), across: range(&|p| dx * p[1] - dy * p[0]) }
+        let [dx, dy] = direction;
+        Laid { direction, along: range(&|p| dx * p[0] + dy * p[1]), across: range(&|p| dx * p[1] - dy * p[0]) }
     }
 
-    /// Length of `way`, squared.
+    /// Length of `direction`, squared.
     fn unit(&self) -> i64 {
-        self.way[0] * self.way[0] + self.way[1] * self.way[1]
+        self.direction[0] * self.direction[0] + self.direction[1] * self.direction[1]
     }
 
     /// Whether the area is smaller; of equal ones, upright is better.
     fn beats(&self, other: &Laid) -> bool {
         let area = |r: &Laid| i128::from(r.along[1] - r.along[0]) * i128::from(r.across[1] - r.across[0]);
         let (own, others) = (area(self) * i128::from(other.unit()), area(other) * i128::from(self.unit()));
-        own < others || (own == others && self.way.contains(&0))
+        own < others || (own == others && self.direction.contains(&0))
     }
 
     fn shorter(&self) -> f32 {
@@ -57,7 +58,7 @@ impl Laid {
     }
 
     fn corners(&self) -> Corners {
-        let ([dx, dy], unit) = (self.way, self.unit() as f64);
+        let ([dx, dy], unit) = (self.direction, self.unit() as f64);
         let corner = |u: i64, v: i64| [(dx * u - dy * v) as f64, (dy * u + dx * v) as f64].map(|c| (c / unit) as f32);
         let ([u0, u1], [v0, v1]) = (self.along, self.across);
         ordered([corner(u0, v0), corner(u1, v0), corner(u1, v1), corner(u0, v1)])
@@ -202,13 +203,13 @@ mod tests {
 
     #[test]
     fn pixels_of_a_box() {
-        let picture = |corners, w, h| {
+        let image = |corners, w, h| {
             let inside: Vec<char> = covered(corners, w, h).iter().map(|c| if *c { '#' } else { '.' }).collect();
             inside.chunks(w).map(|row| row.iter().collect::<String>()).collect::<Vec<_>>()
         };
-        assert_eq!(picture([[1, 0], [3, 0], [3, 1], [1, 1]], 5, 3), [".###.", ".###.", "....."]);
-        assert_eq!(picture([[2, 0], [4, 2], [2, 4], [0, 2]], 5, 5), ["..#..", ".###.", "#####", ".###.", "..#.."]);
+        assert_eq!(image([[1, 0], [3, 0], [3, 1], [1, 1]], 5, 3), [".###.", ".###.", "....."]);
+        assert_eq!(image([[2, 0], [4, 2], [2, 4], [0, 2]], 5, 5), ["..#..", ".###.", "#####", ".###.", "..#.."]);
         // A part outside is left out.
-        assert_eq!(picture([[-2, 0], [1, 0], [1, 9], [-2, 9]], 3, 2), ["##.", "##."]);
+        assert_eq!(image([[-2, 0], [1, 0], [1, 9], [-2, 9]], 3, 2), ["##.", "##."]);
     }
 }

@@ -1,21 +1,21 @@
-//! A four-cornered piece of a picture, laid flat: OpenCV's `warpPerspective` with `INTER_CUBIC` and `BORDER_REPLICATE`.
+//! A four-cornered piece of an image, laid flat: OpenCV's `warpPerspective` with `INTER_CUBIC` and `BORDER_REPLICATE`.
 //!
 //! As OpenCV 5.0 does it, with exact places and not those of a table.
 
-use crate::Picture;
+use crate::Image;
 
 /// Parameter of the cubic kernel (Keys 1981), OpenCV's choice.
 const SHARPNESS: f64 = -0.75;
 
-/// The piece with these corners (x, y in pixels; upper left, upper right, lower right, lower left) as a picture of
+/// The piece with these corners (x, y in pixels; upper left, upper right, lower right, lower left) as an image of
 /// `width` x `height`, neither of them 0. Corner (0, 0) of the result is the first corner, and (`width`, `height`) the third.
-pub fn crop(picture: &Picture, corners: [[f32; 2]; 4], width: usize, height: usize) -> Picture {
+pub fn crop(image: &Image, corners: [[f32; 2]; 4], width: usize, height: usize) -> Image {
     let map = Map::onto(corners, width as f64, height as f64);
     let mut rgb = Vec::with_capacity(3 * width * height);
     for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
-        rgb.extend(cubic(picture, map.at(x as f64, y as f64)));
+        rgb.extend(cubic(image, map.at(x as f64, y as f64)));
     }
-    Picture { width, height, rgb }
+    Image { width, height, rgb }
 }
 
 /// A projective map: numerators of x and y, and the denominator, each as factors of x, y and 1.
@@ -49,18 +49,18 @@ fn weights(t: f64) -> [f64; 4] {
     [first, second, third, 1.0 - first - second - third]
 }
 
-/// The picture at a place between pixels; beyond the edge it is as at the edge.
-fn cubic(picture: &Picture, [x, y]: [f64; 2]) -> [u8; 3] {
+/// The image at a place between pixels; beyond the edge it is as at the edge.
+fn cubic(image: &Image, [x, y]: [f64; 2]) -> [u8; 3] {
     let taps = |at: f64, size: usize| {
         let low = at.floor();
         let place = |i: i64| (low as i64).saturating_add(i - 1).clamp(0, size as i64 - 1) as usize;
         ([0, 1, 2, 3].map(place), weights(at - low))
     };
-    let ((columns, across), (rows, down)) = (taps(x, picture.width), taps(y, picture.height));
+    let ((columns, across), (rows, down)) = (taps(x, image.width), taps(y, image.height));
     let mut sum = [0.0; 3];
     for (row, v) in rows.into_iter().zip(down) {
         for (column, w) in columns.into_iter().zip(across) {
-            let pixel = picture.pixel(column, row);
+            let pixel = image.pixel(column, row);
             (0..3).for_each(|c| sum[c] += v * w * f64::from(pixel[c]));
         }
     }
@@ -71,9 +71,9 @@ fn cubic(picture: &Picture, [x, y]: [f64; 2]) -> [u8; 3] {
 mod tests {
     use super::*;
 
-    fn ramp() -> Picture {
+    fn ramp() -> Image {
         let level = |x: usize, y: usize| [(20 * x) as u8, (20 * y) as u8, (10 * (x + y)) as u8];
-        Picture::new(10, 8, (0..80).flat_map(|i| level(i % 10, i / 10)).collect()).unwrap()
+        Image::new(10, 8, (0..80).flat_map(|i| level(i % 10, i / 10)).collect()).unwrap()
     }
 
     #[test]
@@ -92,8 +92,8 @@ mod tests {
             [92, 255, 80, 65, 75, 194, 118, 33, 153, 147, 89, 213, 52, 128, 62],
         ];
         let level = |x: usize, y: usize| [37 * x * x, 53 * y + 11 * x, 29 * x * y + 7 * x].map(|v| (v % 256) as u8);
-        let picture = Picture::new(10, 8, (0..80).flat_map(|i| level(i % 10, i / 10)).collect()).unwrap();
-        let piece = crop(&picture, [[4.0, 2.0], [8.0, 5.0], [6.2, 7.4], [2.2, 4.4]], 5, 3);
+        let image = Image::new(10, 8, (0..80).flat_map(|i| level(i % 10, i / 10)).collect()).unwrap();
+        let piece = crop(&image, [[4.0, 2.0], [8.0, 5.0], [6.2, 7.4], [2.2, 4.4]], 5, 3);
         // It computes with fewer bits, so that a half may round the other way.
         let far = piece.rgb.iter().zip(want.concat()).map(|(a, b): (&u8, u8)| a.abs_diff(b)).max();
         assert!(far.unwrap() <= 1, "{:?}", piece.rgb);

@@ -1,4 +1,4 @@
-//! Steps on pictures as OpenCV does them, which the published detectors and readers were run with.
+//! Steps on images as OpenCV does them, which the published detectors and readers were run with.
 
 mod crop;
 mod resize;

@@ -1,8 +1,9 @@
-//! OpenCV's bilinear resizing of 8-bit pictures, to the bit: `cv::resize` with `INTER_LINEAR`, which mmdetection and RapidOCR use.
+//! OpenCV's bilinear resizing of 8-bit images, to the bit: `cv::resize` with `INTER_LINEAR`, which mmdetection and
+//! RapidOCR use.
 //!
-//! It takes the two nearest pixels on each axis however much the picture shrinks, with weights of 11 bits.
+//! It takes the two nearest pixels on each axis however much the image shrinks, with weights of 11 bits.
 
-use crate::Picture;
+use crate::Image;
 
 /// One as a weight.
 const ONE: f32 = 2048.0;
@@ -13,27 +14,27 @@ struct Tap {
     weight: [i32; 2],
 }
 
-/// The picture at another size, neither side 0.
-pub fn linear(picture: &Picture, width: usize, height: usize) -> Picture {
-    if (picture.width, picture.height) == (width, height) {
-        return picture.clone();
+/// The image at another size, neither side 0.
+pub fn linear(image: &Image, width: usize, height: usize) -> Image {
+    if (image.width, image.height) == (width, height) {
+        return image.clone();
     }
-    if (picture.width, picture.height) == (2 * width, 2 * height) {
-        return halves(picture);
+    if (image.width, image.height) == (2 * width, 2 * height) {
+        return halves(image);
     }
-    let (across, down) = (taps(picture.width, width, true), taps(picture.height, height, false));
-    let rows: Vec<Vec<i32>> = (0..picture.height).map(|y| row(picture, y, &across)).collect();
+    let (across, down) = (taps(image.width, width, true), taps(image.height, height, false));
+    let rows: Vec<Vec<i32>> = (0..image.height).map(|y| row(image, y, &across)).collect();
     let mut rgb = Vec::with_capacity(3 * width * height);
     for Tap { from: [a, b], weight: [v, w] } in down {
         let sum = |(a, b): (&i32, &i32)| ((((v * (a >> 4)) >> 16) + ((w * (b >> 4)) >> 16) + 2) >> 2).clamp(0, 255);
         rgb.extend(rows[a].iter().zip(&rows[b]).map(|pair| sum(pair) as u8));
     }
-    Picture { width, height, rgb }
+    Image { width, height, rgb }
 }
 
 /// A row at its new width, in 2048ths.
-fn row(picture: &Picture, y: usize, across: &[Tap]) -> Vec<i32> {
-    let line = &picture.rgb[3 * y * picture.width..];
+fn row(image: &Image, y: usize, across: &[Tap]) -> Vec<i32> {
+    let line = &image.rgb[3 * y * image.width..];
     let value = |tap: &Tap, c: usize| (0..2).map(|i| tap.weight[i] * i32::from(line[3 * tap.from[i] + c])).sum();
     across.iter().flat_map(|tap| (0..3).map(move |c| value(tap, c))).collect()
 }
@@ -54,13 +55,13 @@ fn taps(from: usize, to: usize, columns: bool) -> Vec<Tap> {
     (0..to).map(tap).collect()
 }
 
-/// A picture at exactly half its size: means of four pixels, as OpenCV then has it.
-fn halves(picture: &Picture) -> Picture {
-    let (width, height) = (picture.width / 2, picture.height / 2);
+/// An image at exactly half its size: means of four pixels, as OpenCV then has it.
+fn halves(image: &Image) -> Image {
+    let (width, height) = (image.width / 2, image.height / 2);
     let mut rgb = Vec::with_capacity(3 * width * height);
     for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (2 * y, 2 * x))) {
-        let four = [(x, y), (x + 1, y), (x, y + 1), (x + 1, y + 1)].map(|(x, y)| picture.pixel(x, y));
+        let four = [(x, y), (x + 1, y), (x, y + 1), (x + 1, y + 1)].map(|(x, y)| image.pixel(x, y));
         rgb.extend((0..3).map(|c| ((four.iter().map(|p| u16::from(p[c])).sum::<u16>() + 2) >> 2) as u8));
     }
-    Picture { width, height, rgb }
+    Image { width, height, rgb }
 }

@@ -5,7 +5,7 @@
     python make_answers.py geneval
 
 The evaluator is run, not copied: its file is executed from the checkout with stand-ins for its detector, its CLIP and its
-pictures, so that every detection goes through its own thresholds and rules. A line is [metadata, objects, correct]; an
+images, so that every detection goes through its own thresholds and rules. A line is [metadata, objects, correct]; an
 object is [class, left, top, right, bottom, confidence, colour]; the evaluator has its numbers in 32 bits.
 """
 

@@ -1,10 +1,10 @@
-"""Writes beside itself 60 rendered pictures and answers.json, what RapidOCR reads in each and where.
+"""Writes beside itself 60 rendered images and answers.json, what RapidOCR reads in each and where.
 
 With the packages of `make peers` (rapidocr-onnxruntime 1.4.4 among them) and the models in .deps/ppocr:
 
     python stages/rewards/tests/ocr/make_answers.py
 
-Pictures are written again only if they are not there, as their pixels are those of the FreeType that Pillow came with.
+Images are written again only if they are not there, as their pixels are those of the FreeType that Pillow came with.
 """
 
 import json

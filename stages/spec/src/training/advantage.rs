@@ -24,7 +24,7 @@ pub enum Blend {
     /// The advantage of their weighted sum.
     #[default]
     Rewards,
-    /// The weighted sum of the advantages of each (MixGRPO): no reward rules by its scale.
+    /// The weighted sum of the advantages of each (MixGRPO): the scales of the rewards do not matter.
     Advantages,
 }
 

@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Along {
-    /// That of the clean picture estimated at a visited state, at any noise level (DMD with simulated states).
+    /// That of the clean image estimated at a visited state, at any noise level (DMD with simulated states).
     #[default]
-    Pictures,
+    #[schemars(extend("x-formerly" = ["pictures"]))]
+    Images,
     /// That of the next state, at noise levels between it and the state before (TDM).
     Path,
 }

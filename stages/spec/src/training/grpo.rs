@@ -7,7 +7,7 @@ use crate::window::Window;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What it reports of each update beside what is seen of the pictures ([`crate::teacher::metrics`]).
+/// What it reports of each update beside what is seen of the images ([`crate::teacher::metrics`]).
 pub const METRICS: [&str; 2] = ["loss", "clipped"];
 
 /// The largest log-ratio of a round's first update, and of a later one.
@@ -53,7 +53,8 @@ pub struct GrpoConfig {
     pub solver: Solver,
     /// Largest distance of the ratio from 1; the method's own if absent, 1e-4 for `flow_grpo`, 2e-6 for `grpo_guard`.
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0))]
-    pub clip: Option<f64>,
+    #[schemars(extend("x-formerly" = ["clip"]))]
+    pub clip_range: Option<f64>,
     /// Weight of the divergence to the base, mean over dimensions.
     #[schemars(range(min = 0.0, max = 1e6))]
     pub kl: f64,
@@ -61,29 +62,32 @@ pub struct GrpoConfig {
     #[serde(skip_serializing_if = "is_default")]
     pub kl_form: KlForm,
     /// Whose standard deviation the advantages are divided by.
-    pub spread: Spread,
-    /// Optimiser steps per round. Prompts are split evenly among them; from the second on, data are off-policy.
+    #[schemars(extend("x-formerly" = ["spread"]))]
+    pub advantage_std: Spread,
+    /// Optimizer steps per round. Prompts are split evenly among them; from the second on, data are off-policy.
     #[schemars(range(min = 1, max = 10_000))]
     pub updates: usize,
-    /// Steps per picture that are trained, drawn anew each round (DanceGRPO); all if absent.
+    /// Steps per image that are trained, drawn anew each round (DanceGRPO); all if absent.
     #[schemars(range(min = 1, max = 1000))]
-    pub times: Option<usize>,
+    #[schemars(extend("x-formerly" = ["times"]))]
+    pub timesteps: Option<usize>,
     /// Steps that are noisy and trained; all but the last of the schedule if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub window: Option<Window>,
+    #[schemars(extend("x-formerly" = ["window"]))]
+    pub sde_window: Option<Window>,
 }
 
 impl Default for GrpoConfig {
     fn default() -> Self {
         Self {
             solver: Solver::Flow { noise_level: 0.7 },
-            clip: None,
+            clip_range: None,
             kl: 0.0,
             kl_form: KlForm::Paper,
-            spread: Spread::Group,
+            advantage_std: Spread::Group,
             updates: 2,
-            times: None,
-            window: None,
+            timesteps: None,
+            sde_window: None,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod advantage;
 pub mod dance;
+pub mod distillation;
 pub mod dmd;
 pub mod grpo;
 pub mod merge;
@@ -11,7 +12,6 @@ pub mod objective;
 pub mod opd;
 pub mod optim;
 pub mod ppo;
-pub mod school;
 pub mod sft;
 pub mod task;
 pub mod teacher;

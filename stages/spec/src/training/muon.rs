@@ -18,11 +18,13 @@ pub struct MuonConfig {
     #[schemars(range(min = 0.0, max = 10.0))]
     pub weight_decay: f64,
     /// Largest norm of the whole gradient; a longer one enters the running sum of matrices scaled down to it. The
-    /// step itself has a size of its own, but a burst must not fill the sum.
+    /// size of a step does not depend on the gradient's, but one large gradient must not outweigh the sum.
     #[schemars(range(max = 1e6), extend("exclusiveMinimum" = 0))]
-    pub clip: f64,
-    /// For vectors, norms and embeddings, with a clip of its own.
-    pub rest: AdamWConfig,
+    #[schemars(extend("x-formerly" = ["clip"]))]
+    pub max_grad_norm: f64,
+    /// For vectors, norms and embeddings, with a `max_grad_norm` of their own.
+    #[schemars(extend("x-formerly" = ["rest"]))]
+    pub adamw: AdamWConfig,
 }
 
 impl Default for MuonConfig {
@@ -31,8 +33,8 @@ impl Default for MuonConfig {
             lr: 0.02,
             momentum: 0.9,
             weight_decay: 0.0,
-            clip: 1.0,
-            rest: AdamWConfig { lr: 1e-3, weight_decay: 0.0, ..AdamWConfig::default() },
+            max_grad_norm: 1.0,
+            adamw: AdamWConfig { lr: 1e-3, weight_decay: 0.0, ..AdamWConfig::default() },
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::advantage::{CLIP, Spread};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What it reports of each round beside what is seen of the pictures ([`crate::teacher::metrics`]).
+/// What it reports of each round beside what is seen of the images ([`crate::teacher::metrics`]).
 pub const METRICS: [&str; 2] = ["loss", "distance_to_base"];
 
 /// How fast the sampling policy follows the trained one: `old <- d old + (1 - d) trained` after round `k`.
@@ -52,7 +52,7 @@ impl Decay {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// They stay.
+    /// Unchanged.
     #[default]
     All,
     /// Negative ones become 0.
@@ -78,7 +78,7 @@ pub struct NftConfig {
     /// Guidance strength of the two implicit policies is `1 / beta`.
     #[schemars(range(max = 100.0), extend("exclusiveMinimum" = 0))]
     pub beta: f64,
-    /// How the sampling policy follows.
+    /// How the sampling policy follows the trained one.
     pub decay: Decay,
     /// Weight of the squared distance to the base's velocity.
     #[schemars(range(min = 0.0, max = 1e6))]
@@ -86,12 +86,14 @@ pub struct NftConfig {
     /// Order of the deterministic solver that makes the data.
     #[schemars(range(min = 1, max = 2))]
     pub order: u8,
-    /// Noise levels per picture that are trained, out of those of the schedule; all but the last if absent.
+    /// Noise levels per image that are trained, out of those of the schedule; all but the last if absent.
     #[schemars(range(min = 1, max = 1000))]
-    pub times: Option<usize>,
+    #[schemars(extend("x-formerly" = ["times"]))]
+    pub timesteps: Option<usize>,
     /// Whose standard deviation the advantages are divided by.
-    pub spread: Spread,
-    /// Which advantages count.
+    #[schemars(extend("x-formerly" = ["spread"]))]
+    pub advantage_std: Spread,
+    /// How advantages are transformed.
     #[serde(skip_serializing_if = "Mode::is_all")]
     pub mode: Mode,
     /// Advantage at which the optimality reaches 0 or 1; also the scale of the loss.
@@ -106,8 +108,8 @@ impl Default for NftConfig {
             decay: Decay::Linear { rate: 0.001, top: 0.5 },
             kl: 1e-4,
             order: 2,
-            times: None,
-            spread: Spread::Round,
+            timesteps: None,
+            advantage_std: Spread::Round,
             mode: Mode::All,
             advantage_clip: CLIP,
         }

@@ -24,13 +24,14 @@ pub struct AdamWConfig {
     pub eps: f64,
     /// Largest norm of the whole gradient; a longer one is scaled down to it.
     #[schemars(range(max = 1e6), extend("exclusiveMinimum" = 0))]
-    pub clip: f64,
+    #[schemars(extend("x-formerly" = ["clip"]))]
+    pub max_grad_norm: f64,
 }
 
 impl Default for AdamWConfig {
     /// The values of Flow-GRPO, DiffusionNFT and DiffusionOPD.
     fn default() -> Self {
-        Self { lr: 3e-4, beta1: 0.9, beta2: 0.999, weight_decay: 1e-4, eps: 1e-8, clip: 1.0 }
+        Self { lr: 3e-4, beta1: 0.9, beta2: 0.999, weight_decay: 1e-4, eps: 1e-8, max_grad_norm: 1.0 }
     }
 }
 
@@ -41,7 +42,7 @@ pub struct EmaConfig {
     /// Largest decay.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
     pub decay: f64,
-    /// Optimiser steps between updates.
+    /// Optimizer steps between updates.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub every: u64,
 }

@@ -9,11 +9,12 @@ use serde::{Deserialize, Serialize};
 pub struct PpoConfig {
     /// Largest distance of the ratio from 1.
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0))]
-    pub clip: f64,
+    #[schemars(extend("x-formerly" = ["clip"]))]
+    pub clip_range: f64,
     /// Whether the advantage `-KL` is a constant. If so, on-policy the mean of the gradient is zero, because a step's
     /// KL does not depend on the noise that follows it; the paper's form keeps it differentiable.
     pub detach: bool,
-    /// Optimiser steps on the same rollouts.
+    /// Optimizer steps on the same rollouts.
     #[schemars(range(min = 1, max = 10_000))]
     pub updates: usize,
     /// Weight of the divergence from the base (Flow-OPD's anchor, to the base).
@@ -23,6 +24,6 @@ pub struct PpoConfig {
 
 impl Default for PpoConfig {
     fn default() -> Self {
-        Self { clip: 1e-4, detach: false, updates: 1, anchor: 0.0 }
+        Self { clip_range: 1e-4, detach: false, updates: 1, anchor: 0.0 }
     }
 }

@@ -2,16 +2,16 @@
 
 use crate::rng::{Choices, derive};
 
-/// How a task is practised where it differs from the others that it takes turns with.
+/// Settings of a task's rounds, where they differ from those of the tasks that it takes turns with.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Practice {
+pub struct TaskSettings {
     /// Factor on the learning rate in its rounds.
     pub rate: f64,
-    /// Optimiser steps in each of its rounds, for methods that take several; the method's own number if none.
+    /// Optimizer steps in each of its rounds, for methods that take several; the method's own number if none.
     pub updates: Option<usize>,
 }
 
-impl Default for Practice {
+impl Default for TaskSettings {
     /// As all others.
     fn default() -> Self {
         Self { rate: 1.0, updates: None }
@@ -20,26 +20,26 @@ impl Default for Practice {
 
 /// What one of a task's rewards gave: at least one of these, all of one length.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Marks {
+pub struct RewardValues {
     /// The reward's name.
     pub name: String,
     /// Its weight in the sum.
     pub weight: f64,
-    /// One value a picture.
+    /// One value per image.
     pub values: Vec<f64>,
 }
 
-impl Marks {
+impl RewardValues {
     /// The weighted sum of all.
     #[must_use]
-    pub fn sum(marks: &[Self]) -> Vec<f64> {
-        let count = marks.iter().map(|m| m.values.len()).min().unwrap_or(0);
-        (0..count).map(|i| marks.iter().map(|m| m.weight * m.values[i]).sum()).collect()
+    pub fn sum(scores: &[Self]) -> Vec<f64> {
+        let count = scores.iter().map(|m| m.values.len()).min().unwrap_or(0);
+        (0..count).map(|i| scores.iter().map(|m| m.weight * m.values[i]).sum()).collect()
     }
 }
 
-/// The `count` prompts of a round: an endless walk through shuffled passes over `0..total`, cut into rounds. The
-/// place in the walk follows from `round`, so there is no cursor to lose.
+/// The `count` prompts of a round: endless shuffled passes over `0..total`, cut into rounds. The place follows from
+/// `round`, so that no position has to be saved.
 #[must_use]
 pub fn prompts_of_round(total: usize, count: usize, seed: u64, round: u64) -> Vec<usize> {
     let total = total.max(1);

@@ -4,35 +4,38 @@ use crate::advantage::Blend;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How experience is gathered. Batch sizes are those of the whole round, whatever the machine.
+/// How images are sampled to learn from. Batch sizes are those of the whole round, whatever the machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sampling {
     /// Prompts in a round.
     #[schemars(range(min = 1, max = 100_000))]
     pub prompts: usize,
-    /// Pictures of each prompt, judged against each other.
+    /// Images of each prompt, whose rewards are compared with each other.
     #[schemars(range(min = 2, max = 10_000))]
-    pub group: usize,
+    #[schemars(extend("x-formerly" = ["group"]))]
+    pub group_size: usize,
     /// Denoising steps.
     #[schemars(range(min = 1, max = 1000))]
-    pub steps: usize,
+    #[schemars(extend("x-formerly" = ["steps"]))]
+    pub num_inference_steps: usize,
     /// Guidance scale, in rollout and training alike; 1 is none.
     #[schemars(range(min = 0.0, max = 100.0))]
-    pub guidance: f64,
+    #[schemars(extend("x-formerly" = ["guidance"]))]
+    pub guidance_scale: f64,
     /// How several rewards become one advantage.
     #[serde(skip_serializing_if = "Blend::is_rewards")]
     pub blend: Blend,
 }
 
 impl Default for Sampling {
-    /// Flow-GRPO's round: 48 prompts, 24 pictures each, ten steps.
+    /// Flow-GRPO's round: 48 prompts, 24 images each, ten steps.
     fn default() -> Self {
-        Self { prompts: 48, group: 24, steps: 10, guidance: 1.0, blend: Blend::Rewards }
+        Self { prompts: 48, group_size: 24, num_inference_steps: 10, guidance_scale: 1.0, blend: Blend::Rewards }
     }
 }
 
-/// What is reported of each round's pictures.
+/// What is reported of each round's images.
 pub const METRICS: [&str; 4] = ["reward", "reward_std", "flat_groups", "latent_std"];
 
 /// The metric of one of several rewards.
@@ -47,8 +50,8 @@ pub fn by_task(name: &str) -> String {
     format!("reward_{name}")
 }
 
-/// The names of all that is reported of a training's pictures: its tasks, in the order of their turns, each with the names of
-/// its rewards.
+/// The names of all that is reported of a training's images: its tasks, in the order of their turns, each with the
+/// names of its rewards.
 #[must_use]
 pub fn metrics(tasks: &[(&str, Vec<&str>)]) -> Vec<String> {
     let mut found: Vec<String> = METRICS.map(str::to_owned).into();

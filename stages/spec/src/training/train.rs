@@ -9,7 +9,7 @@ pub const GRAD_NORM: &str = "grad_norm";
 /// How the learning rate changes over the rounds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct Pace {
+pub struct LrSchedule {
     /// Rounds in which it grows linearly from 0.
     #[schemars(range(min = 0, max = 10_000_000))]
     pub warmup: u64,
@@ -21,7 +21,7 @@ pub struct Pace {
     pub until: Option<u64>,
 }
 
-impl Pace {
+impl LrSchedule {
     /// Factor on the learning rate in round `k`, in `(0, 1]`.
     #[must_use]
     pub fn factor(&self, k: u64) -> f64 {
@@ -54,13 +54,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pace_rises_and_falls() {
-        let pace = Pace { warmup: 10, hold: Some(100), until: Some(200) };
-        assert!((pace.factor(0) - 0.1).abs() < 1e-12 && (pace.factor(50) - 1.0).abs() < 1e-12);
-        assert!((pace.factor(150) - 0.5).abs() < 1e-12 && (pace.factor(500) - 0.01).abs() < 1e-12);
-        assert_eq!(pace.fault(), None);
+    fn lr_schedule_rises_and_falls() {
+        let lr_schedule = LrSchedule { warmup: 10, hold: Some(100), until: Some(200) };
+        assert!((lr_schedule.factor(0) - 0.1).abs() < 1e-12 && (lr_schedule.factor(50) - 1.0).abs() < 1e-12);
+        assert!((lr_schedule.factor(150) - 0.5).abs() < 1e-12 && (lr_schedule.factor(500) - 0.01).abs() < 1e-12);
+        assert_eq!(lr_schedule.fault(), None);
         for (hold, until) in [(Some(5), None), (None, Some(5)), (Some(5), Some(5))] {
-            assert!(Pace { hold, until, ..pace }.fault().is_some());
+            assert!(LrSchedule { hold, until, ..lr_schedule }.fault().is_some());
         }
     }
 }

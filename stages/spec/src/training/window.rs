@@ -47,7 +47,7 @@ impl Window {
     pub fn fault(&self, trained: usize) -> Option<String> {
         let until = self.until.unwrap_or(trained);
         if until > trained {
-            Some(format!("`window.until` is {until}, but only {trained} steps are trained"))
+            Some(format!("`sde_window.until` is {until}, but only {trained} steps are trained"))
         } else if self.from.saturating_add(self.width) > until {
             Some(format!("a window of {} steps does not fit between step {} and step {until}", self.width, self.from))
         } else {

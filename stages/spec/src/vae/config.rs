@@ -8,15 +8,15 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct VaeConfig {
-    /// Channels of the picture.
+    /// Channels of the image.
     pub in_channels: i64,
-    /// Channels of the decoded picture.
+    /// Channels of the decoded image.
     pub out_channels: i64,
     /// One `DownEncoderBlock2D` for each level.
     pub down_block_types: Vec<String>,
     /// One `UpDecoderBlock2D` for each level.
     pub up_block_types: Vec<String>,
-    /// Widths of the levels, fine to coarse; each level but the last halves the picture.
+    /// Widths of the levels, fine to coarse; each level but the last halves the image.
     pub block_out_channels: Vec<i64>,
     /// Residual blocks a level (the decoder has one more).
     pub layers_per_block: i64,
@@ -26,7 +26,7 @@ pub struct VaeConfig {
     pub latent_channels: i64,
     /// Groups of the norms.
     pub norm_num_groups: i64,
-    /// Side of the pictures of training, in pixels; longer ones are decoded in tiles of it where that is asked for.
+    /// Side of the images of training, in pixels; longer ones are decoded in tiles of it where that is asked for.
     #[serde(deserialize_with = "side")]
     pub sample_size: i64,
     /// What a latent is multiplied by on its way to the transformer.
@@ -70,20 +70,20 @@ impl Default for VaeConfig {
 }
 
 impl VaeConfig {
-    /// Picture pixels along one side of a latent pixel.
+    /// Image pixels along one side of a latent pixel.
     pub fn factor(&self) -> i64 {
         1 << (self.block_out_channels.len().max(1) - 1)
     }
 
-    /// Whether a picture of this size has a latent.
+    /// Whether an image of this size has a latent.
     ///
     /// # Errors
     /// It has none.
-    pub fn check_picture(&self, h: i64, w: i64) -> Result<()> {
+    pub fn check_image(&self, h: i64, w: i64) -> Result<()> {
         let f = self.factor();
         ensure!(
             h > 0 && w > 0 && h % f == 0 && w % f == 0,
-            "the picture is {h}x{w}, both sides must be multiples of {f}"
+            "the image is {h}x{w}, both sides must be multiples of {f}"
         );
         Ok(())
     }

@@ -10,14 +10,14 @@ use opdflow_models::family::Architecture as _;
 use opdflow_models::field::{Field, Guidance};
 use opdflow_models::lora::{Lora, LoraConfig};
 use opdflow_models::rng::normal;
+use opdflow_training::distillation::{Distillation, StudentSampling, TaskTeacher};
 use opdflow_training::nft::{Nft, NftConfig};
 use opdflow_training::objective::Objective;
 use opdflow_training::opd::{Opd, OpdConfig, Remaining};
 use opdflow_training::optim::{AdamW, AdamWConfig, EmaConfig};
-use opdflow_training::school::{Lesson, School, Walk};
-use opdflow_training::task::{Marks, Task};
-use opdflow_training::teacher::{Canvas, Explorer, Sampling, per_sample};
-use opdflow_training::train::{Learner, Pace};
+use opdflow_training::task::{RewardValues, Task};
+use opdflow_training::teacher::{Canvas, RolloutCollector, Sampling, per_sample};
+use opdflow_training::train::{Learner, LrSchedule};
 use std::path::Path;
 use std::time::Instant;
 use tch::{Cuda, Device, Kind, Tensor};
@@ -43,9 +43,9 @@ impl Task for Noise {
     fn condition(&self, prompts: &[usize]) -> Result<Condition> {
         Ok(self.prompts.rows(&prompts.iter().map(|&p| p as i64).collect::<Vec<_>>()))
     }
-    fn score(&mut self, latents: &Tensor, _: &[usize]) -> Result<Vec<Marks>> {
+    fn score(&mut self, latents: &Tensor, _: &[usize]) -> Result<Vec<RewardValues>> {
         let means = Vec::<f32>::try_from(per_sample(latents).to_device(Device::Cpu))?;
-        Ok(vec![Marks { name: "mean".into(), weight: 1.0, values: means.into_iter().map(f64::from).collect() }])
+        Ok(vec![RewardValues { name: "mean".into(), weight: 1.0, values: means.into_iter().map(f64::from).collect() }])
     }
 }
 
@@ -80,8 +80,8 @@ pub fn run(from: &Path, options: &Options) -> Result<()> {
         Condition::new([("context", context), ("pooled", pooled)])
     };
     let (empty, prompts) = (embedded(1, 1)?, embedded(batch, 3)?);
-    let recompute = options.text("--recompute", "no")? == "yes";
-    let canvas = Canvas { shape, device, micro: batch, recompute };
+    let gradient_checkpointing = options.text("--recompute", "no")? == "yes";
+    let canvas = Canvas { shape, device, micro: batch, gradient_checkpointing };
     let rank = LoraConfig::joint_attention(32, 64.0);
     let fresh = |seed| Lora::init(&rank, &linears, seed, device);
     let (lora, teacher) = (fresh(1)?, fresh(2)?.detached());
@@ -97,24 +97,36 @@ pub fn run(from: &Path, options: &Options) -> Result<()> {
         lora.parameters(),
         AdamW::new(AdamWConfig::default(), lora.parameters()),
         EmaConfig::default(),
-        Pace::default(),
+        LrSchedule::default(),
     );
     let task = Noise { prompts: prompts.narrow(0, batch) };
-    let lesson = Lesson { teacher: &teacher, guidance: 1.0, task: &task };
-    let walk = Walk { steps: STEPS, prompts: batch as usize, guidance: 1.0, ..Walk::default() };
-    let school = School { walk, canvas, model: &model, empty: &empty, lora: &lora, lessons: vec![lesson], seed: 1 };
-    let mut opd = Opd { config: OpdConfig::default(), school, remaining: Remaining::default() };
+    let teacher = TaskTeacher { lora: &teacher, guidance: 1.0, task: &task };
+    let sampling = StudentSampling {
+        num_inference_steps: STEPS,
+        prompts: batch as usize,
+        guidance_scale: 1.0,
+        ..StudentSampling::default()
+    };
+    let distillation =
+        Distillation { sampling, canvas, model: &model, empty: &empty, lora: &lora, teachers: vec![teacher], seed: 1 };
+    let mut opd = Opd { config: OpdConfig::default(), distillation, remaining: Remaining::default() };
     let distillation = round(device, &mut learner, &mut opd)?;
     let mut task = Noise { prompts };
-    let sampling =
-        Sampling { prompts: 1, group: batch.max(2) as usize, steps: STEPS, guidance: 1.0, ..Sampling::default() };
-    let explorer = Explorer { model: &model, empty: &empty, canvas, sampling, tasks: vec![&mut task], seed: 1 };
-    let mut nft = Nft { config: NftConfig::default(), explorer, old: lora.detached(), lora: &lora };
+    let sampling = Sampling {
+        prompts: 1,
+        group_size: batch.max(2) as usize,
+        num_inference_steps: STEPS,
+        guidance_scale: 1.0,
+        ..Sampling::default()
+    };
+    let collector =
+        RolloutCollector { model: &model, empty: &empty, canvas, sampling, tasks: vec![&mut task], seed: 1 };
+    let mut nft = Nft { config: NftConfig::default(), collector, old: lora.detached(), lora: &lora };
     let reinforcement = round(device, &mut learner, &mut nft)?;
     let told = serde_json::json!({
         "parameters": linears.iter().map(|l| l.d_in * l.d_out).sum::<i64>(), "batch": batch, "pixels": pixels, "steps": STEPS,
         "dtype": options.text("--dtype", "bf16")?, "device": options.text("--device", "cpu")?, "threads": tch::get_num_threads(),
-        "recompute": recompute,
+        "recompute": gradient_checkpointing,
         "loading_s": loading, "forward_s": forward, "opd_round_s": distillation, "nft_round_s": reinforcement,
         "peak_rss_gb": peak_rss()?,
     });

@@ -10,16 +10,16 @@ use opdflow_models::rng::{derive, normal};
 use opdflow_models::vae::VaeConfig;
 use opdflow_models::weights::Weights;
 use opdflow_training::dance::{Dance, DanceConfig};
+use opdflow_training::distillation::{Distillation, StudentSampling, TaskTeacher};
 use opdflow_training::dmd::{Along, Dmd, DmdConfig};
 use opdflow_training::grpo::{Grpo, GrpoConfig, Ratio};
 use opdflow_training::nft::{Decay, Nft, NftConfig};
 use opdflow_training::objective::{Objective, Report};
 use opdflow_training::opd::{Opd, OpdConfig, Remaining};
 use opdflow_training::ppo::{Ppo, PpoConfig};
-use opdflow_training::school::{Lesson, School, Walk};
 use opdflow_training::sft::{Sft, SftConfig};
-use opdflow_training::task::{Marks, Practice, Task};
-use opdflow_training::teacher::{Canvas, Explorer, Sampling, per_sample};
+use opdflow_training::task::{RewardValues, Task, TaskSettings};
+use opdflow_training::teacher::{Canvas, RolloutCollector, Sampling, per_sample};
 use tch::{Device, Kind, Tensor, no_grad};
 
 pub const CPU: Device = Device::Cpu;
@@ -67,7 +67,7 @@ impl Rig {
                 no_grad(|| drop(t.shallow_clone().g_mul_scalar_(8.0)));
             }
         }
-        let canvas = Canvas { shape: [4, 4, 4], device: CPU, micro: 100, recompute: false };
+        let canvas = Canvas { shape: [4, 4, 4], device: CPU, micro: 100, gradient_checkpointing: false };
         Self { model, tensors: weights.tensors(), empty: embedded(1, 99), canvas }
     }
 
@@ -97,7 +97,7 @@ impl Rig {
             name,
             prompts: embedded(6, derive(seed, "prompts", 0)),
             wish: normal(&[1, 4, 4, 4], derive(seed, "wish", 0), CPU),
-            practice: Practice::default(),
+            settings: TaskSettings::default(),
         }
     }
 }
@@ -126,15 +126,15 @@ pub struct Toy {
     prompts: Condition,
     wish: Tensor,
     #[allow(dead_code, reason = "one of the programs that share this sets it")]
-    pub practice: Practice,
+    pub settings: TaskSettings,
 }
 
 impl Task for Toy {
     fn name(&self) -> &str {
         self.name
     }
-    fn practice(&self) -> Practice {
-        self.practice
+    fn settings(&self) -> TaskSettings {
+        self.settings
     }
     fn prompts(&self) -> usize {
         self.prompts.len() as usize
@@ -142,41 +142,47 @@ impl Task for Toy {
     fn condition(&self, prompts: &[usize]) -> Result<Condition> {
         Ok(self.prompts.rows(&prompts.iter().map(|&p| p as i64).collect::<Vec<_>>()))
     }
-    fn score(&mut self, latents: &Tensor, _: &[usize]) -> Result<Vec<Marks>> {
+    fn score(&mut self, latents: &Tensor, _: &[usize]) -> Result<Vec<RewardValues>> {
         let values = Vec::<f32>::try_from(per_sample(&(latents * &self.wish)))?.into_iter().map(f64::from).collect();
-        Ok(vec![Marks { name: "wish".into(), weight: 1.0, values }])
+        Ok(vec![RewardValues { name: "wish".into(), weight: 1.0, values }])
     }
 }
 
-pub fn explorer<'a>(rig: &'a Rig, tasks: Vec<&'a mut Toy>, seed: u64) -> Explorer<'a> {
-    let sampling = Sampling { prompts: 4, group: 6, steps: 4, guidance: 1.0, ..Sampling::default() };
+pub fn collector<'a>(rig: &'a Rig, tasks: Vec<&'a mut Toy>, seed: u64) -> RolloutCollector<'a> {
+    let sampling =
+        Sampling { prompts: 4, group_size: 6, num_inference_steps: 4, guidance_scale: 1.0, ..Sampling::default() };
     let tasks = tasks.into_iter().map(|t| t as &mut dyn Task).collect();
-    Explorer { model: &rig.model, empty: &rig.empty, canvas: rig.canvas, sampling, tasks, seed }
+    RolloutCollector { model: &rig.model, empty: &rig.empty, canvas: rig.canvas, sampling, tasks, seed }
 }
 
 pub fn nft<'a>(rig: &'a Rig, lora: &'a Lora, task: &'a mut Toy) -> Nft<'a> {
     // A policy that lags: its state must be kept.
     let config = NftConfig { decay: Decay::Linear { rate: 0.1, top: 0.5 }, ..NftConfig::default() };
-    Nft { config, explorer: explorer(rig, vec![task], 11), old: lora.detached(), lora }
+    Nft { config, collector: collector(rig, vec![task], 11), old: lora.detached(), lora }
 }
 
 pub fn grpo<'a>(ratio: Ratio, rig: &'a Rig, lora: &'a Lora, task: &'a mut Toy) -> Grpo<'a> {
     let clip = if ratio == Ratio::Guard { 1e-3 } else { 1e-2 };
-    let config = GrpoConfig { clip: Some(clip), ..GrpoConfig::default() };
-    Grpo { ratio, config, explorer: explorer(rig, vec![task], 12), lora, seen: None }
+    let config = GrpoConfig { clip_range: Some(clip), ..GrpoConfig::default() };
+    Grpo { ratio, config, collector: collector(rig, vec![task], 12), lora, seen: None }
 }
 
 pub fn guard<'a>(rig: &'a Rig, lora: &'a Lora, task: &'a mut Toy) -> Grpo<'a> {
     grpo(Ratio::Guard, rig, lora, task)
 }
 
-pub fn school<'a>(rig: &'a Rig, lora: &'a Lora, lessons: Vec<Lesson<'a>>) -> School<'a> {
-    let walk = Walk { solver: Solver::default(), steps: 4, prompts: 5, guidance: 1.0 };
-    School { walk, canvas: rig.canvas, model: &rig.model, empty: &rig.empty, lora, lessons, seed: 13 }
+pub fn distillation<'a>(rig: &'a Rig, lora: &'a Lora, teachers: Vec<TaskTeacher<'a>>) -> Distillation<'a> {
+    let sampling =
+        StudentSampling { solver: Solver::default(), num_inference_steps: 4, prompts: 5, guidance_scale: 1.0 };
+    Distillation { sampling, canvas: rig.canvas, model: &rig.model, empty: &rig.empty, lora, teachers, seed: 13 }
 }
 
-pub fn opd<'a>(rig: &'a Rig, lora: &'a Lora, lessons: Vec<Lesson<'a>>) -> Opd<'a> {
-    Opd { config: OpdConfig::default(), school: school(rig, lora, lessons), remaining: Remaining::default() }
+pub fn opd<'a>(rig: &'a Rig, lora: &'a Lora, teachers: Vec<TaskTeacher<'a>>) -> Opd<'a> {
+    Opd {
+        config: OpdConfig::default(),
+        distillation: distillation(rig, lora, teachers),
+        remaining: Remaining::default(),
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -200,7 +206,7 @@ impl Method {
         Self::Ppo,
         Self::OneState,
         Self::Sft,
-        Self::Dmd(Along::Pictures),
+        Self::Dmd(Along::Images),
         Self::Dmd(Along::Path),
     ];
 
@@ -210,35 +216,35 @@ impl Method {
         match self {
             Self::Nft => {
                 let mut objective = nft(rig, lora, &mut toy);
-                objective.explorer.canvas.micro = micro;
+                objective.collector.canvas.micro = micro;
                 return work(&mut objective);
             }
             Self::Guard | Self::Flow => {
                 let ratio = if self == Self::Guard { Ratio::Guard } else { Ratio::Plain };
                 let mut objective = grpo(ratio, rig, lora, &mut toy);
                 objective.config.kl = 0.01;
-                objective.explorer.canvas.micro = micro;
+                objective.collector.canvas.micro = micro;
                 return work(&mut objective);
             }
             _ => {}
         }
         let teachers = [7, 9].map(|seed| wear(rig.lora(MERGED, seed), 0.3, seed + 1).detached());
         let fake = wear(rig.lora(BESIDE, 15), 0.1, 16);
-        let lessons = vec![
-            Lesson { teacher: &teachers[0], guidance: 1.0, task: &toy },
-            Lesson { teacher: &teachers[1], guidance: 2.0, task: &other },
+        let teachers = vec![
+            TaskTeacher { lora: &teachers[0], guidance: 1.0, task: &toy },
+            TaskTeacher { lora: &teachers[1], guidance: 2.0, task: &other },
         ];
-        let mut school = school(rig, lora, lessons);
-        school.canvas.micro = micro;
+        let mut distillation = distillation(rig, lora, teachers);
+        distillation.canvas.micro = micro;
         if matches!(self, Self::Opd | Self::Ppo) {
-            school.walk.solver = Solver::Flow { noise_level: 0.7 };
+            distillation.sampling.solver = Solver::Flow { noise_level: 0.7 };
         }
         let mut objective: Box<dyn Objective> = match self {
-            Self::Ppo => Box::new(Ppo { config: PpoConfig::default(), school, seen: Vec::new() }),
-            Self::OneState => Box::new(Dance { config: DanceConfig::default(), school }),
-            Self::Sft => Box::new(Sft { config: SftConfig::default(), school }),
-            Self::Dmd(along) => Box::new(Dmd { config: DmdConfig { along }, school, fake: &fake }),
-            _ => Box::new(Opd { config: OpdConfig::default(), school, remaining: Remaining::default() }),
+            Self::Ppo => Box::new(Ppo { config: PpoConfig::default(), distillation, seen: Vec::new() }),
+            Self::OneState => Box::new(Dance { config: DanceConfig::default(), distillation }),
+            Self::Sft => Box::new(Sft { config: SftConfig::default(), distillation }),
+            Self::Dmd(along) => Box::new(Dmd { config: DmdConfig { along }, distillation, fake: &fake }),
+            _ => Box::new(Opd { config: OpdConfig::default(), distillation, remaining: Remaining::default() }),
         };
         work(&mut *objective)
     }

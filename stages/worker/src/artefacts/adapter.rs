@@ -1,7 +1,7 @@
 //! Adapters as artefacts: a peft folder, and beside it what it belongs to (`origin.rs`).
 
 use crate::artefacts::origin::{ORIGIN, Origin};
-use crate::runtime::studio::Studio;
+use crate::runtime::pipeline::Pipeline;
 use crate::runtime::unfit::unfit;
 use anyhow::{Context as _, Result};
 use opdflow_api::warning::NO_CHANGE;
@@ -20,9 +20,9 @@ use tch::{Tensor, no_grad};
 ///
 /// # Errors
 /// No module of the model is a target.
-pub fn fresh(shape: &Shape, studio: &Studio, seed: u64) -> Result<Lora> {
-    let config = LoraConfig { rank: shape.rank, alpha: shape.alpha, targets: shape.targets.clone() };
-    let model = studio.network.architecture();
+pub fn fresh(shape: &Shape, pipeline: &Pipeline, seed: u64) -> Result<Lora> {
+    let config = LoraConfig { rank: shape.rank, alpha: shape.alpha, target_modules: shape.target_modules.clone() };
+    let model = pipeline.network.architecture();
     // Of a base that is made in the same recipe nothing was known before.
     if let Some(fault) = model_fit::shape(model, shape).into_iter().next() {
         let found = Fault::user(format!("`{}`: {}", fault.path, fault.message));
@@ -32,7 +32,7 @@ pub fn fresh(shape: &Shape, studio: &Studio, seed: u64) -> Result<Lora> {
         }
         .into());
     }
-    Lora::init(&config, &model.linears(), seed, studio.canvas.device).map_err(|e| Fault::about(&e).into())
+    Lora::init(&config, &model.linears(), seed, pipeline.canvas.device).map_err(|e| Fault::about(&e).into())
 }
 
 /// Writes `lora` with `values` in place of its own parameters, in their order.
@@ -53,24 +53,24 @@ pub fn save(lora: &Lora, values: &[Tensor], origin: &Origin, folder: &Path) -> R
     origin.write(folder)
 }
 
-/// Reads an adapter for the model in `studio`.
+/// Reads an adapter for the model in `pipeline`.
 ///
 /// # Errors
 /// It belongs to another base, lacks tensors, or is damaged.
-pub fn load(folder: &Path, studio: &Studio, port: &str) -> Result<Lora> {
+pub fn load(folder: &Path, pipeline: &Pipeline, port: &str) -> Result<Lora> {
     if let Ok(text) = file::read_text(&folder.join(ORIGIN), file::DESCRIPTION) {
         let origin: Origin = serde_json::from_str(&text).with_context(|| folder.join(ORIGIN).display().to_string())?;
-        if origin.base != studio.base {
+        if origin.base != pipeline.base {
             let fault = Fault::user(format!(
                 "the adapter on `{port}` was trained on base {}, but the base here is {}",
                 origin.base.short(),
-                studio.base.short()
+                pipeline.base.short()
             ));
             return Err(fault.help("give the stage the base that the adapter was trained on").into());
         }
     }
-    let model = studio.network.architecture();
-    Lora::load(folder, &model.linears(), studio.canvas.device)
+    let model = pipeline.network.architecture();
+    Lora::load(folder, &model.linears(), pipeline.canvas.device)
         .map_err(|e| unfit(&e.context(format!("the adapter on `{port}`"))).into())
 }
 
@@ -94,8 +94,8 @@ pub fn warn_if_base(context: &StageContext, lora: &Lora, values: &[Tensor], code
 ///
 /// # Errors
 /// As for [`load`]; nothing on the port.
-pub fn input(context: &StageContext, port: &str, studio: &Studio) -> Result<Lora> {
-    let lora = load(&context.input(port)?, studio, port)?;
+pub fn input(context: &StageContext, port: &str, pipeline: &Pipeline) -> Result<Lora> {
+    let lora = load(&context.input(port)?, pipeline, port)?;
     warn_if_idle(context, &lora, NO_CHANGE, &format!("the adapter on `{port}`"));
     Ok(lora)
 }
@@ -104,11 +104,11 @@ pub fn input(context: &StageContext, port: &str, studio: &Studio) -> Result<Lora
 ///
 /// # Errors
 /// As for [`input`] and [`fresh`].
-pub fn trainable(context: &StageContext, port: &str, shape: &Shape, studio: &Studio) -> Result<Lora> {
+pub fn trainable(context: &StageContext, port: &str, shape: &Shape, pipeline: &Pipeline) -> Result<Lora> {
     if context.maybe_input(port)?.is_none() {
-        return fresh(shape, studio, derive(context.job().seed, "lora", 0));
+        return fresh(shape, pipeline, derive(context.job().seed, "lora", 0));
     }
-    let lora = input(context, port, studio)?;
+    let lora = input(context, port, pipeline)?;
     lora.set_trainable(true);
     Ok(lora)
 }

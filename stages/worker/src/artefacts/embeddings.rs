@@ -1,4 +1,4 @@
-//! What the text encoders make of prompts, as an artefact: so that they need not be loaded where pictures are made.
+//! What the text encoders make of prompts, as an artefact: so that they need not be loaded where images are made.
 //!
 //! A folder: `embeddings.safetensors` with the tensors of the condition, `[N, ..]` each and f32, under the names that the
 //! model's family gives them; `prompts.json`, the words of each row, the empty prompt first; `opdflow.json`, the base that the

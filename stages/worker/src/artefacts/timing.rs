@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result};
 use opdflow_api::{Cost, StageContext};
 use serde::Deserialize;
 
-/// Writes the side output `timing`. `gradients`: of one picture at one noise level each, in the whole training.
+/// Writes the side output `timing`. `gradients`: of one image at one noise level each, in the whole training.
 ///
 /// # Errors
 /// The disk is full.
@@ -30,7 +30,7 @@ pub struct Timing {
     /// Wall seconds in which a GPU was held; nothing on a CPU.
     #[serde(default)]
     pub gpu_seconds: Option<f64>,
-    /// Gradients, each of one picture at one noise level.
+    /// Gradients, each of one image at one noise level.
     #[serde(default)]
     pub gradients: u64,
 }

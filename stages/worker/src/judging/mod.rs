@@ -1,5 +1,5 @@
 //! Rewards at work.
 
-pub mod jury;
+pub mod reward_set;
 pub mod score;
 pub mod set;

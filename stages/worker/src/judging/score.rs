@@ -1,11 +1,11 @@
-//! Scores as artefacts, and how a set of pictures gets them.
+//! Scores as artefacts, and how a set of images gets them.
 
 use crate::artefacts::json;
 use anyhow::Result;
 use opdflow_api::Fault;
 use opdflow_kinds::judging::reward;
 use opdflow_kinds::prompt::record::Record;
-use opdflow_rewards::{Picture, Reward, RewardError, Score, Subject};
+use opdflow_rewards::{Image, Reward, RewardError, Score, Subject};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -63,13 +63,13 @@ impl Scores {
     }
 }
 
-/// Every column of `reward` for every picture.
+/// Every column of `reward` for every image.
 ///
 /// # Errors
 /// A prompt lacks what the reward needs; a score that is not finite.
-pub fn columns(reward: &dyn Reward, pictures: &[Picture], records: &[Record]) -> Result<BTreeMap<String, Vec<f64>>> {
+pub fn columns(reward: &dyn Reward, images: &[Image], records: &[Record]) -> Result<BTreeMap<String, Vec<f64>>> {
     let subjects: Vec<Subject> = records.iter().map(Record::subject).collect();
-    let scores = reward.score(pictures, &subjects).map_err(fault)?;
+    let scores = reward.score(images, &subjects).map_err(fault)?;
     let name = reward.name();
     whole(name, &scores, |i| records[i].text.as_str())?;
     let mut columns: BTreeMap<String, Vec<f64>> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! Numbers and pictures for people.
+//! Numbers and images for people.
 
 pub mod grid;
 pub mod seeds;

@@ -34,7 +34,7 @@ pub fn fitting(
             let first = said.lines().next().unwrap_or_default();
             let mut fault = Fault::machine(format!("memory does not suffice for a single row: {first}"));
             fault.class = FaultClass::OutOfMemory;
-            let help = "a smaller `size`, fewer pictures in a round, or embeddings kept by `embed`; `opdflow plan` says what takes memory";
+            let help = "a smaller `size`, fewer images in a round, or embeddings kept by `embed`; `opdflow plan` says what takes memory";
             return Err(fault.help(help).into());
         }
         micro = micro.div_ceil(2);

@@ -2,10 +2,10 @@
 
 pub mod device;
 pub mod fitting;
+pub mod images;
 pub mod learn;
-pub mod pictures;
+pub mod pipeline;
 pub mod precision;
 pub mod prompt_task;
-pub mod studio;
 pub mod unfit;
 pub mod watch;

@@ -1,12 +1,12 @@
 //! Prompts with a reward, as the training objectives want them.
 
 use crate::judging::score;
-use crate::runtime::studio::Studio;
+use crate::runtime::pipeline::Pipeline;
 use anyhow::{Context as _, Result};
 use opdflow_kinds::prompt::record::Record;
 use opdflow_models::condition::Condition;
 use opdflow_rewards::{Reward as _, Subject, Weighted};
-use opdflow_training::task::{Marks, Practice, Task};
+use opdflow_training::task::{RewardValues, Task, TaskSettings};
 use tch::Tensor;
 
 /// A task over a list of prompts.
@@ -14,13 +14,13 @@ pub struct PromptTask<'a> {
     /// Its name, for metrics.
     pub name: String,
     /// Encoders and decoder.
-    pub studio: &'a Studio,
+    pub pipeline: &'a Pipeline,
     /// The prompts.
     pub records: Vec<Record>,
     /// The reward; a distilled task has none.
     pub reward: Option<Weighted>,
-    /// How it is practised.
-    pub practice: Practice,
+    /// Settings of its rounds.
+    pub settings: TaskSettings,
 }
 
 impl Task for PromptTask<'_> {
@@ -28,8 +28,8 @@ impl Task for PromptTask<'_> {
         &self.name
     }
 
-    fn practice(&self) -> Practice {
-        self.practice
+    fn settings(&self) -> TaskSettings {
+        self.settings
     }
 
     fn prompts(&self) -> usize {
@@ -38,17 +38,20 @@ impl Task for PromptTask<'_> {
 
     fn condition(&self, prompts: &[usize]) -> Result<Condition> {
         let words: Vec<&str> = prompts.iter().map(|&i| self.records[i].text.as_str()).collect();
-        self.studio.embed(&words)
+        self.pipeline.embed(&words)
     }
 
-    fn score(&mut self, latents: &Tensor, prompts: &[usize]) -> Result<Vec<Marks>> {
+    fn score(&mut self, latents: &Tensor, prompts: &[usize]) -> Result<Vec<RewardValues>> {
         let reward = self.reward.as_ref().context("a task without a reward cannot be scored")?;
-        let pictures = self.studio.decode(latents, 0, |row| self.records[prompts[row]].text.as_str())?;
+        let images = self.pipeline.decode(latents, 0, |row| self.records[prompts[row]].text.as_str())?;
         let subjects: Vec<Subject> = prompts.iter().map(|&i| self.records[i].subject()).collect();
-        let scores = reward.score(&pictures, &subjects).map_err(score::fault)?;
+        let scores = reward.score(&images, &subjects).map_err(score::fault)?;
         score::whole(&self.name, &scores, |i| self.records[prompts[i]].text.as_str())?;
-        // A reward that does not apply to a prompt gives all of its pictures the same.
+        // A reward that does not apply to a prompt gives all of its images the same.
         let of = |name: &str| scores.iter().map(|s| s.parts.get(name).copied().unwrap_or(0.0)).collect();
-        Ok(reward.terms().map(|(name, weight)| Marks { name: name.to_owned(), weight, values: of(name) }).collect())
+        Ok(reward
+            .terms()
+            .map(|(name, weight)| RewardValues { name: name.to_owned(), weight, values: of(name) })
+            .collect())
     }
 }

@@ -1,13 +1,13 @@
-//! `evaluate` at work: scores and pictures of a model on held-out prompts.
+//! `evaluate` at work: scores and images of a model on held-out prompts.
 
 use crate::artefacts::adapter;
-use crate::judging::jury::Jury;
+use crate::judging::reward_set::RewardSet;
 use crate::judging::score;
 use crate::judging::score::Scores;
 use crate::judging::set::Set;
 use crate::runtime::fitting::fitting;
-use crate::runtime::pictures;
-use crate::runtime::studio::Studio;
+use crate::runtime::images;
+use crate::runtime::pipeline::Pipeline;
 use anyhow::{Context as _, Result};
 use opdflow_api::StageContext;
 use opdflow_kinds::stages::evaluate::Params;
@@ -25,31 +25,31 @@ pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
 
 /// One attempt, with batches of `params.micro_batch`.
 fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
-    let studio = Studio::open(context, "base", params.micro_batch, params.size, params.precision)?;
-    let jury = Jury::connected(context, studio.canvas.device)?;
-    let sets = Set::connected(&params.rewards, &jury, context)?;
-    studio.recite(sets.iter().flat_map(|s| &s.records), context)?;
-    let lora = context.object("lora").map(|_| adapter::input(context, "lora", &studio)).transpose()?;
+    let pipeline = Pipeline::open(context, "base", params.micro_batch, params.size, params.precision)?;
+    let reward_set = RewardSet::connected(context, pipeline.canvas.device)?;
+    let sets = Set::connected(&params.rewards, &reward_set, context)?;
+    pipeline.encode_prompts(sets.iter().flat_map(|s| &s.records), context)?;
+    let lora = context.object("lora").map(|_| adapter::input(context, "lora", &pipeline)).transpose()?;
     let total: usize = sets.iter().map(|s| s.records.len()).sum();
     let mut scores = Scores::default();
     let mut lines = String::new();
     let mut done = 0;
-    let folder = context.output("pictures");
+    let folder = context.output("images");
     for judged in &sets {
         let (set, records) = (&judged.name, &judged.records);
-        let shot = studio.shoot(records, lora.as_ref(), &params.shot, |n| {
+        let sampling = pipeline.generate(records, lora.as_ref(), &params.sampling, |n| {
             context.progress((done + n) as u64, total as u64, set);
             context.go_on(0)
         })?;
         done += records.len();
-        let columns = judged.columns(&shot)?;
+        let columns = judged.columns(&sampling)?;
         for (i, record) in records.iter().enumerate() {
             let values: BTreeMap<&str, f64> = columns.iter().map(|(c, v)| (c.as_str(), v[i])).collect();
             lines += &(serde_json::json!({"set": set, "text": record.text, "scores": values}).to_string() + "\n");
         }
-        std::fs::create_dir_all(folder.join(set)).context("making the folder of pictures")?;
-        for (i, (picture, record)) in shot.iter().zip(records).take(params.keep).enumerate() {
-            pictures::write_png(&folder.join(set).join(format!("{i:03}.png")), picture)?;
+        std::fs::create_dir_all(folder.join(set)).context("making the folder of images")?;
+        for (i, (image, record)) in sampling.iter().zip(records).take(params.keep).enumerate() {
+            images::write_png(&folder.join(set).join(format!("{i:03}.png")), image)?;
             std::fs::write(folder.join(set).join(format!("{i:03}.txt")), format!("{}\n", record.text))
                 .context("writing a caption")?;
         }

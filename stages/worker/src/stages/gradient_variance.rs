@@ -1,8 +1,8 @@
-//! `gradient_variance` at work: how much the gradients of distillation objectives scatter, at a student that stands still.
+//! `gradient_variance` at work: how much the gradients of distillation objectives scatter, for a fixed student.
 
 use crate::artefacts::adapter;
-use crate::runtime::studio::Studio;
-use crate::stages::distill::{Staff, on};
+use crate::runtime::pipeline::Pipeline;
+use crate::stages::distill::{TeacherSet, on};
 use crate::stages::gradient_table;
 use crate::stages::gradient_table::Row;
 use anyhow::Result;
@@ -11,7 +11,7 @@ use opdflow_kinds::precision::Precision;
 use opdflow_kinds::stages::gradient_variance::Params;
 use opdflow_models::finite::is_finite;
 use opdflow_models::lora::Lora;
-use opdflow_training::school::School;
+use opdflow_training::distillation::Distillation;
 use tch::{Kind, Tensor};
 
 /// Takes the gradients of the objectives over many rollouts of one student that stands still.
@@ -19,26 +19,26 @@ use tch::{Kind, Tensor};
 /// # Errors
 /// A fault says whose it is; anything else is a bug.
 pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
-    let studio = Studio::open(context, "base", params.micro_batch, params.size, Precision::default())?;
-    let staff = Staff::of(context, &studio)?;
+    let pipeline = Pipeline::open(context, "base", params.micro_batch, params.size, Precision::default())?;
+    let teacher_set = TeacherSet::of(context, &pipeline)?;
     let seed = context.job().seed;
-    let lora = adapter::trainable(context, "student", &params.lora, &studio)?;
-    let total = params.levels.len() as u64 * params.objectives.len() as u64 * params.samples;
+    let lora = adapter::trainable(context, "student", &params.lora, &pipeline)?;
+    let total = params.noise_levels.len() as u64 * params.objectives.len() as u64 * params.samples;
     let mut rows = Vec::new();
     let mut done = 0;
-    for level in &params.levels {
+    for level in &params.noise_levels {
         let mut first: Option<Tensor> = None;
         for (name, objective) in &params.objectives {
-            let school = School {
-                walk: params.walk(*level),
-                canvas: studio.canvas,
-                model: &*studio.network,
-                empty: &studio.empty,
+            let distillation = Distillation {
+                sampling: params.sampling(*level),
+                canvas: pipeline.canvas,
+                model: &*pipeline.network,
+                empty: &pipeline.empty,
                 lora: &lora,
-                lessons: staff.lessons(&params.teacher_guidance)?,
+                teachers: teacher_set.with_guidance(&params.teacher_guidance_scale)?,
                 seed,
             };
-            let mut objective = on(objective, school, None)?;
+            let mut objective = on(objective, distillation, None)?;
             let mut spread = Spread::default();
             for k in 0..params.samples {
                 context.go_on(done)?;

@@ -1,7 +1,6 @@
 //! What each kind of stage does when it runs, a file each. What it says of itself is in `opdflow-kinds`, under the same names.
 
 pub mod base_model;
-pub mod critic;
 pub mod distill;
 pub mod embed;
 pub mod evaluate;
@@ -12,6 +11,7 @@ pub mod import_lora;
 pub mod merge_loras;
 pub mod pretrain;
 pub mod prompts;
+pub mod reward_model;
 pub mod score_candidates;
 pub mod select_checkpoint;
 pub mod table;

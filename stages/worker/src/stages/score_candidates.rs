@@ -2,16 +2,16 @@
 
 use crate::artefacts::curve::{Curve, Point};
 use crate::artefacts::{adapter, candidates};
-use crate::judging::jury::Jury;
+use crate::judging::reward_set::RewardSet;
 use crate::judging::score;
 use crate::judging::score::Scores;
 use crate::judging::set::Set;
 use crate::runtime::fitting::fitting;
-use crate::runtime::studio::Studio;
+use crate::runtime::pipeline::Pipeline;
 use crate::runtime::unfit;
 use anyhow::Result;
 use opdflow_api::StageContext;
-use opdflow_kinds::model::shot::Shot;
+use opdflow_kinds::model::sampling::ImageSampling;
 use opdflow_kinds::stages::score_candidates::Params;
 use std::path::Path;
 
@@ -26,28 +26,34 @@ pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
 }
 
 /// The scores of one candidate.
-fn scores(folder: &Path, studio: &Studio, sets: &[Set], shot: &Shot, context: &StageContext) -> Result<Scores> {
-    let lora = adapter::load(folder, studio, "candidates")?;
+fn scores(
+    folder: &Path,
+    pipeline: &Pipeline,
+    sets: &[Set],
+    sampling: &ImageSampling,
+    context: &StageContext,
+) -> Result<Scores> {
+    let lora = adapter::load(folder, pipeline, "candidates")?;
     let mut scores = Scores::default();
     for set in sets {
-        let pictures = studio.shoot(&set.records, Some(&lora), shot, |_| context.go_on(0))?;
-        scores.sets.insert(set.name.clone(), score::means(&set.columns(&pictures)?));
+        let images = pipeline.generate(&set.records, Some(&lora), sampling, |_| context.go_on(0))?;
+        scores.sets.insert(set.name.clone(), score::means(&set.columns(&images)?));
     }
     Ok(scores)
 }
 
 /// One attempt, with batches of `params.micro_batch`.
 fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
-    let studio = Studio::open(context, "base", params.micro_batch, params.size, params.precision)?;
-    let jury = Jury::connected(context, studio.canvas.device)?;
+    let pipeline = Pipeline::open(context, "base", params.micro_batch, params.size, params.precision)?;
+    let reward_set = RewardSet::connected(context, pipeline.canvas.device)?;
     let found = candidates::listed(&context.input("candidates")?)?;
-    let sets = Set::connected(&params.rewards, &jury, context)?;
-    studio.recite(sets.iter().flat_map(|s| &s.records), context)?;
+    let sets = Set::connected(&params.rewards, &reward_set, context)?;
+    pipeline.encode_prompts(sets.iter().flat_map(|s| &s.records), context)?;
     let mut curve = Curve::default();
     for (i, (step, folder)) in found.iter().enumerate() {
         context.progress(i as u64, found.len() as u64, &format!("step {step}"));
         // A curve with a hole in it would not show that a course broke: what is not finite ends it, by name.
-        let scores = scores(folder, &studio, &sets, &params.shot, context)
+        let scores = scores(folder, &pipeline, &sets, &params.sampling, context)
             .map_err(|e| unfit::broken(&e, &format!("candidate step-{step:06}: ")).map_or(e, Into::into))?;
         curve.points.push(Point { step: *step, scores });
     }

@@ -1,12 +1,12 @@
 //! `select_checkpoint` at work: the best candidate of a run, by a stated rule.
 
 use crate::artefacts::{adapter, candidates};
-use crate::judging::jury::Jury;
+use crate::judging::reward_set::RewardSet;
 use crate::judging::score;
 use crate::judging::score::Mean;
 use crate::judging::set::Set;
 use crate::runtime::fitting::fitting;
-use crate::runtime::studio::Studio;
+use crate::runtime::pipeline::Pipeline;
 use crate::runtime::unfit;
 use anyhow::{Context as _, Result};
 use opdflow_api::warning::{BROKEN_CANDIDATE, NO_CHANGE};
@@ -52,23 +52,23 @@ pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
 
 /// One attempt, with batches of `params.micro_batch`.
 fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
-    let studio = Studio::open(context, "base", params.micro_batch, params.size, params.precision)?;
+    let pipeline = Pipeline::open(context, "base", params.micro_batch, params.size, params.precision)?;
     let folder = context.input("candidates")?;
     let listed = candidates::listed(&folder)?;
     let mut steps: Vec<String> = listed.iter().map(|(step, _)| format!("step-{step:06}")).collect();
     if let Some(last) = params.last {
         steps.drain(..steps.len().saturating_sub(last));
     }
-    let sets = read_sets(&params, &Jury::connected(context, studio.canvas.device)?, context)?;
-    studio.recite(sets.iter().flat_map(|s| &s.records), context)?;
-    let judge = Judge { params: &params, studio: &studio, sets };
+    let sets = read_sets(&params, &RewardSet::connected(context, pipeline.canvas.device)?, context)?;
+    pipeline.encode_prompts(sets.iter().flat_map(|s| &s.records), context)?;
+    let judge = Judge { params: &params, pipeline: &pipeline, sets };
     let total = (steps.len() + usize::from(!params.guard.is_empty())) as u64;
     let base = if params.guard.is_empty() { BTreeMap::new() } else { judge.score(None, context)? };
     let (mut candidates, mut idle_steps) = (Vec::new(), Vec::new());
     for (i, step) in steps.iter().enumerate() {
         context.go_on(0)?;
         context.progress(i as u64, total, step);
-        let scored = adapter::load(&folder.join(step), &studio, "candidates")
+        let scored = adapter::load(&folder.join(step), &pipeline, "candidates")
             .and_then(|lora| Ok((judge.score(Some(&lora), context)?, changes_nothing(&lora))));
         match scored {
             Ok((scores, idle)) => {
@@ -80,7 +80,7 @@ fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
         }
     }
     all_broken(&candidates)?;
-    let best = choose(&candidates, &params.maximise);
+    let best = choose(&candidates, &params.maximize);
     let text = table(&params, &base, &candidates, best);
     let Some(best) = best else {
         let fault = Fault::user(format!("no candidate keeps the guards\n{text}"));
@@ -119,15 +119,15 @@ fn all_broken(candidates: &[Candidate]) -> Result<()> {
 }
 
 /// The validation prompts of each reward that the rule names.
-fn read_sets(params: &Params, jury: &Jury, context: &StageContext) -> Result<Vec<Set>> {
+fn read_sets(params: &Params, reward_set: &RewardSet, context: &StageContext) -> Result<Vec<Set>> {
     let names: BTreeSet<&str> = params.columns().map(|c| whole_of(c)).collect();
-    names.into_iter().map(|name| Set::named(name.to_owned(), &Wanted::new(), jury, context)).collect()
+    names.into_iter().map(|name| Set::named(name.to_owned(), &Wanted::new(), reward_set, context)).collect()
 }
 
 /// Scores adapters on the validation prompts.
 struct Judge<'a> {
     params: &'a Params,
-    studio: &'a Studio,
+    pipeline: &'a Pipeline,
     sets: Vec<Set>,
 }
 
@@ -135,8 +135,8 @@ impl Judge<'_> {
     fn score(&self, lora: Option<&Lora>, context: &StageContext) -> Result<BTreeMap<String, Mean>> {
         let mut all = BTreeMap::new();
         for set in &self.sets {
-            let shot = self.studio.shoot(&set.records, lora, &self.params.shot, |_| context.go_on(0))?;
-            all.extend(score::means(&set.columns(&shot)?));
+            let sampling = self.pipeline.generate(&set.records, lora, &self.params.sampling, |_| context.go_on(0))?;
+            all.extend(score::means(&set.columns(&sampling)?));
         }
         let wanted: Vec<&String> = self.params.columns().collect();
         all.retain(|name, _| wanted.contains(&name));
@@ -162,8 +162,8 @@ fn broken(
 }
 
 /// The index of the best candidate that breaks no guard; of equals, the first.
-fn choose(candidates: &[Candidate], maximise: &str) -> Option<usize> {
-    let value = |c: &Candidate| c.scores.get(maximise).map_or(f64::NEG_INFINITY, |m| m.mean);
+fn choose(candidates: &[Candidate], maximize: &str) -> Option<usize> {
+    let value = |c: &Candidate| c.scores.get(maximize).map_or(f64::NEG_INFINITY, |m| m.mean);
     let mut best: Option<usize> = None;
     for (i, candidate) in candidates.iter().enumerate().filter(|(_, c)| c.may_be_chosen()) {
         if best.is_none_or(|b| value(candidate) > value(&candidates[b])) {
@@ -175,7 +175,7 @@ fn choose(candidates: &[Candidate], maximise: &str) -> Option<usize> {
 
 fn table(params: &Params, base: &BTreeMap<String, Mean>, candidates: &[Candidate], best: Option<usize>) -> String {
     let columns: Vec<&String> = params.columns().collect();
-    let mut text = format!("Rule: highest {}", code(&params.maximise));
+    let mut text = format!("Rule: highest {}", code(&params.maximize));
     for (column, by) in &params.guard {
         let _ = write!(text, ", {} at most {by} below the base's", code(column));
     }
@@ -235,7 +235,7 @@ mod tests {
         assert_eq!(choose(&candidates, "ocr"), Some(2), "of equals the first");
         assert_eq!(choose(&candidates[1..2], "ocr"), None);
         let params: Params =
-            serde_json::from_value(serde_json::json!({"maximise": "ocr", "guard": {"looks": 0.05}})).unwrap();
+            serde_json::from_value(serde_json::json!({"maximize": "ocr", "guard": {"looks": 0.05}})).unwrap();
         let text = table(&params, &base, &candidates, Some(2));
         assert!(text.contains("| step-2 | 0.800 ± 0.000 | 0.360 ± 0.000 | **chosen** |"), "{text}");
         assert!(text.contains("| step-1 | 0.900 ± 0.000 | 0.300 ± 0.000 | breaks the guard on looks |"), "{text}");

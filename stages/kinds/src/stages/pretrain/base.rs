@@ -1,6 +1,6 @@
 //! `pretrain_base`: text encoders and transformer of the miniature by flow matching.
 
-use super::{Schooling, Wrong, layout_assets};
+use super::{Pretraining, Wrong, layout_assets};
 use crate::precision::Precision;
 use crate::{code, param};
 use anyhow::Result;
@@ -23,10 +23,10 @@ pub struct Params {
     #[schemars(length(min = 1))]
     pub layout: String,
     /// How it is trained.
-    pub training: Schooling,
+    pub training: Pretraining,
     /// Families of the world with weights, such as `geneval:2,ocr:2,scene:1`.
     pub mix: String,
-    /// How often a picture shows something other than its caption says, by family.
+    /// How often an image shows something other than its caption says, by family.
     pub wrong: Wrong,
     /// Share of captions replaced by the empty one, for guidance.
     #[schemars(range(min = 0.0, max = 1.0))]
@@ -39,7 +39,7 @@ impl Default for Params {
     fn default() -> Self {
         Self {
             layout: "bundled:mini".to_owned(),
-            training: Schooling::default(),
+            training: Pretraining::default(),
             mix: "geneval,ocr,scene".to_owned(),
             wrong: Wrong::default(),
             drop_caption: 0.1,
@@ -55,7 +55,7 @@ impl Stage for PretrainBase {
         Description {
             kind: "pretrain_base",
             semantics: 1,
-            about: "Trains text encoders and transformer together by flow matching on the miniature world, with a share of captions wrong, so that the model knows everything and does nothing reliably.",
+            about: "Trains text encoders and transformer together by flow matching on the miniature world, with a share of captions wrong, so that the model knows every kind of image and follows prompts unreliably.",
             inputs: const {
                 &[
                     Input::one("vae", &["vae"], "the autoencoder"),
@@ -79,7 +79,7 @@ impl Stage for PretrainBase {
     }
 
     fn code(&self, _params: &Params, _ports: &Ports) -> Code {
-        code::of("pretrain_base", &[code::MODEL, code::TRAINING, &["world.prompts"]])
+        code::of("pretrain_base", &[code::MODEL, code::TRAINING, &["miniature.prompts"]])
     }
 
     /// Not counted; that it is there says that its parameters and its layout tell its size.

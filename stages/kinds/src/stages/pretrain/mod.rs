@@ -13,7 +13,7 @@ use opdflow_api::{Asset, ParamFault};
 use opdflow_miniature::Family;
 use opdflow_spec::muon::MuonConfig;
 use opdflow_spec::optim::EmaConfig;
-use opdflow_spec::train::Pace;
+use opdflow_spec::train::LrSchedule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -21,41 +21,47 @@ use std::path::{Path, PathBuf};
 /// What both stages have in common.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct Schooling {
-    /// Optimiser steps; with none a model stays what it was.
+pub struct Pretraining {
+    /// Optimizer steps; 0 leaves a model as it is.
     #[schemars(range(min = 0, max = 10_000_000))]
     pub steps: u64,
-    /// Pictures in a step.
+    /// Images in a step.
     #[schemars(range(min = 1, max = 100_000))]
-    pub batch: usize,
-    /// Pictures drawn from the world, walked through in shuffled passes.
+    #[schemars(extend("x-formerly" = ["batch"]))]
+    pub batch_size: usize,
+    /// Images drawn from the miniature world, visited in shuffled epochs.
     #[schemars(range(min = 1, max = 10_000_000))]
-    pub pictures: usize,
+    #[schemars(extend("x-formerly" = ["pictures"]))]
+    pub images: usize,
     /// Muon for matrices, AdamW for the rest.
-    pub optimiser: MuonConfig,
+    #[schemars(extend("x-formerly" = ["optimiser"]))]
+    pub optimizer: MuonConfig,
     /// Learning-rate schedule.
-    pub pace: Pace,
+    #[schemars(extend("x-formerly" = ["pace"]))]
+    pub lr_schedule: LrSchedule,
     /// Running average of the weights; it is what is kept.
     pub ema: EmaConfig,
 }
 
-impl Default for Schooling {
+impl Default for Pretraining {
     fn default() -> Self {
         Self {
             steps: 3000,
-            batch: 32,
-            pictures: 20_000,
-            optimiser: MuonConfig::default(),
-            pace: Pace::default(),
+            batch_size: 32,
+            images: 20_000,
+            optimizer: MuonConfig::default(),
+            lr_schedule: LrSchedule::default(),
             ema: EmaConfig { decay: 0.995, every: 1 },
         }
     }
 }
 
-impl Schooling {
+impl Pretraining {
     /// What is wrong with its numbers together.
     pub fn fault(&self) -> Option<ParamFault> {
-        self.pace.fault().map(|f| ParamFault::new("training.pace", f).help("give both `hold` and a later `until`"))
+        self.lr_schedule
+            .fault()
+            .map(|f| ParamFault::new("training.lr_schedule", f).help("give both `hold` and a later `until`"))
     }
 }
 
@@ -83,7 +89,7 @@ fn tree_digest(folder: &Path) -> Result<Digest> {
     Ok(crate::model::folder::listing_digest(files.iter().map(|(p, d)| (p.as_path(), *d))))
 }
 
-/// How often a picture shows something other than its caption says, by family.
+/// How often an image shows something other than its caption says, by family.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Wrong {
@@ -93,7 +99,7 @@ pub struct Wrong {
     /// Share of words with letters changed.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub ocr: f64,
-    /// How many letters, drawn with replacement.
+    /// Letters that are changed, drawn with replacement.
     #[schemars(range(min = 1, max = 64))]
     pub letters: usize,
     /// Share of landscapes with one attribute changed.

@@ -1,6 +1,6 @@
 //! `pretrain_vae`: an autoencoder of the miniature world.
 
-use super::{Schooling, layout_assets};
+use super::{Pretraining, layout_assets};
 use crate::precision::Precision;
 use crate::{code, param};
 use anyhow::Result;
@@ -22,7 +22,7 @@ pub struct Params {
     #[schemars(length(min = 1))]
     pub layout: String,
     /// How it is trained.
-    pub training: Schooling,
+    pub training: Pretraining,
     /// Weight of the absolute error beside the squared one.
     #[schemars(range(min = 0.0, max = 1e6))]
     pub l1: f64,
@@ -35,7 +35,7 @@ pub struct Params {
 
 impl Default for Params {
     fn default() -> Self {
-        Self { layout: "bundled:mini".to_owned(), training: Schooling::default(), l1: 0.1, kl: 3e-4, threads: 1 }
+        Self { layout: "bundled:mini".to_owned(), training: Pretraining::default(), l1: 0.1, kl: 3e-4, threads: 1 }
     }
 }
 
@@ -46,7 +46,7 @@ impl Stage for PretrainVae {
         Description {
             kind: "pretrain_vae",
             semantics: 1,
-            about: "Trains an autoencoder on the miniature world from nothing: squared and absolute error plus a small KL term.",
+            about: "Trains an autoencoder on the miniature world from scratch: squared and absolute error plus a small KL term.",
             inputs: &[],
             outputs: const {
                 &[Output::new("vae", "vae", "folder with `config.json` (scale and shift measured) and weights")
@@ -59,7 +59,7 @@ impl Stage for PretrainVae {
     }
 
     fn code(&self, _params: &Params, _ports: &Ports) -> Code {
-        code::of("pretrain_vae", &[code::MODEL, code::TRAINING, &["world.prompts"]])
+        code::of("pretrain_vae", &[code::MODEL, code::TRAINING, &["miniature.prompts"]])
     }
 
     /// Not counted; that it is there says that its parameters and its layout tell its size.

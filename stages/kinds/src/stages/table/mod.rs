@@ -1,4 +1,4 @@
-//! `table`: the paper's table of several models, and a grid of their pictures.
+//! `table`: the paper's table of several models, and a grid of their images.
 
 pub mod published;
 
@@ -38,7 +38,7 @@ pub struct Kept {
     pub base: String,
     /// The student's.
     pub student: String,
-    /// Column to the teacher's name on `scores`.
+    /// For each column the teacher's name on `scores`.
     pub teachers: BTreeMap<String, String>,
 }
 
@@ -68,11 +68,12 @@ pub struct Params {
     /// Printed above the table.
     #[serde(default)]
     pub title: String,
-    /// Pictures of each set in the grid.
+    /// Images of each set in the grid.
     #[schemars(range(min = 0, max = 1000))]
     #[serde(default = "eight")]
-    pub pictures: usize,
-    /// Enlargement of the grid's pictures.
+    #[schemars(extend("x-formerly" = ["pictures"]))]
+    pub images: usize,
+    /// Enlargement of the grid's images.
     #[schemars(range(min = 1, max = 64))]
     #[serde(default = "two")]
     pub scale: usize,
@@ -101,11 +102,12 @@ impl Stage for Table {
         Description {
             kind: "table",
             semantics: 4,
-            about: "A table of models: training time (wall, and CPU or GPU), gradients, a column a reward, and the average of the min-max normalised columns; as Markdown, CSV and LaTeX, with a grid of the same prompts across all rows. Of a stage that was collected over a matrix of seeds it shows the mean and a 95 % interval (Student's t).",
+            about: "A table of models: training time (wall, and CPU or GPU), gradients, a column per reward, and the average of the min-max normalised columns; as Markdown, CSV and LaTeX, with a grid of the same prompts across all rows. Of a stage that was collected over a matrix of seeds it shows the mean and a 95 % interval (Student's t).",
             inputs: const {
                 &[
                     Input::many("scores", &["scores"], "scores of each model"),
-                    Input::any("pictures", &["pictures"], "pictures of each model, under the names of `scores`"),
+                    Input::any("images", &["images"], "images of each model, under the names of `scores`")
+                        .formerly(&["pictures"]),
                     Input::any("timings", &["timing"], "training times"),
                 ]
             },
@@ -115,7 +117,7 @@ impl Stage for Table {
                     Output::new("csv", "csv", "the table; the first column is `model`").result().file("csv"),
                     Output::new("latex", "latex", "the table").result().file("tex"),
                     Output::new("json", "json", "the table with standard errors").file("json"),
-                    Output::new("png", "png", "a row a model, the same prompts in every row")
+                    Output::new("png", "png", "a row per model, the same prompts in every row")
                         .result()
                         .file("png")
                         .maybe(),
@@ -138,7 +140,7 @@ impl Stage for Table {
     }
 
     fn code(&self, _params: &Params, _ports: &Ports) -> Code {
-        code::of("table", &[&["judging", "prompts.read", "stages.studio", "stages.tables", "world.subjects"]])
+        code::of("table", &[&["judging", "prompts.read", "stages.pipeline", "stages.tables", "miniature.subjects"]])
     }
 
     fn wired(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {

@@ -12,9 +12,9 @@ pub const SECONDS: &str = "seconds";
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Published {
-    /// Where they stand, such as `DiffusionOPD, table 1`.
+    /// The publication, such as `DiffusionOPD, table 1`.
     pub source: String,
-    /// Our columns with what they are called there; `seconds` is the time of training.
+    /// Our columns with their names there; `seconds` is the time of training.
     pub columns: BTreeMap<String, String>,
     /// By the row's name on `scores`, its numbers by our column.
     #[schemars(with = "BTreeMap<String, BTreeMap<String, Number>>")]

@@ -1,6 +1,6 @@
 //! A Stable Diffusion 3 folder in diffusers' layout (`StableDiffusion3Pipeline`).
 
-use super::original::{OneFile, Part};
+use super::original::{FilePart, OneFile};
 use super::{Mmdit, MmditConfig, SchedulerConfig, Sd3, Sd3Network, TextEncoders};
 use crate::base_files::{BaseFiles, SingleFile as _};
 use crate::config::{read_json, supported};
@@ -19,7 +19,7 @@ use tch::{Device, Kind};
 
 const TRANSFORMER: &str = "SD3Transformer2DModel";
 const VAE: &str = "AutoencoderKL";
-/// The parts with weights that every picture needs.
+/// The parts with weights that every image needs.
 const PARTS: [&str; 4] = ["transformer", "vae", "text_encoder", "text_encoder_2"];
 
 /// A base that was found; its parts can be loaded one by one.
@@ -35,7 +35,7 @@ enum Home {
     /// In its folder.
     Own,
     /// In the single file.
-    Single(Part),
+    Single(FilePart),
 }
 
 impl Sd3Folder {
@@ -102,13 +102,13 @@ impl Sd3Folder {
     fn home(&self, name: &str, class: &str) -> Result<Home> {
         self.named(name, &[class])?;
         let at = self.files.folder.join(name);
-        let single = self.single.as_ref().zip(Part::of_folder(name)).filter(|(file, part)| file.holds(*part));
+        let single = self.single.as_ref().zip(FilePart::of_folder(name)).filter(|(file, part)| file.holds(*part));
         match single {
             Some((_, part)) if self.files.named || shard_paths(&at, self.variant.as_deref()).is_err() => {
                 Ok(Home::Single(part))
             }
             _ => {
-                let t5 = if name == "text_encoder_3" { "; `--no-t5` makes pictures without it" } else { "" };
+                let t5 = if name == "text_encoder_3" { "; `--no-t5` makes images without it" } else { "" };
                 ensure!(at.is_dir(), "{}: the part `{name}` ({class}) is absent{t5}", at.display());
                 Ok(Home::Own)
             }

@@ -1,4 +1,4 @@
-//! One layer of CLIP's towers: the same for text and for pictures but for who may look at whom.
+//! One layer of CLIP's towers: the same for text and for images but for who may look at whom.
 
 use super::LayerConfig;
 use crate::init::Init;

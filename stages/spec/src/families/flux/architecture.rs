@@ -94,7 +94,7 @@ impl Architecture for FluxModel {
     }
 
     fn latent(&self, height: i64, width: i64) -> Result<[i64; 3]> {
-        self.vae.check_picture(height, width)?;
+        self.vae.check_image(height, width)?;
         let (channels, factor) = (self.transformer.latent_channels(), self.vae.factor());
         let (h, w) = (height / factor, width / factor);
         self.transformer.check_latent(channels, h, w)?;
@@ -118,8 +118,8 @@ impl Architecture for FluxModel {
         self.vae.decoding_operations(latent)
     }
 
-    fn kept(&self, latent: [i64; 3], text_tokens: u64, recompute: bool) -> u64 {
-        self.transformer.kept(self.tokens(latent), text_tokens, recompute)
+    fn kept(&self, latent: [i64; 3], text_tokens: u64, gradient_checkpointing: bool) -> u64 {
+        self.transformer.kept(self.tokens(latent), text_tokens, gradient_checkpointing)
     }
 
     fn alive(&self, latent: [i64; 3], text_tokens: u64) -> u64 {

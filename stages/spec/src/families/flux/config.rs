@@ -121,7 +121,7 @@ impl FluxConfig {
         ensure!(c == expected, "the latent has {c} channels, the transformer takes {expected}");
         ensure!(
             h > 0 && w > 0 && h % PATCH == 0 && w % PATCH == 0,
-            "the latent is {h}x{w}, both sides must be even: FLUX.1 takes patches of {PATCH}x{PATCH} latent pixels (pictures in \
+            "the latent is {h}x{w}, both sides must be even: FLUX.1 takes patches of {PATCH}x{PATCH} latent pixels (images in \
              multiples of 16)"
         );
         Ok(())

@@ -23,13 +23,13 @@ fn n(size: i64) -> f64 {
 }
 
 impl FluxConfig {
-    /// Numbers of one row that are kept for the backward pass: tokens of image and text. With `recompute` the inside of the
-    /// blocks is not.
+    /// Numbers of one row that are kept for the backward pass: tokens of image and text. With `gradient_checkpointing`
+    /// the inside of the blocks is not.
     #[must_use]
-    pub fn kept(&self, image: u64, text: u64, recompute: bool) -> u64 {
+    pub fn kept(&self, image: u64, text: u64, gradient_checkpointing: bool) -> u64 {
         let size = |x: i64| x.max(0).unsigned_abs();
         let (double, single, tokens) = (size(self.num_layers), size(self.num_single_layers), image + text);
-        let each = if recompute {
+        let each = if gradient_checkpointing {
             // What enters each block, and the inside of one while it is computed once more and its gradient comes back.
             double + single + KEPT.max(KEPT_SINGLE) + ALIVE
         } else {

@@ -24,7 +24,7 @@ pub const LORA_TARGETS: [&str; 12] = [
 /// An adapter on [`LORA_TARGETS`]. Flow-GRPO has rank 64 and alpha 128.
 #[must_use]
 pub fn lora_config(rank: i64, alpha: f64) -> LoraConfig {
-    LoraConfig { rank, alpha, targets: LORA_TARGETS.map(str::to_owned).to_vec() }
+    LoraConfig { rank, alpha, target_modules: LORA_TARGETS.map(str::to_owned).to_vec() }
 }
 
 impl FluxConfig {

@@ -74,7 +74,7 @@ impl Architecture for Sd3 {
 
     /// The eight projections of the joint attention.
     fn targets(&self) -> Vec<String> {
-        LoraConfig::joint_attention(1, 1.0).targets
+        LoraConfig::joint_attention(1, 1.0).target_modules
     }
 
     fn guided(&self) -> Guided {
@@ -93,7 +93,7 @@ impl Architecture for Sd3 {
     }
 
     fn latent(&self, height: i64, width: i64) -> Result<[i64; 3]> {
-        self.vae.check_picture(height, width)?;
+        self.vae.check_image(height, width)?;
         let (channels, factor) = (self.transformer.in_channels, self.vae.factor());
         let (h, w) = (height / factor, width / factor);
         self.transformer.check_latent(channels, h, w)?;
@@ -117,8 +117,8 @@ impl Architecture for Sd3 {
         self.vae.decoding_operations(latent)
     }
 
-    fn kept(&self, latent: [i64; 3], text_tokens: u64, recompute: bool) -> u64 {
-        self.transformer.kept(self.patches(latent), text_tokens, recompute)
+    fn kept(&self, latent: [i64; 3], text_tokens: u64, gradient_checkpointing: bool) -> u64 {
+        self.transformer.kept(self.patches(latent), text_tokens, gradient_checkpointing)
     }
 
     fn alive(&self, latent: [i64; 3], text_tokens: u64) -> u64 {
@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn the_papers_adapter_is_on_191_layers() {
         let model = Sd3::new(medium(), published(), SchedulerConfig::published()).unwrap();
-        let wanted = LoraConfig { rank: 32, alpha: 64.0, targets: model.targets() };
+        let wanted = LoraConfig { rank: 32, alpha: 64.0, target_modules: model.targets() };
         let (all, kin) = (model.linears(), model.kin());
         let targets: Vec<_> = all.iter().filter(|l| wanted.matches(&l.name)).collect();
         assert_eq!((targets.len(), targets[0].d_in, targets[0].d_out), (191, 1536, 1536));

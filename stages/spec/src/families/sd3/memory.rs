@@ -17,11 +17,11 @@ const ALIVE: u64 = 14;
 
 impl MmditConfig {
     /// Numbers of one row that are kept for the backward pass: rows and columns of patches, and tokens of text.
-    pub(super) fn kept(&self, patches: [u64; 2], text: u64, recompute: bool) -> u64 {
+    pub(super) fn kept(&self, patches: [u64; 2], text: u64, gradient_checkpointing: bool) -> u64 {
         let (image, width) = (patches[0] * patches[1], self.width().max(0).unsigned_abs());
         let (layers, tokens) = (self.num_layers.max(0).unsigned_abs(), image + text);
         let seconds = self.dual_attention_layers.len() as u64;
-        let kept = if recompute {
+        let kept = if gradient_checkpointing {
             // What enters each block, and the inside of one while it is computed once more and its gradient comes back.
             layers * tokens + tokens * (KEPT + ALIVE) + seconds.min(1) * image * KEPT_SECOND
         } else {

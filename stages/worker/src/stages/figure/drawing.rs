@@ -7,16 +7,16 @@ pub type Colour = [u8; 3];
 #[derive(Clone, Debug, PartialEq)]
 pub enum Mark {
     /// Straight lines from point to point.
-    Way { points: Vec<(f64, f64)>, width: f64, colour: Colour },
+    Line { points: Vec<(f64, f64)>, width: f64, colour: Colour },
     /// A filled circle.
     Dot { at: (f64, f64), radius: f64, colour: Colour },
     /// Words; `at` is the left end, middle or right end of their base line.
-    Words { at: (f64, f64), text: String, from: From },
+    Words { at: (f64, f64), text: String, from: Anchor },
 }
 
 /// Where words begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum From {
+pub enum Anchor {
     Left,
     Middle,
     Right,

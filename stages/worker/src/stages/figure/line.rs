@@ -8,7 +8,7 @@ use crate::report::seeds::Cell;
 use opdflow_io::csv::Table;
 
 /// One training of a line: its curve of each seed, and its whole cost.
-pub struct Part {
+pub struct Phase {
     pub curves: Vec<Curve>,
     pub cost: Timing,
 }
@@ -20,7 +20,7 @@ pub struct Line {
     pub points: Vec<Spot>,
 }
 
-/// One model on the way.
+/// A model during its training.
 #[derive(Clone, Debug)]
 pub struct Spot {
     /// Rounds of this line.
@@ -34,7 +34,7 @@ pub struct Spot {
 
 impl Line {
     /// The line of trainings that follow one another, after `before`. It begins with the base's scores, if they are known.
-    pub fn of(title: &str, base: Option<&Scores>, before: Timing, parts: &[Part], columns: &[String]) -> Self {
+    pub fn of(title: &str, base: Option<&Scores>, before: Timing, parts: &[Phase], columns: &[String]) -> Self {
         let mut points = Vec::new();
         let cells = |scores: &[&Scores]| -> Vec<Option<Cell>> {
             columns.iter().map(|column| seeds::column(scores.iter().copied(), column)).collect()
@@ -111,10 +111,10 @@ pub(super) mod tests {
     pub fn lines() -> Vec<Line> {
         let cost = |seconds, gradients| Timing { seconds, gradients, ..Timing::default() };
         let (base, columns) = (scores(0.5), ["ocr".to_owned()]);
-        let first = Part { curves: vec![curve(&[(10, 0.55), (20, 0.6)])], cost: cost(100.0, 2000) };
-        let second = Part { curves: vec![curve(&[(5, 0.7)])], cost: cost(30.0, 500) };
+        let first = Phase { curves: vec![curve(&[(10, 0.55), (20, 0.6)])], cost: cost(100.0, 2000) };
+        let second = Phase { curves: vec![curve(&[(5, 0.7)])], cost: cost(30.0, 500) };
         let seeds = vec![curve(&[(50, 0.8), (100, 0.9)]), curve(&[(50, 0.84), (100, 0.94)])];
-        let student = Part { curves: seeds, cost: cost(40.0, 1000) };
+        let student = Phase { curves: seeds, cost: cost(40.0, 1000) };
         vec![
             Line::of("cascade, NFT", Some(&base), Timing::default(), &[first, second], &columns),
             Line::of("student", Some(&base), cost(80.0, 3000), &[student], &columns),

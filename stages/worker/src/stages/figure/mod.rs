@@ -10,9 +10,9 @@ use crate::artefacts::curve::Curve;
 use crate::artefacts::timing;
 use crate::judging::score::Scores;
 use crate::report::seeds;
-use crate::runtime::pictures;
+use crate::runtime::images;
 use anyhow::{Context as _, Result};
-use line::{Line, Part};
+use line::{Line, Phase};
 use opdflow_api::StageContext;
 use opdflow_kinds::stages::figure::Params;
 
@@ -37,13 +37,13 @@ pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
     };
     write("csv", line::csv(&lines, &params.columns))?;
     write("svg", svg::svg(&drawing))?;
-    pictures::write_png(&context.output("png"), &raster::raster(&drawing))
+    images::write_png(&context.output("png"), &raster::raster(&drawing))
 }
 
 /// The curves that a name stands for, one for each seed, and what they cost.
-fn part(name: &str, context: &StageContext) -> Result<Part> {
+fn part(name: &str, context: &StageContext) -> Result<Phase> {
     let inputs = seeds::connected(context, "curves", name, "the figure names")?;
     let curves = inputs.iter().map(|input| Curve::read(&context.input(input)?)).collect::<Result<_>>()?;
     let cost = timing::cost(context, &[vec![name.to_owned()]])?.unwrap_or_default();
-    Ok(Part { curves, cost })
+    Ok(Phase { curves, cost })
 }

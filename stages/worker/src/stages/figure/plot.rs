@@ -1,6 +1,6 @@
 //! From numbers to marks: panels side by side, one axis of time for all, and a legend.
 
-use super::drawing::{Colour, Drawing, From, LETTER, Mark};
+use super::drawing::{Anchor, Colour, Drawing, LETTER, Mark};
 use super::line::Line;
 use opdflow_io::terminal::{cut, line};
 
@@ -31,15 +31,15 @@ pub fn plot(title: &str, columns: &[String], lines: &[Line]) -> Drawing {
     let legend = step * columns.len() as f64 + 10.0;
     let width = legend + 24.0 + longest * LETTER.1 + 10.0;
     let height = (ROOM.2 + PANEL.1 + ROOM.3).max(ROOM.2 + 18.0 * lines.len() as f64 + 10.0);
-    let mut marks = vec![Mark::Words { at: (ROOM.0, 16.0), text: shown(title), from: From::Left }];
+    let mut marks = vec![Mark::Words { at: (ROOM.0, 16.0), text: shown(title), from: Anchor::Left }];
     for (place, column) in columns.iter().enumerate() {
         panel(place, column, step * place as f64 + ROOM.0, lines, &mut marks);
     }
     for (i, title) in titles.into_iter().enumerate() {
         let (y, colour) = (ROOM.2 + 8.0 + 18.0 * i as f64, COLOURS[i % COLOURS.len()]);
-        marks.push(Mark::Way { points: vec![(legend, y), (legend + 16.0, y)], width: 2.0, colour });
+        marks.push(Mark::Line { points: vec![(legend, y), (legend + 16.0, y)], width: 2.0, colour });
         marks.push(Mark::Dot { at: (legend + 8.0, y), radius: 2.5, colour });
-        marks.push(Mark::Words { at: (legend + 24.0, y + 3.5), text: title, from: From::Left });
+        marks.push(Mark::Words { at: (legend + 24.0, y + 3.5), text: title, from: Anchor::Left });
     }
     Drawing { width, height, marks }
 }
@@ -63,23 +63,23 @@ fn panel(place: usize, column: &str, left: f64, lines: &[Line], marks: &mut Vec<
     let y = |value: f64| bottom - (value - low) / (high - low) * PANEL.1;
     let words = |at, text, from| Mark::Words { at, text, from };
     for (tick, text) in ticks(low, high, 5) {
-        marks.push(Mark::Way { points: vec![(left, y(tick)), (left + PANEL.0, y(tick))], width: 1.0, colour: GREY });
-        marks.push(words((left - 5.0, y(tick) + 3.5), text, From::Right));
+        marks.push(Mark::Line { points: vec![(left, y(tick)), (left + PANEL.0, y(tick))], width: 1.0, colour: GREY });
+        marks.push(words((left - 5.0, y(tick) + 3.5), text, Anchor::Right));
     }
     for (tick, text) in ticks(0.0, end, 5) {
-        marks.push(Mark::Way { points: vec![(x(tick), bottom), (x(tick), bottom + 4.0)], width: 1.0, colour: INK });
-        marks.push(words((x(tick), bottom + 15.0), text, From::Middle));
+        marks.push(Mark::Line { points: vec![(x(tick), bottom), (x(tick), bottom + 4.0)], width: 1.0, colour: INK });
+        marks.push(words((x(tick), bottom + 15.0), text, Anchor::Middle));
     }
     let frame = vec![(left, top), (left, bottom), (left + PANEL.0, bottom)];
-    marks.push(Mark::Way { points: frame, width: 1.0, colour: INK });
-    marks.push(words((left + PANEL.0 / 2.0, top - 8.0), column.to_owned(), From::Middle));
-    marks.push(words((left + PANEL.0 / 2.0, bottom + 31.0), "training time, s".to_owned(), From::Middle));
+    marks.push(Mark::Line { points: frame, width: 1.0, colour: INK });
+    marks.push(words((left + PANEL.0 / 2.0, top - 8.0), column.to_owned(), Anchor::Middle));
+    marks.push(words((left + PANEL.0 / 2.0, bottom + 31.0), "training time, s".to_owned(), Anchor::Middle));
     for (i, line) in lines.iter().enumerate() {
         let colour = COLOURS[i % COLOURS.len()];
         let place_of = |p: &super::line::Spot| p.cells[place].map(|c| (x(p.seconds), y(c.mean)));
         let points: Vec<(f64, f64)> = line.points.iter().filter_map(place_of).collect();
         marks.extend(points.iter().map(|at| Mark::Dot { at: *at, radius: 2.5, colour }));
-        marks.push(Mark::Way { points, width: 2.0, colour });
+        marks.push(Mark::Line { points, width: 2.0, colour });
     }
 }
 

@@ -1,9 +1,9 @@
-//! A drawing as a picture, at twice its size: drawn at four times its size, then each pixel the mean of four.
+//! A drawing as an image, at twice its size: drawn at four times its size, then each pixel the mean of four.
 
-use super::drawing::{Colour, Drawing, From, LETTER, Mark};
+use super::drawing::{Anchor, Colour, Drawing, LETTER, Mark};
 use crate::report::grid;
 use font8x8::{BASIC_FONTS, UnicodeFonts as _};
-use opdflow_rewards::Picture;
+use opdflow_rewards::Image;
 
 /// Pixels of a unit while drawing.
 const FINE: f64 = 4.0;
@@ -15,14 +15,14 @@ struct Paper {
 }
 
 /// Draws the marks in their order.
-pub fn raster(drawing: &Drawing) -> Picture {
+pub fn raster(drawing: &Drawing) -> Image {
     // Even numbers, so that halving leaves nothing over.
     let size = |units: f64| 2 * ((units * FINE / 2.0).ceil().max(1.0) as usize);
     let (width, height) = (size(drawing.width), size(drawing.height));
     let mut paper = Paper { width, height, rgb: vec![255; width * height * 3] };
     for mark in &drawing.marks {
         match mark {
-            Mark::Way { points, width, colour } => {
+            Mark::Line { points, width, colour } => {
                 points.windows(2).for_each(|w| paper.stroke(w[0], w[1], width / 2.0, *colour));
             }
             Mark::Dot { at, radius, colour } => paper.stroke(*at, *at, *radius, *colour),
@@ -30,7 +30,7 @@ pub fn raster(drawing: &Drawing) -> Picture {
         }
     }
     let Paper { width, height, rgb } = paper;
-    let fine = Picture { width, height, rgb };
+    let fine = Image { width, height, rgb };
     grid::thumbnail(&fine, width.max(height) / 2)
 }
 
@@ -42,7 +42,7 @@ impl Paper {
         }
     }
 
-    /// Everything within `radius` of the way from `a` to `b`.
+    /// Everything within `radius` of the line from `a` to `b`.
     fn stroke(&mut self, a: (f64, f64), b: (f64, f64), radius: f64, colour: Colour) {
         let [ax, ay, bx, by, radius] = [a.0, a.1, b.0, b.1, radius].map(|v| v * FINE);
         let (dx, dy) = (bx - ax, by - ay);
@@ -61,13 +61,13 @@ impl Paper {
     }
 
     /// Letters of eight by eight squares. What is not ASCII becomes `?`.
-    fn words(&mut self, at: (f64, f64), text: &str, from: From) {
+    fn words(&mut self, at: (f64, f64), text: &str, from: Anchor) {
         let letters: Vec<char> = text.chars().collect();
         let wide = letters.len() as f64 * LETTER.1;
         let left = match from {
-            From::Left => at.0,
-            From::Middle => at.0 - wide / 2.0,
-            From::Right => at.0 - wide,
+            Anchor::Left => at.0,
+            Anchor::Middle => at.0 - wide / 2.0,
+            Anchor::Right => at.0 - wide,
         };
         // A square of a letter in fine pixels: an eighth of its box.
         let (high, broad) = ((LETTER.0 * FINE / 8.0).round(), (LETTER.1 * FINE / 8.0).round());
@@ -89,44 +89,44 @@ impl Paper {
 
 #[cfg(test)]
 mod tests {
-    use super::super::drawing::{Drawing, From, Mark};
+    use super::super::drawing::{Anchor, Drawing, Mark};
     use super::super::plot::tests::drawing;
     use super::raster;
 
     #[test]
     fn marks_are_where_they_belong() {
         let red = [255, 0, 0];
-        let way = Mark::Way { points: vec![(2.0, 5.0), (18.0, 5.0)], width: 2.0, colour: red };
+        let line = Mark::Line { points: vec![(2.0, 5.0), (18.0, 5.0)], width: 2.0, colour: red };
         let dot = Mark::Dot { at: (30.0, 15.0), radius: 3.0, colour: [0, 0, 255] };
-        let picture = raster(&Drawing { width: 40.0, height: 20.0, marks: vec![way, dot] });
-        assert_eq!((picture.width, picture.height), (80, 40));
-        assert_eq!(picture.pixel(20, 10), red);
-        assert_eq!(picture.pixel(20, 16), [255; 3]);
-        assert_eq!(picture.pixel(60, 30), [0, 0, 255]);
-        assert_eq!(picture.pixel(60, 20), [255; 3]);
+        let image = raster(&Drawing { width: 40.0, height: 20.0, marks: vec![line, dot] });
+        assert_eq!((image.width, image.height), (80, 40));
+        assert_eq!(image.pixel(20, 10), red);
+        assert_eq!(image.pixel(20, 16), [255; 3]);
+        assert_eq!(image.pixel(60, 30), [0, 0, 255]);
+        assert_eq!(image.pixel(60, 20), [255; 3]);
     }
 
     #[test]
     fn words_leave_ink_on_their_side() {
         let ink = |from| {
             let words = Mark::Words { at: (50.0, 12.0), text: "HHHH".into(), from };
-            let picture = raster(&Drawing { width: 100.0, height: 16.0, marks: vec![words] });
+            let image = raster(&Drawing { width: 100.0, height: 16.0, marks: vec![words] });
             let dark = |xs: std::ops::Range<usize>| {
-                xs.flat_map(|x| (0..32).map(move |y| (x, y))).filter(|(x, y)| picture.pixel(*x, *y)[0] < 128).count()
+                xs.flat_map(|x| (0..32).map(move |y| (x, y))).filter(|(x, y)| image.pixel(*x, *y)[0] < 128).count()
             };
             (dark(0..100), dark(100..200))
         };
-        assert!(ink(From::Left).0 == 0 && ink(From::Left).1 > 50);
-        assert!(ink(From::Right).1 == 0 && ink(From::Right).0 > 50);
-        let (left, right) = ink(From::Middle);
+        assert!(ink(Anchor::Left).0 == 0 && ink(Anchor::Left).1 > 50);
+        assert!(ink(Anchor::Right).1 == 0 && ink(Anchor::Right).0 > 50);
+        let (left, right) = ink(Anchor::Middle);
         assert!(left > 20 && right > 20);
     }
 
     #[test]
     fn any_text_is_drawn() {
-        let picture = raster(&drawing());
-        assert!(picture.is_whole() && picture.width > 700);
-        let words = Mark::Words { at: (-5.0, 2.0), text: "naïve \u{4f60}".into(), from: From::Middle };
+        let image = raster(&drawing());
+        assert!(image.is_whole() && image.width > 700);
+        let words = Mark::Words { at: (-5.0, 2.0), text: "naïve \u{4f60}".into(), from: Anchor::Middle };
         assert!(raster(&Drawing { width: 1.0, height: 1.0, marks: vec![words] }).is_whole());
     }
 }

@@ -1,6 +1,6 @@
 //! A drawing as SVG. The same drawing gives the same bytes.
 
-use super::drawing::{Colour, Drawing, From, LETTER, Mark};
+use super::drawing::{Anchor, Colour, Drawing, LETTER, Mark};
 use opdflow_io::xml::escaped;
 use std::fmt::Write as _;
 
@@ -13,19 +13,22 @@ pub fn svg(drawing: &Drawing) -> String {
     );
     for mark in marks {
         let _ = match mark {
-            Mark::Way { points, width, colour } => {
-                let way: Vec<String> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
-                let (way, colour) = (way.join(" "), hex(*colour));
-                writeln!(out, "<polyline points=\"{way}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\"/>")
+            Mark::Line { points, width, colour } => {
+                let line: Vec<String> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
+                let (line, colour) = (line.join(" "), hex(*colour));
+                writeln!(
+                    out,
+                    "<polyline points=\"{line}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\"/>"
+                )
             }
             Mark::Dot { at: (x, y), radius, colour } => {
                 writeln!(out, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{radius}\" fill=\"{}\"/>", hex(*colour))
             }
             Mark::Words { at: (x, y), text, from } => {
                 let anchor = match from {
-                    From::Left => "start",
-                    From::Middle => "middle",
-                    From::Right => "end",
+                    Anchor::Left => "start",
+                    Anchor::Middle => "middle",
+                    Anchor::Right => "end",
                 };
                 writeln!(out, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{}</text>", escaped(text))
             }

@@ -1,9 +1,9 @@
 //! `pretrain_base` at work: text encoders and transformer of the miniature by flow matching.
 
-use super::{captions, pictures, place_layout};
+use super::{captions, images, place_layout};
+use crate::runtime::images::to_tensor;
 use crate::runtime::learn::{Plain, learn};
-use crate::runtime::pictures::to_tensor;
-use crate::runtime::studio::broken_picture;
+use crate::runtime::pipeline::broken_image;
 use crate::runtime::unfit::unfit;
 use anyhow::{Context as _, Result};
 use opdflow_api::{Fault, StageContext};
@@ -33,7 +33,7 @@ fn trained(family: &dyn Family) -> Vec<&'static str> {
 /// # Errors
 /// A fault says whose it is; anything else is a bug.
 pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
-    let device = crate::runtime::studio::device(context)?;
+    let device = crate::runtime::pipeline::device(context)?;
     let out = context.output("model");
     place_layout(&params.layout, &context.job().folder.clone(), &out)?;
     opdflow_kinds::model::folder::replace(&context.input("vae")?, &out.join("vae"))?;
@@ -52,12 +52,12 @@ pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
         .flat_map(|(part, w)| w.trainable().into_iter().map(move |(n, t)| (format!("{part}/{n}"), t)))
         .collect();
     let training = &params.training;
-    let lesson = Lesson::draw(&params, seed, &*autoencoder, &*text, device, context)?;
+    let data = Data::draw(&params, seed, &*autoencoder, &*text, device, context)?;
     let mut objective = FlowMatching {
         network: &*network,
         text: &*text,
-        lesson,
-        batch: training.batch,
+        data,
+        batch: training.batch_size,
         drop: params.drop_caption,
         seed,
         device,
@@ -66,8 +66,8 @@ pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
         go_on_from(&start, &names, &named)?;
     }
     let leaves = named.iter().map(|(_, t)| t.shallow_clone()).collect();
-    let optimiser = Muon::new(training.optimiser.clone(), &named, is_plain);
-    let mut learner = Learner::new(leaves, optimiser, training.ema.clone(), training.pace);
+    let optimizer = Muon::new(training.optimizer.clone(), &named, is_plain);
+    let mut learner = Learner::new(leaves, optimizer, training.ema.clone(), training.lr_schedule);
     learn(context, &mut learner, &mut objective, &mut Plain, training.steps, 50)?;
 
     for (part, weights) in names.iter().zip(&parts) {
@@ -117,14 +117,14 @@ fn is_plain(name: &str) -> bool {
 }
 
 /// Latents with the tokens of their captions, drawn once.
-struct Lesson {
+struct Data {
     /// `[N, C, h, w]`, scaled as the transformer sees them.
     latents: Tensor,
     tokens: Tokens,
     empty: Tokens,
 }
 
-impl Lesson {
+impl Data {
     fn draw(
         params: &Params,
         seed: u64,
@@ -134,13 +134,13 @@ impl Lesson {
         context: &StageContext,
     ) -> Result<Self> {
         let _off = tch::no_grad_guard();
-        let prompts = captions(&params.mix.parse()?, params.training.pictures, seed);
+        let prompts = captions(&params.mix.parse()?, params.training.images, seed);
         let mut latents = Vec::new();
         for start in (0..prompts.len()).step_by(256) {
-            let drawn = pictures(&prompts, seed, start..(start + 256).min(prompts.len()), &params.wrong)?;
+            let drawn = images(&prompts, seed, start..(start + 256).min(prompts.len()), &params.wrong)?;
             latents.push(autoencoder.encode(&to_tensor(&drawn).to_device(device)));
             if let Some(row) = latents.last().and_then(first_broken_row) {
-                return Err(broken_picture("latent", start + row, &prompts[start + row].text));
+                return Err(broken_image("latent", start + row, &prompts[start + row].text));
             }
             context.go_on(0)?;
         }
@@ -150,12 +150,12 @@ impl Lesson {
     }
 }
 
-/// Flow matching: the network learns `noise - picture` at `x_t = (1 - t) picture + t noise`, with logit-normal times
+/// Flow matching: the network learns `noise - image` at `x_t = (1 - t) image + t noise`, with logit-normal times
 /// pushed through the schedule's own shift, so that training sees the levels that sampling visits.
 struct FlowMatching<'a> {
     network: &'a dyn Network,
     text: &'a dyn Text,
-    lesson: Lesson,
+    data: Data,
     batch: usize,
     drop: f64,
     seed: u64,
@@ -167,17 +167,17 @@ impl FlowMatching<'_> {
         let mut choices = Choices::new(derive(self.seed, "drop", round));
         let kept: Vec<f32> = (0..self.batch).map(|_| if choices.unit() < self.drop { 0.0 } else { 1.0 }).collect();
         let kept = Tensor::from_slice(&kept).to_kind(Kind::Int64);
-        self.text.encode(&self.lesson.tokens.select(index).mixed(&self.lesson.empty, &kept)?)
+        self.text.encode(&self.data.tokens.select(index).mixed(&self.data.empty, &kept)?)
     }
 }
 
 impl Objective for FlowMatching<'_> {
     fn accumulate(&mut self, round: u64, _update: usize) -> Result<Report> {
-        let total = self.lesson.latents.size()[0] as usize;
+        let total = self.data.latents.size()[0] as usize;
         let chosen: Vec<i64> =
             prompts_of_round(total, self.batch, self.seed, round).into_iter().map(|i| i as i64).collect();
         let index = Tensor::from_slice(&chosen);
-        let x0 = self.lesson.latents.index_select(0, &index);
+        let x0 = self.data.latents.index_select(0, &index);
         let condition = self.condition(&index, round)?;
         let noise = rng::normal(&x0.size(), derive(self.seed, "noise", round), self.device);
         let u = rng::normal(&[self.batch as i64], derive(self.seed, "times", round), self.device).sigmoid();

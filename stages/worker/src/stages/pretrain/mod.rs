@@ -8,7 +8,7 @@ use anyhow::Result;
 use opdflow_kinds::stages::pretrain::Wrong;
 use opdflow_miniature::{Mix, Prompt, Split};
 use opdflow_models::rng::{Choices, derive};
-use opdflow_rewards::Picture;
+use opdflow_rewards::Image;
 use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 use std::path::Path;
 
@@ -20,8 +20,8 @@ pub(crate) fn place_layout(layout: &str, folder: &Path, to: &Path) -> Result<()>
     }
 }
 
-/// The picture of training prompt number `index`; with the family's probability it shows something else.
-pub(crate) fn picture(prompt: &Prompt, seed: u64, index: u64, wrong: &Wrong) -> Result<Picture> {
+/// The image of training prompt number `index`; with the family's probability it shows something else.
+pub(crate) fn image(prompt: &Prompt, seed: u64, index: u64, wrong: &Wrong) -> Result<Image> {
     let mut rng = opdflow_miniature::stream(seed, index);
     let (share, times) = wrong.of(prompt.family);
     let mut shown = prompt.clone();
@@ -33,14 +33,14 @@ pub(crate) fn picture(prompt: &Prompt, seed: u64, index: u64, wrong: &Wrong) -> 
     Ok(opdflow_miniature::render(&shown, &mut rng)?)
 }
 
-/// Pictures of the training prompts in `range`, drawn in parallel.
-pub(crate) fn pictures(
+/// Images of the training prompts in `range`, drawn in parallel.
+pub(crate) fn images(
     prompts: &[Prompt],
     seed: u64,
     range: std::ops::Range<usize>,
     wrong: &Wrong,
-) -> Result<Vec<Picture>> {
-    range.into_par_iter().map(|i| picture(&prompts[i], seed, i as u64, wrong)).collect()
+) -> Result<Vec<Image>> {
+    range.into_par_iter().map(|i| image(&prompts[i], seed, i as u64, wrong)).collect()
 }
 
 /// The training prompts of a pretraining stage.

@@ -1,8 +1,8 @@
 //! `pretrain_vae` at work: an autoencoder of the miniature world.
 
-use super::{captions, picture, place_layout};
+use super::{captions, image, place_layout};
+use crate::runtime::images::to_tensor;
 use crate::runtime::learn::{Plain, learn};
-use crate::runtime::pictures::to_tensor;
 use crate::runtime::unfit::unfit;
 use anyhow::{Context as _, Result};
 use opdflow_api::{Fault, StageContext};
@@ -24,7 +24,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 /// # Errors
 /// A fault says whose it is; anything else is a bug.
 pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
-    let device = crate::runtime::studio::device(context)?;
+    let device = crate::runtime::pipeline::device(context)?;
     let layout = context.output("vae").with_extension("layout");
     place_layout(&params.layout, &context.job().folder.clone(), &layout)?;
     let mut config: VaeConfig = read_json(&layout.join("vae/config.json"))?;
@@ -32,13 +32,20 @@ pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
     let weights = Weights::new_random(seed, device);
     let vae = Vae::new(&weights.root(), &config)?;
     start_linear(&weights.tensors());
-    let prompts = captions(&Mix::all(), training.pictures, seed);
-    let mut objective =
-        Autoencode { vae: &vae, prompts: &prompts, batch: training.batch, l1: params.l1, kl: params.kl, seed, device };
+    let prompts = captions(&Mix::all(), training.images, seed);
+    let mut objective = Autoencode {
+        vae: &vae,
+        prompts: &prompts,
+        batch: training.batch_size,
+        l1: params.l1,
+        kl: params.kl,
+        seed,
+        device,
+    };
     let named = weights.trainable();
     let leaves: Vec<Tensor> = named.iter().map(|(_, t)| t.shallow_clone()).collect();
-    let optimiser = Muon::new(training.optimiser.clone(), &named, |_| false);
-    let mut learner = Learner::new(leaves, optimiser, training.ema.clone(), training.pace);
+    let optimizer = Muon::new(training.optimizer.clone(), &named, |_| false);
+    let mut learner = Learner::new(leaves, optimizer, training.ema.clone(), training.lr_schedule);
     learn(context, &mut learner, &mut objective, &mut Plain, training.steps, 50)?;
     let averaged: Vec<(String, Tensor)> =
         named.iter().zip(learner.average()).map(|((n, _), a)| (n.clone(), a.shallow_clone())).collect();
@@ -92,7 +99,7 @@ fn start_linear(tensors: &[(String, Tensor)]) {
     });
 }
 
-/// Reconstruction of pictures of the world.
+/// Reconstruction of images of the world.
 struct Autoencode<'a> {
     vae: &'a Vae,
     prompts: &'a [opdflow_miniature::Prompt],
@@ -104,20 +111,20 @@ struct Autoencode<'a> {
 }
 
 impl Autoencode<'_> {
-    fn pictures(&self, chosen: &[usize]) -> Result<Tensor> {
+    fn images(&self, chosen: &[usize]) -> Result<Tensor> {
         let drawn = chosen
             .iter()
-            .map(|&i| picture(&self.prompts[i], self.seed, i as u64, &Wrong::NONE))
+            .map(|&i| image(&self.prompts[i], self.seed, i as u64, &Wrong::NONE))
             .collect::<Result<Vec<_>>>()?;
         Ok(to_tensor(&drawn).to_device(self.device))
     }
 
-    /// Mean and standard deviation of the latents of the first 512 pictures.
+    /// Mean and standard deviation of the latents of the first 512 images.
     fn latent_statistics(&self) -> Result<(f64, f64)> {
         let _off = tch::no_grad_guard();
         let mut latents = Vec::new();
         for chunk in (0..self.prompts.len().min(512)).collect::<Vec<_>>().chunks(64) {
-            latents.push(self.vae.encode(&self.pictures(chunk)?).mode());
+            latents.push(self.vae.encode(&self.images(chunk)?).mode());
         }
         let all = Tensor::cat(&latents, 0);
         Ok((all.mean(Kind::Float).double_value(&[]), all.std(true).double_value(&[])))
@@ -127,16 +134,16 @@ impl Autoencode<'_> {
 impl Objective for Autoencode<'_> {
     fn accumulate(&mut self, round: u64, _update: usize) -> Result<Report> {
         let chosen = prompts_of_round(self.prompts.len(), self.batch, self.seed, round);
-        let pictures = self.pictures(&chosen)?;
-        let posterior = self.vae.encode(&pictures);
+        let images = self.images(&chosen)?;
+        let posterior = self.vae.encode(&images);
         let noise = rng::normal(&posterior.mean.size(), rng::derive(self.seed, "latent", round), self.device);
-        let error = self.vae.decode(&posterior.sample(&noise)) - &pictures;
+        let error = self.vae.decode(&posterior.sample(&noise)) - &images;
         let square = error.square().mean(Kind::Float);
         let elements = posterior.mean.size()[1..].iter().product::<i64>() as f64;
         let kl = posterior.kl().mean(Kind::Float) / elements;
         let loss = &square + error.abs().mean(Kind::Float) * self.l1 + &kl * self.kl;
         loss.backward();
-        // Pictures span 2: peak signal-to-noise ratio is 10 log10(4 / error).
+        // Images span 2: peak signal-to-noise ratio is 10 log10(4 / error).
         let psnr = 10.0 * (4.0 / square.double_value(&[]).max(1e-12)).log10();
         Ok(vec![("psnr".into(), psnr), ("kl".into(), kl.double_value(&[])), ("loss".into(), loss.double_value(&[]))])
     }

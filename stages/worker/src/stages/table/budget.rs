@@ -10,7 +10,7 @@ const EQUAL: f64 = 0.05;
 /// The gradients of rows that are compared with each other.
 #[derive(Clone, Debug, Serialize)]
 pub struct Budget {
-    /// Titles of the rows with their gradients, each of one picture at one noise level.
+    /// Titles of the rows with their gradients, each of one image at one noise level.
     rows: Vec<(String, u64)>,
     /// Whether the rows' gradients are equal, to a twentieth.
     equal: bool,

@@ -1,4 +1,4 @@
-//! `table` at work: the paper's table of several models, and a grid of their pictures.
+//! `table` at work: the paper's table of several models, and a grid of their images.
 
 mod budget;
 mod form;
@@ -9,14 +9,14 @@ mod row;
 use crate::artefacts::timing::cost;
 use crate::judging::score::Scores;
 use crate::report::{grid, seeds};
-use crate::runtime::pictures;
+use crate::runtime::images;
 use anyhow::{Context as _, Result};
 use budget::Budget;
 use form::Form;
 use opdflow_api::StageContext;
 use opdflow_api::port::meant;
 use opdflow_kinds::stages::table::Params;
-use opdflow_rewards::Picture;
+use opdflow_rewards::Image;
 use row::Row;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -35,10 +35,9 @@ pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
     write("csv", render::csv(&form))?;
     write("latex", render::latex(&form))?;
     write("json", serde_json::to_string_pretty(&form)? + "\n")?;
-    let rows =
-        params.rows.iter().map(|r| picture_row(context, &r.scores, params.pictures)).collect::<Result<Vec<_>>>()?;
+    let rows = params.rows.iter().map(|r| image_row(context, &r.scores, params.images)).collect::<Result<Vec<_>>>()?;
     if let Some(sheet) = grid::sheet(&rows, params.scale) {
-        pictures::write_png(&context.output("png"), &sheet)?;
+        images::write_png(&context.output("png"), &sheet)?;
     }
     Ok(())
 }
@@ -99,18 +98,18 @@ fn fill(params: &Params, scores: &BTreeMap<String, Vec<Scores>>, context: &Stage
     })
 }
 
-/// The first pictures of every set of one model; of its first seed, if there are several.
-fn picture_row(context: &StageContext, name: &str, count: usize) -> Result<Vec<Picture>> {
-    let members = context.members("pictures");
+/// The first images of every set of one model; of its first seed, if there are several.
+fn image_row(context: &StageContext, name: &str, count: usize) -> Result<Vec<Image>> {
+    let members = context.members("images");
     let Some(first) = meant(&members, name).first().copied() else { return Ok(Vec::new()) };
-    let folder = context.input(&format!("pictures.{first}"))?;
+    let folder = context.input(&format!("images.{first}"))?;
     let mut row = Vec::new();
     for set in sorted(&folder)? {
         let mut files: Vec<_> =
             sorted(&set)?.into_iter().filter(|p| p.extension().is_some_and(|e| e == "png")).collect();
         files.truncate(count);
         for file in files {
-            row.push(pictures::read_png(&file)?);
+            row.push(images::read_png(&file)?);
         }
     }
     Ok(row)

@@ -143,7 +143,7 @@ fn notes(form: &Form) -> String {
         text += " train s is wall time, which a busy machine stretches.";
     }
     if counted(form) {
-        text += " grads k: thousands of gradients in training, each of one picture at one noise level.";
+        text += " grads k: thousands of gradients in training, each of one image at one noise level.";
     }
     text += "\n";
     if let Some(budget) = &form.budget {

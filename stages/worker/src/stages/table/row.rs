@@ -15,7 +15,7 @@ pub struct Row {
     /// Seconds in which training held a GPU, if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu_seconds: Option<f64>,
-    /// Gradients of its training, each of one picture at one noise level.
+    /// Gradients of its training, each of one image at one noise level.
     pub gradients: Option<u64>,
     pub cells: Vec<Option<Cell>>,
     /// Mean of the min-max normalised columns, 0 to 1.

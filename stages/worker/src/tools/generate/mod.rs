@@ -1,12 +1,12 @@
-//! `opdflow generate`: pictures of prompts, without recipe and store, as diffusers' pipeline of the model's family makes them.
+//! `opdflow generate`: images of prompts, without recipe and store, as diffusers' pipeline of the model's family makes them.
 
 mod origin;
 mod size;
 
 use crate::report::grid;
-use crate::runtime::studio::{broken_picture, cut_words, whole_rows};
+use crate::runtime::pipeline::{broken_image, cut_words, whole_rows};
 use crate::runtime::unfit::unfit;
-use crate::runtime::{device, pictures, precision};
+use crate::runtime::{device, images, precision};
 use anyhow::{Context as _, Result};
 use opdflow_api::warning::{IGNORED, TRUNCATED};
 use opdflow_api::{Event, EventSink, Fault, GenerateOrder, StopFlag, Tool, Warning, read_order};
@@ -22,7 +22,7 @@ use opdflow_models::network::{Autoencoder, Folder, Network, Options, Text};
 use opdflow_models::rng::normal_in;
 use opdflow_models::solver::TakeStep as _;
 use opdflow_models::{Schedule, Solver, families};
-use opdflow_rewards::Picture;
+use opdflow_rewards::Image;
 use origin::Origin;
 use serde_json::Value;
 use size::Size;
@@ -80,7 +80,7 @@ impl Tool for Generate {
             tiling: order.vae_tiling,
             stop,
         };
-        let total = order.pictures.len();
+        let total = order.images.len();
         let mut small = Vec::with_capacity(total);
         for first in (0..total).step_by(order.batch.max(1)) {
             let places: Vec<usize> = (first..total.min(first + order.batch.max(1))).collect();
@@ -88,7 +88,7 @@ impl Tool for Generate {
             let seeds: Vec<u64> = places.iter().map(|i| order.seed.wrapping_add((i % order.count) as u64)).collect();
             let steps = (total.div_ceil(order.batch.max(1)) * order.steps) as u64;
             let before = (first / order.batch.max(1) * order.steps) as u64;
-            let note = format!("picture {} of {total}", first + 1);
+            let note = format!("image {} of {total}", first + 1);
             let latents = room.sample(&condition.to(device, kind), &seeds, |step| {
                 events.send(&Event::Progress { step: before + step, total: steps, note: note.clone() });
             })?;
@@ -98,21 +98,21 @@ impl Tool for Generate {
             }
             for (row, (&i, &seed)) in places.iter().zip(&seeds).enumerate() {
                 let prompt = &order.prompts[i / order.count];
-                let picture = room.develop(&latents.narrow(0, row as i64, 1), i, prompt)?;
+                let image = room.develop(&latents.narrow(0, row as i64, 1), i, prompt)?;
                 let texts = origin.texts(&order, &order.prompts[i / order.count], seed, guidance, &size);
-                pictures::write_png_with(&order.pictures[i], &picture, &texts)?;
-                small.push(grid::thumbnail(&picture, THUMBNAIL));
+                images::write_png_with(&order.images[i], &image, &texts)?;
+                small.push(grid::thumbnail(&image, THUMBNAIL));
             }
         }
         if let Some(path) = &order.sheet {
-            let sheet = grid::sheet(&grid::rows(small, order.count), 1).context("a sheet without pictures")?;
-            pictures::write_png(path, &sheet)?;
+            let sheet = grid::sheet(&grid::rows(small, order.count), 1).context("a sheet without images")?;
+            images::write_png(path, &sheet)?;
         }
         Ok(())
     }
 }
 
-/// Longest side of a picture on the sheet.
+/// Longest side of an image on the sheet.
 const THUMBNAIL: usize = 256;
 
 /// Whatever the model's files are to blame for.
@@ -161,7 +161,7 @@ fn takes(order: &GenerateOrder, model: &dyn Architecture) -> Result<()> {
     }
     if let Some(scale) = order.guidance.filter(|scale| *scale < 0.0 && model.guided() == Guided::Input) {
         let what = format!("the guidance is {scale}, and this model of {} takes a number from 0", family.title());
-        return Err(Fault::user(what).help(format!("leave `--guidance` out for {}", model.guidance())).into());
+        return Err(Fault::user(what).help(format!("leave `--guidance-scale` out for {}", model.guidance())).into());
     }
     Ok(())
 }
@@ -220,13 +220,13 @@ fn lora(order: &GenerateOrder, network: &dyn Network, device: Device, say: impl 
 /// The fault of a latent that is not finite. Half-precision numbers end at 65,504.
 fn broken_latent(kind: Kind, image: usize, prompt: &str) -> anyhow::Error {
     if kind != Kind::Half {
-        return broken_picture("latent", image, prompt);
+        return broken_image("latent", image, prompt);
     }
     let fault = Fault::not_finite(format!("the latent of image {image}, of the prompt {prompt:?}, is not finite"));
     fault.help("use `--dtype bf16` or `f32`").into()
 }
 
-/// What turns noise into pictures.
+/// What turns noise into images.
 struct Room<'a> {
     field: Field<'a>,
     autoencoder: &'a dyn Autoencoder,
@@ -256,15 +256,15 @@ impl Room<'_> {
         Ok(x)
     }
 
-    /// One latent, `[1, C, h, w]`, as a picture.
-    fn develop(&self, latent: &Tensor, image: usize, prompt: &str) -> Result<Picture> {
+    /// One latent, `[1, C, h, w]`, as an image.
+    fn develop(&self, latent: &Tensor, image: usize, prompt: &str) -> Result<Image> {
         let _off = tch::no_grad_guard();
         let decoder = self.autoencoder;
         let decoded = if self.tiling { decoder.decode_tiled(latent) } else { decoder.decode(latent) };
         if first_broken_row(&decoded).is_some() {
-            return Err(broken_picture("decoded image", image, prompt));
+            return Err(broken_image("decoded image", image, prompt));
         }
-        pictures::from_tensor(&decoded).pop().context("a decoder without a picture")
+        images::from_tensor(&decoded).pop().context("a decoder without an image")
     }
 }
 
@@ -297,6 +297,6 @@ mod tests {
 
     const ORDER: &str = r#"{"base": "x", "variant": null, "lora": null, "lora_scale": 1.0, "prompts": ["a"], "negative": "",
         "seed": 0, "count": 1, "steps": 1, "guidance": 1.0, "width": null, "height": null, "max_sequence_length": null,
-        "no_t5": false, "dtype": "f32", "vae_tiling": false, "batch": 1, "threads": 1, "device": "cpu", "pictures": ["x"],
+        "no_t5": false, "dtype": "f32", "vae_tiling": false, "batch": 1, "threads": 1, "device": "cpu", "images": ["x"],
         "sheet": null}"#;
 }

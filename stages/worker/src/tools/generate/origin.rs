@@ -1,4 +1,4 @@
-//! Where a picture comes from, as text in its file: settings, and digests of base and adapter.
+//! Where an image comes from, as text in its file: settings, and digests of base and adapter.
 
 use super::size::Size;
 use crate::artefacts::origin::trained_on;
@@ -63,14 +63,14 @@ impl Origin {
         }
         (trained != self.base).then(|| {
             format!(
-                "note: the adapter was trained on base {}, and the base here is {}: expect other pictures",
+                "note: the adapter was trained on base {}, and the base here is {}: expect other images",
                 trained.short(),
                 self.base.short()
             )
         })
     }
 
-    /// Keywords and words for the file of one picture.
+    /// Keywords and words for the file of one image.
     pub(super) fn texts(
         &self,
         order: &GenerateOrder,

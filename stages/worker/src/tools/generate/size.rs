@@ -1,11 +1,11 @@
-//! The size of the pictures that `opdflow generate` makes.
+//! The size of the images that `opdflow generate` makes.
 
 use crate::runtime::unfit::unfit;
 use anyhow::Result;
 use opdflow_api::{Fault, GenerateOrder};
 use opdflow_models::family::{Architecture, Sides};
 
-/// Sides of picture and latent.
+/// Sides of image and latent.
 #[derive(Clone, Copy)]
 pub(super) struct Size {
     pub width: i64,

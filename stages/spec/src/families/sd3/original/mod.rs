@@ -10,7 +10,7 @@ mod derive;
 mod single;
 mod vae;
 
-pub use single::{OneFile, Part};
+pub use single::{FilePart, OneFile};
 
 use crate::linears::{LinearShape, Naming};
 use crate::weights::{Cut, Place};

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 /// A part of a model that a single file can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum FilePart {
     /// `transformer/`.
     Transformer,
     /// `vae/`.
@@ -25,15 +25,15 @@ pub enum Part {
     T5,
 }
 
-impl Part {
+impl FilePart {
     /// The part that lies in the folder of this name in diffusers' layout.
-    pub fn of_folder(name: &str) -> Option<Part> {
+    pub fn of_folder(name: &str) -> Option<FilePart> {
         Some(match name {
-            "transformer" => Part::Transformer,
-            "vae" => Part::Vae,
-            "text_encoder" => Part::ClipL,
-            "text_encoder_2" => Part::ClipG,
-            "text_encoder_3" => Part::T5,
+            "transformer" => FilePart::Transformer,
+            "vae" => FilePart::Vae,
+            "text_encoder" => FilePart::ClipL,
+            "text_encoder_2" => FilePart::ClipG,
+            "text_encoder_3" => FilePart::T5,
             _ => return None,
         })
     }
@@ -41,13 +41,17 @@ impl Part {
     /// Beginnings of names, and a name behind one of them that says that the part is there.
     fn marks(self) -> (&'static [&'static str], &'static str) {
         match self {
-            Part::Transformer => {
+            FilePart::Transformer => {
                 (&["model.diffusion_model.", "diffusion_model.", ""], "joint_blocks.0.x_block.attn.qkv.weight")
             }
-            Part::Vae => (&["first_stage_model.", "vae."], "decoder.conv_in.weight"),
-            Part::ClipL => (&["text_encoders.clip_l.transformer."], "text_model.embeddings.position_embedding.weight"),
-            Part::ClipG => (&["text_encoders.clip_g.transformer."], "text_model.embeddings.position_embedding.weight"),
-            Part::T5 => (&["text_encoders.t5xxl.transformer."], "shared.weight"),
+            FilePart::Vae => (&["first_stage_model.", "vae."], "decoder.conv_in.weight"),
+            FilePart::ClipL => {
+                (&["text_encoders.clip_l.transformer."], "text_model.embeddings.position_embedding.weight")
+            }
+            FilePart::ClipG => {
+                (&["text_encoders.clip_g.transformer."], "text_model.embeddings.position_embedding.weight")
+            }
+            FilePart::T5 => (&["text_encoders.t5xxl.transformer."], "shared.weight"),
         }
     }
 }
@@ -69,20 +73,20 @@ impl SingleFile for OneFile {
     }
 
     fn has(&self, part: &str) -> bool {
-        Part::of_folder(part).is_some_and(|part| self.holds(part))
+        FilePart::of_folder(part).is_some_and(|part| self.holds(part))
     }
 
     fn parameters(&self, part: &str) -> u64 {
         let count = |part| self.own(part).map(|(_, _, shape)| shape.iter().product::<i64>().max(0) as u64).sum();
-        Part::of_folder(part).map_or(0, count)
+        FilePart::of_folder(part).map_or(0, count)
     }
 
     fn check(&self, part: &str) -> Result<()> {
-        Part::of_folder(part).map_or(Ok(()), |part| self.check_part(part))
+        FilePart::of_folder(part).map_or(Ok(()), |part| self.check_part(part))
     }
 
     fn config(&self, part: &str) -> Result<Value> {
-        let known = Part::of_folder(part).with_context(|| format!("a single file has no `{part}`"))?;
+        let known = FilePart::of_folder(part).with_context(|| format!("a single file has no `{part}`"))?;
         self.config_of(known)
     }
 }
@@ -91,21 +95,21 @@ impl OneFile {
     /// The file at `path` with tensors of these shapes; nothing if it holds no transformer under the original names.
     pub fn of(family: &'static dyn Family, path: &Path, shapes: &BTreeMap<String, Vec<i64>>) -> Option<OneFile> {
         let file = OneFile { family, path: path.to_owned(), shapes: shapes.clone() };
-        file.holds(Part::Transformer).then_some(file)
+        file.holds(FilePart::Transformer).then_some(file)
     }
 
     /// Whether it holds a part.
-    pub fn holds(&self, part: Part) -> bool {
+    pub fn holds(&self, part: FilePart) -> bool {
         self.prefix(part).is_some()
     }
 
-    fn prefix(&self, part: Part) -> Option<&'static str> {
+    fn prefix(&self, part: FilePart) -> Option<&'static str> {
         let (prefixes, mark) = part.marks();
         prefixes.iter().find(|p| self.shapes.contains_key(&format!("{p}{mark}"))).copied()
     }
 
     /// Names of a part's tensors, as they are in the file.
-    fn own(&self, part: Part) -> impl Iterator<Item = (&str, &str, &Vec<i64>)> {
+    fn own(&self, part: FilePart) -> impl Iterator<Item = (&str, &str, &Vec<i64>)> {
         let prefix = self.prefix(part);
         self.shapes.iter().filter_map(move |(name, shape)| {
             let rest = name.strip_prefix(prefix?)?;
@@ -117,7 +121,7 @@ impl OneFile {
     ///
     /// # Errors
     /// The first that is not.
-    pub fn check_part(&self, part: Part) -> Result<()> {
+    pub fn check_part(&self, part: FilePart) -> Result<()> {
         let prefix = self.prefix(part).unwrap_or_default();
         weights::check(&self.path, |name| name.starts_with(prefix) && !foreign_to(part, prefix, name))
     }
@@ -126,14 +130,14 @@ impl OneFile {
     ///
     /// # Errors
     /// A tensor that tells is missing.
-    pub fn config_of(&self, part: Part) -> Result<Value> {
+    pub fn config_of(&self, part: FilePart) -> Result<Value> {
         let shapes = Shapes(self.own(part).map(|(_, rest, shape)| (rest.to_owned(), shape.clone())).collect());
         match part {
-            Part::Transformer => shapes.transformer(),
-            Part::Vae => shapes.vae(),
-            Part::ClipL => shapes.clip(false),
-            Part::ClipG => shapes.clip(true),
-            Part::T5 => shapes.t5(),
+            FilePart::Transformer => shapes.transformer(),
+            FilePart::Vae => shapes.vae(),
+            FilePart::ClipL => shapes.clip(false),
+            FilePart::ClipG => shapes.clip(true),
+            FilePart::T5 => shapes.t5(),
         }
         .with_context(|| self.path.display().to_string())
     }
@@ -142,35 +146,37 @@ impl OneFile {
     ///
     /// # Errors
     /// The part is not there.
-    pub fn layout(&self, part: Part, config: &Value) -> Result<LayoutOf> {
+    pub fn layout(&self, part: FilePart, config: &Value) -> Result<LayoutOf> {
         let prefix = self.prefix(part).with_context(|| format!("{}: holds no {part:?}", self.path.display()))?;
         let size = |key: &str| config.get(key).and_then(Value::as_i64).unwrap_or_default();
         Ok(match part {
-            Part::Transformer => {
+            FilePart::Transformer => {
                 let layers = size("num_layers");
                 Box::new(move |name| tensor(name, layers, prefix))
             }
-            Part::Vae => {
+            FilePart::Vae => {
                 let levels = config.get("block_out_channels").and_then(Value::as_array).map_or(0, Vec::len);
                 let q = self.shapes.get(&format!("{prefix}encoder.mid.attn_1.q.weight"));
                 let pixels = q.is_some_and(|shape| shape.len() == 4);
                 Box::new(move |name| vae::tensor(name, levels, prefix, pixels))
             }
-            Part::ClipL | Part::ClipG | Part::T5 => Box::new(move |name| Place::whole(format!("{prefix}{name}"))),
+            FilePart::ClipL | FilePart::ClipG | FilePart::T5 => {
+                Box::new(move |name| Place::whole(format!("{prefix}{name}")))
+            }
         })
     }
 
     /// Whether a tensor of the file that no module asked for is one of other parts, or one that says nothing.
-    pub fn may_be_left(&self, part: Part, name: &str) -> bool {
+    pub fn may_be_left(&self, part: FilePart, name: &str) -> bool {
         let Some(prefix) = self.prefix(part) else { return true };
         let silent = ["position_ids", "encoder.embed_tokens.weight", "logit_scale"].iter().any(|s| name.ends_with(s));
-        let projection = part == Part::ClipL && name.ends_with("text_projection.weight");
+        let projection = part == FilePart::ClipL && name.ends_with("text_projection.weight");
         !name.starts_with(prefix) || foreign_to(part, prefix, name) || silent || projection
     }
 }
 
 /// Whether a name that begins with a part's prefix belongs to others after all: a transformer may have none.
-fn foreign_to(part: Part, prefix: &str, name: &str) -> bool {
+fn foreign_to(part: FilePart, prefix: &str, name: &str) -> bool {
     let others = ["first_stage_model.", "vae.", "text_encoders.", "model_ema.", "cond_stage_model."];
-    part == Part::Transformer && prefix.is_empty() && others.iter().any(|o| name.starts_with(o))
+    part == FilePart::Transformer && prefix.is_empty() && others.iter().any(|o| name.starts_with(o))
 }

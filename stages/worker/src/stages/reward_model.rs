@@ -1,13 +1,13 @@
-//! `critic` at work: a network that judges pictures, of the user's own files.
+//! `reward_model` at work: a network that judges images, of the user's own files.
 
 use crate::artefacts::outside;
-use crate::judging::jury;
+use crate::judging::reward_set;
 use anyhow::{Context as _, Result};
 use opdflow_api::cache::{Digest, TreeEntry};
 use opdflow_api::{Fault, StageContext};
-use opdflow_kinds::model::critic_folder::Files;
 use opdflow_kinds::model::folder::listing_digest;
-use opdflow_kinds::stages::critic::Params;
+use opdflow_kinds::model::reward_model_folder::Files;
+use opdflow_kinds::stages::reward_model::Params;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tch::Device;
@@ -18,9 +18,10 @@ use tch::Device;
 /// A fault says whose it is; anything else is a bug.
 pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
     if params.bundled() {
-        let folder = context.output("critic").join(&params.reward).join("detector");
+        let folder = context.output("reward_model").join(&params.reward).join("detector");
         std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-        return std::fs::write(folder.join(jury::BUNDLED.0), jury::BUNDLED.1).context("writing the critic");
+        return std::fs::write(folder.join(reward_set::BUNDLED.0), reward_set::BUNDLED.1)
+            .context("writing the reward model");
     }
     let folder = context.job().folder.clone();
     let mut files: BTreeMap<String, Files> = BTreeMap::new();
@@ -35,7 +36,7 @@ pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
             files.iter().map(move |(at, path)| (root.join(at).to_string_lossy().into_owned(), path.clone()))
         })
         .collect();
-    let stored = context.adopt("critic", &listed)?;
+    let stored = context.adopt("reward_model", &listed)?;
     for part in files.keys() {
         let found = part_digest(&stored, &format!("{}/{part}/", params.reward));
         outside::expect(context, part, found, &folder.join(&params.files[part]))?;
@@ -48,7 +49,7 @@ fn part_digest(stored: &[TreeEntry], root: &str) -> Digest {
     listing_digest(stored.iter().filter_map(|e| Some((Path::new(e.path.strip_prefix(root)?), e.digest))))
 }
 
-/// Opens the critic where its files lie, so that a fault is found before anything is kept.
+/// Opens the reward model where its files lie, so that a fault is found before anything is kept.
 fn try_out(name: &str, files: &BTreeMap<String, Files>) -> Result<()> {
     let folder = tempfile::tempdir().context("a folder to lay the parts out in")?;
     for (part, files) in files {
@@ -60,5 +61,5 @@ fn try_out(name: &str, files: &BTreeMap<String, Files>) -> Result<()> {
             std::os::unix::fs::symlink(&path, &link).with_context(|| link.display().to_string())?;
         }
     }
-    jury::open(name, folder.path(), Device::Cpu).map(drop)
+    reward_set::open(name, folder.path(), Device::Cpu).map(drop)
 }

@@ -1,6 +1,6 @@
-//! What every distillation shares: network, student, and lessons, each a frozen teacher with its task.
+//! What every distillation shares: network, student, and frozen teachers, each with its task.
 
-pub use opdflow_spec::school::*;
+pub use opdflow_spec::distillation::*;
 
 use crate::objective::Report;
 use crate::task::{Task, prompts_of_round};
@@ -11,24 +11,24 @@ use opdflow_models::field::{Field, Guidance};
 use opdflow_models::lora::Lora;
 use opdflow_models::network::Network;
 use opdflow_models::rng::{derive, normal};
-use opdflow_models::rollout::{Keep, Rollout, Way, rollout};
+use opdflow_models::rollout::{Keep, Rollout, RolloutOptions, rollout};
 use opdflow_models::{Schedule, Solver};
 use tch::Tensor;
 
 /// A frozen teacher with its task.
-pub struct Lesson<'a> {
+pub struct TaskTeacher<'a> {
     /// The adapter.
-    pub teacher: &'a Lora,
+    pub lora: &'a Lora,
     /// The teacher's own guidance scale.
     pub guidance: f64,
     /// The task's prompts. Its reward is not used.
     pub task: &'a dyn Task,
 }
 
-/// One student, several lessons.
-pub struct School<'a> {
-    /// How the student walks.
-    pub walk: Walk,
+/// One student, several teachers.
+pub struct Distillation<'a> {
+    /// How the student samples.
+    pub sampling: StudentSampling,
     /// Latents and device.
     pub canvas: Canvas,
     /// The network that student and teachers share.
@@ -38,28 +38,28 @@ pub struct School<'a> {
     /// The student's adapter.
     pub lora: &'a Lora,
     /// Teachers, visited in this order.
-    pub lessons: Vec<Lesson<'a>>,
+    pub teachers: Vec<TaskTeacher<'a>>,
     /// The seed.
     pub seed: u64,
 }
 
-/// The prompts and the starting noise of one lesson in one round.
-pub struct Class {
-    /// One row a picture.
+/// The prompts and the starting noise of one task in one round.
+pub struct Batch {
+    /// One row per image.
     pub condition: Condition,
     /// Starting noise, `[B, C, H, W]`.
     pub start: Tensor,
-    /// Seed of whatever else is drawn for this lesson in this round.
+    /// Seed of whatever else is drawn for this task in this round.
     pub seed: u64,
 }
 
-impl Class {
+impl Batch {
     /// Standard normal noise for a purpose and a step, in the shape of the starting noise.
     pub fn noise(&self, purpose: &str, step: usize) -> Tensor {
         normal(&self.start.size(), derive(self.seed, purpose, step as u64), self.start.device())
     }
 
-    /// Number of pictures.
+    /// Number of images.
     #[must_use]
     pub fn len(&self) -> i64 {
         self.start.size()[0]
@@ -72,25 +72,25 @@ impl Class {
     }
 }
 
-impl School<'_> {
+impl Distillation<'_> {
     fn field<'b>(&'b self, lora: Option<&'b Lora>, guidance: f64) -> Field<'b> {
         Field { model: self.model, lora, guidance: Guidance { scale: guidance, empty: self.empty } }
     }
 
     /// The student's velocity field.
     pub fn student(&self) -> Field<'_> {
-        self.field(Some(self.lora), self.walk.guidance)
+        self.field(Some(self.lora), self.sampling.guidance_scale)
     }
 
-    /// The field of lesson `index`'s teacher, with its own guidance.
+    /// The field of task `index`'s teacher, with its own guidance.
     pub fn teacher(&self, index: usize) -> Field<'_> {
-        let lesson = &self.lessons[index];
-        self.field(Some(lesson.teacher), lesson.guidance)
+        let teacher = &self.teachers[index];
+        self.field(Some(teacher.lora), teacher.guidance)
     }
 
     /// The base's field, with the student's guidance.
     pub fn base(&self) -> Field<'_> {
-        self.field(None, self.walk.guidance)
+        self.field(None, self.sampling.guidance_scale)
     }
 
     /// The field of an adapter, without guidance.
@@ -98,49 +98,49 @@ impl School<'_> {
         self.field(Some(lora), 1.0)
     }
 
-    /// The noise levels of the walk.
+    /// The noise levels of the student's sampling.
     #[must_use]
     pub fn schedule(&self) -> Schedule {
-        self.model.architecture().schedule(self.walk.steps, self.canvas.shape)
+        self.model.architecture().schedule(self.sampling.num_inference_steps, self.canvas.shape)
     }
 
-    /// Pictures of a round, over all lessons.
+    /// Images of a round, over all tasks.
     #[must_use]
-    pub fn pictures(&self) -> u64 {
-        (self.walk.prompts * self.lessons.len()) as u64
+    pub fn images(&self) -> u64 {
+        (self.sampling.prompts * self.teachers.len()) as u64
     }
 
-    /// A rollout of `field` from the class's noise, without gradients.
-    pub fn rollout(&self, field: &Field, class: &Class, solver: &Solver, keep: Keep) -> Rollout {
+    /// A rollout of `field` from the batch's noise, without gradients.
+    pub fn rollout(&self, field: &Field, batch: &Batch, solver: &Solver, keep: Keep) -> Rollout {
         let schedule = self.schedule();
-        let way = Way { schedule: &schedule, solver, window: None, keep, micro: self.canvas.micro };
-        rollout(field, &class.condition, &class.start, &way, &mut |j| class.noise("step", j))
+        let options = RolloutOptions { schedule: &schedule, solver, window: None, keep, micro: self.canvas.micro };
+        rollout(field, &batch.condition, &batch.start, &options, &mut |j| batch.noise("step", j))
     }
 
-    /// Prompts and noise of lesson `index` in round `round`.
+    /// Prompts and noise of task `index` in round `round`.
     ///
     /// # Errors
     /// A prompt that cannot be encoded.
-    pub fn class(&self, index: usize, round: u64) -> Result<Class> {
+    pub fn batch(&self, index: usize, round: u64) -> Result<Batch> {
         let stream = derive(self.seed, "lesson", index as u64);
-        let task = self.lessons[index].task;
-        let chosen = prompts_of_round(task.prompts(), self.walk.prompts, stream, round);
+        let task = self.teachers[index].task;
+        let chosen = prompts_of_round(task.prompts(), self.sampling.prompts, stream, round);
         let condition = task.condition(&chosen)?;
         let start = self.canvas.noise(chosen.len(), derive(stream, "start", round));
-        Ok(Class { condition, start, seed: derive(stream, "rollout", round) })
+        Ok(Batch { condition, start, seed: derive(stream, "rollout", round) })
     }
 
-    /// Gives every lesson in turn, and reports the loss of each and the mean of all.
+    /// Trains on every task in turn, and reports the loss of each and the mean of all.
     ///
     /// # Errors
     /// What `give` says.
     pub fn round(&self, mut give: impl FnMut(usize) -> Result<f64>) -> Result<Report> {
         let mut report = Report::new();
         let mut total = 0.0;
-        for (index, lesson) in self.lessons.iter().enumerate() {
+        for (index, teacher) in self.teachers.iter().enumerate() {
             let loss = give(index)?;
-            total += loss / self.lessons.len() as f64;
-            report.push((format!("loss_{}", lesson.task.name()), loss));
+            total += loss / self.teachers.len() as f64;
+            report.push((format!("loss_{}", teacher.task.name()), loss));
         }
         report.push(("loss".to_owned(), total));
         Ok(report)

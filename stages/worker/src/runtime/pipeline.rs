@@ -1,15 +1,15 @@
-//! A loaded model folder with everything that makes pictures of prompts.
+//! A loaded model folder with everything that makes images of prompts.
 
 use crate::artefacts::embeddings::Embeddings;
 use crate::artefacts::origin::Origin;
-use crate::runtime::pictures::from_tensor;
+use crate::runtime::images::from_tensor;
 use crate::runtime::unfit::unfit;
 use crate::runtime::{device, precision};
 use anyhow::{Context as _, Result};
 use opdflow_api::cache::Digest;
 use opdflow_api::warning::TRUNCATED;
 use opdflow_api::{Fault, StageContext};
-use opdflow_kinds::model::shot::Shot;
+use opdflow_kinds::model::sampling::ImageSampling;
 use opdflow_kinds::precision::Precision;
 use opdflow_kinds::prompt::record::Record;
 use opdflow_models::condition::Condition;
@@ -20,15 +20,15 @@ use opdflow_models::finite::first_broken_row;
 use opdflow_models::lora::Lora;
 use opdflow_models::network::{Autoencoder, Cut, Network, Options, Text as Encode};
 use opdflow_models::rng::{derive, normal};
-use opdflow_models::rollout::{Keep, Way, rollout};
-use opdflow_rewards::Picture;
+use opdflow_models::rollout::{Keep, RolloutOptions, rollout};
+use opdflow_rewards::Image;
 use opdflow_training::teacher::Canvas;
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use tch::{Device, Kind, Tensor};
 
 /// A base model, ready.
-pub struct Studio {
+pub struct Pipeline {
     /// The velocity network.
     pub network: Box<dyn Network>,
     autoencoder: Box<dyn Autoencoder>,
@@ -49,13 +49,13 @@ pub fn device(context: &StageContext) -> Result<Device> {
     device::open(&context.job().device, context.job().threads)
 }
 
-/// What becomes of prompts.
+/// How prompts are encoded.
 enum Text {
-    /// The encoders are here, with what they have encoded.
+    /// The encoders are loaded, with what they have encoded.
     Live(Box<Encoders>),
     /// The encoders are gone; these prompts were encoded before, a row each, on the CPU.
-    Recited(HashMap<String, Condition>),
-    /// They never were here: an earlier stage has encoded the prompts.
+    Encoded(HashMap<String, Condition>),
+    /// They were never loaded: an earlier stage has encoded the prompts.
     Kept(Embeddings),
 }
 
@@ -100,7 +100,7 @@ impl Text {
     fn embed(&self, prompts: &[&str], canvas: &Canvas, kind: Kind) -> Result<Condition> {
         match self {
             Self::Live(encoders) => encoders.embed(prompts, canvas.device),
-            Self::Recited(known) => {
+            Self::Encoded(known) => {
                 let row = |p: &&str| known.get(*p).with_context(|| format!("the prompt {p:?} was not announced"));
                 let rows = prompts.iter().map(row).collect::<Result<Vec<_>>>()?;
                 Ok(Condition::cat(&rows).to(canvas.device, kind))
@@ -110,9 +110,9 @@ impl Text {
     }
 }
 
-impl Studio {
+impl Pipeline {
     /// Loads the model on input `port`; its text encoders too, unless an input `embeddings` is there. `micro` bounds the
-    /// batch of one forward; `size` is the side of a picture in pixels, by default the model's own; `precision` is that of
+    /// batch of one forward; `size` is the side of an image in pixels, by default the model's own; `precision` is that of
     /// transformer and text encoders.
     ///
     /// # Errors
@@ -146,7 +146,7 @@ impl Studio {
         let model = network.architecture();
         let side = size.unwrap_or(model.sides().own);
         let shape = model.latent(side, side).map_err(|e| Fault::about(&e))?;
-        let canvas = Canvas { shape, device, micro: micro.max(1) as i64, recompute: false };
+        let canvas = Canvas { shape, device, micro: micro.max(1) as i64, gradient_checkpointing: false };
         let empty = text.embed(&[""], &canvas, network.kind())?;
         network.takes(&empty).map_err(unfit)?;
         Ok(Self { network, autoencoder, text: RefCell::new(text), empty, canvas, base })
@@ -164,7 +164,11 @@ impl Studio {
     ///
     /// # Errors
     /// A tokenizer that does not belong to its encoder.
-    pub fn recite<'a>(&self, records: impl IntoIterator<Item = &'a Record>, context: &StageContext) -> Result<()> {
+    pub fn encode_prompts<'a>(
+        &self,
+        records: impl IntoIterator<Item = &'a Record>,
+        context: &StageContext,
+    ) -> Result<()> {
         let mut held = self.text.borrow_mut();
         let Text::Live(encoders) = &*held else { return Ok(()) };
         let records: Vec<&Record> = records.into_iter().collect();
@@ -179,7 +183,7 @@ impl Studio {
                 known.insert(record.text.clone(), row.to_device(Device::Cpu));
             }
         }
-        *held = Text::Recited(known);
+        *held = Text::Encoded(known);
         Ok(())
     }
 
@@ -204,63 +208,59 @@ impl Studio {
     ///
     /// # Errors
     /// A latent, or what becomes of it, that is not finite: its image and prompt.
-    pub fn decode<'a>(
-        &self,
-        latents: &Tensor,
-        first: usize,
-        prompt: impl Fn(usize) -> &'a str,
-    ) -> Result<Vec<Picture>> {
+    pub fn decode<'a>(&self, latents: &Tensor, first: usize, prompt: impl Fn(usize) -> &'a str) -> Result<Vec<Image>> {
         let _off = tch::no_grad_guard();
         let whole = |t: &Tensor, start: usize, what: &str| match first_broken_row(t) {
             None => Ok(()),
-            Some(row) => Err(broken_picture(what, first + start + row, prompt(start + row))),
+            Some(row) => Err(broken_image(what, first + start + row, prompt(start + row))),
         };
         whole(latents, 0, "latent")?;
-        let mut pictures = Vec::new();
+        let mut images = Vec::new();
         for (start, count) in self.canvas.micros(latents.size()[0]) {
             let decoded = self.autoencoder.decode(&latents.narrow(0, start, count));
             whole(&decoded, start as usize, "decoded image")?;
-            pictures.extend(from_tensor(&decoded));
+            images.extend(from_tensor(&decoded));
         }
-        Ok(pictures)
+        Ok(images)
     }
 
-    /// One picture of each prompt. `watch` is told how many are done.
+    /// One image of each prompt. `watch` is told how many are done.
     ///
     /// # Errors
     /// A prompt that cannot be encoded, an image that is not finite, or what `watch` says.
-    pub fn shoot(
+    pub fn generate(
         &self,
         records: &[Record],
         lora: Option<&Lora>,
-        shot: &Shot,
+        sampling: &ImageSampling,
         mut watch: impl FnMut(usize) -> Result<()>,
-    ) -> Result<Vec<Picture>> {
-        let schedule = self.network.architecture().schedule(shot.steps, self.canvas.shape);
+    ) -> Result<Vec<Image>> {
+        let schedule = self.network.architecture().schedule(sampling.num_inference_steps, self.canvas.shape);
         let [c, h, w] = self.canvas.shape;
-        let mut pictures = Vec::with_capacity(records.len());
+        let mut images = Vec::with_capacity(records.len());
         for chunk in records.chunks(self.canvas.micro as usize) {
             let prompts: Vec<&str> = chunk.iter().map(|r| r.text.as_str()).collect();
             let condition = self.embed(&prompts)?;
-            let first = pictures.len() as u64;
-            // Each picture has noise of its own, so that it does not matter which others it is made with.
+            let first = images.len() as u64;
+            // Each image has noise of its own, so that it does not matter which others it is made with.
             let own = |purpose: &str| {
-                let one = |i| normal(&[c, h, w], derive(shot.seed, purpose, first + i), self.canvas.device);
+                let one = |i| normal(&[c, h, w], derive(sampling.seed, purpose, first + i), self.canvas.device);
                 Tensor::stack(&(0..chunk.len() as u64).map(one).collect::<Vec<_>>(), 0)
             };
             let micro = self.canvas.micro;
-            let along = Way { schedule: &schedule, solver: &shot.solver, window: None, keep: Keep::Last, micro };
-            let field = self.field(lora, shot.guidance);
-            let way = rollout(&field, &condition, &own("shot"), &along, &mut |j| own(&format!("step {j}")));
-            pictures.extend(self.decode(way.last(), pictures.len(), |row| prompts[row])?);
-            watch(pictures.len())?;
+            let along =
+                RolloutOptions { schedule: &schedule, solver: &sampling.solver, window: None, keep: Keep::Last, micro };
+            let field = self.field(lora, sampling.guidance_scale);
+            let trajectory = rollout(&field, &condition, &own("shot"), &along, &mut |j| own(&format!("step {j}")));
+            images.extend(self.decode(trajectory.last(), images.len(), |row| prompts[row])?);
+            watch(images.len())?;
         }
-        Ok(pictures)
+        Ok(images)
     }
 }
 
 /// The fault of an image that would be nothing but black, or noise.
-pub fn broken_picture(what: &str, image: usize, prompt: &str) -> anyhow::Error {
+pub fn broken_image(what: &str, image: usize, prompt: &str) -> anyhow::Error {
     Fault::not_finite(format!("the {what} of image {image}, of the prompt {prompt:?}, is not finite"))
         .help("lower the guidance, take `precision: f32`, or an adapter from before it diverged")
         .into()

@@ -43,11 +43,11 @@ pub struct Mask2FormerConfig {
     pub pre_norm: bool,
     /// A projection between the decoders even where their widths agree.
     pub enforce_input_projection: bool,
-    /// Picture pixels along one side of a mask's.
+    /// Image pixels along one side of a mask's.
     pub common_stride: i64,
-    /// Picture pixels along one side of a pixel of each of the backbone's maps.
+    /// Image pixels along one side of a pixel of each of the backbone's maps.
     pub feature_strides: Vec<i64>,
-    /// Queries, the most objects of a picture.
+    /// Queries, the most objects of an image.
     pub num_queries: i64,
     /// Names of the classes, by their number.
     #[serde(deserialize_with = "labels")]
@@ -130,7 +130,7 @@ impl Mask2FormerConfig {
 pub struct SwinConfig {
     /// Side of a patch in pixels.
     pub patch_size: i64,
-    /// Channels of the picture.
+    /// Channels of the image.
     pub num_channels: i64,
     /// Width of the first stage; each further one has twice that of the one before.
     pub embed_dim: i64,

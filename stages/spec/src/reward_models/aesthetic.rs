@@ -1,9 +1,9 @@
 //! LAION's aesthetic predictor: what it is made of.
 
-use super::critic::{CLIP, Critic, Part};
+use super::reward_model::{CLIP, ModelPart, RewardModel};
 
 /// The part `head`.
-pub const HEAD: Part = Part {
+pub const HEAD: ModelPart = ModelPart {
     name: "head",
     about: "sac+logos+ava1-l14-linearMSE.pth of christophschuhmann/improved-aesthetic-predictor, turned into safetensors by \
             scripts/rewards_to_safetensors.py",
@@ -11,9 +11,9 @@ pub const HEAD: Part = Part {
 };
 
 /// `aesthetic`.
-pub const CRITIC: Critic = Critic {
+pub const REWARD_MODEL: RewardModel = RewardModel {
     name: "aesthetic",
-    about: "how beautiful a picture is, whatever its prompt: LAION's aesthetic predictor, about 5 to 6.5",
+    about: "how beautiful an image is, whatever its prompt: LAION's aesthetic predictor, about 5 to 6.5",
     parts: &[CLIP, HEAD],
     measures: &[],
     shown: None,

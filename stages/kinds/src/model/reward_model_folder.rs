@@ -1,4 +1,5 @@
-//! The files of one part of a critic: a folder as published, of which only what would be loaded is taken, or one file.
+//! The files of one part of a reward model: a folder as published, of which only what would be loaded is taken, or one
+//! file.
 
 use crate::model::model_folder::{bytes_of, parameters, relative};
 use opdflow_io::file;

@@ -1,23 +1,23 @@
-//! `critic`: a network that judges pictures, of the user's own files.
+//! `reward_model`: a network that judges images, of the user's own files.
 
 use crate::code;
-use crate::judging::{critics, reward};
-use crate::model::critic_folder;
-use crate::model::critic_folder::Files;
+use crate::judging::{reward, reward_models};
 use crate::model::folder::listing_digest;
+use crate::model::reward_model_folder;
+use crate::model::reward_model_folder::Files;
 use anyhow::Result;
 use opdflow_api::cache::{Digest, Memo};
 use opdflow_api::port::Output;
 use opdflow_api::{Asset, Code, Description, Foreseen, ParamFault, Ports, Stage, Work};
 use opdflow_miniature::Shape;
-use opdflow_spec::critics::{CRITICS, Critic as Kind};
+use opdflow_spec::reward_models::{REWARD_MODELS, RewardModel as Kind};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The stage kind.
-pub struct Critic;
+pub struct RewardModel;
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -35,7 +35,7 @@ const SHAPES: &str = "bundled:shapes";
 
 impl Params {
     fn kind(&self) -> Option<&'static Kind> {
-        opdflow_spec::critics::named(&self.reward)
+        opdflow_spec::reward_models::named(&self.reward)
     }
 
     /// Whether this is the miniature's own judge of GenEval.
@@ -43,27 +43,34 @@ impl Params {
         self.reward == "geneval" && self.files.get("detector").is_some_and(|f| f == SHAPES)
     }
 
-    /// The files of each part: the path in the critic's folder, and where it lies now.
+    /// The files of each part: the path in the reward model's folder, and where it lies now.
     pub fn parts<'a>(&'a self, folder: &Path) -> BTreeMap<&'a str, Result<Files, Vec<String>>> {
         let weighty =
             |part: &str| self.kind().and_then(|k| k.parts.iter().find(|p| p.name == part)).is_some_and(|p| p.weights);
         let one = |(part, path): (&'a String, &String)| {
-            (part.as_str(), critic_folder::files(&folder.join(path), weighty(part)))
+            (part.as_str(), reward_model_folder::files(&folder.join(path), weighty(part)))
         };
         self.files.iter().map(one).collect()
     }
 }
 
-impl Stage for Critic {
+impl Stage for RewardModel {
     type Params = Params;
+
+    fn formerly(&self) -> &'static [&'static str] {
+        &["critic"]
+    }
 
     fn describe(&self) -> Description {
         Description {
-            kind: "critic",
+            kind: "reward_model",
             semantics: 1,
-            about: "Takes in a network that judges pictures, for the port `critics` of the stages that train, choose and evaluate by it.",
+            about: "Reads a reward model from its files, for the port `reward_models` of the stages that train, choose and evaluate with it.",
             inputs: &[],
-            outputs: const { &[Output::new("critic", "critic", "the network, opened once to see that it is whole")] },
+            outputs: const {
+                &[Output::new("reward_model", "reward_model", "the network, which was opened once as a check")
+                    .formerly(&["critic"])]
+            },
             outside_key: &["files"],
             seeded: false,
             numeric: false,
@@ -72,7 +79,7 @@ impl Stage for Critic {
 
     fn check(&self, params: &Params) -> Vec<ParamFault> {
         let Some(kind) = params.kind() else {
-            let names: Vec<&str> = CRITICS.iter().map(|c| c.name).collect();
+            let names: Vec<&str> = REWARD_MODELS.iter().map(|c| c.name).collect();
             let what = if reward::NAMES.contains(&params.reward.as_str()) {
                 format!("`{}` needs no network", params.reward)
             } else {
@@ -84,7 +91,7 @@ impl Stage for Critic {
     }
 
     fn code(&self, _params: &Params, _ports: &Ports) -> Code {
-        code::of("critic", &[&["critics.common", "flow.layers", "stages.files"]])
+        code::of("reward_model", &[&["reward_models.common", "models.layers", "stages.files"]])
     }
 
     /// Bytes, for that is what it moves.
@@ -124,18 +131,19 @@ impl Stage for Critic {
         let parts = || params.parts(folder).into_values();
         let known = if params.bundled() {
             let shapes = Shape::ALL.iter().map(|s| s.name().to_owned()).collect();
-            critics::Known { reward: params.reward.clone(), bytes: None, classes: Some(shapes) }
+            reward_models::Known { reward: params.reward.clone(), bytes: None, classes: Some(shapes) }
         } else {
-            let bytes = parts().map(|files| critic_folder::bytes(&files.ok()?)).sum::<Option<u64>>();
+            let bytes = parts().map(|files| reward_model_folder::bytes(&files.ok()?)).sum::<Option<u64>>();
             let detector = params.files.get("detector").filter(|_| params.reward == "geneval");
-            let classes = detector.and_then(|path| opdflow_spec::critics::geneval::classes(&folder.join(path)).ok());
-            critics::Known { reward: params.reward.clone(), bytes, classes }
+            let classes =
+                detector.and_then(|path| opdflow_spec::reward_models::geneval::classes(&folder.join(path)).ok());
+            reward_models::Known { reward: params.reward.clone(), bytes, classes }
         };
-        serde_json::to_value(known).ok().map(|known| ("critic".to_owned(), known)).into_iter().collect()
+        serde_json::to_value(known).ok().map(|known| ("reward_model".to_owned(), known)).into_iter().collect()
     }
 }
 
-/// Parts that the critic does not have, and those that it lacks.
+/// Parts that the reward model does not have, and those that it lacks.
 fn parts_that_differ(kind: &Kind, params: &Params) -> Vec<ParamFault> {
     let names: Vec<&str> = kind.parts.iter().map(|p| p.name).collect();
     let unknown = params.files.keys().filter(|f| !names.contains(&f.as_str())).map(|f| {

@@ -1,28 +1,28 @@
-//! Pictures on their way between tensors, rewards and files.
+//! Images as tensors, for rewards and in files.
 
 use anyhow::{Context as _, Result, ensure};
-use opdflow_rewards::Picture;
+use opdflow_rewards::Image;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-/// Decoded pictures, `[B, 3, H, W]` in `[-1, 1]`, as 8-bit RGB: `round(255 (x + 1) / 2)`, cut to the range.
+/// Decoded images, `[B, 3, H, W]` in `[-1, 1]`, as 8-bit RGB: `round(255 (x + 1) / 2)`, cut to the range.
 #[must_use]
-pub fn from_tensor(pictures: &Tensor) -> Vec<Picture> {
-    let size = pictures.size();
+pub fn from_tensor(images: &Tensor) -> Vec<Image> {
+    let size = images.size();
     let (height, width) = (size[2] as usize, size[3] as usize);
-    let bytes = ((pictures.to_kind(Kind::Float) + 1.0) * 127.5).round().clamp(0.0, 255.0);
+    let bytes = ((images.to_kind(Kind::Float) + 1.0) * 127.5).round().clamp(0.0, 255.0);
     let bytes = bytes.permute([0, 2, 3, 1]).contiguous().to_kind(Kind::Uint8).to_device(Device::Cpu);
     let mut flat = vec![0_u8; size[0] as usize * height * width * 3];
     let count = flat.len();
     bytes.view([-1]).copy_data_u8(&mut flat, count);
-    flat.chunks_exact(height * width * 3).filter_map(|rgb| Picture::new(width, height, rgb.to_vec())).collect()
+    flat.chunks_exact(height * width * 3).filter_map(|rgb| Image::new(width, height, rgb.to_vec())).collect()
 }
 
-/// 8-bit pictures of one size as `[B, 3, H, W]` f32 in `[-1, 1]`.
-pub fn to_tensor(pictures: &[Picture]) -> Tensor {
-    let Some(first) = pictures.first() else { return Tensor::zeros([0, 3, 0, 0], (Kind::Float, Device::Cpu)) };
-    let flat: Vec<u8> = pictures.iter().flat_map(|p| p.rgb.iter().copied()).collect();
-    let shape = [pictures.len() as i64, first.height as i64, first.width as i64, 3];
+/// 8-bit images of one size as `[B, 3, H, W]` f32 in `[-1, 1]`.
+pub fn to_tensor(images: &[Image]) -> Tensor {
+    let Some(first) = images.first() else { return Tensor::zeros([0, 3, 0, 0], (Kind::Float, Device::Cpu)) };
+    let flat: Vec<u8> = images.iter().flat_map(|p| p.rgb.iter().copied()).collect();
+    let shape = [images.len() as i64, first.height as i64, first.width as i64, 3];
     Tensor::from_slice(&flat).view(shape).permute([0, 3, 1, 2]).to_kind(Kind::Float) / 127.5 - 1.0
 }
 
@@ -30,9 +30,9 @@ pub fn to_tensor(pictures: &[Picture]) -> Tensor {
 ///
 /// # Errors
 /// The disk is full.
-pub fn write_png(path: &Path, picture: &Picture) -> Result<()> {
-    let image = image::RgbImage::from_raw(picture.width as u32, picture.height as u32, picture.rgb.clone())
-        .context("a picture of the wrong length")?;
+pub fn write_png(path: &Path, image: &Image) -> Result<()> {
+    let image = image::RgbImage::from_raw(image.width as u32, image.height as u32, image.rgb.clone())
+        .context("an image of the wrong length")?;
     // `save` goes by the ending; artefacts have none.
     let mut bytes = std::io::Cursor::new(Vec::new());
     image.write_to(&mut bytes, image::ImageFormat::Png)?;
@@ -44,17 +44,17 @@ pub fn write_png(path: &Path, picture: &Picture) -> Result<()> {
 ///
 /// # Errors
 /// The disk is full.
-pub fn write_png_with(path: &Path, picture: &Picture, texts: &[(&str, String)]) -> Result<()> {
-    ensure!(picture.is_whole(), "a picture of the wrong length");
+pub fn write_png_with(path: &Path, image: &Image, texts: &[(&str, String)]) -> Result<()> {
+    ensure!(image.is_whole(), "an image of the wrong length");
     let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(&mut bytes, picture.width as u32, picture.height as u32);
+    let mut encoder = png::Encoder::new(&mut bytes, image.width as u32, image.height as u32);
     encoder.set_color(png::ColorType::Rgb);
     for (keyword, words) in texts {
         // International text: prompts are of any language. It cannot hold a zero byte.
         encoder.add_itxt_chunk((*keyword).to_owned(), words.replace('\0', ""))?;
     }
     let mut writer = encoder.write_header()?;
-    writer.write_image_data(&picture.rgb)?;
+    writer.write_image_data(&image.rgb)?;
     writer.finish()?;
     let part = path.with_extension("png.part");
     std::fs::write(&part, bytes).with_context(|| format!("writing {}", part.display()))?;
@@ -65,15 +65,15 @@ pub fn write_png_with(path: &Path, picture: &Picture, texts: &[(&str, String)]) 
 ///
 /// # Errors
 /// The file cannot be read or is not a PNG.
-pub fn read_png(path: &Path) -> Result<Picture> {
+pub fn read_png(path: &Path) -> Result<Image> {
     let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
     let image = image::load_from_memory_with_format(&bytes, image::ImageFormat::Png)
         .with_context(|| format!("{} is not a PNG", path.display()))?
         .to_rgb8();
     let (width, height) = (image.width() as usize, image.height() as usize);
-    let picture = Picture::new(width, height, image.into_raw());
-    ensure!(picture.is_some(), "{} has the wrong length", path.display());
-    picture.context("unreachable: the length was just checked")
+    let image = Image::new(width, height, image.into_raw());
+    ensure!(image.is_some(), "{} has the wrong length", path.display());
+    image.context("unreachable: the length was just checked")
 }
 
 #[cfg(test)]
@@ -83,16 +83,16 @@ mod tests {
     #[test]
     fn there_and_back() {
         let rgb: Vec<u8> = (0..2 * 3 * 3).map(|i| (i * 13) as u8).collect();
-        let picture = Picture::new(2, 3, rgb).unwrap();
-        let tensor = to_tensor(&[picture.clone(), picture.clone()]);
+        let image = Image::new(2, 3, rgb).unwrap();
+        let tensor = to_tensor(&[image.clone(), image.clone()]);
         assert_eq!(tensor.size(), [2, 3, 3, 2]);
-        assert_eq!(from_tensor(&tensor), [picture.clone(), picture.clone()]);
+        assert_eq!(from_tensor(&tensor), [image.clone(), image.clone()]);
         let folder = tempfile::tempdir().unwrap();
-        write_png(&folder.path().join("p"), &picture).unwrap();
-        assert_eq!(read_png(&folder.path().join("p")).unwrap(), picture);
+        write_png(&folder.path().join("p"), &image).unwrap();
+        assert_eq!(read_png(&folder.path().join("p")).unwrap(), image);
         let path = folder.path().join("q.png");
-        write_png_with(&path, &picture, &[("prompt", "\u{4f60}\u{597d}".to_owned())]).unwrap();
-        assert_eq!(read_png(&path).unwrap(), picture);
+        write_png_with(&path, &image, &[("prompt", "\u{4f60}\u{597d}".to_owned())]).unwrap();
+        assert_eq!(read_png(&path).unwrap(), image);
         let read = png::Decoder::new(std::io::BufReader::new(std::fs::File::open(&path).unwrap())).read_info().unwrap();
         let text = &read.info().utf8_text[0];
         assert_eq!((text.keyword.as_str(), text.get_text().unwrap().as_str()), ("prompt", "\u{4f60}\u{597d}"));

@@ -8,20 +8,20 @@ pub fn networks() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("stages/reward_models/tests/rewards")
 }
 
-/// A recipe with one critic, and something that judges by it.
-fn recipe(critic: &str, rest: &str) -> String {
-    let critic = critic.replace("NETWORKS", &networks().display().to_string());
+/// A recipe with one reward model, and something that judges by it.
+fn recipe(reward_model: &str, rest: &str) -> String {
+    let reward_model = reward_model.replace("NETWORKS", &networks().display().to_string());
     format!(
-        "opdflow: 1\nname: critics\nseed: 1\nstages:\n  base: {{uses: base_model, with: {{source: \"bundled:mini\"}}}}\n  \
-         words: {{uses: prompts, with: {{files: {{train: words.txt}}}}}}\n  judge: {{uses: critic, with: {critic}}}\n{rest}"
+        "opdflow: 1\nname: reward_models\nseed: 1\nstages:\n  base: {{uses: base_model, with: {{source: \"bundled:mini\"}}}}\n  \
+         words: {{uses: prompts, with: {{files: {{train: words.txt}}}}}}\n  judge: {{uses: reward model, with: {reward_model}}}\n{rest}"
     )
 }
 
 const PICK: &str = "{reward: pickscore, files: {model: NETWORKS/pick, tokenizer: NETWORKS/pick_processor}}";
 const SCORES: &str = "  scores:
     uses: evaluate
-    needs: {base: base.model, prompts: {words: words.train}, critics: {pickscore: judge.critic}}
-    with: {rewards: {words: [pickscore]}, shot: {steps: 1}, keep: 0}
+    needs: {base: base.model, prompts: {words: words.train}, reward models: {pickscore: judge.reward_model}}
+    with: {rewards: {words: [pickscore]}, sampling: {num_inference_steps: 1}, keep: 0}
 ";
 
 fn space(text: &str) -> Mini {
@@ -35,18 +35,18 @@ fn space(text: &str) -> Mini {
 fn a_network_trains_chooses_and_scores() {
     let rest = "  teacher:
     uses: train_teacher
-    needs: {base: base.model, prompts: words.train, critics: {pickscore: judge.critic}}
+    needs: {base: base.model, prompts: words.train, reward models: {pickscore: judge.reward_model}}
     with:
       algorithm: {diffusion_nft: {}}
       reward: {pickscore: 1.0, looks: 0.5}
       iterations: 1
       candidates_every: 1
-      sampling: {prompts: 2, group: 2, steps: 2}
+      sampling: {prompts: 2, group_size: 2, num_inference_steps: 2}
       lora: {rank: 1, alpha: 1}
   best:
     uses: select_checkpoint
-    needs: {base: base.model, candidates: teacher.candidates, prompts: {pickscore: words.train}, critics: {pickscore: judge.critic}}
-    with: {maximise: pickscore.raw, shot: {steps: 1}}
+    needs: {base: base.model, candidates: teacher.candidates, prompts: {pickscore: words.train}, reward models: {pickscore: judge.reward_model}}
+    with: {maximize: pickscore.raw, sampling: {num_inference_steps: 1}}
 ";
     let mini = space(&recipe(PICK, &(rest.to_owned() + SCORES)));
     let ran = mini.run(&["run", "r.yaml", "--json"]).expect(0);
@@ -79,11 +79,11 @@ fn a_network_is_its_content_and_not_its_path() {
 
 #[test]
 fn what_does_not_fit_is_said_before_anything_runs() {
-    let unconnected = SCORES.replace(", critics: {pickscore: judge.critic}", "");
+    let unconnected = SCORES.replace(", reward models: {pickscore: judge.reward_model}", "");
     for (text, parts) in [
         (
             recipe(PICK, &unconnected),
-            &["E044", "`pickscore` is judged by a network", "critics: {pickscore: STAGE.critic}"][..],
+            &["E044", "`pickscore` is judged by a network", "reward models: {pickscore: STAGE.reward_model}"][..],
         ),
         (
             recipe("{reward: pickscore, files: {model: NETWORKS/pick}}", SCORES),
@@ -123,5 +123,8 @@ fn a_broken_or_misnamed_network_is_the_users_fault() {
     let other = "{reward: clipscore, files: {clip: NETWORKS/clip}}";
     let mini = space(&recipe(other, SCORES));
     let said = mini.run(&["run", "r.yaml"]).expect(2).stderr;
-    assert!(said.contains("critics.pickscore") && said.contains("judges by `clipscore`, not by `pickscore`"), "{said}");
+    assert!(
+        said.contains("reward_models.pickscore") && said.contains("judges by `clipscore`, not by `pickscore`"),
+        "{said}"
+    );
 }

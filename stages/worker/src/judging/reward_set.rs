@@ -1,4 +1,4 @@
-//! The rewards that a stage may ask: those of the program, and the critics on its port `critics`.
+//! The rewards that a stage may ask: those of the program, and the reward models on its port `reward_models`.
 
 use crate::runtime::unfit::unfit;
 use anyhow::{Context as _, Result};
@@ -6,36 +6,38 @@ use opdflow_api::{Fault, StageContext};
 use opdflow_kinds::judging::recogniser;
 use opdflow_kinds::judging::reward::Weights;
 use opdflow_kinds::prompt::record::Record;
-use opdflow_rewards::{Geneval, Looks, Ocr, Part, Reward, Weighted};
+use opdflow_rewards::{Geneval, Looks, Ocr, Reward, RewardPart, Weighted};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use tch::Device;
 
-/// What the file of a critic without networks is called, and what it says.
+/// What the file of a reward model without networks is called, and what it says.
 pub const BUNDLED: (&str, &str) = ("bundled", "shapes\n");
 
 /// Rewards, ready to judge.
-pub struct Jury {
-    critics: BTreeMap<String, Arc<dyn Reward>>,
+pub struct RewardSet {
+    reward_models: BTreeMap<String, Arc<dyn Reward>>,
 }
 
-impl Jury {
-    /// Opens all critics that are connected, on `device`.
+impl RewardSet {
+    /// Opens all reward models that are connected, on `device`.
     ///
     /// # Errors
-    /// A critic under another name than its own; one that does not open.
+    /// A reward model under another name than its own; one that does not open.
     pub fn connected(context: &StageContext, device: Device) -> Result<Self> {
         let open = |name: String| {
-            let folder = context.input(&format!("critics.{name}"))?.join(&name);
+            let folder = context.input(&format!("reward_models.{name}"))?.join(&name);
             if !folder.is_dir() {
-                let fault = Fault::user(format!("the critic connected as `critics.{name}` judges by another reward"));
+                let fault = Fault::user(format!(
+                    "the reward model connected as `reward_models.{name}` judges by another reward"
+                ));
                 return Err(fault.help("connect it under the name of its reward").into());
             }
-            let critic = open(&name, &folder, device).with_context(|| format!("the critic `{name}`"))?;
-            Ok((name, Arc::from(critic)))
+            let reward_model = open(&name, &folder, device).with_context(|| format!("the reward model `{name}`"))?;
+            Ok((name, Arc::from(reward_model)))
         };
-        Ok(Self { critics: context.names("critics").into_iter().map(open).collect::<Result<_>>()? })
+        Ok(Self { reward_models: context.names("reward_models").into_iter().map(open).collect::<Result<_>>()? })
     }
 
     /// One reward, or one measure of it.
@@ -44,10 +46,10 @@ impl Jury {
     /// Its files are missing, or it is a network and not connected.
     pub fn one(&self, name: &str) -> Result<Box<dyn Reward>> {
         if let Some((whole, measure)) = name.split_once('.') {
-            return Ok(Box::new(Part::new(self.one(whole)?, measure)));
+            return Ok(Box::new(RewardPart::new(self.one(whole)?, measure)));
         }
-        if let Some(critic) = self.critics.get(name) {
-            return Ok(Box::new(Arc::clone(critic)));
+        if let Some(reward_model) = self.reward_models.get(name) {
+            return Ok(Box::new(Arc::clone(reward_model)));
         }
         Ok(match name {
             "geneval" => Box::new(Geneval::default()),
@@ -57,8 +59,8 @@ impl Jury {
                 Box::new(Ocr::shared(&assets).map_err(|e| Fault::user(e.to_string()))?)
             }
             other => {
-                let fault = Fault::user(format!("nothing on the port `critics` judges by `{other}`"));
-                return Err(fault.help(format!("connect a `critic` with `reward: {other}`")).into());
+                let fault = Fault::user(format!("nothing on the port `reward_models` judges by `{other}`"));
+                return Err(fault.help(format!("connect a `reward_model` with `reward: {other}`")).into());
             }
         })
     }
@@ -66,14 +68,14 @@ impl Jury {
     /// The weighted sum of several.
     ///
     /// # Errors
-    /// As for [`Jury::one`].
+    /// As for [`RewardSet::one`].
     pub fn weighted(&self, weights: &Weights) -> Result<Weighted> {
         let parts = weights.iter().map(|(name, weight)| Ok((*weight, self.one(name)?))).collect::<Result<Vec<_>>>()?;
         Weighted::new(parts).map_err(|e| Fault::user(e.to_string()).into())
     }
 }
 
-/// Opens the critic of this name from the folder of its parts.
+/// Opens the reward model of this name from the folder of its parts.
 ///
 /// # Errors
 /// A part is missing or damaged: the user's fault.
@@ -84,7 +86,7 @@ pub fn open(name: &str, folder: &Path, device: Device) -> Result<Box<dyn Reward>
     opdflow_reward_models::open(name, folder, device).map_err(|e| unfit(&e).into())
 }
 
-/// Whether the reward can judge pictures of these prompts at all.
+/// Whether the reward can judge images of these prompts at all.
 ///
 /// # Errors
 /// The first prompt that it cannot.

@@ -1,15 +1,15 @@
-//! What a critic is made of, and what is said of it before its files are opened.
+//! What a reward model is made of, and what is said of it before its files are opened.
 
-/// CLIP ViT-L/14, which several critics see with.
-pub const CLIP: Part = Part {
+/// CLIP ViT-L/14, which several reward models see with.
+pub const CLIP: ModelPart = ModelPart {
     name: "clip",
     about: "the folder openai/clip-vit-large-patch14 as published, with model.safetensors",
     weights: true,
 };
 
-/// Something that a critic is made of: a folder as published, or one file of it.
+/// Something that a reward model is made of: a folder as published, or one file of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part {
+pub struct ModelPart {
     /// Its name, which is also that of its folder.
     pub name: &'static str,
     /// What it is and where it is published.
@@ -18,14 +18,14 @@ pub struct Part {
     pub weights: bool,
 }
 
-/// A kind of critic.
-pub struct Critic {
+/// A kind of reward model.
+pub struct RewardModel {
     /// The reward's name, as recipes write it.
     pub name: &'static str,
     /// What it measures.
     pub about: &'static str,
     /// What it is made of.
-    pub parts: &'static [Part],
+    pub parts: &'static [ModelPart],
     /// The named measures of its scores, beside their value.
     pub measures: &'static [&'static str],
     /// The measure that tables show under its name, where it is not the value.

@@ -5,23 +5,23 @@ mod names;
 
 pub use names::geneval as name_of;
 
-use super::critic::{CLIP, Critic, Part};
+use super::reward_model::{CLIP, ModelPart, RewardModel};
 use crate::config::read_json;
 use anyhow::Result;
 use detector::Mask2FormerConfig;
 use std::path::Path;
 
 /// The part `detector`.
-pub const DETECTOR: Part = Part {
+pub const DETECTOR: ModelPart = ModelPart {
     name: "detector",
     about: "the folder facebook/mask2former-swin-small-coco-instance as published, with model.safetensors",
     weights: true,
 };
 
 /// `geneval`.
-pub const CRITIC: Critic = Critic {
+pub const REWARD_MODEL: RewardModel = RewardModel {
     name: "geneval",
-    about: "whether a picture shows the objects, counts, colours and places that the prompt names",
+    about: "whether an image shows the objects, counts, colours and places that the prompt names",
     parts: &[DETECTOR, CLIP],
     measures: &["correct", "strict", "partial"],
     shown: Some("correct"),

@@ -1,0 +1,54 @@
+//! What is known of the reward models on the port `reward_models` before anything runs.
+
+use opdflow_api::port::Input;
+use opdflow_api::{Foreseen, Memory, ParamFault};
+use serde::{Deserialize, Serialize};
+
+/// The port of the reward models, on every kind that judges images.
+pub const REWARD_MODELS: Input = Input::any(
+    "reward_models",
+    &["reward_model"],
+    "reward models, each under the name of its reward; a `geneval` here replaces the miniature's own",
+)
+.formerly(&["critics"]);
+
+/// What is known of a reward model before it is opened.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Known {
+    /// The reward that it judges by.
+    pub reward: String,
+    /// Bytes of its weights in f32.
+    pub bytes: Option<u64>,
+    /// Of GenEval's, the classes that its detector finds.
+    pub classes: Option<Vec<String>>,
+}
+
+fn known(inputs: &Foreseen) -> impl Iterator<Item = (&str, Known)> {
+    let reward_models = inputs.iter().filter_map(|(port, value)| Some((port.strip_prefix("reward_models.")?, value)));
+    reward_models.filter_map(|(name, value)| Some((name, serde_json::from_value(value.clone()).ok()?)))
+}
+
+/// The memory that connected reward models take, if something is known of them.
+#[must_use]
+pub fn memory(inputs: &Foreseen) -> Option<Memory> {
+    let bytes: u64 = known(inputs).filter_map(|(_, reward_model)| reward_model.bytes).sum();
+    (bytes > 0).then(|| Memory::of("reward_models", bytes))
+}
+
+/// The classes that the connected `geneval` finds, if there is one and they are known.
+#[must_use]
+pub fn classes(inputs: &Foreseen) -> Option<Vec<String>> {
+    known(inputs).find(|(name, _)| *name == "geneval")?.1.classes
+}
+
+/// Reward models that are connected under another name than that of their reward.
+#[must_use]
+pub fn misnamed(inputs: &Foreseen) -> Vec<ParamFault> {
+    let other = known(inputs).filter(|(name, reward_model)| *name != reward_model.reward);
+    let fault = |(name, reward_model): (&str, Known)| {
+        let what = format!("this reward model judges by `{}`, not by `{name}`", reward_model.reward);
+        ParamFault::of_port(format!("reward_models.{name}"), what)
+            .help(format!("connect it as `reward_models: {{{}: ...}}`", reward_model.reward))
+    };
+    other.map(fault).collect()
+}
