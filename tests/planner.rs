@@ -6,6 +6,7 @@ mod common;
 mod shipped;
 
 use common::TestSpace;
+use std::process::Command;
 
 /// That of the other build is `tests/recipes.rs`.
 #[test]
@@ -28,6 +29,30 @@ fn the_program_plans_with_every_kind() {
     let listed = space.run(&["stages"]).expect(0);
     for kind in opdflow_kinds::registry().names() {
         assert!(listed.stdout.contains(kind), "{kind}: {}", listed.stdout);
+    }
+}
+
+/// A machine without the program of the stages is not asked for what they need to run: the files that `ocr` reads with, or a GPU.
+#[test]
+fn what_stages_need_of_a_machine_is_not_asked_of_one_that_only_plans() {
+    let space = TestSpace::new();
+    // Alone in its folder: the build folder may hold the other program too.
+    let alone = space.path("opdflow");
+    std::fs::copy(env!("CARGO_BIN_EXE_opdflow"), &alone).unwrap();
+    let recipe = shipped::root().join("recipes/multitask.yaml");
+    let on_gpu = std::fs::read_to_string(&recipe).unwrap() + "\nnumerics: {profile: strict, device: cuda}\n";
+    space.write("cuda.yaml", &on_gpu);
+    for recipe in [recipe, space.path("cuda.yaml")] {
+        let plan = Command::new(&alone)
+            .args(["plan", recipe.to_str().unwrap(), "--store"])
+            .arg(space.store())
+            .env("OPDFLOW_DEPS", "/nonexistent")
+            .env("CUDA_VISIBLE_DEVICES", "")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&plan.stdout).into_owned() + &String::from_utf8_lossy(&plan.stderr);
+        assert_eq!(plan.status.code(), Some(0), "{said}");
+        assert!(!said.contains("missing") && !said.contains("E051"), "{said}");
     }
 }
 

@@ -12,6 +12,7 @@ mod stage;
 mod store;
 mod threads;
 
+use crate::exec::Local;
 use crate::plan::NumericFacts;
 use crate::recipe::{Overrides, colour_wanted, is_terminal};
 use crate::sched::Slots;
@@ -43,6 +44,9 @@ pub fn main(registry: Registry, workers: Workers, mut facts: NumericFacts) -> Ex
             return ExitCode::from(whole(&out, 0));
         }
     };
+    if Local::is_whole().is_err() {
+        facts.elsewhere = registry.names().filter(|kind| workers.get(kind).is_none()).collect();
+    }
     facts.gpu = Slots::of_machine(None).gpus() > 0;
     let session = Session {
         registry,

@@ -7,7 +7,7 @@ use crate::recipe::{Device, Numerics, Recipe, Strict};
 use opdflow_cache::Digest;
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const KEY: &str = "opdflow stage key v1";
 const LINEAGE: &str = "opdflow lineage key v1";
@@ -32,11 +32,14 @@ pub struct NumericFacts {
     pub dtype: String,
     /// The version of libtorch that the program of the stages is built with.
     pub libtorch: String,
+    /// The kinds whose stages run on other machines alone, because this one has no program for them. What a stage needs of a
+    /// machine is not asked of this one.
+    pub elsewhere: BTreeSet<&'static str>,
 }
 
 impl Default for NumericFacts {
     fn default() -> Self {
-        Self { gpu: false, dtype: "f32".into(), libtorch: String::new() }
+        Self { gpu: false, dtype: "f32".into(), libtorch: String::new(), elsewhere: BTreeSet::new() }
     }
 }
 

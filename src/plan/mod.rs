@@ -83,7 +83,8 @@ impl Plan {
                 Said::default()
             });
             let Said { lacking, mut unfit, omits, mut resources, foreseen: leaves, memory, horizon, code, work } = said;
-            let lacking = lacking.iter().map(|f| recipe.spans.machine_fault(&spec.name, f)).collect();
+            let here = !facts.elsewhere.contains(spec.kind.describe().kind);
+            let lacking = lacking.iter().filter(|_| here).map(|f| recipe.spans.machine_fault(&spec.name, f)).collect();
             unfit.extend(
                 needs.iter().filter_map(|(port, (up, out))| not_left(port, &stages[*up].spec.name, &omitted[*up], out)),
             );
@@ -138,7 +139,8 @@ impl Plan {
     fn other_device(&self, mut stages: impl Iterator<Item = usize>) -> Option<Diagnostic> {
         let Numerics::Strict(Strict { device: Device::Cuda, .. }) = &self.recipe.numerics else { return None };
         let span = self.recipe.spans.numerics.clone().filter(|_| !self.facts.gpu)?;
-        let name = &self.stages[stages.find(|i| self.on_gpu(*i))?].spec.name;
+        let here = |i: usize| !self.facts.elsewhere.contains(self.stages[i].spec.kind.describe().kind);
+        let name = &self.stages[stages.find(|i| here(*i) && self.on_gpu(*i))?].spec.name;
         let title = format!("`{name}` is to run on a GPU, and this machine has none");
         let help = "run it where there is one, or write `device: cpu` or `numerics: portable`";
         Some(Diagnostic::error("E051", title, span, "the recipe says so here").help(help))
