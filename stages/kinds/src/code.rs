@@ -84,7 +84,7 @@ pub fn judging<'a>(rewards: impl IntoIterator<Item = &'a str>, ports: &Ports) ->
     let mut parts = JUDGING.to_vec();
     for name in rewards {
         let name = reward::whole_of(name);
-        if reward::NAMES.contains(&name) {
+        if reward::rule(name).is_some() {
             parts.extend(named("rewards.", name));
         }
         if ports.contains(&format!("reward_models.{name}")) {

@@ -2,7 +2,7 @@
 
 use opdflow_api::Asset;
 use opdflow_api::cache::{Digest, StoreError};
-use opdflow_rewards::ocr::Assets;
+use opdflow_rewards::ocr::{self, Assets};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -44,9 +44,19 @@ fn own() -> Option<PathBuf> {
 
 /// The user's own ONNX Runtime by its content, which then belongs into keys.
 #[must_use]
-pub fn own_runtime() -> Option<Asset> {
+fn own_runtime() -> Option<Asset> {
     let digest = digest_of(&own()?).ok()?;
     Some(Asset { name: "onnxruntime".to_owned(), digest })
+}
+
+/// The files by their pinned content: part of the keys of whatever reads with them.
+#[must_use]
+pub fn pinned() -> Vec<Asset> {
+    let pin = |name: &str, sha256: &str| Asset { name: name.to_owned(), digest: Digest::of(sha256.as_bytes()) };
+    let mut assets = vec![pin("ppocr.det", ocr::DET_SHA256), pin("ppocr.rec", ocr::REC_SHA256)];
+    // The runtime that is fetched is as good as part of the program. Another one may give other scores.
+    assets.extend(own_runtime());
+    assets
 }
 
 /// What is wrong with the files, and the way out: one is not there, or is another than the scores are known for.

@@ -1,32 +1,55 @@
 //! Rewards by name, as recipes spell them: `reward: {ocr: 1.0, looks: 0.5}`.
 
 use crate::judging::recogniser;
-use opdflow_api::cache::Digest;
 use opdflow_api::{Asset, ParamFault, Ports};
-use opdflow_rewards::ocr;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Rewards with their weights.
 pub type Weights = BTreeMap<String, f64>;
 
-/// The rewards that need no files of the user's.
-pub const NAMES: [&str; 3] = ["geneval", "looks", "ocr"];
+/// A reward that is a rule of the program, and asks nothing of the user.
+pub struct Rule {
+    /// As recipes name it. Its code is the part `rewards.NAME` (`stages/kinds/build/parts.rs`).
+    pub name: &'static str,
+    /// Its measures, each a reward of its own under `reward.measure`.
+    measures: &'static [&'static str],
+    /// The measure that tables show under the reward's name, where it is not its value.
+    shown: Option<&'static str>,
+    /// What it reads from outside the store.
+    reads: Option<Reads>,
+}
 
-/// Their measures, each a reward of its own under `reward.measure`.
-const MEASURES: [&str; 7] = [
-    "geneval.correct",
-    "geneval.strict",
-    "geneval.partial",
-    "looks.colourfulness",
-    "looks.contrast",
-    "looks.smoothness",
-    "ocr.exact",
+/// Files that a rule reads with.
+struct Reads {
+    /// What is wrong with them on this machine, and the way out.
+    fault: fn() -> Option<(String, String)>,
+    /// Their pinned content, for keys.
+    assets: fn() -> Vec<Asset>,
+}
+
+/// All rules, by name.
+pub const RULES: [Rule; 3] = [
+    // Training uses GenEval's partial score, the benchmark its accuracy.
+    Rule { name: "geneval", measures: &["correct", "strict", "partial"], shown: Some("correct"), reads: None },
+    Rule { name: "looks", measures: &["colourfulness", "contrast", "smoothness"], shown: None, reads: None },
+    Rule {
+        name: "ocr",
+        measures: &["exact"],
+        shown: None,
+        reads: Some(Reads { fault: || recogniser::fault(&recogniser::assets()), assets: recogniser::pinned }),
+    },
 ];
+
+/// The rule of this name.
+#[must_use]
+pub fn rule(name: &str) -> Option<&'static Rule> {
+    RULES.iter().find(|rule| rule.name == name)
+}
 
 /// Whether a recipe may name this as a whole reward.
 #[must_use]
 pub fn is_whole(name: &str) -> bool {
-    NAMES.contains(&name) || opdflow_spec::reward_models::named(name).is_some()
+    rule(name).is_some() || opdflow_spec::reward_models::named(name).is_some()
 }
 
 /// Whether a recipe may name this reward, or this measure of one.
@@ -35,7 +58,8 @@ pub fn known(name: &str) -> bool {
     let measured = |reward_model: &str, measure: &str| {
         opdflow_spec::reward_models::named(reward_model).is_some_and(|c| c.measures.contains(&measure))
     };
-    is_whole(name) || MEASURES.contains(&name) || name.split_once('.').is_some_and(|(c, m)| measured(c, m))
+    let ruled = |name: &str, measure: &str| rule(name).is_some_and(|rule| rule.measures.contains(&measure));
+    is_whole(name) || name.split_once('.').is_some_and(|(whole, m)| ruled(whole, m) || measured(whole, m))
 }
 
 /// The reward that a column or a measure belongs to: `geneval.strict` is one of `geneval`'s.
@@ -47,16 +71,17 @@ pub fn whole_of(name: &str) -> &str {
 /// What a recipe may name as a whole reward, in words.
 #[must_use]
 pub fn wholes() -> String {
-    let reward_models =
-        opdflow_spec::reward_models::REWARD_MODELS.iter().map(|c| c.name).filter(|c| !NAMES.contains(c));
-    let all: Vec<&str> = NAMES.into_iter().chain(reward_models).collect();
+    let reward_models = opdflow_spec::reward_models::REWARD_MODELS.iter().map(|c| c.name).filter(|c| rule(c).is_none());
+    let all: Vec<&str> = RULES.iter().map(|rule| rule.name).chain(reward_models).collect();
     format!("there are {}", all.join(", "))
 }
 
 /// What a recipe may name, in words.
 #[must_use]
 pub fn offered() -> String {
-    format!("{}, and their measures, such as {}", wholes(), MEASURES.join(", "))
+    let of = |rule: &Rule| rule.measures.iter().map(|m| format!("{}.{m}", rule.name)).collect::<Vec<_>>();
+    let measures: Vec<String> = RULES.iter().flat_map(of).collect();
+    format!("{}, and their measures, such as {}", wholes(), measures.join(", "))
 }
 
 /// What is wrong with the names or weights below the parameter `param`.
@@ -80,7 +105,7 @@ pub fn check(param: &str, weights: &Weights) -> Vec<ParamFault> {
 #[must_use]
 pub fn unwired(path: String, name: &str, ports: &Ports) -> Option<ParamFault> {
     let name = whole_of(name);
-    if NAMES.contains(&name) || ports.contains(&format!("reward_models.{name}")) {
+    if rule(name).is_some() || ports.contains(&format!("reward_models.{name}")) {
         return None;
     }
     let what = format!("`{name}` is judged by a network, and none is connected");
@@ -93,31 +118,32 @@ pub fn unwired(path: String, name: &str, ports: &Ports) -> Option<ParamFault> {
 /// The fault of a parameter at `path` that calls for the reward `name`, if its files are not on this machine.
 #[must_use]
 pub fn lacks(path: &str, name: &str) -> Option<ParamFault> {
-    if whole_of(name) != "ocr" {
-        return None;
-    }
-    let (message, help) = recogniser::fault(&recogniser::assets())?;
+    let (message, help) = (rule(whole_of(name))?.reads.as_ref()?.fault)()?;
     Some(ParamFault::new(path, message).help(help))
 }
 
-/// Files from outside the store that these rewards read. Their content is pinned, so the digest is that of the pin.
+/// Files from outside the store that these rewards read, each once. Their content is pinned, so the digest is that of the pin.
 #[must_use]
 pub fn assets<'a>(names: impl Iterator<Item = &'a String>) -> Vec<Asset> {
-    if names.into_iter().any(|n| n.starts_with("ocr")) {
-        let pin = |name: &str, sha256: &str| Asset { name: name.to_owned(), digest: Digest::of(sha256.as_bytes()) };
-        let mut assets = vec![pin("ppocr.det", ocr::DET_SHA256), pin("ppocr.rec", ocr::REC_SHA256)];
-        // The runtime that is fetched is as good as part of the program. Another one may give other scores.
-        assets.extend(recogniser::own_runtime());
-        assets
-    } else {
-        Vec::new()
-    }
+    let names: BTreeSet<&str> = names.map(|name| whole_of(name)).collect();
+    names
+        .into_iter()
+        .filter_map(rule)
+        .filter_map(|rule| rule.reads.as_ref())
+        .flat_map(|reads| (reads.assets)())
+        .collect()
+}
+
+/// The same of all rules, where it is not known yet which judge.
+#[must_use]
+pub fn all_assets() -> Vec<Asset> {
+    RULES.iter().filter_map(|rule| rule.reads.as_ref()).flat_map(|reads| (reads.assets)()).collect()
 }
 
 /// The columns that scores by a whole reward have: its headline, its value and its measures.
 #[must_use]
 pub fn columns(name: &str) -> Vec<String> {
-    let own = MEASURES.iter().filter_map(|m| m.strip_prefix(name)?.strip_prefix('.'));
+    let own = rule(name).into_iter().flat_map(|rule| rule.measures.iter().copied());
     // A reward model that takes the place of a reward of the program has its measures.
     let reward_models = opdflow_spec::reward_models::named(name).into_iter().flat_map(|c| c.measures.iter().copied());
     let measures: BTreeSet<&str> = own.chain(reward_models).chain(["reward"]).collect();
@@ -127,6 +153,8 @@ pub fn columns(name: &str) -> Vec<String> {
 /// The measure that tables show under a reward's name, where it is not its value.
 #[must_use]
 pub fn shown(name: &str) -> Option<&'static str> {
-    // Training uses GenEval's partial score, the benchmark its accuracy.
-    if name == "geneval" { Some("correct") } else { opdflow_spec::reward_models::named(name)?.shown }
+    match rule(name) {
+        Some(rule) => rule.shown,
+        None => opdflow_spec::reward_models::named(name)?.shown,
+    }
 }

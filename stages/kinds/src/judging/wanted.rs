@@ -83,8 +83,8 @@ pub fn lacks(wanted: &Wanted, ports: &Ports) -> Vec<ParamFault> {
     faults.take(1).collect()
 }
 
-/// What judging reads from outside the store. Which sets there are is known from the inputs, not before: the recogniser
-/// counts always. It is pinned.
+/// What judging reads from outside the store. Which sets there are is known from the inputs, not before: the files of
+/// all rules count always.
 pub fn assets() -> Vec<Asset> {
-    reward::assets(std::iter::once(&"ocr".to_owned()))
+    reward::all_assets()
 }

@@ -80,7 +80,7 @@ impl Stage for RewardModel {
     fn check(&self, params: &Params) -> Vec<ParamFault> {
         let Some(kind) = params.kind() else {
             let names: Vec<&str> = REWARD_MODELS.iter().map(|c| c.name).collect();
-            let what = if reward::NAMES.contains(&params.reward.as_str()) {
+            let what = if reward::rule(&params.reward).is_some() {
                 format!("`{}` needs no network", params.reward)
             } else {
                 format!("no reward is named `{}`", params.reward)

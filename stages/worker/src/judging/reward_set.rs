@@ -1,5 +1,6 @@
 //! The rewards that a stage may ask: those of the program, and the reward models on its port `reward_models`.
 
+use crate::judging::score;
 use crate::runtime::unfit::unfit;
 use anyhow::{Context as _, Result};
 use opdflow_api::{Fault, StageContext};
@@ -56,7 +57,7 @@ impl RewardSet {
             "looks" => Box::new(Looks),
             "ocr" => {
                 let assets = recogniser::assets();
-                Box::new(Ocr::shared(&assets).map_err(|e| Fault::user(e.to_string()))?)
+                Box::new(Ocr::shared(&assets).map_err(score::fault)?)
             }
             other => {
                 let fault = Fault::user(format!("nothing on the port `reward_models` judges by `{other}`"));
@@ -71,7 +72,7 @@ impl RewardSet {
     /// As for [`RewardSet::one`].
     pub fn weighted(&self, weights: &Weights) -> Result<Weighted> {
         let parts = weights.iter().map(|(name, weight)| Ok((*weight, self.one(name)?))).collect::<Result<Vec<_>>>()?;
-        Weighted::new(parts).map_err(|e| Fault::user(e.to_string()).into())
+        Weighted::new(parts).map_err(score::fault)
     }
 }
 

@@ -84,12 +84,15 @@ pub fn columns(reward: &dyn Reward, images: &[Image], records: &[Record]) -> Res
     Ok(columns)
 }
 
-/// The fault of a reward that could not judge.
+/// What it means that a reward could not judge: a fault of what the user gave it, or of the machine that could not read its
+/// files. Images and subjects that do not fit each other are a bug of the stage's.
 #[must_use]
-pub fn fault(error: RewardError) -> Fault {
+pub fn fault(error: RewardError) -> anyhow::Error {
+    let message = error.to_string();
     match error {
-        RewardError::NotFinite { .. } => not_finite(error.to_string()),
-        _ => Fault::user(error.to_string()),
+        RewardError::NotFinite { .. } => not_finite(message).into(),
+        RewardError::Lengths { .. } | RewardError::Image { .. } => error.into(),
+        _ => Fault { message, ..Fault::about(&error.into()) }.into(),
     }
 }
 
