@@ -46,8 +46,7 @@ impl Projection {
 
     /// `[B, N, D]` to three of `[B, N, heads, D / heads]`.
     pub(crate) fn forward(&self, x: &Tensor, lora: Option<&Lora>) -> [Tensor; 3] {
-        let (b, n, d) = x.size3().unwrap_or_default();
-        let heads = |t: Tensor| t.view([b, n, self.heads, d / self.heads]);
+        let heads = |t: Tensor| t.unflatten(-1, [self.heads, -1]);
         let (q, k) = (heads(self.q.forward(x, lora)), heads(self.k.forward(x, lora)));
         let v = heads(self.v.forward(x, lora));
         match &self.norms {

@@ -49,9 +49,8 @@ impl Layer {
 
     fn forward(&self, x: &Tensor, bias: &Tensor) -> Tensor {
         let y = self.norm1.forward(x);
-        let (b, n, _) = y.size3().unwrap_or_default();
         let [q, k, v] = [&self.q, &self.k, &self.v]
-            .map(|l| l.forward(&y, None).view([b, n, self.heads, self.width]).transpose(1, 2));
+            .map(|l| l.forward(&y, None).unflatten(-1, [self.heads, self.width]).transpose(1, 2));
         let y = Tensor::scaled_dot_product_attention(&q, &k, &v, Some(bias), 0.0, false, 1.0, false);
         let x = x + self.o.forward(&y.transpose(1, 2).flatten(2, 3), None);
         let y = self.norm2.forward(&x);

@@ -49,9 +49,8 @@ impl Layer {
     /// `[B, L, D]` to the same shape.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let y = self.norm1.forward(x);
-        let (b, n, d) = y.size3().unwrap_or_default();
-        let [q, k, v] = [&self.q, &self.k, &self.v]
-            .map(|l| l.forward(&y, None).view([b, n, self.heads, d / self.heads]).transpose(1, 2));
+        let [q, k, v] =
+            [&self.q, &self.k, &self.v].map(|l| l.forward(&y, None).unflatten(-1, [self.heads, -1]).transpose(1, 2));
         let y = Tensor::scaled_dot_product_attention(&q, &k, &v, None::<&Tensor>, 0.0, self.causal, None, false);
         let x = x + self.out.forward(&y.transpose(1, 2).flatten(2, 3), None);
         let y = self.act.forward(&self.fc1.forward(&self.norm2.forward(&x), None));
