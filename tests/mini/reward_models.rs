@@ -13,14 +13,14 @@ fn recipe(reward_model: &str, rest: &str) -> String {
     let reward_model = reward_model.replace("NETWORKS", &networks().display().to_string());
     format!(
         "opdflow: 1\nname: reward_models\nseed: 1\nstages:\n  base: {{uses: base_model, with: {{source: \"bundled:mini\"}}}}\n  \
-         words: {{uses: prompts, with: {{files: {{train: words.txt}}}}}}\n  judge: {{uses: reward model, with: {reward_model}}}\n{rest}"
+         words: {{uses: prompts, with: {{files: {{train: words.txt}}}}}}\n  judge: {{uses: reward_model, with: {reward_model}}}\n{rest}"
     )
 }
 
 const PICK: &str = "{reward: pickscore, files: {model: NETWORKS/pick, tokenizer: NETWORKS/pick_processor}}";
 const SCORES: &str = "  scores:
     uses: evaluate
-    needs: {base: base.model, prompts: {words: words.train}, reward models: {pickscore: judge.reward_model}}
+    needs: {base: base.model, prompts: {words: words.train}, reward_models: {pickscore: judge.reward_model}}
     with: {rewards: {words: [pickscore]}, sampling: {num_inference_steps: 1}, keep: 0}
 ";
 
@@ -35,7 +35,7 @@ fn space(text: &str) -> Mini {
 fn a_network_trains_chooses_and_scores() {
     let rest = "  teacher:
     uses: train_teacher
-    needs: {base: base.model, prompts: words.train, reward models: {pickscore: judge.reward_model}}
+    needs: {base: base.model, prompts: words.train, reward_models: {pickscore: judge.reward_model}}
     with:
       algorithm: {diffusion_nft: {}}
       reward: {pickscore: 1.0, looks: 0.5}
@@ -45,7 +45,7 @@ fn a_network_trains_chooses_and_scores() {
       lora: {rank: 1, alpha: 1}
   best:
     uses: select_checkpoint
-    needs: {base: base.model, candidates: teacher.candidates, prompts: {pickscore: words.train}, reward models: {pickscore: judge.reward_model}}
+    needs: {base: base.model, candidates: teacher.candidates, prompts: {pickscore: words.train}, reward_models: {pickscore: judge.reward_model}}
     with: {maximize: pickscore.raw, sampling: {num_inference_steps: 1}}
 ";
     let mini = space(&recipe(PICK, &(rest.to_owned() + SCORES)));
@@ -79,11 +79,11 @@ fn a_network_is_its_content_and_not_its_path() {
 
 #[test]
 fn what_does_not_fit_is_said_before_anything_runs() {
-    let unconnected = SCORES.replace(", reward models: {pickscore: judge.reward_model}", "");
+    let unconnected = SCORES.replace(", reward_models: {pickscore: judge.reward_model}", "");
     for (text, parts) in [
         (
             recipe(PICK, &unconnected),
-            &["E044", "`pickscore` is judged by a network", "reward models: {pickscore: STAGE.reward_model}"][..],
+            &["E044", "`pickscore` is judged by a network", "reward_models: {pickscore: STAGE.reward_model}"][..],
         ),
         (
             recipe("{reward: pickscore, files: {model: NETWORKS/pick}}", SCORES),

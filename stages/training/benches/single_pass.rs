@@ -99,7 +99,7 @@ fn single_pass(c: &mut Criterion) {
         let mut opd = Opd {
             config: OpdConfig::default(),
             distillation: Distillation {
-                sampling: StudentSampling { solver, num_inference_steps: 8, prompts: 24, guidance_scale: 1.0 },
+                sampling: StudentSampling { solver, num_inference_steps: 8, prompts: 24, guidance_scale: Some(1.0) },
                 canvas: Canvas { shape: [16, 8, 8], device: CPU, micro: 128, gradient_checkpointing: false },
                 model: &model,
                 empty: &empty,

@@ -77,9 +77,15 @@ impl Distillation<'_> {
         Field { model: self.model, lora, guidance: Guidance { scale: guidance, empty: self.empty } }
     }
 
+    /// The student's guidance scale.
+    #[must_use]
+    pub fn guidance(&self) -> f64 {
+        self.sampling.guidance(self.model.architecture())
+    }
+
     /// The student's velocity field.
     pub fn student(&self) -> Field<'_> {
-        self.field(Some(self.lora), self.sampling.guidance_scale)
+        self.field(Some(self.lora), self.guidance())
     }
 
     /// The field of task `index`'s teacher, with its own guidance.
@@ -90,7 +96,7 @@ impl Distillation<'_> {
 
     /// The base's field, with the student's guidance.
     pub fn base(&self) -> Field<'_> {
-        self.field(None, self.sampling.guidance_scale)
+        self.field(None, self.guidance())
     }
 
     /// The field of an adapter, without guidance.

@@ -233,8 +233,12 @@ fn what_trains_sees_the_traits_alone() {
     let of = |gradient_checkpointing: bool| {
         let (own, teacher) = (lora(&network, 5), lora(&network, 6).detached());
         let mut task = Words(words(4, 7));
-        let sampling =
-            StudentSampling { num_inference_steps: 3, prompts: 4, guidance_scale: 2.0, ..StudentSampling::default() };
+        let sampling = StudentSampling {
+            num_inference_steps: 3,
+            prompts: 4,
+            guidance_scale: Some(2.0),
+            ..StudentSampling::default()
+        };
         let teachers = vec![TaskTeacher { lora: &teacher, guidance: 3.0, task: &task }];
         let distillation = Distillation {
             sampling,

@@ -159,7 +159,7 @@ fn a_student_that_is_its_teacher_has_nothing_to_learn() {
             for matching in [Match::Mean, Match::Velocity, Match::Clean] {
                 let mut opd = opd(&rig, &student, vec![TaskTeacher { lora: &teacher, guidance: 2.5, task: &toy }]);
                 (opd.distillation.sampling.solver, opd.config.matching, opd.distillation.sampling.guidance_scale) =
-                    (solver, matching, 2.5);
+                    (solver, matching, Some(2.5));
                 let (g, report) = gradient(&student, &mut opd, 0);
                 assert_eq!((of(&report, "loss"), largest(&g)), (0.0, 0.0), "{solver:?} {matching:?} rank {rank}");
             }
@@ -174,7 +174,7 @@ fn a_teacher_s_guidance_is_its_own() {
     let student = wear(rig.lora(MERGED, 3), 0.2, 4);
     let teacher = student.detached();
     let mut opd = opd(&rig, &student, vec![TaskTeacher { lora: &teacher, guidance: 3.0, task: &toy }]);
-    (opd.distillation.sampling.guidance_scale, opd.distillation.sampling.num_inference_steps) = (1.5, 1);
+    (opd.distillation.sampling.guidance_scale, opd.distillation.sampling.num_inference_steps) = (Some(1.5), 1);
     let (_, report) = gradient(&student, &mut opd, 2);
     // One Euler step of length 1: half the squared distance of two velocities at the starting noise.
     let stream = derive(opd.distillation.seed, "lesson", 0);
@@ -211,7 +211,7 @@ fn one_pass_is_rollout_then_train() {
                 opd.distillation.sampling.solver,
                 opd.distillation.sampling.guidance_scale,
                 opd.distillation.canvas.micro,
-            ) = (solver, guidance, 4);
+            ) = (solver, Some(guidance), 4);
             let (ours, report) = gradient(&student, &mut opd, 3);
             student.parameters().iter_mut().for_each(Tensor::zero_grad);
             let loss = in_two_passes(&opd, 3, &|| ());

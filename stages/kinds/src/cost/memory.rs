@@ -10,8 +10,8 @@ use crate::model::shape::Shape;
 use crate::precision::Precision;
 use crate::prompt::provenance;
 use opdflow_api::{Foreseen, Memory};
+use opdflow_spec::family::Architecture;
 use opdflow_spec::family::Role;
-use opdflow_spec::linears::{LinearShape, LoraConfig};
 
 /// Bytes of an f32.
 const F32: u64 = 4;
@@ -129,7 +129,7 @@ impl Work {
     /// An adapter in training: itself, its gradient, two moments, the running average, and `more` copies.
     #[must_use]
     pub fn adapter(&self, shape: &Shape, more: u64) -> Memory {
-        Memory::of("adapter", lora_parameters(&self.model.architecture.linears(), shape) * (5 + more) * F32)
+        Memory::of("adapter", lora_parameters(&*self.model.architecture, shape) * (5 + more) * F32)
     }
 
     /// What is kept of `images` from their sampling to the end of the round: the last latents, and of each step
@@ -153,22 +153,26 @@ impl Work {
     }
 }
 
-/// Parameters of an adapter.
-pub fn lora_parameters(linears: &[LinearShape], shape: &Shape) -> u64 {
-    let wanted = LoraConfig { rank: shape.rank, alpha: shape.alpha, target_modules: shape.target_modules.clone() };
-    let targets = linears.iter().filter(|l| wanted.matches(&l.name));
+/// Parameters of an adapter of this shape for this base.
+pub fn lora_parameters(base: &dyn Architecture, shape: &Shape) -> u64 {
+    let wanted = shape.config(base);
+    let targets = base.linears();
+    let targets = targets.iter().filter(|l| wanted.matches(&l.name));
     targets.map(|l| (l.d_in + l.d_out).unsigned_abs()).sum::<u64>() * shape.rank.max(0).unsigned_abs()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::bundle;
 
     #[test]
     fn an_adapter_has_a_column_and_a_row_for_each_rank() {
-        let layer = |name: &str, d_in, d_out| LinearShape { name: name.into(), d_in, d_out };
-        let linears = [layer("x.attn.to_q", 6, 5), layer("x.attn.to_k", 6, 5), layer("x.ff", 100, 100)];
-        let shape = Shape { rank: 3, alpha: 1.0, target_modules: vec!["to_q".into(), "to_k".into()] };
-        assert_eq!(lora_parameters(&linears, &shape), 2 * 3 * (6 + 5));
+        let base = bundle::named("bundled:mini").unwrap().sizes().unwrap().architecture().unwrap();
+        let shape = Shape { rank: 3, alpha: 1.0, target_modules: Some(vec!["attn.to_q".into(), "attn.to_k".into()]) };
+        let blocks = base.linears().iter().filter(|l| l.name.ends_with("attn.to_q")).count() as u64;
+        assert_eq!(lora_parameters(&*base, &shape), blocks * 2 * 3 * (96 + 96));
+        let all = Shape { target_modules: Some(base.targets()), ..shape.clone() };
+        assert_eq!(lora_parameters(&*base, &all), lora_parameters(&*base, &Shape { target_modules: None, ..shape }));
     }
 }

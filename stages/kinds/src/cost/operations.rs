@@ -10,7 +10,7 @@ use crate::model::model_fit;
 use crate::model::model_fit::Model;
 use crate::model::shape::Shape;
 use opdflow_api::Foreseen;
-use opdflow_spec::family::{Forward, Role};
+use opdflow_spec::family::{Architecture, Forward, Role};
 
 /// What the networks of a model cost, each for one image or one prompt.
 pub struct Operations {
@@ -77,10 +77,16 @@ impl Operations {
         self.encoding * prompts(inputs) as f64
     }
 
+    /// The base.
+    #[must_use]
+    pub fn base(&self) -> &dyn Architecture {
+        &*self.model.architecture
+    }
+
     /// Bytes of an adapter of f32.
     #[must_use]
     pub fn adapter(&self, shape: &Shape) -> u64 {
-        4 * lora_parameters(&self.model.architecture.linears(), shape)
+        4 * lora_parameters(&*self.model.architecture, shape)
     }
 
     /// Bytes of this many images of 8 bits.

@@ -43,14 +43,14 @@ fn unfit(pixels: i64, sides: Sides) -> ParamFault {
 /// Why a fresh adapter of this shape cannot be made for such a model, as faults of the parameter `lora`.
 #[must_use]
 pub fn shape(model: &dyn Architecture, shape: &Shape) -> Vec<ParamFault> {
-    let wanted = LoraConfig { rank: shape.rank, alpha: shape.alpha, target_modules: shape.target_modules.clone() };
+    let wanted = shape.config(model);
     let layers = model.linears();
     let targeted: Vec<&LinearShape> = layers.iter().filter(|l| wanted.matches(&l.name)).collect();
     // Of a network of one block, or without second attentions, some names that others have match nothing.
     let kin = model.kin();
     let alone = |target: &String| LoraConfig { target_modules: vec![target.clone()], ..wanted.clone() };
     let mut faults = Vec::new();
-    for (i, target) in shape.target_modules.iter().enumerate() {
+    for (i, target) in wanted.target_modules.iter().enumerate() {
         if !kin.iter().any(|l| alone(target).matches(&l.name)) {
             let fault = ParamFault::new(
                 format!("lora.target_modules[{i}]"),
@@ -59,21 +59,7 @@ pub fn shape(model: &dyn Architecture, shape: &Shape) -> Vec<ParamFault> {
             faults.push(fault.help(names(&kin)));
         }
     }
-    // What adapters have by default is the first family's, and nobody can tell it from what somebody wrote: another family's own
-    // targets are not taken without a word.
-    if shape.target_modules == Shape::default().target_modules && shape.target_modules != model.targets() {
-        let what = format!(
-            "`{}` are the targets where none are named, those of {}; the base is a model of {}",
-            shape.target_modules.join(", "),
-            families::FAMILIES[0].title(),
-            model.family().title()
-        );
-        let mut help = format!("write `target_modules: [{}]`", model.targets().join(", "));
-        if !targeted.is_empty() {
-            help += "; for the default's alone, write them in another order";
-        }
-        faults = vec![ParamFault::new("lora.target_modules", what).help(help)];
-    } else if targeted.is_empty() && faults.is_empty() {
+    if targeted.is_empty() && faults.is_empty() {
         let what = "no layer of the base is a target of this adapter";
         faults.push(ParamFault::new("lora.target_modules", what).help(names(&layers)));
     }
@@ -187,7 +173,8 @@ mod tests {
     fn adapters_fit_the_layers() {
         let model = model(&mini()).unwrap();
         let paths = |rank, targets: &[&str]| {
-            let wanted = Shape { rank, alpha: 1.0, target_modules: targets.iter().map(|t| (*t).to_owned()).collect() };
+            let wanted =
+                Shape { rank, alpha: 1.0, target_modules: Some(targets.iter().map(|t| (*t).to_owned()).collect()) };
             shape(&*model.architecture, &wanted).into_iter().map(|f| f.path).collect::<Vec<_>>()
         };
         assert!(shape(&*model.architecture, &Shape::default()).is_empty());
@@ -202,18 +189,14 @@ mod tests {
         one.configs.get_mut("transformer").unwrap()["num_layers"] = 1.into();
         let one = one.architecture().unwrap();
         assert!(shape(&*one, &Shape::default()).is_empty());
-        // The default's targets are layers of FLUX.1 too, but not all that its adapters change.
+        // What nobody names is the family's own.
         let flux = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tests/parity_flux/dev");
         let flux = Sizes::of(&flux).unwrap().architecture().unwrap();
-        let fault = shape(&*flux, &Shape::default()).remove(0);
-        assert_eq!(fault.path, "lora.target_modules");
-        assert!(fault.message.contains("Stable Diffusion 3") && fault.message.ends_with("FLUX.1"), "{}", fault.message);
-        assert!(fault.help.unwrap().contains(&format!("[{}]", flux.targets().join(", "))));
-        let mut other = Shape { rank: 2, ..Shape::default() };
-        other.target_modules.rotate_left(1);
-        assert!(shape(&*flux, &other).is_empty());
-        assert!(shape(&*flux, &Shape { rank: 2, target_modules: flux.targets(), ..Shape::default() }).is_empty());
-        let only = Shape { target_modules: vec!["attn.to_add_out".into()], ..Shape::default() };
+        let fresh = Shape { rank: 2, ..Shape::default() };
+        assert!(shape(&*flux, &fresh).is_empty());
+        assert_eq!(fresh.config(&*flux).target_modules, flux.targets());
+        assert_ne!(fresh.config(&*flux), fresh.config(&*model.architecture));
+        let only = Shape { target_modules: Some(vec!["attn.to_add_out".into()]), ..Shape::default() };
         assert_eq!(shape(&*one, &only)[0].path, "lora.target_modules");
     }
 

@@ -167,8 +167,9 @@ impl Objective {
         gradient_checkpointing: bool,
     ) -> f64 {
         let (steps, all) = (sampling.num_inference_steps as f64, trained(sampling.num_inference_steps));
-        let (own, goal) = (model.forward(sampling.guidance_scale), model.forward(teacher));
-        let gradient = model.gradient(sampling.guidance_scale, gradient_checkpointing);
+        let guidance = sampling.guidance(model.base());
+        let (own, goal) = (model.forward(guidance), model.forward(teacher));
+        let gradient = model.gradient(guidance, gradient_checkpointing);
         let anchored = |anchor: f64| if anchor > 0.0 { own } else { 0.0 };
         let image = match self {
             // The forward that samples is the one that is trained.
@@ -284,7 +285,9 @@ impl Stage for Distill {
     }
 
     fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {
-        let guided = params.rollout.guidance_scale != 1.0 || params.teacher_guidance_scale.values().any(|g| *g != 1.0);
+        let Some(base) = model_fit::model(inputs) else { return Vec::new() };
+        let own = params.rollout.guidance(&*base.architecture);
+        let guided = own != 1.0 || params.teacher_guidance_scale.values().any(|g| *g != 1.0);
         let work = memory::Work::of(inputs, params.size, params.micro_batch, guided, params.precision);
         let Some(work) = work.map(|w| w.recomputing(params.gradient_checkpointing)) else { return Vec::new() };
         let images = params.rollout.prompts;

@@ -104,7 +104,7 @@ pub fn run(from: &Path, options: &Options) -> Result<()> {
     let sampling = StudentSampling {
         num_inference_steps: STEPS,
         prompts: batch as usize,
-        guidance_scale: 1.0,
+        guidance_scale: Some(1.0),
         ..StudentSampling::default()
     };
     let distillation =

@@ -173,7 +173,7 @@ pub fn guard<'a>(rig: &'a Rig, lora: &'a Lora, task: &'a mut Toy) -> Grpo<'a> {
 
 pub fn distillation<'a>(rig: &'a Rig, lora: &'a Lora, teachers: Vec<TaskTeacher<'a>>) -> Distillation<'a> {
     let sampling =
-        StudentSampling { solver: Solver::default(), num_inference_steps: 4, prompts: 5, guidance_scale: 1.0 };
+        StudentSampling { solver: Solver::default(), num_inference_steps: 4, prompts: 5, guidance_scale: Some(1.0) };
     Distillation { sampling, canvas: rig.canvas, model: &rig.model, empty: &rig.empty, lora, teachers, seed: 13 }
 }
 

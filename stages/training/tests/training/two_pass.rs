@@ -24,7 +24,7 @@ pub fn rollout_then_train(opd: &Opd, round: u64, change: &dyn Fn(), each: &mut d
         let chosen = prompts_of_round(teacher.task.prompts(), sampling.prompts, stream, round);
         let condition = teacher.task.condition(&chosen).unwrap();
         let start = distillation.canvas.noise(chosen.len(), derive(stream, "start", round));
-        let guidance = Guidance { scale: sampling.guidance_scale, empty: distillation.empty };
+        let guidance = Guidance { scale: distillation.guidance(), empty: distillation.empty };
         let student = Field { model: distillation.model, lora: Some(distillation.lora), guidance };
         let along =
             RolloutOptions { schedule: &schedule, solver: &sampling.solver, window: None, keep: Keep::All, micro: 100 };
@@ -38,7 +38,7 @@ pub fn rollout_then_train(opd: &Opd, round: u64, change: &dyn Fn(), each: &mut d
         for j in 0..schedule.trained() {
             let (x, step) = (&trajectory.states[j], sampling.solver.step(&schedule, j));
             let goal = no_grad(|| field(teacher.lora, teacher.guidance, x, step.sigma, condition));
-            let v = field(distillation.lora, sampling.guidance_scale, x, step.sigma, condition);
+            let v = field(distillation.lora, distillation.guidance(), x, step.sigma, condition);
             // Written out: (mu_S - mu_T)^2 / (2 std^2), or half the square without noise.
             let apart = (step.mean(x, &v, None) - step.mean(x, &goal, None)).square();
             let variance = if step.std > 0.0 { step.std * step.std } else { 1.0 };

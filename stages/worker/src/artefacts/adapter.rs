@@ -10,7 +10,7 @@ use opdflow_io::file;
 use opdflow_kinds::model::model_fit;
 use opdflow_kinds::model::shape::Shape;
 use opdflow_models::finite::first_broken;
-use opdflow_models::lora::{Lora, LoraConfig};
+use opdflow_models::lora::Lora;
 use opdflow_models::rng::derive;
 use opdflow_training::idle::changes_nothing;
 use std::path::Path;
@@ -21,8 +21,8 @@ use tch::{Tensor, no_grad};
 /// # Errors
 /// No module of the model is a target.
 pub fn fresh(shape: &Shape, pipeline: &Pipeline, seed: u64) -> Result<Lora> {
-    let config = LoraConfig { rank: shape.rank, alpha: shape.alpha, target_modules: shape.target_modules.clone() };
     let model = pipeline.network.architecture();
+    let config = shape.config(model);
     // Of a base that is made in the same recipe nothing was known before.
     if let Some(fault) = model_fit::shape(model, shape).into_iter().next() {
         let found = Fault::user(format!("`{}`: {}", fault.path, fault.message));
@@ -120,6 +120,7 @@ mod tests {
     use opdflow_api::FaultClass;
     use opdflow_api::cache::Digest;
     use opdflow_models::families::FAMILIES;
+    use opdflow_models::lora::LoraConfig;
     use opdflow_models::nn::LinearShape;
     use tch::Device;
 
