@@ -49,9 +49,13 @@ test-less: export ONEDNN_MAX_CPU_ISA = $(if $(filter avx2,$(LESS)),AVX2,SSE41)
 test-less: export MKL_CBWR = $(if $(filter avx2,$(LESS)),AVX2,COMPATIBLE)
 test-less: test
 
+# The families' modules are declared by a macro, into which rustfmt does not look (stages/spec/src/families/mod.rs).
+FORMAT_FAMILIES = rustfmt --edition 2024 $(wildcard stages/spec/src/families/*/mod.rs stages/models/src/families/*/mod.rs)
+
 lint: export RUSTDOCFLAGS = -D warnings -A rustdoc::private_intra_doc_links
 lint: setup
 	$(CARGO) fmt --all --check -- -l
+	$(FORMAT_FAMILIES) --check -l
 	@# The build for machines that only plan: no libtorch is there for it to find.
 	LIBTORCH=/nonexistent OPDFLOW_DEPS=/nonexistent $(CARGO) clippy --locked --package opdflow --no-default-features --all-targets -- -D warnings
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
@@ -66,6 +70,7 @@ peers: build
 
 fmt:
 	$(CARGO) fmt --all
+	$(FORMAT_FAMILIES)
 
 setup:
 	@scripts/setup.sh

@@ -2,9 +2,6 @@
 //! is known of it without a tensor. Nothing outside of a family's two folders names what is in them; docs/how-to/model-family.md says how
 //! to add one.
 
-pub mod flux;
-pub mod sd3;
-
 pub use opdflow_spec::families::{
     FAMILIES, known, needed, of_class, of_index, of_layer, single, titles_of_single_files,
 };
@@ -16,6 +13,8 @@ use std::path::Path;
 
 macro_rules! loaders {
     ($($family:ident),+ $(,)?) => {
+        $(pub mod $family;)+
+
         /// In the order of [`FAMILIES`].
         static LOADERS: &[&dyn Loader] = &[$(&$family::FAMILY),+];
     };

@@ -2,9 +2,6 @@
 //! `opdflow-models` has its networks. Nothing outside of a family's two folders names what is in them; docs/how-to/model-family.md says
 //! how to add one.
 
-pub mod flux;
-pub mod sd3;
-
 use crate::config::supported;
 use crate::family::{Family, Part, Role, SINGLE_FILE, SingleFile};
 use crate::weights;
@@ -16,8 +13,10 @@ use std::path::Path;
 /// Hands the list of all families to the macro `$then`, by the names of their modules. The first is that of adapters from
 /// before there were others.
 ///
-/// This crate makes the list of what describes them of it, `opdflow-models` that of what loads them: a family that has one
-/// half alone does not compile. Each module has the family itself as `FAMILY`.
+/// This crate makes the modules and the list of what describes them of it, `opdflow-models` those of what loads them: a family
+/// that has one half alone does not compile. Each module has the family itself as `FAMILY`.
+///
+/// rustfmt does not see modules that a macro declares: `make fmt` and `make lint` name their files.
 #[macro_export]
 macro_rules! for_families {
     ($then:ident) => {
@@ -27,6 +26,8 @@ macro_rules! for_families {
 
 macro_rules! descriptions {
     ($($family:ident),+ $(,)?) => {
+        $(pub mod $family;)+
+
         /// All families. The first is that of adapters from before there were others.
         pub static FAMILIES: &[&dyn Family] = &[$(&$family::FAMILY),+];
     };
