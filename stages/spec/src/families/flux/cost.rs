@@ -33,7 +33,8 @@ impl FluxConfig {
             // What enters each block, and the inside of one while it is computed once more and its gradient comes back.
             double + single + KEPT.max(KEPT_SINGLE) + ALIVE
         } else {
-            double * KEPT + single * KEPT_SINGLE
+            // The inside of all blocks, and what is alive while the gradient of one comes back.
+            double * KEPT + single * KEPT_SINGLE + ALIVE
         };
         tokens * each * size(self.width())
     }
@@ -74,7 +75,7 @@ mod tests {
     #[test]
     fn what_is_kept_grows_with_blocks_and_tokens() {
         let config = FluxConfig { num_layers: 2, num_single_layers: 3, ..FluxConfig::default() };
-        assert_eq!(config.kept(6, 4, false), 3072 * 10 * (2 * KEPT + 3 * KEPT_SINGLE));
+        assert_eq!(config.kept(6, 4, false), 3072 * 10 * (2 * KEPT + 3 * KEPT_SINGLE + ALIVE));
         assert_eq!(config.kept(6, 4, true), 3072 * 10 * (5 + 20 + ALIVE));
         assert_eq!(config.alive(6, 4), 3072 * 10 * ALIVE);
         assert_eq!(config.condition(512), 512 * 4096 + 768);
