@@ -67,9 +67,9 @@ impl BaseFiles {
         );
         let Some(single) = found.with_context(|| expected.clone())? else {
             let shapes = weights::shapes(path)?;
-            if let Some(family) = shapes.keys().find_map(|name| families::of_layer(name)).filter(|f| !f.single_files())
-            {
-                let (at, title) = (path.display(), family.title());
+            let of = shapes.keys().map(|name| families::of_layer(name)).find(|of| !of.is_empty()).unwrap_or_default();
+            if !of.is_empty() && of.iter().all(|family| !family.single_files()) {
+                let (at, title) = (path.display(), families::either(&of));
                 bail!(
                     "{at} is a single file of {title}, and {title} is read from a folder in diffusers' layout, with \
                      model_index.json: name that folder"

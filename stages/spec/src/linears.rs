@@ -20,10 +20,11 @@ pub trait Naming: Sync {
     /// Where a layer lies under the names that the family was published with; nothing if it has no counterpart there.
     fn place(&self, layer: &LinearShape) -> Option<Place>;
 
-    /// The module of sd-scripts that trains adapters of this family.
-    fn sd_scripts(&self) -> &'static str;
+    /// The module of sd-scripts that trains adapters of this family; nothing if it trains none.
+    fn sd_scripts(&self) -> Option<&'static str>;
 
-    /// What only names of this family's layers have in them, dots as underscores: to tell whose an adapter is.
+    /// What names of this family's layers have in them, dots as underscores, and those of most other families have not: to tell
+    /// whose an adapter is. A family whose layers have another's mark in their names has it too.
     fn marks(&self) -> &'static [&'static str];
 }
 

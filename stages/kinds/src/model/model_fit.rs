@@ -103,8 +103,9 @@ pub fn adapter(model: &dyn Architecture, tensors: &BTreeMap<String, Vec<u64>>) -
     };
     let family = model.family();
     if let Some((name, other)) = tensors.keys().find_map(|name| {
-        let other = families::of_layer(name).filter(|other| other.class() != family.class())?;
-        Some((name, other.title()))
+        let others = families::of_layer(name);
+        let foreign = !others.is_empty() && others.iter().all(|other| other.class() != family.class());
+        foreign.then(|| (name, families::either(&others)))
     }) {
         return Some(format!(
             "the adapter's `{name}` is a layer of {other}, but the base is a model of {}",

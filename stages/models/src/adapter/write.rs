@@ -31,7 +31,8 @@ impl Format {
     /// original names. Gives the path of what was written.
     ///
     /// # Errors
-    /// A peft folder that is to be a file; a module without a counterpart; a number that `kind` has no room for; the disk.
+    /// A peft folder that is to be a file; a family that the program has no form for; a module without a
+    /// counterpart; a number that `kind` has no room for; the disk.
     pub fn save(self, lora: &Lora, naming: &dyn Naming, kind: Kind, output: &Path) -> Result<PathBuf> {
         let file = output.extension().is_some_and(|e| e == "safetensors");
         if self == Format::Peft {
@@ -55,7 +56,11 @@ impl Format {
             }
             Format::Kohya => {
                 let config = lora.config();
-                meta.insert("ss_network_module".to_owned(), naming.sd_scripts().to_owned());
+                let module = naming.sd_scripts().context(
+                    "sd-scripts trains no adapters of this family of models, and has no form for them; take `--format peft`, \
+                     `diffusers` or `comfyui`",
+                )?;
+                meta.insert("ss_network_module".to_owned(), module.to_owned());
                 meta.insert("ss_network_dim".to_owned(), config.rank.to_string());
                 meta.insert("ss_network_alpha".to_owned(), config.alpha.to_string());
                 named_as(lora, naming, kind, |name| format!("lora_unet_{}", name.replace('.', "_")))?

@@ -2,8 +2,10 @@
 //! is known of it without a tensor. Nothing outside of a family's two folders names what is in them; docs/how-to/model-family.md says how
 //! to add one.
 
+mod parts;
+
 pub use opdflow_spec::families::{
-    FAMILIES, known, needed, of_class, of_index, of_layer, single, titles_of_single_files,
+    FAMILIES, either, known, needed, of_class, of_index, of_layer, single, titles_of_single_files,
 };
 
 use crate::base_files::BaseFiles;

@@ -237,11 +237,12 @@ impl Dictionary {
         if let Some(target) = FLAT.iter().find_map(|p| self.flat.get(rest.strip_prefix(p)?)) {
             return Ok(target);
         }
-        if let Some(other) = families::of_layer(stem).filter(|f| f.naming().marks() != self.marks) {
+        let others = families::of_layer(stem);
+        if !others.is_empty() && others.iter().all(|f| f.naming().marks() != self.marks) {
             let own = families::FAMILIES.iter().find(|f| f.naming().marks() == self.marks);
             bail!(
                 "`{rest}` is a layer of {}, and the base is {}: name the base that the adapter was trained on",
-                other.title(),
+                families::either(&others),
                 own.map_or("a model of another family", |f| f.title())
             );
         }

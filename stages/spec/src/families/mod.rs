@@ -86,16 +86,23 @@ pub fn needed(roles: &[Role]) -> Vec<String> {
     ["model_index.json", SINGLE_FILE].into_iter().map(str::to_owned).chain(parts).collect()
 }
 
-/// The family that has a layer of such a name, as far as the name alone tells: it has one that no other family's layers have. For messages.
+/// The families that may have a layer of such a name, as far as the name alone tells: none where most have one. For messages.
 #[must_use]
-pub fn of_layer(stem: &str) -> Option<&'static dyn Family> {
+pub fn of_layer(stem: &str) -> Vec<&'static dyn Family> {
     let flat = stem.replace('.', "_");
-    FAMILIES.iter().copied().find(|f| f.naming().marks().iter().any(|mark| flat.contains(mark)))
+    FAMILIES.iter().copied().filter(|f| f.naming().marks().iter().any(|mark| flat.contains(mark))).collect()
+}
+
+/// What people call these families, of which one is meant.
+#[must_use]
+pub fn either(families: &[&'static dyn Family]) -> String {
+    families.iter().map(|f| f.title()).collect::<Vec<_>>().join(" or ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::family::Configs;
 
     #[test]
     fn what_is_needed_are_the_parts_asked_for_and_all_configurations() {
@@ -129,8 +136,35 @@ mod tests {
     #[test]
     fn no_two_families_have_the_same_class_or_marks() {
         let classes: BTreeSet<&str> = FAMILIES.iter().map(|f| f.class()).collect();
-        let marks: BTreeSet<&str> = FAMILIES.iter().flat_map(|f| f.naming().marks()).copied().collect();
-        let count: usize = FAMILIES.iter().map(|f| f.naming().marks().len()).sum();
-        assert_eq!((classes.len(), marks.len()), (FAMILIES.len(), count));
+        let marks: BTreeSet<&[&str]> = FAMILIES.iter().map(|f| f.naming().marks()).collect();
+        assert_eq!((classes.len(), marks.len()), (FAMILIES.len(), FAMILIES.len()));
+    }
+
+    /// A model of each family by the defaults of its classes: no layer of it, in diffusers' names or in those that it was published with,
+    /// is taken for one of other families alone.
+    #[test]
+    fn a_layer_is_not_taken_for_another_family_s() {
+        for family in FAMILIES {
+            let model = [4, 16].into_iter().find_map(|channels| {
+                let parts = [
+                    ("transformer", serde_json::json!({})),
+                    ("vae", serde_json::json!({ "latent_channels": channels })),
+                    ("scheduler", serde_json::json!({})),
+                ];
+                family.architecture(&Configs(parts.map(|(part, config)| (part.to_owned(), config)).into())).ok()
+            });
+            let model = model.unwrap_or_else(|| panic!("{} has no model of default configurations", family.title()));
+            let mut marked = 0;
+            for layer in model.linears().iter() {
+                let there = family.naming().place(layer).map(|place| place.name);
+                for name in [Some(layer.name.clone()), there].into_iter().flatten() {
+                    let of = of_layer(&name);
+                    marked += of.len();
+                    let own = of.iter().any(|f| f.class() == family.class());
+                    assert!(own || of.is_empty(), "{name} of {} is taken for {}", family.title(), either(&of));
+                }
+            }
+            assert!(marked > 0, "no layer of {} is known by its name", family.title());
+        }
     }
 }

@@ -1,9 +1,9 @@
 //! A FLUX.1 folder in diffusers' layout (`FluxPipeline`).
 
-use super::parts::Parts;
 use super::{Flux, FluxConfig, FluxModel, FluxNetwork, FluxSchedulerConfig, FluxText, PIPELINE};
 use crate::base_files::BaseFiles;
 use crate::config::{read_json, supported};
+use crate::families::parts::Parts;
 use crate::family::Architecture;
 use crate::network::{Autoencoder, Folder, Network, Options, Text};
 use crate::text::clip::{ClipConfig, ClipText};

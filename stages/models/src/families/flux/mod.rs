@@ -4,14 +4,13 @@
 //! |---|---|
 //! | `transformer.rs`, `block.rs`, `embed.rs`, `rope.rs`, `latent.rs`, `tape.rs`, `network.rs` | the velocity network |
 //! | `text.rs` | prompts to conditions |
-//! | `folder.rs`, `parts.rs` | loading |
+//! | `folder.rs` | loading |
 
 mod block;
 mod embed;
 mod folder;
 mod latent;
 mod network;
-mod parts;
 mod rope;
 mod tape;
 #[cfg(test)]

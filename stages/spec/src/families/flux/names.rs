@@ -16,8 +16,8 @@ impl Naming for OriginalNames {
         module(&layer.name)
     }
 
-    fn sd_scripts(&self) -> &'static str {
-        "networks.lora_flux"
+    fn sd_scripts(&self) -> Option<&'static str> {
+        Some("networks.lora_flux")
     }
 
     fn marks(&self) -> &'static [&'static str] {

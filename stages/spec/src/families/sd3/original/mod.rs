@@ -24,8 +24,8 @@ impl Naming for OriginalNames {
         module(&layer.name, layer.d_out == 2 * layer.d_in)
     }
 
-    fn sd_scripts(&self) -> &'static str {
-        "networks.lora_sd3"
+    fn sd_scripts(&self) -> Option<&'static str> {
+        Some("networks.lora_sd3")
     }
 
     fn marks(&self) -> &'static [&'static str] {

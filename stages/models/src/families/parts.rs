@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use tch::{Device, Kind};
 
 /// A folder with `model_index.json`.
-pub(super) struct Parts {
+pub(crate) struct Parts {
     folder: PathBuf,
     index: Value,
     /// Which of several files of weights a part has.
@@ -18,17 +18,17 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    pub(super) fn new(folder: PathBuf, index: Value, variant: Option<String>) -> Parts {
+    pub(crate) fn new(folder: PathBuf, index: Value, variant: Option<String>) -> Parts {
         Parts { folder, index, variant }
     }
 
     /// The folder, for messages.
-    pub(super) fn at(&self) -> std::path::Display<'_> {
+    pub(crate) fn at(&self) -> std::path::Display<'_> {
         self.folder.display()
     }
 
     /// The folder of a part that must be there as one of these classes.
-    pub(super) fn part(&self, name: &str, classes: &[&str]) -> Result<PathBuf> {
+    pub(crate) fn part(&self, name: &str, classes: &[&str]) -> Result<PathBuf> {
         let class = self.index.get(name).and_then(|v| v.get(1)).and_then(Value::as_str);
         let Some(class) = class else { bail!("{}: model_index.json names no `{name}`", self.at()) };
         let what = format!("{}/model_index.json", self.at());
@@ -39,12 +39,12 @@ impl Parts {
     }
 
     /// A part's configuration.
-    pub(super) fn config<C: DeserializeOwned>(&self, name: &str, class: &str) -> Result<C> {
+    pub(crate) fn config<C: DeserializeOwned>(&self, name: &str, class: &str) -> Result<C> {
         read_json(&self.part(name, &[class])?.join("config.json"))
     }
 
     /// One part: configuration and weights to a model, and the tensors that it took.
-    pub(super) fn build<C: DeserializeOwned, M>(
+    pub(crate) fn build<C: DeserializeOwned, M>(
         &self,
         name: &str,
         class: &str,
