@@ -133,6 +133,8 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn pairs(&self, loose: BTreeMap<String, Loose>) -> Result<BTreeMap<String, Loaded>> {
         let mut pairs: BTreeMap<String, Loaded> = BTreeMap::new();
+        // All names before any shape: families have layers of the same name in other widths.
+        self.dictionary.knows(loose.keys()).with_context(|| self.name.to_owned())?;
         for (stem, parts) in loose {
             let target = self.dictionary.target(&stem).with_context(|| self.name.to_owned())?;
             let alpha = parts.alpha.as_ref().map(|(_, a)| *a);

@@ -219,11 +219,21 @@ impl Dictionary {
         Dictionary { dotted, flat, blocks, marks }
     }
 
-    /// What the module `stem` of a file is.
+    /// Whether all modules `stems` of a file are of this model. Families have layers of the same name, so that a module which
+    /// tells another family goes before others that are none of this model's.
     ///
     /// # Errors
-    /// Nothing of this model.
-    pub fn target(&self, stem: &str) -> Result<&Target> {
+    /// A module that is not.
+    pub fn knows<'a>(&self, stems: impl Iterator<Item = &'a String> + Clone) -> Result<()> {
+        let unknown = || stems.clone().filter(|stem| self.find(stem).is_err());
+        match unknown().find(|stem| self.of_others(stem).is_some()).or_else(|| unknown().next()) {
+            Some(stem) => self.target(stem).map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
+    /// What the module `stem` of a file is; its name without what programs put before it, if it is nothing.
+    fn find<'a>(&self, stem: &'a str) -> Result<&Target, &'a str> {
         let mut rest = stem;
         loop {
             if let Some(target) = self.dotted.get(rest) {
@@ -234,15 +244,29 @@ impl Dictionary {
                 None => break,
             }
         }
-        if let Some(target) = FLAT.iter().find_map(|p| self.flat.get(rest.strip_prefix(p)?)) {
-            return Ok(target);
-        }
+        FLAT.iter().find_map(|p| self.flat.get(rest.strip_prefix(p)?)).ok_or(rest)
+    }
+
+    /// The other families of which one has such a layer, and this model's has not.
+    fn of_others(&self, stem: &str) -> Option<String> {
         let others = families::of_layer(stem);
-        if !others.is_empty() && others.iter().all(|f| f.naming().marks() != self.marks) {
+        let foreign = !others.is_empty() && others.iter().all(|f| f.naming().marks() != self.marks);
+        foreign.then(|| families::either(&others))
+    }
+
+    /// What the module `stem` of a file is.
+    ///
+    /// # Errors
+    /// Nothing of this model.
+    pub fn target(&self, stem: &str) -> Result<&Target> {
+        let rest = match self.find(stem) {
+            Ok(target) => return Ok(target),
+            Err(rest) => rest,
+        };
+        if let Some(others) = self.of_others(stem) {
             let own = families::FAMILIES.iter().find(|f| f.naming().marks() == self.marks);
             bail!(
-                "`{rest}` is a layer of {}, and the base is {}: name the base that the adapter was trained on",
-                families::either(&others),
+                "`{rest}` is a layer of {others}, and the base is {}: name the base that the adapter was trained on",
                 own.map_or("a model of another family", |f| f.title())
             );
         }
