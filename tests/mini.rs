@@ -7,6 +7,8 @@
 
 mod common;
 
+#[path = "mini/aura.rs"]
+mod aura;
 #[path = "mini/bad_input.rs"]
 mod bad_input;
 #[path = "mini/embeddings.rs"]

@@ -366,7 +366,7 @@ fn an_adapter_of_another_model_is_refused_by_name() {
     let mmdit = Mmdit::new(&weights.root(), &read_json(&folder.join("config.json")).unwrap()).unwrap();
     for path in ["lora", "lora_single.safetensors"] {
         let says = refused(&at(path), &mmdit.linears());
-        assert!(says.contains("is a layer of FLUX.1, and the base is Stable Diffusion 3"), "{says}");
+        assert!(says.contains("is a layer of FLUX.1 or AuraFlow, and the base is Stable Diffusion 3"), "{says}");
     }
     for path in ["adapters/kohya.safetensors", "adapters/comfyui.safetensors", "adapters/omi.safetensors"] {
         let says = refused(&sd3(path), &flux.linears());

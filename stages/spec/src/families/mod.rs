@@ -20,7 +20,7 @@ use std::path::Path;
 #[macro_export]
 macro_rules! for_families {
     ($then:ident) => {
-        $then![sd3, flux];
+        $then![sd3, flux, aura];
     };
 }
 
