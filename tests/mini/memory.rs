@@ -165,11 +165,10 @@ fn the_estimate_is_near_what_a_stage_takes() {
     assert!(far.is_empty(), "estimated by measured: {far:?}");
 }
 
-/// What an estimate may be of what was taken with this FLUX.1 of four narrow blocks. The gradient of one block, which is alive while
-/// it comes back and which the estimate leaves out, is as much as a block keeps: a fifth of the whole here, 1 in 57 at full size.
-/// Estimated by measured was 0.98, 0.93 and 0.91 for the teacher, 1.14, 0.73 and 0.63 for the student, 0.99, 0.97 and 0.97 for
-/// the evaluation (small, large, what the larger batch adds), 0.77 with recomputation.
-const NARROW: RangeInclusive<f64> = 0.55..=1.5;
+/// What an estimate may be of what was taken with these networks of four narrow blocks: what is alive in one block, at full size 1 in
+/// 57 of the whole, is a large part of it here. Estimated by measured was for FLUX.1 1.01, 0.88 and 0.83 for the teacher, 1.17, 0.89 and
+/// 0.81 for the student, 0.96, 0.95 and 0.94 for the evaluation (small, large, what the larger batch adds), 0.72 with recomputation.
+const NARROW: RangeInclusive<f64> = 0.6..=1.5;
 
 /// The same for FLUX.1, whose double and single blocks, rotary positions and guidance are counted by formulas of their own.
 #[test]
@@ -209,5 +208,54 @@ fn the_estimate_is_near_what_a_stage_takes_of_flux() {
     if !NARROW.contains(&(estimated / measured)) || estimated >= before || measured >= taken {
         far.push(format!("student gradient_checkpointing: {:.2}", estimated / measured));
     }
+    assert!(far.is_empty(), "estimated by measured: {far:?}");
+}
+
+/// The same for AuraFlow, whose feed-forward parts gate and are, in a network as narrow as this, sixteen times as wide as it.
+/// Estimated by measured was 1.06, 1.03 and 1.02 (small, large, what the larger batch adds), 0.96 with recomputation.
+#[test]
+fn the_estimate_is_near_what_a_student_takes_of_aura() {
+    let mini = Mini::new();
+    let of = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("stages/models/tests/parity_aura").join(name);
+    let text = |micro: usize, more: &str| {
+        format!(
+            "opdflow: 1
+name: memory
+seed: 3
+stages:
+  base: {{uses: base_model, with: {{source: \"{}\"}}}}
+  words: {{uses: prompts, with: {{task: geneval, train: 32, validation: 0, test: 2}}}}
+  teacher: {{uses: import_lora, needs: {{base: base.model}}, with: {{source: \"{}\"}}}}
+  student:
+    uses: distill
+    needs: {{base: base.model, teachers: {{geneval: teacher.lora}}, prompts: {{geneval: words.train}}}}
+    with:
+      rollout: {{num_inference_steps: 2, prompts: 256}}
+      rounds: 1
+      size: 128
+      lora: {{rank: 2, alpha: 4}}
+      micro_batch: {micro}
+      {more}
+",
+            of("pipeline").display(),
+            of("lora").display()
+        )
+    };
+    mini.write("r.yaml", &text(16, ""));
+    mini.run(&["run", "r.yaml"]).expect(0);
+    let [small, large, saving] = [(16, false), (256, false), (256, true)].map(|(micro, recomputed)| {
+        mini.write("m.yaml", &text(micro, if recomputed { "gradient_checkpointing: true" } else { "" }));
+        let changed = [("micro_batch", micro.into()), ("gradient_checkpointing", recomputed.into())];
+        (estimated(&mini, "m.yaml", "student"), measured(&mini, "student", &changed))
+    });
+    let mut far = Vec::new();
+    let more = (large.0 - small.0, large.1 - small.1);
+    for (what, (estimated, measured)) in [("small", small), ("large", large), ("added", more), ("recomputed", saving)] {
+        println!("student {what}: estimated {:.0} MB, measured {:.0}", estimated / 1e6, measured / 1e6);
+        if !(0.67..=1.5).contains(&(estimated / measured)) {
+            far.push(format!("{what}: {:.2}", estimated / measured));
+        }
+    }
+    assert!(saving.0 < large.0 && saving.1 < large.1, "recomputation saves nothing");
     assert!(far.is_empty(), "estimated by measured: {far:?}");
 }
