@@ -133,7 +133,7 @@ pub struct Run {
 /// Arguments of `generate`.
 #[derive(Clone, Debug, Args)]
 pub struct Generate {
-    /// The model: a folder in diffusers' layout (Stable Diffusion 3, FLUX.1), a single file in the original names, or `bundled:mini`
+    /// The model: a folder in diffusers' layout (Stable Diffusion 3, FLUX.1, AuraFlow), a single file in the original names, or `bundled:mini`
     #[arg(long, value_name = "FOLDER")]
     pub base: String,
     /// A prompt; may be given again
@@ -163,7 +163,7 @@ pub struct Generate {
     /// Denoising steps
     #[arg(long = "num-inference-steps", value_name = "N", default_value_t = 40, value_parser = at_least_one)]
     pub steps: usize,
-    /// Guidance scale; 1 is none [default: the model's own, 4.5 for Stable Diffusion 3, 3.5 for FLUX.1-dev]
+    /// Guidance scale; 1 is none [default: the model's own, 4.5 for Stable Diffusion 3, 3.5 for FLUX.1-dev and AuraFlow]
     #[arg(long = "guidance-scale", value_name = "X", allow_negative_numbers = true, value_parser = number)]
     pub guidance: Option<f64>,
     /// Width and height in pixels [default: the model's own]

@@ -90,6 +90,15 @@ mod tests {
         assert_eq!(found.attention, 36.0 * 4.0 * 4360.0 * 4360.0 * 3072.0);
     }
 
+    /// PyTorch's count (`FlopCounterMode`) of a forward of diffusers' class with the published sizes, 1024 by 768 pixels: all but the
+    /// embedding of the time, which is left out here.
+    #[test]
+    fn a_forward_as_pytorch_counts_it() {
+        let found = AuraConfig::default().operations(64 * 48, 256);
+        let time = 2.0 * (256.0 * 3072.0 + 3072.0 * 3072.0);
+        assert_eq!(found.products + found.attention, 32_132_313_907_200.0 - time);
+    }
+
     /// A network of one block of each kind by hand: d = 4, 256 inside, 4 image tokens, 2 text tokens.
     #[test]
     fn a_forward_by_hand() {
