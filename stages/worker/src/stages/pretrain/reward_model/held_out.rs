@@ -103,3 +103,79 @@ pub fn accuracy(
 fn share(right: usize, pairs: usize) -> Accuracy {
     Accuracy { accuracy: right as f64 / pairs.max(1) as f64, pairs }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use opdflow_kinds::model::bundle::judge_part;
+    use opdflow_miniature::{Mix, Split, prompts};
+    use std::path::Path;
+    use tch::Device;
+
+    fn drawn() -> Images {
+        Images::drawn(prompts(&Mix::all(), 96, 5, Split::Test), 5)
+    }
+
+    /// Opens a reward model of the program by the code that reads published ones.
+    fn bundled(source: &str, name: &str, folder: &Path) -> Box<dyn Reward> {
+        let kind = opdflow_reward_models::named(name).unwrap();
+        for part in kind.parts {
+            let files = judge_part(source, name, part.name);
+            assert!(!files.is_empty(), "{name}: {}", part.name);
+            std::fs::create_dir_all(folder.join(part.name)).unwrap();
+            for (path, bytes) in files {
+                std::fs::write(folder.join(part.name).join(path), bytes).unwrap();
+            }
+        }
+        opdflow_reward_models::open(name, folder, Device::Cpu).unwrap()
+    }
+
+    /// What docs/reference/rewards.md says of them, with room for the smaller number of pairs: each prefers right images, and
+    /// those that were trained by looks prefer these too.
+    #[test]
+    fn the_programs_reward_models_prefer_the_right_images() {
+        let (images, dir) = (drawn(), tempfile::tempdir().unwrap());
+        for (source, name, least) in [
+            ("bundled:mini", "clipscore", &[("wrong", 0.88), ("other", 0.97), ("blank", 0.97)][..]),
+            ("bundled:mini-heldout", "clipscore", &[("wrong", 0.88), ("other", 0.97), ("blank", 0.97)]),
+            ("bundled:mini", "pickscore", &[("wrong", 0.75), ("other", 0.95), ("blank", 0.95), ("looks", 0.85)]),
+            ("bundled:mini", "hpsv2", &[("wrong", 0.7), ("other", 0.9), ("blank", 0.9), ("looks", 0.85)]),
+            ("bundled:mini", "imagereward", &[("wrong", 0.6), ("other", 0.9), ("blank", 0.9), ("looks", 0.8)]),
+            ("bundled:mini", "aesthetic", &[("looks", 0.8)]),
+        ] {
+            let reward = bundled(source, name, &dir.path().join(source).join(name));
+            let told = accuracy(&*reward, &images, 96, 5).unwrap();
+            for (kind, least) in least {
+                assert!(told[kind].accuracy >= *least, "{source} {name} {kind}: {told:?}");
+            }
+        }
+    }
+
+    struct ByLight;
+
+    impl Reward for ByLight {
+        fn name(&self) -> &str {
+            "light"
+        }
+        fn applies(&self, _: &Subject) -> bool {
+            true
+        }
+        fn score(
+            &self,
+            images: &[Image],
+            _: &[Subject],
+        ) -> Result<Vec<opdflow_rewards::Score>, opdflow_rewards::RewardError> {
+            let light = |i: &Image| i.rgb.iter().map(|v| f64::from(*v)).sum::<f64>();
+            Ok(images.iter().map(|i| opdflow_rewards::Score::new(light(i), [])).collect())
+        }
+    }
+
+    /// Brightness says nothing of a scene of shapes: about half of the pairs.
+    #[test]
+    fn a_reward_that_knows_nothing_gets_half() {
+        let told = accuracy(&ByLight, &drawn(), 400, 9).unwrap();
+        assert!((told["wrong"].accuracy - 0.5).abs() < 0.12, "{told:?}");
+        let sum: usize = told.iter().filter(|(kind, _)| **kind != "all").map(|(_, a)| a.pairs).sum();
+        assert_eq!(told["all"].pairs, sum);
+    }
+}

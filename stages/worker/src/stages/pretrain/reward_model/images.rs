@@ -85,6 +85,12 @@ impl Images {
         Ok(Images { prompts, samples, seed })
     }
 
+    /// Of these prompts, all images drawn.
+    #[cfg(test)]
+    pub fn drawn(prompts: Vec<Prompt>, seed: u64) -> Images {
+        Images { prompts, samples: BTreeMap::new(), seed }
+    }
+
     /// The model's images of prompt `index`.
     pub fn samples(&self, index: usize) -> &[Candidate] {
         self.samples.get(&self.prompts[index].text).map_or(&[], Vec::as_slice)
