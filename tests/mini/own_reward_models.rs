@@ -90,6 +90,10 @@ fn mistakes_are_found_before_anything_runs() {
         (trained("s", 1, "geneval", ""), "no reward model `geneval` can be trained here"),
         (trained("s", 1, "aesthetic", ""), "a head on a CLIP's embedding, and none is connected"),
         (
+            trained("clip", 1, "clipscore", "") + &trained("s", 1, "imagereward", "start: clip.reward_model"),
+            "`imagereward` has another network than `clipscore`",
+        ),
+        (
             trained("s", 1, "clipscore", "").replace("hidden_size: 16", "hidden_size: 15"),
             "15 is not a multiple of 2 heads",
         ),

@@ -126,7 +126,8 @@ impl Stage for RewardModel {
         }
         let files = params.parts(folder).into_values().map(Result::ok).collect::<Option<Vec<_>>>()?;
         let bytes = files.iter().flatten().map(|(_, path)| Some(std::fs::metadata(path).ok()?.len()));
-        let bytes = bytes.sum::<Option<u64>>()?;
+        let own: usize = params.bundled_parts().values().flatten().map(|(_, bytes)| bytes.len()).sum();
+        let bytes = bytes.sum::<Option<u64>>()? + own as u64;
         Some(Work { operations: bytes as f64, bytes: Some(bytes) })
     }
 

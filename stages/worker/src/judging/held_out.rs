@@ -32,7 +32,8 @@ impl HeldOut {
                     Fault::user(format!("the reward model connected as `{PORT}.{name}` judges by another reward"));
                 return Err(fault.help("connect it under the name of its reward").into());
             }
-            let judge = reward_set::open(&name, &folder, device).with_context(|| format!("the reward model `{name}`"))?;
+            let judge =
+                reward_set::open(&name, &folder, device).with_context(|| format!("the reward model `{name}`"))?;
             if name == SEES {
                 found.clip = Some(Clip::open(&folder.join("clip"), device).map_err(|e| unfit(&e))?);
             }
@@ -53,7 +54,8 @@ impl HeldOut {
             let scores = judge.score(images, &subjects).map_err(score::fault)?;
             score::whole(name, &scores, |i| records[i].text.as_str())?;
             let shown = reward::shown(name);
-            let value = |s: &opdflow_rewards::Score| shown.and_then(|part| s.parts.get(part)).copied().unwrap_or(s.value);
+            let value =
+                |s: &opdflow_rewards::Score| shown.and_then(|part| s.parts.get(part)).copied().unwrap_or(s.value);
             columns.insert(column(name), scores.iter().map(value).collect());
         }
         if let Some(clip) = &self.clip {

@@ -162,7 +162,11 @@ impl Stage for PretrainRewardModel {
             about: "Trains a small reward model of a published kind on the miniature world, and says of how many held-out pairs it prefers the right image.",
             inputs: const {
                 &[
-                    Input::optional("base", &["model"], "a model whose images it will judge; without it all images are drawn"),
+                    Input::optional(
+                        "base",
+                        &["model"],
+                        "a model whose images it will judge; without it all images are drawn",
+                    ),
                     Input::optional(
                         "start",
                         &["reward_model"],
@@ -172,7 +176,12 @@ impl Stage for PretrainRewardModel {
             },
             outputs: const {
                 &[
-                    Output::new("reward_model", "reward_model", "the network, in the folders of the published one, f16").result(),
+                    Output::new(
+                        "reward_model",
+                        "reward_model",
+                        "the network, in the folders of the published one, f16",
+                    )
+                    .result(),
                     Output::new("accuracy", "json", "share of held-out pairs of each kind that it orders right")
                         .result()
                         .file("json"),
@@ -193,7 +202,10 @@ impl Stage for PretrainRewardModel {
         let uneven = |name: &str, tower: &Tower| {
             let (width, heads) = (tower.hidden_size, tower.num_attention_heads);
             (heads > 0 && width % heads != 0).then(|| {
-                ParamFault::new(format!("network.{name}.hidden_size"), format!("{width} is not a multiple of {heads} heads"))
+                ParamFault::new(
+                    format!("network.{name}.hidden_size"),
+                    format!("{width} is not a multiple of {heads} heads"),
+                )
             })
         };
         let towers = [("vision", &params.network.vision), ("text", &params.network.text)];
@@ -202,11 +214,17 @@ impl Stage for PretrainRewardModel {
     }
 
     fn wired(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {
-        if params.reward != "aesthetic" || ports.contains("start") {
-            return Vec::new();
+        match (params.reward.as_str(), ports.contains("start")) {
+            ("aesthetic", false) => {
+                let what = "`aesthetic` is a head on a CLIP's embedding, and none is connected";
+                vec![ParamFault::new("reward", what).help("connect a `clipscore` as `start: STAGE.reward_model`")]
+            }
+            ("imagereward", true) => {
+                let what = "`imagereward` has another network than `clipscore`, and cannot go on from it";
+                vec![ParamFault::new("reward", what).help("take `start` out")]
+            }
+            _ => Vec::new(),
         }
-        let what = "`aesthetic` is a head on a CLIP's embedding, and none is connected";
-        vec![ParamFault::new("reward", what).help("connect a `clipscore` as `start: STAGE.reward_model`")]
     }
 
     fn code(&self, _params: &Params, ports: &Ports) -> Code {
@@ -225,12 +243,9 @@ impl Stage for PretrainRewardModel {
         serde_json::to_value(known).ok().map(|known| ("reward_model".to_owned(), known)).into_iter().collect()
     }
 
-    fn lacks(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {
+    fn lacks(&self, _params: &Params, ports: &Ports) -> Vec<ParamFault> {
         // Words in a model's images are read.
-        if ports.contains("base") { reward::lacks("reward", "ocr").into_iter().collect() } else { Vec::new() }
-            .into_iter()
-            .filter(|_| params.reward != "aesthetic")
-            .collect()
+        ports.contains("base").then(|| reward::lacks("samples", "ocr")).flatten().into_iter().collect()
     }
 
     fn assets(&self, params: &Params, folder: &Path, _memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {

@@ -7,7 +7,7 @@ use opdflow_miniature::stream;
 use opdflow_models::rng::{Choices, derive};
 use opdflow_training::objective::{Objective, Report};
 use opdflow_training::task::prompts_of_round;
-use rayon::iter::{IntoParallelRefIterator as _, IndexedParallelIterator as _, ParallelIterator as _};
+use rayon::iter::{IndexedParallelIterator as _, IntoParallelRefIterator as _, ParallelIterator as _};
 use tch::{Kind, Tensor};
 
 /// Contrast over a batch (Radford et al. 2021), with one more caption for each image that has one thing wrong (Yuksekgonul
@@ -44,10 +44,8 @@ impl Objective for Contrast<'_> {
 
         let (seen, read) = (self.towers.see(&images)?, self.towers.read(&texts)?);
         let logits = seen.matmul(&read.tr()) * self.towers.scale();
-        let equal: Vec<f32> = captions
-            .iter()
-            .flat_map(|own| texts.iter().map(move |text| f32::from(u8::from(own == text))))
-            .collect();
+        let equal: Vec<f32> =
+            captions.iter().flat_map(|own| texts.iter().map(move |text| f32::from(u8::from(own == text)))).collect();
         let (b, both) = (captions.len() as i64, texts.len() as i64);
         let equal = Tensor::from_slice(&equal).view([b, both]).to_device(logits.device());
         let of_images = cross_entropy(&logits, &equal);
@@ -67,5 +65,7 @@ impl Objective for Contrast<'_> {
 /// Of rows of logits against rows of marks, which are shared evenly.
 fn cross_entropy(logits: &Tensor, marks: &Tensor) -> Tensor {
     let marks = marks / marks.sum_dim_intlist([1i64].as_slice(), true, Kind::Float);
-    -(marks * logits.log_softmax(1, Kind::Float)).sum_dim_intlist([1i64].as_slice(), false, Kind::Float).mean(Kind::Float)
+    -(marks * logits.log_softmax(1, Kind::Float))
+        .sum_dim_intlist([1i64].as_slice(), false, Kind::Float)
+        .mean(Kind::Float)
 }

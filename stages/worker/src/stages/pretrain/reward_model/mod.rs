@@ -116,13 +116,7 @@ fn train(
 }
 
 /// Trains ImageReward's network, and writes its parts below `out`.
-fn train_blip(
-    params: &Params,
-    images: &Images,
-    out: &Path,
-    device: Device,
-    context: &mut StageContext,
-) -> Result<()> {
+fn train_blip(params: &Params, images: &Images, out: &Path, device: Device, context: &mut StageContext) -> Result<()> {
     let (training, seed, tokenizer) = (&params.training, context.job().seed, out.join("tokenizer"));
     let entries = blip::write_tokenizer(&images.prompts, &tokenizer)?;
     let judge = blip::Judge::new(&params.network, &tokenizer, entries, derive(seed, "weights", 0), device)?;

@@ -7,7 +7,7 @@ use opdflow_models::rng::{Choices, derive};
 use opdflow_rewards::Image;
 use opdflow_training::objective::{Objective, Report};
 use opdflow_training::task::prompts_of_round;
-use rayon::iter::{IntoParallelRefIterator as _, IndexedParallelIterator as _, ParallelIterator as _};
+use rayon::iter::{IndexedParallelIterator as _, IntoParallelRefIterator as _, ParallelIterator as _};
 use tch::{Kind, Tensor};
 
 /// What scores images for texts, with gradients.
@@ -33,7 +33,11 @@ fn sort(choices: &mut Choices, sampled: bool) -> Sort {
     match choices.unit() {
         u if u < 0.35 => Sort::Right,
         u if u < 0.75 => {
-            if sampled { Sort::Sample } else { Sort::Right }
+            if sampled {
+                Sort::Sample
+            } else {
+                Sort::Right
+            }
         }
         u if u < 0.9 => Sort::Wrong,
         u if u < 0.97 => Sort::Other,
@@ -48,9 +52,8 @@ impl Objective for Preferences<'_> {
         let one = |(at, index): (usize, &usize)| {
             let draw = derive(seed, "pair", at as u64);
             let (mut choices, sampled) = (Choices::new(draw), !all.samples(*index).is_empty());
-            let mut candidate = |which: u64| {
-                all.candidate(*index, sort(&mut choices, sampled), derive(draw, "of", which), true)
-            };
+            let mut candidate =
+                |which: u64| all.candidate(*index, sort(&mut choices, sampled), derive(draw, "of", which), true);
             let (first, second) = (candidate(0)?, candidate(1)?);
             let better = (first.worth(self.pairs)? - second.worth(self.pairs)?) / self.pairs.temperature;
             Ok((first.image, second.image, better as f32))
@@ -68,9 +71,6 @@ impl Objective for Preferences<'_> {
         let loss = (apart.softplus() - better.sigmoid() * &apart).mean(Kind::Float);
         loss.backward();
         let right = (&apart * &better).gt(0.0).to_kind(Kind::Float).mean(Kind::Float);
-        Ok(vec![
-            ("right".into(), right.double_value(&[])),
-            ("loss".into(), loss.double_value(&[])),
-        ])
+        Ok(vec![("right".into(), right.double_value(&[])), ("loss".into(), loss.double_value(&[]))])
     }
 }
