@@ -33,8 +33,6 @@ pub type PartFiles = Vec<(&'static str, &'static [u8])>;
 #[must_use]
 pub fn judge_part(source: &str, reward: &str, part: &str) -> PartFiles {
     let Some(set) = source.strip_prefix(BUNDLED) else { return Vec::new() };
-    // One CLIP serves both, as with the published ones.
-    let reward = if (reward, part) == ("aesthetic", "clip") { "clipscore" } else { reward };
     let below = format!("{set}/{reward}/{part}/");
     JUDGES.iter().filter_map(|(path, bytes)| Some((path.strip_prefix(below.as_str())?, *bytes))).collect()
 }

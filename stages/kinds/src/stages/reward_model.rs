@@ -29,7 +29,7 @@ pub struct Params {
     pub reward: String,
     /// Its parts by name, each a folder as published or one file, relative to the recipe; the key holds their content, not
     /// their paths. `{detector: "bundled:shapes"}` for the miniature's own `geneval`, `bundled:mini` in the place of each part
-    /// for its own `pickscore`, `clipscore`, `hpsv2` and `aesthetic`, and `bundled:mini-heldout` for a second `clipscore`.
+    /// for its own `pickscore`, `clipscore`, `hpsv2` and `imagereward`, and `bundled:mini-heldout` for a second `clipscore`.
     pub files: BTreeMap<String, String>,
 }
 
@@ -193,7 +193,7 @@ fn parts_that_differ(kind: &Kind, params: &Params) -> Vec<ParamFault> {
 fn not_bundled(params: &Params, part: &str) -> ParamFault {
     let what = format!("the part `{part}` of `{}` is not bundled as `{}`", params.reward, params.files[part]);
     let there = |set: &&str| !bundle::judge_part(set, &params.reward, part).is_empty();
-    let found: Vec<&str> = bundle::JUDGE_SETS.into_iter().filter(|set| there(&set)).collect();
+    let found: Vec<&str> = bundle::JUDGE_SETS.into_iter().filter(there).collect();
     let help = match (&found[..], params.reward.as_str()) {
         (_, "geneval") => format!("there is `{SHAPES}`, as the detector"),
         ([], _) => "give the folder or file of your own".to_owned(),

@@ -68,7 +68,7 @@ fn by_fit(first: Candidate, second: Candidate) -> Option<(Candidate, Candidate)>
 fn by_looks(first: Candidate, second: Candidate) -> Result<Option<(Candidate, Candidate)>> {
     let (a, b) = (looks(&first.image)?, looks(&second.image)?);
     let alike = (first.fits - second.fits).abs() < 1e-9 && (a - b).abs() >= APART;
-    Ok(alike.then(|| if a > b { (first, second) } else { (second, first) }))
+    Ok(alike.then_some(if a > b { (first, second) } else { (second, first) }))
 }
 
 /// The accuracy by kind of pair, and of all of them as `all`.
@@ -130,18 +130,16 @@ mod tests {
         opdflow_reward_models::open(name, folder, Device::Cpu).unwrap()
     }
 
-    /// What docs/reference/rewards.md says of them, with room for the smaller number of pairs: each prefers right images, and
-    /// those that were trained by looks prefer these too.
+    /// What docs/reference/rewards.md says of them, with room for the smaller number of pairs: each prefers right images.
     #[test]
     fn the_programs_reward_models_prefer_the_right_images() {
         let (images, dir) = (drawn(), tempfile::tempdir().unwrap());
         for (source, name, least) in [
-            ("bundled:mini", "clipscore", &[("wrong", 0.88), ("other", 0.97), ("blank", 0.97)][..]),
-            ("bundled:mini-heldout", "clipscore", &[("wrong", 0.88), ("other", 0.97), ("blank", 0.97)]),
-            ("bundled:mini", "pickscore", &[("wrong", 0.75), ("other", 0.95), ("blank", 0.95), ("looks", 0.85)]),
-            ("bundled:mini", "hpsv2", &[("wrong", 0.7), ("other", 0.9), ("blank", 0.9), ("looks", 0.85)]),
-            ("bundled:mini", "imagereward", &[("wrong", 0.6), ("other", 0.9), ("blank", 0.9), ("looks", 0.8)]),
-            ("bundled:mini", "aesthetic", &[("looks", 0.8)]),
+            ("bundled:mini", "clipscore", &[("wrong", 0.88), ("other", 0.95), ("blank", 0.95)][..]),
+            ("bundled:mini-heldout", "clipscore", &[("wrong", 0.85), ("other", 0.95), ("blank", 0.95)]),
+            ("bundled:mini", "pickscore", &[("wrong", 0.8), ("other", 0.95), ("blank", 0.95)]),
+            ("bundled:mini", "hpsv2", &[("wrong", 0.75), ("other", 0.95), ("blank", 0.95)]),
+            ("bundled:mini", "imagereward", &[("wrong", 0.55), ("other", 0.8), ("blank", 0.95)]),
         ] {
             let reward = bundled(source, name, &dir.path().join(source).join(name));
             let told = accuracy(&*reward, &images, 96, 5).unwrap();
