@@ -138,7 +138,7 @@ fn the_programs_own_judge_and_the_held_out_one_sees_how_far_apart_images_are() {
   table:
     uses: table
     needs: {scores: {base: scores.scores}}
-    with: {columns: [pickscore, held_out.clipscore, held_out.diversity], rows: [{scores: base, title: base}]}
+    with: {columns: [pickscore, held_out.clipscore, held_out.diversity], average: [pickscore], rows: [{scores: base, title: base}]}
 ";
     mini.write("r.yaml", &recipe(stages));
     mini.run(&["run", "r.yaml"]).expect(0);
