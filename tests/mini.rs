@@ -27,6 +27,8 @@ mod kills;
 mod memory;
 #[path = "mini/own_files.rs"]
 mod own_files;
+#[path = "mini/own_reward_models.rs"]
+mod own_reward_models;
 #[path = "mini/reward_models.rs"]
 mod reward_models;
 #[path = "mini/sd35.rs"]

@@ -199,7 +199,8 @@ const NAMED_ONLY: [(&str, &str); 3] =
 fn a_stage_has_the_versions_of_what_its_code_names() {
     let by_choice = |part: &str| {
         let chosen = ["grpo", "nft", "opd", "ppo", "dance", "sft", "dmd"].map(|m| format!("training.{m}"));
-        part.starts_with("rewards.") || part.starts_with("reward_models.") || chosen.iter().any(|c| c == part)
+        let networks = part.starts_with("reward_models.") || part == "judging.held_out";
+        part.starts_with("rewards.") || networks || chosen.iter().any(|c| c == part)
     };
     for (kind, listed) in parts::KINDS {
         let stated: BTreeSet<String> = used(kind).into_iter().collect();

@@ -1,4 +1,4 @@
-//! Embeds the miniature's folder; says which versions of the code this build computes with.
+//! Embeds the miniature's folder and its reward models; says which versions of the code this build computes with.
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -22,18 +22,23 @@ fn main() {
 }
 
 fn mini() {
-    let root = here().join("mini");
-    let mut code = String::from(
-        "/// The files of the miniature: path below its folder, and bytes.\nstatic MINI: &[(&str, &[u8])] = &[\n",
-    );
-    for path in sources::files(&here(), &["mini"]) {
+    let code = embedded("MINI", "The files of the miniature", "mini");
+    let judges = embedded("JUDGES", "The files of its reward models", "mini_reward_models");
+    write("mini.rs", &(code + &judges));
+}
+
+/// A table of the files in a folder: path below it, and bytes.
+fn embedded(name: &str, about: &str, folder: &'static str) -> String {
+    let root = here().join(folder);
+    let mut code = format!("/// {about}: path below its folder, and bytes.\nstatic {name}: &[(&str, &[u8])] = &[\n");
+    for path in sources::files(&here(), &[folder]) {
         let relative = path.strip_prefix(&root).expect("below the root");
         writeln!(code, "    ({:?}, include_bytes!({:?})),", relative.to_string_lossy(), path.to_string_lossy())
             .expect("a string");
     }
     code.push_str("];\n");
-    write("mini.rs", &code);
-    println!("cargo:rerun-if-changed=mini");
+    println!("cargo:rerun-if-changed={folder}");
+    code
 }
 
 /// Writes the parts with their committed versions and the digests of the sources as they are now.

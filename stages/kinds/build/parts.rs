@@ -171,6 +171,7 @@ pub const SHARED: &[CodePart] = &[
             "worker/src/judging/set.rs",
         ],
     ),
+    ("judging.held_out", &["kinds/src/judging/held_out.rs", "worker/src/judging/held_out.rs"]),
     (
         "stages.tables",
         &[
@@ -225,6 +226,15 @@ pub const KINDS: &[CodePart] = &[
             "kinds/src/stages/pretrain/vae.rs",
             "worker/src/stages/pretrain/mod.rs",
             "worker/src/stages/pretrain/vae.rs",
+        ],
+    ),
+    (
+        "pretrain_reward_model",
+        &[
+            "kinds/src/stages/pretrain/mod.rs",
+            "kinds/src/stages/pretrain/reward_model.rs",
+            "worker/src/stages/pretrain/mod.rs",
+            "worker/src/stages/pretrain/reward_model",
         ],
     ),
     ("prompts", &["kinds/src/stages/prompts.rs", "worker/src/stages/prompts.rs"]),

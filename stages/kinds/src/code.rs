@@ -102,7 +102,7 @@ fn named(of: &str, name: &str) -> Vec<&'static str> {
 }
 
 /// The parts of a network that judges.
-fn reward_model(name: &str) -> Vec<&'static str> {
+pub fn reward_model(name: &str) -> Vec<&'static str> {
     let mut parts = named("reward_models.", name);
     // ImageReward has networks of its own, the others CLIP's.
     parts.extend(if name == "imagereward" {

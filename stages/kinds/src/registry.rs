@@ -16,6 +16,7 @@ pub fn registry() -> Registry {
         .with(prompts::Prompts)
         .with(pretrain::PretrainVae)
         .with(pretrain::PretrainBase)
+        .with(pretrain::PretrainRewardModel)
         .with(embed::Embed)
         .with(train_teacher::TrainTeacher)
         .with(select_checkpoint::SelectCheckpoint)

@@ -27,6 +27,7 @@ pub fn workers() -> Workers {
         .with(kinds::prompts::Prompts, stages::prompts::run)
         .with(kinds::pretrain::PretrainVae, stages::pretrain::vae::run)
         .with(kinds::pretrain::PretrainBase, stages::pretrain::base::run)
+        .with(kinds::pretrain::PretrainRewardModel, stages::pretrain::reward_model::run)
         .with(kinds::embed::Embed, stages::embed::run)
         .with(kinds::train_teacher::TrainTeacher, stages::train_teacher::run)
         .with(kinds::select_checkpoint::SelectCheckpoint, stages::select_checkpoint::run)

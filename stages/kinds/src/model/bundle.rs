@@ -1,4 +1,4 @@
-//! The miniature inside the program: a model folder, its weights included.
+//! The miniature inside the program: a model folder, its weights included, and the reward models that were trained for it.
 
 use crate::model::folder::listing_digest;
 use crate::model::model_folder::Sizes;
@@ -17,6 +17,24 @@ pub struct Bundle(&'static [(&'static str, &'static [u8])]);
 #[must_use]
 pub fn named(source: &str) -> Option<Bundle> {
     (source == "bundled:mini").then_some(Bundle(MINI))
+}
+
+/// What a source of reward models begins with.
+const BUNDLED: &str = "bundled:";
+
+/// The sets of reward models that are part of the program, as recipes name them.
+pub const JUDGE_SETS: [&str; 2] = ["bundled:mini", "bundled:mini-heldout"];
+
+/// Files: path below the part's folder, and bytes.
+pub type PartFiles = Vec<(&'static str, &'static [u8])>;
+
+/// The files of a part of a reward model of the program, such as `model` of `pickscore` in `bundled:mini`; none if it is not
+/// there.
+#[must_use]
+pub fn judge_part(source: &str, reward: &str, part: &str) -> PartFiles {
+    let Some(set) = source.strip_prefix(BUNDLED) else { return Vec::new() };
+    let below = format!("{set}/{reward}/{part}/");
+    JUDGES.iter().filter_map(|(path, bytes)| Some((path.strip_prefix(below.as_str())?, *bytes))).collect()
 }
 
 /// Whether a file of a model folder is layout (configuration, tokenizer) and not weights.

@@ -2,6 +2,8 @@
 
 use crate::cost::memory::judging;
 use crate::cost::operations::operations_of_sampling;
+use crate::judging::held_out;
+use crate::judging::held_out::HELD_OUT;
 use crate::judging::reward_models::REWARD_MODELS;
 use crate::judging::wanted;
 use crate::judging::wanted::Wanted;
@@ -74,6 +76,7 @@ impl Stage for Evaluate {
                     Input::many("prompts", &["prompts"], "sets of prompts by name"),
                     Input::optional("embeddings", &["embeddings"], EMBEDDINGS),
                     REWARD_MODELS,
+                    HELD_OUT,
                 ]
             },
             outputs: const {
@@ -101,7 +104,7 @@ impl Stage for Evaluate {
     }
 
     fn foresee(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Foreseen {
-        wanted::foresee("scores", &params.rewards, inputs)
+        held_out::foresee("scores", wanted::foresee("scores", &params.rewards, inputs), inputs)
     }
 
     fn unfit(&self, params: &Params, _folder: &Path, _ports: &Ports, inputs: &Foreseen) -> Vec<ParamFault> {
@@ -127,7 +130,7 @@ impl Stage for Evaluate {
 
     fn code(&self, params: &Params, ports: &Ports) -> Code {
         let rewards = code::judging(code::wanted(&params.rewards, ports), ports);
-        code::of("evaluate", &[code::MODEL, &rewards])
+        code::of("evaluate", &[code::MODEL, &rewards, &held_out::parts(ports)])
     }
 
     fn work(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Option<Work> {

@@ -2,6 +2,8 @@
 
 use crate::code;
 use crate::judging::{reward, reward_models};
+use crate::model::bundle;
+use crate::model::bundle::PartFiles;
 use crate::model::folder::listing_digest;
 use crate::model::reward_model_folder;
 use crate::model::reward_model_folder::Files;
@@ -26,7 +28,8 @@ pub struct Params {
     /// Which reward it is: docs/reference/rewards.md has the list.
     pub reward: String,
     /// Its parts by name, each a folder as published or one file, relative to the recipe; the key holds their content, not
-    /// their paths. `{detector: "bundled:shapes"}` for the miniature's own `geneval`.
+    /// their paths. `{detector: "bundled:shapes"}` for the miniature's own `geneval`, `bundled:mini` in the place of each part
+    /// for its own `pickscore`, `clipscore`, `hpsv2` and `imagereward`, and `bundled:mini-heldout` for a second `clipscore`.
     pub files: BTreeMap<String, String>,
 }
 
@@ -50,8 +53,25 @@ impl Params {
         let one = |(part, path): (&'a String, &String)| {
             (part.as_str(), reward_model_folder::files(&folder.join(path), weighty(part)))
         };
-        self.files.iter().map(one).collect()
+        self.files.iter().filter(|(_, path)| !is_bundled(path)).map(one).collect()
     }
+
+    /// The parts that the program has itself, with their files.
+    pub fn bundled_parts(&self) -> BTreeMap<&str, PartFiles> {
+        let own = self.files.iter().filter(|(_, path)| is_bundled(path));
+        own.map(|(part, source)| (part.as_str(), bundle::judge_part(source, &self.reward, part))).collect()
+    }
+}
+
+/// Whether a part is one of the program's.
+fn is_bundled(path: &str) -> bool {
+    path.starts_with("bundled:")
+}
+
+/// Bytes that the weights of a bundled part take in f32: they are kept as f16.
+fn bundled_bytes(files: &PartFiles) -> u64 {
+    let weights = files.iter().filter(|(path, _)| path.ends_with(".safetensors"));
+    weights.map(|(_, bytes)| 2 * bytes.len() as u64).sum()
 }
 
 impl Stage for RewardModel {
@@ -87,7 +107,12 @@ impl Stage for RewardModel {
             };
             return vec![ParamFault::new("reward", what).help(format!("networks judge by {}", names.join(", ")))];
         };
-        if params.bundled() { Vec::new() } else { parts_that_differ(kind, params) }
+        if params.bundled() {
+            return Vec::new();
+        }
+        let absent = params.bundled_parts().into_iter().filter(|(_, files)| files.is_empty());
+        let absent = absent.map(|(part, _)| not_bundled(params, part));
+        parts_that_differ(kind, params).into_iter().chain(absent).collect()
     }
 
     fn code(&self, _params: &Params, _ports: &Ports) -> Code {
@@ -101,7 +126,8 @@ impl Stage for RewardModel {
         }
         let files = params.parts(folder).into_values().map(Result::ok).collect::<Option<Vec<_>>>()?;
         let bytes = files.iter().flatten().map(|(_, path)| Some(std::fs::metadata(path).ok()?.len()));
-        let bytes = bytes.sum::<Option<u64>>()?;
+        let own: usize = params.bundled_parts().values().flatten().map(|(_, bytes)| bytes.len()).sum();
+        let bytes = bytes.sum::<Option<u64>>()? + own as u64;
         Some(Work { operations: bytes as f64, bytes: Some(bytes) })
     }
 
@@ -109,7 +135,11 @@ impl Stage for RewardModel {
         if params.bundled() {
             return Ok(vec![Asset { name: "detector".to_owned(), digest: Digest::of(SHAPES.as_bytes()) }]);
         }
-        let (mut assets, mut faults) = (Vec::new(), Vec::new());
+        let own = params.bundled_parts().into_iter().map(|(part, files)| {
+            let listed = files.iter().map(|(path, bytes)| (Path::new(*path), Digest::of(bytes)));
+            Asset { name: part.to_owned(), digest: listing_digest(listed) }
+        });
+        let (mut assets, mut faults) = (own.collect::<Vec<_>>(), Vec::new());
         for (part, files) in params.parts(folder) {
             let listed = files.and_then(|files| {
                 let one =
@@ -133,7 +163,9 @@ impl Stage for RewardModel {
             let shapes = Shape::ALL.iter().map(|s| s.name().to_owned()).collect();
             reward_models::Known { reward: params.reward.clone(), bytes: None, classes: Some(shapes) }
         } else {
+            let own: u64 = params.bundled_parts().values().map(bundled_bytes).sum();
             let bytes = parts().map(|files| reward_model_folder::bytes(&files.ok()?)).sum::<Option<u64>>();
+            let bytes = bytes.map(|bytes| bytes + own);
             let detector = params.files.get("detector").filter(|_| params.reward == "geneval");
             let classes =
                 detector.and_then(|path| opdflow_spec::reward_models::geneval::classes(&folder.join(path)).ok());
@@ -155,6 +187,19 @@ fn parts_that_differ(kind: &Kind, params: &Params) -> Vec<ParamFault> {
             .help(format!("`{}` is {}", p.name, p.about))
     });
     unknown.chain(lacking).collect()
+}
+
+/// The fault of a part that the program does not have.
+fn not_bundled(params: &Params, part: &str) -> ParamFault {
+    let what = format!("the part `{part}` of `{}` is not bundled as `{}`", params.reward, params.files[part]);
+    let there = |set: &&str| !bundle::judge_part(set, &params.reward, part).is_empty();
+    let found: Vec<&str> = bundle::JUDGE_SETS.into_iter().filter(there).collect();
+    let help = match (&found[..], params.reward.as_str()) {
+        (_, "geneval") => format!("there is `{SHAPES}`, as the detector"),
+        ([], _) => "give the folder or file of your own".to_owned(),
+        (found, _) => format!("there is `{}`", found.join("`, `")),
+    };
+    ParamFault::new(format!("files.{part}"), what).help(help)
 }
 
 /// The fault of a part whose files are not as they should be.

@@ -158,7 +158,6 @@ impl Layer {
 
 /// The encoder.
 pub struct Bert {
-    config: BertConfig,
     words: Embedding,
     positions: Tensor,
     norm: LayerNorm,
@@ -181,14 +180,7 @@ impl Bert {
             layers: (0..config.num_hidden_layers)
                 .map(|i| Layer::new(&layers.sub(i), config, seen))
                 .collect::<Result<_>>()?,
-            config: config.clone(),
         })
-    }
-
-    /// The configuration.
-    #[must_use]
-    pub fn config(&self) -> &BertConfig {
-        &self.config
     }
 
     /// Ids `[B, L]` (Int64), which of them are words and not padding `[B, L]` (Bool), and an image's tokens `[B, N, W]`

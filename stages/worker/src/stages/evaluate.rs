@@ -1,6 +1,7 @@
 //! `evaluate` at work: scores and images of a model on held-out prompts.
 
 use crate::artefacts::adapter;
+use crate::judging::held_out::HeldOut;
 use crate::judging::reward_set::RewardSet;
 use crate::judging::score;
 use crate::judging::score::Scores;
@@ -27,6 +28,7 @@ pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
 fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
     let pipeline = Pipeline::open(context, "base", params.micro_batch, params.size, params.precision)?;
     let reward_set = RewardSet::connected(context, pipeline.canvas.device)?;
+    let held_out = HeldOut::connected(context, pipeline.canvas.device)?;
     let sets = Set::connected(&params.rewards, &reward_set, context)?;
     pipeline.encode_prompts(sets.iter().flat_map(|s| &s.records), context)?;
     let lora = context.object("lora").map(|_| adapter::input(context, "lora", &pipeline)).transpose()?;
@@ -42,7 +44,8 @@ fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
             context.go_on(0)
         })?;
         done += records.len();
-        let columns = judged.columns(&sampling)?;
+        let mut columns = judged.columns(&sampling)?;
+        columns.extend(held_out.columns(&sampling, records)?);
         for (i, record) in records.iter().enumerate() {
             let values: BTreeMap<&str, f64> = columns.iter().map(|(c, v)| (c.as_str(), v[i])).collect();
             lines += &(serde_json::json!({"set": set, "text": record.text, "scores": values}).to_string() + "\n");

@@ -5,6 +5,7 @@ use crate::judging::reward_set;
 use anyhow::{Context as _, Result};
 use opdflow_api::cache::{Digest, TreeEntry};
 use opdflow_api::{Fault, StageContext};
+use opdflow_kinds::model::bundle::PartFiles;
 use opdflow_kinds::model::folder::listing_digest;
 use opdflow_kinds::model::reward_model_folder::Files;
 use opdflow_kinds::stages::reward_model::Params;
@@ -25,6 +26,10 @@ pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
     }
     let folder = context.job().folder.clone();
     let mut files: BTreeMap<String, Files> = BTreeMap::new();
+    let unpacked = tempfile::tempdir().context("a folder for the parts of the program")?;
+    for (part, own) in params.bundled_parts() {
+        files.insert(part.to_owned(), unpack(&own, &unpacked.path().join(part))?);
+    }
     for (part, found) in params.parts(&folder) {
         files.insert(part.to_owned(), found.map_err(|missing| Fault::user(missing.join("\n")))?);
     }
@@ -37,11 +42,25 @@ pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
         })
         .collect();
     let stored = context.adopt("reward_model", &listed)?;
-    for part in files.keys() {
+    let theirs = params.parts(&folder);
+    for part in theirs.keys() {
         let found = part_digest(&stored, &format!("{}/{part}/", params.reward));
-        outside::expect(context, part, found, &folder.join(&params.files[part]))?;
+        outside::expect(context, part, found, &folder.join(&params.files[*part]))?;
     }
     Ok(())
+}
+
+/// Writes the files of a part that the program has below `to`.
+fn unpack(files: &PartFiles, to: &Path) -> Result<Files> {
+    let mut listed = Files::new();
+    for (name, bytes) in files {
+        let path = to.join(name);
+        let parent = path.parent().unwrap_or(to);
+        std::fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
+        std::fs::write(&path, bytes).with_context(|| path.display().to_string())?;
+        listed.push((PathBuf::from(name), path));
+    }
+    Ok(listed)
 }
 
 /// Digest of a part as it lies in the store, the same as that of its files where they lay before.

@@ -2,9 +2,11 @@
 //! miniature world. Sizes come from the configuration files of a layout folder alone.
 
 pub mod base;
+pub mod reward_model;
 pub mod vae;
 
 pub use base::PretrainBase;
+pub use reward_model::PretrainRewardModel;
 pub use vae::PretrainVae;
 
 use anyhow::{Context as _, Result};

@@ -2,6 +2,7 @@
 //! miniature world. Sizes come from the configuration files of a layout folder alone.
 
 pub mod base;
+pub mod reward_model;
 pub mod vae;
 
 use anyhow::Result;

@@ -1,0 +1,54 @@
+//! Reward models that only tables ask: nothing is trained by them, and nothing is chosen by them.
+
+use crate::code;
+use crate::judging::reward;
+use crate::judging::wanted::Columns;
+use opdflow_api::port::Input;
+use opdflow_api::{Foreseen, Ports};
+
+/// What their port is called, and their columns begin with.
+pub const PORT: &str = "held_out";
+
+/// The port.
+pub const HELD_OUT: Input = Input::any(
+    PORT,
+    &["reward_model"],
+    "reward models that nothing was trained or chosen by, each under the name of its reward; columns `held_out.NAME` of every set, and with a `clipscore` `held_out.diversity`",
+);
+
+/// The reward whose network sees how far apart images are.
+pub const SEES: &str = "clipscore";
+
+/// The column of it: of an image the mean of 1 - cosine to the others of its set.
+pub const DIVERSITY: &str = "held_out.diversity";
+
+/// The column of a reward.
+#[must_use]
+pub fn column(reward: &str) -> String {
+    format!("{PORT}.{reward}")
+}
+
+/// The reward models among connected places.
+fn connected<'a>(places: impl Iterator<Item = &'a str>) -> impl Iterator<Item = &'a str> {
+    places.filter_map(|place| place.strip_prefix(PORT)?.strip_prefix('.'))
+}
+
+/// Adds their columns to what is foreseen of the scores under an output's name.
+#[must_use]
+pub fn foresee(output: &str, mut foreseen: Foreseen, inputs: &Foreseen) -> Foreseen {
+    let names: Vec<&str> = connected(inputs.keys().map(String::as_str)).filter(|n| reward::is_whole(n)).collect();
+    let mut own: Vec<String> = names.iter().map(|name| column(name)).collect();
+    own.extend(names.contains(&SEES).then(|| DIVERSITY.to_owned()));
+    if let Some(mut sets) = foreseen.get(output).and_then(|v| serde_json::from_value::<Columns>(v.clone()).ok()) {
+        sets.values_mut().for_each(|columns| columns.extend(own.iter().cloned()));
+        foreseen.extend(serde_json::to_value(sets).ok().map(|sets| (output.to_owned(), sets)));
+    }
+    foreseen
+}
+
+/// The parts of the code that they compute with.
+#[must_use]
+pub fn parts(ports: &Ports) -> Vec<&'static str> {
+    let all = connected(ports.iter().map(String::as_str)).flat_map(code::reward_model);
+    all.chain(ports.iter().any(|p| p.starts_with(PORT)).then_some("judging.held_out")).collect()
+}

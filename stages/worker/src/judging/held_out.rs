@@ -1,0 +1,93 @@
+//! Reward models that only tables ask, at work.
+
+use crate::judging::{reward_set, score};
+use crate::runtime::unfit::unfit;
+use anyhow::{Context as _, Result};
+use opdflow_api::{Fault, StageContext};
+use opdflow_kinds::judging::held_out::{DIVERSITY, PORT, SEES, column};
+use opdflow_kinds::judging::reward;
+use opdflow_kinds::prompt::record::Record;
+use opdflow_reward_models::clip::Clip;
+use opdflow_rewards::{Image, Reward, Subject};
+use std::collections::BTreeMap;
+use tch::{Device, Kind, Tensor};
+
+/// What is connected to the port `held_out`.
+pub struct HeldOut {
+    judges: Vec<(String, Box<dyn Reward>)>,
+    clip: Option<Clip>,
+}
+
+impl HeldOut {
+    /// Opens them.
+    ///
+    /// # Errors
+    /// One is connected under another name than that of its reward, or does not open.
+    pub fn connected(context: &StageContext, device: Device) -> Result<Self> {
+        let mut found = Self { judges: Vec::new(), clip: None };
+        for name in context.names(PORT) {
+            let folder = context.input(&column(&name))?.join(&name);
+            if !folder.is_dir() {
+                let fault =
+                    Fault::user(format!("the reward model connected as `{PORT}.{name}` judges by another reward"));
+                return Err(fault.help("connect it under the name of its reward").into());
+            }
+            let judge =
+                reward_set::open(&name, &folder, device).with_context(|| format!("the reward model `{name}`"))?;
+            if name == SEES {
+                found.clip = Some(Clip::open(&folder.join("clip"), device).map_err(|e| unfit(&e))?);
+            }
+            found.judges.push((name, judge));
+        }
+        Ok(found)
+    }
+
+    /// Their columns for the images of a set.
+    ///
+    /// # Errors
+    /// One cannot judge these prompts, or gives a number that is not finite.
+    pub fn columns(&self, images: &[Image], records: &[Record]) -> Result<BTreeMap<String, Vec<f64>>> {
+        let subjects: Vec<Subject> = records.iter().map(Record::subject).collect();
+        let mut columns = BTreeMap::new();
+        for (name, judge) in &self.judges {
+            reward_set::judges(&**judge, records)?;
+            let scores = judge.score(images, &subjects).map_err(score::fault)?;
+            score::whole(name, &scores, |i| records[i].text.as_str())?;
+            let shown = reward::shown(name);
+            let value =
+                |s: &opdflow_rewards::Score| shown.and_then(|part| s.parts.get(part)).copied().unwrap_or(s.value);
+            columns.insert(column(name), scores.iter().map(value).collect());
+        }
+        if let Some(clip) = &self.clip {
+            columns.insert(DIVERSITY.to_owned(), apart(&clip.encode_image(images).map_err(|e| unfit(&e))?)?);
+        }
+        Ok(columns)
+    }
+}
+
+/// Of rows `[N, P]` of length 1, for each the mean of 1 - cosine to all others; of a single one 0.
+fn apart(rows: &Tensor) -> Result<Vec<f64>> {
+    let rows = rows.to_device(Device::Cpu).to_kind(Kind::Double);
+    let others = (rows.size()[0] - 1).max(1) as f64;
+    let far: Tensor = 1.0 - rows.matmul(&rows.tr());
+    // A row is as far from itself as rounding makes it.
+    let own = far.diagonal(0, 0, 1);
+    let sums = far.sum_dim_intlist([1i64].as_slice(), false, Kind::Double) - own;
+    Ok(Vec::try_from(sums / others)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_far_apart_by_hand() {
+        // Two equal ones and one at a right angle to both.
+        let rows = Tensor::from_slice(&[1.0f32, 0.0, 1.0, 0.0, 0.0, 1.0]).view([3, 2]);
+        let found = apart(&rows).unwrap();
+        for (found, expected) in found.iter().zip([0.5, 0.5, 1.0]) {
+            assert!((found - expected).abs() < 1e-6, "{found} is not {expected}");
+        }
+        assert_eq!(apart(&Tensor::from_slice(&[0.6f32, 0.8]).view([1, 2])).unwrap(), [0.0]);
+    }
+}
