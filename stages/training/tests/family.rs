@@ -35,8 +35,8 @@ impl Naming for Plain {
     fn place(&self, _: &LinearShape) -> Option<Place> {
         None
     }
-    fn sd_scripts(&self) -> &'static str {
-        "networks.lora_plain"
+    fn sd_scripts(&self) -> Option<&'static str> {
+        None
     }
     fn marks(&self) -> &'static [&'static str] {
         &[]
