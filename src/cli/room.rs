@@ -27,7 +27,7 @@ pub(super) fn too_large(plan: &Plan, slots: &Slots) -> Vec<(usize, Diagnostic)> 
             let name = &stage.spec.name;
             let title = format!("stage `{name}` is expected to take {} of memory, {whose} has {}", bytes(needed), bytes(has));
             let span = plan.recipe.spans.stage(name).map_or(0..0, |s| s.uses.clone());
-            let help = "a smaller `micro_batch`, `recompute: true` or `precision: bf16` take less, where the kind has them; `plan` shows what takes it";
+            let help = "a smaller `micro_batch`, `gradient_checkpointing: true` or `precision: bf16` take less, where the kind has them; `plan` shows what takes it";
             (i, Diagnostic::warning(TOO_LARGE, title, span, "").help(help))
         })
     };

@@ -70,8 +70,10 @@ fn inside(name: &str, schema: &Value, found: &mut Vec<Param>) {
         if choice["const"].is_null() && choice["enum"].is_null() {
             let from = found.len();
             inside(name, choice, found);
-            // What is said of a choice is said of the name that stands for it.
-            if let (Some(first), Some(about)) = (found.get_mut(from), choice["description"].as_str()) {
+            // What is said of a choice is said of the name that stands for it; of one that may be left out, of the field itself.
+            let named = choice["properties"].is_object();
+            let about = choice["description"].as_str().filter(|_| named);
+            if let (Some(first), Some(about)) = (found.get_mut(from), about) {
                 first.about = about.replace('\n', " ");
             }
         } else if let (Some(word), Some(about)) = (choice["const"].as_str(), choice["description"].as_str()) {

@@ -109,8 +109,8 @@ fn a_task_s_own_numbers_are_checked() {
     refused(own, "per_task: {looks: {lr: 0}}", "found 0, expected a number above 0");
     refused(
         own,
-        "per_task: {looks: {updates: 3}}",
-        "`updates` is 3, but the prompts of a round, which they share, are 2",
+        "per_task: {looks: {updates: 5}}",
+        "`updates` is 5, but the images of a round, which they share, are 4",
     );
     // The student of this recipe keeps no candidates.
     mini.write("none.yaml", &text);

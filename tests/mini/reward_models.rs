@@ -128,3 +128,62 @@ fn a_broken_or_misnamed_network_is_the_users_fault() {
         "{said}"
     );
 }
+
+/// A reader of text is the user's pair of ONNX files with published or own numbers, in the place of the program's own `ocr`.
+#[test]
+fn a_reader_of_text_is_a_preset_and_the_user_s_files() {
+    let deps = std::env::var_os("OPDFLOW_DEPS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".deps"), PathBuf::from)
+        .join("ppocr");
+    let files = format!("{{det: {0}/det.onnx, rec: {0}/rec.onnx}}", deps.display());
+    let with = |reader: &str, files: &str| {
+        format!(
+            "opdflow: 1\nname: own\nseed: 1\nstages:\n  base: {{uses: base_model, with: {{source: \"bundled:mini\"}}}}\n  words: \
+             {{uses: prompts, with: {{task: ocr, train: 2, validation: 0, test: 2}}}}\n  judge: {{uses: reward_model, with: \
+             {{reward: ocr, files: {files}{reader}}}}}\n  scores: {{uses: evaluate, needs: {{base: base.model, prompts: {{ocr: \
+             words.test}}, reward_models: {{ocr: judge.reward_model}}}}, with: {{sampling: {{num_inference_steps: 2}}}}}}\n"
+        )
+    };
+    let mini = Mini::new();
+    let key = |reader: &str| -> String {
+        mini.write("r.yaml", &with(reader, &files));
+        let plan = mini.run(&["plan", "r.yaml", "--json"]).expect(0).json();
+        let judge = plan["stages"].as_array().unwrap().iter().find(|s| s["stage"] == "judge").unwrap().clone();
+        judge["key"].as_str().unwrap_or_else(|| panic!("{judge}")).to_owned()
+    };
+    let english = ", reader: {preset: paddleocr_en}";
+    let keys = [
+        key(""),
+        key(english),
+        key(", reader: {preset: paddleocr_en, drop_score: 0.2}"),
+        key(", reader: {preset: ppocr_v5}"),
+    ];
+    assert_eq!(keys.iter().collect::<std::collections::BTreeSet<_>>().len(), 4, "{keys:?}");
+    mini.write("r.yaml", &with(english, &files));
+    mini.run(&["run", "r.yaml"]).expect(0);
+    mini.run(&["get", "r.yaml", "judge.reward_model", "-o", "judge"]).expect(0);
+    let reader = std::fs::read_to_string(mini.path("judge/ocr/reader.json")).unwrap();
+    assert!(reader.contains("paddleocr_en"), "{reader}");
+    mini.run(&["get", "r.yaml", "scores.scores", "-o", "scores.json"]).expect(0);
+    assert!(std::fs::read_to_string(mini.path("scores.json")).unwrap().contains("\"ocr.exact\""));
+    // What is not there is named before anything runs, and so is what cannot be.
+    for (text, said) in [
+        (
+            with(english, "{det: en_PP-OCRv3_det_infer.onnx, rec: en_PP-OCRv4_rec_infer.onnx}"),
+            "en_PP-OCRv3_det_infer.onnx",
+        ),
+        (with(english, "{rec: en_PP-OCRv4_rec_infer.onnx}"), "the part `det` of `ocr` is missing"),
+        (with(", reader: {preset: paddleocr_fr}", &files), "paddleocr_en"),
+        (with(", reader: {drop_score: 1.5}", &files), "from 0 to 1"),
+        (
+            recipe(&PICK.replace("{reward: pickscore,", "{reward: pickscore, reader: {},"), SCORES),
+            "`pickscore` reads no text",
+        ),
+    ] {
+        mini.write("words.txt", "a red dot\n");
+        mini.write("bad.yaml", &text);
+        let ran = mini.run(&["check", "bad.yaml"]).expect(2);
+        let all = ran.stdout + &ran.stderr;
+        assert!(all.contains(said), "no `{said}` in {all}");
+    }
+}

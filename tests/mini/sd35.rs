@@ -62,7 +62,7 @@ fn the_full_recipe_runs_on_the_miniature() {
     let mini = Mini::new();
     let vars = shipped("tiny.vars.yaml");
     let ran = mini.run(&["run", &shipped("multitask.yaml"), "--vars", &vars, "--json"]).expect(0);
-    assert_eq!(ran.json()["stages"].as_object().unwrap().len(), 23, "{}", ran.stdout);
+    assert_eq!(ran.json()["stages"].as_object().unwrap().len(), 24, "{}", ran.stdout);
     let learned: BTreeSet<String> = ["best[task=geneval]", "best[task=ocr]", "best[task=looks]", "student"]
         .map(|s| ran.outputs()[&format!("{s}.lora")].clone())
         .into();
@@ -126,7 +126,7 @@ fn the_cascade_is_a_chain_of_cached_stages() {
     let mini = Mini::new();
     let (recipe, vars) = (shipped("cascade.yaml"), shipped("cascade.tiny.vars.yaml"));
     let ran = mini.run(&["run", &recipe, "--vars", &vars, "--json"]).expect(0);
-    assert_eq!(ran.json()["stages"].as_object().unwrap().len(), 22, "{}", ran.stdout);
+    assert_eq!(ran.json()["stages"].as_object().unwrap().len(), 23, "{}", ran.stdout);
     let chain = ["looks_1", "geneval_2", "looks_3", "geneval_4", "ocr_5"];
     let learned: BTreeSet<String> = chain.map(|s| ran.outputs()[&format!("{s}.lora")].clone()).into();
     assert_eq!(learned.len(), chain.len(), "each learned something of its own");

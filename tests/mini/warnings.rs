@@ -187,7 +187,7 @@ stages:
   teacher:
     uses: train_teacher
     needs: {base: base.model, prompts: own.train}
-    with: {algorithm: {diffusion_nft: {}}, reward: {looks: 1.0, ocr: 0.0}, iterations: 2, sampling: {guidance_scale: 4.5}, lr_schedule: {warmup: 5}, ema: {every: 3}}
+    with: {algorithm: {diffusion_nft: {}}, reward: {looks: 1.0, ocr: 0.0}, iterations: 2, sampling: {guidance_scale: 4.5}, lr_schedule: {warmup: 5}, ema: {every: 4}}
   best: {uses: select_checkpoint, needs: {base: base.model, candidates: teacher.candidates, prompts: {looks: same.validation}}, with: {maximize: looks}}
   scores: {uses: evaluate, needs: {base: base.model, lora: best.lora, prompts: {looks: same.train, own: own.test}}, with: {rewards: {own: [looks]}}}
 ");
@@ -207,7 +207,7 @@ stages:
         ("W014", "teacher", "guidance 4.5"),
         ("W015", "teacher", "`ocr` has weight 0"),
         ("W016", "teacher", "still grows when the 2 rounds end"),
-        ("W016", "teacher", "`every` is 3, of 2 steps"),
+        ("W016", "teacher", "`every` is 4, of 2 steps"),
         ("W017", "own", "the field `note`"),
         ("W017", "mine", "`bottleneck`"),
         ("W017", "base", "`safety_checker`"),

@@ -1,5 +1,7 @@
 //! What a running stage sees of the world.
 
+mod settled;
+
 use crate::clock::{Clock, Cost};
 use crate::port::{Member, members};
 use crate::stop::StoppedAt;
@@ -12,6 +14,8 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+use settled::Settled;
 
 /// The file of a checkpoint that holds what was warned of.
 const WARNINGS: &str = "warnings.json";
@@ -32,6 +36,7 @@ pub struct StageContext {
     last_progress: Option<Instant>,
     step: u64,
     warnings: RefCell<Warnings>,
+    settled: Option<Settled>,
 }
 
 /// What is left when the stage is through.
@@ -72,6 +77,7 @@ impl StageContext {
             last_progress: None,
             step: 0,
             warnings: RefCell::default(),
+            settled: None,
         })
     }
 
@@ -187,9 +193,13 @@ impl StageContext {
         let metrics = self.metrics_path();
         let cost = self.cost();
         let warnings = self.warnings.get_mut().saved();
+        let settled = self.settled.clone();
         let saved = self.store.checkpoints(&self.job.lineage).save(step, cost.seconds, 2, |folder| -> Result<()> {
             write(folder)?;
             cost.keep(folder).context("keeping the cost")?;
+            if let Some(settled) = &settled {
+                settled.keep(folder).context("keeping the micro-batch")?;
+            }
             if metrics.exists() {
                 std::fs::copy(&metrics, folder.join("metrics.jsonl")).context("keeping the metrics")?;
             }
@@ -206,6 +216,18 @@ impl StageContext {
         self.last_checkpoint = Instant::now();
         self.events.send(&Event::Checkpointed { step });
         Ok(())
+    }
+
+    /// Says that batches of so many rows fit this kind of device. It goes into every checkpoint from now on.
+    pub fn settle(&mut self, device: &str, micro_batch: usize) {
+        self.settled = Some(Settled { device: device.to_owned(), micro_batch });
+    }
+
+    /// What [`Self::settle`] said of this kind of device in an earlier attempt at this stage, or at a shorter one of its lineage.
+    #[must_use]
+    pub fn settled(&self, device: &str) -> Option<usize> {
+        let newest = self.store.checkpoints(&self.job.lineage).list().into_iter().next_back()?;
+        Settled::kept(&newest).filter(|settled| settled.device == device).map(|settled| settled.micro_batch)
     }
 
     /// Whether so much time has passed since the last checkpoint that the next is due. The answer never changes

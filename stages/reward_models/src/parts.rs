@@ -52,7 +52,7 @@ fn with_ending(folder: &Path, endings: &[&str]) -> Result<Vec<PathBuf>> {
 mod tests {
     use super::*;
 
-    const HEAD: ModelPart = ModelPart { name: "head", about: "one safetensors file", weights: true };
+    const HEAD: ModelPart = ModelPart { name: "head", about: "one safetensors file", weights: true, optional: false };
 
     #[test]
     fn what_is_missing_is_named() {

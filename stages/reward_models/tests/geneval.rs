@@ -13,7 +13,7 @@ use opdflow_reward_models::mask2former::{Mask2FormerConfig, Segments};
 use opdflow_reward_models::named;
 use opdflow_reward_models::pixels::{Fit, Pixels};
 use opdflow_rewards::detector::Object;
-use opdflow_rewards::geneval::{Metadata, Quirks};
+use opdflow_rewards::geneval::Metadata;
 use opdflow_rewards::{Geneval, Image, Reward, Subject};
 use place::{at, device};
 use std::collections::{BTreeMap, BTreeSet};
@@ -179,7 +179,7 @@ impl Namer for Axes {
 /// The reward whose detector sees what is drawn.
 fn reward(drawn: &[Drawn]) -> Geneval {
     let detector = Photographs::new(Hand(drawn.to_vec()), &labels(), input(), Colours::new(Axes), Device::Cpu);
-    Geneval::new(detector, Quirks::default())
+    Geneval::new(detector)
 }
 
 /// 60x40, red on the left half, blue on the right; `correct` and `partial` of a prompt's metadata.

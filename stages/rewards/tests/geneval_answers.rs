@@ -1,7 +1,7 @@
 //! GenEval's `correct` against the published evaluator, on the detections of `geneval/make_answers.py`.
 
 use opdflow_rewards::detector::{Detector, Object};
-use opdflow_rewards::geneval::{Metadata, Quirks, Tag};
+use opdflow_rewards::geneval::{Metadata, Tag};
 use opdflow_rewards::{Geneval, Image, Reward, RewardError, Subject};
 
 /// Class, box, confidence, colour.
@@ -44,7 +44,7 @@ fn every_answer_is_the_published_evaluators() {
         let (metadata, found, correct): (Metadata, Vec<Row>, bool) = serde_json::from_str(line).unwrap();
         let image = Image::new(1, 1, vec![0; 3]).unwrap();
         let subject = Subject { geneval: Some(&metadata), ..Subject::default() };
-        let scores = Geneval::new(Table(found), Quirks::default()).score(&[image], &[subject]).unwrap();
+        let scores = Geneval::new(Table(found)).score(&[image], &[subject]).unwrap();
         if (scores[0].parts["correct"] == 1.0) != correct {
             wrong.push((i + 1, correct));
         }

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use opdflow_rewards::ocr::{Assets, Line};
+use opdflow_rewards::ocr::{Assets, Channels, Files, Line, Normalization, Preset, Reading, Resize};
 use opdflow_rewards::{Image, Ocr, Reward, Subject};
 use serde::Deserialize;
 
@@ -18,6 +18,7 @@ const ELSEWHERE: f32 = 2.0;
 #[derive(Deserialize)]
 struct Answer {
     /// What was drawn.
+    #[serde(default)]
     words: String,
     /// What RapidOCR reads: a text and the corners of its box for each line.
     lines: Vec<(String, [[f32; 2]; 4])>,
@@ -54,16 +55,13 @@ fn mean_score(words: &[Answer], reads: impl Fn(usize) -> String) -> f64 {
     words.iter().enumerate().map(score).sum::<f64>() / words.len() as f64
 }
 
-#[test]
-fn images_are_read_as_by_rapidocr() {
-    let (images, answers) = answers();
-    assert_eq!(answers.len(), 60);
-    let read = ocr().lines(&images).unwrap();
+/// Holds our lines against what somebody else reads: the same texts at the same places, but for a few images.
+fn alike(who: &str, read: &[Vec<Line>], answers: &[Answer]) {
     let (mut otherwise, mut farthest) = (Vec::new(), 0f32);
-    for (i, (lines, answer)) in read.iter().zip(&answers).enumerate() {
+    for (i, (lines, answer)) in read.iter().zip(answers).enumerate() {
         let (ours, theirs): (Vec<&str>, Vec<&str>) =
             (lines.iter().map(|l| l.text.as_str()).collect(), answer.lines.iter().map(|l| l.0.as_str()).collect());
-        assert!(!ours.is_empty() || theirs.is_empty(), "image {i}: RapidOCR reads {theirs:?}, we nothing");
+        assert!(!ours.is_empty() || theirs.is_empty(), "image {i}: {who} reads {theirs:?}, we nothing");
         if ours != theirs {
             otherwise.push(format!("{i}: {ours:?}, not {theirs:?}"));
             continue;
@@ -75,8 +73,16 @@ fn images_are_read_as_by_rapidocr() {
             otherwise.push(format!("{i}: {:?}, not {:?}", lines[0].corners, answer.lines[0].1));
         }
     }
-    println!("read otherwise {otherwise:?}; corners {farthest} pixels apart at most");
+    println!("{who}: read otherwise {otherwise:?}; corners {farthest} pixels apart at most");
     assert!(otherwise.len() <= OTHERWISE, "{otherwise:?}");
+}
+
+#[test]
+fn images_are_read_as_by_rapidocr() {
+    let (images, answers) = answers();
+    assert_eq!(answers.len(), 60);
+    let read = ocr().lines(&images).unwrap();
+    alike("RapidOCR", &read, &answers);
 
     let join = |i: usize| read[i].iter().map(|l| l.text.as_str()).collect();
     let ours = mean_score(&answers, join);
@@ -117,4 +123,39 @@ fn a_process_loads_the_models_once() {
     // An attempt that failed leaves what is there.
     let before = ocr();
     assert!(Ocr::shared(&missing).is_err() && Arc::ptr_eq(&before, &ocr()));
+}
+
+/// The steps of the published rewards' judge, with the bundled networks (`ocr/make_paddleocr_answers.py`), which are the user's
+/// files here: their characters out of the model and out of a file.
+#[test]
+fn images_are_read_as_by_paddleocr() {
+    let (images, _) = answers();
+    let at = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ocr/paddleocr.json");
+    let answers: Vec<Answer> = serde_json::from_slice(&std::fs::read(at).unwrap()).unwrap();
+    assert_eq!(answers.len(), 60);
+    let assets = assets();
+    let files = Files { det: assets.det.clone(), rec: assets.rec.clone(), characters: None };
+    let reading = Preset::PaddleocrEn.reading();
+    let reader = Ocr::of_files(&assets, &files, reading).unwrap();
+    let read = reader.lines(&images).unwrap();
+    alike("PaddleOCR", &read, &answers);
+    // Every number that a recipe can change does change something here.
+    let (some, read) = (&images[..16], &read[..16]);
+    let with = |change: &dyn Fn(&mut Reading)| {
+        let mut other = reading;
+        change(&mut other);
+        Ocr::of_files(&assets, &files, other).unwrap().lines(some).unwrap() != read
+    };
+    assert!(with(&|r| r.box_threshold = 0.9) && with(&|r| r.unclip_ratio = 1.0) && with(&|r| r.drop_score = 0.95));
+    assert!(with(&|r| r.dilation = true) && with(&|r| r.normalization = Normalization::Half));
+    assert!(with(&|r| r.channels = Channels::Bgr) && with(&|r| r.resize = Resize::Longest { pixels: 64 }));
+    // Characters of a file stand for the classes in its order.
+    let folder = tempfile::tempdir().unwrap();
+    let characters = folder.path().join("characters.txt");
+    std::fs::write(&characters, "a\nb\n").unwrap();
+    let files = Files { characters: Some(characters), ..files };
+    let error = Ocr::of_files(&assets, &files, reading).unwrap().lines(&images[..1]).unwrap_err().to_string();
+    assert!(error.contains("for 4 characters"), "{error}");
+    std::fs::write(files.characters.as_ref().unwrap(), [0xff, 0xfe]).unwrap();
+    assert!(Ocr::of_files(&assets, &files, reading).err().unwrap().to_string().contains("no text of UTF-8"));
 }

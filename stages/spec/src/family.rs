@@ -219,6 +219,12 @@ pub trait Architecture: Send + Sync {
     /// The noise levels that sampling of such a latent visits.
     fn schedule(&self, steps: usize, latent: [i64; 3]) -> Schedule;
 
+    /// The noise level at the share `u` of the training table's levels, 1 at its noisy end: what flow matching trains at. Shifted
+    /// once, where the sampling of images may shift twice.
+    fn training_sigma(&self, u: f64) -> f64 {
+        u
+    }
+
     /// Numbers of the condition of one prompt of this many tokens.
     fn condition(&self, text_tokens: u64) -> u64;
 

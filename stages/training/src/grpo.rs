@@ -5,20 +5,29 @@ pub use opdflow_spec::grpo::*;
 
 use crate::objective::{Objective, Report, named};
 use crate::tally::Tally;
-use crate::teacher::{Experience, RolloutCollector, Sampling, per_sample};
+use crate::teacher::{Experience, RolloutCollector, Sampling, condition_of, per_sample, rows_of};
 use anyhow::{Context as _, Result, ensure};
 use opdflow_models::finite::NotFinite;
 use opdflow_models::lora::Lora;
 use opdflow_models::rng::{Choices, derive};
 use opdflow_models::rollout::Keep;
 use opdflow_models::solver::TakeStep as _;
-use tch::{Kind, Tensor};
+use std::collections::BTreeSet;
+use std::ops::Range;
+use tch::{Device, Kind, Tensor};
 
 /// Flow-GRPO's log-ratio of each sample, `[B]`: `lp - lp_old`, log-densities of the taken step as means over dimensions.
 /// The step was `mu_old + std z`, so that it is `mean(z d / std - d^2 / (2 std^2))` with `d = mu - mu_old`.
 pub fn plain_log_ratio(mean: &Tensor, old: &Tensor, noise: &Tensor, std: f64) -> Tensor {
     let d = (mean - old) / std;
     per_sample(&(noise * &d - d.square() * 0.5))
+}
+
+/// The log-ratio of each sample, `[B]`, where the density is `-(x' - mu)^2` as a mean over dimensions ([`Density::Distance`]):
+/// with `x' = mu_old + std z`, `mean(2 std z d - d^2)`.
+pub fn distance_log_ratio(mean: &Tensor, old: &Tensor, noise: &Tensor, std: f64) -> Tensor {
+    let d = mean - old;
+    per_sample(&(noise * &d * (2.0 * std) - d.square()))
 }
 
 /// Guard's log-ratio of each sample, `[B]`: `std (lp - lp_old + b)` with `b = mean (mu - mu_old)^2 / (2 std^2)`, which
@@ -74,22 +83,71 @@ impl Grpo<'_> {
     }
 
     /// The steps that round `round` trains, and those of them that its rollout makes noisy (all, if none).
-    fn steps(&self, round: u64) -> (Vec<usize>, Option<std::ops::Range<usize>>) {
+    fn steps(&self, round: u64) -> (Range<usize>, Option<Range<usize>>) {
         let (trained, seed) = (self.collector.schedule().trained(), self.collector.seed);
         let window = self.config.sde_window.map(|w| w.of_round(trained, seed, round));
-        let mut steps: Vec<usize> = window.clone().unwrap_or(0..trained).collect();
-        if let Some(times) = self.config.timesteps {
-            let order = Choices::new(derive(seed, "times", round)).permutation(steps.len());
-            steps = order.into_iter().take(times.max(1)).map(|i| steps[i]).collect();
+        (window.clone().unwrap_or(0..trained), window)
+    }
+
+    /// Steps that are trained of each image, and how many there are to draw them from.
+    fn of_each(&self) -> (usize, usize) {
+        let steps = self.steps(0).0.len();
+        (self.config.timesteps.unwrap_or(steps).clamp(1, steps), steps)
+    }
+
+    /// For each step of round `round` the images that are trained on it in update `update`.
+    fn rows(&self, round: u64, update: usize, advantage: &Tensor) -> Result<Vec<(usize, Vec<i64>)>> {
+        let Sampling { prompts, group_size: group, .. } = self.collector.sampling;
+        let (seed, updates) = (self.collector.seed, self.updates(round));
+        let (chosen, steps) = self.of_each();
+        let mut images: Vec<i64> = (0..(prompts * group) as i64).collect();
+        if updates > 1 && self.config.split == Split::Images {
+            let order = Choices::new(derive(seed, "split", round)).permutation(images.len());
+            images = order.into_iter().map(|i| i as i64).collect();
         }
-        (steps, window)
+        if self.config.zero_advantage == ZeroAdvantage::Drop {
+            let values = Vec::<f32>::try_from(advantage.to_device(Device::Cpu))?;
+            // Where all are 0 the round teaches nothing, and goes on as if they counted.
+            if values.iter().any(|a| *a != 0.0) {
+                images.retain(|i| values[*i as usize] != 0.0);
+            }
+        }
+        // Whole groups where prompts are shared out, even if some of their images are left out.
+        let share = |u: usize| u * images.len() / updates;
+        let own: Vec<i64> = match self.config.split {
+            Split::Images => images[share(update)..share(update + 1)].to_vec(),
+            Split::Prompts => {
+                let bounds = [update, update + 1].map(|u| (u * prompts / updates * group) as i64);
+                images.into_iter().filter(|i| (bounds[0]..bounds[1]).contains(i)).collect()
+            }
+        };
+        if chosen == steps {
+            return Ok(self.steps(round).0.map(|j| (j, own.clone())).collect());
+        }
+        let drawn = |image: &i64| -> BTreeSet<usize> {
+            let order = Choices::new(derive(derive(seed, "times", round), "image", *image as u64)).permutation(steps);
+            order.into_iter().take(chosen).collect()
+        };
+        let drawn: Vec<BTreeSet<usize>> = own.iter().map(drawn).collect();
+        let of = |at: usize| own.iter().zip(&drawn).filter(|(_, d)| d.contains(&at)).map(|(i, _)| *i).collect();
+        Ok(self.steps(round).0.enumerate().map(|(at, j)| (j, of(at))).collect())
+    }
+
+    fn log_ratio(&self, mean: &Tensor, old: &Tensor, noise: &Tensor, std: f64) -> Tensor {
+        match (self.ratio, self.config.density(self.ratio)) {
+            (Ratio::Guard, _) => log_ratio(mean, old, noise),
+            (Ratio::Plain, Density::Gaussian) => plain_log_ratio(mean, old, noise, std),
+            (Ratio::Plain, Density::Distance) => distance_log_ratio(mean, old, noise, std),
+        }
     }
 }
 
 impl Objective for Grpo<'_> {
     fn updates(&self, round: u64) -> usize {
         let wanted = self.collector.settings(round).updates.unwrap_or(self.config.updates);
-        wanted.clamp(1, self.collector.sampling.prompts.max(1))
+        let Sampling { prompts, group_size: group, .. } = self.collector.sampling;
+        let shared = if self.config.split == Split::Prompts { prompts } else { prompts * group };
+        wanted.clamp(1, shared.max(1))
     }
 
     fn rate(&self, round: u64) -> f64 {
@@ -98,59 +156,51 @@ impl Objective for Grpo<'_> {
 
     fn gradients(&self) -> u64 {
         let Sampling { prompts, group_size: group, .. } = self.collector.sampling;
-        (prompts * group * self.steps(0).0.len()) as u64
+        (prompts * group * self.of_each().0) as u64
     }
 
     fn accumulate(&mut self, round: u64, update: usize) -> Result<Report> {
         let mut report = Report::new();
-        let (steps, window) = self.steps(round);
         if update == 0 {
-            let (config, lora) = (&self.config, self.lora);
-            let mut seen =
-                self.collector.collect(lora, &config.solver, window, config.advantage_std, Keep::All, round)?;
+            let (config, lora, (_, window)) = (&self.config, self.lora, self.steps(round));
+            let spread = config.advantage_std.unwrap_or(self.ratio.advantage_std());
+            let mut seen = self.collector.collect(lora, &config.solver, window, spread, Keep::All, round)?;
             report = std::mem::take(&mut seen.report);
             self.seen = Some(seen);
         }
         let seen = self.seen.as_ref().context("an update before its round's rollout")?;
         let (collector, clip) = (&self.collector, self.clip());
         let schedule = collector.schedule();
-        let Sampling { prompts, group_size: group, .. } = collector.sampling;
-        let share = |u: usize| u * prompts / self.updates(round) * group;
-        let (first, total) = (share(update) as i64, (share(update + 1) - share(update)) as i64);
-        let scale = 1.0 / (total as f64 * steps.len() as f64);
+        let rows = self.rows(round, update, &seen.advantage)?;
+        let scale = 1.0 / rows.iter().map(|(_, images)| images.len()).sum::<usize>().max(1) as f64;
+        let kl = self.config.kl.unwrap_or(self.ratio.kl());
         let (mut policy, mut off, mut cut) = (Tally::default(), Tally::default(), Tally::default());
-        for &j in &steps {
-            let step = self.config.solver.step(&schedule, j);
+        for (j, images) in &rows {
+            let step = self.config.solver.step(&schedule, *j);
             let weight = match self.ratio {
                 Ratio::Plain => 1.0,
                 // Divided by the step's length, every step has the same weight.
                 Ratio::Guard => 1.0 / step.length(),
             };
-            for (start, count) in collector.canvas.micros(total) {
-                let part = |x: &Tensor| x.narrow(0, first + start, count);
-                let (x, condition) = (part(&seen.rollout.states[j]), seen.condition.narrow(first + start, count));
+            for (start, count) in collector.canvas.micros(images.len() as i64) {
+                let own = &images[start as usize..(start + count) as usize];
+                let part = |x: &Tensor| rows_of(x, own);
+                let (x, condition) = (part(&seen.rollout.states[*j]), condition_of(&seen.condition, own));
                 let gradient_checkpointing = collector.canvas.gradient_checkpointing;
                 let trained =
                     collector.field(Some(self.lora)).seen_at(&x, step.sigma, &condition, gradient_checkpointing);
                 let mean = step.mean(&x, &trained.velocity, None);
-                let (old, noise) = (part(&seen.rollout.means[j]), part(&seen.rollout.noises[j]));
-                let log_ratio = match self.ratio {
-                    Ratio::Plain => plain_log_ratio(&mean, &old, &noise, step.std),
-                    Ratio::Guard => log_ratio(&mean, &old, &noise),
-                };
+                let (old, noise) = (part(&seen.rollout.means[*j]), part(&seen.rollout.noises[*j]));
+                let log_ratio = self.log_ratio(&mean, &old, &noise, step.std);
                 let by_sample = loss(&log_ratio, &part(&seen.advantage), clip) * weight;
                 let mut total_loss = by_sample.sum(Kind::Float) * scale;
-                if self.config.kl > 0.0 {
+                if kl > 0.0 {
                     let base = {
                         let _off = tch::no_grad_guard();
                         step.mean(&x, &collector.field(None).velocity_at(&x, step.sigma, &condition), None)
                     };
-                    let form = match self.config.kl_form {
-                        KlForm::Paper => 1.0,
-                        KlForm::Code => step.length(),
-                    };
                     let apart = crate::opd::divergence(&mean, &base, step.std).sum(Kind::Float);
-                    total_loss += apart * (self.config.kl * form * scale);
+                    total_loss += apart * (kl * self.config.kl_form.factor(step.length()) * scale);
                 }
                 trained.backward(&total_loss);
                 policy.add(&by_sample, scale);
@@ -191,6 +241,17 @@ mod tests {
         assert!((long - log_ratio(&mean, &old, &noise)).abs().max().double_value(&[]) < 1e-6);
         let plain = plain_log_ratio(&mean, &old, &noise, std);
         assert!((lp(&mean) - lp(&old) - plain).abs().max().double_value(&[]) < 1e-6);
+    }
+
+    /// `log_prob = -mean (x' - mu)^2` of Flow-GRPO's CPS step, new less old, on numbers.
+    #[test]
+    fn a_ratio_of_distances_by_hand() {
+        // Two dimensions: mu_old 1, 2; std 0.5; z 2, -1, so x' is 2, 1.5; mu 1.5, 2.5: -(0.25 + 1) / 2 + (1 + 0.25) / 2 = 0.
+        let of = |values: [f32; 2]| Tensor::from_slice(&values).view([1, 1, 1, 2]);
+        let ratio = |mean| distance_log_ratio(&of(mean), &of([1.0, 2.0]), &of([2.0, -1.0]), 0.5).double_value(&[0]);
+        assert!(ratio([1.5, 2.5]).abs() < 1e-6 && ratio([1.0, 2.0]).abs() < 1e-9);
+        // mu 2, 2: -(0 + 0.25) / 2 + 0.625 = 0.5.
+        assert!((ratio([2.0, 2.0]) - 0.5).abs() < 1e-6);
     }
 
     #[test]

@@ -6,8 +6,8 @@ use crate::State;
 use crate::objective::{Objective, Report, named};
 use crate::state::numbered;
 use crate::tally::Tally;
-use crate::teacher::{RolloutCollector, per_sample};
-use anyhow::Result;
+use crate::teacher::{Experience, RolloutCollector, Sampling, condition_of, per_sample, rows_of};
+use anyhow::{Context as _, Result};
 use opdflow_models::Solver;
 use opdflow_models::lora::Lora;
 use opdflow_models::rng::{Choices, derive, normal};
@@ -58,39 +58,72 @@ pub struct Nft<'a> {
     pub lora: &'a Lora,
     /// The sampling adapter.
     pub old: Lora,
+    /// The round's images, while its updates last.
+    pub seen: Option<Experience>,
+}
+
+impl Nft<'_> {
+    /// Noise levels that each image is trained at.
+    fn times(&self) -> usize {
+        let schedule = self.collector.schedule();
+        self.config.timesteps.unwrap_or(schedule.trained()).clamp(1, schedule.steps())
+    }
+
+    /// The images of update `update`, of `total`.
+    fn images(&self, round: u64, update: usize, total: usize) -> Vec<i64> {
+        let updates = self.updates(round);
+        let order = match updates {
+            1 => (0..total).collect(),
+            _ => Choices::new(derive(self.collector.seed, "split", round)).permutation(total),
+        };
+        let share = |u: usize| u * total / updates;
+        order[share(update)..share(update + 1)].iter().map(|i| *i as i64).collect()
+    }
 }
 
 impl Objective for Nft<'_> {
+    fn updates(&self, round: u64) -> usize {
+        let Sampling { prompts, group_size: group, .. } = self.collector.sampling;
+        let wanted = self.collector.settings(round).updates.unwrap_or(self.config.updates);
+        wanted.clamp(1, (prompts * group).max(1))
+    }
+
     fn rate(&self, round: u64) -> f64 {
         self.collector.settings(round).rate
     }
 
     fn gradients(&self) -> u64 {
-        let trained = self.collector.schedule().trained();
-        let times = self.config.timesteps.unwrap_or(trained).clamp(1, trained);
-        (self.collector.sampling.prompts * self.collector.sampling.group_size * times) as u64
+        let Sampling { prompts, group_size: group, .. } = self.collector.sampling;
+        (prompts * group * self.times()) as u64
     }
 
-    fn accumulate(&mut self, round: u64, _update: usize) -> Result<Report> {
-        let solver = Solver::Dpm { order: self.config.order };
-        let seen = self.collector.collect(&self.old, &solver, None, self.config.advantage_std, Keep::Last, round)?;
+    fn accumulate(&mut self, round: u64, update: usize) -> Result<Report> {
+        let mut report = Report::new();
+        if update == 0 {
+            let (config, solver) = (&self.config, Solver::Dpm { order: self.config.order });
+            let mut seen = self.collector.collect(&self.old, &solver, None, config.advantage_std, Keep::Last, round)?;
+            report = std::mem::take(&mut seen.report);
+            self.seen = Some(seen);
+        }
+        let seen = self.seen.as_ref().context("an update before its round's rollout")?;
         let (collector, canvas, seed) = (&self.collector, self.collector.canvas, self.collector.seed);
         let (x0, rho) =
             (seen.rollout.last(), optimality(&counting(self.config.mode, &seen.advantage), self.config.advantage_clip));
-        let total = x0.size()[0];
-        let schedule = collector.schedule();
-        let times = self.config.timesteps.unwrap_or(schedule.trained()).clamp(1, schedule.trained());
-        // Every image meets the levels in an order of its own.
+        let (schedule, times, total) = (collector.schedule(), self.times(), x0.size()[0] as usize);
+        // Every image meets the levels in an order of its own, the smallest among them.
         let mut choices = Choices::new(derive(seed, "times", round));
-        let orders: Vec<Vec<usize>> = (0..total).map(|_| choices.permutation(schedule.trained())).collect();
+        let orders: Vec<Vec<usize>> = (0..total).map(|_| choices.permutation(schedule.steps())).collect();
+        let images = self.images(round, update, total);
+        let scale = 1.0 / (images.len().max(1) as f64 * times as f64);
         let (mut policy, mut distance) = (Tally::default(), Tally::default());
         for m in 0..times {
             let t: Vec<f32> = orders.iter().map(|o| schedule.sigma(o[m]) as f32).collect();
             let t = Tensor::from_slice(&t).to_device(canvas.device);
             let noise = normal(&x0.size(), derive(seed, "noise", round * 1000 + m as u64), canvas.device);
-            for (start, count) in canvas.micros(total) {
-                let cut = |x: &Tensor| x.narrow(0, start, count);
-                let (x0, t, rho, condition) = (cut(x0), cut(&t), cut(&rho), seen.condition.narrow(start, count));
+            for (start, count) in canvas.micros(images.len() as i64) {
+                let own = &images[start as usize..(start + count) as usize];
+                let cut = |x: &Tensor| rows_of(x, own);
+                let (x0, t, rho, condition) = (cut(x0), cut(&t), cut(&rho), condition_of(&seen.condition, own));
                 let at = t.view([-1, 1, 1, 1]);
                 let xt = (1.0 - &at) * &x0 + &at * cut(&noise);
                 let (old, reference) = {
@@ -104,20 +137,20 @@ impl Objective for Nft<'_> {
                 let v = &trained.velocity;
                 let by_sample = loss(&x0, &xt, &t, v, &old, &rho, self.config.beta) * self.config.advantage_clip;
                 let away = per_sample(&(v - &reference).square());
-                let scale = 1.0 / (total as f64 * times as f64);
                 let loss = (by_sample.sum(Kind::Float) + away.sum(Kind::Float) * self.config.kl) * scale;
                 trained.backward(&loss);
                 policy.add(&by_sample, scale);
                 distance.add(&away, scale);
             }
         }
-        let mut report = seen.report;
         report.extend(named(METRICS, [policy.read(), distance.read()]));
         Ok(report)
     }
 
     fn after(&mut self, round: u64) {
-        let d = self.config.decay.at(round);
+        self.seen = None;
+        let steps: u64 = (0..=round).map(|round| self.updates(round) as u64).sum();
+        let d = self.config.decay.at(steps);
         self.old.lerp_(self.lora, 1.0 - d).expect("both adapters are of one shape");
     }
 

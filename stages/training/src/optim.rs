@@ -132,7 +132,7 @@ impl Optimizer for AdamW {
     }
 }
 
-/// A running average of parameters: `decay_k = min((1 + k) / (10 + k), decay)` at step `k` (Flow-GRPO).
+/// A running average of parameters: `decay_k = min((1 + k) / (10 + k), decay)` after `k` steps, `repeat` times (Flow-GRPO's `ema.py`).
 pub struct Ema {
     config: EmaConfig,
     average: Vec<Tensor>,
@@ -145,12 +145,14 @@ impl Ema {
         Self { config, average: params.iter().map(|p| p.detach().copy()).collect() }
     }
 
-    /// Takes in `params` after optimizer step `k`, counted from 0.
+    /// Takes in `params` once `k` optimizer steps are taken.
     pub fn update(&mut self, k: u64, params: &[Tensor]) {
         if !(k + 1).is_multiple_of(self.config.every.max(1)) {
             return;
         }
-        let decay = ((1.0 + k as f64) / (10.0 + k as f64)).min(self.config.decay);
+        let once = ((1.0 + k as f64) / (10.0 + k as f64)).min(self.config.decay);
+        // Of the same weights one after another, so that it is one average with a power of the decay.
+        let decay = once.powi(self.config.repeat.max(1).cast_signed());
         no_grad(|| {
             for (a, p) in self.average.iter_mut().zip(params) {
                 let _ = a.g_mul_scalar_(decay).g_add_(&(p.detach() * (1.0 - decay)));
@@ -264,8 +266,25 @@ mod tests {
     #[test]
     fn ema_warms_up() {
         let p = vec![Tensor::from_slice(&[0.0_f32])];
-        let mut ema = Ema::new(EmaConfig { decay: 0.9, every: 1 }, &p);
-        ema.update(0, &[Tensor::from_slice(&[1.0_f32])]); // decay 1/10
-        assert!((ema.average()[0].double_value(&[0]) - 0.9).abs() < 1e-6);
+        let mut ema = Ema::new(EmaConfig::default(), &p);
+        ema.update(1, &[Tensor::from_slice(&[1.0_f32])]); // decay 2/11
+        assert!((ema.average()[0].double_value(&[0]) - 9.0 / 11.0).abs() < 1e-6);
+    }
+
+    /// GRPO-Guard's configuration on 16 GPUs: every eighth step four micro-batches average the same weights, with 0.9 each,
+    /// or 0.656 in one; DiffusionOPD's takes three, 0.729.
+    #[test]
+    fn ema_takes_the_same_weights_in_as_often_as_published() {
+        let of = |repeat: u32, steps: u64| {
+            let mut ema = Ema::new(EmaConfig { decay: 0.9, every: 8, repeat }, &[Tensor::from_slice(&[1.0_f32])]);
+            (1..=steps).for_each(|k| ema.update(k, &[Tensor::from_slice(&[0.0_f32])]));
+            ema.average()[0].double_value(&[0])
+        };
+        // After the 7th step (1 + 7) / (10 + 7); after the 87th the decay is 88 / 97, and 0.9 wins.
+        assert!((of(1, 6) - 1.0).abs() < 1e-6 && (of(1, 7) - 8.0 / 17.0).abs() < 1e-6, "{}", of(1, 7));
+        for (repeat, decay) in [(1, 0.9), (3, 0.729), (4, 0.6561)] {
+            let ratio = of(repeat, 95) / of(repeat, 94);
+            assert!((ratio - decay).abs() < 1e-3, "{repeat}: {ratio}");
+        }
     }
 }

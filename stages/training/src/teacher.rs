@@ -137,6 +137,24 @@ impl RolloutCollector<'_> {
     }
 }
 
+/// The rows `rows` of `[B, ...]`; without a copy where they lie one after another.
+pub fn rows_of(t: &Tensor, rows: &[i64]) -> Tensor {
+    match rows.first() {
+        Some(first) if rows.windows(2).all(|pair| pair[1] == pair[0] + 1) => t.narrow(0, *first, rows.len() as i64),
+        _ => t.index_select(0, &Tensor::from_slice(rows).to_device(t.device())),
+    }
+}
+
+/// The same of a condition.
+pub fn condition_of(condition: &Condition, rows: &[i64]) -> Condition {
+    match rows.first() {
+        Some(first) if rows.windows(2).all(|pair| pair[1] == pair[0] + 1) => {
+            condition.narrow(*first, rows.len() as i64)
+        }
+        _ => condition.rows(rows),
+    }
+}
+
 /// Mean over everything but the batch: `[B, ...]` to `[B]`.
 pub fn per_sample(t: &Tensor) -> Tensor {
     t.flatten(1, -1).mean_dim(1, false, None::<Kind>)

@@ -66,7 +66,7 @@ impl Learner {
             if first_broken(&self.params).is_some() {
                 return Err(broken("a weight after the step".to_owned()).into());
             }
-            self.ema.update(before + update as u64, &self.params);
+            self.ema.update(before + update as u64 + 1, &self.params);
             report.extend(part);
             report.push((GRAD_NORM.to_owned(), norm));
         }

@@ -263,7 +263,7 @@ fn what_trains_sees_the_traits_alone() {
             tasks: vec![&mut task],
             seed: 9,
         };
-        let mut nft = Nft { config: NftConfig::default(), collector, old: own.detached(), lora: &own };
+        let mut nft = Nft { config: NftConfig::default(), collector, old: own.detached(), lora: &own, seen: None };
         [distilled, gradient(&own, &mut nft)]
     };
     for (kept, again) in of(false).into_iter().zip(of(true)) {

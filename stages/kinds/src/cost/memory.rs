@@ -19,12 +19,19 @@ const F32: u64 = 4;
 /// libtorch and the program themselves, on a CPU: what a stage of the miniature takes beyond its tensors.
 const PROGRAM: u64 = 170_000_000;
 
-/// What a stage takes that makes images of sets of prompts, on ports `prompts.NAME`, and judges them.
+/// What a stage takes that makes images of sets of prompts, on ports `prompts.NAME`, `images` of each, and judges them.
 #[must_use]
-pub fn judging(inputs: &Foreseen, size: Option<i64>, micro: usize, guidance: f64, precision: Precision) -> Vec<Memory> {
+pub fn judging(
+    inputs: &Foreseen,
+    size: Option<i64>,
+    micro: usize,
+    guidance: f64,
+    precision: Precision,
+    images: usize,
+) -> Vec<Memory> {
     let Some(work) = Work::of(inputs, size, micro, guidance != 1.0, precision) else { return Vec::new() };
     let sets = inputs.iter().filter(|(port, _)| port.starts_with("prompts."));
-    let most = sets.filter_map(|(_, set)| provenance::count(set)).max().unwrap_or(0);
+    let most = sets.filter_map(|(_, set)| provenance::count(set)).max().unwrap_or(0).saturating_mul(images as u64);
     let batch = if most > 0 { most as usize } else { micro };
     let own = [work.weights(), work.sampling(batch), work.images(most), Work::program()];
     own.into_iter().chain(reward_models::memory(inputs)).collect()

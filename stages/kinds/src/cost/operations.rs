@@ -166,6 +166,7 @@ mod tests {
         let nft = teacher("diffusion_nft", 1000, 1.0);
         let grpo = teacher("grpo_guard", 3000, 4.5);
         let all = nft.operations + grpo.operations + student.operations;
+        println!("{:e} {:e} {:e}", nft.operations, grpo.operations / 3.0, student.operations);
         assert!((all / 642e18 - 1.0).abs() < 0.1, "{all:e}");
         // 17 candidates and the last of 18,776,064 numbers of four bytes.
         assert_eq!(nft.bytes, Some(18 * 4 * 191 * 2 * 1536 * 32));

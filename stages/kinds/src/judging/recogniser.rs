@@ -42,6 +42,19 @@ fn own() -> Option<PathBuf> {
     std::env::var_os(OWN).filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
+/// One of the two fetched models as a part of a reward model: the name of its file, where it lies, and the digest of its content,
+/// which is known without it.
+#[must_use]
+pub fn fetched(part: &str) -> Option<(&'static str, PathBuf, Digest)> {
+    let fetched = Assets::in_folder(&deps());
+    let (name, path, digest) = match part {
+        "det" => ("det.onnx", fetched.det, DET),
+        "rec" => ("rec.onnx", fetched.rec, REC),
+        _ => return None,
+    };
+    Some((name, path, digest.parse().ok()?))
+}
+
 /// The user's own ONNX Runtime by its content, which then belongs into keys.
 #[must_use]
 fn own_runtime() -> Option<Asset> {

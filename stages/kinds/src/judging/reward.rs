@@ -13,6 +13,9 @@ pub struct Rule {
     pub name: &'static str,
     /// Its measures, each a reward of its own under `reward.measure`.
     measures: &'static [&'static str],
+    /// Columns of scores that are no reward of an image, under the same form of name: of GenEval the mean over its tasks, which is the
+    /// official summary, and that over the images of each task.
+    summaries: &'static [&'static str],
     /// The measure that tables show under the reward's name, where it is not its value.
     shown: Option<&'static str>,
     /// What it reads from outside the store.
@@ -30,11 +33,24 @@ struct Reads {
 /// All rules, by name.
 pub const RULES: [Rule; 3] = [
     // Training uses GenEval's partial score, the benchmark its accuracy.
-    Rule { name: "geneval", measures: &["correct", "strict", "partial"], shown: Some("correct"), reads: None },
-    Rule { name: "looks", measures: &["colourfulness", "contrast", "smoothness"], shown: None, reads: None },
+    Rule {
+        name: "geneval",
+        measures: &["correct", "strict", "partial", "released"],
+        summaries: &["tasks", "single_object", "two_object", "counting", "colors", "position", "color_attr"],
+        shown: Some("correct"),
+        reads: None,
+    },
+    Rule {
+        name: "looks",
+        measures: &["colourfulness", "contrast", "smoothness"],
+        summaries: &[],
+        shown: None,
+        reads: None,
+    },
     Rule {
         name: "ocr",
         measures: &["exact"],
+        summaries: &[],
         shown: None,
         reads: Some(Reads { fault: || recogniser::fault(&recogniser::assets()), assets: recogniser::pinned }),
     },
@@ -60,6 +76,12 @@ pub fn known(name: &str) -> bool {
     };
     let ruled = |name: &str, measure: &str| rule(name).is_some_and(|rule| rule.measures.contains(&measure));
     is_whole(name) || name.split_once('.').is_some_and(|(whole, m)| ruled(whole, m) || measured(whole, m))
+}
+
+/// Whether scores may have a column of this name.
+#[must_use]
+pub fn is_column(name: &str) -> bool {
+    known(name) || name.split_once('.').is_some_and(|(whole, c)| rule(whole).is_some_and(|r| r.summaries.contains(&c)))
 }
 
 /// The reward that a column or a measure belongs to: `geneval.strict` is one of `geneval`'s.
@@ -143,7 +165,7 @@ pub fn all_assets() -> Vec<Asset> {
 /// The columns that scores by a whole reward have: its headline, its value and its measures.
 #[must_use]
 pub fn columns(name: &str) -> Vec<String> {
-    let own = rule(name).into_iter().flat_map(|rule| rule.measures.iter().copied());
+    let own = rule(name).into_iter().flat_map(|rule| rule.measures.iter().chain(rule.summaries).copied());
     // A reward model that takes the place of a reward of the program has its measures.
     let reward_models = opdflow_spec::reward_models::named(name).into_iter().flat_map(|c| c.measures.iter().copied());
     let measures: BTreeSet<&str> = own.chain(reward_models).chain(["reward"]).collect();

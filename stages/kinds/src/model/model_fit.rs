@@ -230,7 +230,7 @@ mod tests {
             let most = size(&inputs, Some(most)).is_none() && size(&inputs, Some(most + 16)).is_some();
             assert!(most, "{name}: the table of positions ends elsewhere");
             let work = crate::cost::operations::Operations::of(&inputs, Some(512)).unwrap();
-            let memory = crate::cost::memory::judging(&inputs, Some(512), 4, 4.5, crate::precision::Precision::Bf16);
+            let memory = crate::cost::memory::judging(&inputs, Some(512), 4, 4.5, crate::precision::Precision::Bf16, 1);
             assert!(memory.len() >= 3, "{name}: {memory:?}");
             (work.forward(1.0) / 1e12, work.forward(4.5) / work.forward(1.0))
         });

@@ -21,7 +21,7 @@ use opdflow_spec::opd::OpdConfig;
 use opdflow_spec::optim::{AdamWConfig, EmaConfig};
 use opdflow_spec::ppo::PpoConfig;
 use opdflow_spec::schedule::trained;
-use opdflow_spec::sft::SftConfig;
+use opdflow_spec::sft::{Levels, SftConfig};
 use opdflow_spec::train::LrSchedule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -59,6 +59,9 @@ pub struct Params {
     pub lr_schedule: LrSchedule,
     #[serde(default)]
     pub ema: EmaConfig,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "param::MaxSequenceLength")]
+    pub max_sequence_length: Option<usize>,
     #[serde(default)]
     #[schemars(with = "param::Size")]
     pub size: Option<i64>,
@@ -125,7 +128,7 @@ impl Objective {
             Self::ClosedFormKl(OpdConfig { step_weights, .. }) if step_weights.len() > steps => {
                 Some(("closed_form_kl.step_weights", format!("there are {} weights", step_weights.len())))
             }
-            Self::Sft(SftConfig { timesteps: Some(times) }) if *times > steps => {
+            Self::Sft(SftConfig { timesteps: Some(times), noise_levels: Levels::Rollout, .. }) if *times > steps => {
                 Some(("sft.timesteps", format!("`timesteps` is {times}")))
             }
             _ => None,
@@ -179,7 +182,10 @@ impl Objective {
                 steps * own + passes * (gradient + goal + anchored(config.anchor))
             }
             Self::OneState(_) => steps * own + gradient + goal,
-            Self::Sft(config) => steps * goal + config.timesteps.unwrap_or(all).clamp(1, all) as f64 * gradient,
+            Self::Sft(config) => {
+                let own = if config.guided { gradient } else { model.gradient(1.0, gradient_checkpointing) };
+                steps * goal + config.timesteps.unwrap_or(all).max(1) as f64 * own
+            }
             Self::Dmd(_) => steps * own + gradient + model.gradient(1.0, gradient_checkpointing) + goal,
         };
         sampling.prompts as f64 * image
@@ -233,7 +239,8 @@ impl Stage for Distill {
     }
 
     fn wired(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {
-        unpaired(&params.teacher_guidance_scale, ports)
+        let length = param::length_of_embeddings(params.max_sequence_length, ports);
+        unpaired(&params.teacher_guidance_scale, ports).into_iter().chain(length).collect()
     }
 
     fn unfit(&self, params: &Params, _folder: &Path, ports: &Ports, inputs: &Foreseen) -> Vec<ParamFault> {

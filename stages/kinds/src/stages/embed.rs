@@ -19,13 +19,16 @@ pub struct Embed;
 #[serde(default, deny_unknown_fields)]
 #[allow(missing_docs, reason = "the schema has the words of a parameter's own type")]
 pub struct Params {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "param::MaxSequenceLength")]
+    pub max_sequence_length: Option<usize>,
     #[schemars(with = "param::Threads")]
     pub threads: usize,
 }
 
 impl Default for Params {
     fn default() -> Self {
-        Self { threads: one() }
+        Self { max_sequence_length: None, threads: one() }
     }
 }
 

@@ -21,6 +21,7 @@ use opdflow_api::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The stage kind.
@@ -34,9 +35,16 @@ pub struct Params {
     pub rewards: Wanted,
     #[schemars(extend("x-formerly" = ["shot"]))]
     pub sampling: ImageSampling,
+    /// Images of each prompt, by set of prompts; 1 if absent. The published evaluation of GenEval makes 4.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, param::Images>")]
+    pub num_images_per_prompt: BTreeMap<String, usize>,
     /// Images kept of each set.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub keep: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "param::MaxSequenceLength")]
+    pub max_sequence_length: Option<usize>,
     #[schemars(with = "param::Size")]
     pub size: Option<i64>,
     #[serde(skip_serializing_if = "Precision::is_default")]
@@ -52,12 +60,22 @@ impl Default for Params {
         Self {
             rewards: Wanted::new(),
             sampling: ImageSampling::default(),
+            num_images_per_prompt: BTreeMap::new(),
             keep: 8,
+            max_sequence_length: None,
             size: None,
             precision: Precision::default(),
             micro_batch: micro(),
             threads: one(),
         }
+    }
+}
+
+impl Params {
+    /// Images of each prompt of this set.
+    #[must_use]
+    pub fn images_of(&self, set: &str) -> usize {
+        self.num_images_per_prompt.get(set).copied().unwrap_or(1)
     }
 }
 
@@ -68,7 +86,7 @@ impl Stage for Evaluate {
         Description {
             kind: "evaluate",
             semantics: 2,
-            about: "Generates one image for every prompt, from noise that depends on the seed and the prompt's index alone, and scores it.",
+            about: "Generates images for every prompt, one if nothing else is said, each from noise that depends on the seed and the image's index alone, and scores them.",
             inputs: const {
                 &[
                     Input::one("base", &["model"], "the base model"),
@@ -100,7 +118,13 @@ impl Stage for Evaluate {
     }
 
     fn wired(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {
-        wanted::wired(&params.rewards, ports)
+        let length = param::length_of_embeddings(params.max_sequence_length, ports);
+        let absent = |set: &&String| !ports.contains(&format!("prompts.{set}"));
+        let unread = params.num_images_per_prompt.keys().filter(absent).map(|set| {
+            let what = format!("no prompts are connected as `prompts.{set}`");
+            ParamFault::new(format!("num_images_per_prompt.{set}"), what).help("connect them, or take the entry out")
+        });
+        wanted::wired(&params.rewards, ports).into_iter().chain(length).chain(unread).collect()
     }
 
     fn foresee(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Foreseen {
@@ -140,13 +164,27 @@ impl Stage for Evaluate {
             params.sampling.num_inference_steps,
             params.sampling.guidance_scale,
         )?;
-        let sets = inputs.iter().filter(|(port, _)| port.starts_with("prompts."));
-        let kept = sets.filter_map(|(_, set)| provenance::count(set)).map(|n| n.min(params.keep as u64)).sum();
+        let sets =
+            inputs.iter().filter_map(|(port, set)| Some((port.strip_prefix("prompts.")?, provenance::count(set)?)));
+        let (mut prompts, mut images, mut kept) = (0_u64, 0_u64, 0_u64);
+        for (set, count) in sets {
+            let own = count.saturating_mul(params.images_of(set) as u64);
+            (prompts, images) = (prompts.saturating_add(count), images.saturating_add(own));
+            kept = kept.saturating_add(own.min(params.keep as u64));
+        }
+        let sampled = sampled * images as f64 / prompts.max(1) as f64;
         Some(Work { operations: sampled + model.encoding(inputs), bytes: Some(model.pixels(kept)) })
     }
 
     fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {
-        judging(inputs, params.size, params.micro_batch, params.sampling.guidance_scale, params.precision)
+        judging(
+            inputs,
+            params.size,
+            params.micro_batch,
+            params.sampling.guidance_scale,
+            params.precision,
+            params.num_images_per_prompt.values().copied().max().unwrap_or(1),
+        )
     }
 
     fn doubts(&self, _params: &Params, _folder: &Path, inputs: &Foreseen) -> Vec<Doubt> {

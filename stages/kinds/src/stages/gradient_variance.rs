@@ -44,6 +44,9 @@ pub struct Params {
     pub teacher_guidance_scale: BTreeMap<String, f64>,
     #[serde(default)]
     pub lora: Shape,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "param::MaxSequenceLength")]
+    pub max_sequence_length: Option<usize>,
     #[serde(default)]
     #[schemars(with = "param::Size")]
     pub size: Option<i64>,
@@ -132,7 +135,8 @@ impl Stage for GradientVariance {
     }
 
     fn wired(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {
-        unpaired(&params.teacher_guidance_scale, ports)
+        let length = param::length_of_embeddings(params.max_sequence_length, ports);
+        unpaired(&params.teacher_guidance_scale, ports).into_iter().chain(length).collect()
     }
 
     fn unfit(&self, params: &Params, _folder: &Path, ports: &Ports, inputs: &Foreseen) -> Vec<ParamFault> {

@@ -1,7 +1,7 @@
 //! `reward_model`: a network that judges images, of the user's own files.
 
 use crate::code;
-use crate::judging::{reward, reward_models};
+use crate::judging::{recogniser, reward, reward_models};
 use crate::model::bundle;
 use crate::model::bundle::PartFiles;
 use crate::model::folder::listing_digest;
@@ -12,6 +12,7 @@ use opdflow_api::cache::{Digest, Memo};
 use opdflow_api::port::Output;
 use opdflow_api::{Asset, Code, Description, Foreseen, ParamFault, Ports, Stage, Work};
 use opdflow_miniature::Shape;
+use opdflow_rewards::ocr::ReaderConfig;
 use opdflow_spec::reward_models::{REWARD_MODELS, RewardModel as Kind};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -30,11 +31,21 @@ pub struct Params {
     /// Its parts by name, each a folder as published or one file, relative to the recipe; the key holds their content, not
     /// their paths. `{detector: "bundled:shapes"}` for the miniature's own `geneval`, `bundled:mini` in the place of each part
     /// for its own `pickscore`, `clipscore`, `hpsv2` and `imagereward`, and `bundled:mini-heldout` for a second `clipscore`.
+    /// Of `ocr`, `bundled:ppocr_v4_ch` for the finder or the reader that is fetched with the program.
     pub files: BTreeMap<String, String>,
+    /// Of `ocr`: how text is found and read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reader: Option<ReaderConfig>,
 }
+
+/// The reward whose networks read text.
+pub const OCR: &str = "ocr";
 
 /// In the place of a detector's folder: that of the miniature's shapes, which needs no files.
 const SHAPES: &str = "bundled:shapes";
+
+/// In the place of a text finder or reader: the one that `scripts/setup.sh` fetches.
+const FETCHED: &str = "bundled:ppocr_v4_ch";
 
 impl Params {
     fn kind(&self) -> Option<&'static Kind> {
@@ -51,9 +62,19 @@ impl Params {
         let weighty =
             |part: &str| self.kind().and_then(|k| k.parts.iter().find(|p| p.name == part)).is_some_and(|p| p.weights);
         let one = |(part, path): (&'a String, &String)| {
-            (part.as_str(), reward_model_folder::files(&folder.join(path), weighty(part)))
+            let found = match self.fetched(part) {
+                Some((name, path, _)) => Ok(vec![(name.into(), path)]),
+                None => reward_model_folder::files(&folder.join(path), weighty(part)),
+            };
+            (part.as_str(), found)
         };
         self.files.iter().filter(|(_, path)| !is_bundled(path)).map(one).collect()
+    }
+
+    /// A part that is one of the fetched networks that read text.
+    fn fetched(&self, part: &str) -> Option<(&'static str, PathBuf, Digest)> {
+        let named = self.reward == OCR && self.files.get(part).is_some_and(|f| f == FETCHED);
+        recogniser::fetched(part).filter(|_| named)
     }
 
     /// The parts that the program has itself, with their files.
@@ -63,9 +84,9 @@ impl Params {
     }
 }
 
-/// Whether a part is one of the program's.
+/// Whether a part is inside the program.
 fn is_bundled(path: &str) -> bool {
-    path.starts_with("bundled:")
+    path.starts_with("bundled:") && path != FETCHED
 }
 
 /// Bytes that the weights of a bundled part take in f32: they are kept as f16.
@@ -112,11 +133,22 @@ impl Stage for RewardModel {
         }
         let absent = params.bundled_parts().into_iter().filter(|(_, files)| files.is_empty());
         let absent = absent.map(|(part, _)| not_bundled(params, part));
-        parts_that_differ(kind, params).into_iter().chain(absent).collect()
+        let mut faults: Vec<ParamFault> = parts_that_differ(kind, params).into_iter().chain(absent).collect();
+        if params.reader.is_some() && params.reward != OCR {
+            let what = format!("`{}` reads no text", params.reward);
+            faults.push(ParamFault::new("reader", what).help("leave it out: it is for `reward: ocr`"));
+        }
+        faults
     }
 
     fn code(&self, _params: &Params, _ports: &Ports) -> Code {
         code::of("reward_model", &[&["reward_models.common", "models.layers", "stages.files"]])
+    }
+
+    fn lacks(&self, params: &Params, _ports: &Ports) -> Vec<ParamFault> {
+        let fetched = params.files.keys().find(|part| params.fetched(part).is_some());
+        let fault = fetched.and_then(|part| reward::lacks(&format!("files.{part}"), OCR));
+        fault.into_iter().collect()
     }
 
     /// Bytes, for that is what it moves.
@@ -141,6 +173,11 @@ impl Stage for RewardModel {
         });
         let (mut assets, mut faults) = (own.collect::<Vec<_>>(), Vec::new());
         for (part, files) in params.parts(folder) {
+            if let Some((name, _, digest)) = params.fetched(part) {
+                let digest = listing_digest([(Path::new(name), digest)].into_iter());
+                assets.push(Asset { name: part.to_owned(), digest });
+                continue;
+            }
             let listed = files.and_then(|files| {
                 let one =
                     |(at, path): (PathBuf, PathBuf)| Ok((at, memo.digest(&path).map_err(|e| vec![e.to_string()])?));
@@ -182,7 +219,7 @@ fn parts_that_differ(kind: &Kind, params: &Params) -> Vec<ParamFault> {
         ParamFault::new(format!("files.{f}"), format!("`{}` has no part `{f}`", kind.name))
             .help(format!("its parts are {}", names.join(", ")))
     });
-    let lacking = kind.parts.iter().filter(|p| !params.files.contains_key(p.name)).map(|p| {
+    let lacking = kind.parts.iter().filter(|p| !p.optional && !params.files.contains_key(p.name)).map(|p| {
         ParamFault::new("files", format!("the part `{}` of `{}` is missing", p.name, kind.name))
             .help(format!("`{}` is {}", p.name, p.about))
     });

@@ -32,6 +32,9 @@ pub struct Params {
     pub rewards: Wanted,
     #[schemars(extend("x-formerly" = ["shot"]))]
     pub sampling: ImageSampling,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "param::MaxSequenceLength")]
+    pub max_sequence_length: Option<usize>,
     #[schemars(with = "param::Size")]
     pub size: Option<i64>,
     pub precision: Precision,
@@ -45,7 +48,15 @@ impl Default for Params {
     fn default() -> Self {
         let sampling = ImageSampling { num_inference_steps: 20, ..ImageSampling::default() };
         let precision = Precision::default();
-        Self { rewards: Wanted::new(), sampling, size: None, precision, micro_batch: micro(), threads: one() }
+        Self {
+            rewards: Wanted::new(),
+            sampling,
+            max_sequence_length: None,
+            size: None,
+            precision,
+            micro_batch: micro(),
+            threads: one(),
+        }
     }
 }
 
@@ -78,7 +89,8 @@ impl Stage for ScoreCandidates {
     }
 
     fn wired(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {
-        wanted::wired(&params.rewards, ports)
+        let length = param::length_of_embeddings(params.max_sequence_length, ports);
+        wanted::wired(&params.rewards, ports).into_iter().chain(length).collect()
     }
 
     fn foresee(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Foreseen {
@@ -124,7 +136,7 @@ impl Stage for ScoreCandidates {
     }
 
     fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {
-        judging(inputs, params.size, params.micro_batch, params.sampling.guidance_scale, params.precision)
+        judging(inputs, params.size, params.micro_batch, params.sampling.guidance_scale, params.precision, 1)
     }
 
     fn doubts(&self, _params: &Params, _folder: &Path, inputs: &Foreseen) -> Vec<Doubt> {

@@ -43,6 +43,9 @@ pub struct Params {
     #[serde(default = "twenty_steps")]
     #[schemars(extend("x-formerly" = ["shot"]))]
     pub sampling: ImageSampling,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "param::MaxSequenceLength")]
+    pub max_sequence_length: Option<usize>,
     #[serde(default)]
     #[schemars(with = "param::Size")]
     pub size: Option<i64>,
@@ -106,10 +109,10 @@ impl Stage for SelectCheckpoint {
     fn check(&self, params: &Params) -> Vec<ParamFault> {
         let mut faults = Vec::new();
         let help = reward::offered;
-        if !reward::known(&params.maximize) {
+        if !reward::is_column(&params.maximize) {
             faults.push(ParamFault::new("maximize", format!("no reward is named `{}`", params.maximize)).help(help()));
         }
-        for name in params.guard.keys().filter(|n| !reward::known(n)) {
+        for name in params.guard.keys().filter(|n| !reward::is_column(n)) {
             faults.push(ParamFault::new(format!("guard.{name}"), format!("no reward is named `{name}`")).help(help()));
         }
         faults
@@ -118,7 +121,7 @@ impl Stage for SelectCheckpoint {
     fn wired(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {
         let maximized = std::iter::once(("maximize".to_owned(), params.maximize.as_str()));
         let guarded = params.guard.keys().map(|column| (format!("guard.{column}"), column.as_str()));
-        let mut faults = Vec::new();
+        let mut faults = Vec::from_iter(param::length_of_embeddings(params.max_sequence_length, ports));
         for (path, column) in maximized.chain(guarded) {
             let name = whole_of(column);
             faults.extend(reward::unwired(path.clone(), name, ports));
@@ -184,7 +187,7 @@ impl Stage for SelectCheckpoint {
     }
 
     fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {
-        judging(inputs, params.size, params.micro_batch, params.sampling.guidance_scale, params.precision)
+        judging(inputs, params.size, params.micro_batch, params.sampling.guidance_scale, params.precision, 1)
     }
 
     fn foresee(&self, _params: &Params, _folder: &Path, inputs: &Foreseen) -> Foreseen {

@@ -20,7 +20,7 @@ use opdflow_api::warning::GUIDED_NFT;
 use opdflow_api::{
     Asset, Code, Description, Doubt, Environment, Foreseen, Horizon, Memory, ParamFault, Ports, Resources, Stage, Work,
 };
-use opdflow_spec::grpo::GrpoConfig;
+use opdflow_spec::grpo::{Density, GrpoConfig, Ratio, Split};
 use opdflow_spec::nft::NftConfig;
 use opdflow_spec::optim::{AdamWConfig, EmaConfig};
 use opdflow_spec::schedule::trained;
@@ -86,6 +86,9 @@ pub struct Params {
     pub lr_schedule: LrSchedule,
     #[serde(default)]
     pub ema: EmaConfig,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "param::MaxSequenceLength")]
+    pub max_sequence_length: Option<usize>,
     #[serde(default)]
     #[schemars(with = "param::Size")]
     pub size: Option<i64>,
@@ -114,7 +117,7 @@ pub struct Own {
     #[schemars(range(max = 10.0), extend("exclusiveMinimum" = 0))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lr: Option<f64>,
-    /// Optimizer steps in each of its rounds (GRPO); the algorithm's if absent.
+    /// Optimizer steps in each of its rounds; the algorithm's if absent.
     #[schemars(range(min = 1, max = 10_000))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub updates: Option<usize>,
@@ -126,8 +129,12 @@ impl Algorithm {
         let steps = trained(sampling.num_inference_steps);
         let (method, config) = match self {
             Self::DiffusionNft(config) => {
-                return too_many_times("algorithm.diffusion_nft.timesteps", config.timesteps, steps)
+                let at = |name: &str| format!("algorithm.diffusion_nft.{name}");
+                // Of all levels, the smallest among them.
+                let times = too_many_times(&at("timesteps"), config.timesteps, sampling.num_inference_steps);
+                return times
                     .into_iter()
+                    .chain(self.too_many_updates(at("updates"), config.updates, sampling))
                     .collect();
             }
             Self::GrpoGuard(config) => ("grpo_guard", config),
@@ -135,15 +142,34 @@ impl Algorithm {
         };
         let at = |name: &str| format!("algorithm.{method}.{name}");
         let mut faults = Vec::new();
+        if method == "grpo_guard" && config.density == Some(Density::Distance) {
+            let what = "GRPO-Guard's ratio is that of the normal density, whatever the solver";
+            faults.push(ParamFault::new(at("density"), what).help("leave it out, or take `flow_grpo`"));
+        }
         faults.extend(config.sde_window.and_then(|w| w.fault(steps)).map(|f| ParamFault::new(at("sde_window"), f)));
         let most = config.sde_window.map_or(steps, |w| w.width.min(steps));
         faults.extend(too_many_times(&at("timesteps"), config.timesteps, most));
-        faults.extend(too_many_updates(at("updates"), config.updates, sampling.prompts));
+        faults.extend(self.too_many_updates(at("updates"), config.updates, sampling));
         if config.solver.deterministic() {
             let what = "this solver adds no noise, so that there is no policy to improve";
             faults.push(ParamFault::new(at("solver"), what).help("raise its noise level"));
         }
         faults
+    }
+
+    /// The fault of more updates than what they share of a round.
+    fn too_many_updates(&self, at: String, updates: usize, sampling: &Sampling) -> Option<ParamFault> {
+        let prompts = match self {
+            Self::DiffusionNft(_) => false,
+            Self::GrpoGuard(config) | Self::FlowGrpo(config) => config.split == Split::Prompts,
+        };
+        let (shared, what) = if prompts {
+            (sampling.prompts, "the prompts of a round, which they share, are")
+        } else {
+            (sampling.prompts.saturating_mul(sampling.group_size), "the images of a round, which they share, are")
+        };
+        let what = format!("`updates` is {updates}, but {what} {shared}");
+        (updates > shared).then(|| ParamFault::new(at, what).help("take fewer updates, or more `sampling.prompts`"))
     }
 
     /// The names of what it reports.
@@ -159,11 +185,6 @@ fn too_many_times(at: &str, times: Option<usize>, most: usize) -> Option<ParamFa
     let times = times.filter(|times| *times > most)?;
     let fault = ParamFault::new(at, format!("`timesteps` is {times}, but only {most} steps are trained"));
     Some(fault.help("take fewer, or more `sampling.num_inference_steps`"))
-}
-
-fn too_many_updates(at: String, updates: usize, prompts: usize) -> Option<ParamFault> {
-    let what = format!("`updates` is {updates}, but the prompts of a round, which they share, are {prompts}");
-    (updates > prompts).then(|| ParamFault::new(at, what).help("take fewer updates, or more `sampling.prompts`"))
 }
 
 impl Params {
@@ -203,14 +224,8 @@ impl Own {
             let fault = ParamFault::new(format!("per_task.{task}"), format!("`{task}` has no rewards"));
             faults.push(fault.help("name the tasks as below `rewards`"));
         }
-        match (self.updates, &params.algorithm) {
-            (Some(_), Algorithm::DiffusionNft(_)) => faults.push(
-                ParamFault::new(at("updates"), "DiffusionNFT takes one optimizer step a round")
-                    .help("give the task more `turns`"),
-            ),
-            (Some(n), _) => faults.extend(too_many_updates(at("updates"), n, params.sampling.prompts)),
-            _ => {}
-        }
+        let most = |n| params.algorithm.too_many_updates(at("updates"), n, &params.sampling);
+        faults.extend(self.updates.and_then(most));
         faults
     }
 }
@@ -288,7 +303,7 @@ impl Stage for TrainTeacher {
     fn wired(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {
         let tasks: Vec<&str> = ports.iter().filter_map(|p| p.strip_prefix("tasks.")).collect();
         let one = ports.contains("prompts");
-        let mut faults = Vec::new();
+        let mut faults = Vec::from_iter(param::length_of_embeddings(params.max_sequence_length, ports));
         if one != tasks.is_empty() || one != params.rewards.is_empty() {
             let what = "a teacher needs either `prompts` with `reward`, or `tasks` with `rewards`";
             faults.push(ParamFault::new("", what).help("connect one of the two below `needs`"));
@@ -362,13 +377,16 @@ impl Stage for TrainTeacher {
         let Sampling { prompts, group_size: group, num_inference_steps: steps, guidance_scale: guidance, .. } =
             params.sampling;
         let all = trained(steps);
+        let grpo = |config: &GrpoConfig, ratio: Ratio| {
+            let window = config.sde_window.map_or(all, |w| w.width.min(all));
+            let frozen = if config.kl.unwrap_or(ratio.kl()) > 0.0 { 1.0 } else { 0.0 };
+            (config.timesteps.unwrap_or(window).clamp(1, window.max(1)), frozen)
+        };
         // The frozen passes beside each gradient: NFT's old policy and the base; the base where the others weigh it.
         let (levels, frozen) = match &params.algorithm {
-            Algorithm::DiffusionNft(config) => (config.timesteps.unwrap_or(all).clamp(1, all), 2.0),
-            Algorithm::GrpoGuard(config) | Algorithm::FlowGrpo(config) => {
-                let window = config.sde_window.map_or(all, |w| w.width.min(all));
-                (config.timesteps.unwrap_or(window).clamp(1, window.max(1)), if config.kl > 0.0 { 1.0 } else { 0.0 })
-            }
+            Algorithm::DiffusionNft(config) => (config.timesteps.unwrap_or(all).clamp(1, steps.max(1)), 2.0),
+            Algorithm::GrpoGuard(config) => grpo(config, Ratio::Guard),
+            Algorithm::FlowGrpo(config) => grpo(config, Ratio::Plain),
         };
         let gradient = model.gradient(guidance, params.gradient_checkpointing) + frozen * model.forward(guidance);
         let image = model.image(steps, guidance) + levels as f64 * gradient;
@@ -402,7 +420,7 @@ impl Stage for TrainTeacher {
     fn doubts(&self, params: &Params, _folder: &Path, _inputs: &Foreseen) -> Vec<Doubt> {
         let (rounds, help) = (params.iterations, "give it a weight, or take it out");
         let updates = match &params.algorithm {
-            Algorithm::DiffusionNft(_) => 1,
+            Algorithm::DiffusionNft(config) => config.updates.max(1) as u64,
             Algorithm::GrpoGuard(config) | Algorithm::FlowGrpo(config) => config.updates.max(1) as u64,
         };
         let steps = rounds.saturating_mul(updates);

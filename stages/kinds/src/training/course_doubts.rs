@@ -36,7 +36,7 @@ pub fn doubts(
             "raise `until`",
         );
     }
-    if ema.every > updates {
+    if ema.every > updates.saturating_add(1) {
         let what =
             format!("the average that is kept never takes anything in: `every` is {}, of {updates} steps", ema.every);
         say("ema.every", what, "lower `every`");
@@ -72,9 +72,9 @@ mod tests {
             let optimizer = AdamWConfig { lr, ..Default::default() };
             doubts(&optimizer, &lr_schedule, &ema, 10, 20).into_iter().map(|d| d.path).collect()
         };
-        let ema = |decay, every| EmaConfig { decay, every };
+        let ema = |decay, every| EmaConfig { decay, every, ..EmaConfig::default() };
         assert!(paths(1e-3, LrSchedule { warmup: 10, hold: Some(3), until: Some(9) }, ema(0.9, 20)).is_empty());
-        assert_eq!(paths(0.0, LrSchedule::default(), ema(1.0, 21)), ["optimizer.lr", "ema.every", "ema.decay"]);
+        assert_eq!(paths(0.0, LrSchedule::default(), ema(1.0, 22)), ["optimizer.lr", "ema.every", "ema.decay"]);
         let lr_schedule = |warmup, hold, until| LrSchedule { warmup, hold, until };
         assert_eq!(paths(1.0, lr_schedule(11, Some(3), None), ema(0.9, 1)), ["lr_schedule.warmup", "lr_schedule.hold"]);
         assert_eq!(paths(1.0, lr_schedule(0, None, Some(3)), ema(0.9, 1)), ["lr_schedule.until"]);

@@ -14,7 +14,7 @@ use crate::parts;
 use crate::pixels::{Fit, Pixels};
 use anyhow::{Result, ensure};
 use opdflow_rewards::detector::{Detector, Object};
-use opdflow_rewards::geneval::{CONFIDENT, Quirks};
+use opdflow_rewards::geneval::CONFIDENT;
 use opdflow_rewards::{Geneval, Image, Reward, RewardError};
 pub use opdflow_spec::reward_models::geneval::{DETECTOR, REWARD_MODEL, classes, name_of};
 use std::path::Path;
@@ -31,7 +31,7 @@ pub use opdflow_rewards::opencv::linear;
 /// # Errors
 /// A file is missing, malformed or not supported; the message names it.
 pub fn open(folder: &Path, device: Device) -> Result<Box<dyn Reward>> {
-    Ok(Box::new(Geneval::new(Photographs::of_parts(folder, device)?, Quirks::default())))
+    Ok(Box::new(Geneval::new(Photographs::of_parts(folder, device)?)))
 }
 
 /// What says where things are in an image: Mask2Former, but for tests.

@@ -16,7 +16,7 @@ const CONFIDENT_COUNTING: f64 = 0.9;
 /// Most objects of one class.
 const MOST: usize = 16;
 
-/// Known oddities of the published training reward, off by default.
+/// Known oddities of the published training reward.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Quirks {
     /// The published reward adds a term of 1 after every position check, passed or not, so that a failed one earns a half.
@@ -25,19 +25,20 @@ pub struct Quirks {
 }
 
 /// GenEval as a reward. The value is the mean of partial marks, 1 at best and below 0 for gross miscounts; parts are `correct`
-/// (GenEval's own rule), `strict` (exact counts) and `partial` (the value again).
+/// (GenEval's own rule), `strict` (exact counts), `partial` (the value again) and `released` (partial marks with the oddities of
+/// the released training code).
 pub struct Geneval {
     detector: Box<dyn Detector>,
-    quirks: Quirks,
 }
 
 impl Geneval {
     /// GenEval by some detector.
-    pub fn new(detector: impl Detector + 'static, quirks: Quirks) -> Geneval {
-        Geneval { detector: Box::new(detector), quirks }
+    pub fn new(detector: impl Detector + 'static) -> Geneval {
+        Geneval { detector: Box::new(detector) }
     }
 
-    fn verdict(&self, image: &Image, metadata: &Metadata) -> Result<Verdict, RewardError> {
+    /// The verdict, and the partial marks of the released code.
+    fn verdict(&self, image: &Image, metadata: &Metadata) -> Result<(Verdict, f64), RewardError> {
         let threshold = if metadata.tag == Tag::Counting { CONFIDENT_COUNTING } else { CONFIDENT };
         // Confidences of the published detector have 32 bits, and its threshold is rounded to as many.
         let sure = |o: &Object| o.confidence as f32 > threshold as f32;
@@ -54,13 +55,14 @@ impl Geneval {
             let colour = if asked { self.detector.colour(image, &object)? } else { None };
             found.push(Detection { class: object.class, bounds: object.bounds, colour });
         }
-        judge(&found, metadata, self.quirks)
+        let released = judge(&found, metadata, Quirks { position_always_adds_one: true })?;
+        Ok((judge(&found, metadata, Quirks::default())?, released.partial))
     }
 }
 
 impl Default for Geneval {
     fn default() -> Geneval {
-        Geneval::new(crate::detector::Shapes, Quirks::default())
+        Geneval::new(crate::detector::Shapes)
     }
 }
 
@@ -94,11 +96,16 @@ impl Reward for Geneval {
                 text: subject.text.to_owned(),
                 needs: "GenEval metadata",
             })?;
-            let v = self.verdict(image, metadata)?;
+            let (v, released) = self.verdict(image, metadata)?;
             let flag = |b: bool| f64::from(u8::from(b));
             Ok(Score::new(
                 v.partial,
-                [("correct", flag(v.correct)), ("strict", flag(v.strict)), ("partial", v.partial)],
+                [
+                    ("correct", flag(v.correct)),
+                    ("strict", flag(v.strict)),
+                    ("partial", v.partial),
+                    ("released", released),
+                ],
             ))
         };
         images.iter().zip(subjects).map(one).collect()
@@ -147,7 +154,7 @@ mod tests {
         .unwrap();
         let subject = Subject { text: "a cup and a red dog", geneval: Some(&metadata), ..Subject::default() };
         let image = Image::new(8, 4, vec![0; 96]).unwrap();
-        let scores = Geneval::new(Notes(&ASKED), Quirks::default()).score(&[image], &[subject]).unwrap();
+        let scores = Geneval::new(Notes(&ASKED)).score(&[image], &[subject]).unwrap();
         assert_eq!((scores[0].value, scores[0].parts["correct"]), (1.0, 1.0));
         assert_eq!(*ASKED.lock().unwrap(), ["dog"]);
     }

@@ -1,10 +1,11 @@
-//! Finding text: PP-OCRv4's detector and the boxes of its probability map (DB, Liao et al. 2020).
+//! Finding text: PP-OCR's detector and the boxes of its probability map (DB, Liao et al. 2020).
 //!
 //! A box is the rectangle of least area round a region, at any angle, as in PaddleOCR and RapidOCR.
 
 use ort::value::TensorRef;
 
-use super::prepare::{finder_size, finder_value, planes};
+use super::prepare::{finder_size, finder_values, planes};
+use super::reading::Reading;
 use super::rectangle::{Corners, around, covered, grown, ordered};
 use super::region::Mask;
 use super::runtime::{Sessions, failed};
@@ -13,10 +14,6 @@ use crate::{Image, RewardError};
 
 /// Probability from which a pixel is text.
 const TEXT: f32 = 0.3;
-/// Mean probability from which a box is text.
-const BOX: f64 = 0.5;
-/// How far a box grows, as a multiple of its area over its perimeter.
-const UNCLIP: f64 = 1.6;
 /// Least side of a box before it grows, and of a box in the image after.
 const LEAST: f32 = 3.0;
 /// Least side of a box that has grown.
@@ -27,18 +24,20 @@ const SAME_LINE: f32 = 10.0;
 /// The text detector.
 pub(super) struct Finder {
     sessions: Sessions,
+    reading: Reading,
 }
 
 impl Finder {
-    pub fn new(sessions: Sessions) -> Finder {
-        Finder { sessions }
+    pub fn new(sessions: Sessions, reading: Reading) -> Finder {
+        Finder { sessions, reading }
     }
 
     /// The boxes of text in an image, in reading order.
     pub fn find(&self, image: &Image) -> Result<Vec<Corners>, RewardError> {
         let size = [image.width, image.height];
-        let Some([w, h]) = finder_size(size[0], size[1]) else { return Ok(Vec::new()) };
-        let planes = planes(&linear(image, w, h), w, finder_value);
+        let Some([w, h]) = finder_size(size[0], size[1], self.reading.resize) else { return Ok(Vec::new()) };
+        let values = finder_values(&self.reading);
+        let planes = planes(&linear(image, w, h), w, self.reading.channels, &values);
         self.sessions.with(|session| {
             let input = TensorRef::from_array_view(([1, 3, h, w], planes.as_slice())).map_err(failed)?;
             let outputs = session.run(ort::inputs![input]).map_err(failed)?;
@@ -46,25 +45,32 @@ impl Finder {
             if map.len() != w * h {
                 return Err(RewardError::Model(format!("the text finder's output has shape {shape:?}")));
             }
-            Ok(reading_order(boxes(map, w, size)))
+            Ok(reading_order(boxes(map, w, size, &self.reading)))
         })
     }
 }
 
 /// The boxes of one probability map of width `w`, in pixels of an image of this size.
-fn boxes(map: &[f32], w: usize, size: [usize; 2]) -> Vec<Corners> {
+fn boxes(map: &[f32], w: usize, size: [usize; 2], reading: &Reading) -> Vec<Corners> {
     let h = map.len() / w;
-    let contours = Mask::grown(w, h, |x, y| map[y * w + x] > TEXT).contours();
-    contours.iter().filter_map(|points| unclipped(map, [w, h], points, size)).collect()
+    let text = |x: usize, y: usize| map[y * w + x] > TEXT;
+    let mask = if reading.dilation { Mask::grown(w, h, text) } else { Mask::of(w, h, text) };
+    mask.contours().iter().filter_map(|points| unclipped(map, [w, h], points, size, reading)).collect()
 }
 
 /// The box round a region, grown, if it is likely and large enough.
-fn unclipped(map: &[f32], [w, h]: [usize; 2], points: &[[i64; 2]], size: [usize; 2]) -> Option<Corners> {
+fn unclipped(
+    map: &[f32],
+    [w, h]: [usize; 2],
+    points: &[[i64; 2]],
+    size: [usize; 2],
+    reading: &Reading,
+) -> Option<Corners> {
     let (tight, shorter) = around(points)?;
-    if shorter < LEAST || likely(map, w, h, tight) < BOX {
+    if shorter < LEAST || likely(map, w, h, tight) < reading.box_threshold {
         return None;
     }
-    let (corners, shorter) = around(&grown(tight, UNCLIP))?;
+    let (corners, shorter) = around(&grown(tight, reading.unclip_ratio))?;
     if shorter < LEAST_GROWN {
         return None;
     }
@@ -130,6 +136,9 @@ pub(super) fn crop(image: &Image, corners: Corners) -> Image {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ocr::reading::Preset;
+
+    const V4: Reading = Preset::PpocrV4Ch.reading();
 
     fn map(w: usize, h: usize, p: impl Fn(usize, usize) -> f32) -> Vec<f32> {
         (0..w * h).map(|i| p(i % w, i / w)).collect()
@@ -140,10 +149,10 @@ mod tests {
         // A bar of 11 x 5 pixels; growing to the right and below makes it 12 x 6, so sides 11 and 5 between pixel centres:
         // it grows by 1.6 x 55 / 32 = 2.75, on whole pixels 3.
         let bar = map(32, 32, |x, y| if (10..21).contains(&x) && (8..13).contains(&y) { 0.9 } else { 0.0 });
-        assert_eq!(boxes(&bar, 32, [32, 32]), [[[7.0, 5.0], [24.0, 5.0], [24.0, 16.0], [7.0, 16.0]]]);
+        assert_eq!(boxes(&bar, 32, [32, 32], &V4), [[[7.0, 5.0], [24.0, 5.0], [24.0, 16.0], [7.0, 16.0]]]);
         // 3.5, 2.5 and 12, 8 round to even.
-        assert_eq!(boxes(&bar, 32, [16, 16]), [[[4.0, 2.0], [12.0, 2.0], [12.0, 8.0], [4.0, 8.0]]]);
-        assert!(boxes(&bar.iter().map(|v| v * 0.5).collect::<Vec<_>>(), 32, [32, 32]).is_empty());
+        assert_eq!(boxes(&bar, 32, [16, 16], &V4), [[[4.0, 2.0], [12.0, 2.0], [12.0, 8.0], [4.0, 8.0]]]);
+        assert!(boxes(&bar.iter().map(|v| v * 0.5).collect::<Vec<_>>(), 32, [32, 32], &V4).is_empty());
     }
 
     #[test]
@@ -156,7 +165,7 @@ mod tests {
             let within = (x * cos + y * sin).abs() <= 20.0 && (y * cos - x * sin).abs() <= 4.0;
             if within { 0.9 } else { 0.0 }
         });
-        let found = boxes(&bar, 64, [64, 64]);
+        let found = boxes(&bar, 64, [64, 64], &V4);
         let [[a, b, _, d]] = found[..] else { panic!("{found:?}") };
         let angle = (b[1] - a[1]).atan2(b[0] - a[0]).to_degrees();
         assert!((angle - 20.0).abs() < 2.0, "{angle}");

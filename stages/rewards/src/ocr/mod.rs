@@ -1,15 +1,18 @@
 //! OCR: does the image contain the text that the prompt quotes?
 //!
-//! Text is found and read by PP-OCRv4 (PaddlePaddle, Apache-2.0) through ONNX Runtime, each image at its own size, with
-//! the steps of RapidOCR 1.4.4 between the networks.
+//! Text is found and read by PP-OCR (PaddlePaddle, Apache-2.0) through ONNX Runtime: by PP-OCRv4 with the steps of RapidOCR
+//! 1.4.4 between the networks, or by any other pair of its networks with the steps of PaddleOCR ([`Reading`]).
 
 mod find;
 mod prepare;
 mod read;
+mod reading;
 mod rectangle;
 mod region;
 mod runtime;
 
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
@@ -17,14 +20,12 @@ use rayon::prelude::*;
 use crate::reward::check;
 use crate::{Image, Reward, RewardError, Score, Subject};
 
+pub use reading::{Channels, Normalization, Preset, ReaderConfig, Reading, Resize};
 pub use runtime::{Assets, DET_SHA256, ONNXRUNTIME_SHA256, REC_SHA256};
 
 use find::Finder;
 use read::Reader;
 use runtime::Sessions;
-
-/// Least confidence of a line that counts.
-const SURE: f64 = 0.5;
 
 /// The text reward of Flow-GRPO (Liu et al. 2025): 1 when the target is a part of what is read, and otherwise
 /// 1 - min(d, n)/n with d the Levenshtein distance and n the length of the target. Spaces are dropped and letters
@@ -32,6 +33,18 @@ const SURE: f64 = 0.5;
 pub struct Ocr {
     finder: Finder,
     reader: Reader,
+    reading: Reading,
+}
+
+/// A reader of the user's: networks of PP-OCR as ONNX files.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Files {
+    /// The text finder.
+    pub det: PathBuf,
+    /// The text reader.
+    pub rec: PathBuf,
+    /// Its characters, one a line in UTF-8, if they are not in the model itself.
+    pub characters: Option<PathBuf>,
 }
 
 /// A line of text in an image.
@@ -57,9 +70,28 @@ impl Ocr {
     /// [`RewardError::Runtime`] when the library does not load.
     pub fn load(assets: &Assets) -> Result<Ocr, RewardError> {
         let runtime = runtime::open(&assets.onnxruntime, assets.onnxruntime_sha256)?;
-        let finder = Finder::new(Sessions::open(&runtime, &assets.det, DET_SHA256)?);
-        let reader = Reader::new(Sessions::open(&runtime, &assets.rec, REC_SHA256)?)?;
-        Ok(Ocr { finder, reader })
+        let reading = Preset::default().reading();
+        let finder = Finder::new(Sessions::open(&runtime, &assets.det, Some(DET_SHA256))?, reading);
+        let reader = Sessions::open(&runtime, &assets.rec, Some(REC_SHA256))?;
+        Ok(Ocr { finder, reader: Reader::new(reader, reading.channels, None)?, reading })
+    }
+
+    /// Loads networks of the user's, with the ONNX Runtime of `assets`.
+    ///
+    /// # Errors
+    /// A file that is missing, or no model; a reader whose characters are nowhere.
+    pub fn of_files(assets: &Assets, files: &Files, reading: Reading) -> Result<Ocr, RewardError> {
+        let runtime = runtime::open(&assets.onnxruntime, assets.onnxruntime_sha256)?;
+        let asset = |path: &Path, source| RewardError::Asset { path: path.to_owned(), source };
+        let characters = |path: &PathBuf| {
+            let bytes = opdflow_io::file::read(path, opdflow_io::file::DESCRIPTION).map_err(|e| asset(path, e))?;
+            let what = || RewardError::Model(format!("{} is no text of UTF-8", path.display()));
+            String::from_utf8(bytes).map_err(|_| what())
+        };
+        let finder = Finder::new(Sessions::open(&runtime, &files.det, None)?, reading);
+        let reader = Sessions::open(&runtime, &files.rec, None)?;
+        let characters = files.characters.as_ref().map(characters).transpose()?;
+        Ok(Ocr { finder, reader: Reader::new(reader, reading.channels, characters)?, reading })
     }
 
     /// The process's one reader: loaded by the first call, and again only for other files.
@@ -100,13 +132,16 @@ impl Ocr {
     }
 
     fn lines_of(&self, image: &Image) -> Result<Vec<Line>, RewardError> {
-        let image = prepare::prepared(image);
+        let image = match self.reading.resize {
+            Resize::Rapidocr {} => prepare::prepared(image),
+            _ => Cow::Borrowed(image),
+        };
         let found = self.finder.find(&image)?;
         let crops: Vec<Image> = found.iter().map(|corners| find::crop(&image, *corners)).collect();
         let texts = self.reader.read(&crops)?;
         let lines = found.into_iter().zip(texts);
         let lines = lines.map(|(corners, read)| Line { corners, text: read.characters, confidence: read.confidence });
-        Ok(lines.filter(|line| line.confidence >= SURE).collect())
+        Ok(lines.filter(|line| line.confidence >= self.reading.drop_score).collect())
     }
 }
 

@@ -1,8 +1,9 @@
-//! Reading lines of text: PP-OCRv4's recogniser with greedy CTC decoding (Graves et al. 2006).
+//! Reading lines of text: PP-OCR's recogniser with greedy CTC decoding (Graves et al. 2006).
 
 use ort::value::TensorRef;
 
-use super::prepare::{planes, reader_value};
+use super::prepare::{planes, reader_values};
+use super::reading::Channels;
 use super::runtime::{Sessions, failed};
 use crate::opencv::linear;
 use crate::{Image, RewardError};
@@ -30,32 +31,38 @@ pub(super) struct Reader {
     sessions: Sessions,
     /// What each class of the network stands for; the first is CTC's blank.
     table: Vec<String>,
+    channels: Channels,
 }
 
 impl Reader {
-    /// Reads the table of characters out of the model itself.
-    pub fn new(sessions: Sessions) -> Result<Reader, RewardError> {
-        let characters = sessions
-            .with(|session| Ok(session.metadata().map_err(failed)?.custom("character")))?
-            .ok_or_else(|| RewardError::Model("the text reader has no `character` table".to_owned()))?;
+    /// `characters` has the reader's characters, one a line; if absent they are read out of the model itself.
+    pub fn new(sessions: Sessions, channels: Channels, characters: Option<String>) -> Result<Reader, RewardError> {
+        let own = || sessions.with(|session| Ok(session.metadata().map_err(failed)?.custom("character")));
+        let characters = match characters {
+            Some(characters) => characters,
+            None => own()?.ok_or_else(|| {
+                let what = "the text reader has no `character` table of its own, and no file of characters is given";
+                RewardError::Model(what.to_owned())
+            })?,
+        };
         let lines = characters.lines().map(str::to_owned);
         let table = std::iter::once(String::new()).chain(lines).chain([" ".to_owned()]).collect();
-        Ok(Reader { sessions, table })
+        Ok(Reader { sessions, table, channels })
     }
 
     /// The text of each line of one image.
     pub fn read(&self, lines: &[Image]) -> Result<Vec<Text>, RewardError> {
-        let widths = widths(lines);
+        let (widths, values) = (widths(lines), reader_values());
         self.sessions.with(|session| {
             let mut texts = Vec::with_capacity(lines.len());
             // Lines go one by one at the width of their batch: on one thread a batch is slower, as it no longer fits the
             // caches.
             for (line, [width, whole]) in lines.iter().zip(widths) {
-                let planes = planes(&linear(line, width, HEIGHT), whole, reader_value);
+                let planes = planes(&linear(line, width, HEIGHT), whole, self.channels, &values);
                 let input = TensorRef::from_array_view(([1, 3, HEIGHT, whole], planes.as_slice())).map_err(failed)?;
                 let outputs = session.run(ort::inputs![input]).map_err(failed)?;
                 let (shape, classes) = outputs[0].try_extract_tensor::<f32>().map_err(failed)?;
-                if classes.is_empty() || classes.len() % self.table.len() != 0 {
+                if classes.is_empty() || shape.last() != Some(&(self.table.len() as i64)) {
                     let characters = self.table.len();
                     return Err(RewardError::Model(format!(
                         "the text reader's output has shape {shape:?} for {characters} characters"

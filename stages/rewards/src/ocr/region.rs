@@ -17,7 +17,12 @@ impl Mask {
                 || (y > 0 && text(x, y - 1))
                 || (x > 0 && y > 0 && text(x - 1, y - 1))
         };
-        let yes = (0..width * height).map(|i| near(i % width, i / width)).collect();
+        Mask::of(width, height, near)
+    }
+
+    /// A map as it is.
+    pub fn of(width: usize, height: usize, text: impl Fn(usize, usize) -> bool) -> Mask {
+        let yes = (0..width * height).map(|i| text(i % width, i / width)).collect();
         Mask { width, height, yes }
     }
 

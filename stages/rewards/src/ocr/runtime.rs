@@ -17,6 +17,9 @@ pub const DET_SHA256: &str = "d2a7720d45a54257208b1e13e36a8479894cb74155a5efe294
 /// SHA-256 of the text reader, `ch_PP-OCRv4_rec_infer.onnx` (10.9 MB).
 pub const REC_SHA256: &str = "48fc40f24f6d2a207a2b1091d3437eb3cc3eb6b676dc3ef9c37384005483683b";
 
+/// The most bytes of a model of the user's.
+const LARGEST: u64 = 1 << 30;
+
 /// Where the files of OCR are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assets {
@@ -84,9 +87,13 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    /// Sessions over a model of known contents, the first of them at once.
-    pub fn open(environment: &Environment, path: &Path, wanted: &'static str) -> Result<Sessions, RewardError> {
-        let model = read_known(path, wanted)?;
+    /// Sessions over a model, the first of them at once; of known contents where `wanted` says which.
+    pub fn open(environment: &Environment, path: &Path, wanted: Option<&'static str>) -> Result<Sessions, RewardError> {
+        let model = match wanted {
+            Some(wanted) => read_known(path, wanted)?,
+            None => opdflow_io::file::read(path, LARGEST)
+                .map_err(|source| RewardError::Asset { path: path.to_owned(), source })?,
+        };
         let sessions = Sessions { environment: environment.clone(), model, idle: Mutex::default() };
         let first = sessions.one_more()?;
         sessions.idle().push(first);

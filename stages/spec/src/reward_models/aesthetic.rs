@@ -8,6 +8,7 @@ pub const HEAD: ModelPart = ModelPart {
     about: "sac+logos+ava1-l14-linearMSE.pth of christophschuhmann/improved-aesthetic-predictor, turned into safetensors by \
             scripts/rewards_to_safetensors.py",
     weights: true,
+    optional: false,
 };
 
 /// `aesthetic`.

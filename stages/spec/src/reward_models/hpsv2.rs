@@ -7,12 +7,14 @@ pub const MODEL: ModelPart = ModelPart {
     name: "model",
     about: "HPS_v2.1_compressed.pt of xswu/HPSv2, turned into safetensors by scripts/rewards_to_safetensors.py",
     weights: true,
+    optional: false,
 };
 /// The part `tokenizer`.
 pub const TOKENIZER: ModelPart = ModelPart {
     name: "tokenizer",
     about: "the tokenizer files of any CLIP, such as openai/clip-vit-large-patch14",
     weights: false,
+    optional: false,
 };
 
 /// `hpsv2`.

@@ -8,10 +8,15 @@ pub const MODEL: ModelPart = ModelPart {
     about: "ImageReward.pt of THUDM/ImageReward, turned into safetensors by scripts/rewards_to_safetensors.py; \
             med_config.json and vit_config.json may lie beside it",
     weights: true,
+    optional: false,
 };
 /// The part `tokenizer`.
-pub const TOKENIZER: ModelPart =
-    ModelPart { name: "tokenizer", about: "the tokenizer files of google-bert/bert-base-uncased", weights: false };
+pub const TOKENIZER: ModelPart = ModelPart {
+    name: "tokenizer",
+    about: "the tokenizer files of google-bert/bert-base-uncased",
+    weights: false,
+    optional: false,
+};
 
 /// `imagereward`.
 pub const REWARD_MODEL: RewardModel = RewardModel {

@@ -3,13 +3,18 @@
 use super::reward_model::{ModelPart, RewardModel};
 
 /// The part `model`.
-pub const MODEL: ModelPart =
-    ModelPart { name: "model", about: "the folder yuvalkirstain/PickScore_v1 as published", weights: true };
+pub const MODEL: ModelPart = ModelPart {
+    name: "model",
+    about: "the folder yuvalkirstain/PickScore_v1 as published",
+    weights: true,
+    optional: false,
+};
 /// The part `tokenizer`.
 pub const TOKENIZER: ModelPart = ModelPart {
     name: "tokenizer",
     about: "the processor of laion/CLIP-ViT-H-14-laion2B-s32B-b79K: its tokenizer files and preprocessor_config.json",
     weights: false,
+    optional: false,
 };
 
 /// `pickscore`.

@@ -5,6 +5,7 @@ pub const CLIP: ModelPart = ModelPart {
     name: "clip",
     about: "the folder openai/clip-vit-large-patch14 as published, with model.safetensors",
     weights: true,
+    optional: false,
 };
 
 /// Something that a reward model is made of: a folder as published, or one file of it.
@@ -16,6 +17,8 @@ pub struct ModelPart {
     pub about: &'static str,
     /// Whether weights are read of it. Of a folder that is there for its tokenizer alone they are left where they are.
     pub weights: bool,
+    /// Whether the reward model does without it.
+    pub optional: bool,
 }
 
 /// A kind of reward model.

@@ -1,6 +1,5 @@
 //! Parameters of the GRPO family.
 
-use super::is_default;
 use crate::Solver;
 use crate::advantage::Spread;
 use crate::window::Window;
@@ -32,17 +31,82 @@ impl Ratio {
             Self::Guard => 2e-6,
         }
     }
+
+    /// The published weight of the divergence to the base: Flow-GRPO's 0.04 (GenEval and OCR; 0.01 for PickScore), none in
+    /// GRPO-Guard.
+    #[must_use]
+    pub const fn kl(self) -> f64 {
+        match self {
+            Self::Plain => 0.04,
+            Self::Guard => 0.0,
+        }
+    }
+
+    /// Whose standard deviation the published configurations divide by.
+    #[must_use]
+    pub const fn advantage_std(self) -> Spread {
+        match self {
+            Self::Plain => Spread::Round,
+            Self::Guard => Spread::Group,
+        }
+    }
 }
 
-/// How the divergence to the base is weighed.
+/// By which variance a distance of two means is divided.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum KlForm {
-    /// The KL divergence of the step, `|mu - mu_ref|^2 / (2 std^2)` (paper).
+    /// The step's, `|mu - mu'|^2 / (2 std^2)`: the KL divergence, as in the papers.
     #[default]
     Paper,
-    /// The same times the step's length: the released code leaves it out of the variance.
+    /// The same per unit of time, so that the divergence is multiplied by the step's length, as in the released code of
+    /// Flow-GRPO and DiffusionOPD.
     Code,
+}
+
+impl KlForm {
+    /// Factor on the divergence of a step of this length.
+    #[must_use]
+    pub const fn factor(self, length: f64) -> f64 {
+        match self {
+            Self::Paper => 1.0,
+            Self::Code => length,
+        }
+    }
+}
+
+/// What the ratio is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Density {
+    /// The normal density of the step.
+    Gaussian,
+    /// `-(x' - mu)^2` without a variance, as Flow-GRPO's code has it for coefficients-preserving sampling: its published
+    /// clip ranges go with it.
+    Distance,
+}
+
+/// What is shared out among the updates of a round.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Split {
+    /// The round's images in an order that is drawn anew each round (Flow-GRPO, DiffusionNFT).
+    #[default]
+    Images,
+    /// Its prompts, each with its whole group.
+    Prompts,
+}
+
+/// What becomes of images whose advantage is 0, as all of a group with equal rewards have it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ZeroAdvantage {
+    /// They are left out, and the loss is the mean over the others (Flow-GRPO). Its code puts a few back at random, so that the
+    /// rest divides by its number of batches; here nothing hangs on batches.
+    #[default]
+    Drop,
+    /// They count in the mean.
+    Keep,
 }
 
 /// Settings of a method of the family.
@@ -55,19 +119,30 @@ pub struct GrpoConfig {
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0))]
     #[schemars(extend("x-formerly" = ["clip"]))]
     pub clip_range: Option<f64>,
-    /// Weight of the divergence to the base, mean over dimensions.
+    /// What the ratio is made of; the solver's published form if absent, `distance` for `cps` and `gaussian` for the others.
+    /// `grpo_guard` has `gaussian` alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub density: Option<Density>,
+    /// Weight of the divergence to the base, mean over dimensions; the method's own if absent, 0.04 for `flow_grpo`, 0 for
+    /// `grpo_guard`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0.0, max = 1e6))]
-    pub kl: f64,
-    /// How that divergence is weighed.
-    #[serde(skip_serializing_if = "is_default")]
+    pub kl: Option<f64>,
+    /// By which variance that divergence is divided.
     pub kl_form: KlForm,
-    /// Whose standard deviation the advantages are divided by.
+    /// Whose standard deviation the advantages are divided by; the method's own if absent, that of the round for `flow_grpo`,
+    /// of the group for `grpo_guard`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-formerly" = ["spread"]))]
-    pub advantage_std: Spread,
-    /// Optimizer steps per round. Prompts are split evenly among them; from the second on, data are off-policy.
+    pub advantage_std: Option<Spread>,
+    /// What becomes of images whose advantage is 0.
+    pub zero_advantage: ZeroAdvantage,
+    /// Optimizer steps per round, each on an equal share of it; from the second on, data are off-policy.
     #[schemars(range(min = 1, max = 10_000))]
     pub updates: usize,
-    /// Steps per image that are trained, drawn anew each round (DanceGRPO); all if absent.
+    /// What is shared out among them.
+    pub split: Split,
+    /// Steps per image that are trained, drawn anew for each image and round (DanceGRPO); all if absent.
     #[schemars(range(min = 1, max = 1000))]
     #[schemars(extend("x-formerly" = ["times"]))]
     pub timesteps: Option<usize>,
@@ -82,12 +157,27 @@ impl Default for GrpoConfig {
         Self {
             solver: Solver::Flow { noise_level: 0.7 },
             clip_range: None,
-            kl: 0.0,
-            kl_form: KlForm::Paper,
-            advantage_std: Spread::Group,
+            density: None,
+            kl: None,
+            kl_form: KlForm::Code,
+            advantage_std: None,
+            zero_advantage: ZeroAdvantage::Drop,
             updates: 2,
+            split: Split::Images,
             timesteps: None,
             sde_window: None,
+        }
+    }
+}
+
+impl GrpoConfig {
+    /// What the ratio is made of.
+    #[must_use]
+    pub fn density(&self, ratio: Ratio) -> Density {
+        match (self.density, ratio, self.solver) {
+            (Some(density), _, _) => density,
+            (None, Ratio::Plain, Solver::Cps { .. }) => Density::Distance,
+            _ => Density::Gaussian,
         }
     }
 }

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 /// What it reports of each round beside what is seen of the images ([`crate::teacher::metrics`]).
 pub const METRICS: [&str; 2] = ["loss", "distance_to_base"];
 
-/// How fast the sampling policy follows the trained one: `old <- d old + (1 - d) trained` after round `k`.
+/// How fast the sampling policy follows the trained one: `old <- d old + (1 - d) trained` after each round, where `k` optimizer
+/// steps have been taken from the start on.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Decay {
@@ -15,7 +16,7 @@ pub enum Decay {
     Newest {},
     /// `d = min(rate k, top)`; the paper's single-reward setting is `rate 0.001, top 0.5`.
     Linear {
-        /// Growth of `d` per round.
+        /// Growth of `d` per optimizer step.
         #[schemars(range(min = 0.0, max = 1.0))]
         rate: f64,
         /// Largest `d`.
@@ -24,10 +25,10 @@ pub enum Decay {
     },
     /// `d = 0` for `k < from`, then `min(rate (k - from), top)`; the OCR setting is `from 75, rate 0.0075, top 0.999`.
     Delayed {
-        /// First round that counts.
+        /// Optimizer steps before it grows.
         #[schemars(range(min = 0, max = 10_000_000))]
         from: u64,
-        /// Growth of `d` per round.
+        /// Growth of `d` per optimizer step.
         #[schemars(range(min = 0.0, max = 1.0))]
         rate: f64,
         /// Largest `d`.
@@ -37,7 +38,7 @@ pub enum Decay {
 }
 
 impl Decay {
-    /// `d` after round `k`.
+    /// `d` after `k` optimizer steps.
     #[must_use]
     pub fn at(&self, k: u64) -> f64 {
         match *self {
@@ -86,10 +87,14 @@ pub struct NftConfig {
     /// Order of the deterministic solver that makes the data.
     #[schemars(range(min = 1, max = 2))]
     pub order: u8,
-    /// Noise levels per image that are trained, out of those of the schedule; all but the last if absent.
+    /// Noise levels per image that are trained, drawn anew for each image from all of the schedule; all but one if absent.
     #[schemars(range(min = 1, max = 1000))]
     #[schemars(extend("x-formerly" = ["times"]))]
     pub timesteps: Option<usize>,
+    /// Optimizer steps per round, each on an equal share of its images in an order that is drawn anew each round; published: 1, and
+    /// 2 for OCR.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub updates: usize,
     /// Whose standard deviation the advantages are divided by.
     #[schemars(extend("x-formerly" = ["spread"]))]
     pub advantage_std: Spread,
@@ -109,6 +114,7 @@ impl Default for NftConfig {
             kl: 1e-4,
             order: 2,
             timesteps: None,
+            updates: 1,
             advantage_std: Spread::Round,
             mode: Mode::All,
             advantage_clip: CLIP,

@@ -1,6 +1,7 @@
 //! Parameters of DiffusionOPD's closed form.
 
 use super::is_default;
+use crate::grpo::KlForm;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +36,10 @@ pub enum Balance {
 pub struct OpdConfig {
     /// What of student and teacher is compared.
     pub matching: Match,
+    /// By which variance the distance of two means is divided where the rollout adds noise. The paper's noise ablation was made with
+    /// `code`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub kl_form: KlForm,
     /// Whether each image's loss is divided by its own mean absolute distance, held fixed.
     #[serde(skip_serializing_if = "is_default")]
     #[schemars(extend("x-formerly" = ["normalise"]))]

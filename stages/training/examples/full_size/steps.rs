@@ -121,7 +121,7 @@ pub fn run(from: &Path, options: &Options) -> Result<()> {
     };
     let collector =
         RolloutCollector { model: &model, empty: &empty, canvas, sampling, tasks: vec![&mut task], seed: 1 };
-    let mut nft = Nft { config: NftConfig::default(), collector, old: lora.detached(), lora: &lora };
+    let mut nft = Nft { config: NftConfig::default(), collector, old: lora.detached(), lora: &lora, seen: None };
     let reinforcement = round(device, &mut learner, &mut nft)?;
     let told = serde_json::json!({
         "parameters": linears.iter().map(|l| l.d_in * l.d_out).sum::<i64>(), "batch": batch, "pixels": pixels, "steps": STEPS,

@@ -16,7 +16,7 @@ use opdflow_training::grpo::{Grpo, GrpoConfig, Ratio};
 use opdflow_training::nft::{Decay, Nft, NftConfig};
 use opdflow_training::objective::{Objective, Report};
 use opdflow_training::opd::{Opd, OpdConfig, Remaining};
-use opdflow_training::ppo::{Ppo, PpoConfig};
+use opdflow_training::ppo::{Ppo, PpoConfig, Reduction};
 use opdflow_training::sft::{Sft, SftConfig};
 use opdflow_training::task::{RewardValues, Task, TaskSettings};
 use opdflow_training::teacher::{Canvas, RolloutCollector, Sampling, per_sample};
@@ -98,6 +98,7 @@ impl Rig {
             prompts: embedded(6, derive(seed, "prompts", 0)),
             wish: normal(&[1, 4, 4, 4], derive(seed, "wish", 0), CPU),
             settings: TaskSettings::default(),
+            flat: None,
         }
     }
 }
@@ -127,6 +128,9 @@ pub struct Toy {
     wish: Tensor,
     #[allow(dead_code, reason = "one of the programs that share this sets it")]
     pub settings: TaskSettings,
+    /// A prompt whose images all earn the same.
+    #[allow(dead_code, reason = "one of the programs that share this sets it")]
+    pub flat: Option<usize>,
 }
 
 impl Task for Toy {
@@ -142,8 +146,10 @@ impl Task for Toy {
     fn condition(&self, prompts: &[usize]) -> Result<Condition> {
         Ok(self.prompts.rows(&prompts.iter().map(|&p| p as i64).collect::<Vec<_>>()))
     }
-    fn score(&mut self, latents: &Tensor, _: &[usize]) -> Result<Vec<RewardValues>> {
-        let values = Vec::<f32>::try_from(per_sample(&(latents * &self.wish)))?.into_iter().map(f64::from).collect();
+    fn score(&mut self, latents: &Tensor, prompts: &[usize]) -> Result<Vec<RewardValues>> {
+        let earned = Vec::<f32>::try_from(per_sample(&(latents * &self.wish)))?;
+        let one = |(value, prompt): (f32, &usize)| if self.flat == Some(*prompt) { 0.0 } else { f64::from(value) };
+        let values = earned.into_iter().zip(prompts).map(one).collect();
         Ok(vec![RewardValues { name: "wish".into(), weight: 1.0, values }])
     }
 }
@@ -158,7 +164,7 @@ pub fn collector<'a>(rig: &'a Rig, tasks: Vec<&'a mut Toy>, seed: u64) -> Rollou
 pub fn nft<'a>(rig: &'a Rig, lora: &'a Lora, task: &'a mut Toy) -> Nft<'a> {
     // A policy that lags: its state must be kept.
     let config = NftConfig { decay: Decay::Linear { rate: 0.1, top: 0.5 }, ..NftConfig::default() };
-    Nft { config, collector: collector(rig, vec![task], 11), old: lora.detached(), lora }
+    Nft { config, collector: collector(rig, vec![task], 11), old: lora.detached(), lora, seen: None }
 }
 
 pub fn grpo<'a>(ratio: Ratio, rig: &'a Rig, lora: &'a Lora, task: &'a mut Toy) -> Grpo<'a> {
@@ -192,6 +198,8 @@ pub enum Method {
     Flow,
     Opd,
     Ppo,
+    /// With means over dimensions, as Flow-OPD's code.
+    PpoOfMeans,
     OneState,
     Sft,
     Dmd(Along),
@@ -222,7 +230,7 @@ impl Method {
             Self::Guard | Self::Flow => {
                 let ratio = if self == Self::Guard { Ratio::Guard } else { Ratio::Plain };
                 let mut objective = grpo(ratio, rig, lora, &mut toy);
-                objective.config.kl = 0.01;
+                objective.config.kl = Some(0.01);
                 objective.collector.canvas.micro = micro;
                 return work(&mut objective);
             }
@@ -236,11 +244,15 @@ impl Method {
         ];
         let mut distillation = distillation(rig, lora, teachers);
         distillation.canvas.micro = micro;
-        if matches!(self, Self::Opd | Self::Ppo) {
+        if matches!(self, Self::Opd | Self::Ppo | Self::PpoOfMeans) {
             distillation.sampling.solver = Solver::Flow { noise_level: 0.7 };
         }
         let mut objective: Box<dyn Objective> = match self {
-            Self::Ppo => Box::new(Ppo { config: PpoConfig::default(), distillation, seen: Vec::new() }),
+            Self::Ppo | Self::PpoOfMeans => {
+                let reduction = if self == Self::Ppo { Reduction::Sum } else { Reduction::Mean };
+                let config = PpoConfig { reduction, ..PpoConfig::default() };
+                Box::new(Ppo { config, distillation, seen: Vec::new() })
+            }
             Self::OneState => Box::new(Dance { config: DanceConfig::default(), distillation }),
             Self::Sft => Box::new(Sft { config: SftConfig::default(), distillation }),
             Self::Dmd(along) => Box::new(Dmd { config: DmdConfig { along }, distillation, fake: &fake }),

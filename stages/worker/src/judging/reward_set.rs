@@ -1,5 +1,6 @@
 //! The rewards that a stage may ask: those of the program, and the reward models on its port `reward_models`.
 
+use crate::artefacts::json;
 use crate::judging::score;
 use crate::runtime::unfit::unfit;
 use anyhow::{Context as _, Result};
@@ -7,14 +8,19 @@ use opdflow_api::{Fault, StageContext};
 use opdflow_kinds::judging::recogniser;
 use opdflow_kinds::judging::reward::Weights;
 use opdflow_kinds::prompt::record::Record;
+use opdflow_kinds::stages::reward_model::OCR;
+use opdflow_rewards::ocr;
 use opdflow_rewards::{Geneval, Looks, Ocr, Reward, RewardPart, Weighted};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tch::Device;
 
 /// What the file of a reward model without networks is called, and what it says.
 pub const BUNDLED: (&str, &str) = ("bundled", "shapes\n");
+
+/// The file beside the parts of `ocr` that says how text is found and read.
+pub const READER: &str = "reader.json";
 
 /// Rewards, ready to judge.
 pub struct RewardSet {
@@ -84,7 +90,27 @@ pub fn open(name: &str, folder: &Path, device: Device) -> Result<Box<dyn Reward>
     if name == "geneval" && folder.join("detector").join(BUNDLED.0).is_file() {
         return Ok(Box::new(Geneval::default()));
     }
+    if name == OCR {
+        return reader(folder);
+    }
     opdflow_reward_models::open(name, folder, device).map_err(|e| unfit(&e).into())
+}
+
+/// The reader of text in a folder of its parts.
+fn reader(folder: &Path) -> Result<Box<dyn Reward>> {
+    let only = |part: &str| -> Result<Option<PathBuf>> {
+        let at = folder.join(part);
+        if !at.is_dir() {
+            return Ok(None);
+        }
+        let entries = std::fs::read_dir(&at).with_context(|| at.display().to_string())?;
+        Ok(entries.filter_map(|entry| Some(entry.ok()?.path())).min())
+    };
+    let needed = |part: &str| only(part)?.with_context(|| format!("the part `{part}` of `ocr` is missing"));
+    let files = ocr::Files { det: needed("det")?, rec: needed("rec")?, characters: only("characters")? };
+    let config: ocr::ReaderConfig = json::read(&folder.join(READER), "the reader's settings")?;
+    let read = Ocr::of_files(&recogniser::assets(), &files, config.reading()).map_err(score::fault)?;
+    Ok(Box::new(read))
 }
 
 /// Whether the reward can judge images of these prompts at all.

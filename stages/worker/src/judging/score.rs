@@ -22,6 +22,14 @@ pub struct Mean {
 }
 
 impl Mean {
+    /// The mean of independent means, each with the same weight.
+    fn over(means: &[&Mean]) -> Self {
+        let count = means.len().max(1) as f64;
+        let mean = means.iter().map(|m| m.mean).sum::<f64>() / count;
+        let error = means.iter().map(|m| m.error.powi(2)).sum::<f64>().sqrt() / count;
+        Self { mean, error, n: means.iter().map(|m| m.n).sum() }
+    }
+
     fn of(values: &[f64]) -> Self {
         let n = values.len();
         let mean = values.iter().sum::<f64>() / n.max(1) as f64;
@@ -116,15 +124,47 @@ pub fn whole<'a>(reward: &str, scores: &[Score], prompt: impl Fn(usize) -> &'a s
     Ok(())
 }
 
-/// The means of columns.
+/// The means of columns over images of these prompts; of GenEval also that of each of its tasks, and the mean over these, which is the
+/// summary of the benchmark's own script.
 #[must_use]
-pub fn means(columns: &BTreeMap<String, Vec<f64>>) -> BTreeMap<String, Mean> {
-    columns.iter().map(|(name, values)| (name.clone(), Mean::of(values))).collect()
+pub fn means(columns: &BTreeMap<String, Vec<f64>>, records: &[Record]) -> BTreeMap<String, Mean> {
+    let mut means: BTreeMap<String, Mean> =
+        columns.iter().map(|(name, values)| (name.clone(), Mean::of(values))).collect();
+    let Some(correct) = columns.get("geneval") else { return means };
+    let mut tasks: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for (value, record) in correct.iter().zip(records) {
+        if let Some(metadata) = &record.geneval {
+            tasks.entry(metadata.tag.name()).or_default().push(*value);
+        }
+    }
+    let tasks: BTreeMap<&str, Mean> = tasks.into_iter().map(|(task, values)| (task, Mean::of(&values))).collect();
+    if !tasks.is_empty() {
+        means.insert("geneval.tasks".to_owned(), Mean::over(&tasks.values().collect::<Vec<_>>()));
+    }
+    means.extend(tasks.into_iter().map(|(task, mean)| (format!("geneval.{task}"), mean)));
+    means
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn geneval_s_summary_is_the_mean_over_its_tasks() {
+        // Three images of one task, all right, and one of another, wrong: 3 / 4 of the images, 1 / 2 of the tasks.
+        let record = |tag: &str| -> Record {
+            let asked = format!(r#"{{"tag": "{tag}", "include": [{{"class": "dog", "count": 1}}]}}"#);
+            serde_json::from_str(&format!(r#"{{"text": "x", "geneval": {asked}}}"#)).unwrap()
+        };
+        let records = ["counting", "counting", "counting", "position"].map(record);
+        let columns = BTreeMap::from([("geneval".to_owned(), vec![1.0, 1.0, 1.0, 0.0])]);
+        let found = means(&columns, &records);
+        let of = |name: &str| found[name].mean;
+        assert_eq!((of("geneval"), of("geneval.tasks")), (0.75, 0.5));
+        assert_eq!((of("geneval.counting"), of("geneval.position")), (1.0, 0.0));
+        assert!(!found.contains_key("geneval.colors"), "no prompt asks for it");
+        assert_eq!(means(&columns, &[]).len(), 1);
+    }
 
     #[test]
     fn mean_and_its_error() {

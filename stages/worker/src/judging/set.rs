@@ -48,6 +48,12 @@ impl Set {
         Ok(Self { name, records, rewards })
     }
 
+    /// Each prompt `count` times in a row: several images of it.
+    pub fn repeat(&mut self, count: usize) {
+        let records = std::mem::take(&mut self.records).into_iter();
+        self.records = records.flat_map(|record| std::iter::repeat_n(record, count.max(1))).collect();
+    }
+
     /// Every column of every reward for images of all the prompts.
     ///
     /// # Errors

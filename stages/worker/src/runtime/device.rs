@@ -4,6 +4,25 @@ use anyhow::Result;
 use opdflow_api::Fault;
 use tch::Device;
 
+/// What kind of device this is, of which what fits one fits another: the model of the GPU as its driver names it, or `cpu`.
+#[must_use]
+pub fn kind(name: &str) -> String {
+    if !name.starts_with("cuda") {
+        return "cpu".to_owned();
+    }
+    let of = |folder: std::fs::DirEntry| {
+        let text = std::fs::read_to_string(folder.path().join("information")).ok()?;
+        Some(model(&text)?.to_owned())
+    };
+    let gpus = std::fs::read_dir("/proc/driver/nvidia/gpus").into_iter().flatten().flatten();
+    gpus.filter_map(of).min().unwrap_or_else(|| "cuda".to_owned())
+}
+
+/// The model that a driver's description of a GPU names.
+fn model(text: &str) -> Option<&str> {
+    text.lines().find_map(|line| Some(line.strip_prefix("Model:")?.trim())).filter(|model| !model.is_empty())
+}
+
 /// The device of this name, `cpu` or `cuda:N`, with at most so many threads. First thing of libtorch's in a process.
 ///
 /// # Errors
@@ -28,4 +47,18 @@ pub fn open(name: &str, threads: usize) -> Result<Device> {
         return Err(Fault::machine(format!("there is no `{name}`, libtorch finds {there} CUDA devices")).into());
     }
     Ok(Device::Cuda(index))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_of_device_is_its_model() {
+        assert_eq!(kind("cpu"), "cpu");
+        let text = "Model: \t\t NVIDIA H100 80GB HBM3\nIRQ:   \t\t 18\n";
+        assert_eq!(model(text), Some("NVIDIA H100 80GB HBM3"));
+        assert_eq!((model("IRQ: 1\n"), model("Model:\n")), (None, None));
+        assert!(!kind("cuda:0").is_empty());
+    }
 }

@@ -1,5 +1,6 @@
 //! The micro-batch that fits: halved when memory runs out, and on from the last checkpoint.
 
+use crate::runtime::device;
 use anyhow::Result;
 use opdflow_api::{Fault, FaultClass, StageContext};
 use std::any::Any;
@@ -8,7 +9,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 /// What libtorch says when memory runs out, on a GPU and on a CPU.
 const WORDS: [&str; 4] = ["out of memory", "can't allocate memory", "not enough memory", "bad_alloc"];
 
-/// Does `work` with batches of `micro`, or of half as many, and so on, until it fits. Each try begins anew: it loads the
+/// Does `work` with batches of `micro`, or of half as many, and so on, until it fits; of those that fitted at once where a checkpoint
+/// knows them of such a device. Each try begins anew: it loads the
 /// model and continues from the newest checkpoint. A micro-batch bounds memory and has no part in the result's meaning.
 ///
 /// # Errors
@@ -18,7 +20,14 @@ pub fn fitting(
     context: &mut StageContext,
     mut work: impl FnMut(usize, &mut StageContext) -> Result<()>,
 ) -> Result<()> {
+    let kind = device::kind(&context.job().device);
     let mut micro = micro.max(1);
+    // What an earlier attempt found out on such a device.
+    if let Some(fitted) = context.settled(&kind).filter(|fitted| *fitted < micro) {
+        micro = fitted.max(1);
+        context.settle(&kind, micro);
+        context.say(format!("`micro_batch: {micro}`, which fitted {kind} before"));
+    }
     loop {
         // libtorch throws, and its binding panics. All tensors are dropped on the way out; gradients are on again.
         let end = catch_unwind(AssertUnwindSafe(|| tch::with_grad(|| work(micro, context))));
@@ -38,6 +47,7 @@ pub fn fitting(
             return Err(fault.help(help).into());
         }
         micro = micro.div_ceil(2);
+        context.settle(&kind, micro);
         context.say(format!("memory ran out; going on from the last checkpoint with `micro_batch: {micro}`"));
     }
 }
@@ -53,6 +63,7 @@ mod tests {
     use opdflow_api::cache::{Digest, Store};
     use opdflow_api::{Description, Event, EventSink, Job, Outcome, Output, Stage, StopFlag, Workers, run_job};
     use serde::{Deserialize, Serialize};
+    use std::path::Path;
     use std::sync::{Arc, Mutex};
     use tch::{Device, Kind, Tensor};
 
@@ -88,15 +99,18 @@ mod tests {
             // A panic inside `no_grad` would leave gradients off for the next try.
             assert!((&x * 2.0).requires_grad());
             std::fs::write(context.output("micro"), micro.to_string())?;
-            Ok(())
+            context.checkpoint(1, |_| Ok(()))
         })
     }
 
     /// How the stage ended, what it left, and what it said.
     fn end(micro: usize, fits: usize) -> (Outcome, Option<String>, String) {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
-        let key = Digest::of(b"key");
+        attempt(tempfile::tempdir().unwrap().path(), "key", micro, fits)
+    }
+
+    fn attempt(folder: &Path, key: &str, micro: usize, fits: usize) -> (Outcome, Option<String>, String) {
+        let store = Store::open(folder).unwrap();
+        let (key, lineage) = (Digest::of(key.as_bytes()), Digest::of(b"lineage"));
         let job = Job {
             name: "hungry".to_owned(),
             kind: "hungry".to_owned(),
@@ -104,12 +118,12 @@ mod tests {
             inputs: Default::default(),
             seed: 0,
             key,
-            lineage: key,
+            lineage,
             manifest: serde_json::Value::Null,
             threads: 1,
             device: "cpu".to_owned(),
-            folder: folder.path().to_owned(),
-            store: folder.path().to_owned(),
+            folder: folder.to_owned(),
+            store: folder.to_owned(),
             environment: opdflow_api::Environment::new(),
             checkpoint_seconds: 60.0,
             force: false,
@@ -142,6 +156,20 @@ mod tests {
         assert_eq!(said.lines().count(), 2, "{said}");
         assert!(said.contains("`micro_batch: 5`") && said.contains("`micro_batch: 3`"), "{said}");
         assert_eq!(end(10, 10).2, "", "nothing is said of what fits");
+    }
+
+    #[test]
+    fn what_fitted_before_is_tried_first() {
+        let folder = tempfile::tempdir().unwrap();
+        attempt(folder.path(), "first", 10, 3);
+        // A longer run of the same lineage, which goes on from the first one's checkpoint.
+        let (_, left, said) = attempt(folder.path(), "second", 10, 3);
+        assert_eq!((left.as_deref(), said.as_str()), (Some("3"), "`micro_batch: 3`, which fitted cpu before\n"));
+        // And it is kept on, though nothing ran out of memory that time; fewer rows that somebody asks for are fewer rows.
+        let (_, left, _) = attempt(folder.path(), "third", 10, 10);
+        assert_eq!(left.as_deref(), Some("3"));
+        let (_, left, said) = attempt(folder.path(), "fourth", 2, 10);
+        assert_eq!((left.as_deref(), said.as_str()), (Some("2"), ""));
     }
 
     #[test]

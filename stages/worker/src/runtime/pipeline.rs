@@ -62,6 +62,8 @@ enum Text {
 /// The text encoders, and prompts that they have encoded: a training asks for the same ones again and again.
 struct Encoders {
     text: Box<dyn Encode>,
+    /// Tokens of the text; the family's own number if absent.
+    length: Option<usize>,
     /// A row for each prompt, on the CPU.
     known: RefCell<HashMap<String, Condition>>,
 }
@@ -70,12 +72,12 @@ impl Encoders {
     /// Rows are kept up to so many bytes.
     const KEPT: usize = 512 << 20;
 
-    fn new(text: Box<dyn Encode>) -> Self {
-        Self { text, known: RefCell::default() }
+    fn new(text: Box<dyn Encode>, length: Option<usize>) -> Self {
+        Self { text, length, known: RefCell::default() }
     }
 
     fn one(&self, prompt: &str) -> Result<Condition> {
-        self.text.embed(&[prompt], None)
+        self.text.embed(&[prompt], self.length)
     }
 
     fn embed(&self, prompts: &[&str], device: Device) -> Result<Condition> {
@@ -113,7 +115,7 @@ impl Text {
 impl Pipeline {
     /// Loads the model on input `port`; its text encoders too, unless an input `embeddings` is there. `micro` bounds the
     /// batch of one forward; `size` is the side of an image in pixels, by default the model's own; `precision` is that of
-    /// transformer and text encoders.
+    /// transformer and text encoders; `length` the number of tokens of a text that is encoded here, the family's own if absent.
     ///
     /// # Errors
     /// The folder is incomplete or damaged; the size does not fit the model.
@@ -123,6 +125,7 @@ impl Pipeline {
         micro: usize,
         size: Option<i64>,
         precision: Precision,
+        length: Option<usize>,
     ) -> Result<Self> {
         let device = self::device(context)?;
         let base = context.object(port).context("a model on no port")?.digest;
@@ -138,7 +141,7 @@ impl Pipeline {
             None => {
                 let folder = families::open(context.input(port)?, None).map_err(unfit)?;
                 let text = folder.text(options).map_err(unfit)?;
-                (folder, Text::Live(Box::new(Encoders::new(text))))
+                (folder, Text::Live(Box::new(Encoders::new(text, length))))
             }
         };
         let (network, _) = folder.network(device, options.kind).map_err(unfit)?;
@@ -172,7 +175,7 @@ impl Pipeline {
         let mut held = self.text.borrow_mut();
         let Text::Live(encoders) = &*held else { return Ok(()) };
         let records: Vec<&Record> = records.into_iter().collect();
-        warn_of_cuts(&*encoders.text, records.iter().map(|r| r.text.as_str()), context)?;
+        warn_of_cuts(&*encoders.text, records.iter().map(|r| r.text.as_str()), encoders.length, context)?;
         if self.network.kind() == Kind::Float {
             return Ok(());
         }
@@ -289,10 +292,11 @@ pub fn whole_rows<S: AsRef<str>>(rows: &Condition, prompts: &[S]) -> Result<()> 
 pub fn warn_of_cuts<'a>(
     text: &dyn Encode,
     prompts: impl Iterator<Item = &'a str>,
+    length: Option<usize>,
     context: &StageContext,
 ) -> Result<()> {
     let different: BTreeSet<&str> = prompts.collect();
-    for cut in text.cut(&different.into_iter().collect::<Vec<_>>(), None)? {
+    for cut in text.cut(&different.into_iter().collect::<Vec<_>>(), length)? {
         if cut.count > 0 {
             context.warn(TRUNCATED, cut_words(&cut), cut.count);
         }

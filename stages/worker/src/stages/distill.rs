@@ -56,7 +56,8 @@ pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
 
 /// One attempt, with batches of `params.micro_batch`.
 fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
-    let mut pipeline = Pipeline::open(context, "base", params.micro_batch, params.size, params.precision)?;
+    let mut pipeline =
+        Pipeline::open(context, "base", params.micro_batch, params.size, params.precision, params.max_sequence_length)?;
     pipeline.canvas.gradient_checkpointing = params.gradient_checkpointing;
     let teacher_set = TeacherSet::of(context, &pipeline)?;
     pipeline.encode_prompts(teacher_set.tasks.iter().flat_map(|t| &t.records), context)?;

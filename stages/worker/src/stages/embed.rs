@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 ///
 /// # Errors
 /// A fault says whose it is; anything else is a bug.
-pub fn run(_params: Params, context: &mut StageContext) -> Result<()> {
+pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
     let device = pipeline::device(context)?;
     let base = context.object("base").context("a model on no port")?.digest;
     let needed = families::needed(&[Role::Encoder, Role::Tokenizer]);
@@ -30,15 +30,16 @@ pub fn run(_params: Params, context: &mut StageContext) -> Result<()> {
         let records = record::read(&context.input(&format!("prompts.{set}"))?)?;
         prompts.extend(records.into_iter().map(|r| r.text).filter(|t| seen.insert(t.clone())));
     }
-    pipeline::warn_of_cuts(&*text, prompts.iter().map(String::as_str), context)?;
+    let length = params.max_sequence_length;
+    pipeline::warn_of_cuts(&*text, prompts.iter().map(String::as_str), length, context)?;
     let total = prompts.len() as u64;
-    let empty = text.embed(&[""], None)?;
+    let empty = text.embed(&[""], length)?;
     pipeline::whole_rows(&empty, &prompts[..1])?;
     let mut writer = Writer::new(&context.output("embeddings"), base, &prompts, &empty)?;
     writer.push(&empty)?;
     for (done, prompt) in (1..).zip(&prompts[1..]) {
         context.go_on(0)?;
-        let row = text.embed(&[prompt], None)?;
+        let row = text.embed(&[prompt], length)?;
         pipeline::whole_rows(&row, &[prompt])?;
         writer.push(&row)?;
         context.progress(done + 1, total, "prompts");

@@ -26,10 +26,14 @@ pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
 
 /// One attempt, with batches of `params.micro_batch`.
 fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
-    let pipeline = Pipeline::open(context, "base", params.micro_batch, params.size, params.precision)?;
+    let pipeline =
+        Pipeline::open(context, "base", params.micro_batch, params.size, params.precision, params.max_sequence_length)?;
     let reward_set = RewardSet::connected(context, pipeline.canvas.device)?;
     let held_out = HeldOut::connected(context, pipeline.canvas.device)?;
-    let sets = Set::connected(&params.rewards, &reward_set, context)?;
+    let mut sets = Set::connected(&params.rewards, &reward_set, context)?;
+    for set in &mut sets {
+        set.repeat(params.images_of(&set.name));
+    }
     pipeline.encode_prompts(sets.iter().flat_map(|s| &s.records), context)?;
     let lora = context.object("lora").map(|_| adapter::input(context, "lora", &pipeline)).transpose()?;
     let total: usize = sets.iter().map(|s| s.records.len()).sum();
@@ -56,7 +60,7 @@ fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
             std::fs::write(folder.join(set).join(format!("{i:03}.txt")), format!("{}\n", record.text))
                 .context("writing a caption")?;
         }
-        scores.sets.insert(set.clone(), score::means(&columns));
+        scores.sets.insert(set.clone(), score::means(&columns, records));
     }
     let heads: Vec<String> =
         scores.sets.iter().filter_map(|(n, c)| Some(format!("{n} {:.3}", c.get(n)?.mean))).collect();

@@ -19,7 +19,14 @@ use tch::{Kind, Tensor};
 /// # Errors
 /// A fault says whose it is; anything else is a bug.
 pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
-    let pipeline = Pipeline::open(context, "base", params.micro_batch, params.size, Precision::default())?;
+    let pipeline = Pipeline::open(
+        context,
+        "base",
+        params.micro_batch,
+        params.size,
+        Precision::default(),
+        params.max_sequence_length,
+    )?;
     let teacher_set = TeacherSet::of(context, &pipeline)?;
     let seed = context.job().seed;
     let lora = adapter::trainable(context, "student", &params.lora, &pipeline)?;

@@ -15,7 +15,7 @@ use opdflow_training::merge::merge;
 /// # Errors
 /// A fault says whose it is; anything else is a bug.
 pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
-    let pipeline = Pipeline::open(context, "base", 1, None, Precision::default())?;
+    let pipeline = Pipeline::open(context, "base", 1, None, Precision::default(), None)?;
     let names = context.names("loras");
     if let Some(unknown) = params.weights.keys().find(|n| !names.contains(n)) {
         return Err(Fault::user(format!("`weights.{unknown}` names no adapter"))

@@ -8,7 +8,7 @@ use opdflow_api::{Fault, StageContext};
 use opdflow_kinds::model::bundle::PartFiles;
 use opdflow_kinds::model::folder::listing_digest;
 use opdflow_kinds::model::reward_model_folder::Files;
-use opdflow_kinds::stages::reward_model::Params;
+use opdflow_kinds::stages::reward_model::{OCR, Params};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tch::Device;
@@ -33,14 +33,17 @@ pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
     for (part, found) in params.parts(&folder) {
         files.insert(part.to_owned(), found.map_err(|missing| Fault::user(missing.join("\n")))?);
     }
-    try_out(&params.reward, &files)?;
-    let listed: Vec<(String, PathBuf)> = files
+    let made = tempfile::tempdir().context("a folder for what goes with the files")?;
+    let reader = reader(&params, made.path())?;
+    try_out(&params.reward, &files, reader.as_deref())?;
+    let mut listed: Vec<(String, PathBuf)> = files
         .iter()
         .flat_map(|(part, files)| {
             let root = Path::new(&params.reward).join(part);
             files.iter().map(move |(at, path)| (root.join(at).to_string_lossy().into_owned(), path.clone()))
         })
         .collect();
+    listed.extend(reader.map(|path| (format!("{}/{}", params.reward, reward_set::READER), path)));
     let stored = context.adopt("reward_model", &listed)?;
     let theirs = params.parts(&folder);
     for part in theirs.keys() {
@@ -48,6 +51,17 @@ pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
         outside::expect(context, part, found, &folder.join(&params.files[*part]))?;
     }
     Ok(())
+}
+
+/// The file beside the parts of `ocr` that says how text is found and read.
+fn reader(params: &Params, folder: &Path) -> Result<Option<PathBuf>> {
+    if params.reward != OCR {
+        return Ok(None);
+    }
+    let path = folder.join(reward_set::READER);
+    let text = serde_json::to_string_pretty(&params.reader.clone().unwrap_or_default())?;
+    std::fs::write(&path, text + "\n").with_context(|| path.display().to_string())?;
+    Ok(Some(path))
 }
 
 /// Writes the files of a part that the program has below `to`.
@@ -69,7 +83,7 @@ fn part_digest(stored: &[TreeEntry], root: &str) -> Digest {
 }
 
 /// Opens the reward model where its files lie, so that a fault is found before anything is kept.
-fn try_out(name: &str, files: &BTreeMap<String, Files>) -> Result<()> {
+fn try_out(name: &str, files: &BTreeMap<String, Files>, reader: Option<&Path>) -> Result<()> {
     let folder = tempfile::tempdir().context("a folder to lay the parts out in")?;
     for (part, files) in files {
         for (at, path) in files {
@@ -79,6 +93,9 @@ fn try_out(name: &str, files: &BTreeMap<String, Files>) -> Result<()> {
             let path = path.canonicalize().with_context(|| path.display().to_string())?;
             std::os::unix::fs::symlink(&path, &link).with_context(|| link.display().to_string())?;
         }
+    }
+    if let Some(reader) = reader {
+        std::fs::copy(reader, folder.path().join(reward_set::READER)).with_context(|| reader.display().to_string())?;
     }
     reward_set::open(name, folder.path(), Device::Cpu).map(drop)
 }

@@ -37,14 +37,15 @@ fn scores(
     let mut scores = Scores::default();
     for set in sets {
         let images = pipeline.generate(&set.records, Some(&lora), sampling, |_| context.go_on(0))?;
-        scores.sets.insert(set.name.clone(), score::means(&set.columns(&images)?));
+        scores.sets.insert(set.name.clone(), score::means(&set.columns(&images)?, &set.records));
     }
     Ok(scores)
 }
 
 /// One attempt, with batches of `params.micro_batch`.
 fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
-    let pipeline = Pipeline::open(context, "base", params.micro_batch, params.size, params.precision)?;
+    let pipeline =
+        Pipeline::open(context, "base", params.micro_batch, params.size, params.precision, params.max_sequence_length)?;
     let reward_set = RewardSet::connected(context, pipeline.canvas.device)?;
     let found = candidates::listed(&context.input("candidates")?)?;
     let sets = Set::connected(&params.rewards, &reward_set, context)?;

@@ -52,7 +52,8 @@ pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
 
 /// One attempt, with batches of `params.micro_batch`.
 fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
-    let pipeline = Pipeline::open(context, "base", params.micro_batch, params.size, params.precision)?;
+    let pipeline =
+        Pipeline::open(context, "base", params.micro_batch, params.size, params.precision, params.max_sequence_length)?;
     let folder = context.input("candidates")?;
     let listed = candidates::listed(&folder)?;
     let mut steps: Vec<String> = listed.iter().map(|(step, _)| format!("step-{step:06}")).collect();
@@ -136,7 +137,7 @@ impl Judge<'_> {
         let mut all = BTreeMap::new();
         for set in &self.sets {
             let sampling = self.pipeline.generate(&set.records, lora, &self.params.sampling, |_| context.go_on(0))?;
-            all.extend(score::means(&set.columns(&sampling)?));
+            all.extend(score::means(&set.columns(&sampling)?, &set.records));
         }
         let wanted: Vec<&String> = self.params.columns().collect();
         all.retain(|name, _| wanted.contains(&name));

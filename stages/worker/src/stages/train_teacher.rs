@@ -35,7 +35,8 @@ pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
 
 /// One attempt, with batches of `params.micro_batch`.
 fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
-    let mut pipeline = Pipeline::open(context, "base", params.micro_batch, params.size, params.precision)?;
+    let mut pipeline =
+        Pipeline::open(context, "base", params.micro_batch, params.size, params.precision, params.max_sequence_length)?;
     pipeline.canvas.gradient_checkpointing = params.gradient_checkpointing;
     let seed = context.job().seed;
     let lora = adapter::trainable(context, "start", &params.lora, &pipeline)?;
@@ -52,7 +53,9 @@ fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
     };
     let grpo = |ratio, config, collector| Grpo { ratio, config, collector, lora: &lora, seen: None };
     let mut objective: Box<dyn Objective> = match params.algorithm.clone() {
-        Algorithm::DiffusionNft(config) => Box::new(Nft { config, collector, old: lora.detached(), lora: &lora }),
+        Algorithm::DiffusionNft(config) => {
+            Box::new(Nft { config, collector, old: lora.detached(), lora: &lora, seen: None })
+        }
         Algorithm::GrpoGuard(config) => Box::new(grpo(Ratio::Guard, config, collector)),
         Algorithm::FlowGrpo(config) => Box::new(grpo(Ratio::Plain, config, collector)),
     };

@@ -53,7 +53,7 @@ impl Default for Pretraining {
             images: 20_000,
             optimizer: MuonConfig::default(),
             lr_schedule: LrSchedule::default(),
-            ema: EmaConfig { decay: 0.995, every: 1 },
+            ema: EmaConfig { decay: 0.995, ..EmaConfig::default() },
         }
     }
 }

@@ -4,7 +4,7 @@ use super::{AuraConfig, AuraFlow, AuraSchedulerConfig, GUIDANCE, PATCH};
 use crate::config::supported;
 use crate::family::{Architecture, Configs, Family, Forward, Guided, Sides};
 use crate::linears::{Linears, LoraConfig};
-use crate::schedule::Schedule;
+use crate::schedule::{Schedule, shifted};
 use crate::vae::VaeConfig;
 use anyhow::{Result, ensure};
 
@@ -111,6 +111,10 @@ impl Architecture for AuraModel {
 
     fn schedule(&self, steps: usize, _latent: [i64; 3]) -> Schedule {
         self.scheduler.schedule(steps)
+    }
+
+    fn training_sigma(&self, u: f64) -> f64 {
+        shifted(u, self.scheduler.shift)
     }
 
     fn condition(&self, text_tokens: u64) -> u64 {

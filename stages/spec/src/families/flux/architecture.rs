@@ -4,7 +4,7 @@ use super::{Flux1, FluxConfig, FluxSchedulerConfig, GUIDANCE, LORA_TARGETS, PATC
 use crate::config::supported;
 use crate::family::{Architecture, Configs, Family, Forward, Guided, Sides};
 use crate::linears::Linears;
-use crate::schedule::Schedule;
+use crate::schedule::{Schedule, shifted};
 use crate::vae::VaeConfig;
 use anyhow::{Result, ensure};
 
@@ -104,6 +104,11 @@ impl Architecture for FluxModel {
     /// dev's levels depend on the number of the image's tokens.
     fn schedule(&self, steps: usize, latent: [i64; 3]) -> Schedule {
         self.scheduler.schedule(steps, self.transformer.image_tokens(latent[1], latent[2]))
+    }
+
+    /// Of dev not shifted, as its scheduler's table is before an image's size is known.
+    fn training_sigma(&self, u: f64) -> f64 {
+        if self.scheduler.use_dynamic_shifting { u } else { shifted(u, self.scheduler.shift) }
     }
 
     fn condition(&self, text_tokens: u64) -> u64 {

@@ -16,6 +16,7 @@ pub const DETECTOR: ModelPart = ModelPart {
     name: "detector",
     about: "the folder facebook/mask2former-swin-small-coco-instance as published, with model.safetensors",
     weights: true,
+    optional: false,
 };
 
 /// `geneval`.
@@ -23,7 +24,7 @@ pub const REWARD_MODEL: RewardModel = RewardModel {
     name: "geneval",
     about: "whether an image shows the objects, counts, colours and places that the prompt names",
     parts: &[DETECTOR, CLIP],
-    measures: &["correct", "strict", "partial"],
+    measures: &["correct", "strict", "partial", "released"],
     shown: Some("correct"),
 };
 

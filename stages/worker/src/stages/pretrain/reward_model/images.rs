@@ -134,7 +134,7 @@ impl Images {
 /// An image of the model on `base` for each prompt, with how well it fits by the rules that can tell: GenEval's for shapes,
 /// the text reader for words. A landscape counts as right.
 fn sample(prompts: &[&Prompt], sampling: &ImageSampling, context: &mut StageContext) -> Result<Vec<Candidate>> {
-    let pipeline = Pipeline::open(context, "base", 64, None, Precision::default())?;
+    let pipeline = Pipeline::open(context, "base", 64, None, Precision::default(), None)?;
     let record = |p: &&Prompt| Record { text: p.text.clone(), target: p.target.clone(), geneval: p.geneval.clone() };
     let records: Vec<Record> = prompts.iter().map(record).collect();
     let images = pipeline.generate(&records, None, sampling, |_| context.go_on(0))?;
