@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::geneval::Metadata;
+use crate::metadata::Metadata;
 use crate::{Image, quoted};
 
 /// What a reward may read of a prompt.
