@@ -154,8 +154,16 @@ fn images_are_read_as_by_paddleocr() {
     let characters = folder.path().join("characters.txt");
     std::fs::write(&characters, "a\nb\n").unwrap();
     let files = Files { characters: Some(characters), ..files };
-    let error = Ocr::of_files(&assets, &files, reading).unwrap().lines(&images[..1]).unwrap_err().to_string();
-    assert!(error.contains("for 4 characters"), "{error}");
+    let refused = |files: &Files| Ocr::of_files(&assets, files, reading).err().unwrap().to_string();
+    assert!(refused(&files).contains("for 4 characters"), "{}", refused(&files));
     std::fs::write(files.characters.as_ref().unwrap(), [0xff, 0xfe]).unwrap();
-    assert!(Ocr::of_files(&assets, &files, reading).err().unwrap().to_string().contains("no text of UTF-8"));
+    assert!(refused(&files).contains("no text of UTF-8"));
+    // Neither network stands in the place of the other.
+    let own = |det: &Path, rec: &Path| Files { det: det.to_owned(), rec: rec.to_owned(), characters: None };
+    assert!(refused(&own(&assets.rec, &assets.rec)).contains("finder"), "{}", refused(&own(&assets.rec, &assets.rec)));
+    assert!(
+        refused(&own(&assets.det, &assets.det)).contains("character"),
+        "{}",
+        refused(&own(&assets.det, &assets.det))
+    );
 }

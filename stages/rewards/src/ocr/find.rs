@@ -8,7 +8,7 @@ use super::prepare::{finder_size, finder_values, planes};
 use super::reading::Reading;
 use super::rectangle::{Corners, around, covered, grown, ordered};
 use super::region::Mask;
-use super::runtime::{Sessions, failed};
+use super::runtime::{Sessions, failed, finite};
 use crate::opencv::{self, linear};
 use crate::{Image, RewardError};
 
@@ -45,6 +45,7 @@ impl Finder {
             if map.len() != w * h {
                 return Err(RewardError::Model(format!("the text finder's output has shape {shape:?}")));
             }
+            finite(map, "finder")?;
             Ok(reading_order(boxes(map, w, size, &self.reading)))
         })
     }

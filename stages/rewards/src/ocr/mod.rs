@@ -79,7 +79,7 @@ impl Ocr {
     /// Loads networks of the user's, with the ONNX Runtime of `assets`.
     ///
     /// # Errors
-    /// A file that is missing, or no model; a reader whose characters are nowhere.
+    /// A file that is missing, or no model of PP-OCR's; a reader whose characters are nowhere, or of another number than its classes.
     pub fn of_files(assets: &Assets, files: &Files, reading: Reading) -> Result<Ocr, RewardError> {
         let runtime = runtime::open(&assets.onnxruntime, assets.onnxruntime_sha256)?;
         let asset = |path: &Path, source| RewardError::Asset { path: path.to_owned(), source };
@@ -91,7 +91,12 @@ impl Ocr {
         let finder = Finder::new(Sessions::open(&runtime, &files.det, None)?, reading);
         let reader = Sessions::open(&runtime, &files.rec, None)?;
         let characters = files.characters.as_ref().map(characters).transpose()?;
-        Ok(Ocr { finder, reader: Reader::new(reader, reading.channels, characters)?, reading })
+        let ocr = Ocr { finder, reader: Reader::new(reader, reading.channels, characters)?, reading };
+        // Networks in each other's place, or of another form than PP-OCR's, show as soon as they are asked.
+        let blank = |width: usize, height: usize| Image { width, height, rgb: vec![127; 3 * width * height] };
+        ocr.finder.find(&blank(64, 64))?;
+        ocr.reader.read(&[blank(96, 48)])?;
+        Ok(ocr)
     }
 
     /// The process's one reader: loaded by the first call, and again only for other files.

@@ -4,7 +4,7 @@ use ort::value::TensorRef;
 
 use super::prepare::{planes, reader_values};
 use super::reading::Channels;
-use super::runtime::{Sessions, failed};
+use super::runtime::{Sessions, failed, finite};
 use crate::opencv::linear;
 use crate::{Image, RewardError};
 
@@ -68,6 +68,7 @@ impl Reader {
                         "the text reader's output has shape {shape:?} for {characters} characters"
                     )));
                 }
+                finite(classes, "reader")?;
                 texts.push(self.decode(classes));
             }
             Ok(texts)

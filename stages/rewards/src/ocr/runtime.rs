@@ -50,6 +50,14 @@ pub(super) fn failed<T>(error: ort::Error<T>) -> RewardError {
     RewardError::Runtime(error.to_string())
 }
 
+/// Fails where a network's output is not finite: such a number is larger than no threshold, and would pass for nothing found.
+pub(super) fn finite(output: &[f32], network: &str) -> Result<(), RewardError> {
+    match output.iter().find(|value| !value.is_finite()) {
+        None => Ok(()),
+        Some(found) => Err(RewardError::Model(format!("the text {network}'s output is not finite: {found}"))),
+    }
+}
+
 /// The process's one environment; made by the first call that succeeds. The library is held against `wanted` before any
 /// of it runs in this process.
 pub(super) fn open(library: &Path, wanted: Option<&'static str>) -> Result<Environment, RewardError> {
@@ -124,5 +132,19 @@ impl Sessions {
             .map_err(failed)?
             .commit_from_memory(&self.model)
             .map_err(failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_finite_is_no_blank_page() {
+        assert!(finite(&[0.0, 1.0], "finder").is_ok());
+        for broken in [f32::NAN, f32::INFINITY] {
+            let error = finite(&[0.1, broken], "reader").unwrap_err().to_string();
+            assert!(error.contains("text reader's output is not finite"), "{error}");
+        }
     }
 }
