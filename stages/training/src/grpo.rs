@@ -5,7 +5,9 @@ pub use opdflow_spec::grpo::*;
 
 use crate::objective::{Objective, Report, named};
 use crate::tally::Tally;
-use crate::teacher::{Experience, RolloutCollector, Sampling, condition_of, per_sample, rows_of};
+use crate::teacher::{
+    Experience, RolloutCollector, Sampling, condition_of, order_of_round, per_sample, rows_of, share,
+};
 use anyhow::{Context as _, Result, ensure};
 use opdflow_models::finite::NotFinite;
 use opdflow_models::lora::Lora;
@@ -100,11 +102,8 @@ impl Grpo<'_> {
         let Sampling { prompts, group_size: group, .. } = self.collector.sampling;
         let (seed, updates) = (self.collector.seed, self.updates(round));
         let (chosen, steps) = self.of_each();
-        let mut images: Vec<i64> = (0..(prompts * group) as i64).collect();
-        if updates > 1 && self.config.split == Split::Images {
-            let order = Choices::new(derive(seed, "split", round)).permutation(images.len());
-            images = order.into_iter().map(|i| i as i64).collect();
-        }
+        let shuffled = if self.config.split == Split::Images { updates } else { 1 };
+        let mut images = order_of_round(prompts * group, shuffled, seed, round);
         if self.config.zero_advantage == ZeroAdvantage::Drop {
             let values = Vec::<f32>::try_from(advantage.to_device(Device::Cpu))?;
             // Where all are 0 the round teaches nothing, and goes on as if they counted.
@@ -113,9 +112,8 @@ impl Grpo<'_> {
             }
         }
         // Whole groups where prompts are shared out, even if some of their images are left out.
-        let share = |u: usize| u * images.len() / updates;
         let own: Vec<i64> = match self.config.split {
-            Split::Images => images[share(update)..share(update + 1)].to_vec(),
+            Split::Images => share(&images, update, updates).to_vec(),
             Split::Prompts => {
                 let bounds = [update, update + 1].map(|u| (u * prompts / updates * group) as i64);
                 images.into_iter().filter(|i| (bounds[0]..bounds[1]).contains(i)).collect()

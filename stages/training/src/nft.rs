@@ -6,7 +6,9 @@ use crate::State;
 use crate::objective::{Objective, Report, named};
 use crate::state::numbered;
 use crate::tally::Tally;
-use crate::teacher::{Experience, RolloutCollector, Sampling, condition_of, per_sample, rows_of};
+use crate::teacher::{
+    Experience, RolloutCollector, Sampling, condition_of, order_of_round, per_sample, rows_of, share,
+};
 use anyhow::{Context as _, Result};
 use opdflow_models::Solver;
 use opdflow_models::lora::Lora;
@@ -68,17 +70,6 @@ impl Nft<'_> {
         let schedule = self.collector.schedule();
         self.config.timesteps.unwrap_or(schedule.trained()).clamp(1, schedule.steps())
     }
-
-    /// The images of update `update`, of `total`.
-    fn images(&self, round: u64, update: usize, total: usize) -> Vec<i64> {
-        let updates = self.updates(round);
-        let order = match updates {
-            1 => (0..total).collect(),
-            _ => Choices::new(derive(self.collector.seed, "split", round)).permutation(total),
-        };
-        let share = |u: usize| u * total / updates;
-        order[share(update)..share(update + 1)].iter().map(|i| *i as i64).collect()
-    }
 }
 
 impl Objective for Nft<'_> {
@@ -113,7 +104,9 @@ impl Objective for Nft<'_> {
         // Every image meets the levels in an order of its own, the smallest among them.
         let mut choices = Choices::new(derive(seed, "times", round));
         let orders: Vec<Vec<usize>> = (0..total).map(|_| choices.permutation(schedule.steps())).collect();
-        let images = self.images(round, update, total);
+        let updates = self.updates(round);
+        let order = order_of_round(total, updates, seed, round);
+        let images = share(&order, update, updates);
         let scale = 1.0 / (images.len().max(1) as f64 * times as f64);
         let (mut policy, mut distance) = (Tally::default(), Tally::default());
         for m in 0..times {

@@ -137,22 +137,40 @@ impl RolloutCollector<'_> {
     }
 }
 
-/// The rows `rows` of `[B, ...]`; without a copy where they lie one after another.
+/// The first of rows that lie one after another, of which no copy need be made.
+fn together(rows: &[i64]) -> Option<i64> {
+    rows.first().copied().filter(|_| rows.windows(2).all(|pair| pair[1] == pair[0] + 1))
+}
+
+/// The rows `rows` of `[B, ...]`.
 pub fn rows_of(t: &Tensor, rows: &[i64]) -> Tensor {
-    match rows.first() {
-        Some(first) if rows.windows(2).all(|pair| pair[1] == pair[0] + 1) => t.narrow(0, *first, rows.len() as i64),
-        _ => t.index_select(0, &Tensor::from_slice(rows).to_device(t.device())),
+    match together(rows) {
+        Some(first) => t.narrow(0, first, rows.len() as i64),
+        None => t.index_select(0, &Tensor::from_slice(rows).to_device(t.device())),
     }
 }
 
 /// The same of a condition.
 pub fn condition_of(condition: &Condition, rows: &[i64]) -> Condition {
-    match rows.first() {
-        Some(first) if rows.windows(2).all(|pair| pair[1] == pair[0] + 1) => {
-            condition.narrow(*first, rows.len() as i64)
-        }
-        _ => condition.rows(rows),
+    match together(rows) {
+        Some(first) => condition.narrow(first, rows.len() as i64),
+        None => condition.rows(rows),
     }
+}
+
+/// The images of round `round` in the order in which its updates share them out: as they are for one, drawn anew for several.
+pub fn order_of_round(total: usize, updates: usize, seed: u64, round: u64) -> Vec<i64> {
+    let order = match updates {
+        1 => (0..total).collect(),
+        _ => rng::Choices::new(rng::derive(seed, "split", round)).permutation(total),
+    };
+    order.into_iter().map(|i| i as i64).collect()
+}
+
+/// The part of update `update` of `updates`, each an equal share.
+pub fn share<T>(all: &[T], update: usize, updates: usize) -> &[T] {
+    let end = |u: usize| u * all.len() / updates;
+    &all[end(update)..end(update + 1)]
 }
 
 /// Mean over everything but the batch: `[B, ...]` to `[B]`.

@@ -8,6 +8,7 @@
 use crate::cost::memory::lora_parameters;
 use crate::model::model_fit;
 use crate::model::model_fit::Model;
+use crate::model::sampling::ImageSampling;
 use crate::model::shape::Shape;
 use opdflow_api::Foreseen;
 use opdflow_spec::family::{Architecture, Forward, Role};
@@ -107,11 +108,10 @@ impl Operations {
 pub fn operations_of_sampling(
     inputs: &Foreseen,
     size: Option<i64>,
-    steps: usize,
-    guidance: f64,
+    sampling: &ImageSampling,
 ) -> Option<(Operations, f64)> {
     let model = Operations::of(inputs, size)?;
-    let one = model.image(steps, guidance) * prompts(inputs) as f64;
+    let one = model.image(sampling.num_inference_steps, sampling.guidance_scale) * prompts(inputs) as f64;
     Some((model, one))
 }
 

@@ -31,7 +31,7 @@ struct Reads {
 }
 
 /// All rules, by name.
-pub const RULES: [Rule; 3] = [
+pub static RULES: [Rule; 3] = [
     // Training uses GenEval's partial score, the benchmark its accuracy.
     Rule {
         name: "geneval",
@@ -148,18 +148,18 @@ pub fn lacks(path: &str, name: &str) -> Option<ParamFault> {
 #[must_use]
 pub fn assets<'a>(names: impl Iterator<Item = &'a String>) -> Vec<Asset> {
     let names: BTreeSet<&str> = names.map(|name| whole_of(name)).collect();
-    names
-        .into_iter()
-        .filter_map(rule)
-        .filter_map(|rule| rule.reads.as_ref())
-        .flat_map(|reads| (reads.assets)())
-        .collect()
+    read(names.into_iter().filter_map(rule))
 }
 
 /// The same of all rules, where it is not known yet which judge.
 #[must_use]
 pub fn all_assets() -> Vec<Asset> {
-    RULES.iter().filter_map(|rule| rule.reads.as_ref()).flat_map(|reads| (reads.assets)()).collect()
+    read(RULES.iter())
+}
+
+/// What these rules read.
+fn read(rules: impl Iterator<Item = &'static Rule>) -> Vec<Asset> {
+    rules.filter_map(|rule| rule.reads.as_ref()).flat_map(|reads| (reads.assets)()).collect()
 }
 
 /// The columns that scores by a whole reward have: its headline, its value and its measures.

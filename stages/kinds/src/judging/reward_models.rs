@@ -1,5 +1,6 @@
 //! What is known of the reward models on the port `reward_models` before anything runs.
 
+use crate::judging::held_out;
 use opdflow_api::port::Input;
 use opdflow_api::{Foreseen, Memory, ParamFault};
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub const REWARD_MODELS: Input = Input::any(
     "reward_models",
     &["reward_model"],
-    "reward models, each under the name of its reward; a `geneval` here replaces the miniature's own",
+    "reward models, each under the name of its reward; a `geneval` or an `ocr` here replaces the program's own",
 )
 .formerly(&["critics"]);
 
@@ -23,32 +24,40 @@ pub struct Known {
     pub classes: Option<Vec<String>>,
 }
 
-fn known(inputs: &Foreseen) -> impl Iterator<Item = (&str, Known)> {
-    let reward_models = inputs.iter().filter_map(|(port, value)| Some((port.strip_prefix("reward_models.")?, value)));
+/// What is known of those on this port, by the names that they are connected under.
+fn known<'a>(inputs: &'a Foreseen, port: &'a str) -> impl Iterator<Item = (&'a str, Known)> {
+    let on = move |place: &'a String| place.strip_prefix(port)?.strip_prefix('.');
+    let reward_models = inputs.iter().filter_map(move |(place, value)| Some((on(place)?, value)));
     reward_models.filter_map(|(name, value)| Some((name, serde_json::from_value(value.clone()).ok()?)))
 }
+
+/// The ports that reward models are on.
+const PORTS: [&str; 2] = [REWARD_MODELS.name, held_out::PORT];
 
 /// The memory that connected reward models take, if something is known of them.
 #[must_use]
 pub fn memory(inputs: &Foreseen) -> Option<Memory> {
-    let bytes: u64 = known(inputs).filter_map(|(_, reward_model)| reward_model.bytes).sum();
+    let all = PORTS.into_iter().flat_map(|port| known(inputs, port));
+    let bytes: u64 = all.filter_map(|(_, reward_model)| reward_model.bytes).sum();
     (bytes > 0).then(|| Memory::of("reward_models", bytes))
 }
 
 /// The classes that the connected `geneval` finds, if there is one and they are known.
 #[must_use]
 pub fn classes(inputs: &Foreseen) -> Option<Vec<String>> {
-    known(inputs).find(|(name, _)| *name == "geneval")?.1.classes
+    known(inputs, REWARD_MODELS.name).find(|(name, _)| *name == "geneval")?.1.classes
 }
 
 /// Reward models that are connected under another name than that of their reward.
 #[must_use]
 pub fn misnamed(inputs: &Foreseen) -> Vec<ParamFault> {
-    let other = known(inputs).filter(|(name, reward_model)| *name != reward_model.reward);
-    let fault = |(name, reward_model): (&str, Known)| {
-        let what = format!("this reward model judges by `{}`, not by `{name}`", reward_model.reward);
-        ParamFault::of_port(format!("reward_models.{name}"), what)
-            .help(format!("connect it as `reward_models: {{{}: ...}}`", reward_model.reward))
+    let of_port = |port: &'static str| {
+        let other = known(inputs, port).filter(|(name, reward_model)| *name != reward_model.reward);
+        other.map(move |(name, reward_model)| {
+            let what = format!("this reward model judges by `{}`, not by `{name}`", reward_model.reward);
+            ParamFault::of_port(format!("{port}.{name}"), what)
+                .help(format!("connect it as `{port}: {{{}: ...}}`", reward_model.reward))
+        })
     };
-    other.map(fault).collect()
+    PORTS.into_iter().flat_map(of_port).collect()
 }

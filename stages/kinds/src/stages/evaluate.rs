@@ -158,12 +158,7 @@ impl Stage for Evaluate {
     }
 
     fn work(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Option<Work> {
-        let (model, sampled) = operations_of_sampling(
-            inputs,
-            params.size,
-            params.sampling.num_inference_steps,
-            params.sampling.guidance_scale,
-        )?;
+        let (model, sampled) = operations_of_sampling(inputs, params.size, &params.sampling)?;
         let sets =
             inputs.iter().filter_map(|(port, set)| Some((port.strip_prefix("prompts.")?, provenance::count(set)?)));
         let (mut prompts, mut images, mut kept) = (0_u64, 0_u64, 0_u64);

@@ -125,12 +125,7 @@ impl Stage for ScoreCandidates {
     }
 
     fn work(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Option<Work> {
-        let (model, sampled) = operations_of_sampling(
-            inputs,
-            params.size,
-            params.sampling.num_inference_steps,
-            params.sampling.guidance_scale,
-        )?;
+        let (model, sampled) = operations_of_sampling(inputs, params.size, &params.sampling)?;
         let (candidates, _) = candidates::foreseen(inputs)?;
         Some(Work { operations: sampled * candidates as f64 + model.encoding(inputs), bytes: None })
     }

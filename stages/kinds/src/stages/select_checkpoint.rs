@@ -175,12 +175,7 @@ impl Stage for SelectCheckpoint {
     }
 
     fn work(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Option<Work> {
-        let (model, sampled) = operations_of_sampling(
-            inputs,
-            params.size,
-            params.sampling.num_inference_steps,
-            params.sampling.guidance_scale,
-        )?;
+        let (model, sampled) = operations_of_sampling(inputs, params.size, &params.sampling)?;
         let (count, bytes) = candidates::foreseen(inputs)?;
         let judged = params.last.map_or(count, |last| count.min(last as u64)) + u64::from(!params.guard.is_empty());
         Some(Work { operations: sampled * judged as f64 + model.encoding(inputs), bytes: Some(bytes) })

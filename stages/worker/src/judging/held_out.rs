@@ -2,13 +2,12 @@
 
 use crate::judging::{reward_set, score};
 use crate::runtime::unfit::unfit;
-use anyhow::{Context as _, Result};
-use opdflow_api::{Fault, StageContext};
+use anyhow::Result;
+use opdflow_api::StageContext;
 use opdflow_kinds::judging::held_out::{DIVERSITY, PORT, SEES, column};
-use opdflow_kinds::judging::reward;
 use opdflow_kinds::prompt::record::Record;
 use opdflow_reward_models::clip::Clip;
-use opdflow_rewards::{Image, Reward, Subject};
+use opdflow_rewards::{Image, Reward};
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
@@ -26,14 +25,7 @@ impl HeldOut {
     pub fn connected(context: &StageContext, device: Device) -> Result<Self> {
         let mut found = Self { judges: Vec::new(), clip: None };
         for name in context.names(PORT) {
-            let folder = context.input(&column(&name))?.join(&name);
-            if !folder.is_dir() {
-                let fault =
-                    Fault::user(format!("the reward model connected as `{PORT}.{name}` judges by another reward"));
-                return Err(fault.help("connect it under the name of its reward").into());
-            }
-            let judge =
-                reward_set::open(&name, &folder, device).with_context(|| format!("the reward model `{name}`"))?;
+            let (judge, folder) = reward_set::open_connected(context, PORT, &name, device)?;
             if name == SEES {
                 found.clip = Some(Clip::open(&folder.join("clip"), device).map_err(|e| unfit(&e))?);
             }
@@ -47,16 +39,12 @@ impl HeldOut {
     /// # Errors
     /// One cannot judge these prompts, or gives a number that is not finite.
     pub fn columns(&self, images: &[Image], records: &[Record]) -> Result<BTreeMap<String, Vec<f64>>> {
-        let subjects: Vec<Subject> = records.iter().map(Record::subject).collect();
         let mut columns = BTreeMap::new();
         for (name, judge) in &self.judges {
             reward_set::judges(&**judge, records)?;
-            let scores = judge.score(images, &subjects).map_err(score::fault)?;
-            score::whole(name, &scores, |i| records[i].text.as_str())?;
-            let shown = reward::shown(name);
-            let value =
-                |s: &opdflow_rewards::Score| shown.and_then(|part| s.parts.get(part)).copied().unwrap_or(s.value);
-            columns.insert(column(name), scores.iter().map(value).collect());
+            // Its headline alone.
+            columns
+                .extend(score::columns(&**judge, images, records)?.remove(name).map(|values| (column(name), values)));
         }
         if let Some(clip) = &self.clip {
             columns.insert(DIVERSITY.to_owned(), apart(&clip.encode_image(images).map_err(|e| unfit(&e))?)?);

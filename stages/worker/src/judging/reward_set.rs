@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use opdflow_api::{Fault, StageContext};
 use opdflow_kinds::judging::recogniser;
 use opdflow_kinds::judging::reward::Weights;
+use opdflow_kinds::judging::reward_models::REWARD_MODELS;
 use opdflow_kinds::prompt::record::Record;
 use opdflow_kinds::stages::reward_model::OCR;
 use opdflow_rewards::ocr;
@@ -33,18 +34,11 @@ impl RewardSet {
     /// # Errors
     /// A reward model under another name than its own; one that does not open.
     pub fn connected(context: &StageContext, device: Device) -> Result<Self> {
-        let open = |name: String| {
-            let folder = context.input(&format!("reward_models.{name}"))?.join(&name);
-            if !folder.is_dir() {
-                let fault = Fault::user(format!(
-                    "the reward model connected as `reward_models.{name}` judges by another reward"
-                ));
-                return Err(fault.help("connect it under the name of its reward").into());
-            }
-            let reward_model = open(&name, &folder, device).with_context(|| format!("the reward model `{name}`"))?;
+        let open = |name: String| -> Result<(String, Arc<dyn Reward>)> {
+            let (reward_model, _) = open_connected(context, REWARD_MODELS.name, &name, device)?;
             Ok((name, Arc::from(reward_model)))
         };
-        Ok(Self { reward_models: context.names("reward_models").into_iter().map(open).collect::<Result<_>>()? })
+        Ok(Self { reward_models: context.names(REWARD_MODELS.name).into_iter().map(open).collect::<Result<_>>()? })
     }
 
     /// One reward, or one measure of it.
@@ -80,6 +74,25 @@ impl RewardSet {
         let parts = weights.iter().map(|(name, weight)| Ok((*weight, self.one(name)?))).collect::<Result<Vec<_>>>()?;
         Weighted::new(parts).map_err(score::fault)
     }
+}
+
+/// Opens the reward model that is connected to a port under this name, and gives the folder of its parts too.
+///
+/// # Errors
+/// It judges by another reward than that of its name; it does not open.
+pub fn open_connected(
+    context: &StageContext,
+    port: &str,
+    name: &str,
+    device: Device,
+) -> Result<(Box<dyn Reward>, PathBuf)> {
+    let folder = context.input(&format!("{port}.{name}"))?.join(name);
+    if !folder.is_dir() {
+        let fault = Fault::user(format!("the reward model connected as `{port}.{name}` judges by another reward"));
+        return Err(fault.help("connect it under the name of its reward").into());
+    }
+    let reward_model = open(name, &folder, device).with_context(|| format!("the reward model `{name}`"))?;
+    Ok((reward_model, folder))
 }
 
 /// Opens the reward model of this name from the folder of its parts.
