@@ -149,6 +149,11 @@ fn the_programs_own_judge_and_the_held_out_one_sees_how_far_apart_images_are() {
     mini.run(&["get", "r.yaml", "table.csv", "-o", "t.csv"]).expect(0);
     let table = std::fs::read_to_string(mini.path("t.csv")).unwrap();
     assert!(table.lines().next().unwrap().contains("held_out.diversity"), "{table}");
+    // Under another name than that of its reward it is found before anything runs, as on the other port.
+    mini.write("bad.yaml", &recipe(stages).replace("held_out: {clipscore:", "held_out: {hpsv2:"));
+    let ran = mini.run(&["check", "bad.yaml"]).expect(2);
+    let said = ran.stdout + &ran.stderr;
+    assert!(said.contains("judges by `clipscore`, not by `hpsv2`") && said.contains("held_out: {clipscore:"), "{said}");
     let text = recipe(stages).replace("held_out.diversity]", "held_out.charm]");
     mini.write("r.yaml", &text);
     let ran = mini.run(&["check", "r.yaml"]);

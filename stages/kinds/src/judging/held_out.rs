@@ -7,7 +7,7 @@ use opdflow_api::port::Input;
 use opdflow_api::{Foreseen, Ports};
 
 /// What their port is called, and their columns begin with.
-pub const PORT: &str = "held_out";
+pub use crate::judging::reward_models::HELD_OUT as PORT;
 
 /// The port.
 pub const HELD_OUT: Input = Input::any(

@@ -1,6 +1,5 @@
 //! What is known of the reward models on the port `reward_models` before anything runs.
 
-use crate::judging::held_out;
 use opdflow_api::port::Input;
 use opdflow_api::{Foreseen, Memory, ParamFault};
 use serde::{Deserialize, Serialize};
@@ -12,6 +11,9 @@ pub const REWARD_MODELS: Input = Input::any(
     "reward models, each under the name of its reward; a `geneval` or an `ocr` here replaces the program's own",
 )
 .formerly(&["critics"]);
+
+/// The port of those that only tables ask.
+pub const HELD_OUT: &str = "held_out";
 
 /// What is known of a reward model before it is opened.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -32,7 +34,7 @@ fn known<'a>(inputs: &'a Foreseen, port: &'a str) -> impl Iterator<Item = (&'a s
 }
 
 /// The ports that reward models are on.
-const PORTS: [&str; 2] = [REWARD_MODELS.name, held_out::PORT];
+const PORTS: [&str; 2] = [REWARD_MODELS.name, HELD_OUT];
 
 /// The memory that connected reward models take, if something is known of them.
 #[must_use]
