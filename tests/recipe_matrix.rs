@@ -238,3 +238,26 @@ stages:
     let lacking = space.run(&["check", "r.yaml"]).expect(2);
     assert!(lacking.stderr.contains("has no cell with the values of `more[seed=7]`"), "{}", lacking.stderr);
 }
+
+/// What a cell lacks is neither an input nor a parameter of it; a forgotten value still is a mistake.
+#[test]
+fn a_cell_leaves_out_what_it_has_nothing_for() {
+    let space = TestSpace::new();
+    let text = "opdflow: 1\nname: sweep\nvars: {kinds: {plain: {}, more: {from: more.value, title: longer}}}
+stages:
+  base: {uses: fake_source, with: {value: 4}}
+  more: {uses: fake_source, with: {value: 2}}
+  report:
+    uses: fake_report
+    matrix: {of: \"${kinds}\"}
+    needs: {parts: {base: base.value, more: \"${matrix.of.from?}\"}}
+    with: {title: \"${matrix.of.title?}\"}
+";
+    space.write("r.yaml", text);
+    let stages = plan(&space, "r.yaml");
+    assert_eq!(needs(&stages, "report[of=plain]"), ["parts.base base.value"]);
+    assert_eq!(needs(&stages, "report[of=more]"), ["parts.base base.value", "parts.more more.value"]);
+    space.write("r.yaml", &text.replace("more: \"${matrix.of.from?}\"", "more: ~"));
+    let ran = space.run(&["check", "r.yaml"]).expect(2);
+    assert!((ran.stdout + &ran.stderr).contains("found nothing, expected an output"));
+}

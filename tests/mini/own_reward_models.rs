@@ -39,12 +39,15 @@ fn each_kind_is_trained_and_judges() {
         trained("hps", 2, "hpsv2", "start: clip.reward_model"),
         trained("blip", 2, "imagereward", ""),
         trained("head", 2, "aesthetic", start),
+        trained("whole", 2, "aesthetic", "base: base.model"),
+        trained("niqe", 1, "niqe", "").replace("images: 12", "images: 60"),
         "  scores:
     uses: evaluate
     needs:
       base: base.model
       prompts: {scenes: scenes.train}
       reward_models: {clipscore: clip.reward_model, pickscore: pick.reward_model, hpsv2: hps.reward_model, imagereward: blip.reward_model, aesthetic: head.reward_model}
+      held_out: {niqe: niqe.reward_model, aesthetic: whole.reward_model}
     with: {rewards: {scenes: [clipscore, pickscore, hpsv2, imagereward, aesthetic]}, sampling: {num_inference_steps: 1}, keep: 0}
 "
         .to_owned(),
@@ -53,7 +56,8 @@ fn each_kind_is_trained_and_judges() {
     mini.run(&["run", "r.yaml"]).expect(0);
     mini.run(&["get", "r.yaml", "scores.scores", "-o", "scores.json"]).expect(0);
     let scores = std::fs::read_to_string(mini.path("scores.json")).unwrap();
-    for reward in ["clipscore", "pickscore", "hpsv2", "imagereward", "aesthetic"] {
+    for reward in ["clipscore", "pickscore", "hpsv2", "imagereward", "aesthetic", "held_out.niqe", "held_out.aesthetic"]
+    {
         assert!(scores.contains(&format!("\"{reward}\"")), "no {reward} in {scores}");
     }
     mini.run(&["get", "r.yaml", "pick.accuracy", "-o", "accuracy.json"]).expect(0);
@@ -84,7 +88,6 @@ fn mistakes_are_found_before_anything_runs() {
     let mini = Mini::new();
     for (stages, says) in [
         (trained("s", 1, "geneval", ""), "no reward model `geneval` can be trained here"),
-        (trained("s", 1, "aesthetic", ""), "a head on a CLIP's embedding, and none is connected"),
         (
             trained("clip", 1, "clipscore", "") + &trained("s", 1, "imagereward", "start: clip.reward_model"),
             "`imagereward` has another network than `clipscore`",
@@ -129,12 +132,12 @@ fn the_programs_own_judge_and_the_held_out_one_sees_how_far_apart_images_are() {
   heldout: {uses: reward_model, with: {reward: clipscore, files: {clip: \"bundled:mini-heldout\"}}}
   scores:
     uses: evaluate
-    needs: {base: base.model, prompts: {scenes: scenes.train, dot: dot.train}, reward_models: {pickscore: pick.reward_model}, held_out: {clipscore: heldout.reward_model}}
-    with: {rewards: {scenes: [pickscore], dot: [looks]}, sampling: {num_inference_steps: 4}, keep: 0}
+    needs: {base: base.model, prompts: {scenes: scenes.train, dot: dot.train, several: scenes.train}, reward_models: {pickscore: pick.reward_model}, held_out: {clipscore: heldout.reward_model}}
+    with: {rewards: {scenes: [pickscore], dot: [looks], several: []}, num_images_per_prompt: {several: 2}, sampling: {num_inference_steps: 4}, keep: 0}
   table:
     uses: table
     needs: {scores: {base: scores.scores}}
-    with: {columns: [pickscore, held_out.clipscore, held_out.diversity], average: [pickscore], rows: [{scores: base, title: base}]}
+    with: {columns: [pickscore, held_out.clipscore, held_out.prompt_diversity, held_out.diversity], average: [pickscore], rows: [{scores: base, title: base}]}
 ";
     mini.write("r.yaml", &recipe(stages));
     mini.run(&["run", "r.yaml"]).expect(0);
@@ -143,6 +146,10 @@ fn the_programs_own_judge_and_the_held_out_one_sees_how_far_apart_images_are() {
         serde_json::from_str(&std::fs::read_to_string(mini.path("scores.json")).unwrap()).unwrap();
     let of = |set: &str, column: &str| scores["sets"][set][column]["mean"].as_f64().unwrap_or(f64::NAN);
     assert!(of("scenes", "held_out.diversity") > 0.01, "{scores}");
+    // Two images of a prompt are nearer to each other than to those of other prompts. Where there is one, nobody can say.
+    assert!(of("several", "held_out.prompt_diversity") > 0.001, "{scores}");
+    assert!(of("several", "held_out.prompt_diversity") < of("several", "held_out.diversity"), "{scores}");
+    assert!(of("scenes", "held_out.prompt_diversity").is_nan(), "{scores}");
     // One image alone is far from nothing.
     assert_eq!(of("dot", "held_out.diversity"), 0.0, "{scores}");
     assert!(of("scenes", "held_out.clipscore").is_finite() && of("scenes", "pickscore").is_finite(), "{scores}");

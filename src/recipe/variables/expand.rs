@@ -72,7 +72,11 @@ impl Vars {
             Data::List(items) if items.iter().any(repeat::is_repeated) => repeat::list(items, self, faults),
             Data::List(items) => items.iter_mut().for_each(|n| self.expand(n, faults)),
             Data::Map(entries) if entries.iter().any(|e| e.key.contains("${")) => repeat::names(entries, self, faults),
-            Data::Map(entries) => entries.iter_mut().for_each(|e| self.expand(&mut e.value, faults)),
+            Data::Map(entries) => entries.retain_mut(|e| {
+                let may_lack = is_optional(&e.value);
+                self.expand(&mut e.value, faults);
+                !(may_lack && e.value.is_null())
+            }),
             Data::Scalar(Value::String(text)) if text.contains("${") => match self.text(text, &node.span) {
                 Ok(Put::Whole(value)) => {
                     let span = std::mem::replace(&mut node.span, 0..0);
@@ -98,6 +102,11 @@ impl Vars {
     ) -> BTreeSet<String> {
         self.with(more, |vars| vars.expand(node, faults))
     }
+}
+
+/// Whether a value is nothing but a variable that may be lacking; where it is, its entry is left out.
+fn is_optional(node: &Node) -> bool {
+    matches!(&node.data, Data::Scalar(Value::String(text)) if text.starts_with("${") && text.ends_with("?}"))
 }
 
 fn holds_variable(node: &Node) -> bool {

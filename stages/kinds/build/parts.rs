@@ -103,6 +103,7 @@ pub const SHARED: &[CodePart] = &[
     ("reward_models.hpsv2", &["reward_models/src/hpsv2.rs", "spec/src/reward_models/hpsv2.rs"]),
     ("reward_models.pickscore", &["reward_models/src/pickscore.rs", "spec/src/reward_models/pickscore.rs"]),
     ("reward_models.imagereward", &["reward_models/src/imagereward", "spec/src/reward_models/imagereward.rs"]),
+    ("reward_models.niqe", &["reward_models/src/niqe.rs", "rewards/src/niqe.rs", "spec/src/reward_models/niqe.rs"]),
     ("reward_models.ocr", &["spec/src/reward_models/ocr.rs"]),
     (
         "reward_models.geneval",

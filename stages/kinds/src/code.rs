@@ -104,10 +104,10 @@ fn named(of: &str, name: &str) -> Vec<&'static str> {
 /// The parts of a network that judges.
 pub fn reward_model(name: &str) -> Vec<&'static str> {
     let mut parts = named("reward_models.", name);
-    // ImageReward has networks of its own and text is read by those of a runtime, the others have CLIP's.
+    // ImageReward has networks of its own and NIQE has none, text is read by those of a runtime, the others have CLIP's.
     let shared: &[&str] = match name {
         "ocr" => &["rewards.ocr"],
-        "imagereward" => &["reward_models.common"],
+        "imagereward" | "niqe" => &["reward_models.common"],
         _ => &["reward_models.common", "reward_models.clip"],
     };
     parts.extend(shared);

@@ -13,6 +13,7 @@ mod hpsv2;
 pub mod imagereward;
 mod judge;
 pub mod mask2former;
+mod niqe;
 mod parts;
 mod pickscore;
 pub mod pixels;
@@ -36,6 +37,7 @@ pub fn open(name: &str, folder: &Path, device: Device) -> Result<Box<dyn Reward>
         "geneval" => geneval::open(folder, device),
         "hpsv2" => hpsv2::open(folder, device),
         "imagereward" => imagereward::open(folder, device),
+        "niqe" => niqe::open(folder),
         "pickscore" => pickscore::open(folder, device),
         _ => bail!("no reward model is named `{name}`"),
     }

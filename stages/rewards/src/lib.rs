@@ -9,6 +9,7 @@ pub mod geneval;
 mod image;
 pub mod looks;
 mod metadata;
+pub mod niqe;
 pub mod ocr;
 pub mod opencv;
 mod palette;

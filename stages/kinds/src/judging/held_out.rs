@@ -13,7 +13,7 @@ pub use crate::judging::reward_models::HELD_OUT as PORT;
 pub const HELD_OUT: Input = Input::any(
     PORT,
     &["reward_model"],
-    "reward models that nothing was trained or chosen by, each under the name of its reward; columns `held_out.NAME` of every set, and with a `clipscore` `held_out.diversity`",
+    "reward models that nothing was trained or chosen by, each under the name of its reward; columns `held_out.NAME` of every set, and with a `clipscore` `held_out.diversity` and, of several images a prompt, `held_out.prompt_diversity`",
 );
 
 /// The reward whose network sees how far apart images are.
@@ -21,6 +21,10 @@ pub const SEES: &str = "clipscore";
 
 /// The column of it: of an image the mean of 1 - cosine to the others of its set.
 pub const DIVERSITY: &str = "held_out.diversity";
+
+/// The column, in sets with several images of each prompt, of how far those of one prompt are apart: of an image the mean of
+/// 1 - cosine to the others of its prompt.
+pub const PROMPT_DIVERSITY: &str = "held_out.prompt_diversity";
 
 /// The column of a reward.
 #[must_use]
@@ -33,14 +37,18 @@ fn connected<'a>(places: impl Iterator<Item = &'a str>) -> impl Iterator<Item = 
     places.filter_map(|place| place.strip_prefix(PORT)?.strip_prefix('.'))
 }
 
-/// Adds their columns to what is foreseen of the scores under an output's name.
+/// Adds their columns to what is foreseen of the scores under an output's name; `repeated` says of which sets several
+/// images of each prompt are made.
 #[must_use]
-pub fn foresee(output: &str, mut foreseen: Foreseen, inputs: &Foreseen) -> Foreseen {
+pub fn foresee(output: &str, mut foreseen: Foreseen, inputs: &Foreseen, repeated: impl Fn(&str) -> bool) -> Foreseen {
     let names: Vec<&str> = connected(inputs.keys().map(String::as_str)).filter(|n| reward::is_whole(n)).collect();
     let mut own: Vec<String> = names.iter().map(|name| column(name)).collect();
     own.extend(names.contains(&SEES).then(|| DIVERSITY.to_owned()));
     if let Some(mut sets) = foreseen.get(output).and_then(|v| serde_json::from_value::<Columns>(v.clone()).ok()) {
-        sets.values_mut().for_each(|columns| columns.extend(own.iter().cloned()));
+        for (set, columns) in &mut sets {
+            columns.extend(own.iter().cloned());
+            columns.extend((names.contains(&SEES) && repeated(set)).then(|| PROMPT_DIVERSITY.to_owned()));
+        }
         foreseen.extend(serde_json::to_value(sets).ok().map(|sets| (output.to_owned(), sets)));
     }
     foreseen

@@ -128,7 +128,8 @@ impl Stage for Evaluate {
     }
 
     fn foresee(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Foreseen {
-        held_out::foresee("scores", wanted::foresee("scores", &params.rewards, inputs), inputs)
+        let own = wanted::foresee("scores", &params.rewards, inputs);
+        held_out::foresee("scores", own, inputs, |set| params.images_of(set) > 1)
     }
 
     fn unfit(&self, params: &Params, _folder: &Path, _ports: &Ports, inputs: &Foreseen) -> Vec<ParamFault> {

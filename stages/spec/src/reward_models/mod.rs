@@ -6,6 +6,7 @@ pub mod clipscore;
 pub mod geneval;
 pub mod hpsv2;
 pub mod imagereward;
+pub mod niqe;
 pub mod ocr;
 pub mod pickscore;
 mod reward_model;
@@ -19,6 +20,7 @@ pub const REWARD_MODELS: &[RewardModel] = &[
     geneval::REWARD_MODEL,
     hpsv2::REWARD_MODEL,
     imagereward::REWARD_MODEL,
+    niqe::REWARD_MODEL,
     ocr::REWARD_MODEL,
     pickscore::REWARD_MODEL,
 ];

@@ -4,7 +4,7 @@ use crate::judging::{reward_set, score};
 use crate::runtime::unfit::unfit;
 use anyhow::Result;
 use opdflow_api::StageContext;
-use opdflow_kinds::judging::held_out::{DIVERSITY, PORT, SEES, column};
+use opdflow_kinds::judging::held_out::{DIVERSITY, PORT, PROMPT_DIVERSITY, SEES, column};
 use opdflow_kinds::prompt::record::Record;
 use opdflow_reward_models::clip::Clip;
 use opdflow_rewards::{Image, Reward};
@@ -34,11 +34,11 @@ impl HeldOut {
         Ok(found)
     }
 
-    /// Their columns for the images of a set.
+    /// Their columns for the images of a set, `each` of every prompt in a row.
     ///
     /// # Errors
     /// One cannot judge these prompts, or gives a number that is not finite.
-    pub fn columns(&self, images: &[Image], records: &[Record]) -> Result<BTreeMap<String, Vec<f64>>> {
+    pub fn columns(&self, images: &[Image], records: &[Record], each: usize) -> Result<BTreeMap<String, Vec<f64>>> {
         let mut columns = BTreeMap::new();
         for (name, judge) in &self.judges {
             reward_set::judges(&**judge, records)?;
@@ -47,7 +47,12 @@ impl HeldOut {
                 .extend(score::columns(&**judge, images, records)?.remove(name).map(|values| (column(name), values)));
         }
         if let Some(clip) = &self.clip {
-            columns.insert(DIVERSITY.to_owned(), apart(&clip.encode_image(images).map_err(|e| unfit(&e))?)?);
+            let rows = clip.encode_image(images).map_err(|e| unfit(&e))?;
+            columns.insert(DIVERSITY.to_owned(), apart(&rows)?);
+            if each > 1 {
+                let own = rows.split(each as i64, 0).iter().map(apart).collect::<Result<Vec<_>>>()?;
+                columns.insert(PROMPT_DIVERSITY.to_owned(), own.concat());
+            }
         }
         Ok(columns)
     }

@@ -3,7 +3,7 @@
 use crate::artefacts::json;
 use anyhow::Result;
 use opdflow_api::Fault;
-use opdflow_kinds::judging::reward;
+use opdflow_kinds::judging::{held_out, reward};
 use opdflow_kinds::prompt::record::Record;
 use opdflow_rewards::{Image, Reward, RewardError, Score, Subject};
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,14 @@ impl Mean {
         Self { mean, error, n: means.iter().map(|m| m.n).sum() }
     }
 
+    /// The mean over all that these are means over.
+    fn pooled(means: &[&Mean]) -> Self {
+        let n: usize = means.iter().map(|m| m.n).sum();
+        let sum = |of: fn(&Mean) -> f64| means.iter().map(|m| of(m) * m.n as f64).sum::<f64>() / n.max(1) as f64;
+        let squares: f64 = means.iter().map(|m| (m.error * m.n as f64).powi(2)).sum();
+        Self { mean: sum(|m| m.mean), error: squares.sqrt() / n.max(1) as f64, n }
+    }
+
     fn of(values: &[f64]) -> Self {
         let n = values.len();
         let mean = values.iter().sum::<f64>() / n.max(1) as f64;
@@ -47,11 +55,16 @@ pub struct Scores {
 }
 
 impl Scores {
-    /// The mean of `column`, on the set of the reward's own name if it has it, else on the first set that has it.
+    /// The mean of `column`, on the set of the reward's own name if it has it, else on the first set that has it. What is held
+    /// out judges all prompts: its mean is over all sets.
     #[must_use]
-    pub fn mean(&self, column: &str) -> Option<&Mean> {
+    pub fn mean(&self, column: &str) -> Option<Mean> {
         let own = column.split('.').next().unwrap_or(column);
-        self.sets.get(own).and_then(|s| s.get(column)).or_else(|| self.sets.values().find_map(|s| s.get(column)))
+        let all: Vec<&Mean> = self.sets.values().filter_map(|s| s.get(column)).collect();
+        match self.sets.get(own).and_then(|s| s.get(column)).or_else(|| all.first().copied()) {
+            Some(_) if own == held_out::PORT => Some(Mean::pooled(&all)),
+            found => found.cloned(),
+        }
     }
 
     /// Reads scores.
@@ -182,6 +195,16 @@ mod tests {
         assert!(of(&scores).unwrap_err().contains("`sharp` of `looks` gave image 2, of the prompt \"c\", NaN"));
         scores[1].value = f64::INFINITY;
         assert!(of(&scores).unwrap_err().contains("`looks` gave image 1, of the prompt \"b\", inf"));
+    }
+
+    #[test]
+    fn what_is_held_out_is_a_mean_over_all_sets() {
+        let set = |mean, error, n| BTreeMap::from([("held_out.clipscore".to_owned(), Mean { mean, error, n })]);
+        let scores =
+            Scores { sets: BTreeMap::from([("a".into(), set(1.0, 0.3, 10)), ("b".into(), set(4.0, 0.2, 20))]) };
+        let found = scores.mean("held_out.clipscore").unwrap();
+        // (10 + 80) / 30; the root of (3^2 + 4^2) over 30.
+        assert!((found.mean - 3.0).abs() < 1e-12 && (found.error - 5.0 / 30.0).abs() < 1e-12 && found.n == 30);
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub fn column<'a>(scores: impl IntoIterator<Item = &'a Scores>, column: &str) ->
 
 /// One mean of several. Of one seed it is that mean with its standard error over prompts; of several, the mean of their
 /// means, with its standard error over the seeds. `None` if there is none.
-fn cell(means: &[&Mean]) -> Option<Cell> {
+fn cell(means: &[Mean]) -> Option<Cell> {
     let first = means.first()?;
     if means.len() == 1 {
         return Some(Cell { mean: first.mean, error: first.error, n: first.n, seeds: None, interval: None });
@@ -115,10 +115,10 @@ mod tests {
     fn an_interval_by_hand() {
         let of = |mean| Mean { mean, error: 0.02, n: 256 };
         let (a, b, c) = (of(0.5), of(0.6), of(0.7));
-        let one = cell(&[&a]).unwrap();
+        let one = cell(std::slice::from_ref(&a)).unwrap();
         assert_eq!((one.mean, one.error, one.interval), (0.5, 0.02, None));
         // Standard deviation 0.1, over the root of 3, times 4.303.
-        let all = cell(&[&a, &b, &c]).unwrap();
+        let all = cell(&[a, b, c]).unwrap();
         assert!((all.mean - 0.6).abs() < 1e-12 && (all.interval.unwrap() - 0.248_414).abs() < 1e-5, "{all:?}");
         assert_eq!(all.seeds, Some(3));
         assert!(cell(&[]).is_none());

@@ -49,7 +49,7 @@ fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
         })?;
         done += records.len();
         let mut columns = judged.columns(&sampling)?;
-        columns.extend(held_out.columns(&sampling, records)?);
+        columns.extend(held_out.columns(&sampling, records, params.images_of(set))?);
         for (i, record) in records.iter().enumerate() {
             let values: BTreeMap<&str, f64> = columns.iter().map(|(c, v)| (c.as_str(), v[i])).collect();
             lines += &(serde_json::json!({"set": set, "text": record.text, "scores": values}).to_string() + "\n");

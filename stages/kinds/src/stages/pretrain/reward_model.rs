@@ -18,14 +18,15 @@ use std::path::Path;
 pub struct PretrainRewardModel;
 
 /// The reward models that can be trained here.
-pub const TRAINABLE: [&str; 5] = ["aesthetic", "clipscore", "hpsv2", "imagereward", "pickscore"];
+pub const TRAINABLE: [&str; 6] = ["aesthetic", "clipscore", "hpsv2", "imagereward", "niqe", "pickscore"];
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[allow(missing_docs, reason = "the schema has the words of a parameter's own type")]
 pub struct Params {
     /// Which reward it will be: `clipscore` by contrast of images and captions, `pickscore`, `hpsv2` and `imagereward` by pairs
-    /// of images of one prompt, `aesthetic` a head on the embedding of `start`.
+    /// of images of one prompt, `aesthetic` by marks, as a head on the embedding of `start` or, without it, together with the tower
+    /// that sees. `niqe` learns nothing: it is the statistics of drawn images.
     pub reward: String,
     /// The tokenizer: `bundled:mini` or a folder in diffusers layout, of which `tokenizer` is taken.
     #[schemars(length(min = 1))]
@@ -170,7 +171,7 @@ impl Stage for PretrainRewardModel {
                     Input::optional(
                         "start",
                         &["reward_model"],
-                        "a `clipscore` of the same sizes to go on from; `aesthetic` sees with it",
+                        "a `clipscore` of the same sizes to go on from; `aesthetic` sees with it as it is",
                     ),
                 ]
             },
@@ -215,12 +216,8 @@ impl Stage for PretrainRewardModel {
 
     fn wired(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {
         match (params.reward.as_str(), ports.contains("start")) {
-            ("aesthetic", false) => {
-                let what = "`aesthetic` is a head on a CLIP's embedding, and none is connected";
-                vec![ParamFault::new("reward", what).help("connect a `clipscore` as `start: STAGE.reward_model`")]
-            }
-            ("imagereward", true) => {
-                let what = "`imagereward` has another network than `clipscore`, and cannot go on from it";
+            (reward @ ("imagereward" | "niqe"), true) => {
+                let what = format!("`{reward}` has another network than `clipscore`, and cannot go on from it");
                 vec![ParamFault::new("reward", what).help("take `start` out")]
             }
             _ => Vec::new(),

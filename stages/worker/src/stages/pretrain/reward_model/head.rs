@@ -17,6 +17,8 @@ const MARKS: f64 = 10.0;
 pub struct Marks<'a> {
     pub towers: &'a Towers,
     pub head: &'a Head,
+    /// Whether the tower that sees learns too.
+    pub whole: bool,
     pub images: &'a Images,
     pub batch: usize,
     pub seed: u64,
@@ -35,7 +37,8 @@ impl Objective for Marks<'_> {
         };
         let drawn = chosen.par_iter().enumerate().map(one).collect::<Result<Vec<_>>>()?;
         let (images, marks): (Vec<_>, Vec<f32>) = drawn.into_iter().unzip();
-        let seen = tch::no_grad(|| self.towers.see(&images))?;
+        let seen = self.towers.see(&images)?;
+        let seen = if self.whole { seen } else { seen.detach() };
         let marks = Tensor::from_slice(&marks).to_device(seen.device());
         let loss = (self.head.forward(&seen).squeeze_dim(1) - marks).square().mean(Kind::Float);
         loss.backward();

@@ -7,6 +7,7 @@ mod head;
 mod held_out;
 mod images;
 mod pairs;
+mod pristine;
 mod towers;
 
 use super::{captions, place_layout};
@@ -27,9 +28,10 @@ use opdflow_training::muon::Muon;
 use opdflow_training::objective::Objective;
 use opdflow_training::train::Learner;
 use pairs::Preferences;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
-use towers::{Towers, is_plain, write_json};
+use towers::{Towers, is_plain, is_vision, write_json};
 
 /// The reward whose network the others go on from.
 const START: &str = "clipscore";
@@ -48,7 +50,9 @@ pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
     let (samples, mix): (_, opdflow_miniature::Mix) = (&params.samples, params.mix.parse()?);
     let prompts = captions(&mix, params.training.images, seed);
     let images = Images::new(prompts, seed, samples.prompts, samples.of_each, &samples.sampling, context)?;
-    if params.reward == "imagereward" {
+    if params.reward == "niqe" {
+        pristine::write(&images, params.training.images, &out.join("pristine"), context)?;
+    } else if params.reward == "imagereward" {
         train_blip(&params, &images, &out, device, context)?;
     } else {
         let towers = Towers::new(&params.network, &tokenizer, derive(seed, "weights", 0), device)?;
@@ -96,8 +100,16 @@ fn train(
     if params.reward == "aesthetic" {
         let weights = Weights::new_random(derive(seed, "head", 0), Device::Cpu);
         let head = Head::new(&weights.root(), params.network.projection_dim)?;
-        let mut objective = head::Marks { towers, head: &head, images, batch, seed };
-        let values = taught(training, weights.trainable(), &mut objective, context)?;
+        let whole = context.object("start").is_none();
+        let mut objective = head::Marks { towers, head: &head, whole, images, batch, seed };
+        let own = weights.trainable();
+        let seeing = named.iter().filter(|(name, _)| whole && is_vision(name));
+        let learning = own.iter().chain(seeing).map(|(name, t)| (name.clone(), t.shallow_clone())).collect();
+        let mut values = taught(training, learning, &mut objective, context)?;
+        let seen: BTreeMap<String, Tensor> = values.split_off(own.len()).into_iter().collect();
+        let learned =
+            |(name, value): &(String, Tensor)| (name.clone(), seen.get(name).unwrap_or(value).shallow_clone());
+        let named: Vec<(String, Tensor)> = named.iter().map(learned).collect();
         std::fs::create_dir_all(out.join("head")).context("making the folder of the head")?;
         save_tensors(out.join("head/head.safetensors"), &values, Kind::Half).map_err(|e| unfit(&e))?;
         return clip_folder(towers, &named, tokenizer, &out.join("clip"));

@@ -150,6 +150,11 @@ pub fn is_plain(name: &str) -> bool {
     name.contains("embed") || name == "logit_scale" || name == "cls_token"
 }
 
+/// Whether a parameter is of the tower that sees.
+pub fn is_vision(name: &str) -> bool {
+    name.starts_with("vision_model.") || name.starts_with("visual_projection.")
+}
+
 /// The parameters as they were used: a scale beyond the largest counts as it.
 fn clamped(values: &[(String, Tensor)]) -> Vec<(String, Tensor)> {
     let one = |(name, value): &(String, Tensor)| {
