@@ -85,6 +85,10 @@ fn costs(known: &Foreseen) -> Value {
 /// The facts that a record keeps of a stage, so that later plans know what its time and size hold for.
 #[must_use]
 pub fn facts(planned: &Planned) -> BTreeMap<String, String> {
+    // Of a stage that ends by a rule nobody knows before how much of it was done.
+    if planned.horizon.as_ref().is_some_and(|h| h.ends.is_some()) {
+        return BTreeMap::new();
+    }
     let work = planned.work.as_ref();
     [
         Some(("sizes", planned.sizes.to_string())),
@@ -159,10 +163,10 @@ impl History {
         let past: Vec<&Past> = self.of_kind(planned).iter().filter(|p| p.gpu == gpu).collect();
         let horizon = planned.horizon.as_ref();
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-        let steps = horizon.map_or(1.0, |h| h.steps as f64);
+        let steps = horizon.map_or(Some(1.0), |h| h.steps.map(|n| n as f64));
         let same = past.iter().filter(|p| p.like(planned) && p.threads.is_none_or(|t| t == planned.resources.cpus));
         let each = middle(same.filter_map(|p| Some(p.seconds / p.steps(horizon)?)).collect());
-        if let Some(each) = each {
+        if let (Some(each), Some(steps)) = (each, steps) {
             return Some((each * steps, Source::Measured));
         }
         if let Some(operations) = planned.work.as_ref().map(|w| w.operations).filter(|n| *n > 0.0) {
@@ -187,7 +191,7 @@ impl History {
         let past = self.of_kind(planned);
         let horizon = planned.horizon.as_ref();
         #[expect(clippy::cast_precision_loss, reason = "steps are counted in thousands")]
-        let as_long = |p: &&Past| p.steps(horizon) == Some(horizon.map_or(1.0, |h| h.steps as f64));
+        let as_long = |p: &&Past| p.steps(horizon) == horizon.map_or(Some(1.0), |h| h.steps.map(|n| n as f64));
         let same = past.iter().filter(|p| p.like(planned)).filter(as_long);
         if let Some(bytes) = middle(same.map(|p| p.bytes).collect()) {
             return Some((bytes, Source::Measured));

@@ -17,7 +17,8 @@ const LINEAGE: &str = "opdflow lineage key v1";
 pub struct Keys {
     /// The key: two stages with the same key give the same outputs.
     pub key: Digest,
-    /// The same less the horizon. Checkpoints live under it, so that a longer run goes on where a shorter one ended.
+    /// The same less the horizon: the parameters that decide how long it runs, and what their rules read. Checkpoints live under
+    /// it, so that a longer run goes on where a shorter one ended.
     pub lineage: Digest,
     /// What the key is made of, as the action record keeps it.
     pub manifest: Value,
@@ -51,9 +52,10 @@ pub fn keys(planned: &Planned, recipe: &Recipe, facts: &NumericFacts, inputs: &B
     for name in about.outside_key {
         remove(&mut params, name);
     }
-    let mut course = params.clone();
+    let (mut course, mut followed) = (params.clone(), inputs.clone());
     if let Some(horizon) = &planned.horizon {
-        remove(&mut course, horizon.param);
+        horizon.also.iter().chain([&horizon.param]).for_each(|name| remove(&mut course, name));
+        followed.retain(|port, _| !horizon.ports.contains(&port.split('.').next().unwrap_or(port)));
     }
     let assets: BTreeMap<String, Digest> = planned.assets.iter().map(|a| (a.name.clone(), a.digest)).collect();
     let code = Value::Object(planned.code.clone().into_iter().collect());
@@ -71,7 +73,7 @@ pub fn keys(planned: &Planned, recipe: &Recipe, facts: &NumericFacts, inputs: &B
     let (mut bytes, mut kept, mut less) = (Bytes::default(), Json::default(), Bytes::default());
     write(&whole, &mut bytes);
     write(&whole, &mut kept);
-    write(&Facts { params: &course, ..whole }, &mut less);
+    write(&Facts { params: &course, inputs: &followed, ..whole }, &mut less);
     Keys { key: bytes.key(KEY), lineage: less.key(LINEAGE), manifest: kept.finish() }
 }
 

@@ -18,7 +18,7 @@ pub enum Verdict {
     Resume {
         /// The step of the checkpoint.
         step: u64,
-        /// Steps in all; 0 if the stage has no horizon.
+        /// Steps in all; 0 if the stage has no horizon, or one that is not known yet.
         total: u64,
     },
     /// A stage that it reads has no result yet, so that its key is not known.
@@ -83,7 +83,7 @@ pub fn verdict(plan: &Plan, i: usize, keys: &Keys, store: &Store) -> Verdict {
     {
         return Verdict::Hit { record: Box::new(record) };
     }
-    let horizon = plan.stages[i].horizon.as_ref().map(|h| h.steps);
+    let horizon = plan.stages[i].horizon.as_ref().and_then(|h| h.steps);
     // A look, not a read: the stage itself verifies the checkpoint that it takes.
     let within = |step: u64| horizon.is_none_or(|h| step <= h);
     let checkpoint = store.checkpoints(&keys.lineage).list().into_iter().rev().find(|c| within(c.step));

@@ -114,7 +114,21 @@ fn table(plan: &Plan, rows: &[Row]) -> String {
     }
     out.push_str(&format!("\n{}\n", summary(plan, rows)));
     out.push_str(&legend(rows));
+    out.push_str(&ends(plan, rows));
     out
+}
+
+/// By what the stages end of which the plan cannot know how long they run, a line for those that end alike.
+fn ends(plan: &Plan, rows: &[Row]) -> String {
+    let mut lines: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (stage, _) in plan.stages.iter().zip(rows).filter(|(_, row)| row.open()) {
+        let Some(ends) = stage.horizon.as_ref().and_then(|h| h.ends.as_deref()) else { continue };
+        match lines.iter_mut().find(|(other, _)| *other == ends) {
+            Some((_, names)) => names.push(&stage.spec.name),
+            None => lines.push((ends, vec![&stage.spec.name])),
+        }
+    }
+    lines.into_iter().map(|(ends, names)| format!("{ends}: {}\n", names.join(", "))).collect()
 }
 
 /// The stages that stage `i` waits for, on whose results it hangs whether a maybe must run: those it reads that have none yet.
@@ -277,7 +291,8 @@ fn as_json(
                 "if_changes": if row.verdict == Verdict::Later { Vec::new() } else { deciding(plan, rows, i) },
                 "after": if row.verdict == Verdict::Later { deciding(plan, rows, i) } else { Vec::new() },
                 "step": step,
-                "steps": stage.horizon.as_ref().map(|h| h.steps),
+                "steps": stage.horizon.as_ref().and_then(|h| h.steps),
+                "ends": stage.horizon.as_ref().and_then(|h| h.ends.as_ref()),
                 "key": row.keys.as_ref().map(|k| k.key),
                 "lineage": row.keys.as_ref().map(|k| k.lineage),
                 "seconds": row.seconds.map(|(s, _)| s).or((!row.open()).then_some(0.0)),

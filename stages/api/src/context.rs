@@ -281,6 +281,23 @@ impl StageContext {
         Ok(())
     }
 
+    /// Forgets what was reported of steps after this one: of a checkpoint that the stage went on from, and did not need to.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn cut_metrics(&mut self, last: u64) -> Result<()> {
+        self.metrics = None;
+        let path = self.metrics_path();
+        if !path.exists() {
+            return Ok(());
+        }
+        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let step = |line: &str| serde_json::from_str::<serde_json::Value>(line).ok()?.get("step")?.as_u64();
+        let kept: String =
+            text.lines().filter(|line| step(line).is_none_or(|s| s <= last)).map(|line| format!("{line}\n")).collect();
+        std::fs::write(&path, kept).with_context(|| path.display().to_string())
+    }
+
     /// Reports how far the stage is. Cheap enough for every step: the scheduler hears of it ten times a second at
     /// the most, and of the last step always.
     pub fn progress(&mut self, step: u64, total: u64, note: &str) {

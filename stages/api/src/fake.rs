@@ -308,7 +308,7 @@ impl Stage for FakeTrain {
         }
     }
     fn horizon(&self, params: &TrainParams) -> Option<Horizon> {
-        Some(Horizon { param: "iterations", steps: params.iterations })
+        Some(Horizon::of("iterations", params.iterations))
     }
     /// A noisy step counts as a thousand plain ones.
     fn work(&self, params: &TrainParams, _folder: &Path, _inputs: &Foreseen) -> Option<Work> {
@@ -521,7 +521,7 @@ impl Stage for FakeWarn {
         }
     }
     fn horizon(&self, params: &WarnParams) -> Option<Horizon> {
-        Some(Horizon { param: "rounds", steps: params.rounds })
+        Some(Horizon::of("rounds", params.rounds))
     }
     fn doubts(&self, params: &WarnParams, _folder: &Path, _inputs: &Foreseen) -> Vec<Doubt> {
         let doubt = Doubt::new(warning::NO_WEIGHT, "doubt", "a thing is doubtful", "take it out");

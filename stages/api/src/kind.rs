@@ -46,8 +46,23 @@ pub struct Description {
 pub struct Horizon {
     /// The parameter.
     pub param: &'static str,
-    /// Its value.
-    pub steps: u64,
+    /// Its value: the steps of the stage or, where it may end before, the most that there can be. Nothing if it has none, so
+    /// that the number of steps follows from what the stage reads.
+    pub steps: Option<u64>,
+    /// Further parameters that decide how long it runs, and nothing else: rules when to end.
+    pub also: &'static [&'static str],
+    /// The input ports that these rules read, and nothing else does.
+    pub ports: &'static [&'static str],
+    /// By what it ends, where its number of steps cannot be known before it runs: `rounds: by its budget`.
+    pub ends: Option<String>,
+}
+
+impl Horizon {
+    /// That many steps, as `param` says.
+    #[must_use]
+    pub const fn of(param: &'static str, steps: u64) -> Self {
+        Self { param, steps: Some(steps), also: &[], ports: &[], ends: None }
+    }
 }
 
 /// Bytes from outside the store that a stage reads (a user's weights, a recogniser), by content.

@@ -155,10 +155,16 @@ pub const SHARED: &[CodePart] = &[
     (
         "stages.training",
         &[
+            "kinds/src/cost/operations.rs",
             "kinds/src/model/candidates.rs",
+            "kinds/src/training/budget.rs",
+            "kinds/src/training/until.rs",
+            "spec/src/vae/cost.rs",
             "worker/src/artefacts/candidates.rs",
+            "worker/src/artefacts/cost.rs",
             "worker/src/runtime/learn.rs",
             "worker/src/runtime/prompt_task.rs",
+            "worker/src/runtime/validated.rs",
         ],
     ),
     (
@@ -279,7 +285,6 @@ pub const OUTSIDE: &[CodePart] = &[
         &[
             "kinds/src/code.rs",
             "kinds/src/cost/memory.rs",
-            "kinds/src/cost/operations.rs",
             "kinds/src/model/adapter_doubts.rs",
             "kinds/src/model/model_fit.rs",
             "kinds/src/param.rs",
@@ -292,7 +297,6 @@ pub const OUTSIDE: &[CodePart] = &[
             "kinds/src/training/mod.rs",
             "worker/src/runtime/unfit.rs",
             "worker/src/runtime/watch.rs",
-            "spec/src/vae/cost.rs",
             "training/src/idle.rs",
         ],
     ),

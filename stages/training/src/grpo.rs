@@ -47,6 +47,26 @@ pub fn loss(log_ratio: &Tensor, advantage: &Tensor, clip: f64) -> Tensor {
     free.maximum(&cut)
 }
 
+/// Ratios outside the clip range, and all, of the updates of a round in which a ratio can differ from 1: those after the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Clipped {
+    outside: f64,
+    all: f64,
+}
+
+impl Clipped {
+    /// Their share, 0 where there are none.
+    fn share(self) -> f64 {
+        if self.all > 0.0 { self.outside / self.all } else { 0.0 }
+    }
+}
+
+/// One where the ratio is outside `1 - c` to `1 + c`, else zero; `[B]`.
+pub fn outside(log_ratio: &Tensor, clip: f64) -> Tensor {
+    // As the ratio less 1, which keeps the digits that clip ranges of 1e-6 hang on.
+    log_ratio.detach().expm1().abs().gt(clip).to_kind(Kind::Float)
+}
+
 /// The very first update was not on-policy.
 #[derive(Debug)]
 pub struct OffPolicy {
@@ -77,6 +97,8 @@ pub struct Grpo<'a> {
     pub lora: &'a Lora,
     /// The round's images, while its updates last.
     pub seen: Option<Experience>,
+    /// What was clipped in the round so far.
+    pub clipped: Clipped,
 }
 
 impl Grpo<'_> {
@@ -164,13 +186,14 @@ impl Objective for Grpo<'_> {
             let spread = config.advantage_std.unwrap_or(self.ratio.advantage_std());
             let mut seen = self.collector.collect(lora, &config.solver, window, spread, Keep::All, round)?;
             report = std::mem::take(&mut seen.report);
-            self.seen = Some(seen);
+            (self.seen, self.clipped) = (Some(seen), Clipped::default());
         }
         let seen = self.seen.as_ref().context("an update before its round's rollout")?;
         let (collector, clip) = (&self.collector, self.clip());
         let schedule = collector.schedule();
         let rows = self.rows(round, update, &seen.advantage)?;
-        let scale = 1.0 / rows.iter().map(|(_, images)| images.len()).sum::<usize>().max(1) as f64;
+        let ratios = rows.iter().map(|(_, images)| images.len()).sum::<usize>();
+        let scale = 1.0 / ratios.max(1) as f64;
         let kl = self.config.kl.unwrap_or(self.ratio.kl());
         let (mut policy, mut off, mut cut) = (Tally::default(), Tally::default(), Tally::default());
         for (j, images) in &rows {
@@ -204,7 +227,7 @@ impl Objective for Grpo<'_> {
                 policy.add(&by_sample, scale);
                 let away = log_ratio.detach().abs();
                 off.most(&away);
-                cut.add(&away.gt(clip).to_kind(Kind::Float), scale);
+                cut.add(&outside(&log_ratio, clip), 1.0);
             }
         }
         let (policy, off, cut) = (policy.read(), off.read(), cut.read());
@@ -212,7 +235,15 @@ impl Objective for Grpo<'_> {
         // On-policy the ratio is 1 up to rounding. Anything else at the very first update means that rollout and training
         // do not compute the same function, and no number that follows could be trusted.
         ensure!(round > 0 || update > 0 || off <= clip.max(1e-6), OffPolicy { log_ratio: off, clip });
-        report.extend(named(METRICS, [policy, cut]));
+        report.extend(named([METRICS[0]], [policy]));
+        let last = update + 1 == self.updates(round);
+        if update > 0 {
+            self.clipped.outside += cut;
+            self.clipped.all += ratios as f64;
+        }
+        if last {
+            report.extend(named([METRICS[1]], [self.clipped.share()]));
+        }
         report.extend(named([LOG_RATIO[update.min(1)]], [off]));
         Ok(report)
     }
@@ -264,6 +295,19 @@ mod tests {
         // d/dmu of -A mean(z d)
         let expected = -(&noise * advantage.view([2, 1, 1, 1])) / 4.0;
         assert!((mean.grad() - expected).abs().max().double_value(&[]) < 1e-6);
+    }
+
+    #[test]
+    fn what_is_outside_the_clip_range_by_hand() {
+        let of = |logs: &Tensor, clip: f64| Vec::<f32>::try_from(outside(logs, clip)).unwrap();
+        // 1.21 is outside 0.8 to 1.2, though its logarithm is 0.19; 0.82 is inside, 0.79 not.
+        let ratios = Tensor::from_slice(&[1.05_f32, 1.21, 0.82, 0.79]);
+        assert_eq!(of(&ratios.log(), 0.2), [0.0, 1.0, 0.0, 1.0]);
+        let near = Tensor::from_slice(&[1.9e-6_f32, 2.1e-6, -1.9e-6, -2.1e-6]);
+        assert_eq!(of(&near, 2e-6), [0.0, 1.0, 0.0, 1.0]);
+        // Two updates after the first with 6 ratios each, of which 2 and 1 are outside.
+        assert_eq!(Clipped { outside: 3.0, all: 12.0 }.share(), 0.25);
+        assert_eq!(Clipped::default().share(), 0.0);
     }
 
     #[test]

@@ -103,6 +103,24 @@ fn the_second_update_of_a_round_is_off_policy() {
     }
 }
 
+/// Of a range that every moved ratio leaves, all later ones are clipped, and none of the first update's; of the widest range none.
+#[test]
+fn what_is_clipped_is_a_share_of_the_updates_that_can_differ() {
+    let rig = Rig::new();
+    for (updates, clip, share) in [(3, 1e-12, 1.0), (2, 1e-12, 1.0), (1, 1e-12, 0.0), (3, 1.0, 0.0)] {
+        let lora = wear(rig.lora(MERGED, 3), 0.2, 4);
+        let mut toy = rig.toy("a", 5);
+        let mut guard = rig::guard(&rig, &lora, &mut toy);
+        (guard.config.updates, guard.config.clip_range) = (updates, Some(clip));
+        let mut learner = learner(&lora, 0.01);
+        for round in 0..2 {
+            let report = learner.round(&mut guard).unwrap();
+            let clipped: Vec<f64> = report.iter().filter(|(name, _)| name == "clipped").map(|(_, v)| *v).collect();
+            assert_eq!(clipped, [share], "{updates} updates, clip {clip}, round {round}");
+        }
+    }
+}
+
 #[test]
 fn micro_batches_change_nothing() {
     let rig = Rig::new();

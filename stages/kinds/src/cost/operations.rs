@@ -10,41 +10,39 @@ use crate::model::model_fit;
 use crate::model::model_fit::Model;
 use crate::model::sampling::ImageSampling;
 use crate::model::shape::Shape;
+use crate::prompt::provenance;
 use opdflow_api::Foreseen;
-use opdflow_spec::family::{Architecture, Forward, Role};
+use opdflow_spec::family::{Architecture, Forward, Guided, Role};
+use std::ops::Deref;
+
+/// What the passes of one image through network and autoencoder cost. The plan counts by it before a run, and a training counts by
+/// it what it did.
+#[derive(Clone, Copy, Debug)]
+pub struct Passes {
+    forward: Forward,
+    decoding: f64,
+    guided: Guided,
+}
 
 /// What the networks of a model cost, each for one image or one prompt.
 pub struct Operations {
-    forward: Forward,
-    decoding: f64,
+    passes: Passes,
     encoding: f64,
     model: Model,
     /// Side of an image in pixels.
     side: u64,
 }
 
-impl Operations {
-    /// With the base on the port `base`, if something is known of it and it makes images of this side in pixels, the
-    /// model's own if absent. Where `embeddings` is connected, no prompt is encoded.
+impl Passes {
+    /// Of a model with latents of this size, and so many tokens of text.
     #[must_use]
-    pub fn of(inputs: &Foreseen, size: Option<i64>) -> Option<Self> {
-        let model = model_fit::model(inputs)?;
-        let side = size.unwrap_or(model.architecture.sides().own);
-        let latent = model.architecture.latent(side, side).ok()?;
-        let tokens = model.sizes.text_tokens;
-        let text = if inputs.contains_key("embeddings") { 0 } else { model.sizes.parameters(Role::Encoder) };
-        Some(Self {
-            forward: model.architecture.forward(latent, tokens),
-            decoding: model.architecture.decoding(latent),
-            encoding: 2.0 * text as f64 * tokens as f64,
-            side: side.unsigned_abs(),
-            model,
-        })
+    pub fn of(model: &dyn Architecture, latent: [i64; 3], tokens: u64) -> Self {
+        Self { forward: model.forward(latent, tokens), decoding: model.decoding(latent), guided: model.guided() }
     }
 
     /// Rows of an image in one forward.
     fn halves(&self, guidance: f64) -> f64 {
-        self.model.architecture.guided().rows(guidance) as f64
+        self.guided.rows(guidance) as f64
     }
 
     /// A forward of one image at one noise level; of both halves where it is guided.
@@ -71,8 +69,34 @@ impl Operations {
     pub fn image(&self, steps: usize, guidance: f64) -> f64 {
         steps as f64 * self.forward(guidance) + self.decoding
     }
+}
 
-    /// Encoding of all prompts on `prompts`, `prompts.NAME` and `tasks.NAME`, each once.
+impl Deref for Operations {
+    type Target = Passes;
+    fn deref(&self) -> &Passes {
+        &self.passes
+    }
+}
+
+impl Operations {
+    /// With the base on the port `base`, if something is known of it and it makes images of this side in pixels, the
+    /// model's own if absent. Where `embeddings` is connected, no prompt is encoded.
+    #[must_use]
+    pub fn of(inputs: &Foreseen, size: Option<i64>) -> Option<Self> {
+        let model = model_fit::model(inputs)?;
+        let side = size.unwrap_or(model.architecture.sides().own);
+        let latent = model.architecture.latent(side, side).ok()?;
+        let tokens = model.sizes.text_tokens;
+        let text = if inputs.contains_key("embeddings") { 0 } else { model.sizes.parameters(Role::Encoder) };
+        Some(Self {
+            passes: Passes::of(&*model.architecture, latent, tokens),
+            encoding: 2.0 * text as f64 * tokens as f64,
+            side: side.unsigned_abs(),
+            model,
+        })
+    }
+
+    /// Encoding of all prompts that are connected, each once.
     #[must_use]
     pub fn encoding(&self, inputs: &Foreseen) -> f64 {
         self.encoding * prompts(inputs) as f64
@@ -118,8 +142,13 @@ pub fn operations_of_sampling(
 /// How many prompts are connected, as far as that is known.
 #[must_use]
 pub fn prompts(inputs: &Foreseen) -> u64 {
-    let is_set = |port: &str| port == "prompts" || port.starts_with("prompts.") || port.starts_with("tasks.");
-    inputs.iter().filter(|(port, _)| is_set(port)).filter_map(|(_, set)| crate::prompt::provenance::count(set)).sum()
+    ["prompts", "tasks", "validation", "validations"].into_iter().map(|port| prompts_on(inputs, port)).sum()
+}
+
+/// How many of them are connected to this port, or below it.
+#[must_use]
+pub fn prompts_on(inputs: &Foreseen, port: &str) -> u64 {
+    provenance::on(inputs, port).filter_map(|(_, set)| provenance::count(set)).sum()
 }
 
 #[cfg(test)]

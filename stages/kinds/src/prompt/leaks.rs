@@ -14,9 +14,18 @@ type Texts = BTreeSet<Digest>;
 /// Prompts on the ports below `prompts` that the adapter on `adapter` was trained on. Sets of one and the same stage are
 /// that stage's own to tell of.
 pub fn leaks(inputs: &Foreseen, adapter: &str) -> Vec<Doubt> {
-    let trained: Vec<Source> = on(inputs, adapter).flat_map(|(_, v)| sources(v)).collect();
+    shared(inputs, &["prompts"], &[adapter], &format!("the adapter on `{adapter}`"))
+}
+
+/// Prompts on the ports `judged`, or below them, that a training itself trains on: it reads the others on the ports `trained`.
+pub fn judged_on_trained(inputs: &Foreseen, judged: &[&str], trained: &[&str]) -> Vec<Doubt> {
+    shared(inputs, judged, trained, "it")
+}
+
+fn shared(inputs: &Foreseen, judged: &[&str], trained: &[&str], whom: &str) -> Vec<Doubt> {
+    let trained: Vec<Source> = trained.iter().flat_map(|port| on(inputs, port)).flat_map(|(_, v)| sources(v)).collect();
     let mut doubts = Vec::new();
-    for (port, value) in on(inputs, "prompts").filter(|_| !trained.is_empty()) {
+    for (port, value) in judged.iter().flat_map(|port| on(inputs, port)).filter(|_| !trained.is_empty()) {
         let (mut shared, mut total) = (Texts::new(), 0);
         for own in sources(value) {
             let texts = texts(&own);
@@ -27,7 +36,7 @@ pub fn leaks(inputs: &Foreseen, adapter: &str) -> Vec<Doubt> {
         }
         if !shared.is_empty() {
             let what = format!(
-                "a prompt of `{port}` ({total} different ones) is among those that the adapter on `{adapter}` was trained on: its scores there say nothing of new prompts"
+                "a prompt of `{port}` ({total} different ones) is among those that {whom} was trained on: its scores there say nothing of new prompts"
             );
             let help = "take it out of one of the two sets";
             doubts.push(Doubt::new(LEAK, format!("needs.{port}"), what, help).times(shared.len()));

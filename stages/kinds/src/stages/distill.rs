@@ -1,14 +1,15 @@
 //! `distill`: several teachers into one student, on the student's own rollouts.
 
 use crate::cost::memory;
-use crate::cost::operations::Operations;
+use crate::cost::operations::{Operations, Passes};
 use crate::model::shape::Shape;
 use crate::model::{candidates, model_fit};
 use crate::param::{EMBEDDINGS, micro, one};
 use crate::precision::Precision;
 use crate::prompt::provenance;
-use crate::training::course_doubts;
+use crate::training::budget::Budget;
 use crate::training::course_doubts::lr_schedule_fault;
+use crate::training::{budget, course_doubts};
 use crate::{code, param};
 use opdflow_api::port::{Input, Output};
 use opdflow_api::{
@@ -17,6 +18,7 @@ use opdflow_api::{
 use opdflow_spec::dance::DanceConfig;
 use opdflow_spec::distillation::StudentSampling;
 use opdflow_spec::dmd::DmdConfig;
+use opdflow_spec::family::Architecture;
 use opdflow_spec::opd::OpdConfig;
 use opdflow_spec::optim::{AdamWConfig, EmaConfig};
 use opdflow_spec::ppo::PpoConfig;
@@ -35,9 +37,14 @@ pub struct Distill;
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "the schema has the words of a parameter's own type")]
 pub struct Params {
-    /// Optimizer steps, each after every task was visited once; a longer run continues a shorter one.
+    /// Optimizer steps, each after every task was visited once; a longer run continues a shorter one. With a `budget` the most that
+    /// there may be, or absent.
     #[schemars(range(min = 1, max = 10_000_000))]
-    pub rounds: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rounds: Option<u64>,
+    /// Takes the rounds from the operations of other trainings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
     /// The loss that the student is trained with.
     #[serde(default)]
     pub objective: Objective,
@@ -161,16 +168,15 @@ impl Objective {
         }
     }
 
-    /// Operations of one task in one round, with a teacher of this guidance.
+    /// Operations of one task in one round, with a student and a teacher of these guidance scales.
     pub fn operations(
         &self,
-        model: &Operations,
+        model: &Passes,
         sampling: &StudentSampling,
-        teacher: f64,
+        [guidance, teacher]: [f64; 2],
         gradient_checkpointing: bool,
     ) -> f64 {
         let (steps, all) = (sampling.num_inference_steps as f64, trained(sampling.num_inference_steps));
-        let guidance = sampling.guidance(model.base());
         let (own, goal) = (model.forward(guidance), model.forward(teacher));
         let gradient = model.gradient(guidance, gradient_checkpointing);
         let anchored = |anchor: f64| if anchor > 0.0 { own } else { 0.0 };
@@ -189,6 +195,21 @@ impl Objective {
             Self::Dmd(_) => steps * own + gradient + model.gradient(1.0, gradient_checkpointing) + goal,
         };
         sampling.prompts as f64 * image
+    }
+}
+
+impl Params {
+    /// Operations of one round over these teachers, of the student that `base` is the base of.
+    pub fn operations<'a>(
+        &self,
+        model: &Passes,
+        base: &dyn Architecture,
+        teachers: impl Iterator<Item = &'a str>,
+        gradient_checkpointing: bool,
+    ) -> f64 {
+        let student = self.rollout.guidance(base);
+        let scales = |name: &str| [student, self.teacher_guidance_scale.get(name).copied().unwrap_or(1.0)];
+        teachers.map(|l| self.objective.operations(model, &self.rollout, scales(l), gradient_checkpointing)).sum()
     }
 }
 
@@ -211,6 +232,7 @@ impl Stage for Distill {
                         "an adapter that the student starts from, such as a merge; a fresh one if absent",
                     ),
                     Input::optional("embeddings", &["embeddings"], EMBEDDINGS),
+                    Input::any(budget::PORT, &["cost"], "what the trainings took that `budget.path` names"),
                 ]
             },
             outputs: const {
@@ -222,7 +244,8 @@ impl Stage for Distill {
                         "with `candidates_every`: a folder `step-000020` and so on, the student after that round",
                     )
                     .maybe(),
-                    Output::side("timing", "timing", "seconds of training"),
+                    Output::new("cost", "cost", "rounds, gradients and operations of the training"),
+                    Output::side("timing", "timing", "the same, and seconds"),
                 ]
             },
             outside_key: &["gradient_checkpointing", "micro_batch", "threads"],
@@ -235,12 +258,14 @@ impl Stage for Distill {
         let mut faults = params.objective.check(&params.rollout);
         faults.extend(params.precision.untrainable());
         faults.extend(params.lr_schedule.fault().map(lr_schedule_fault));
+        faults.extend(budget::endless("rounds", params.rounds, params.budget.as_ref()));
         faults
     }
 
     fn wired(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {
         let length = param::length_of_embeddings(params.max_sequence_length, ports);
-        unpaired(&params.teacher_guidance_scale, ports).into_iter().chain(length).collect()
+        let budget = budget::unwired(params.budget.as_ref(), ports);
+        unpaired(&params.teacher_guidance_scale, ports).into_iter().chain(length).chain(budget).collect()
     }
 
     fn unfit(&self, params: &Params, _folder: &Path, ports: &Ports, inputs: &Foreseen) -> Vec<ParamFault> {
@@ -254,7 +279,8 @@ impl Stage for Distill {
     }
 
     fn horizon(&self, params: &Params) -> Option<Horizon> {
-        Some(Horizon { param: "rounds", steps: params.rounds })
+        let ends = params.budget.is_some().then(|| budget::ends(&["its budget"], params.rounds));
+        Some(Horizon { param: "rounds", steps: params.rounds, also: &["budget"], ports: &[budget::PORT], ends })
     }
 
     fn resources(&self, params: &Params) -> Resources {
@@ -272,21 +298,21 @@ impl Stage for Distill {
     fn foresee(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Foreseen {
         let from = provenance::trained(inputs, &["prompts", "teachers", "start"], &["lora", "candidates"]);
         let Some(model) = Operations::of(inputs, params.size) else { return from };
-        let each = |every| candidates::announced(params.rounds, every, model.adapter(&params.lora));
-        let announced = params.candidates_every.map(|every| ("candidates".to_owned(), each(every)));
+        let each = |rounds, every| candidates::announced(rounds, every, model.adapter(&params.lora));
+        let announced = params.rounds.zip(params.candidates_every);
+        let announced = announced.map(|(rounds, every)| ("candidates".to_owned(), each(rounds, every)));
         provenance::both(from, announced.into_iter().collect())
     }
 
     fn work(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Option<Work> {
         let model = Operations::of(inputs, params.size)?;
+        // A budget is not known before what it reads is there.
+        let rounds = params.rounds.filter(|_| params.budget.is_none())?;
         let teachers = inputs.keys().filter_map(|port| port.strip_prefix("prompts."));
-        let guidance = |name: &str| params.teacher_guidance_scale.get(name).copied().unwrap_or(1.0);
-        let round: f64 = teachers
-            .map(|l| params.objective.operations(&model, &params.rollout, guidance(l), params.gradient_checkpointing))
-            .sum();
-        let kept = 1 + params.candidates_every.map_or(0, |every| params.rounds.div_ceil(every.max(1)));
+        let round = params.operations(&model, model.base(), teachers, params.gradient_checkpointing);
+        let kept = 1 + params.candidates_every.map_or(0, |every| rounds.div_ceil(every.max(1)));
         Some(Work {
-            operations: params.rounds as f64 * round + model.encoding(inputs),
+            operations: rounds as f64 * round + model.encoding(inputs),
             bytes: Some(kept * model.adapter(&params.lora)),
         })
     }
@@ -314,8 +340,10 @@ impl Stage for Distill {
             Objective::Ppo(config) => config.updates.max(1) as u64,
             _ => 1,
         };
-        let steps = params.rounds.saturating_mul(updates);
-        course_doubts::doubts(&params.optimizer, &params.lr_schedule, &params.ema, params.rounds, steps)
+        // Of a number that is not known nothing is doubted.
+        let rounds = params.rounds.unwrap_or(u64::MAX);
+        let steps = rounds.saturating_mul(updates);
+        course_doubts::doubts(&params.optimizer, &params.lr_schedule, &params.ema, rounds, steps)
     }
 }
 

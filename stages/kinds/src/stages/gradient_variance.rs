@@ -127,8 +127,9 @@ impl Stage for GradientVariance {
         let model = Operations::of(inputs, params.size)?;
         let teachers: Vec<&str> = inputs.keys().filter_map(|port| port.strip_prefix("prompts.")).collect();
         let guidance = |name: &str| params.teacher_guidance_scale.get(name).copied().unwrap_or(1.0);
+        let student = params.rollout.guidance(model.base());
         let sample = |o: &Objective| -> f64 {
-            teachers.iter().map(|l| o.operations(&model, &params.rollout, guidance(l), false)).sum()
+            teachers.iter().map(|l| o.operations(&model, &params.rollout, [student, guidance(l)], false)).sum()
         };
         let samples = params.noise_levels.len() as f64 * params.samples as f64;
         Some(Work { operations: samples * params.objectives.values().map(sample).sum::<f64>(), bytes: None })

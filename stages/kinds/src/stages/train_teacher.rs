@@ -1,17 +1,19 @@
 //! `train_teacher`: one adapter for one reward, by reinforcement learning.
 
 use crate::cost::memory;
-use crate::cost::operations::Operations;
+use crate::cost::operations::{Operations, Passes, prompts_on};
 use crate::judging::reward_models::REWARD_MODELS;
 use crate::judging::{reward, reward_models};
 use crate::model::shape::Shape;
 use crate::model::{candidates, model_fit};
 use crate::param::{EMBEDDINGS, micro, one};
 use crate::precision::Precision;
-use crate::prompt::{prompt_set, provenance};
+use crate::prompt::{leaks, prompt_set, provenance};
 use crate::training::alarm::Alarms;
+use crate::training::budget::Budget;
 use crate::training::course_doubts::lr_schedule_fault;
-use crate::training::{alarm, course_doubts};
+use crate::training::until::Until;
+use crate::training::{alarm, budget, course_doubts};
 use crate::{code, param};
 use anyhow::Result;
 use opdflow_api::cache::Memo;
@@ -67,9 +69,17 @@ pub struct Params {
     /// Settings of a task's own rounds, by task.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub per_task: BTreeMap<String, Own>,
-    /// Rounds; a longer run continues a shorter one of otherwise equal parameters.
+    /// Rounds; a longer run continues a shorter one of otherwise equal parameters. With `until` or `budget` the most that there may
+    /// be, and with a `budget` it may be absent.
     #[schemars(range(min = 1, max = 10_000_000))]
-    pub iterations: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iterations: Option<u64>,
+    /// Ends training when its own reward on validation prompts gains no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Until>,
+    /// Takes the rounds from the operations of other trainings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
     /// Rounds between candidates.
     #[schemars(range(min = 1, max = 10_000_000))]
     #[serde(default = "twenty")]
@@ -198,6 +208,27 @@ impl Params {
         turns.into_iter().filter_map(|name| Some((name.as_str(), self.rewards.get(name)?))).collect()
     }
 
+    /// Operations of one round: the rollout with its decoding, and for each image and noise level that is trained the gradient and the
+    /// frozen passes beside it. An image that is left out because its advantage is 0 is counted.
+    pub fn operations(&self, model: &Passes, gradient_checkpointing: bool) -> f64 {
+        let Sampling { prompts, group_size: group, num_inference_steps: steps, guidance_scale: guidance, .. } =
+            self.sampling;
+        let all = trained(steps);
+        let grpo = |config: &GrpoConfig, ratio: Ratio| {
+            let window = config.sde_window.map_or(all, |w| w.width.min(all));
+            let frozen = if config.kl.unwrap_or(ratio.kl()) > 0.0 { 1.0 } else { 0.0 };
+            (config.timesteps.unwrap_or(window).clamp(1, window.max(1)), frozen)
+        };
+        // The frozen passes beside each gradient: NFT's old policy and the base; the base where the others weigh it.
+        let (levels, frozen) = match &self.algorithm {
+            Algorithm::DiffusionNft(config) => (config.timesteps.unwrap_or(all).clamp(1, steps.max(1)), 2.0),
+            Algorithm::GrpoGuard(config) => grpo(config, Ratio::Guard),
+            Algorithm::FlowGrpo(config) => grpo(config, Ratio::Plain),
+        };
+        let gradient = model.gradient(guidance, gradient_checkpointing) + frozen * model.forward(guidance);
+        (prompts * group) as f64 * (model.image(steps, guidance) + levels as f64 * gradient)
+    }
+
     /// The names of all metrics that the training reports.
     fn metrics(&self) -> Vec<String> {
         let turns = self.turns();
@@ -209,6 +240,32 @@ impl Params {
         found.dedup();
         found
     }
+}
+
+/// A rule without the prompts that it scores on, and prompts without a rule.
+fn unscored(params: &Params, ports: &Ports) -> Vec<ParamFault> {
+    let (one, each) = (ports.contains("validation"), ports.names("validations"));
+    let there = one.then(|| "validation".to_owned()).into_iter();
+    let there: Vec<String> = there.chain(each.iter().map(|name| format!("validations.{name}"))).collect();
+    if params.until.is_none() {
+        let fault = |port: String| ParamFault::of_port(port, "nothing is scored on it, for there is no `until`");
+        let help = "add `until: {gain: 0.005, patience: 3}`, or take it out";
+        return there.into_iter().map(|port| fault(port).help(help)).collect();
+    }
+    let wanted: Vec<String> = match params.rewards.is_empty() {
+        true => vec!["validation".to_owned()],
+        false => params.rewards.keys().map(|name| format!("validations.{name}")).collect(),
+    };
+    let lacking = wanted.iter().filter(|port| !there.contains(port)).map(|port| {
+        let what = format!("the rule scores on validation prompts, and none are connected as `{port}`");
+        ParamFault::new("until", what)
+            .help("connect them below `needs`, such as the output `validation` of a stage `prompts`")
+    });
+    let idle = there.iter().filter(|port| !wanted.contains(port)).map(|port| {
+        let fault = ParamFault::of_port(port.as_str(), "it is no validation of this training's rewards");
+        fault.help(format!("its rule reads {}", wanted.join(", ")))
+    });
+    lacking.chain(idle).collect()
 }
 
 fn twenty() -> u64 {
@@ -250,6 +307,9 @@ impl Stage for TrainTeacher {
                     ),
                     Input::optional("embeddings", &["embeddings"], EMBEDDINGS),
                     REWARD_MODELS,
+                    Input::optional("validation", &["prompts"], "with `until`: prompts that its rule scores on"),
+                    Input::any("validations", &["prompts"], "the same for each of `tasks`"),
+                    Input::any(budget::PORT, &["cost"], "what the trainings took that `budget.path` names"),
                 ]
             },
             outputs: const {
@@ -260,7 +320,8 @@ impl Stage for TrainTeacher {
                         "a folder `step-000020` and so on, an adapter each (averaged weights)",
                     ),
                     Output::new("lora", "lora", "the last of them").result(),
-                    Output::side("timing", "timing", "seconds of training"),
+                    Output::new("cost", "cost", "rounds, gradients and operations of the training"),
+                    Output::side("timing", "timing", "the same, and seconds"),
                 ]
             },
             outside_key: &["alarms", "gradient_checkpointing", "micro_batch", "threads"],
@@ -292,6 +353,8 @@ impl Stage for TrainTeacher {
         faults.extend(params.per_task.iter().flat_map(|(task, own)| own.check(task, params)));
         faults.extend(params.lr_schedule.fault().map(lr_schedule_fault));
         faults.extend(params.algorithm.faults(&params.sampling));
+        faults.extend(params.until.iter().flat_map(|u| u.faults(params.candidates_every, params.iterations)));
+        faults.extend(budget::endless("iterations", params.iterations, params.budget.as_ref()));
         let known = params.metrics();
         for name in params.alarms.keys().filter(|name| !known.contains(name)) {
             let fault = ParamFault::new(format!("alarms.{name}"), format!("this training reports no metric `{name}`"));
@@ -316,6 +379,8 @@ impl Stage for TrainTeacher {
         let each =
             params.rewards.iter().flat_map(|(task, w)| w.keys().map(move |n| (format!("rewards.{task}.{n}"), n)));
         faults.extend(own.chain(each).filter_map(|(path, name)| reward::unwired(path, name, ports)));
+        faults.extend(unscored(params, ports));
+        faults.extend(budget::unwired(params.budget.as_ref(), ports));
         faults
     }
 
@@ -329,6 +394,8 @@ impl Stage for TrainTeacher {
         for (port, path, weights) in std::iter::once(one).chain(each).filter(|(_, _, weights)| !weights.is_empty()) {
             let names: Vec<&str> = weights.keys().map(String::as_str).collect();
             faults.extend(prompt_set::unfit(inputs, &port, &names, Some(&path)));
+            let judged = port.replace("tasks.", "validations.").replace("prompts", "validation");
+            faults.extend(prompt_set::unfit(inputs, &judged, &names, None));
         }
         faults
     }
@@ -344,7 +411,15 @@ impl Stage for TrainTeacher {
     }
 
     fn horizon(&self, params: &Params) -> Option<Horizon> {
-        Some(Horizon { param: "iterations", steps: params.iterations })
+        let rules = [params.until.as_ref().map(|_| "its rule"), params.budget.as_ref().map(|_| "its budget")];
+        let rules: Vec<&str> = rules.into_iter().flatten().collect();
+        Some(Horizon {
+            param: "iterations",
+            steps: params.iterations,
+            also: &["until", "budget"],
+            ports: &["validation", "validations", budget::PORT],
+            ends: (!rules.is_empty()).then(|| budget::ends(&rules, params.iterations)),
+        })
     }
 
     fn resources(&self, params: &Params) -> Resources {
@@ -368,31 +443,24 @@ impl Stage for TrainTeacher {
     fn foresee(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Foreseen {
         let from = provenance::trained(inputs, &["prompts", "tasks", "start"], &["lora", "candidates"]);
         let Some(model) = Operations::of(inputs, params.size) else { return from };
-        let each = candidates::announced(params.iterations, params.candidates_every, model.adapter(&params.lora));
+        let Some(most) = params.iterations else { return from };
+        let each = candidates::announced(most, params.candidates_every, model.adapter(&params.lora));
         provenance::both(from, Foreseen::from([("candidates".to_owned(), each)]))
     }
 
     fn work(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Option<Work> {
         let model = Operations::of(inputs, params.size)?;
-        let Sampling { prompts, group_size: group, num_inference_steps: steps, guidance_scale: guidance, .. } =
-            params.sampling;
-        let all = trained(steps);
-        let grpo = |config: &GrpoConfig, ratio: Ratio| {
-            let window = config.sde_window.map_or(all, |w| w.width.min(all));
-            let frozen = if config.kl.unwrap_or(ratio.kl()) > 0.0 { 1.0 } else { 0.0 };
-            (config.timesteps.unwrap_or(window).clamp(1, window.max(1)), frozen)
-        };
-        // The frozen passes beside each gradient: NFT's old policy and the base; the base where the others weigh it.
-        let (levels, frozen) = match &params.algorithm {
-            Algorithm::DiffusionNft(config) => (config.timesteps.unwrap_or(all).clamp(1, steps.max(1)), 2.0),
-            Algorithm::GrpoGuard(config) => grpo(config, Ratio::Guard),
-            Algorithm::FlowGrpo(config) => grpo(config, Ratio::Plain),
-        };
-        let gradient = model.gradient(guidance, params.gradient_checkpointing) + frozen * model.forward(guidance);
-        let image = model.image(steps, guidance) + levels as f64 * gradient;
-        let rounds = params.iterations as f64 * (prompts * group) as f64 * image;
-        let kept = 1 + params.iterations.div_ceil(params.candidates_every.max(1));
-        Some(Work { operations: rounds + model.encoding(inputs), bytes: Some(kept * model.adapter(&params.lora)) })
+        // A budget is not known before what it reads is there; of a rule, the most that it allows is counted.
+        let most = params.iterations.filter(|_| params.budget.is_none())?;
+        let rounds = most as f64 * params.operations(&model, params.gradient_checkpointing);
+        let judged = prompts_on(inputs, "validation") + prompts_on(inputs, "validations");
+        let scored = params.until.as_ref().map_or(0.0, |until| {
+            let scorings = most / until.every(params.candidates_every);
+            (scorings * judged) as f64 * until.operations(&model)
+        });
+        let kept = 1 + most.div_ceil(params.candidates_every.max(1));
+        let operations = rounds + scored + model.encoding(inputs);
+        Some(Work { operations, bytes: Some(kept * model.adapter(&params.lora)) })
     }
 
     fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {
@@ -417,8 +485,9 @@ impl Stage for TrainTeacher {
         .collect()
     }
 
-    fn doubts(&self, params: &Params, _folder: &Path, _inputs: &Foreseen) -> Vec<Doubt> {
-        let (rounds, help) = (params.iterations, "give it a weight, or take it out");
+    fn doubts(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Vec<Doubt> {
+        // Of a number that is not known nothing is doubted.
+        let (rounds, help) = (params.iterations.unwrap_or(u64::MAX), "give it a weight, or take it out");
         let updates = match &params.algorithm {
             Algorithm::DiffusionNft(config) => config.updates.max(1) as u64,
             Algorithm::GrpoGuard(config) | Algorithm::FlowGrpo(config) => config.updates.max(1) as u64,
@@ -429,6 +498,7 @@ impl Stage for TrainTeacher {
         for (task, weights) in &params.rewards {
             doubts.extend(course_doubts::weightless(&format!("rewards.{task}"), weights, "reward", help));
         }
+        doubts.extend(leaks::judged_on_trained(inputs, &["validation", "validations"], &["prompts", "tasks", "start"]));
         let guidance = params.sampling.guidance_scale;
         if matches!(params.algorithm, Algorithm::DiffusionNft(_)) && guidance != 1.0 {
             let what = format!("DiffusionNFT with guidance {guidance}: the method is made for none");

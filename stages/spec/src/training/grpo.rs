@@ -6,7 +6,9 @@ use crate::window::Window;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What it reports of each update beside what is seen of the images ([`crate::teacher::metrics`]).
+/// What it reports beside what is seen of the images ([`crate::teacher::metrics`]): the loss of each update and, once a round, the share
+/// of the ratios that were outside the clip range, 0 to 1. The round's first update is on-policy, its ratios are 1 and not counted: of a
+/// single update the share is 0.
 pub const METRICS: [&str; 2] = ["loss", "clipped"];
 
 /// The largest log-ratio of a round's first update, and of a later one.

@@ -12,7 +12,7 @@ use opdflow_models::weights::Weights;
 use opdflow_training::dance::{Dance, DanceConfig};
 use opdflow_training::distillation::{Distillation, StudentSampling, TaskTeacher};
 use opdflow_training::dmd::{Along, Dmd, DmdConfig};
-use opdflow_training::grpo::{Grpo, GrpoConfig, Ratio};
+use opdflow_training::grpo::{Clipped, Grpo, GrpoConfig, Ratio};
 use opdflow_training::nft::{Decay, Nft, NftConfig};
 use opdflow_training::objective::{Objective, Report};
 use opdflow_training::opd::{Opd, OpdConfig, Remaining};
@@ -170,7 +170,7 @@ pub fn nft<'a>(rig: &'a Rig, lora: &'a Lora, task: &'a mut Toy) -> Nft<'a> {
 pub fn grpo<'a>(ratio: Ratio, rig: &'a Rig, lora: &'a Lora, task: &'a mut Toy) -> Grpo<'a> {
     let clip = if ratio == Ratio::Guard { 1e-3 } else { 1e-2 };
     let config = GrpoConfig { clip_range: Some(clip), ..GrpoConfig::default() };
-    Grpo { ratio, config, collector: collector(rig, vec![task], 12), lora, seen: None }
+    Grpo { ratio, config, collector: collector(rig, vec![task], 12), lora, seen: None, clipped: Clipped::default() }
 }
 
 pub fn guard<'a>(rig: &'a Rig, lora: &'a Lora, task: &'a mut Toy) -> Grpo<'a> {

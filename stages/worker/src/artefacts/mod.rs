@@ -2,6 +2,7 @@
 
 pub mod adapter;
 pub mod candidates;
+pub mod cost;
 pub mod curve;
 pub mod embeddings;
 pub mod json;

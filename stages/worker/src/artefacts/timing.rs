@@ -1,20 +1,24 @@
 //! What training costs: the side output `timing` of the stages that train, and sums of it.
 
+use crate::artefacts::cost;
 use crate::report::seeds;
 use anyhow::{Context as _, Result};
 use opdflow_api::{Cost, StageContext};
+use opdflow_kinds::report::timing::longest;
 use serde::Deserialize;
 
-/// Writes the side output `timing`. `gradients`: of one image at one noise level each, in the whole training.
+/// Writes the side output `timing`: the seconds, and what the training took otherwise.
 ///
 /// # Errors
 /// The disk is full.
-pub fn write(context: &StageContext, gradients: u64) -> Result<()> {
+pub fn write(context: &StageContext, took: &cost::Cost) -> Result<()> {
     let Cost { seconds, cpu_seconds, gpu_seconds } = context.cost();
     let (threads, device) = (context.job().threads, &context.job().device);
     let text = serde_json::json!({
         "seconds": seconds, "cpu_seconds": cpu_seconds, "gpu_seconds": gpu_seconds,
-        "gradients": gradients, "threads": threads, "device": device,
+        "rounds": took.rounds, "gradients": took.gradients,
+        "operations": took.operations, "validation_operations": took.validation_operations,
+        "threads": threads, "device": device,
     });
     std::fs::write(context.output("timing"), format!("{text}\n")).context("writing the timing")
 }
@@ -33,10 +37,16 @@ pub struct Timing {
     /// Gradients, each of one image at one noise level.
     #[serde(default)]
     pub gradients: u64,
+    /// Floating-point operations. Nothing where a timing of before does not say.
+    #[serde(default)]
+    pub operations: Option<f64>,
+    /// Those on the longest path of several trainings; of a single one all of them.
+    #[serde(skip)]
+    pub longest: Option<f64>,
 }
 
 /// The cost of what the names on `timings` stand for: the inner lists run side by side, the outer one after the other. Wall
-/// seconds of what runs side by side are its slowest's, all else adds up. With several seeds, their mean. `None` if nothing
+/// seconds of what runs side by side are its slowest's, all else adds up; operations are told both ways. With several seeds, their mean. `None` if nothing
 /// is named.
 ///
 /// # Errors
@@ -47,7 +57,7 @@ pub fn cost(context: &StageContext, names: &[Vec<String>]) -> Result<Option<Timi
         .map(|side_by_side| side_by_side.iter().map(|name| read_timings(context, name)).collect())
         .collect::<Result<_>>()?;
     let runs = steps.iter().flatten().map(Vec::len).max().unwrap_or(0);
-    let mut total = Timing { cpu_seconds: Some(0.0), ..Timing::default() };
+    let mut total = Timing { cpu_seconds: Some(0.0), operations: Some(0.0), ..Timing::default() };
     for run in 0..runs {
         for side_by_side in &steps {
             // What has no seeds of its own is the same for all.
@@ -57,6 +67,7 @@ pub fn cost(context: &StageContext, names: &[Vec<String>]) -> Result<Option<Timi
                 slowest = slowest.max(timing.seconds);
                 total.gradients += timing.gradients;
                 // A part that does not say leaves the sum unknown. On a CPU there is nothing to add to a GPU's.
+                total.operations = total.operations.zip(timing.operations).map(|(sum, own)| sum + own);
                 total.cpu_seconds = total.cpu_seconds.zip(timing.cpu_seconds).map(|(sum, own)| sum + own);
                 if let Some(own) = timing.gpu_seconds {
                     total.gpu_seconds = Some(total.gpu_seconds.unwrap_or(0.0) + own);
@@ -65,12 +76,16 @@ pub fn cost(context: &StageContext, names: &[Vec<String>]) -> Result<Option<Timi
             total.seconds += slowest;
         }
     }
+    let counted = |timings: &Vec<Timing>| timings.iter().map(|t| t.operations).collect::<Option<Vec<f64>>>();
+    let by_step: Option<Vec<Vec<Vec<f64>>>> = steps.iter().map(|side| side.iter().map(counted).collect()).collect();
     let (count, gradients) = (runs as f64, total.gradients);
     Ok((runs > 0).then(|| Timing {
         seconds: total.seconds / count,
         cpu_seconds: total.cpu_seconds.map(|s| s / count),
         gpu_seconds: total.gpu_seconds.map(|s| s / count),
         gradients: gradients.div_ceil(runs as u64),
+        operations: total.operations.map(|n| n / count),
+        longest: by_step.and_then(|steps| longest(&steps)),
     }))
 }
 

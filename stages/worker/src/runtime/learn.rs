@@ -10,8 +10,27 @@ use opdflow_training::objective::{Objective, Report};
 use opdflow_training::train::Learner;
 use std::path::Path;
 
+/// Whether a training goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judged {
+    /// Nothing speaks against the next round.
+    GoOn,
+    /// It has ended at this round, which may lie before the rounds that are done: those were another run's, whose checkpoint this
+    /// one goes on from.
+    End(u64),
+    /// Nobody knows yet, for the stage was asked to stop.
+    Interrupted,
+}
+
 /// What a training stage adds to the frame.
 pub trait Course {
+    /// Asked with the number of rounds that are done, before the first and after each.
+    ///
+    /// # Errors
+    /// What judging needs fails.
+    fn judge(&mut self, _done: u64, _context: &mut StageContext) -> Result<Judged> {
+        Ok(Judged::GoOn)
+    }
     /// Called after every round, with what it reported: metrics beyond the report, candidates, samples.
     ///
     /// # Errors
@@ -40,8 +59,9 @@ pub struct Plain;
 
 impl Course for Plain {}
 
-/// Trains for `rounds` rounds, from the newest checkpoint on. Each round's report goes to the metrics every
-/// `report_every` rounds.
+/// Trains for `rounds` rounds, or until `course` ends it, from the newest checkpoint on. Each round's report goes to the metrics every
+/// `report_every` rounds. Returns the round at which it ended. The learner may be further: where a rule ends a training at a round
+/// that another run of the lineage has passed, its candidate of that round is all that is left of it.
 ///
 /// # Errors
 /// Stopped as asked (after a checkpoint); a loss, a gradient, a weight or a latent that is not finite, of which nothing
@@ -53,7 +73,7 @@ pub fn learn(
     course: &mut dyn Course,
     rounds: u64,
     report_every: u64,
-) -> Result<()> {
+) -> Result<u64> {
     let mut kept = None;
     if let Some(checkpoint) = context.resume(rounds)? {
         let state = State::read(&checkpoint.path.join("state.safetensors")).map_err(|e| spoiled(e, context))?;
@@ -61,7 +81,12 @@ pub fn learn(
         learner.restore(&state, objective).context("continuing from a checkpoint")?;
         course.load(&checkpoint.path).context("continuing from a checkpoint")?;
     }
-    while learner.rounds() < rounds {
+    let end = loop {
+        match course.judge(learner.rounds(), context)? {
+            Judged::End(round) => break round,
+            Judged::GoOn if learner.rounds() >= rounds => break learner.rounds(),
+            Judged::GoOn | Judged::Interrupted => {}
+        }
         if context.should_stop() {
             save(context, learner, objective, course).map_err(|e| as_fault(e, learner.rounds(), kept))?;
             return Err(context.stopped(learner.rounds()));
@@ -76,9 +101,10 @@ pub fn learn(
             save(context, learner, objective, course).map_err(|e| as_fault(e, round, kept))?;
             kept = Some(learner.rounds());
         }
-    }
+    };
     // The last state too: a longer run of the same lineage goes on from here.
-    save(context, learner, objective, course).map_err(|e| as_fault(e, learner.rounds(), kept))
+    save(context, learner, objective, course).map_err(|e| as_fault(e, learner.rounds(), kept))?;
+    Ok(end)
 }
 
 fn save(context: &mut StageContext, learner: &Learner, objective: &dyn Objective, course: &dyn Course) -> Result<()> {

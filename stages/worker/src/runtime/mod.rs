@@ -8,4 +8,5 @@ pub mod pipeline;
 pub mod precision;
 pub mod prompt_task;
 pub mod unfit;
+pub mod validated;
 pub mod watch;

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use opdflow_api::cache::Digest;
 use opdflow_api::warning::TRUNCATED;
 use opdflow_api::{Fault, StageContext};
+use opdflow_kinds::cost::operations::Passes;
 use opdflow_kinds::model::sampling::ImageSampling;
 use opdflow_kinds::precision::Precision;
 use opdflow_kinds::prompt::record::Record;
@@ -159,6 +160,14 @@ impl Pipeline {
     #[must_use]
     pub fn origin(&self) -> Origin {
         Origin::of(self.base, self.network.architecture().family())
+    }
+
+    /// What passes through its networks cost, with text as long as it is here.
+    #[must_use]
+    pub fn passes(&self) -> Passes {
+        // Of what prompts become, the sequences have a row for each token.
+        let tokens = self.empty.tensors().filter(|(_, t)| t.dim() == 3).map(|(_, t)| t.size()[1]).max();
+        Passes::of(self.network.architecture(), self.canvas.shape, tokens.unwrap_or(0).unsigned_abs())
     }
 
     /// Says that these are all the prompts there will be, and warns of those that are cut. A model of 16 bits, which is a

@@ -1,6 +1,6 @@
 //! A run that is watched: one that collapses is told of, or stopped.
 
-use crate::runtime::learn::Course;
+use crate::runtime::learn::{Course, Judged};
 use anyhow::Result;
 use opdflow_api::warning::ALARM;
 use opdflow_api::{Fault, StageContext};
@@ -51,6 +51,10 @@ impl<C: Course> Watched<C> {
 }
 
 impl<C: Course> Course for Watched<C> {
+    fn judge(&mut self, done: u64, context: &mut StageContext) -> Result<Judged> {
+        self.inner.judge(done, context)
+    }
+
     fn after(&mut self, round: u64, report: &Report, learner: &Learner, context: &mut StageContext) -> Result<()> {
         match self.ring(report) {
             Some((words, true)) => {

@@ -1,7 +1,8 @@
 //! `distill` at work: several teachers into one student, on the student's own rollouts.
 
 use crate::artefacts::candidates::Candidates;
-use crate::artefacts::{adapter, timing};
+use crate::artefacts::cost::Cost;
+use crate::artefacts::{adapter, cost, timing};
 use crate::runtime::fitting::fitting;
 use crate::runtime::learn::{Plain, learn};
 use crate::runtime::pipeline::Pipeline;
@@ -82,18 +83,32 @@ fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
     let all: Vec<_> = lora.parameters().into_iter().chain(fake.iter().flat_map(Lora::parameters)).collect();
     let moved = all.iter().map(tch::Tensor::shallow_clone).collect();
     let optimizer = AdamW::new(params.optimizer.clone(), moved);
+    let each = params.operations(
+        &pipeline.passes(),
+        pipeline.network.architecture(),
+        teacher_set.names.iter().map(String::as_str),
+        false,
+    );
+    let rounds = cost::rounds_within(params.budget.as_ref(), each, params.rounds, context)?;
     let mut learner = Learner::new(all, optimizer, params.ema.clone(), params.lr_schedule);
     match params.candidates_every {
         Some(every) => {
             let mut candidates = Candidates::of(&lora, pipeline.origin(), every, context);
-            learn(context, &mut learner, &mut *objective, &mut candidates, params.rounds, 1)?;
+            learn(context, &mut learner, &mut *objective, &mut candidates, rounds, 1)?;
             candidates.last(&learner)?;
         }
-        None => learn(context, &mut learner, &mut *objective, &mut Plain, params.rounds, 1)?,
+        None => drop(learn(context, &mut learner, &mut *objective, &mut Plain, rounds, 1)?),
     }
     adapter::warn_if_base(context, &lora, &learner.average()[..own.len()], NOTHING_LEARNED, "the student");
     adapter::save(&lora, &learner.average()[..own.len()], &pipeline.origin(), &context.output("lora"))?;
-    timing::write(context, objective.gradients() * params.rounds)
+    let took = Cost {
+        rounds,
+        gradients: objective.gradients() * rounds,
+        operations: each * rounds as f64,
+        validation_operations: 0.0,
+    };
+    took.write(context)?;
+    timing::write(context, &took)
 }
 
 /// Warns of each teacher that does what the base does, though its adapter is not of zeros.

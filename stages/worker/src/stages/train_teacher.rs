@@ -1,13 +1,15 @@
 //! `train_teacher` at work: one adapter for one reward, by reinforcement learning.
 
 use crate::artefacts::candidates::Candidates;
-use crate::artefacts::{adapter, timing};
+use crate::artefacts::cost::Cost;
+use crate::artefacts::{adapter, cost, timing};
 use crate::judging::reward_set;
 use crate::judging::reward_set::RewardSet;
 use crate::runtime::fitting::fitting;
 use crate::runtime::learn::learn;
 use crate::runtime::pipeline::Pipeline;
 use crate::runtime::prompt_task::PromptTask;
+use crate::runtime::validated::{Judge, Rule, Validated};
 use crate::runtime::watch::Watched;
 use anyhow::Result;
 use opdflow_api::StageContext;
@@ -15,13 +17,16 @@ use opdflow_api::warning::NOTHING_LEARNED;
 use opdflow_kinds::judging::reward;
 use opdflow_kinds::prompt::record;
 use opdflow_kinds::stages::train_teacher::{Algorithm, Params};
-use opdflow_training::grpo::{Grpo, Ratio};
+use opdflow_models::lora::Lora;
+use opdflow_training::grpo::{Clipped, Grpo, Ratio};
 use opdflow_training::nft::Nft;
 use opdflow_training::objective::Objective;
 use opdflow_training::optim::AdamW;
 use opdflow_training::task::{Task, TaskSettings};
 use opdflow_training::teacher::RolloutCollector;
 use opdflow_training::train::Learner;
+use std::collections::BTreeMap;
+use tch::Tensor;
 
 /// Trains an adapter on the frozen base by reinforcement learning.
 ///
@@ -42,7 +47,11 @@ fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
     let lora = adapter::trainable(context, "start", &params.lora, &pipeline)?;
     let reward_set = RewardSet::connected(context, pipeline.canvas.device)?;
     let mut tasks = tasks(&params, &pipeline, &reward_set, context)?;
-    pipeline.encode_prompts(tasks.iter().flat_map(|t| &t.records), context)?;
+    let rule = rule(&params, &pipeline, &reward_set, context)?;
+    let judged = rule.iter().flat_map(|rule| rule.judges.iter().flat_map(|judge| &judge.records));
+    pipeline.encode_prompts(tasks.iter().flat_map(|t| &t.records).chain(judged), context)?;
+    let (passes, each) = (pipeline.passes(), params.operations(&pipeline.passes(), false));
+    let rounds = cost::rounds_within(params.budget.as_ref(), each, params.iterations, context)?;
     let collector = RolloutCollector {
         model: &*pipeline.network,
         empty: &pipeline.empty,
@@ -51,7 +60,14 @@ fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
         tasks: tasks.iter_mut().map(|t| t as &mut dyn Task).collect(),
         seed,
     };
-    let grpo = |ratio, config, collector| Grpo { ratio, config, collector, lora: &lora, seen: None };
+    let grpo = |ratio, config, collector| Grpo {
+        ratio,
+        config,
+        collector,
+        lora: &lora,
+        seen: None,
+        clipped: Clipped::default(),
+    };
     let mut objective: Box<dyn Objective> = match params.algorithm.clone() {
         Algorithm::DiffusionNft(config) => {
             Box::new(Nft { config, collector, old: lora.detached(), lora: &lora, seen: None })
@@ -62,12 +78,61 @@ fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
     let optimizer = AdamW::new(params.optimizer.clone(), lora.parameters());
     let mut learner = Learner::new(lora.parameters(), optimizer, params.ema.clone(), params.lr_schedule);
     let candidates = Candidates::of(&lora, pipeline.origin(), params.candidates_every, context);
-    let mut candidates = Watched::new(candidates, params.alarms.clone());
-    learn(context, &mut learner, &mut *objective, &mut candidates, params.iterations, 1)?;
-    candidates.inner().last(&learner)?;
-    adapter::warn_if_base(context, &lora, learner.average(), NOTHING_LEARNED, "the teacher");
-    adapter::save(&lora, learner.average(), &pipeline.origin(), &context.output("lora"))?;
-    timing::write(context, objective.gradients() * params.iterations)
+    let candidates = Watched::new(candidates, params.alarms.clone());
+    let mut course = Validated::new(candidates, rule, context);
+    let end = learn(context, &mut learner, &mut *objective, &mut course, rounds, 1)?;
+    course.words(end).into_iter().for_each(|words| context.say(words));
+    let (scored, gradients) = (course.scored(end) as f64, objective.gradients());
+    if end < learner.rounds() {
+        // Another run of the lineage has gone further: the rule's last candidate is the end of this one.
+        context.say(format!("taken from a run of {} rounds, which its seconds are of", learner.rounds()));
+        course.cut(end)?;
+        context.cut_metrics(end)?;
+        let lora = adapter::load(&course.candidate(end), &pipeline, "candidates")?;
+        keep(&lora, &lora.parameters(), &pipeline, context)?;
+    } else {
+        course.inner().inner().last(&learner)?;
+        keep(&lora, learner.average(), &pipeline, context)?;
+    }
+    if end < rounds {
+        context.progress(end, end, "ended by its rule");
+    }
+    let took = Cost {
+        rounds: end,
+        gradients: gradients * end,
+        operations: each * end as f64,
+        validation_operations: scored * params.until.as_ref().map_or(0.0, |until| until.operations(&passes)),
+    };
+    took.write(context)?;
+    timing::write(context, &took)
+}
+
+/// Leaves the teacher, `lora` with these values.
+fn keep(lora: &Lora, values: &[Tensor], pipeline: &Pipeline, context: &StageContext) -> Result<()> {
+    adapter::warn_if_base(context, lora, values, NOTHING_LEARNED, "the teacher");
+    adapter::save(lora, values, &pipeline.origin(), &context.output("lora"))
+}
+
+/// The rule that ends the training by its own score, if there is one.
+fn rule<'a>(
+    params: &Params,
+    pipeline: &'a Pipeline,
+    reward_set: &RewardSet,
+    context: &StageContext,
+) -> Result<Option<Rule<'a>>> {
+    let Some(until) = params.until.clone() else { return Ok(None) };
+    let one = [("teacher", "validation".to_owned(), &params.reward)];
+    let each = params.rewards.iter().map(|(name, weights)| (name.as_str(), format!("validations.{name}"), weights));
+    let (mut judges, mut digests) = (Vec::new(), BTreeMap::new());
+    for (name, port, weights) in one.into_iter().filter(|_| params.rewards.is_empty()).chain(each) {
+        let (records, reward) = (record::read(&context.input(&port)?)?, reward_set.weighted(weights)?);
+        reward_set::judges(&reward, &records)?;
+        digests.insert(name, context.object(&port).map(|object| object.digest));
+        judges.push(Judge { name: name.to_owned(), records, reward });
+    }
+    let of = serde_json::json!({"prompts": digests, "sampling": until.sampling}).to_string();
+    let every = until.every(params.candidates_every);
+    Ok(Some(Rule { until, every, pipeline, judges, of }))
 }
 
 /// The tasks in the order of their turns, one of them several times if the recipe says so.

@@ -62,6 +62,13 @@ pub struct Params {
     /// gradients, or from how many to how many.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub equal: Vec<String>,
+    /// Adds a column of the floating-point operations of all trainings that a row stands on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub operations: bool,
+    /// A name on `scores` whose trainings are a measure: says below the table how many times as many operations those of each other
+    /// row took, on the longest path through its `seconds`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub multiples_of: Option<String>,
     /// Adds the numbers of a publication beside ours, and for each column how many pairs of rows are in the same order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published: Option<Published>,
@@ -134,7 +141,9 @@ impl Stage for Table {
         for (i, column) in params.average.iter().enumerate().filter(|(_, c)| !params.columns.contains(c)) {
             faults.push(ParamFault::new(format!("average[{i}]"), format!("`{column}` is not among `columns`")));
         }
-        faults.extend(params.equal.iter().enumerate().filter_map(|(i, name)| uncounted(params, i, name)));
+        let equal = params.equal.iter().enumerate().map(|(i, name)| (format!("equal[{i}]"), name));
+        let compared = equal.chain(params.multiples_of.iter().map(|name| ("multiples_of".to_owned(), name)));
+        faults.extend(compared.filter_map(|(at, name)| uncounted(params, at, name)));
         faults.extend(params.published.iter().flat_map(|p| misplaced(params, p)));
         faults
     }
@@ -182,9 +191,8 @@ impl Stage for Table {
     }
 }
 
-/// What is wrong with the `i`-th name of `equal`, a row whose gradients are to be counted.
-fn uncounted(params: &Params, i: usize, name: &str) -> Option<ParamFault> {
-    let at = format!("equal[{i}]");
+/// What is wrong with a name at `at`, a row whose gradients or operations are to be counted.
+fn uncounted(params: &Params, at: String, name: &str) -> Option<ParamFault> {
     match params.rows.iter().find(|r| r.scores == *name) {
         None => Some(ParamFault::new(at, format!("no row shows the scores `{name}`")).help("name it as in `rows`")),
         Some(row) if row.seconds.is_empty() => {

@@ -71,6 +71,7 @@ mod tests {
             cpu_seconds: None,
             gpu_seconds: None,
             gradients: *g,
+            operations: None,
             cells: Vec::new(),
             average: None,
         };

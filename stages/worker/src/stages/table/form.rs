@@ -1,6 +1,7 @@
 //! The numbers of a table, before anything is printed.
 
 use super::budget::Budget;
+use super::multiples::Multiples;
 use super::published::Comparison;
 use super::row::Row;
 use serde::Serialize;
@@ -19,6 +20,9 @@ pub struct Form {
     /// Gradients of the rows that are compared with each other.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
+    /// Operations of the rows in terms of one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub multiples: Option<Multiples>,
     /// Published numbers of the same rows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub published: Option<Comparison>,
@@ -52,6 +56,7 @@ pub(super) mod tests {
             cpu_seconds: None,
             gpu_seconds: None,
             gradients: None,
+            operations: None,
             cells,
             average: None,
         };
@@ -68,6 +73,7 @@ pub(super) mod tests {
             rows,
             kept: BTreeMap::from([("ocr".to_owned(), kept(0.5, 0.9, 0.8))]),
             budget: None,
+            multiples: None,
             published: None,
         }
     }

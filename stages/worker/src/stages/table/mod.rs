@@ -2,6 +2,7 @@
 
 mod budget;
 mod form;
+mod multiples;
 mod published;
 mod render;
 mod row;
@@ -13,6 +14,7 @@ use crate::runtime::images;
 use anyhow::{Context as _, Result};
 use budget::Budget;
 use form::Form;
+use multiples::Multiples;
 use opdflow_api::StageContext;
 use opdflow_api::port::meant;
 use opdflow_kinds::stages::table::Params;
@@ -59,7 +61,7 @@ fn read_scores(params: &Params, context: &StageContext) -> Result<BTreeMap<Strin
 }
 
 fn fill(params: &Params, scores: &BTreeMap<String, Vec<Scores>>, context: &StageContext) -> Result<Form> {
-    let mut rows = Vec::new();
+    let (mut rows, mut longest) = (Vec::new(), Vec::new());
     for spec in &params.rows {
         let cells = params.columns.iter().map(|c| seeds::column(&scores[&spec.scores], c)).collect();
         let cost = cost(context, &spec.seconds)?;
@@ -68,10 +70,12 @@ fn fill(params: &Params, scores: &BTreeMap<String, Vec<Scores>>, context: &Stage
             seconds: cost.as_ref().map(|c| c.seconds),
             cpu_seconds: cost.as_ref().and_then(|c| c.cpu_seconds),
             gpu_seconds: cost.as_ref().and_then(|c| c.gpu_seconds),
-            gradients: cost.map(|c| c.gradients),
+            gradients: cost.as_ref().map(|c| c.gradients),
+            operations: cost.as_ref().filter(|_| params.operations).and_then(|c| c.operations),
             cells,
             average: None,
         });
+        longest.push(cost.and_then(|c| c.longest));
     }
     let averaged: Vec<usize> =
         params.columns.iter().enumerate().filter(|(_, c)| params.average.contains(c)).map(|(i, _)| i).collect();
@@ -86,6 +90,9 @@ fn fill(params: &Params, scores: &BTreeMap<String, Vec<Scores>>, context: &Stage
     let names: Vec<&str> = params.rows.iter().map(|r| r.scores.as_str()).collect();
     let compared = |name: &String| names.iter().position(|n| n == name).map(|place| &rows[place]);
     let budget = Budget::of(params.equal.iter().filter_map(compared));
+    let measure = params.multiples_of.as_ref().and_then(|name| names.iter().position(|n| n == name));
+    let by_row: Vec<(&Row, Option<f64>)> = rows.iter().zip(longest).collect();
+    let multiples = measure.and_then(|place| Multiples::of(&by_row, place));
     let published = params.published.as_ref().map(|p| published::compare(p, &names, &params.columns, &rows));
     Ok(Form {
         title: params.title.clone(),
@@ -94,6 +101,7 @@ fn fill(params: &Params, scores: &BTreeMap<String, Vec<Scores>>, context: &Stage
         rows,
         kept: kept.unwrap_or_default(),
         budget,
+        multiples,
         published,
     })
 }

@@ -1,6 +1,7 @@
 //! A table as Markdown, CSV and LaTeX.
 
 use super::form::Form;
+use super::multiples::{in_units, unit};
 use super::published::{Column, Comparison};
 use super::row::Row;
 use crate::report::seeds::Cell;
@@ -50,6 +51,16 @@ fn thousands(row: &Row) -> String {
     row.gradients.map_or_else(|| "–".to_owned(), |g| format!("{:.0}", g as f64 / 1000.0))
 }
 
+/// The unit of the column of operations, if a row has them: such that the smallest is one or more.
+fn unit_of(form: &Form) -> Option<(&'static str, f64)> {
+    form.rows.iter().filter_map(|r| r.operations).filter(|n| *n > 0.0).min_by(f64::total_cmp).map(unit)
+}
+
+/// Operations in such a unit.
+fn operations(row: &Row, one: f64) -> String {
+    row.operations.map_or_else(|| "–".to_owned(), |n| in_units(n, one))
+}
+
 /// A cell's mean, and half of its interval over seeds if there is one.
 fn value(cell: &Cell) -> (String, Option<String>) {
     (format!("{:.3}", cell.mean), cell.interval.map(|half| format!("{half:.3}")))
@@ -65,6 +76,7 @@ pub fn markdown(form: &Form) -> String {
     let heads = std::iter::once("train s")
         .chain(spent(form).iter().map(|(head, ..)| *head).collect::<Vec<_>>())
         .chain(counted(form).then_some("grads k"))
+        .chain(unit_of(form).map(|(name, _)| name))
         .chain(form.columns.iter().map(|c| head(c)))
         .chain(["avg"]);
     let mut table = markdown::Table::new(
@@ -74,6 +86,7 @@ pub fn markdown(form: &Form) -> String {
         let mut line = vec![Cell::text(&row.title), Cell::markup(whole(row.seconds, "–"))];
         line.extend(spent(form).iter().map(|(.., of)| Cell::markup(whole(of(row), "–"))));
         line.extend(counted(form).then(|| Cell::markup(thousands(row))));
+        line.extend(unit_of(form).map(|(_, one)| Cell::markup(operations(row, one))));
         for (c, cell) in row.cells.iter().enumerate() {
             let (mean, half) = cell.as_ref().map_or_else(Default::default, value);
             let mean = if best(form, c) == Some(i) && !mean.is_empty() { format!("**{mean}**") } else { mean };
@@ -113,6 +126,12 @@ fn beside(comparison: &Comparison) -> String {
     text
 }
 
+/// What is said of the rows' budgets, a sentence each.
+fn compared(form: &Form) -> impl Iterator<Item = String> {
+    let gradients = form.budget.as_ref().map(|budget| budget.words());
+    gradients.into_iter().chain(form.multiples.as_ref().map(|multiples| multiples.words()))
+}
+
 /// What the columns mean, below the table.
 fn notes(form: &Form) -> String {
     let mut text = format!(
@@ -145,9 +164,14 @@ fn notes(form: &Form) -> String {
     if counted(form) {
         text += " grads k: thousands of gradients in training, each of one image at one noise level.";
     }
+    if let Some((name, one)) = unit_of(form) {
+        let zeros = one.log10().round();
+        let _ =
+            write!(text, " {name}: 10^{zeros} floating-point operations in training, of all that the row stands on.");
+    }
     text += "\n";
-    if let Some(budget) = &form.budget {
-        text += &budget.words();
+    for words in compared(form) {
+        text += &words;
         text += "\n";
     }
     if !form.kept.is_empty() {
@@ -168,12 +192,13 @@ fn notes(form: &Form) -> String {
     text
 }
 
-/// RFC 4180; the first column is `model`, then `seconds`, `cpu_seconds`, `gpu_seconds` and `gradients` if known, the columns under their full names, `avg`.
+/// RFC 4180; the first column is `model`, then `seconds`, `cpu_seconds`, `gpu_seconds`, `gradients` and `operations` if known, the columns under their full names, `avg`.
 /// After these, half of each column's interval if there are several seeds, and published numbers if there are any.
 pub fn csv(form: &Form) -> String {
     let mut heads = vec!["model".to_owned(), SECONDS.to_owned()];
     heads.extend(spent(form).iter().map(|(_, name, _)| (*name).to_owned()));
     heads.extend(counted(form).then(|| "gradients".to_owned()));
+    heads.extend(unit_of(form).map(|_| "operations".to_owned()));
     heads.extend(form.columns.iter().cloned());
     heads.push("avg".to_owned());
     if form.seeds() > 1 {
@@ -188,6 +213,7 @@ pub fn csv(form: &Form) -> String {
         let mut line = vec![row.title.clone(), tenths(row.seconds)];
         line.extend(spent(form).iter().map(|(.., of)| tenths(of(row))));
         line.extend(counted(form).then(|| row.gradients.map_or_else(String::new, |g| g.to_string())));
+        line.extend(unit_of(form).map(|_| row.operations.map_or_else(String::new, |n| format!("{n:e}"))));
         line.extend(row.cells.iter().map(|c| number(c.map(|c| c.mean))));
         line.push(number(row.average));
         if form.seeds() > 1 {
@@ -207,11 +233,13 @@ pub fn csv(form: &Form) -> String {
 /// line counts the pairs of rows in the same order.
 pub fn latex(form: &Form) -> String {
     use latex::Cell;
-    let columns = form.columns.len() + 2 + usize::from(counted(form)) + spent(form).len();
+    let known = usize::from(counted(form)) + usize::from(unit_of(form).is_some());
+    let columns = form.columns.len() + 2 + known + spent(form).len();
     let heads = ["model", "train s"]
         .into_iter()
         .chain(spent(form).iter().map(|(head, ..)| *head).collect::<Vec<_>>())
         .chain(counted(form).then_some("grads k"))
+        .chain(unit_of(form).map(|(name, _)| name))
         .chain(form.columns.iter().map(|c| head(c)))
         .chain(["avg"]);
     let mut table = latex::Tabular::new(&form.title, &format!("l{}", "r".repeat(columns)), heads.map(Cell::text));
@@ -219,6 +247,7 @@ pub fn latex(form: &Form) -> String {
         let mut cells = vec![Cell::text(&row.title), Cell::markup(whole(row.seconds, "--"))];
         cells.extend(spent(form).iter().map(|(.., of)| Cell::markup(whole(of(row), "--"))));
         cells.extend(counted(form).then(|| Cell::markup(thousands(row).replace('–', "--"))));
+        cells.extend(unit_of(form).map(|(_, one)| Cell::markup(operations(row, one).replace('–', "--"))));
         for (c, cell) in row.cells.iter().enumerate() {
             let (mean, half) = cell.as_ref().map_or_else(Default::default, value);
             let bold = best(form, c) == Some(i) && !mean.is_empty();
@@ -229,7 +258,7 @@ pub fn latex(form: &Form) -> String {
         table.row(cells);
     }
     let mut text = table.finish();
-    text += &form.budget.as_ref().map_or_else(String::new, |budget| latex::comment(&budget.words()));
+    compared(form).for_each(|words| text += &latex::comment(&words));
     text += &form.published.as_ref().map_or_else(String::new, latex_beside);
     latex::file(&text)
 }
@@ -282,6 +311,21 @@ mod tests {
             latex.contains("base & -- & -- & 0.400") && latex.contains("ocr\\_teacher & 61 & 40 & 0.400"),
             "{latex}"
         );
+    }
+
+    #[test]
+    fn operations_have_a_column_where_the_table_is_asked_for_them() {
+        let mut form = form();
+        (form.rows[1].operations, form.rows[2].operations) = (Some(20.5e12), Some(1.25e15));
+        let text = super::markdown(&form);
+        assert!(text.contains("| model       | train s | TFLOP |   geneval |"), "{text}");
+        assert!(text.contains("| base        |       – |     – |"), "{text}");
+        assert!(text.contains("|      61 |  20.5 |") && text.contains("|     100 |  1250 |"), "{text}");
+        assert!(text.contains(" TFLOP: 10^12 floating-point operations in training"), "{text}");
+        let csv = super::csv(&form);
+        assert!(csv.starts_with("model,seconds,operations,geneval") && csv.contains("student,100.0,1.25e15,"), "{csv}");
+        let latex = super::latex(&form);
+        assert!(latex.contains("{lrrrrr}") && latex.contains("base & -- & -- & 0.400"), "{latex}");
     }
 
     #[test]

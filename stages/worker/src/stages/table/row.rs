@@ -17,6 +17,9 @@ pub struct Row {
     pub gpu_seconds: Option<f64>,
     /// Gradients of its training, each of one image at one noise level.
     pub gradients: Option<u64>,
+    /// Floating-point operations of its training, where the table is asked for them and they are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operations: Option<f64>,
     pub cells: Vec<Option<Cell>>,
     /// Mean of the min-max normalised columns, 0 to 1.
     pub average: Option<f64>,
