@@ -21,6 +21,8 @@ mod finite;
 mod flux1;
 #[path = "mini/flux1_schnell.rs"]
 mod flux1_schnell;
+#[path = "mini/how_long.rs"]
+mod how_long;
 #[path = "mini/kills.rs"]
 mod kills;
 #[path = "mini/memory.rs"]

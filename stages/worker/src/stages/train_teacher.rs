@@ -15,9 +15,9 @@ use anyhow::Result;
 use opdflow_api::StageContext;
 use opdflow_api::warning::NOTHING_LEARNED;
 use opdflow_kinds::judging::reward;
+use opdflow_kinds::model::folder;
 use opdflow_kinds::prompt::record;
 use opdflow_kinds::stages::train_teacher::{Algorithm, Params};
-use opdflow_models::lora::Lora;
 use opdflow_training::grpo::{Clipped, Grpo, Ratio};
 use opdflow_training::nft::Nft;
 use opdflow_training::objective::Objective;
@@ -26,7 +26,6 @@ use opdflow_training::task::{Task, TaskSettings};
 use opdflow_training::teacher::RolloutCollector;
 use opdflow_training::train::Learner;
 use std::collections::BTreeMap;
-use tch::Tensor;
 
 /// Trains an adapter on the frozen base by reinforcement learning.
 ///
@@ -88,11 +87,14 @@ fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
         context.say(format!("taken from a run of {} rounds, which its seconds are of", learner.rounds()));
         course.cut(end)?;
         context.cut_metrics(end)?;
-        let lora = adapter::load(&course.candidate(end), &pipeline, "candidates")?;
-        keep(&lora, &lora.parameters(), &pipeline, context)?;
+        let last = course.candidate(end);
+        let teacher = adapter::load(&last, &pipeline, "candidates")?;
+        adapter::warn_if_idle(context, &teacher, NOTHING_LEARNED, "the teacher");
+        folder::copy(&last, &context.output("lora"), |_| true)?;
     } else {
         course.inner().inner().last(&learner)?;
-        keep(&lora, learner.average(), &pipeline, context)?;
+        adapter::warn_if_base(context, &lora, learner.average(), NOTHING_LEARNED, "the teacher");
+        adapter::save(&lora, learner.average(), &pipeline.origin(), &context.output("lora"))?;
     }
     if end < rounds {
         context.progress(end, end, "ended by its rule");
@@ -105,12 +107,6 @@ fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
     };
     took.write(context)?;
     timing::write(context, &took)
-}
-
-/// Leaves the teacher, `lora` with these values.
-fn keep(lora: &Lora, values: &[Tensor], pipeline: &Pipeline, context: &StageContext) -> Result<()> {
-    adapter::warn_if_base(context, lora, values, NOTHING_LEARNED, "the teacher");
-    adapter::save(lora, values, &pipeline.origin(), &context.output("lora"))
 }
 
 /// The rule that ends the training by its own score, if there is one.
