@@ -18,7 +18,6 @@ use opdflow_api::{
 use opdflow_spec::dance::DanceConfig;
 use opdflow_spec::distillation::StudentSampling;
 use opdflow_spec::dmd::DmdConfig;
-use opdflow_spec::family::Architecture;
 use opdflow_spec::opd::OpdConfig;
 use opdflow_spec::optim::{AdamWConfig, EmaConfig};
 use opdflow_spec::ppo::PpoConfig;
@@ -199,15 +198,14 @@ impl Objective {
 }
 
 impl Params {
-    /// Operations of one round over these teachers, of the student that `base` is the base of.
+    /// Operations of one round over these teachers, with a student of this guidance scale.
     pub fn operations<'a>(
         &self,
         model: &Passes,
-        base: &dyn Architecture,
+        student: f64,
         teachers: impl Iterator<Item = &'a str>,
         gradient_checkpointing: bool,
     ) -> f64 {
-        let student = self.rollout.guidance(base);
         let scales = |name: &str| [student, self.teacher_guidance_scale.get(name).copied().unwrap_or(1.0)];
         teachers.map(|l| self.objective.operations(model, &self.rollout, scales(l), gradient_checkpointing)).sum()
     }
@@ -309,7 +307,8 @@ impl Stage for Distill {
         // A budget is not known before what it reads is there.
         let rounds = params.rounds.filter(|_| params.budget.is_none())?;
         let teachers = inputs.keys().filter_map(|port| port.strip_prefix("prompts."));
-        let round = params.operations(&model, model.base(), teachers, params.gradient_checkpointing);
+        let round =
+            params.operations(&model, params.rollout.guidance(model.base()), teachers, params.gradient_checkpointing);
         let kept = 1 + params.candidates_every.map_or(0, |every| rounds.div_ceil(every.max(1)));
         Some(Work {
             operations: rounds as f64 * round + model.encoding(inputs),

@@ -83,12 +83,9 @@ fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
     let all: Vec<_> = lora.parameters().into_iter().chain(fake.iter().flat_map(Lora::parameters)).collect();
     let moved = all.iter().map(tch::Tensor::shallow_clone).collect();
     let optimizer = AdamW::new(params.optimizer.clone(), moved);
-    let each = params.operations(
-        &pipeline.passes(),
-        pipeline.network.architecture(),
-        teacher_set.names.iter().map(String::as_str),
-        false,
-    );
+    let student = params.rollout.guidance(pipeline.network.architecture());
+    let names = teacher_set.names.iter().map(String::as_str);
+    let each = params.operations(&pipeline.passes(), student, names, false);
     let rounds = cost::rounds_within(params.budget.as_ref(), each, params.rounds, context)?;
     let mut learner = Learner::new(all, optimizer, params.ema.clone(), params.lr_schedule);
     match params.candidates_every {
