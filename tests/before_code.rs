@@ -131,3 +131,26 @@ fn another_version_of_the_code_misses_and_is_the_reason() {
     let why = run("edited 0011", &["explain", "r.yaml", "a"]);
     assert!(why.contains("edited 0011") && why.contains("differ from the committed ones"), "{why}");
 }
+
+/// A result that lacks an output which its kind always leaves is told of, even where the input may stay open: nothing is computed as if it
+/// were not connected.
+#[test]
+fn an_output_that_a_result_lacks_is_not_taken_for_none() {
+    let space = TestSpace::new();
+    space.recipe("r.yaml", STAGES);
+    space.run(&["run", "r.yaml", "--until", "sum"]).expect(0);
+    let store = Store::open(&space.store()).unwrap();
+    let mut record = store.actions().find(|r| r.note["stage"] == "sum").unwrap();
+    let at = record.key.to_string();
+    std::fs::remove_file(space.store().join("actions").join(&at[..2]).join(format!("{at}.json"))).unwrap();
+    assert!(record.outputs.remove("value").is_some());
+    store.publish(&record).unwrap();
+    let ran = space.run(&["run", "r.yaml"]).expect(1);
+    assert!(
+        ran.stderr.contains("`sum.value`") && ran.stderr.contains("though its kind always leaves it"),
+        "{}",
+        ran.stderr
+    );
+    let elsewhere = space.run(&["--store", "other", "run", "r.yaml", "--json"]).expect(0);
+    assert_eq!(elsewhere.verdicts()["train"], "run");
+}

@@ -182,11 +182,19 @@ impl Dispatch<'_, '_> {
                 inputs.insert(port.clone(), JobInput { object: output.object, port_type, of_seed });
                 continue;
             }
+            let maker = &self.order.plan.stages[*upstream].spec;
+            if maker.kind.output(from).is_some_and(|output| !output.optional) {
+                // A kind that leaves more than before raises its `semantics`. As if nothing were connected is not how to go on.
+                let name = &maker.name;
+                return Err(format!(
+                    "input `{port}` reads `{name}.{from}`, which the result of `{name}` in the store does not have, though its kind always leaves it: a bug of ours, please report it\nhelp: in another store it is made anew: `--store FOLDER`"
+                ));
+            }
             let base = port.split('.').next().unwrap_or(port);
             let may_lack =
                 planned.spec.kind.input(base).is_some_and(|i| matches!(i.arity, Arity::Optional | Arity::Any));
             if !may_lack {
-                let name = &self.order.plan.stages[*upstream].spec.name;
+                let name = &maker.name;
                 return Err(format!(
                     "input `{port}` reads `{name}.{from}`, which `{name}` left out\nhelp: its parameters decide whether it makes `{from}`"
                 ));

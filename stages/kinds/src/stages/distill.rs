@@ -217,7 +217,7 @@ impl Stage for Distill {
     fn describe(&self) -> Description {
         Description {
             kind: "distill",
-            semantics: 3,
+            semantics: 4,
             about: "Several teachers into one student. By default DiffusionOPD: the student samples, and at every state that it visits it is trained towards the step that the task's teacher would take. One optimizer step for each round over all teachers.",
             inputs: const {
                 &[

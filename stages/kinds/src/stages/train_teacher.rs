@@ -293,7 +293,7 @@ impl Stage for TrainTeacher {
     fn describe(&self) -> Description {
         Description {
             kind: "train_teacher",
-            semantics: 3,
+            semantics: 4,
             about: "Trains an adapter on the frozen base by reinforcement learning: for one reward (or a weighted sum), or for several tasks in turn.",
             inputs: const {
                 &[

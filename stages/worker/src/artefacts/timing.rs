@@ -7,15 +7,17 @@ use opdflow_api::{Cost, StageContext};
 use opdflow_kinds::report::timing::longest;
 use serde::Deserialize;
 
-/// Writes the side output `timing`: the seconds, and what the training took otherwise.
+/// Writes the side output `timing`: the seconds, and what the training took otherwise. `share`: of the seconds that were worked, those
+/// that count, 1 unless the training was taken from a longer one.
 ///
 /// # Errors
 /// The disk is full.
-pub fn write(context: &StageContext, took: &cost::Cost) -> Result<()> {
+pub fn write(context: &StageContext, took: &cost::Cost, share: f64) -> Result<()> {
     let Cost { seconds, cpu_seconds, gpu_seconds } = context.cost();
     let (threads, device) = (context.job().threads, &context.job().device);
     let text = serde_json::json!({
-        "seconds": seconds, "cpu_seconds": cpu_seconds, "gpu_seconds": gpu_seconds,
+        "seconds": seconds * share, "cpu_seconds": cpu_seconds.map(|s| s * share),
+        "gpu_seconds": gpu_seconds.map(|s| s * share),
         "rounds": took.rounds, "gradients": took.gradients,
         "operations": took.operations, "validation_operations": took.validation_operations,
         "threads": threads, "device": device,

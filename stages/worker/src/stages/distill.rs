@@ -105,7 +105,7 @@ fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
         validation_operations: 0.0,
     };
     took.write(context)?;
-    timing::write(context, &took)
+    timing::write(context, &took, 1.0)
 }
 
 /// Warns of each teacher that does what the base does, though its adapter is not of zeros.

@@ -84,7 +84,8 @@ fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
     let (scored, gradients) = (course.scored(end) as f64, objective.gradients());
     if end < learner.rounds() {
         // Another run of the lineage has gone further: the rule's last candidate is the end of this one.
-        context.say(format!("taken from a run of {} rounds, which its seconds are of", learner.rounds()));
+        let done = learner.rounds();
+        context.say(format!("taken from a run of {done} rounds; its seconds are {end} of {done} parts of that run's"));
         course.cut(end)?;
         context.cut_metrics(end)?;
         let last = course.candidate(end);
@@ -106,7 +107,7 @@ fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
         validation_operations: scored * params.until.as_ref().map_or(0.0, |until| until.operations(&passes)),
     };
     took.write(context)?;
-    timing::write(context, &took)
+    timing::write(context, &took, end as f64 / learner.rounds().max(1) as f64)
 }
 
 /// The rule that ends the training by its own score, if there is one.
