@@ -198,6 +198,11 @@ fn a_budget_is_counted_in_operations() {
         let each: Vec<String> = names.iter().map(|n| format!("{n}: {n}.cost")).collect();
         format!(", budget: {{{}}}", each.join(", "))
     };
+    let scores = |of: &str| {
+        format!(
+            "  {of}_scores: {{uses: evaluate, needs: {{base: base.model, lora: {of}.lora, prompts: {{looks: looks_prompts.test}}}}, with: {{sampling: {{num_inference_steps: 2}}}}}}\n"
+        )
+    };
     let stages = [
         teacher("a", "", "iterations: 2"),
         teacher("b", "", "iterations: 4"),
@@ -210,6 +215,10 @@ fn a_budget_is_counted_in_operations() {
         teacher("least", &needs(&["small"]), "budget: {times: 0.01, path: [[small]]}"),
         "  student: {uses: distill, needs: {base: base.model, teachers: {looks: a.lora}, prompts: {looks: looks_prompts.train}}, with: {rollout: {num_inference_steps: 3, prompts: 2, guidance_scale: 1.0}, rounds: 3}}\n".to_owned(),
         "  again: {uses: distill, needs: {base: base.model, teachers: {looks: a.lora}, prompts: {looks: looks_prompts.train}, budget: {student: student.cost}}, with: {rollout: {num_inference_steps: 3, prompts: 2, guidance_scale: 1.0}, budget: {times: 2.0, path: [[student]]}}}\n".to_owned(),
+        scores("a"),
+        scores("joint"),
+        // As `seconds` has it, `a` stands for the six rounds of the path, eight in all; the budget is the path's.
+        "  table1: {uses: table, needs: {scores: {a: a_scores.scores, joint: joint_scores.scores}, timings: {a: a.timing, b: b.timing, joint: joint.timing}}, with: {columns: [looks], average: [looks], operations: true, multiples_of: a, rows: [{scores: a, title: a, seconds: [[a, b], [a]]}, {scores: joint, title: joint, seconds: [[joint]]}]}}\n".to_owned(),
     ];
     // A base that is known before the run, so that its plan can count.
     let bundled = |name: &str, stages: String| {
@@ -241,6 +250,21 @@ fn a_budget_is_counted_in_operations() {
     near(longer - student, operations("student") / 3.0 * 2.0);
     let timing: Value = serde_json::from_str(&read(&mini, "budget.yaml", "joint.timing")).unwrap();
     assert_eq!(timing["operations"].as_f64().unwrap(), operations("joint"));
+
+    let table = read(&mini, "budget.yaml", "table1.markdown");
+    let words = "Operations on the longest path, in multiples of the 9.8 GFLOP of `a`: `joint` 1.50.";
+    assert!(table.contains("| GFLOP |") && table.contains(words), "{table}");
+    let csv = read(&mini, "budget.yaml", "table1.csv");
+    let of = |row: &str| -> f64 {
+        let line = csv.lines().find(|l| l.starts_with(row)).unwrap();
+        line.split(',')
+            .find(|cell| cell.contains('e') && cell.starts_with(|c: char| c.is_ascii_digit()))
+            .unwrap()
+            .parse()
+            .unwrap()
+    };
+    near(of("a,"), operations("a") * 4.0);
+    near(of("joint,"), operations("joint"));
 
     // A teacher that is trained anew takes other seconds, and the same operations: nothing that hangs on it is.
     let ran = mini.run(&["run", "budget.yaml", "--json", "--force", "a"]).expect(0);

@@ -139,6 +139,7 @@ pub const SHARED: &[CodePart] = &[
     (
         "stages.pipeline",
         &[
+            "kinds/src/cost/passes.rs",
             "kinds/src/model/shape.rs",
             "kinds/src/model/sampling.rs",
             "kinds/src/precision.rs",
@@ -155,7 +156,6 @@ pub const SHARED: &[CodePart] = &[
     (
         "stages.training",
         &[
-            "kinds/src/cost/operations.rs",
             "kinds/src/model/candidates.rs",
             "kinds/src/training/budget.rs",
             "kinds/src/training/until.rs",
@@ -285,6 +285,7 @@ pub const OUTSIDE: &[CodePart] = &[
         &[
             "kinds/src/code.rs",
             "kinds/src/cost/memory.rs",
+            "kinds/src/cost/operations.rs",
             "kinds/src/model/adapter_doubts.rs",
             "kinds/src/model/model_fit.rs",
             "kinds/src/param.rs",

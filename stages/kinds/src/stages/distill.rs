@@ -1,7 +1,8 @@
 //! `distill`: several teachers into one student, on the student's own rollouts.
 
 use crate::cost::memory;
-use crate::cost::operations::{Operations, Passes};
+use crate::cost::operations::Operations;
+use crate::cost::passes::Passes;
 use crate::model::shape::Shape;
 use crate::model::{candidates, model_fit};
 use crate::param::{EMBEDDINGS, micro, one};

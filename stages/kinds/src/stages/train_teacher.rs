@@ -1,7 +1,8 @@
 //! `train_teacher`: one adapter for one reward, by reinforcement learning.
 
 use crate::cost::memory;
-use crate::cost::operations::{Operations, Passes, prompts_on};
+use crate::cost::operations::{Operations, prompts_on};
+use crate::cost::passes::Passes;
 use crate::judging::reward_models::REWARD_MODELS;
 use crate::judging::{reward, reward_models};
 use crate::model::shape::Shape;

@@ -1,6 +1,6 @@
 //! When a training ends by its own validation score: the rule, which is a function of the scores alone.
 
-use crate::cost::operations::Passes;
+use crate::cost::passes::Passes;
 use crate::model::sampling::ImageSampling;
 use opdflow_api::ParamFault;
 use schemars::JsonSchema;

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use opdflow_api::cache::Digest;
 use opdflow_api::warning::TRUNCATED;
 use opdflow_api::{Fault, StageContext};
-use opdflow_kinds::cost::operations::Passes;
+use opdflow_kinds::cost::passes::Passes;
 use opdflow_kinds::model::sampling::ImageSampling;
 use opdflow_kinds::precision::Precision;
 use opdflow_kinds::prompt::record::Record;
