@@ -301,6 +301,7 @@ pub const OUTSIDE: &[CodePart] = &[
             "training/src/idle.rs",
         ],
     ),
+    ("says how the process keeps freed memory", &["worker/src/runtime/allocator.rs"]),
     ("works outside of recipes", &["worker/src/tools/export_lora.rs", "worker/src/tools/generate"]),
     ("reads and shows what users bring", &["io/src/file.rs", "io/src/lib.rs", "io/src/terminal.rs"]),
 ];

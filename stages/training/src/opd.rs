@@ -8,11 +8,12 @@
 pub use opdflow_spec::opd::*;
 
 use crate::State;
-use crate::distillation::Distillation;
+use crate::distillation::{Batch, Distillation};
 use crate::objective::{Objective, Report};
 use crate::tally::Tally;
 use crate::teacher::per_sample;
 use anyhow::Result;
+use opdflow_models::condition::Condition;
 use opdflow_models::solver::TakeStep as _;
 use tch::{Kind, Tensor};
 
@@ -78,44 +79,102 @@ impl Opd<'_> {
         apart / per_sample(&(v.detach() - goal).abs()).clamp_min(1e-5)
     }
 
-    /// One task of one round, with `weight` on its gradient; returns the mean loss without it.
-    fn learn_from(&self, index: usize, round: u64, weight: f64) -> Result<f64> {
+    /// One round of all tasks, each with its weight on its gradient; returns the mean loss of each without it.
+    ///
+    /// The tasks' images stand side by side: the student is asked for all of them at once, as far as a micro-batch goes, and
+    /// each teacher for its own. On small networks a few large batches cost less than many small ones.
+    fn learn(&self, round: u64, weights: &[f64]) -> Result<Vec<f64>> {
+        let distillation = &self.distillation;
+        let batches = (0..weights.len()).map(|index| distillation.batch(index, round)).collect::<Result<Vec<_>>>()?;
+        let condition = Condition::cat(&batches.iter().map(|batch| &batch.condition).collect::<Vec<_>>());
+        let start = Tensor::cat(&batches.iter().map(|batch| &batch.start).collect::<Vec<_>>(), 0);
+        let mut sums: Vec<Tally> = weights.iter().map(|_| Tally::default()).collect();
+        for (at, count) in distillation.canvas.micros(start.size()[0]) {
+            let shares = shares(&batches, at, count);
+            let (start, condition) = (start.narrow(0, at, count), condition.narrow(at, count));
+            self.learn_along(&batches, &shares, start, &condition, weights, &mut sums);
+        }
+        Ok(sums.iter().map(Tally::read).collect())
+    }
+
+    /// The steps of one micro-batch from `x`, of which the tasks have these shares.
+    fn learn_along(
+        &self,
+        batches: &[Batch],
+        shares: &[Share],
+        mut x: Tensor,
+        condition: &Condition,
+        weights: &[f64],
+        sums: &mut [Tally],
+    ) {
         let (config, distillation) = (&self.config, &self.distillation);
-        let batch = distillation.batch(index, round)?;
-        let schedule = distillation.schedule();
-        let (student, teacher) = (distillation.student(), distillation.teacher(index));
-        let scale = 1.0 / (batch.len() as usize * schedule.trained()) as f64;
-        let mut sum = Tally::default();
-        for (at, count) in distillation.canvas.micros(batch.len()) {
-            let condition = batch.condition.narrow(at, count);
-            let mut x = batch.start.narrow(0, at, count);
-            for j in 0..schedule.trained() {
-                let step = distillation.sampling.solver.step(&schedule, j);
-                let frozen = |field: &opdflow_models::field::Field| {
+        let (schedule, student) = (distillation.schedule(), distillation.student());
+        for j in 0..schedule.trained() {
+            let step = distillation.sampling.solver.step(&schedule, j);
+            let joined = |of: &dyn Fn(&Share) -> Tensor| Tensor::cat(&shares.iter().map(of).collect::<Vec<_>>(), 0);
+            let goal = {
+                let _off = tch::no_grad_guard();
+                joined(&|share| {
+                    let condition = condition.narrow(share.here, share.count);
+                    distillation.teacher(share.task).velocity_at(&share.of(&x), step.sigma, &condition)
+                })
+            };
+            let seen = student.seen_at(&x, step.sigma, condition, distillation.canvas.gradient_checkpointing);
+            let v = &seen.velocity;
+            let mut loss = self.distance(&step, &x, v, &goal);
+            if config.anchor > 0.0 {
+                let base = {
                     let _off = tch::no_grad_guard();
-                    field.velocity_at(&x, step.sigma, &condition)
+                    distillation.base().velocity_at(&x, step.sigma, condition)
                 };
-                let goal = frozen(&teacher);
-                let seen = student.seen_at(&x, step.sigma, &condition, distillation.canvas.gradient_checkpointing);
-                let v = &seen.velocity;
-                let mut loss = self.distance(&step, &x, v, &goal);
-                if config.anchor > 0.0 {
-                    let base = frozen(&distillation.base());
-                    loss += self.distance(&step, &x, v, &base) * config.anchor;
-                }
-                let factor = config.step_weights.get(j).copied().unwrap_or(1.0);
-                let loss = loss.sum(Kind::Float) * (scale * factor);
-                let next = step.mean(&x, v, None).detach();
-                seen.backward(&(&loss * (weight / distillation.teachers.len() as f64)));
-                sum.add(&loss, 1.0);
-                x = next;
-                if step.std > 0.0 {
-                    x += batch.noise("step", j).narrow(0, at, count) * step.std;
-                }
+                loss += self.distance(&step, &x, v, &base) * config.anchor;
+            }
+            let factor = config.step_weights.get(j).copied().unwrap_or(1.0);
+            let mut total = Tensor::zeros([], (Kind::Float, x.device()));
+            for share in shares {
+                let scale = factor / (batches[share.task].len() as usize * schedule.trained()) as f64;
+                let loss = share.of(&loss).sum(Kind::Float) * scale;
+                total += &loss * (weights[share.task] / weights.len() as f64);
+                sums[share.task].add(&loss, 1.0);
+            }
+            let next = step.mean(&x, v, None).detach();
+            seen.backward(&total);
+            x = next;
+            if step.std > 0.0 {
+                let noise = |share: &Share| batches[share.task].noise("step", j).narrow(0, share.at, share.count);
+                x += joined(&noise) * step.std;
             }
         }
-        Ok(sum.read())
     }
+}
+
+/// Images of one task in a micro-batch.
+struct Share {
+    task: usize,
+    /// Where they begin in the micro-batch, and in the task's own batch.
+    here: i64,
+    at: i64,
+    count: i64,
+}
+
+impl Share {
+    /// Their rows of what the micro-batch has.
+    fn of(&self, rows: &Tensor) -> Tensor {
+        rows.narrow(0, self.here, self.count)
+    }
+}
+
+/// The shares of `batches`, one after another, in the `count` rows from `from`.
+fn shares(batches: &[Batch], from: i64, count: i64) -> Vec<Share> {
+    let (mut found, mut start) = (Vec::new(), 0);
+    for (task, batch) in batches.iter().enumerate() {
+        let (first, end) = (start.max(from), (start + batch.len()).min(from + count));
+        if first < end {
+            found.push(Share { task, here: first - from, at: first - start, count: end - first });
+        }
+        start += batch.len();
+    }
+    found
 }
 
 impl Objective for Opd<'_> {
@@ -125,13 +184,10 @@ impl Objective for Opd<'_> {
 
     fn accumulate(&mut self, round: u64, _update: usize) -> Result<Report> {
         let balanced = self.config.balance == Balance::Remaining;
-        let mut losses = Vec::new();
-        let mut report = self.distillation.round(|index| {
-            let weight = if balanced { self.remaining.weight(index) } else { 1.0 };
-            let loss = self.learn_from(index, round, weight)?;
-            losses.push(loss);
-            Ok(loss)
-        })?;
+        let weight = |index| if balanced { self.remaining.weight(index) } else { 1.0 };
+        let weights: Vec<f64> = (0..self.distillation.teachers.len()).map(weight).collect();
+        let losses = self.learn(round, &weights)?;
+        let mut report = self.distillation.round(|index| Ok(losses[index]))?;
         if balanced {
             let names = self.distillation.teachers.iter().map(|l| l.task.name()).enumerate();
             report.extend(names.map(|(i, name)| (format!("weight_{name}"), self.remaining.weight(i))));
@@ -178,6 +234,22 @@ mod tests {
             assert!((g - by_hand).abs().max().double_value(&[]) < 1e-6);
         }
         assert_eq!(divergence(&to, &to, 0.3).abs().max().double_value(&[]), 0.0);
+    }
+
+    #[test]
+    fn a_micro_batch_is_shared_out_among_the_tasks_it_reaches_into() {
+        let batch = |count: i64| {
+            let start = Tensor::zeros([count, 1, 2, 2], (Kind::Float, Device::Cpu));
+            Batch { condition: Condition::new([("x", start.shallow_clone())]).unwrap(), start, seed: 0 }
+        };
+        let batches = [batch(3), batch(1), batch(4)];
+        let found = |from, count| -> Vec<(usize, i64, i64, i64)> {
+            shares(&batches, from, count).iter().map(|s| (s.task, s.here, s.at, s.count)).collect()
+        };
+        assert_eq!(found(0, 8), [(0, 0, 0, 3), (1, 3, 0, 1), (2, 4, 0, 4)]);
+        // Rows 2, 3, 4 are the first task's last, the second's only one and the third's first.
+        assert_eq!(found(2, 3), [(0, 0, 2, 1), (1, 1, 0, 1), (2, 2, 0, 1)]);
+        assert_eq!(found(5, 3), [(2, 0, 1, 3)]);
     }
 
     #[test]

@@ -323,7 +323,10 @@ impl Stage for Distill {
         let guided = own != 1.0 || params.teacher_guidance_scale.values().any(|g| *g != 1.0);
         let work = memory::Work::of(inputs, params.size, params.micro_batch, guided, params.precision);
         let Some(work) = work.map(|w| w.recomputing(params.gradient_checkpointing)) else { return Vec::new() };
-        let images = params.rollout.prompts;
+        // The closed form asks the student for the images of all tasks at once, the other objectives for those of one after another.
+        let teachers = inputs.keys().filter(|port| port.starts_with("teachers.")).count().max(1);
+        let together = if matches!(params.objective, Objective::ClosedFormKl(_)) { teachers } else { 1 };
+        let images = params.rollout.prompts.saturating_mul(together);
         // The second network of DMD is another adapter in training.
         let copies = if matches!(params.objective, Objective::Dmd(_)) { 5 } else { 0 };
         vec![

@@ -1,5 +1,6 @@
 //! The device that a process computes on.
 
+use crate::runtime::allocator::keep_freed_memory;
 use anyhow::Result;
 use opdflow_api::Fault;
 use tch::Device;
@@ -28,6 +29,7 @@ fn model(text: &str) -> Option<&str> {
 /// # Errors
 /// A GPU is asked for that is not there.
 pub fn open(name: &str, threads: usize) -> Result<Device> {
+    keep_freed_memory();
     let Some(index) = name.strip_prefix("cuda") else {
         tch::set_num_threads(threads.max(1) as i32);
         return Ok(Device::Cpu);

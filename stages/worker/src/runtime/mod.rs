@@ -1,5 +1,6 @@
 //! What stages run on: a device, a loaded model, the frame around training.
 
+mod allocator;
 pub mod device;
 pub mod fitting;
 pub mod images;
