@@ -85,6 +85,19 @@ stages:
     space.run(&["plan", run.join("recipe.yaml").to_str().unwrap()]).expect(0);
 }
 
+/// Of an included recipe not everything need be read here; of this one's own stages it must.
+#[test]
+fn what_nothing_reads_is_told_of_a_recipes_own_stages_alone() {
+    let source = |name: &str| format!("  {name}: {{uses: fake_source, with: {{value: 7}}}}\n");
+    let space = space(&format!(
+        "opdflow: 1\nname: compare\ninclude: sub/more.yaml\nstages:\n{}  report: {{uses: fake_report, needs: {{parts: {{one: read.value}}}}}}\n",
+        source("idle")
+    ));
+    space.write("sub/more.yaml", &format!("opdflow: 1\nname: more\nstages:\n{}{}", source("spare"), source("read")));
+    let titles: Vec<String> = mistakes(&space, &[]).into_iter().map(|(_, _, _, title)| title).collect();
+    assert_eq!(titles, ["nothing reads what `idle` leaves"]);
+}
+
 #[test]
 fn defaults_of_a_recipe_lie_above_those_that_it_includes() {
     let space = space(

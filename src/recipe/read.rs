@@ -387,7 +387,7 @@ fn stages(
         }
     }
     ports::cycles(&drafts, &needs, faults);
-    unread(&drafts, &needs, faults);
+    unread(&drafts, &needs, files.own, faults);
     if !files.part {
         idle_defaults(&drafts, files, faults);
     }
@@ -434,8 +434,8 @@ fn stages(
     (specs.len() == count && count > 0).then_some((specs, spans))
 }
 
-/// Warns of stages that lead to nothing, in a recipe that has results.
-fn unread(drafts: &[Draft], needs: &[BTreeMap<String, Need>], faults: &mut Vec<Diagnostic>) {
+/// Warns of stages that lead to nothing, in a recipe that has results. Of an included recipe not everything need be read here.
+fn unread(drafts: &[Draft], needs: &[BTreeMap<String, Need>], own: &Span, faults: &mut Vec<Diagnostic>) {
     let read: BTreeSet<&str> = needs.iter().flat_map(|n| n.values()).map(|n| n.from.stage.as_str()).collect();
     let (results, idle): (Vec<&Draft>, Vec<&Draft>) = drafts
         .iter()
@@ -445,7 +445,7 @@ fn unread(drafts: &[Draft], needs: &[BTreeMap<String, Need>], faults: &mut Vec<D
     if results.is_empty() || faults.iter().any(|d| d.code.starts_with("E03")) {
         return;
     }
-    for draft in idle {
+    for draft in idle.into_iter().filter(|d| own.contains(&d.name_span.start)) {
         let title = format!("nothing reads what `{}` leaves", draft.name);
         let help = "connect one of its outputs, or take the stage out";
         faults.push(

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 /// A value that is a variable, or of an axis of the stage's matrix, and nothing else.
 const VARIABLE: &str = r"^\$\{[a-z0-9_.]+\??\}$";
 /// `stage.port`, with or without a cell in brackets, or a variable that holds it, or a part of it.
-const OUTPUT: &str = r"^(([a-z0-9_]|\$\{[a-z0-9_.]+\})+(\[.+\])?\.[a-z0-9_]+|\$\{[a-z0-9_.]+\})$";
+const OUTPUT: &str = r"^(([a-z0-9_]|\$\{[a-z0-9_.]+\})+(\[.+\])?\.[a-z0-9_]+|\$\{[a-z0-9_.]+\??\})$";
 /// Names of stages.
 const NAME: &str = "^[a-z0-9_]{1,64}$";
 /// Names of what a map port collects.

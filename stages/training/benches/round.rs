@@ -10,7 +10,7 @@ use opdflow_models::Solver;
 use opdflow_models::families::sd3::Sd3Network;
 use opdflow_models::lora::Lora;
 use opdflow_training::distillation::{Distillation, StudentSampling, TaskTeacher};
-use opdflow_training::grpo::{Grpo, GrpoConfig, Ratio};
+use opdflow_training::grpo::{Clipped, Grpo, GrpoConfig, Ratio};
 use opdflow_training::nft::{Nft, NftConfig};
 use opdflow_training::objective::Objective;
 use opdflow_training::opd::{Opd, OpdConfig, Remaining};
@@ -74,7 +74,8 @@ fn teachers(c: &mut Criterion, model: &Sd3Network) {
     let tasks = vec![&mut task as _];
     let collector = RolloutCollector { model, empty: &empty, canvas: CANVAS, sampling: sampling(), tasks, seed: 11 };
     let config = GrpoConfig { clip_range: Some(1e-4), updates: 1, ..GrpoConfig::default() };
-    let mut guard = Grpo { ratio: Ratio::Guard, config, collector, lora: &lora, seen: None };
+    let mut guard =
+        Grpo { ratio: Ratio::Guard, config, collector, lora: &lora, seen: None, clipped: Clipped::default() };
     measure(c, "guard", &lora, &mut guard);
 }
 

@@ -7,6 +7,7 @@ use super::row::Row;
 use crate::report::seeds::Cell;
 use opdflow_io::markdown::Side;
 use opdflow_io::{csv, latex, markdown};
+use opdflow_kinds::judging::held_out;
 use opdflow_kinds::stages::table::published::SECONDS;
 use std::fmt::Write as _;
 
@@ -21,9 +22,20 @@ fn best(form: &Form, column: usize) -> Option<usize> {
         .map(|(i, _)| i)
 }
 
-/// The last component of a column's name: `looks.contrast` is headed `contrast`.
+/// The last component of a column's name: `looks.contrast` is headed `contrast`. What is held out keeps its whole name: a
+/// reward of the same name may stand beside it.
 fn head(column: &str) -> &str {
-    column.rsplit('.').next().unwrap_or(column)
+    match column.rsplit_once('.') {
+        Some((held_out::PORT, _)) | None => column,
+        Some((_, last)) => last,
+    }
+}
+
+/// The largest standard error of a column over prompts, such as `geneval 0.031`. Of one prompt there is none.
+fn largest_error(form: &Form, column: usize) -> Option<String> {
+    let cells = form.rows.iter().filter_map(|row| row.cells[column]).filter(|c| c.seeds.is_none() && c.n > 1);
+    let largest = cells.map(|c| c.error).max_by(f64::total_cmp)?;
+    Some(format!("{} {largest:.3}", markdown::escaped(head(&form.columns[column]))))
 }
 
 /// A column of what the machine spent: its head, its name in CSV, its number.
@@ -141,17 +153,14 @@ fn notes(form: &Form) -> String {
     if form.seeds() > 1 {
         let _ = write!(text, " ±: half of the mean's 95 % interval over {} seeds (Student's t).", form.seeds());
     }
-    if let Some((largest, n)) = form
-        .rows
-        .iter()
-        .flat_map(|r| r.cells.iter().flatten())
-        // Of one prompt there is no standard error.
-        .filter(|c| c.seeds.is_none() && c.n > 1)
-        .map(|c| (c.error, c.n))
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-    {
-        let of = if form.seeds() > 1 { "Standard errors of the other rows" } else { "Standard errors" };
-        let _ = write!(text, " {of} are at most {largest:.3} ({n} prompts).");
+    let errors: Vec<String> = (0..form.columns.len()).filter_map(|column| largest_error(form, column)).collect();
+    if !errors.is_empty() {
+        let of = if form.seeds() > 1 {
+            "Standard errors of the other rows over prompts"
+        } else {
+            "Standard errors over prompts"
+        };
+        let _ = write!(text, " {of} are at most {}.", errors.join(", "));
     }
     for (head, name, _) in spent(form) {
         let what =
@@ -296,6 +305,12 @@ mod tests {
         assert!(text.contains("| model       | train s |   geneval |       ocr |   avg |"), "{text}");
         assert!(text.contains("| ocr_teacher |      61 |     0.400 | **0.900** | 0.500 |"), "{text}");
         assert!(text.contains("ocr 75%"), "{text}");
+    }
+
+    #[test]
+    fn what_is_held_out_is_headed_by_its_whole_name() {
+        let heads = ["geneval", "looks.contrast", "clipscore", "held_out.clipscore"].map(super::head);
+        assert_eq!(heads, ["geneval", "contrast", "clipscore", "held_out.clipscore"]);
     }
 
     #[test]
