@@ -29,44 +29,39 @@ fn keys_are_those_of_the_golden_file() {
     assert_eq!(text.lines().count(), kept.lines().count());
 }
 
+/// The paper's teachers are trained as the main recipe's, and longer: what the main recipe has trained is the beginning.
 #[test]
-fn the_papers_recipes_find_the_main_jobs_teachers() {
-    let main: BTreeMap<String, Digest> = keys(&root().join("recipes/multitask.yaml")).into_iter().collect();
-    let shared: Vec<String> = ["prompts", "teacher", "best"]
-        .iter()
-        .flat_map(|what| ["geneval", "ocr", "looks"].map(|task| format!("{task}_{what}")))
-        .chain(["base".to_owned()])
-        .collect();
-    // What the comparisons of students call the main job's, which has fewer rounds there: one student for all of them.
-    let students = [
-        ("ablation_noise", "student[noise=0.0]"),
-        ("ablation_objective", "closed_ode"),
-        ("ablation_solver", "flow_ode"),
-        ("distillation", "opd"),
-    ];
-    let mut shorter = BTreeSet::new();
+fn the_papers_recipes_share_their_teachers_and_go_on_from_the_main_ones() {
+    let main = root().join("recipes/multitask.yaml");
+    let (mains, main_lineages): (BTreeMap<String, Digest>, BTreeMap<String, Digest>) =
+        (keys(&main).into_iter().collect(), lineages(&main).into_iter().collect());
+    let tasks = ["geneval", "ocr", "preference"];
+    let of = |what: &str| tasks.map(|task| format!("{task}_{what}"));
     let papers: Vec<PathBuf> = shipped().into_iter().filter(|p| p.parent().unwrap().ends_with("paper")).collect();
-    assert!(papers.len() >= students.len());
+    assert!(papers.len() >= 8);
+    let (mut teachers, mut students) = (BTreeSet::new(), BTreeSet::<Digest>::new());
     for path in papers {
         let name = path.file_stem().unwrap().to_str().unwrap();
         let own: BTreeMap<String, Digest> = keys(&path).into_iter().collect();
-        for stage in &shared {
-            assert_eq!(main[stage], own[stage], "{name}: {stage}");
+        let lineages: BTreeMap<String, Digest> = lineages(&path).into_iter().collect();
+        for stage in of("prompts").into_iter().chain(["base".to_owned()]) {
+            assert_eq!(mains[&stage], own[&stage], "{name}: {stage}");
         }
-        if let Some((_, student)) = students.iter().find(|(n, _)| *n == name) {
-            shorter.insert(own[*student]);
+        // The guards of one recipe need two of the three.
+        let there: Vec<String> = of("teacher").into_iter().filter(|t| own.contains_key(t)).collect();
+        assert!(there.len() >= 2, "{name}");
+        for stage in &there {
+            assert_eq!(main_lineages[stage], lineages[stage], "{name}: {stage}");
+            assert_ne!(mains[stage], own[stage], "{name}: {stage}");
+            teachers.insert((stage.clone(), own[stage]));
         }
-        if ["figure1", "table1"].contains(&name) {
-            let files = vec![path.with_file_name("main.vars.yaml")];
-            let with_mains: BTreeMap<_, _> =
-                keys_with(&path, &Overrides { files, ..Overrides::default() }).into_iter().collect();
-            assert_eq!(main["student"], with_mains["student"], "{name}");
-        }
-        if let Some(scores) = own.get("base_scores") {
-            assert_eq!(main["base_scores"], *scores, "{name}: base_scores");
+        // What the comparisons of students call the main recipe's way: one student for all of them.
+        students.extend(own.get("ode_student"));
+        if let Some(scores) = own.get("base_scores").filter(|_| name != "figure1") {
+            assert_eq!(mains["base_scores"], *scores, "{name}: base_scores");
         }
     }
-    assert_eq!(shorter.len(), 1, "{shorter:?}");
+    assert_eq!((teachers.len(), students.len()), (tasks.len(), 1), "{teachers:?} {students:?}");
 }
 
 /// The figure is of the table's trainings.
@@ -74,8 +69,8 @@ fn the_papers_recipes_find_the_main_jobs_teachers() {
 fn the_figure_is_of_the_tables_trainings() {
     let of = |name: &str| keys(&root().join("recipes/paper").join(name)).into_iter().collect::<BTreeMap<_, _>>();
     let (table, figure) = (of("table1.yaml"), of("figure1.yaml"));
-    let trained = ["joint_guard", "joint_nft", "cascade_1", "cascade_2", "cascade_3", "cascade_4", "cascade_5"];
-    for stage in trained.into_iter().chain(["geneval_teacher", "ocr_teacher", "looks_teacher", "student"]) {
+    let trained = ["guard_joint", "nft_joint", "cascade_1", "cascade_2", "cascade_3", "cascade_4", "cascade_5"];
+    for stage in trained.into_iter().chain(["geneval_teacher", "ocr_teacher", "preference_teacher", "student"]) {
         assert_eq!(table[stage], figure[stage], "{stage}");
     }
 }
@@ -104,18 +99,16 @@ fn the_papers_recipes_take_seeds() {
     }
 }
 
-/// Lines that a fourth teacher takes in the main recipe, with its prompts, its choice, its place in the student and its row. Its
-/// column is one that looks has; a reward of its own would take a line more, `test`.
+/// Lines that a fourth teacher takes in the main recipe, with its prompts, its choice, its place in the student and its row.
 const FOURTH: &str = "    contrast:
       prompts: {task: scene}
-      teacher:
-        algorithm: {grpo_guard: {solver: {flow: {noise_level: 0.7}}, clip_range: 0.0001, updates: 1}}
-        reward: {looks.contrast: 1.0}
-        iterations: 30
-        candidates_every: 5
-        lr_schedule: {hold: 25, until: 50}
+      algorithm: {grpo_guard: {solver: {flow: {noise_level: 0.7}}, clip_range: 0.0001, updates: 2}}
+      reward: {looks.contrast: 1.0}
+      iterations: 40
       best: {maximize: looks.contrast}
       validation: {looks: \"prompts[task=contrast].validation\"}
+      test: \"prompts[task=contrast].test\"
+      judged: [looks]
 ";
 
 #[test]
@@ -139,7 +132,7 @@ fn a_fourth_teacher_is_twelve_lines_in_one_place() {
     }
     assert!(of("table1").spec.params.to_string().contains("contrast teacher"));
     // What was there stays as it is, down to its keys, but for what reads all tasks.
-    for stage in ["teacher[task=ocr]", "best[task=looks]", "prompts[task=geneval]"] {
+    for stage in ["teacher[task=ocr]", "best[task=preference]", "prompts[task=geneval]"] {
         let i = plan.stages.iter().position(|s| s.spec.name == stage).unwrap();
         let was = self::plan(&path, &Overrides::default()).stages.into_iter().find(|s| s.spec.name == stage).unwrap();
         assert_eq!(was.spec.params, plan.stages[i].spec.params, "{stage}");

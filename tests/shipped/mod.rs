@@ -1,7 +1,7 @@
 //! The recipes that are shipped, and the keys of their stages.
 #![allow(dead_code, reason = "each test uses its part")]
 
-use opdflow::plan::{NumericFacts, Plan};
+use opdflow::plan::{Keys, NumericFacts, Plan};
 use opdflow::recipe::{self, Overrides};
 use opdflow_cache::{Digest, Memo};
 use std::collections::BTreeMap;
@@ -53,7 +53,7 @@ fn settle(stage: &mut opdflow::plan::Planned) {
 /// has no matrix. The cell of a task is named as where it is written out: `ocr_teacher` for `teacher[task=ocr]`.
 pub fn plain(name: &str) -> String {
     let name = name.replace("[seed=42]", "").replace("seed=42,", "");
-    let axes = ["[task=", "[reward=", "[after="];
+    let axes = ["[task=", "[reward=", "[after=", "[way=", "[by=", "[row=", "[of="];
     match name.strip_suffix(']').and_then(|name| axes.iter().find_map(|axis| name.split_once(axis))) {
         Some((stage, cell)) => format!("{cell}_{}", stage.trim_start_matches("teacher_")),
         None => name,
@@ -66,6 +66,15 @@ pub fn keys(path: &Path) -> Vec<(String, Digest)> {
 }
 
 pub fn keys_with(path: &Path, overrides: &Overrides) -> Vec<(String, Digest)> {
+    all_keys(path, overrides).into_iter().map(|(stage, keys)| (stage, keys.key)).collect()
+}
+
+/// Their lineages: what longer and shorter trainings of otherwise equal parameters share.
+pub fn lineages(path: &Path) -> Vec<(String, Digest)> {
+    all_keys(path, &Overrides::default()).into_iter().map(|(stage, keys)| (stage, keys.lineage)).collect()
+}
+
+fn all_keys(path: &Path, overrides: &Overrides) -> Vec<(String, Keys)> {
     let plan = plan(path, overrides);
     let key = |i: usize| {
         let stage = &plan.stages[i];
@@ -73,7 +82,7 @@ pub fn keys_with(path: &Path, overrides: &Overrides) -> Vec<(String, Digest)> {
             (port.clone(), Digest::of(format!("{}.{output}", plain(&plan.stages[*from].spec.name)).as_bytes()))
         };
         let inputs: BTreeMap<String, Digest> = stage.needs.iter().map(input).collect();
-        (plain(&stage.spec.name), plan.keys(i, &inputs).key)
+        (plain(&stage.spec.name), plan.keys(i, &inputs))
     };
     (0..plan.stages.len()).filter(|i| plan.stages[*i].missing.is_empty()).map(key).collect()
 }
