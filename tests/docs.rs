@@ -30,6 +30,22 @@ fn text(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
+/// All sources with tests: those of the program's own crates.
+fn sources() -> Vec<PathBuf> {
+    let (mut found, mut folders) = (Vec::new(), vec![root().join("stages"), root().join("tests")]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder").flatten() {
+            let path = entry.path();
+            if path.is_dir() && path.file_name() != Some("target".as_ref()) {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
 /// A path without `..`.
 fn plain(path: &Path) -> PathBuf {
     path.components().fold(PathBuf::new(), |mut whole, part| {
@@ -186,5 +202,28 @@ fn a_learning_rate_of_either_family_s_recipe_is_in_the_parameters_of_the_stage()
             let params = &found.stages.iter().find(|s| s.name == name).unwrap().params;
             assert_eq!(params["optimizer"]["lr"], 0.000123, "{recipe} {name}");
         }
+    }
+}
+
+/// The cells of the table whose head is this line, without the head.
+fn rows<'a>(page: &'a str, head: &str) -> Vec<Vec<&'a str>> {
+    let rest = page.split_once(head).unwrap_or_else(|| panic!("no table has the head {head}")).1;
+    let lines = rest.lines().skip(2).take_while(|line| line.starts_with('|'));
+    lines.map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect()).collect()
+}
+
+/// Each published detail is held by a test that is there.
+#[test]
+fn every_published_detail_has_its_test() {
+    let page = text(&root().join("docs/explanation/fidelity.md"));
+    let details: Vec<&str> =
+        rows(&page, "| | what is published | here | the other way |").iter().map(|row| row[0]).collect();
+    let tests = rows(&page, "| | tests |");
+    assert!(details.len() > 15);
+    assert_eq!(details, tests.iter().map(|row| row[0]).collect::<Vec<_>>());
+    let sources: String = sources().iter().map(|path| text(path)).collect();
+    let written = |name: &str, indent: &str| sources.contains(&format!("#[test]\n{indent}fn {name}()"));
+    for name in tests.iter().flat_map(|row| code_spans(row[1])) {
+        assert!(written(name, "    ") || written(name, ""), "no test is called `{name}`");
     }
 }

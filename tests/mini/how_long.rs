@@ -274,3 +274,19 @@ fn a_budget_is_counted_in_operations() {
         assert_eq!(verdicts[stage], "hit", "{stage}");
     }
 }
+
+/// Prompts of as many tokens as are asked for: fewer cost less and are seen otherwise, and the model's own number is what is
+/// taken where nothing is said.
+#[test]
+fn a_training_sees_as_many_tokens_as_are_asked_for() {
+    let mini = Mini::new();
+    let of = |more: &str| {
+        recipe(&mini, "tokens.yaml", &teacher("teacher", "", &format!("iterations: 1{more}")));
+        let ran = mini.run(&["run", "tokens.yaml", "--json"]).expect(0);
+        let operations = cost(&mini, "tokens.yaml", "teacher")["operations"].as_f64().unwrap();
+        (ran.outputs()["teacher.lora"].clone(), operations)
+    };
+    let (own, all, few) = (of(""), of(", max_sequence_length: 9"), of(", max_sequence_length: 4"));
+    assert_eq!(own, all);
+    assert!(few.0 != own.0 && few.1 < own.1, "{few:?} {own:?}");
+}
