@@ -257,6 +257,14 @@ stages:
     let stages = plan(&space, "r.yaml");
     assert_eq!(needs(&stages, "report[of=plain]"), ["parts.base base.value"]);
     assert_eq!(needs(&stages, "report[of=more]"), ["parts.base base.value", "parts.more more.value"]);
+    // The same beside a name that is a variable, and beside names of a matrix.
+    for (key, base) in
+        [("\"${matrix.of}\": base.value", "plain"), ("matrix: {at: [base]}, \"${matrix.at}\": base.value", "base")]
+    {
+        space.write("r.yaml", &text.replace("parts: {base: base.value, more:", &format!("parts: {{{key}, also:")));
+        let stages = plan(&space, "r.yaml");
+        assert_eq!(needs(&stages, "report[of=plain]"), [format!("parts.{base} base.value")]);
+    }
     space.write("r.yaml", &text.replace("more: \"${matrix.of.from?}\"", "more: ~"));
     let ran = space.run(&["check", "r.yaml"]).expect(2);
     assert!((ran.stdout + &ran.stderr).contains("found nothing, expected an output"));

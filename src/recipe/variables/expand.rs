@@ -72,11 +72,7 @@ impl Vars {
             Data::List(items) if items.iter().any(repeat::is_repeated) => repeat::list(items, self, faults),
             Data::List(items) => items.iter_mut().for_each(|n| self.expand(n, faults)),
             Data::Map(entries) if entries.iter().any(|e| e.key.contains("${")) => repeat::names(entries, self, faults),
-            Data::Map(entries) => entries.retain_mut(|e| {
-                let may_lack = is_optional(&e.value);
-                self.expand(&mut e.value, faults);
-                !(may_lack && e.value.is_null())
-            }),
+            Data::Map(entries) => entries.retain_mut(|e| self.expand_entry(&mut e.value, faults)),
             Data::Scalar(Value::String(text)) if text.contains("${") => match self.text(text, &node.span) {
                 Ok(Put::Whole(value)) => {
                     let span = std::mem::replace(&mut node.span, 0..0);
@@ -93,6 +89,14 @@ impl Vars {
         }
     }
 
+    /// Puts the variables into the value of a map's entry; whether the entry stays. One that is nothing but a variable that may be
+    /// lacking is left out where it is.
+    pub fn expand_entry(&mut self, value: &mut Node, faults: &mut Vec<Diagnostic>) -> bool {
+        let may_lack = is_optional(value);
+        self.expand(value, faults);
+        !(may_lack && value.is_null())
+    }
+
     /// Puts the variables and `more` of them into all values below `node`. Those of `more` that were used.
     pub fn expand_with(
         &mut self,
@@ -104,7 +108,7 @@ impl Vars {
     }
 }
 
-/// Whether a value is nothing but a variable that may be lacking; where it is, its entry is left out.
+/// Whether a value is nothing but a variable that may be lacking.
 fn is_optional(node: &Node) -> bool {
     matches!(&node.data, Data::Scalar(Value::String(text)) if text.starts_with("${") && text.ends_with("?}"))
 }

@@ -64,8 +64,9 @@ pub(crate) fn map(node: &mut Node, vars: &mut Vars, faults: &mut Vec<Diagnostic>
     let mut used = BTreeSet::new();
     for mut entry in written {
         if !entry.key.contains("${") {
-            vars.expand(&mut entry.value, faults);
-            put(entry, &mut made, faults);
+            if vars.expand_entry(&mut entry.value, faults) {
+                put(entry, &mut made, faults);
+            }
             continue;
         }
         for cell in 0..matrix.len() {
@@ -97,8 +98,8 @@ pub(crate) fn names(entries: &mut Vec<Entry>, vars: &mut Vars, faults: &mut Vec<
             true => vars.name(&entry.key, &entry.key_span, faults),
             false => Some(entry.key.clone()),
         };
-        vars.expand(&mut entry.value, faults);
-        if let Some(key) = key {
+        let stays = vars.expand_entry(&mut entry.value, faults);
+        if let Some(key) = key.filter(|_| stays) {
             put(Entry { key, ..entry }, entries, faults);
         }
     }

@@ -64,9 +64,7 @@ pub fn cost(context: &StageContext, names: &[Vec<String>]) -> Result<Option<Timi
         for side_by_side in &steps {
             // What has no seeds of its own is the same for all.
             let of_run = side_by_side.iter().filter_map(|timings| timings.get(run).or(timings.first()));
-            let mut slowest = 0.0_f64;
             for timing in of_run {
-                slowest = slowest.max(timing.seconds);
                 total.gradients += timing.gradients;
                 // A part that does not say leaves the sum unknown. On a CPU there is nothing to add to a GPU's.
                 total.operations = total.operations.zip(timing.operations).map(|(sum, own)| sum + own);
@@ -75,19 +73,21 @@ pub fn cost(context: &StageContext, names: &[Vec<String>]) -> Result<Option<Timi
                     total.gpu_seconds = Some(total.gpu_seconds.unwrap_or(0.0) + own);
                 }
             }
-            total.seconds += slowest;
         }
     }
-    let counted = |timings: &Vec<Timing>| timings.iter().map(|t| t.operations).collect::<Option<Vec<f64>>>();
-    let by_step: Option<Vec<Vec<Vec<f64>>>> = steps.iter().map(|side| side.iter().map(counted).collect()).collect();
+    let along = |of: fn(&Timing) -> Option<f64>| -> Option<f64> {
+        let seeds = |timings: &Vec<Timing>| timings.iter().map(of).collect::<Option<Vec<f64>>>();
+        let by_step: Option<Vec<Vec<Vec<f64>>>> = steps.iter().map(|side| side.iter().map(seeds).collect()).collect();
+        longest(&by_step?)
+    };
     let (count, gradients) = (runs as f64, total.gradients);
     Ok((runs > 0).then(|| Timing {
-        seconds: total.seconds / count,
+        seconds: along(|t| Some(t.seconds)).unwrap_or(0.0),
         cpu_seconds: total.cpu_seconds.map(|s| s / count),
         gpu_seconds: total.gpu_seconds.map(|s| s / count),
         gradients: gradients.div_ceil(runs as u64),
         operations: total.operations.map(|n| n / count),
-        longest: by_step.and_then(|steps| longest(&steps)),
+        longest: along(|t| t.operations),
     }))
 }
 
