@@ -2,10 +2,10 @@
 //! prompt, and nobody's opinion of images has gone into it.
 
 use crate::parts;
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use opdflow_models::init::Init;
 use opdflow_rewards::niqe::{FEATURES, SMALLEST, features};
-use opdflow_rewards::{Image, Reward, RewardError, Score, Subject, check};
+use opdflow_rewards::{Image, Reward, RewardError, Score, Subject};
 use opdflow_spec::reward_models::niqe::{PRISTINE, REWARD_MODEL};
 use std::path::Path;
 use tch::{Device, Kind, Tensor, no_grad};
@@ -26,8 +26,21 @@ pub fn open(folder: &Path) -> Result<Box<dyn Reward>> {
     let covariance = root.get("cov_pris_param", &[size, size], Init::Zeros)?;
     // The published file has the window too, which follows from its deviation.
     weights.expect_all_used(|name| name == "gaussian_window")?;
+    check(&covariance.to_kind(Kind::Double)).with_context(|| at.display().to_string())?;
     let numbers = |tensor: &Tensor| -> Result<Vec<f64>> { Ok(Vec::try_from(tensor.to_kind(Kind::Double).view([-1]))?) };
     Ok(Box::new(Niqe { mean: numbers(&mean)?, covariance: numbers(&covariance)? }))
+}
+
+/// Whether a matrix, `[36, 36]`, can be a covariance: symmetric, without a negative variance in any direction, and not nothing. By any
+/// other an image may be no distance away at all. In 32 bits a variance of 0 may be a little below it.
+fn check(covariance: &Tensor) -> Result<()> {
+    let largest = covariance.abs().max().double_value(&[]);
+    ensure!(largest > 0.0, "`cov_pris_param` is 0 everywhere");
+    let apart = (covariance - covariance.tr()).abs().max().double_value(&[]);
+    ensure!(apart <= 1e-5 * largest, "`cov_pris_param` is not symmetric");
+    let least = covariance.f_linalg_eigvalsh("L")?.min().double_value(&[]);
+    ensure!(least >= -1e-5 * largest, "`cov_pris_param` is no covariance: it has an eigenvalue of {least:.3e}");
+    Ok(())
 }
 
 /// Mean and covariance of undistorted images' features.
@@ -62,7 +75,7 @@ impl Reward for Niqe {
     }
 
     fn score(&self, images: &[Image], subjects: &[Subject]) -> Result<Vec<Score>, RewardError> {
-        check(images, subjects)?;
+        opdflow_rewards::check(images, subjects)?;
         let one = |image: &Image| {
             let small = || RewardError::Failed {
                 reward: REWARD_MODEL.name.to_owned(),

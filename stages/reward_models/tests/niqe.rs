@@ -100,5 +100,13 @@ fn statistics_that_cannot_be_right_are_refused() {
         (|n: i64| Tensor::zeros([n], (Kind::Float, Device::Cpu)), Tensor::eye(36, (Kind::Float, Device::Cpu)));
     let said = put(zeros(36) / 0.0, square.shallow_clone());
     assert!(said.contains("`mu_pris_param` holds NaN"), "{said}");
-    assert!(put(zeros(35), square).contains("mu_pris_param"));
+    assert!(put(zeros(35), square.shallow_clone()).contains("mu_pris_param"));
+    for (covariance, says) in [
+        (&square * 0.0, "0 everywhere"),
+        (&square * -1.0, "no covariance"),
+        (square.tril(0) + Tensor::ones([36, 36], (Kind::Float, Device::Cpu)).tril(-1), "not symmetric"),
+    ] {
+        let said = put(zeros(36), covariance);
+        assert!(said.contains(says), "{said}");
+    }
 }
