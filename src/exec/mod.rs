@@ -2,10 +2,12 @@
 
 mod local;
 mod orphan;
+mod ranks;
 mod tool;
 
 pub use local::Local;
 pub use orphan::{Orphan, orphan};
+pub use ranks::run_ranks;
 pub use tool::run_tool;
 
 use anyhow::Result;

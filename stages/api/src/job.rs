@@ -28,8 +28,14 @@ pub struct Job {
     pub lineage: Digest,
     /// The manifest that the key was made from, kept whole in the action record.
     pub manifest: Value,
-    /// Threads that the stage may use.
+    /// Threads that the stage may use, in each of its processes.
     pub threads: usize,
+    /// How many processes share the stage's work. It changes nothing of what they make.
+    #[serde(default = "one")]
+    pub ranks: usize,
+    /// Seconds that one of several processes waits for the others before it gives them up.
+    #[serde(default = "deadline_seconds")]
+    pub deadline_seconds: f64,
     /// `cpu` or `cuda:N`.
     pub device: String,
     /// What its process finds in its environment, beside the user's own.
@@ -61,6 +67,14 @@ impl Job {
     pub fn on_gpu(&self) -> bool {
         self.device.starts_with("cuda")
     }
+}
+
+const fn one() -> usize {
+    1
+}
+
+const fn deadline_seconds() -> f64 {
+    crate::rank::DEADLINE_SECONDS
 }
 
 /// An artefact on an input port.

@@ -28,6 +28,7 @@ mod mismatch;
 mod param;
 pub mod port;
 pub mod range;
+pub mod rank;
 mod registry;
 mod resources;
 mod run_job;
@@ -47,6 +48,7 @@ pub use kind::{Asset, Code, Connection, Description, Foreseen, Horizon, Kind, Po
 pub use opdflow_cache as cache;
 pub use param::{Cause, Mismatch, ParamFault};
 pub use port::{Arity, Input, Member, OfSeed, Output, Shown};
+pub use rank::Rank;
 pub use registry::{Registry, Workers};
 pub use resources::{Environment, Memory, Resources, Work};
 pub use run_job::{Outcome, run_job, warnings_of};
