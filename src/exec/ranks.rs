@@ -226,3 +226,103 @@ fn cause(
     let how = code.map_or_else(|| "it ended".to_owned(), |code| format!("it ended with code {code} and said nothing"));
     (FaultClass::Machine, named(first, &how))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    /// How a stage of `ranks` processes ends whose process is this script, and what the scheduler hears.
+    fn run(ranks: usize, script: &str) -> (i32, Vec<Event>, Duration) {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("stage");
+        std::fs::write(&program, format!("#!/bin/sh\ncd {}\n{script}\n", folder.path().display())).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&program, mode).unwrap();
+        let job = serde_json::json!({
+            "name": "s", "kind": "s", "params": {}, "inputs": {}, "seed": 0, "key": "0".repeat(64), "lineage": "0".repeat(64),
+            "manifest": {}, "threads": 1, "ranks": ranks, "device": "cpu", "folder": "/", "store": "/", "checkpoint_seconds": 60.0,
+            "force": false,
+        });
+        let job: Job = serde_json::from_value(job).unwrap();
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let sink = heard.clone();
+        let events = EventSink::new(move |event| sink.lock().unwrap().push(event.clone()));
+        let began = Instant::now();
+        let code = run_ranks(&program, Path::new("job"), &job, &events).unwrap();
+        let heard = heard.lock().unwrap().clone();
+        (code, heard, began.elapsed())
+    }
+
+    fn failure(events: &[Event]) -> (FaultClass, &str) {
+        let failures: Vec<_> = events
+            .iter()
+            .filter_map(
+                |e| if let Event::Failed { class, message } = e { Some((*class, message.as_str())) } else { None },
+            )
+            .collect();
+        assert_eq!(failures.len(), 1, "{events:?}");
+        failures[0]
+    }
+
+    const SAYS: &str = r#"says() { printf '{"event":"failed","class":"%s","message":"%s"}\n' "$1" "$2"; }"#;
+
+    #[test]
+    fn the_first_one_s_events_and_end_are_the_stage_s() {
+        let said = r#"[ "$OPDFLOW_WORLD" = 3 ] && [ "$1" = __stage ] && [ "$2" = job ] || exit 9
+            printf '{"event":"said","text":"%s"}\n' "$OPDFLOW_RANK"; echo no event; [ "$OPDFLOW_RANK" = 0 ] || exec sleep 60"#;
+        let (code, events, took) = run(3, said);
+        assert_eq!((code, events), (0, vec![Event::Said { text: "0".into() }]));
+        assert!(took < Duration::from_secs(30), "those that follow end with the first one: {took:?}");
+        assert_eq!(run(2, r#"[ "$OPDFLOW_RANK" = 0 ] && exit 75; exec sleep 60"#).0, 75);
+    }
+
+    #[test]
+    fn what_one_says_of_its_end_is_the_cause_and_not_that_others_lost_it() {
+        let script = format!(
+            "{SAYS}\nif [ $OPDFLOW_RANK = 1 ]; then sleep 0.3; says not_finite 'the loss is NaN'; exit 66; fi\n\
+             says machine '{PARTED}: connection closed'; exit 74"
+        );
+        let (code, events, _) = run(3, &script);
+        assert_eq!(failure(&events), (FaultClass::NotFinite, "process 1 of 3: the loss is NaN"));
+        assert_eq!(code, 66);
+    }
+
+    #[test]
+    fn one_that_is_killed_is_named_and_the_others_are_ended_soon() {
+        let script = format!(
+            "{SAYS}\nif [ $OPDFLOW_RANK = 2 ]; then kill -9 $$; fi\n\
+             if [ $OPDFLOW_RANK = 0 ]; then says machine '{PARTED}: connection closed'; exit 74; fi\nexec sleep 60"
+        );
+        let (code, events, took) = run(3, &script);
+        assert_eq!(failure(&events), (FaultClass::Machine, "process 2 of 3: it was ended by signal 9"));
+        assert_eq!(code, 74);
+        assert!(took < Duration::from_secs(10), "{took:?}");
+    }
+
+    #[test]
+    fn the_deadline_is_named_where_nothing_else_explains_it() {
+        let script = format!("{SAYS}\nsays machine '{PARTED}: timed out'; [ $OPDFLOW_RANK = 1 ] && exec sleep 60; exit 74");
+        let (_, events, _) = run(2, &script);
+        let (class, message) = failure(&events);
+        assert_eq!(class, FaultClass::Machine);
+        assert!(message.contains("timed out") && message.contains("resources: {deadline: SECONDS}"), "{message}");
+        let (_, events, _) = run(2, "[ $OPDFLOW_RANK = 1 ] && exit 3; exec sleep 60");
+        assert_eq!(failure(&events).1, "process 1 of 2: it ended with code 3 and said nothing");
+    }
+
+    #[test]
+    fn all_begin_anew_with_half_the_micro_batch_where_memory_ran_out_in_one() {
+        let script = r#"echo $OPDFLOW_ATTEMPT >> attempts-$OPDFLOW_RANK
+            if [ $OPDFLOW_RANK = 1 ] && [ $OPDFLOW_HALVINGS -lt 2 ]; then exit 79; fi
+            if [ $OPDFLOW_RANK = 0 ] && [ $OPDFLOW_HALVINGS -lt 2 ]; then exec sleep 60; fi
+            printf '{"event":"said","text":"%s"}\n' "$(sort -u attempts-0 | wc -l)""#;
+        let (code, events, _) = run(2, script);
+        assert_eq!((code, events), (0, vec![Event::Said { text: "3".into() }]));
+        let (code, events, _) = run(2, "exit 79");
+        assert_eq!(
+            (code, failure(&events)),
+            (71, (FaultClass::OutOfMemory, "memory does not suffice for a single row"))
+        );
+    }
+}
