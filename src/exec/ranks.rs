@@ -302,7 +302,8 @@ mod tests {
 
     #[test]
     fn the_deadline_is_named_where_nothing_else_explains_it() {
-        let script = format!("{SAYS}\nsays machine '{PARTED}: timed out'; [ $OPDFLOW_RANK = 1 ] && exec sleep 60; exit 74");
+        let script =
+            format!("{SAYS}\nsays machine '{PARTED}: timed out'; [ $OPDFLOW_RANK = 1 ] && exec sleep 60; exit 74");
         let (_, events, _) = run(2, &script);
         let (class, message) = failure(&events);
         assert_eq!(class, FaultClass::Machine);

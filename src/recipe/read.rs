@@ -409,7 +409,7 @@ fn stages(
                 let ports = needs.iter().map(|(port, need)| (port.clone(), need.connection())).collect();
                 faults.extend(params::wired(kind.as_ref(), &draft.name, &places, &params, &ports));
             }
-            faults.extend(resources::too_many(kind.as_ref(), &params, (&draft.name, &draft.ranks, &draft.gpus)));
+            faults.extend(resources::too_many(kind.as_ref(), &params, &draft.name, [&draft.ranks, &draft.gpus]));
             specs.push(StageSpec {
                 name: draft.name.clone(),
                 kind,

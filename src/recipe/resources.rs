@@ -42,13 +42,14 @@ fn up_to(entry: &Entry, name: &str, most: usize, faults: &mut Vec<Diagnostic>) -
     found
 }
 
-/// The fault of a stage that is to have several processes, and whose kind runs in one.
+/// The fault of a stage that is to have several processes, by its `ranks` or `gpus`, and whose kind runs in one.
 pub(super) fn too_many(
     kind: &dyn Kind,
     params: &serde_json::Value,
-    (stage, ranks, gpus): (&str, &Option<(usize, Span)>, &Option<(usize, Span)>),
+    stage: &str,
+    asked: [&Option<(usize, Span)>; 2],
 ) -> Option<Diagnostic> {
-    let (count, span) = [ranks, gpus].into_iter().flatten().find(|(n, _)| *n > 1)?;
+    let (count, span) = asked.into_iter().flatten().find(|(n, _)| *n > 1)?;
     if kind.resources(params).is_ok_and(|own| own.several) {
         return None;
     }

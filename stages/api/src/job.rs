@@ -1,5 +1,7 @@
 //! One stage, ready to run.
 
+pub mod rank;
+
 use crate::port::OfSeed;
 use crate::{Environment, Warning};
 use opdflow_cache::{Digest, Object};
@@ -7,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// One stage with everything that its process needs. The scheduler writes it as JSON; paths are the machine's own
 /// and not part of any key.
@@ -62,6 +65,11 @@ pub struct Job {
 }
 
 impl Job {
+    /// How long a process of the stage waits for the others before it gives them up.
+    #[must_use]
+    pub fn deadline(&self) -> Duration {
+        Duration::from_secs_f64(self.deadline_seconds.clamp(1.0, 1e7))
+    }
     /// Whether it holds a GPU while it runs.
     #[must_use]
     pub fn on_gpu(&self) -> bool {
@@ -74,7 +82,7 @@ const fn one() -> usize {
 }
 
 const fn deadline_seconds() -> f64 {
-    crate::rank::DEADLINE_SECONDS
+    rank::DEADLINE_SECONDS
 }
 
 /// An artefact on an input port.

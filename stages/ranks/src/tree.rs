@@ -4,104 +4,87 @@
 use std::ops::Range;
 use tch::Tensor;
 
-/// A sum of the terms `index << level` to `(index + 1) << level`, as far as there are.
-struct Node {
-    level: u32,
-    index: usize,
-    sum: Tensor,
-}
-
-/// Some neighbouring terms of `terms` in all, added up as far as they alone decide.
-pub struct Tree {
-    terms: usize,
-    nodes: Vec<Node>,
-}
-
-impl Tree {
-    /// Of `terms` terms in all.
-    #[must_use]
-    pub fn of(terms: usize) -> Self {
-        Self { terms, nodes: Vec::new() }
-    }
-
-    /// Adds term `index`, the one after the last. The tensor is the tree's from now on.
-    pub fn push(&mut self, index: usize, term: Tensor) {
-        self.add(Node { level: 0, index, sum: term });
-    }
-
-    /// Adds a node, the one after the last, and joins what are neighbours now.
-    fn add(&mut self, mut node: Node) {
-        while (1 << node.level) < self.terms {
-            if node.index % 2 == 0 {
-                // Where nothing comes to the right, the parent is the node itself.
-                if (node.index + 1) << node.level < self.terms {
-                    break;
-                }
-            } else {
-                match self.nodes.last() {
-                    Some(left) if (left.level, left.index + 1) == (node.level, node.index) => {}
-                    _ => break,
-                }
-                if let Some(left) = self.nodes.pop() {
-                    let mut sum = left.sum;
-                    // The left one is the larger half as often as the right: which is added to which is all the same, bit for bit.
-                    node.sum = tch::no_grad(|| sum.g_add_(&node.sum));
-                }
-            }
-            node = Node { level: node.level + 1, index: node.index / 2, sum: node.sum };
-        }
-        self.nodes.push(node);
-    }
-
-    /// Takes the sums out, in their order: as many as [`places`] says of the terms that were pushed.
-    #[must_use]
-    pub fn sums(self) -> Vec<Tensor> {
-        self.nodes.into_iter().map(|node| node.sum).collect()
-    }
-
-    /// Adds a sum that another process has, at its place.
-    pub fn graft(&mut self, place: Place, sum: Tensor) {
-        self.add(Node { level: place.level, index: place.index, sum });
-    }
-
-    /// The sum of all terms, once all were added; nothing if there are none, or if some are missing.
-    #[must_use]
-    pub fn root(mut self) -> Option<Tensor> {
-        let node = self.nodes.pop()?;
-        let whole = node.index == 0 && (1 << node.level) >= self.terms;
-        (whole && self.nodes.is_empty()).then_some(node.sum)
-    }
-}
-
-/// Where a sum stands in the tree.
+/// Where a sum stands in the tree: it is that of the terms `index << level` to `(index + 1) << level`, as far as there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     level: u32,
     index: usize,
 }
 
-/// The places of the sums that one has who has added the terms `own` of `terms`: at most two for each level.
-#[must_use]
-pub fn places(own: Range<usize>, terms: usize) -> Vec<Place> {
-    let mut found: Vec<Place> = Vec::new();
-    for term in own {
-        let mut place = Place { level: 0, index: term };
-        while (1 << place.level) < terms {
+/// What stands at neighbouring places of a tree over `terms` leaves, in their order; what are two halves of a whole is joined.
+struct Row<T> {
+    terms: usize,
+    nodes: Vec<(Place, T)>,
+}
+
+impl<T> Row<T> {
+    fn of(terms: usize) -> Self {
+        Self { terms, nodes: Vec::new() }
+    }
+
+    /// Adds what stands at the place after the last.
+    fn add(&mut self, mut place: Place, mut value: T, join: impl Fn(T, T) -> T) {
+        while (1 << place.level) < self.terms {
+            let left = (place.level, place.index.wrapping_sub(1));
             if place.index.is_multiple_of(2) {
-                if (place.index + 1) << place.level < terms {
+                // Where nothing comes to the right, the whole is this half.
+                if (place.index + 1) << place.level < self.terms {
                     break;
                 }
-            } else {
-                match found.last() {
-                    Some(left) if (left.level, left.index + 1) == (place.level, place.index) => drop(found.pop()),
-                    _ => break,
+            } else if self.nodes.last().is_some_and(|(place, _)| (place.level, place.index) == left) {
+                if let Some((_, half)) = self.nodes.pop() {
+                    value = join(half, value);
                 }
+            } else {
+                break;
             }
             place = Place { level: place.level + 1, index: place.index / 2 };
         }
-        found.push(place);
+        self.nodes.push((place, value));
     }
-    found
+}
+
+/// Some neighbouring terms of a sum, added up as far as they alone decide.
+pub struct Tree(Row<Tensor>);
+
+impl Tree {
+    /// Of `terms` terms in all.
+    #[must_use]
+    pub fn of(terms: usize) -> Self {
+        Self(Row::of(terms))
+    }
+
+    /// Adds term `index`, the one after the last. The tensor is the tree's from now on.
+    pub fn push(&mut self, index: usize, term: Tensor) {
+        self.graft(Place { level: 0, index }, term);
+    }
+
+    /// Adds a sum that another process has, at its place. The tensor is the tree's from now on.
+    pub fn graft(&mut self, place: Place, sum: Tensor) {
+        self.0.add(place, sum, |mut left, right| tch::no_grad(|| left.g_add_(&right)));
+    }
+
+    /// Takes the sums out, in their order: as many as [`places`] says of the terms that were pushed.
+    #[must_use]
+    pub fn sums(self) -> Vec<Tensor> {
+        self.0.nodes.into_iter().map(|(_, sum)| sum).collect()
+    }
+
+    /// The sum of all terms, once all were added; nothing if there are none, or if some are missing.
+    #[must_use]
+    pub fn root(mut self) -> Option<Tensor> {
+        let (place, sum) = self.0.nodes.pop()?;
+        let whole = place.index == 0 && (1 << place.level) >= self.0.terms;
+        (whole && self.0.nodes.is_empty()).then_some(sum)
+    }
+}
+
+/// The places of the sums that one has who has added the terms `own` of `terms`: at most two for each level.
+#[must_use]
+pub fn places(own: Range<usize>, terms: usize) -> Vec<Place> {
+    let mut row = Row::of(terms);
+    own.for_each(|index| row.add(Place { level: 0, index }, (), |(), ()| ()));
+    row.nodes.into_iter().map(|(place, ())| place).collect()
 }
 
 #[cfg(test)]

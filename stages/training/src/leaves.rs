@@ -32,7 +32,7 @@ pub fn over<W>(
             Tensor::cat(&given, 0)
         });
         if one {
-            no_grad(|| params.iter().map(Tensor::grad).filter(Tensor::defined).for_each(|g| positive(g)));
+            no_grad(|| params.iter().map(Tensor::grad).filter(Tensor::defined).for_each(positive));
         } else {
             tree.push(index, taken(params));
         }
@@ -123,7 +123,6 @@ fn told(ranks: Ranks, own: &[Tensor], count: usize, params: &[Tensor]) -> Result
 }
 
 /// The sum of `x`, of any shape and kind, times `scale`: a number for [`over`], f64, which nobody waits for yet.
-#[must_use]
 pub fn summed(x: &Tensor, scale: f64) -> Tensor {
     no_grad(|| x.detach().sum(Kind::Float).to_kind(Kind::Double) * scale)
 }

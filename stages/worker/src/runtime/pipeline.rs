@@ -49,7 +49,9 @@ pub struct Pipeline {
 /// # Errors
 /// A GPU is asked for that is not there.
 pub fn device(context: &StageContext) -> Result<Device> {
-    device::open(&context.job().device, context.job().threads)
+    // A launcher that is not ours may show each process all GPUs of its host.
+    let local = context.rank().map_or(0, |rank| rank.local);
+    device::open(&context.job().device, context.job().threads, local)
 }
 
 /// How prompts are encoded.

@@ -4,8 +4,7 @@
 //! decides when to stop. The others follow: they read the inputs that it has placed and the checkpoint that it has chosen, and what
 //! they write goes to a folder of their own, which nobody keeps.
 
-use crate::{Fault, Job};
-use std::time::Duration;
+use crate::Fault;
 
 /// The variables by which this program tells the processes that it starts which of them is which.
 pub const VARIABLES: [&str; 3] = ["OPDFLOW_RANK", "OPDFLOW_WORLD", "OPDFLOW_ATTEMPT"];
@@ -64,7 +63,8 @@ impl Rank {
         let ours = both("OPDFLOW_RANK", "OPDFLOW_WORLD")?;
         let (torchrun, srun) = (both("RANK", "WORLD_SIZE")?, both("SLURM_PROCID", "SLURM_STEP_NUM_TASKS")?);
         let found = if let Some((rank, world)) = ours {
-            Self { number: rank, world, local: rank, one_host: true, attempt: plain(words(&["OPDFLOW_ATTEMPT"])) }
+            // This program shows each process its own GPU and no other.
+            Self { number: rank, world, local: 0, one_host: true, attempt: plain(words(&["OPDFLOW_ATTEMPT"])) }
         } else if let Some((rank, world)) = torchrun {
             let attempt = words(&["TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "MASTER_ADDR", "MASTER_PORT"]);
             let here = number("LOCAL_WORLD_SIZE")?.unwrap_or(world);
@@ -89,14 +89,6 @@ impl Rank {
     #[must_use]
     pub fn leads(&self) -> bool {
         self.number == 0
-    }
-}
-
-impl Job {
-    /// How long a process of the stage waits for the others before it gives them up.
-    #[must_use]
-    pub fn deadline(&self) -> Duration {
-        Duration::from_secs_f64(self.deadline_seconds.clamp(1.0, 1e7))
     }
 }
 
