@@ -1,6 +1,7 @@
 //! Commands that run a recipe, and that follow runs by their folders.
 
 pub(crate) mod logs;
+pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod stop;

@@ -456,6 +456,9 @@ impl StageContext {
         if let Some(file) = &self.metrics {
             file.sync_all().context("writing the metrics")?;
         }
+        if let Some(beside) = &self.beside {
+            beside.part();
+        }
         let cost = self.cost();
         let folder = self.outputs();
         let warnings = self.warnings.into_inner().all();

@@ -15,6 +15,9 @@ const READY: &str = "ready";
 /// How often a file is looked for. A folder that several machines share is not asked more.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// How long the one that leads waits for the others at the end.
+const PARTING: Duration = Duration::from_secs(30);
+
 /// This process among those of its stage.
 pub(super) struct Beside {
     rank: Rank,
@@ -114,6 +117,20 @@ impl Beside {
     fn next_checkpoint(&mut self) -> String {
         self.told += 1;
         format!("checkpoint-{}", self.told)
+    }
+
+    /// Says that this process has done its part; the one that leads waits until all have, for the folder goes with its work. One that
+    /// was lost by now does not change what was made.
+    pub fn part(&self) {
+        if !self.rank.leads() {
+            let _ = self.write(&format!("done-{}", self.rank.number), "");
+            return;
+        }
+        let began = Instant::now();
+        let done = |rank: usize| self.folder.join(format!("done-{rank}")).exists();
+        while !(1..self.rank.world).all(done) && began.elapsed() < PARTING {
+            std::thread::sleep(LOOK);
+        }
     }
 
     /// Leaves word of what this process has cost, once a second at the most. That it cannot be told costs the sum, and nothing else.
