@@ -88,7 +88,7 @@ impl Store {
             }
         }
         let dir = all.join(lease.tenure.folder());
-        self.make_dir(&dir)?;
+        fs::create_dir(&dir).map_err(|e| StoreError::io("create the folder", &dir, e))?;
         Ok(dir)
     }
 
@@ -210,7 +210,13 @@ impl Store {
         let life = self.life(Role::Lives, file.is_some())?;
         let Some(shown) = &life else { return Ok(Some(self.granted(key, claims, None, None, file))) };
         let held = Held::by(&shown.user, file.is_some());
-        match self.make_dir(claims.dir()).and_then(|()| claims.take(number, &held)) {
+        // Nothing of it must survive a power cut: after one nobody holds anything.
+        let there = match fs::create_dir(claims.dir()) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(_) => self.make_dir(claims.dir()),
+            Ok(()) => Ok(()),
+        };
+        match there.and_then(|()| claims.take(number, &held)) {
             Ok(true) => Ok(Some(self.granted(key, claims, Some((number, held.mark)), life, file))),
             Ok(false) => Ok(None),
             // The lock is what counts on this host: a full disk must not keep anyone from finishing.

@@ -42,7 +42,7 @@ pub use clock::{rfc3339, utc_now};
 pub use digest::{Digest, DigestError};
 pub use error::StoreError;
 pub use gc::{Evicted, EvictedKind, Gc, GcReport, Roots};
-pub use hosts::{Host, Locks, Setting, User};
+pub use hosts::{Host, Locks, Setting, Sight, Standing, User};
 pub use lease::{Holder, Lease, Tenure};
 pub use lock::StoreLock;
 pub use memo::Memo;

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::hosts::User;
 use crate::hosts::life::{Life, Other, Role, Standing};
 use crate::{Locks, Store, StoreError};
 
@@ -171,6 +172,12 @@ impl Store {
 }
 
 impl StoreLock {
+    /// This process, as other hosts see it; nothing where it could not be shown.
+    #[must_use]
+    pub fn user(&self) -> Option<&User> {
+        self.life.as_ref().map(|life| &life.user)
+    }
+
     /// Makes sure, every now and then, that the store is still all ours: this process may have stood still for so long that
     /// others took it for dead.
     pub(crate) fn still_alone(&self) -> Result<(), StoreError> {

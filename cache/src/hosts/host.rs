@@ -14,6 +14,8 @@ pub struct Host {
     pub name: String,
     /// Tells apart two hosts of one name, two boots of one, and two containers on it.
     pub id: String,
+    /// For names of temporary files: eight digits that stay the same over boots.
+    pub tag: String,
 }
 
 /// A process, as hosts know each other's.
@@ -55,7 +57,8 @@ impl Host {
         // its heartbeat alone.
         let known = !boot.is_empty() && !space.is_empty();
         let odd = if known { String::new() } else { random() };
-        Host::made_of(&name, &[&machine, &boot, &space, &odd])
+        let tag = Host::made_of(&name, &[&machine]).tag;
+        Host { tag, ..Host::made_of(&name, &[&machine, &boot, &space, &odd]) }
     }
 
     /// A host of this name that is like no other whose parts differ. For tests of what several hosts do.
@@ -63,7 +66,7 @@ impl Host {
     pub fn made_of(name: &str, parts: &[&str]) -> Host {
         let name = if name.is_empty() { "unknown" } else { name };
         let id = Digest::of(format!("{name}\n{}", parts.join("\n")).as_bytes()).to_string();
-        Host { name: name.to_owned(), id: id[..16].to_owned() }
+        Host { name: name.to_owned(), id: id[..16].to_owned(), tag: id[16..24].to_owned() }
     }
 
     /// This process, as one of this host.

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::files::disk::{list, still_there};
 use crate::files::failpoint::failpoint;
 use crate::hosts::host::Known;
+use crate::hosts::watch::Watches;
 use crate::hosts::{Setting, User};
 use crate::lease::Tenure;
 use crate::{Store, StoreError};
@@ -34,11 +35,19 @@ pub(crate) enum Role {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Sign {
+pub(super) struct Sign {
     #[serde(flatten)]
-    user: User,
+    pub(super) user: User,
     role: Role,
-    beat: u64,
+    pub(super) beat: u64,
+}
+
+impl Sign {
+    /// What the process of this token shows in a store's folder `users`.
+    pub(super) fn read(users: &Path, token: &str) -> Option<Sign> {
+        let bytes = fs::read(users.join(format!("{token}.json"))).ok()?;
+        serde_json::from_slice::<Sign>(&bytes).ok().filter(|sign| sign.user.token == token)
+    }
 }
 
 /// Shows that this process lives, until it is dropped.
@@ -67,13 +76,14 @@ pub(crate) struct Other {
     pub standing: Standing,
 }
 
-/// How a process stands.
+/// How a process stands, as far as can be seen from here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub enum Standing {
     /// It lives: its own host says so, or its counter was seen to move.
     Lives,
     /// Its counter has stood still, but not yet for long enough.
     Silent,
+    /// Its own host says so, or its counter has stood still for long enough.
     Dead,
 }
 
@@ -160,6 +170,28 @@ fn write(users: &Path, sign: &Sign) -> io::Result<()> {
     done
 }
 
+/// How a process stands whose counter is this now.
+pub(super) fn standing(setting: &Setting, watches: &Watches, user: &User, beat: Option<u64>) -> Standing {
+    if user.host_id == setting.host.id {
+        match user.known() {
+            Known::Lives => return Standing::Lives,
+            Known::Dead => return Standing::Dead,
+            Known::Unsure => {}
+        }
+    }
+    watched(setting, watches, &user.token, beat)
+}
+
+fn watched(setting: &Setting, watches: &Watches, name: &str, count: Option<u64>) -> Standing {
+    let seen = watches.look(name, count, Instant::now(), setting.beat);
+    match seen {
+        seen if seen.still >= setting.patience => Standing::Dead,
+        // What moved a while ago may have died since.
+        seen if seen.moved && seen.still < setting.beat * 2 => Standing::Lives,
+        _ => Standing::Silent,
+    }
+}
+
 impl Store {
     /// The sign of this process, which all who need one share. Beside a lock of the system it is only for other hosts: what
     /// cannot be written is warned of then, and nothing comes back.
@@ -224,40 +256,22 @@ impl Store {
 
     /// How a process stands whose counter is this now.
     fn standing(&self, user: &User, beat: Option<u64>) -> Standing {
-        if user.host_id == self.setting().host.id {
-            match user.known() {
-                Known::Lives => return Standing::Lives,
-                Known::Dead => return Standing::Dead,
-                Known::Unsure => {}
-            }
-        }
-        self.watched(&user.token, beat)
+        standing(self.setting(), self.watches(), user, beat)
     }
 
     fn watched(&self, name: &str, count: Option<u64>) -> Standing {
-        let Setting { beat, patience, .. } = self.setting();
-        let seen = self.watches().look(name, count, Instant::now(), *beat);
-        match seen {
-            seen if seen.still >= *patience => Standing::Dead,
-            // A while ago, it may have died since.
-            seen if seen.moved && seen.still < *beat * 2 => Standing::Lives,
-            _ => Standing::Silent,
-        }
+        watched(self.setting(), self.watches(), name, count)
     }
 
     /// How a process stands that holds something. Waits for nothing.
     pub(crate) fn standing_of(&self, user: &User) -> Standing {
-        let sign = fs::read(self.folder("users").join(format!("{}.json", user.token))).ok();
-        let beat = sign.and_then(|bytes| serde_json::from_slice::<Sign>(&bytes).ok()).map(|sign| sign.beat);
-        self.standing(user, beat)
+        self.standing(user, Sign::read(&self.folder("users"), &user.token).map(|sign| sign.beat))
     }
 
     /// Whether a process is dead, as far as its sign says. One of another host that has none is watched for a while: the
     /// file system may not show it yet.
     pub(crate) fn is_gone(&self, host_id: &str, token: &str) -> bool {
-        let sign = fs::read(self.folder("users").join(format!("{token}.json"))).ok();
-        let sign = sign.and_then(|bytes| serde_json::from_slice::<Sign>(&bytes).ok());
-        let standing = match &sign {
+        let standing = match Sign::read(&self.folder("users"), token) {
             Some(sign) => self.standing(&sign.user, Some(sign.beat)),
             None if host_id == self.setting().host.id => Standing::Dead,
             None => self.watched(token, None),

@@ -9,7 +9,10 @@ pub(crate) mod claims;
 mod host;
 pub(crate) mod life;
 mod setting;
+mod sight;
 pub(crate) mod watch;
 
 pub use host::{Host, User};
+pub use life::Standing;
 pub use setting::{Locks, Setting};
+pub use sight::Sight;

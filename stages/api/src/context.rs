@@ -8,11 +8,12 @@ use crate::stop::StoppedAt;
 use crate::warning::Warnings;
 use crate::{Event, EventSink, Job, StopFlag, Warning};
 use anyhow::{Context as _, Result};
-use opdflow_cache::{Checkpoint, Lease, Object, SaveError, Store, TreeEntry};
+use opdflow_cache::{Checkpoint, Lease, Object, SaveError, Store, Tenure, TreeEntry};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use settled::Settled;
@@ -27,6 +28,7 @@ pub struct StageContext {
     events: EventSink,
     stop: StopFlag,
     lease: Lease,
+    tenure: Arc<Tenure>,
     work: PathBuf,
     metrics: Option<std::fs::File>,
     adopted: BTreeMap<String, Object>,
@@ -52,13 +54,10 @@ pub(crate) struct Finished {
 
 impl StageContext {
     pub(crate) fn new(store: Store, job: Job, events: EventSink, stop: StopFlag, lease: Lease) -> Result<Self> {
-        let work = store.work_dir(&job.lineage)?;
         // Whatever an earlier attempt left half done is of no use: what counts is in checkpoints.
+        let work = store.work_of(&lease)?;
         for part in ["inputs", "outputs"] {
             let folder = work.join(part);
-            if folder.exists() {
-                std::fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
-            }
             std::fs::create_dir(&folder).with_context(|| folder.display().to_string())?;
         }
         let now = Instant::now();
@@ -68,6 +67,7 @@ impl StageContext {
             job,
             events,
             stop,
+            tenure: lease.tenure(),
             lease,
             work,
             metrics: None,
@@ -194,7 +194,8 @@ impl StageContext {
         let cost = self.cost();
         let warnings = self.warnings.get_mut().saved();
         let settled = self.settled.clone();
-        let saved = self.store.checkpoints(&self.job.lineage).save(step, cost.seconds, 2, |folder| -> Result<()> {
+        let checkpoints = self.store.checkpoints(&self.job.lineage).under(&self.lease);
+        let saved = checkpoints.save(step, cost.seconds, 2, |folder| -> Result<()> {
             write(folder)?;
             cost.keep(folder).context("keeping the cost")?;
             if let Some(settled) = &settled {
@@ -237,10 +238,11 @@ impl StageContext {
         self.last_checkpoint.elapsed().as_secs_f64() >= self.job.checkpoint_seconds
     }
 
-    /// Whether the stage should save a checkpoint and return [`Self::stopped`]. Poll it each step.
+    /// Whether the stage should save a checkpoint and return [`Self::stopped`]. Poll it each step. Also where another host
+    /// has taken over the lease: then nothing can be saved, and the work goes on when that is done with it.
     #[must_use]
     pub fn should_stop(&self) -> bool {
-        self.stop.raised()
+        self.stop.raised() || self.tenure.is_lost()
     }
 
     /// The error that says: stopped as asked, the checkpoint is at `step`.
