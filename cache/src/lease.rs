@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::files::disk::{list, still_there};
+use crate::files::disk::{list, read_replaced, still_there};
 use crate::hosts::User;
 use crate::hosts::claims::{Claim, Claims, Held};
 use crate::hosts::life::{Life, Role, Standing};
 use crate::lock::{Got, Want, open};
-use crate::{Digest, Locks, Store, StoreError, clock};
+use crate::{Digest, Locks, Setting, Store, StoreError, clock};
 
 /// The right to compute one key. On its host it is a lock of the system, which ends with the process, even at `kill -9`.
 /// Other hosts see a claim, and take it over when its process has given no sign of life for so long as
@@ -120,13 +120,19 @@ impl Store {
     /// Who holds the key's lease, if anyone does. Waits for nothing.
     pub fn lease_holder(&self, key: &Digest) -> Option<Holder> {
         // What a dead process wrote stays behind; only the lock, or a claim, says whether there is a holder.
-        let said = || fs::read(self.holder_path(key)).ok().and_then(|text| serde_json::from_slice::<Holder>(&text).ok());
+        let said = || read_replaced(&self.holder_path(key)).ok().and_then(|text| serde_json::from_slice::<Holder>(&text).ok());
         if self.is_locked(key) {
             return said();
         }
         let held = self.claimed(key).ok().flatten()?;
         let silent = || Holder::of(&held.user, held.user.since.clone(), held.mark.clone());
-        Some(said().filter(|holder| holder.mark == held.mark).unwrap_or_else(silent))
+        let mut holder = said().filter(|holder| holder.mark == held.mark).unwrap_or_else(silent);
+        let (still, Setting { beat, patience, .. }) = (self.watches().still(&held.user.token), self.setting());
+        if still > *beat * 2 {
+            let (still, patience) = (still.as_secs(), patience.as_secs());
+            holder.note = format!("no sign of life for {still} s; after {patience} s it counts as dead");
+        }
+        Some(holder)
     }
 
     /// Whether a sweep must leave alone what belongs to a key's lease. The sweep has the store alone, and looks once: a

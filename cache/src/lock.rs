@@ -93,13 +93,13 @@ impl Store {
     /// The exclusive lock, or who keeps us from it.
     pub(crate) fn sole(&self) -> Result<Result<StoreLock, Busy>, StoreError> {
         // Looked first: a sweeper that only waits must keep nobody else out.
-        let busy = alive(self.others(None)?);
+        let busy = alive(self.others(None, None)?);
         if !busy.is_empty() {
             return Ok(Err(Busy::By(busy)));
         }
         let Some(file) = self.store_lock(Want::Exclusive, false)? else { return Ok(Err(Busy::Locked)) };
         let life = self.life(Role::Sweeps, file.is_some())?;
-        let others = self.others(life.as_ref().map(|life| life.user.token.as_str()))?;
+        let others = self.others(life.as_ref().map(|life| life.user.token.as_str()), None)?;
         let (dead, busy): (Vec<Other>, _) = others.into_iter().partition(|o| o.standing == Standing::Dead);
         if !busy.is_empty() {
             return Ok(Err(Busy::By(busy)));
@@ -120,20 +120,20 @@ impl Store {
 
     fn share(&self, wait: bool) -> Result<Option<StoreLock>, StoreError> {
         let Some(file) = self.store_lock(Want::Shared, wait)? else { return Ok(None) };
-        if self.swept()? {
+        if self.swept(None)? {
             return Ok(None);
         }
         let life = self.life(Role::Uses, file.is_some())?;
         // Between the first look and our sign a sweep may have begun.
-        if self.swept()? {
+        if self.swept(Some(Role::Sweeps))? {
             return Ok(None);
         }
         Ok(Some(StoreLock { life, store: self.clone(), looked: Mutex::new(Instant::now()), _file: file }))
     }
 
     /// Whether somebody sweeps. One who has died at it has left nothing that is not whole.
-    fn swept(&self) -> Result<bool, StoreError> {
-        Ok(alive(self.others(None)?).iter().any(|o| o.role == Role::Sweeps))
+    fn swept(&self, only: Option<Role>) -> Result<bool, StoreError> {
+        Ok(alive(self.others(None, only)?).iter().any(|o| o.role == Role::Sweeps))
     }
 
     /// The lock of the system on the store: held or, within, none where there are none; nothing where it is somebody's.
@@ -187,7 +187,7 @@ impl StoreLock {
         }
         let began = Instant::now();
         loop {
-            let others = self.store.others(self.life.as_ref().map(|life| life.user.token.as_str()))?;
+            let others = self.store.others(self.life.as_ref().map(|life| life.user.token.as_str()), None)?;
             let busy = alive(others);
             if busy.is_empty() {
                 *looked = Instant::now();
@@ -215,7 +215,7 @@ impl Store {
     /// Processes of other hosts that use the store, or did when they were last heard of, for people.
     pub fn foreign_users(&self) -> Result<Vec<String>, StoreError> {
         let here = &self.setting().host.id;
-        let others = self.others(None)?;
+        let others = self.others(None, None)?;
         Ok(others.iter().filter(|o| o.user.host_id != *here).map(|o| o.user.named()).collect())
     }
 }

@@ -183,8 +183,11 @@ fn a_lease_holds_on_other_hosts_while_its_process_lives_and_ends_a_stated_time_a
         assert_eq!((seen.pid, seen.host.as_str(), seen.note.as_str()), (holder.child.id(), "a", "step 3 of 9"));
         // Dead: no process, no lock, and a fresh sign.
         holder.dies();
+        assert!(taken(&b, PATIENCE / 2).is_none(), "{task}: taken over before the stated time");
+        let note = b.lease_holder(&key()).unwrap().note;
+        assert!(note.starts_with("no sign of life for 0 s; after 0 s"), "{note}");
         let (lease, after) = taken(&b, LONG).expect("a dead host keeps its lease");
-        assert!(after >= PATIENCE - BEAT * 2, "{task}: taken over after {after:?}");
+        assert!(after >= PATIENCE / 2 - BEAT * 2, "{task}: taken over after {after:?}");
         assert_eq!(b.lease_holder(&key()).unwrap().host, "b");
         drop(lease);
         assert_eq!(b.lease_holder(&key()), None);
@@ -480,6 +483,21 @@ fn parts_of_checkpoints_are_cleared_when_nobody_writes_them() {
         std::thread::sleep(BEAT);
     }
     assert!(began.elapsed() >= PATIENCE - BEAT * 2, "{:?}", began.elapsed());
+}
+
+/// Where no more files can be made, as on a full disk, heartbeats go on all the same.
+#[test]
+fn a_full_disk_is_no_death() {
+    let (_dir, root) = root();
+    let mut holder = Process::start(&root, "a", "hold");
+    holder.hears("ready");
+    let sign = common::files(&root.join("users")).into_iter().find(|p| p.extension().is_some()).unwrap();
+    let temp = sign.with_extension("").with_file_name(format!(".{}", sign.file_stem().unwrap().to_str().unwrap()));
+    while fs::create_dir(&temp).is_err() {}
+    let before = fs::read(&sign).unwrap();
+    assert!(taken(&on(&root, "b"), PATIENCE * 2).is_none());
+    assert_ne!(fs::read(&sign).unwrap(), before);
+    holder.ends();
 }
 
 #[test]

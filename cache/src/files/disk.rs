@@ -155,6 +155,19 @@ pub(crate) fn is_local(path: &Path) -> bool {
     }
 }
 
+/// The bytes of a small file that others replace. On a network file system the one that was opened may be gone before it
+/// is read (`ESTALE`): then the one in its place is read.
+pub(crate) fn read_replaced(path: &Path) -> io::Result<Vec<u8>> {
+    let mut read = fs::read(path);
+    for _ in 0..8 {
+        match &read {
+            Err(e) if e.raw_os_error() == Some(libc::ESTALE) => read = fs::read(path),
+            _ => break,
+        }
+    }
+    read
+}
+
 /// Sets a file's time of modification to now, by the file system's own clock.
 pub(crate) fn touch(file: &File) -> io::Result<()> {
     use std::os::fd::AsRawFd;

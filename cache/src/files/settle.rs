@@ -91,6 +91,7 @@ fn ours(path: &Path) -> bool {
             stem.parse::<Digest>().is_ok()
         }),
         "users" => all(|n| {
+            let n = n.strip_prefix("sweeps-").unwrap_or(n);
             let stem = n.strip_suffix(".json").or_else(|| n.strip_prefix('.'));
             stem.is_some_and(|s| s.len() == 16 && s.bytes().all(|b| b.is_ascii_hexdigit()))
         }),

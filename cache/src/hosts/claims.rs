@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::StoreError;
-use crate::files::disk::list;
+use crate::files::disk::{list, read_replaced};
 use crate::files::failpoint::failpoint;
 use crate::hosts::User;
 use crate::hosts::host::random;
@@ -73,7 +73,7 @@ impl Claims {
         loop {
             let Some(number) = self.highest()? else { return Ok(None) };
             let path = self.path(number);
-            match fs::read(&path) {
+            match read_replaced(&path) {
                 Ok(bytes) => return Ok(Some((number, serde_json::from_slice(&bytes).unwrap_or(Claim::Unreadable)))),
                 // Removed since it was listed, for there are higher ones; or the whole folder was swept.
                 Err(e) if e.kind() == io::ErrorKind::NotFound && self.highest()? != Some(number) => {}

@@ -1,12 +1,14 @@
 //! The sign that a process gives while it uses the store.
 //!
 //! ```text
-//! users/<token>.json     who it is, what for, and a counter that it raises
-//! users/.<token>         the next such file, being written, or left by a kill
+//! users/<token>.json          who it is, what for, and a counter that it raises
+//! users/sweeps-<token>.json   the same of a sweeper
+//! users/.<token>              the next such file, being written, or left by a kill
 //! ```
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::thread::JoinHandle;
@@ -14,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::files::disk::{list, still_there};
+use crate::files::disk::{list, read_replaced, still_there};
 use crate::files::failpoint::failpoint;
 use crate::hosts::host::Known;
 use crate::hosts::watch::Watches;
@@ -45,7 +47,7 @@ pub(super) struct Sign {
 impl Sign {
     /// What the process of this token shows in a store's folder `users`.
     pub(super) fn read(users: &Path, token: &str) -> Option<Sign> {
-        let bytes = fs::read(users.join(format!("{token}.json"))).ok()?;
+        let bytes = read_replaced(&users.join(format!("{token}.json"))).ok()?;
         serde_json::from_slice::<Sign>(&bytes).ok().filter(|sign| sign.user.token == token)
     }
 }
@@ -92,7 +94,7 @@ impl Life {
         let users = store.folder("users");
         store.make_dir(&users)?;
         let user = store.setting().host.process();
-        let path = users.join(format!("{}.json", user.token));
+        let path = users.join(file_name(role, &user.token));
         let sign = Sign { user: user.clone(), role, beat: 1 };
         let begun = write(&users, &sign).and_then(|()| failpoint("life-begun"));
         begun.map_err(|e| {
@@ -158,17 +160,25 @@ impl Pulse {
 
 /// Renamed into place, so that nobody reads half of it; not synced, for after a power cut it says nothing.
 fn write(users: &Path, sign: &Sign) -> io::Result<()> {
-    let temp = users.join(format!(".{}", sign.user.token));
-    let done = serde_json::to_vec(sign)
-        .map_err(io::Error::from)
-        .and_then(|text| fs::write(&temp, text))
-        .and_then(|()| failpoint("life-written"))
-        .and_then(|()| fs::rename(&temp, users.join(format!("{}.json", sign.user.token))));
-    if done.is_err() {
+    let (temp, path) = (users.join(format!(".{}", sign.user.token)), users.join(file_name(sign.role, &sign.user.token)));
+    let text = serde_json::to_vec(sign)?;
+    let renamed = fs::write(&temp, &text).and_then(|()| failpoint("life-written")).and_then(|()| fs::rename(&temp, &path));
+    renamed.or_else(|e| {
         let _ = fs::remove_file(&temp);
-    }
-    done
+        // A full disk has no room for another file, but the one that is there keeps its own. Who reads half of it sees that it
+        // has changed, which is all it says.
+        let over = File::options().write(true).open(&path).map_err(|_| e)?;
+        over.write_all_at(&text, 0)?;
+        over.set_len(text.len() as u64)
+    })
 }
+
+/// Sweepers are told by their names: all who come look for one.
+fn file_name(role: Role, token: &str) -> String {
+    format!("{}{token}.json", if role == Role::Sweeps { SWEEPS } else { "" })
+}
+
+const SWEEPS: &str = "sweeps-";
 
 /// How a process stands whose counter is this now.
 pub(super) fn standing(setting: &Setting, watches: &Watches, user: &User, beat: Option<u64>) -> Standing {
@@ -219,16 +229,18 @@ impl Store {
         }
     }
 
-    /// The processes that use the store, or sweep it, other than the one of this token. What is left of the dead of this
-    /// host is removed.
-    pub(crate) fn others(&self, me: Option<&str>) -> Result<Vec<Other>, StoreError> {
+    /// The processes that use the store, or sweep it, or only those that sweep, other than the one of this token. What is
+    /// left of the dead of this host is removed.
+    pub(crate) fn others(&self, me: Option<&str>, only: Option<Role>) -> Result<Vec<Other>, StoreError> {
         let mut found = Vec::new();
         for path in list(&self.folder("users"))? {
             let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-            let Some(token) = name.strip_suffix(".json").filter(|t| !t.starts_with('.') && Some(*t) != me) else {
+            let Some(token) = name.strip_suffix(".json").filter(|t| !t.starts_with('.')) else { continue };
+            let (sweeps, token) = token.strip_prefix(SWEEPS).map_or((false, token), |token| (true, token));
+            if Some(token) == me || (only == Some(Role::Sweeps) && !sweeps) {
                 continue;
-            };
-            let sign = match fs::read(&path) {
+            }
+            let sign = match read_replaced(&path) {
                 Ok(bytes) => serde_json::from_slice::<Sign>(&bytes).ok().filter(|sign| sign.user.token == token),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
                 Err(e) => return Err(StoreError::io("read", &path, e)),
@@ -238,18 +250,15 @@ impl Store {
                 let stamp = fs::metadata(&path).ok().map(|m| std::os::unix::fs::MetadataExt::ino(&m));
                 let user = User { token: token.to_owned(), host: "an unknown host".to_owned(), ..User::default() };
                 let standing = self.watched(token, stamp);
-                found.push(Other { user, role: Role::Uses, standing });
+                found.push(Other { user, role: if sweeps { Role::Sweeps } else { Role::Uses }, standing });
                 continue;
             };
-            if role == Role::Lives {
-                continue;
-            }
             let standing = self.standing(&user, Some(beat));
             if standing == Standing::Dead && user.host_id == self.setting().host.id {
                 self.bury(&user);
-                continue;
+            } else if role != Role::Lives {
+                found.push(Other { user, role, standing });
             }
-            found.push(Other { user, role, standing });
         }
         Ok(found)
     }
@@ -288,7 +297,9 @@ impl Store {
     pub(crate) fn bury(&self, user: &User) {
         let users = self.folder("users");
         self.watches().bury(&user.token);
-        let _ = fs::remove_file(users.join(format!("{}.json", user.token)));
+        for role in [Role::Uses, Role::Sweeps] {
+            let _ = fs::remove_file(users.join(file_name(role, &user.token)));
+        }
         let _ = fs::remove_file(users.join(format!(".{}", user.token)));
     }
 }

@@ -42,6 +42,11 @@ impl Watches {
         Seen { still: watch.still, moved: watch.moved }
     }
 
+    /// For how long one has stood still, as of the last look.
+    pub fn still(&self, name: &str) -> Duration {
+        self.0.lock().unwrap_or_else(|e| e.into_inner()).get(name).map_or(Duration::ZERO, |watch| watch.still)
+    }
+
     /// From now on `name` has stood still for ever, for its counter was taken away.
     pub fn bury(&self, name: &str) {
         let gone = Watch { count: None, looked: Instant::now(), still: Duration::MAX, moved: false };
