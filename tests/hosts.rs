@@ -73,7 +73,8 @@ fn run_of_node7(space: &TestSpace, run: &Child, stage: &Child) {
         "pid": run.id(), "host": "node7", "host_id": "feedfeedfeedfeed", "token": TOKEN, "slots": 1, "gpus": 0,
         "store": space.store(), "stages": [{"name": "t", "kind": "fake_train", "needs": []}]});
     let stage = json!({"stage": "t", "pid": stage.id(), "attempt": 1, "threads": 1, "device": "cpu"});
-    let lines = [json!({"at": 1.0, "event": {"run_started": started}}), json!({"at": 2.0, "event": {"started": stage}})];
+    let lines =
+        [json!({"at": 1.0, "event": {"run_started": started}}), json!({"at": 2.0, "event": {"started": stage}})];
     std::fs::write(folder.join("events.jsonl"), lines.map(|l| format!("{l}\n")).concat()).unwrap();
 }
 

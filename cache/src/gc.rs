@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use crate::files::disk::{self, list};
 use crate::files::failpoint::failpoint;
-use crate::hosts::life::{Other, Standing};
+use crate::hosts::life::Standing;
+use crate::hosts::others::Other;
 use crate::lock::Busy;
 use crate::usage::share;
 use crate::{ActionRecord, Digest, ObjectKind, Output, Store, StoreError, StoreLock, tree};

@@ -3,7 +3,6 @@
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use crate::files::disk::{list, read_replaced, still_there};
 use crate::hosts::User;
 use crate::hosts::claims::{Claim, Claims, Held};
 use crate::hosts::life::{Life, Role, Standing};
+use crate::hosts::tenure::Tenure;
 use crate::lock::{Got, Want, open};
 use crate::{Digest, Locks, Setting, Store, StoreError, clock};
 
@@ -27,18 +27,6 @@ pub struct Lease {
     holder: Mutex<Holder>,
     _life: Option<Arc<Life>>,
     _file: Option<File>,
-}
-
-/// Whether a lease is still held. It can be kept, and asked, beyond the lease.
-#[derive(Debug)]
-pub struct Tenure {
-    key: Digest,
-    claims: Claims,
-    /// The number and the mark of the claim; nothing where none could be made, and the lock of the system must do.
-    claim: Option<(u64, String)>,
-    lost: AtomicBool,
-    /// It was given back, or is about to be.
-    over: AtomicBool,
 }
 
 /// Who computes a key, in their own words.
@@ -120,7 +108,8 @@ impl Store {
     /// Who holds the key's lease, if anyone does. Waits for nothing.
     pub fn lease_holder(&self, key: &Digest) -> Option<Holder> {
         // What a dead process wrote stays behind; only the lock, or a claim, says whether there is a holder.
-        let said = || read_replaced(&self.holder_path(key)).ok().and_then(|text| serde_json::from_slice::<Holder>(&text).ok());
+        let said =
+            || read_replaced(&self.holder_path(key)).ok().and_then(|text| serde_json::from_slice::<Holder>(&text).ok());
         if self.is_locked(key) {
             return said();
         }
@@ -245,7 +234,7 @@ impl Store {
         let mark = claim.as_ref().map(|(_, mark)| mark.clone()).unwrap_or_default();
         let user = life.as_ref().map_or_else(|| self.setting().host.process(), |life| life.user.clone());
         let holder = Holder::of(&user, clock::utc_now(), mark);
-        let tenure = Arc::new(Tenure { key: *key, claims, claim, lost: AtomicBool::default(), over: AtomicBool::default() });
+        let tenure = Arc::new(Tenure::of(key, claims, claim));
         if let Some(life) = &life {
             life.hold(&tenure);
         }
@@ -268,7 +257,7 @@ impl Holder {
 impl Lease {
     /// The key that is leased.
     pub fn key(&self) -> &Digest {
-        &self.tenure.key
+        self.tenure.key()
     }
 
     /// Tells the ones who wait how far it is: `step 1240 of 4000`. Cheap, not durable.
@@ -306,58 +295,11 @@ impl Lease {
     }
 }
 
-impl Tenure {
-    /// The key.
-    pub fn key(&self) -> &Digest {
-        &self.key
-    }
-
-    /// Whether it was found that another host has taken the lease over. Every heartbeat looks.
-    pub fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::SeqCst)
-    }
-
-    /// As [`Lease::check`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn check(&self) -> Result<(), StoreError> {
-        // Without a claim there is nothing to look at: the lock of the system holds as long as the process lives.
-        let Some((number, mark)) = &self.claim else { return Ok(()) };
-        let by = match self.claims.top()? {
-            Some((n, Claim::Held(held))) if n == *number && held.mark == *mark => return Ok(()),
-            Some((_, Claim::Held(held))) => held.user.named(),
-            _ => "another host".to_owned(),
-        };
-        if self.over.load(Ordering::SeqCst) && !self.is_lost() {
-            return Ok(());
-        }
-        self.lost.store(true, Ordering::SeqCst);
-        Err(StoreError::LeaseLost { key: self.key, by })
-    }
-
-    /// The name of the work folder.
-    fn folder(&self) -> String {
-        self.claim.as_ref().map_or_else(|| "only".to_owned(), |(_, mark)| mark.clone())
-    }
-}
-
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.tenure.over.store(true, Ordering::SeqCst);
-        let held = match &self.tenure.claim {
-            // What cannot be given back, as on a full disk, is free all the same: by the lock, or once no sign comes any more.
-            Some((number, mark)) => match self.tenure.claims.free(*number, mark) {
-                Ok(held) => held,
-                Err(_) => return,
-            },
-            None => true,
-        };
-        if held {
+        if self.tenure.give_back() {
             // Before the lock goes with the file; what is left behind by a kill is seen through by `lease_holder`.
             let _ = fs::remove_file(self.store.holder_path(self.key()));
-        } else {
-            self.tenure.lost.store(true, Ordering::SeqCst);
         }
     }
 }

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::hosts::User;
-use crate::hosts::life::{Life, Other, Role, Standing};
+use crate::hosts::life::{Life, Role, Standing};
+use crate::hosts::others::Other;
 use crate::{Locks, Store, StoreError};
 
 /// Held, it says that the store is in use (shared) or all ours (exclusive). It ends with the process, however that ends. No

@@ -217,7 +217,9 @@ fn clocks_an_hour_apart_change_nothing() {
                 while !over.load(Ordering::SeqCst) {
                     let now = SystemTime::now();
                     let time = if ahead { now + hour } else { now - hour };
-                    for path in common::files(&root.join("users")).into_iter().chain(common::files(&root.join("leases"))) {
+                    for path in
+                        common::files(&root.join("users")).into_iter().chain(common::files(&root.join("leases")))
+                    {
                         let _ = File::open(path).and_then(|f| f.set_modified(time));
                     }
                     std::thread::sleep(Duration::from_millis(2));
@@ -378,7 +380,9 @@ fn a_file_system_without_locks_gets_a_choice() {
         let store = Store::open_as(&root, setting("a", Locks::Failing(code))).unwrap();
         let save = store.checkpoints(&key()).save(1, 1.0, 2, |dir| fs::write(dir.join("w"), ""));
         let Err(SaveError::Store(save)) = save else { panic!("saved without a lock") };
-        for error in [store.shared().unwrap_err(), store.try_exclusive().unwrap_err(), store.lease(&key()).unwrap_err(), save] {
+        for error in
+            [store.shared().unwrap_err(), store.try_exclusive().unwrap_err(), store.lease(&key()).unwrap_err(), save]
+        {
             assert!(matches!(error, StoreError::NoLocks { .. }), "{error}");
             let text = error.to_string();
             assert!(text.contains("set OPDFLOW_STORE") && text.contains("OPDFLOW_LOCKS=heartbeat"), "{text}");
@@ -437,7 +441,8 @@ fn what_older_programs_do_is_respected() {
     let path = root.join("leases").join(key().to_string());
     let file = File::options().write(true).create_new(true).open(&path).unwrap();
     file.lock().unwrap();
-    fs::write(path.with_extension("json"), r#"{"pid":7,"started":"2026-01-01T00:00:00Z","note":"step 1 of 2"}"#).unwrap();
+    fs::write(path.with_extension("json"), r#"{"pid":7,"started":"2026-01-01T00:00:00Z","note":"step 1 of 2"}"#)
+        .unwrap();
     assert!(store.try_lease(&key()).unwrap().is_none());
     let holder = store.lease_holder(&key()).unwrap();
     assert_eq!((holder.pid, holder.note.as_str(), holder.host.as_str()), (7, "step 1 of 2", ""));

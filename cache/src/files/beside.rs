@@ -10,8 +10,8 @@ use std::sync::OnceLock;
 
 use tempfile::{Builder, NamedTempFile, TempDir};
 
-use crate::{Host, StoreError};
 use crate::files::disk::{list, still_there};
+use crate::{Host, StoreError};
 
 const PREFIX: &str = ".opdflow-part-";
 

@@ -89,7 +89,8 @@ impl Claims {
         let text = serde_json::to_vec(&Claim::Held(held.clone())).map_err(|e| failed(e.into()))?;
         let temp = self.dir.join(format!(".{}", held.mark));
         failpoint("claim-start").map_err(failed)?;
-        let made = fs::write(&temp, &text).and_then(|()| failpoint("claim-written")).and_then(|()| once(&temp, &path, &text));
+        let made =
+            fs::write(&temp, &text).and_then(|()| failpoint("claim-written")).and_then(|()| once(&temp, &path, &text));
         let _ = fs::remove_file(&temp);
         let made = made.map_err(failed)?;
         failpoint("claim-made").map_err(failed)?;

@@ -16,13 +16,13 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::files::disk::{list, read_replaced, still_there};
+use crate::StoreError;
+use crate::files::disk::{read_replaced, still_there};
 use crate::files::failpoint::failpoint;
 use crate::hosts::host::Known;
+use crate::hosts::tenure::Tenure;
 use crate::hosts::watch::Watches;
 use crate::hosts::{Setting, User};
-use crate::lease::Tenure;
-use crate::{Store, StoreError};
 
 /// What a process is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,7 +40,7 @@ pub(crate) enum Role {
 pub(super) struct Sign {
     #[serde(flatten)]
     pub(super) user: User,
-    role: Role,
+    pub(super) role: Role,
     pub(super) beat: u64,
 }
 
@@ -70,14 +70,6 @@ struct Pulse {
     tenures: Mutex<Vec<Weak<Tenure>>>,
 }
 
-/// Another process that left its sign.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Other {
-    pub user: User,
-    pub role: Role,
-    pub standing: Standing,
-}
-
 /// How a process stands, as far as can be seen from here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
@@ -90,10 +82,10 @@ pub enum Standing {
 }
 
 impl Life {
-    fn begin(store: &Store, role: Role) -> Result<Life, StoreError> {
-        let users = store.folder("users");
-        store.make_dir(&users)?;
-        let user = store.setting().host.process();
+    /// Begins to show it in the folder `users` of the store at `root`, which is open as `folder`.
+    pub fn begin(root: &Path, folder: Arc<File>, setting: &Setting, role: Role) -> Result<Life, StoreError> {
+        let users = root.join("users");
+        let user = setting.host.process();
         let path = users.join(file_name(role, &user.token));
         let sign = Sign { user: user.clone(), role, beat: 1 };
         let begun = write(&users, &sign).and_then(|()| failpoint("life-begun"));
@@ -104,7 +96,7 @@ impl Life {
         let pulse = Arc::<Pulse>::default();
         // From here on the file goes with it, whatever happens.
         let mut life = Life { user, role, path: path.clone(), pulse: pulse.clone(), thread: None };
-        let (beat, root, folder) = (store.setting().beat, store.root().to_owned(), store.root_folder());
+        let (beat, root) = (setting.beat, root.to_owned());
         let beating = move || {
             let mut sign = sign;
             while !pulse.rest(beat) {
@@ -160,9 +152,11 @@ impl Pulse {
 
 /// Renamed into place, so that nobody reads half of it; not synced, for after a power cut it says nothing.
 fn write(users: &Path, sign: &Sign) -> io::Result<()> {
-    let (temp, path) = (users.join(format!(".{}", sign.user.token)), users.join(file_name(sign.role, &sign.user.token)));
+    let (temp, path) =
+        (users.join(format!(".{}", sign.user.token)), users.join(file_name(sign.role, &sign.user.token)));
     let text = serde_json::to_vec(sign)?;
-    let renamed = fs::write(&temp, &text).and_then(|()| failpoint("life-written")).and_then(|()| fs::rename(&temp, &path));
+    let renamed =
+        fs::write(&temp, &text).and_then(|()| failpoint("life-written")).and_then(|()| fs::rename(&temp, &path));
     renamed.or_else(|e| {
         let _ = fs::remove_file(&temp);
         // A full disk has no room for another file, but the one that is there keeps its own. Who reads half of it sees that it
@@ -174,11 +168,11 @@ fn write(users: &Path, sign: &Sign) -> io::Result<()> {
 }
 
 /// Sweepers are told by their names: all who come look for one.
-fn file_name(role: Role, token: &str) -> String {
+pub(super) fn file_name(role: Role, token: &str) -> String {
     format!("{}{token}.json", if role == Role::Sweeps { SWEEPS } else { "" })
 }
 
-const SWEEPS: &str = "sweeps-";
+pub(super) const SWEEPS: &str = "sweeps-";
 
 /// How a process stands whose counter is this now.
 pub(super) fn standing(setting: &Setting, watches: &Watches, user: &User, beat: Option<u64>) -> Standing {
@@ -192,114 +186,12 @@ pub(super) fn standing(setting: &Setting, watches: &Watches, user: &User, beat: 
     watched(setting, watches, &user.token, beat)
 }
 
-fn watched(setting: &Setting, watches: &Watches, name: &str, count: Option<u64>) -> Standing {
+pub(super) fn watched(setting: &Setting, watches: &Watches, name: &str, count: Option<u64>) -> Standing {
     let seen = watches.look(name, count, Instant::now(), setting.beat);
     match seen {
         seen if seen.still >= setting.patience => Standing::Dead,
         // What moved a while ago may have died since.
         seen if seen.moved && seen.still < setting.beat * 2 => Standing::Lives,
         _ => Standing::Silent,
-    }
-}
-
-impl Store {
-    /// The sign of this process, which all who need one share. Beside a lock of the system it is only for other hosts: what
-    /// cannot be written is warned of then, and nothing comes back.
-    pub(crate) fn life(&self, role: Role, locked: bool) -> Result<Option<Arc<Life>>, StoreError> {
-        let mut lives = self.lives().lock().unwrap_or_else(|e| e.into_inner());
-        let alike = |life: &Arc<Life>| life.role == role || (role == Role::Lives && life.role == Role::Uses);
-        if role != Role::Sweeps
-            && let Some(life) = lives.iter().filter_map(Weak::upgrade).find(alike)
-        {
-            return Ok(Some(life));
-        }
-        lives.retain(|life| life.strong_count() > 0);
-        match Life::begin(self, role) {
-            Ok(life) => {
-                let life = Arc::new(life);
-                lives.push(Arc::downgrade(&life));
-                Ok(Some(life))
-            }
-            Err(e) if locked && !matches!(e, StoreError::Gone { .. }) => {
-                let what = format!("this process is not shown to other hosts: {e}");
-                self.warn(&self.folder("users"), what, None);
-                Ok(None)
-            }
-            Err(e) => Err(e),
-        }
-    }
-
-    /// The processes that use the store, or sweep it, or only those that sweep, other than the one of this token. What is
-    /// left of the dead of this host is removed.
-    pub(crate) fn others(&self, me: Option<&str>, only: Option<Role>) -> Result<Vec<Other>, StoreError> {
-        let mut found = Vec::new();
-        for path in list(&self.folder("users"))? {
-            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-            let Some(token) = name.strip_suffix(".json").filter(|t| !t.starts_with('.')) else { continue };
-            let (sweeps, token) = token.strip_prefix(SWEEPS).map_or((false, token), |token| (true, token));
-            if Some(token) == me || (only == Some(Role::Sweeps) && !sweeps) {
-                continue;
-            }
-            let sign = match read_replaced(&path) {
-                Ok(bytes) => serde_json::from_slice::<Sign>(&bytes).ok().filter(|sign| sign.user.token == token),
-                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-                Err(e) => return Err(StoreError::io("read", &path, e)),
-            };
-            let Some(Sign { user, role, beat }) = sign else {
-                // Torn by a power cut, or of a newer program: it counts as one that may move.
-                let stamp = fs::metadata(&path).ok().map(|m| std::os::unix::fs::MetadataExt::ino(&m));
-                let user = User { token: token.to_owned(), host: "an unknown host".to_owned(), ..User::default() };
-                let standing = self.watched(token, stamp);
-                found.push(Other { user, role: if sweeps { Role::Sweeps } else { Role::Uses }, standing });
-                continue;
-            };
-            let standing = self.standing(&user, Some(beat));
-            if standing == Standing::Dead && user.host_id == self.setting().host.id {
-                self.bury(&user);
-            } else if role != Role::Lives {
-                found.push(Other { user, role, standing });
-            }
-        }
-        Ok(found)
-    }
-
-    /// How a process stands whose counter is this now.
-    fn standing(&self, user: &User, beat: Option<u64>) -> Standing {
-        standing(self.setting(), self.watches(), user, beat)
-    }
-
-    fn watched(&self, name: &str, count: Option<u64>) -> Standing {
-        watched(self.setting(), self.watches(), name, count)
-    }
-
-    /// How a process stands that holds something. Waits for nothing.
-    pub(crate) fn standing_of(&self, user: &User) -> Standing {
-        self.standing(user, Sign::read(&self.folder("users"), &user.token).map(|sign| sign.beat))
-    }
-
-    /// Whether a process is dead, as far as its sign says. One of another host that has none is watched for a while: the
-    /// file system may not show it yet.
-    pub(crate) fn is_gone(&self, host_id: &str, token: &str) -> bool {
-        let standing = match Sign::read(&self.folder("users"), token) {
-            Some(sign) => self.standing(&sign.user, Some(sign.beat)),
-            None if host_id == self.setting().host.id => Standing::Dead,
-            None => self.watched(token, None),
-        };
-        standing == Standing::Dead
-    }
-
-    /// How a claim stands of which nobody knows whose it is.
-    pub(crate) fn standing_of_unknown(&self, place: &Path) -> Standing {
-        self.watched(&place.display().to_string(), None)
-    }
-
-    /// Removes what a dead process left.
-    pub(crate) fn bury(&self, user: &User) {
-        let users = self.folder("users");
-        self.watches().bury(&user.token);
-        for role in [Role::Uses, Role::Sweeps] {
-            let _ = fs::remove_file(users.join(file_name(role, &user.token)));
-        }
-        let _ = fs::remove_file(users.join(format!(".{}", user.token)));
     }
 }

@@ -8,11 +8,14 @@
 pub(crate) mod claims;
 mod host;
 pub(crate) mod life;
+pub(crate) mod others;
 mod setting;
 mod sight;
+pub(crate) mod tenure;
 pub(crate) mod watch;
 
 pub use host::{Host, User};
 pub use life::Standing;
 pub use setting::{Locks, Setting};
 pub use sight::Sight;
+pub use tenure::Tenure;
