@@ -59,21 +59,19 @@ impl Store {
         let all = self.root().join("work").join(lease.key().to_string());
         let dir = if lease.check().is_ok() { all } else { all.join(lease.tenure.folder()) };
         match fs::remove_dir_all(&dir) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(StoreError::io("remove", &dir, e)),
-            _ => Ok(()),
+            // One who held the lease before, and does not know yet that it does not any more, may still write there.
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => Ok(()),
+            Err(e) => Err(StoreError::io("remove", &dir, e)),
+            Ok(()) => Ok(()),
         }
     }
 
-    /// A new folder for the work on the lease's key. What earlier attempts left is removed. No other process ever has
+    /// A new folder for the work on the lease's key. What earlier attempts left is removed, as far as it can be. No other process ever has
     /// this one: who held the lease before and does not know yet that it does not any more, writes to its own.
     pub fn work_of(&self, lease: &Lease) -> Result<PathBuf, StoreError> {
         let all = self.work_dir(lease.key())?;
         for old in list(&all)? {
-            let gone = if old.is_dir() { fs::remove_dir_all(&old) } else { fs::remove_file(&old) };
-            match gone {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(StoreError::io("remove", &old, e)),
-                _ => {}
-            }
+            let _ = if old.is_dir() { fs::remove_dir_all(&old) } else { fs::remove_file(&old) };
         }
         let dir = all.join(lease.tenure.folder());
         fs::create_dir(&dir).map_err(|e| StoreError::io("create the folder", &dir, e))?;
