@@ -159,7 +159,7 @@ fn once(temp: &Path, path: &Path, text: &[u8]) -> io::Result<bool> {
         Err(e) => return Err(e),
     }
     match OpenOptions::new().write(true).create_new(true).open(path) {
-        Ok(mut file) => file.write_all(text).map(|()| true),
+        Ok(mut file) => file.write_all(text).map(|()| true).inspect_err(|_| drop(fs::remove_file(path))),
         Err(e) if taken(&e) => Ok(false),
         Err(e) => Err(e),
     }

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::hosts::claims::{Claim, Claims};
+use crate::hosts::host::random;
 use crate::{Digest, StoreError};
 
 /// Whether a lease is still held. It can be kept, and asked, beyond the lease.
@@ -12,6 +13,8 @@ pub struct Tenure {
     claims: Claims,
     /// The number and the mark of the claim; nothing where none could be made, and the lock of the system must do.
     claim: Option<(u64, String)>,
+    /// The name of the work folder, which no other lease has.
+    folder: String,
     lost: AtomicBool,
     /// It was given back, or is about to be.
     over: AtomicBool,
@@ -20,7 +23,8 @@ pub struct Tenure {
 impl Tenure {
     /// Of the claim of this number and mark.
     pub(crate) fn of(key: &Digest, claims: Claims, claim: Option<(u64, String)>) -> Tenure {
-        Tenure { key: *key, claims, claim, lost: AtomicBool::default(), over: AtomicBool::default() }
+        let folder = claim.as_ref().map_or_else(random, |(_, mark)| mark.clone());
+        Tenure { key: *key, claims, claim, folder, lost: AtomicBool::default(), over: AtomicBool::default() }
     }
 
     /// The key.
@@ -53,8 +57,8 @@ impl Tenure {
     }
 
     /// The name of the work folder.
-    pub(crate) fn folder(&self) -> String {
-        self.claim.as_ref().map_or_else(|| "only".to_owned(), |(_, mark)| mark.clone())
+    pub(crate) fn folder(&self) -> &str {
+        &self.folder
     }
 
     /// Gives it back. False if another host has it; also if that cannot be told or done, as on a full disk: it is free all
