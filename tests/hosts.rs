@@ -156,7 +156,7 @@ fn nobody_sweeps_what_another_host_uses() {
     let refused = space.run(&["gc", "--unused", "--no-runs", "--delete", "--grace", "0s"]).expect(3).stderr;
     assert!(refused.contains("in use by another run (process 4711 on node7)"), "{refused}");
     assert!(refused.contains("waits up to 90 s for a sign of life of process 4711 on node7"), "{refused}");
-    assert_eq!(space.run(&["plan", "r.yaml", "--json"]).expect(0).verdicts()["a"], "hit", "something was removed");
+    assert_eq!(space.run(&["run", "r.yaml", "--json"]).expect(0).verdicts()["a"], "hit", "something was removed");
     drop(alive);
     space.run(&["gc", "--unused", "--no-runs", "--delete", "--grace", "0s"]).expect(0);
 }

@@ -11,6 +11,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -123,13 +124,12 @@ impl Claims {
         }
         let path = self.path(number);
         let failed = |e| StoreError::io("write", &path, e);
-        let text = serde_json::to_vec(&Claim::Free(mark.to_owned())).map_err(|e| failed(e.into()))?;
-        let temp = self.dir.join(format!(".{mark}"));
-        let done = fs::write(&temp, text).and_then(|()| fs::rename(&temp, &path));
-        if done.is_err() {
-            let _ = fs::remove_file(&temp);
-        }
-        done.map_err(failed)?;
+        let mut text = serde_json::to_vec(&Claim::Free(mark.to_owned())).map_err(|e| failed(e.into()))?;
+        // In place, in one write of the same length: a rename over it would wait for the disk on some file systems.
+        let file = OpenOptions::new().write(true).open(&path).map_err(failed)?;
+        let length = usize::try_from(file.metadata().map_err(failed)?.len()).unwrap_or(0);
+        text.resize(text.len().max(length), b' ');
+        file.write_all_at(&text, 0).map_err(failed)?;
         failpoint("claim-freed").map_err(failed)?;
         Ok(true)
     }
