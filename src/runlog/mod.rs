@@ -1,5 +1,6 @@
 //! The append-only record of a run. Progress bars, `status` and the summary are all views of its events.
 
+mod alive;
 mod event;
 mod folder;
 mod needs;
@@ -7,7 +8,8 @@ mod reader;
 mod tail;
 mod writer;
 
-pub use event::{FORMAT, Line, RunEvent, RunStarted, StageLine};
+pub use alive::{Life, Pulse};
+pub use event::{FORMAT, Line, RunEvent, RunStarted, StageLine, process};
 pub use folder::RunFolder;
 pub use needs::{Needs, Told, Unclear, keys_of, needs, read_log};
 pub use reader::{Record, all, find, is_alive, read};

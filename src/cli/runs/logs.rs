@@ -3,7 +3,7 @@
 use crate::cli::{Exit, Failure, Session, args, find_run};
 use crate::recipe::near;
 use crate::report::Summary;
-use crate::runlog::{self, RunFolder};
+use crate::runlog::{self, Life, Pulse, RunFolder};
 use opdflow_io::terminal;
 use serde_json::json;
 use std::fs::File;
@@ -32,10 +32,12 @@ pub(crate) fn run(session: &Session, args: &args::Logs) -> Result<Exit, Failure>
     if !session.quiet {
         session.note(&format!("{} in {}: {}", args.stage, folder.name(), path.display()));
     }
+    let started = runlog::read(&folder).map(|r| Summary::of(&r.lines).started).unwrap_or_default();
+    let pulse = Pulse::of(&folder, &started);
     let mut rest = Vec::new();
     loop {
         // Asked first: what is written before the end is then read below.
-        let more = args.follow && runlog::is_alive(&folder);
+        let more = args.follow && pulse.now() != Life::Gone;
         let mut text = Vec::new();
         file.read_to_end(&mut text).map_err(|e| Failure::Store(format!("cannot read {}: {e}", path.display())))?;
         session.out.bytes(shown(&mut rest, text, more).as_bytes());

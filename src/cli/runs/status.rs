@@ -4,17 +4,16 @@ use crate::cli::{Exit, Failure, Session, args};
 use crate::exec::{Orphan, orphan};
 use crate::render::{beside, duration, left, name};
 use crate::report::{StageSummary, Standing, Summary};
-use crate::runlog::{self, RunFolder};
+use crate::runlog::{self, Pulse, RunFolder};
 use serde_json::{Value, json};
 
 pub(crate) fn run(session: &Session, args: &args::Status) -> Result<Exit, Failure> {
     let usage = |e: anyhow::Error| Failure::Usage(format!("{e:#}"));
     let folder = crate::cli::find_run(&args.run_dir, args.run.as_deref())?;
-    // Asked before the log is read: a run that ends in between is then shown as ended, never as dead.
-    let alive = runlog::is_alive(&folder);
-    let record = runlog::read(&folder).map_err(usage)?;
-    let summary = Summary::of(&record.lines);
-    let life = Life { alive, orphans: if alive { Vec::new() } else { orphans(&summary, &folder) } };
+    let (summary, own) = look(&folder).map_err(usage)?;
+    let alive = own == runlog::Life::Lives;
+    let orphans = if own == runlog::Life::Gone { orphans(&summary, &folder) } else { Vec::new() };
+    let life = Life { alive, silent: own == runlog::Life::Silent, orphans };
     if session.json {
         session.print(&to_json(&summary, &folder, &life).to_string());
     } else {
@@ -23,10 +22,28 @@ pub(crate) fn run(session: &Session, args: &args::Status) -> Result<Exit, Failur
     Ok(Exit::Done)
 }
 
+/// What the log says of a run, and whether its process lives.
+pub(crate) fn look(folder: &RunFolder) -> anyhow::Result<(Summary, runlog::Life)> {
+    // Asked before the log is read: a run that ends in between is then shown as ended, never as dead.
+    let alive = runlog::is_alive(folder);
+    let summary = Summary::of(&runlog::read(folder)?.lines);
+    if alive {
+        return Ok((summary, runlog::Life::Lives));
+    }
+    if summary.ended.is_some() {
+        return Ok((summary, runlog::Life::Gone));
+    }
+    // The lock may be one that only another host sees.
+    let life = Pulse::of(folder, &summary.started).patient();
+    Ok((Summary::of(&runlog::read(folder)?.lines), life))
+}
+
 /// Who of a run still works.
 struct Life {
     /// The run's own process.
     alive: bool,
+    /// It is another host's, and gives no sign of life here.
+    silent: bool,
     /// The processes of its stages, after its own has died.
     orphans: Vec<Orphan>,
 }
@@ -39,22 +56,29 @@ impl Life {
     /// How a stage stands, in one word.
     fn word(&self, stage: &StageSummary) -> &'static str {
         match stage.state {
-            Standing::Running if !self.works(stage) => "gone",
+            Standing::Running if !self.works(stage) && !self.silent => "gone",
             state => state.word(),
         }
     }
 }
 
-/// The stages that are at work although the process of their run is gone.
+/// The stages that are at work although the process of their run is gone. Numbers of another host's processes say nothing here.
 pub(crate) fn orphans(summary: &Summary, folder: &RunFolder) -> Vec<Orphan> {
+    if summary.started.is_elsewhere() {
+        return Vec::new();
+    }
     let running = summary.stages.iter().filter(|s| s.state == Standing::Running);
     running.filter_map(|s| orphan(folder, &s.name, s.pid?)).collect()
 }
 
 /// What is known of a run that ended without a word, and the way out.
-pub(crate) fn died(orphans: &[Orphan]) -> String {
+pub(crate) fn died(summary: &Summary, orphans: &[Orphan]) -> String {
     let way_out = "`opdflow stop` ends them, and the same command as before waits for them and goes on";
     match orphans.len() {
+        0 if summary.started.is_elsewhere() => format!(
+            "died without a last word, as {}; run its command again to go on: it waits for stages that may still be at work there",
+            summary.started.process()
+        ),
         0 => "died without a last word; run its command again to go on".to_owned(),
         1 => format!("died without a last word; a stage of it is still at work: {}", way_out.replace("them", "it")),
         n => format!("died without a last word; {n} of its stages are still at work: {way_out}"),
@@ -62,12 +86,13 @@ pub(crate) fn died(orphans: &[Orphan]) -> String {
 }
 
 /// How the run as a whole stands, in one word.
-fn state(summary: &Summary, alive: bool) -> &'static str {
+fn state(summary: &Summary, life: &Life) -> &'static str {
     match summary.ended {
         Some((true, _)) => "complete",
         Some((false, _)) if summary.count(Standing::Failed) > 0 => "failed",
         Some((false, _)) => "stopped",
-        None if alive => "running",
+        None if life.alive => "running",
+        None if life.silent => "silent",
         None => "died",
     }
 }
@@ -101,15 +126,19 @@ fn to_json(summary: &Summary, folder: &RunFolder, life: &Life) -> Value {
     };
     let stages: serde_json::Map<_, _> = summary.stages.iter().map(|s| (s.name.clone(), stage(s))).collect();
     json!({"run": folder.name(), "folder": folder.path().display().to_string(), "recipe": summary.started.recipe,
-        "state": state(summary, alive), "alive": alive, "pid": summary.started.pid, "seed": summary.started.seed,
+        "state": state(summary, life), "alive": alive, "pid": summary.started.pid, "host": summary.started.host, "seed": summary.started.seed,
         "ok": summary.ended.map(|(ok, _)| ok), "seconds": seconds(summary, alive), "stages": stages})
 }
 
 fn to_text(summary: &Summary, folder: &RunFolder, life: &Life) -> String {
     let alive = life.alive;
-    let state = match state(summary, alive) {
-        "running" => format!("running (process {})", summary.started.pid),
-        "died" => died(&life.orphans),
+    let state = match state(summary, life) {
+        "running" => format!("running ({})", summary.started.process()),
+        "silent" => format!(
+            "silent: no sign of life from {}; if it has died, its command goes on when it is given again, after a wait",
+            summary.started.process()
+        ),
+        "died" => died(summary, &life.orphans),
         "stopped" => "stopped; run its command again to go on".to_owned(),
         word => word.to_owned(),
     };

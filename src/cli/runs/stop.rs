@@ -1,9 +1,10 @@
 //! `opdflow stop`: asks the process of a run to stop, as Ctrl-C in its terminal would.
 
-use crate::cli::runs::status::orphans;
+use crate::cli::runs::status::{look, orphans};
 use crate::cli::{Exit, Failure, Session, args, find_run};
 use crate::report::Summary;
-use crate::runlog::{self, RunEvent, RunFolder};
+use crate::runlog::{self, Life, RunEvent, RunFolder};
+use opdflow_io::terminal::line;
 use serde_json::json;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -14,10 +15,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) fn run(session: &Session, args: &args::Stop) -> Result<Exit, Failure> {
     let folder = find_run(&args.run_dir, args.run.as_deref())?;
     let name = folder.name();
-    let record = runlog::read(&folder).map_err(|e| Failure::Usage(format!("{e:#}")))?;
-    let summary = Summary::of(&record.lines);
+    let (summary, life) = look(&folder).map_err(|e| Failure::Usage(format!("{e:#}")))?;
     let pid = summary.started.pid;
-    let alive = runlog::is_alive(&folder);
+    let alive = life == Life::Lives;
+    elsewhere(&name, &summary, life)?;
     // Of a run that died its stages may be left, and nobody else would stop them.
     let left = if alive { Vec::new() } else { orphans(&summary, &folder) };
     left.iter().for_each(|stage| stage.stop(&folder, args.now));
@@ -47,6 +48,16 @@ pub(crate) fn run(session: &Session, args: &args::Stop) -> Result<Exit, Failure>
         session.note(&said);
     }
     Ok(Exit::Done)
+}
+
+/// Refuses what is another host's: the number of its process is a stranger's here.
+fn elsewhere(name: &str, summary: &Summary, life: Life) -> Result<(), Failure> {
+    if life == Life::Gone || !summary.started.is_elsewhere() {
+        return Ok(());
+    }
+    let (process, host) = (summary.started.process(), line(&summary.started.host));
+    let how = if life == Life::Lives { "is at work" } else { "gives no sign of life, and may be at work," };
+    Err(Failure::Usage(format!("{name} {how} as {process}\nhelp: stop it there: `opdflow stop {name}` on {host}")))
 }
 
 /// The process `pid`, if it is the one that writes this log. Its number alone could belong to a stranger by now, or to
