@@ -3,15 +3,18 @@
 //! The process that starts them computes nothing. So it is never caught in a call that waits for another process, and sees at once which of
 //! them ended first, and how.
 
+use super::End;
+use super::local::reap;
 use anyhow::{Context as _, Result};
 use opdflow_api::rank::{HALVE, HALVINGS, PARTED, VARIABLES};
 use opdflow_api::{Event, EventSink, FaultClass, Job, STOPPED};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long the others have to say why they ended too, before they are ended.
@@ -27,7 +30,7 @@ enum Heard {
     /// That one of them failed, and how.
     Failed(usize, FaultClass, String),
     /// That all of its output is read, and how it ended.
-    Ended(usize, ExitStatus),
+    Ended(usize, End),
     /// That the stage should stop.
     Stop,
 }
@@ -42,7 +45,7 @@ pub fn run_ranks(program: &Path, path: &Path, job: &Job, events: &EventSink) -> 
     listen_to_signals(sender.clone())?;
     for halvings in 0..=MOST_HALVINGS {
         let mut attempt = Attempt::start(program, path, job, halvings, &sender)?;
-        match attempt.follow(job.ranks, &inbox, events) {
+        match attempt.follow(&inbox, events) {
             Some(code) => return Ok(code),
             None => attempt.end(&inbox),
         }
@@ -61,8 +64,10 @@ fn listen_to_signals(sender: Sender<Heard>) -> Result<()> {
 
 /// The processes of one attempt.
 struct Attempt {
-    /// Their numbers, until they have ended.
-    ids: Vec<Option<i32>>,
+    /// Their numbers, until the system may give them to others.
+    ids: Vec<Arc<Mutex<Option<u32>>>>,
+    /// How each ended, once it has.
+    ends: Vec<Option<End>>,
 }
 
 impl Attempt {
@@ -71,7 +76,7 @@ impl Attempt {
         let gpus: Vec<&str> = gpus.split(',').map(str::trim).filter(|id| !id.is_empty()).collect();
         let nonce = std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |t| t.as_nanos());
         let name = format!("{}x{nonce:x}x{halvings}", std::process::id());
-        let mut attempt = Self { ids: Vec::new() };
+        let mut attempt = Self { ids: Vec::new(), ends: vec![None; job.ranks] };
         for rank in 0..job.ranks {
             let mut command = Command::new(program);
             command.arg0("opdflow").arg("__stage").arg(path).stdin(Stdio::null()).stdout(Stdio::piped());
@@ -107,7 +112,8 @@ impl Attempt {
 
     /// Reads what a process says, each stream in a thread of its own, and its end.
     fn watch(&mut self, rank: usize, mut child: Child, sender: Sender<Heard>) -> Result<()> {
-        self.ids.push(i32::try_from(child.id()).ok());
+        let alive = Arc::new(Mutex::new(Some(child.id())));
+        self.ids.push(alive.clone());
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let log = stderr.map(|stderr| {
             move || {
@@ -130,51 +136,46 @@ impl Attempt {
                 let _ = sender.send(heard);
             }
             log.map(std::thread::JoinHandle::join);
-            if let Ok(status) = child.wait() {
-                let _ = sender.send(Heard::Ended(rank, status));
-            }
+            let _ = sender.send(Heard::Ended(rank, reap(child, &alive)));
         };
         std::thread::Builder::new().name(format!("rank {rank}")).spawn(listen).context("cannot start a thread")?;
         Ok(())
     }
 
     /// Hears of the processes until the stage has ended; gives its exit code, or nothing where it should begin anew.
-    fn follow(&mut self, world: usize, inbox: &Receiver<Heard>, events: &EventSink) -> Option<i32> {
+    fn follow(&mut self, inbox: &Receiver<Heard>, events: &EventSink) -> Option<i32> {
         let mut failures: Vec<(usize, FaultClass, String)> = Vec::new();
         // The first process that ended as it should not, and since when its end is known.
         let mut fallen: Option<(usize, Instant)> = None;
-        let mut codes: Vec<Option<ExitStatus>> = vec![None; world];
         loop {
             let wait = fallen.map_or(Duration::from_secs(3600), |(_, since)| GRACE.saturating_sub(since.elapsed()));
             match inbox.recv_timeout(wait) {
                 Ok(Heard::Event(event)) => events.send(&event),
                 Ok(Heard::Failed(rank, class, message)) => failures.push((rank, class, message)),
-                Ok(Heard::Stop) => self.ids.first().copied().flatten().into_iter().for_each(|id| signal(id, SIGTERM)),
-                Ok(Heard::Ended(rank, status)) => {
-                    self.ids[rank] = None;
-                    codes[rank] = Some(status);
-                    if status.code() == Some(HALVE) {
-                        return None;
-                    }
-                    let stopped = status.code() == Some(i32::from(STOPPED));
-                    if rank == 0 && (status.success() || stopped) {
+                Ok(Heard::Stop) => self.ids.iter().take(1).for_each(|id| signal(id, SIGTERM)),
+                Ok(Heard::Ended(rank, end)) => {
+                    self.ends[rank] = Some(end.clone());
+                    match end {
+                        End::Code(HALVE) => return None,
                         // The work is done, or kept: the others have nothing to add.
-                        self.end(inbox);
-                        return status.code();
-                    }
-                    if !status.success() && fallen.is_none() {
-                        fallen = Some((rank, Instant::now()));
+                        End::Code(code) if rank == 0 && (code == 0 || code == i32::from(STOPPED)) => {
+                            self.end(inbox);
+                            return Some(code);
+                        }
+                        End::Code(0) => {}
+                        _ => drop(fallen.get_or_insert((rank, Instant::now()))),
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Some(FaultClass::Bug.exit_code()),
             }
-            let all = codes.iter().all(Option::is_some);
+            let all = self.ends.iter().all(Option::is_some);
             if let Some((first, since)) = fallen
                 && (all || since.elapsed() >= GRACE)
             {
+                // Before they are all ended by us.
+                let (class, message) = cause(first, &self.ends, &failures);
                 self.end(inbox);
-                let (class, message) = cause(first, world, &codes, &failures);
                 let _ = writeln!(std::io::stderr(), "failed: {}", opdflow_io::terminal::message(&message));
                 events.send(&Event::Failed { class, message });
                 return Some(class.exit_code());
@@ -185,45 +186,49 @@ impl Attempt {
     /// Ends what still runs, and hears of its end.
     fn end(&mut self, inbox: &Receiver<Heard>) {
         self.kill();
-        while self.ids.iter().any(Option::is_some) {
-            if let Ok(Heard::Ended(rank, _)) = inbox.recv() {
-                self.ids[rank] = None;
+        while self.ends.iter().any(Option::is_none) {
+            if let Ok(Heard::Ended(rank, end)) = inbox.recv() {
+                self.ends[rank] = Some(end);
             }
         }
     }
 
     fn kill(&self) {
-        self.ids.iter().flatten().for_each(|id| signal(*id, libc::SIGKILL));
+        self.ids.iter().for_each(|id| signal(id, libc::SIGKILL));
     }
 }
 
-fn signal(id: i32, signal: i32) {
-    // SAFETY: no memory is involved, and the number is that of a child that nobody has waited for: its end is not heard of yet.
-    unsafe { libc::kill(id, signal) };
+fn signal(id: &Mutex<Option<u32>>, signal: i32) {
+    let alive = id.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(id) = alive.and_then(|id| i32::try_from(id).ok()) {
+        // SAFETY: no memory is involved; the lock keeps the number ours.
+        unsafe { libc::kill(id, signal) };
+    }
 }
 
 /// What brought a stage down: what a process says that did not merely lose the others; else that one was killed; else what is said first.
-fn cause(
-    first: usize,
-    world: usize,
-    codes: &[Option<ExitStatus>],
-    failures: &[(usize, FaultClass, String)],
-) -> (FaultClass, String) {
+fn cause(first: usize, ends: &[Option<End>], failures: &[(usize, FaultClass, String)]) -> (FaultClass, String) {
+    let world = ends.len();
     let named = |rank: usize, words: &str| format!("process {rank} of {world}: {words}");
     let own = failures.iter().find(|(_, _, message)| !message.contains(PARTED));
     if let Some((rank, class, message)) = own {
         return (*class, named(*rank, message));
     }
-    let signal = |status: &Option<ExitStatus>| status.and_then(|s| s.signal());
-    if let Some((rank, signal)) = codes.iter().enumerate().find_map(|(rank, status)| Some((rank, signal(status)?))) {
+    let killed = ends.iter().enumerate().find_map(|(rank, end)| match end {
+        Some(End::Signal(signal)) => Some((rank, signal)),
+        _ => None,
+    });
+    if let Some((rank, signal)) = killed {
         return (FaultClass::Machine, named(rank, &format!("it was ended by signal {signal}")));
     }
     if let Some((rank, class, message)) = failures.first() {
         let help = "help: a process that is slower than the others by more than the deadline counts as lost: `resources: {deadline: SECONDS}`";
         return (*class, format!("{}\n{help}", named(*rank, message)));
     }
-    let code = codes.get(first).copied().flatten().and_then(|s| s.code());
-    let how = code.map_or_else(|| "it ended".to_owned(), |code| format!("it ended with code {code} and said nothing"));
+    let how = match ends.get(first) {
+        Some(Some(End::Code(code))) => format!("it ended with code {code} and said nothing"),
+        _ => "it ended, and said nothing".to_owned(),
+    };
     (FaultClass::Machine, named(first, &how))
 }
 
@@ -314,12 +319,11 @@ mod tests {
 
     #[test]
     fn all_begin_anew_with_half_the_micro_batch_where_memory_ran_out_in_one() {
-        let script = r#"echo $OPDFLOW_ATTEMPT >> attempts-$OPDFLOW_RANK
-            if [ $OPDFLOW_RANK = 1 ] && [ $OPDFLOW_HALVINGS -lt 2 ]; then exit 79; fi
+        let script = r#"if [ $OPDFLOW_RANK = 1 ] && [ $OPDFLOW_HALVINGS -lt 2 ]; then exit 79; fi
             if [ $OPDFLOW_RANK = 0 ] && [ $OPDFLOW_HALVINGS -lt 2 ]; then exec sleep 60; fi
-            printf '{"event":"said","text":"%s"}\n' "$(sort -u attempts-0 | wc -l)""#;
+            printf '{"event":"said","text":"%s"}\n' $OPDFLOW_HALVINGS"#;
         let (code, events, _) = run(2, script);
-        assert_eq!((code, events), (0, vec![Event::Said { text: "3".into() }]));
+        assert_eq!((code, events), (0, vec![Event::Said { text: "2".into() }]));
         let (code, events, _) = run(2, "exit 79");
         assert_eq!(
             (code, failure(&events)),

@@ -74,8 +74,17 @@ pub struct ImageSet {
 pub struct ImageRow {
     /// The prompt, unless prompts are left out.
     pub prompt: Option<String>,
-    /// By the place of its stage, the PNG and its scores.
-    pub images: Vec<Option<(Vec<u8>, BTreeMap<String, f64>)>>,
+    /// By the place of its stage.
+    pub images: Vec<Option<ScoredImage>>,
+}
+
+/// An image with its scores.
+#[derive(Debug, Default)]
+pub struct ScoredImage {
+    /// The PNG.
+    pub png: Vec<u8>,
+    /// By reward.
+    pub scores: BTreeMap<String, f64>,
 }
 
 impl Page {

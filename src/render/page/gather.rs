@@ -1,6 +1,6 @@
 //! Out of the log and the store comes what a page shows.
 
-use super::content::{Content, Curves, ImageRow, ImageSet, Page, Shown};
+use super::content::{Content, Curves, ImageRow, ImageSet, Page, ScoredImage, Shown};
 use crate::report::{Standing, Summary};
 use crate::runlog::{Line, RunEvent, RunFolder};
 use opdflow_api::cache::{ActionRecord, ObjectKind, Output, Store};
@@ -152,7 +152,7 @@ impl Page {
                 row.images.resize_with(column + 1, || None);
             }
             let own = scores.get(&(set.to_owned(), number)).cloned().unwrap_or_default();
-            row.images[column] = Some((png, own));
+            row.images[column] = Some(ScoredImage { png, scores: own });
         }
         if left_out > 0 {
             let most = MOST_BYTES >> 20;

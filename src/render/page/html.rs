@@ -1,7 +1,7 @@
 //! The page as HTML.
 
 use super::chart::{curve, short};
-use super::content::{Content, Curves, ImageSet, Page, Shown};
+use super::content::{Content, Curves, ImageSet, Page, ScoredImage, Shown};
 use super::markdown;
 use crate::render::duration;
 use crate::report::sketch::{Sketch, StageBox};
@@ -221,7 +221,7 @@ fn image_set(set: &ImageSet, out: &mut String) {
         for (at, stage) in set.stages.iter().enumerate() {
             let model = escaped(stage);
             put!(out, "<td data-model=\"{model}\">");
-            if let Some((png, scores)) = row.images.get(at).and_then(Option::as_ref) {
+            if let Some(ScoredImage { png, scores }) = row.images.get(at).and_then(Option::as_ref) {
                 put!(
                     out,
                     "<button type=\"button\" aria-label=\"compare {model}, {words}\"><img loading=\"lazy\" alt=\"{words}, by {model}\" src=\"{}\"></button>",
