@@ -95,7 +95,8 @@ fn prepare(path: &Path) -> Result<(Job, EventSink, StopFlag)> {
     let text = std::fs::read(path).with_context(|| format!("cannot read the job {}", path.display()))?;
     let job = serde_json::from_slice(&text).with_context(|| format!("cannot read the job {}", path.display()))?;
     let stop = StopFlag::default();
-    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+    // The last is what Slurm sends before a time limit, and the one that `srun` passes on to all processes of a stage.
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT, signal_hook::consts::SIGUSR1] {
         signal_hook::flag::register(signal, stop.cell()).context("cannot listen to signals")?;
     }
     Ok((job, sink(own_stdout()?), stop))

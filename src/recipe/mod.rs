@@ -19,7 +19,7 @@ mod read;
 pub mod reference;
 pub mod schema;
 mod spans;
-mod text;
+pub(crate) mod text;
 mod variables;
 
 pub use cell::{Cell, select};

@@ -1,8 +1,9 @@
 //! `opdflow run`.
 
 use crate::cli::room::{slots, too_large};
-use crate::cli::{Exit, Failure, Session, args};
-use crate::exec::Local;
+use crate::cli::{Exit, Failure, Session, args, on};
+use crate::exec::slurm::Slurm;
+use crate::exec::{Executor, Local};
 use crate::plan::history::History;
 use crate::plan::{Plan, Verdict, verdicts};
 use crate::render::{self, Mode, Render};
@@ -19,13 +20,15 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 pub(crate) fn run(session: &Session, args: &args::Run) -> Result<Exit, Failure> {
     let began = Instant::now();
-    let plan = session.survey_quietly(&args.recipe)?;
+    let profile = args.on.as_ref().map(|cluster| on::profile(session, &args.recipe, cluster)).transpose()?;
+    let gpu = profile.as_ref().map_or(session.facts.gpu, |profile| profile.node.gpus > 0);
+    let plan = session.survey_for(&args.recipe, gpu)?;
     let choice = choice(session, &plan, args)?;
     plan.whole(&choice.stages())?;
     let mut doubts = plan.doubts();
     // Nobody is warned of what is not asked for.
     doubts.iter_mut().zip(&choice.wanted).filter(|(_, wanted)| !**wanted).for_each(|(own, _)| own.clear());
-    let slots = slots(&plan, args.slots);
+    let slots = profile.as_ref().map_or_else(|| slots(&plan, args.slots), on::slots);
     let large = too_large(&plan, &slots).into_iter().filter(|(i, _)| choice.wanted[*i]);
     let large: Vec<_> = large.map(|(_, found)| found).collect();
     if args.strict {
@@ -37,7 +40,7 @@ pub(crate) fn run(session: &Session, args: &args::Run) -> Result<Exit, Failure> 
     // As long as this lives, nobody sweeps up what this run counts on.
     let _in_use = store.shared()?;
     plan.equipped(&choice.stages(), &choice.forced, &store)?;
-    startable(session, &plan, &choice, &store)?;
+    startable(session, &plan, &choice, &store, profile.is_some())?;
 
     let (folder, trouble) = open_folder(&plan, &session.overrides.files, &args.run_dir)?;
     let mut view = View::new(session, args, &folder);
@@ -48,8 +51,11 @@ pub(crate) fn run(session: &Session, args: &args::Run) -> Result<Exit, Failure> 
 
     tell_doubts(&plan, &doubts, &mut view);
 
-    let executor = Local::new(folder.clone(), session.workers.names());
-    let ended = dispatch(&plan, &store, &executor, slots, choice, doubts, &mut view)
+    let executor: Box<dyn Executor> = match profile {
+        None => Box::new(Local::new(folder.clone(), session.workers.names())),
+        Some(profile) => Box::new(Slurm::new(&folder, session.workers.names(), profile)?),
+    };
+    let ended = dispatch(&plan, &store, executor.as_ref(), slots, choice, doubts, &mut view)
         .map_err(|e| Failure::from(e).help(&format!("what happened is in {}", folder.path().display())))?;
     let copies = copies(&plan, &wanted, &store, &folder, &ended, &mut view);
     let seconds = began.elapsed().as_secs_f64();
@@ -66,12 +72,15 @@ pub(crate) fn run(session: &Session, args: &args::Run) -> Result<Exit, Failure> 
 }
 
 /// Fails if a stage is sure to start that another program runs, and that program is missing. A run of hits does without it.
-fn startable(session: &Session, plan: &Plan, choice: &Choice, store: &Store) -> Result<(), Failure> {
-    let Err(fault) = Local::is_whole() else { return Ok(()) };
+/// So does one without Slurm's programs, if stages are to run there.
+fn startable(session: &Session, plan: &Plan, choice: &Choice, store: &Store, slurm: bool) -> Result<(), Failure> {
+    let queue = if slurm { Slurm::is_there() } else { Ok(()) };
+    let (Err(fault), lacks_queue) = (queue.clone().and(Local::is_whole()), queue.is_err()) else { return Ok(()) };
     let verdicts = verdicts(plan, store);
     let starts = |i: &usize| choice.forced[*i] || matches!(verdicts[*i].0, Verdict::Run | Verdict::Resume { .. });
     let kind = |i: usize| plan.stages[i].spec.kind.describe().kind;
-    let other = choice.stages().into_iter().filter(starts).find(|i| session.workers.get(kind(*i)).is_none());
+    let cannot = |i: &usize| lacks_queue || session.workers.get(kind(*i)).is_none();
+    let other = choice.stages().into_iter().filter(starts).find(cannot);
     match other {
         None => Ok(()),
         Some(i) => {
@@ -192,7 +201,7 @@ fn tell_doubts(plan: &Plan, doubts: &[Vec<Doubt>], view: &mut View) {
 fn dispatch(
     plan: &Plan,
     store: &Store,
-    executor: &Local,
+    executor: &dyn Executor,
     slots: Slots,
     choice: Choice,
     doubts: Vec<Vec<Doubt>>,
