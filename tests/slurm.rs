@@ -56,7 +56,7 @@ fn a_run_on_the_cluster_makes_what_a_run_here_makes() {
     }
     let texts = texts(&space);
     assert!(texts.iter().any(|t| t == "submitted") && texts.iter().any(|t| t.starts_with("runs on")), "{texts:?}");
-    assert!(space.run(&["logs", "x[s=20]"]).expect(0).stdout.contains("started at step 0"));
+    assert!(space.run(&["logs", "x[s=20]"]).expect(0).stdout.contains("started at step"));
     // Nothing is submitted for what the store has.
     finish(cluster.begin(&space, &RUN)).expect(0);
     assert_eq!(cluster.jobs().len(), 4);
@@ -123,6 +123,7 @@ fn stop_asks_for_a_checkpoint_and_stop_now_cancels() {
     wait_until("no job is left", || cluster.jobs().iter().all(|job| job.1 != "RUNNING" && job.1 != "PENDING"));
     assert_eq!(space.events_of("stopped").iter().filter(|e| e["step"].as_u64() > Some(0)).count(), 2);
 
+    std::fs::rename(space.path(".opdflow"), space.path("before")).unwrap();
     let run = cluster.begin(&space, &RUN);
     wait_until("two at work", || space.events_of("begun").len() == 2);
     space.run(&["stop", "--now", "--wait"]).expect(0);
@@ -138,8 +139,9 @@ fn a_controller_that_is_away_is_waited_for() {
     let stages = format!("{LONG}\n later: {{uses: fake_sum, needs: {{terms: {{a: a.value}}}}}}\n a: {{uses: fake_source, with: {{value: 2, seconds: 3}}}}");
     let (mut cluster, space) = (Cluster::start(""), space(&stages));
     let run = cluster.begin(&space, &RUN);
-    wait_until("two at work", || space.events_of("begun").len() == 2);
-    cluster.kill_controller();
+    space.wait_for("checkpointed", |_| true);
+    space.wait_for("job", |e| e["stage"] == "a" && e["host"].is_string());
+    cluster.stop_controller();
     space.wait_for("job", |e| e["stage"] == "t" && e["text"].as_str().is_some_and(|t| t.contains("gives no answer")));
     // One stage ends meanwhile, and the next has nobody to be submitted to.
     space.wait_for("job", |e| e["stage"] == "later" && e["text"].as_str().is_some_and(|t| t.contains("gives no answer")));
@@ -164,6 +166,72 @@ fn a_node_that_fails_costs_no_more_than_what_was_done_since_the_checkpoint() {
     cluster.ask("scontrol", &["update", "nodename=n1", "state=resume"]);
     let ran = finish(run).expect(0);
     assert_eq!((ran.verdicts()["t"].as_str(), ran.outputs()), ("resumed", undisturbed(LONG)));
+}
+
+/// A stage of two processes, one on each node: `srun` starts them, what the first says arrives as events, and a wish to stop reaches
+/// both before either is ended.
+#[test]
+fn a_stage_of_two_processes_is_spread_over_two_nodes() {
+    if !is_installed() {
+        return;
+    }
+    use opdflow::exec::slurm::ask::{Submitted, submitted, Answer};
+    use opdflow::exec::slurm::lines::{Asked, Line, Reading};
+    use opdflow::exec::slurm::profile::{Node, Profile};
+    use opdflow::exec::slurm::script::{Request, job_name};
+    use std::os::unix::fs::PermissionsExt as _;
+    let (cluster, space) = (Cluster::start(""), TestSpace::new());
+    let rank = "#!/bin/bash
+        trap 'echo stop >stopped.$SLURM_PROCID; exit 75' USR1
+        echo \"$SLURM_PROCID of $SLURM_NTASKS on $SLURMD_NODENAME\" >rank.$SLURM_PROCID
+        [ $SLURM_PROCID = 0 ] && echo '{\"event\":\"started\",\"step\":7}'
+        while :; do sleep 0.1; done";
+    space.write("rank", rank);
+    std::fs::set_permissions(space.path("rank"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let request = Request {
+        name: job_name("0123456789abcdef", "two"),
+        files: space.path("two"),
+        log: space.path("two.log"),
+        cwd: space.path(""),
+        opdflow: env!("CARGO_BIN_EXE_opdflow").into(),
+        command: vec![space.path("rank").into(), "__stage".into(), "two.json".into()],
+        kind: "fake_train".into(),
+        ranks: 2,
+        threads: 3,
+        gpu: false,
+        environment: Vec::new(),
+        umask: "0022".into(),
+    };
+    let profile = Profile { node: Node { gpus: 0, cpus: Some(4) }, ..Profile::default() };
+    std::fs::write(request.script_path(), request.script(&profile)).unwrap();
+    let options: Vec<String> = request.options(&profile).into_iter().map(|o| o.into_string().unwrap()).collect();
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    let out = cluster.ask("sbatch", &options);
+    let Submitted::As(id) = submitted(&Answer { ok: true, out, err: String::new() }) else { panic!("no job") };
+    let mut reading = Reading::of(space.path(&format!("two.{id}.events")));
+    let mut lines = Vec::new();
+    let mut until = |what: &str, there: &dyn Fn(&[Line]) -> bool| {
+        let began = std::time::Instant::now();
+        while !there(&lines) {
+            let log = || std::fs::read_to_string(space.path("two.log")).unwrap_or_default();
+            assert!(began.elapsed() < Duration::from_secs(30), "{what}: {lines:?}\n{}", log());
+            std::thread::sleep(Duration::from_millis(50));
+            lines.extend(reading.news());
+        }
+    };
+    let read = |name: &str| std::fs::read_to_string(space.path(name)).unwrap_or_default();
+    until("both at work", &|lines| {
+        lines.contains(&Line::Event(opdflow_api::Event::Started { step: 7 })) && !read("rank.0").is_empty() && !read("rank.1").is_empty()
+    });
+    let mut ranks = [read("rank.0"), read("rank.1")].map(|text| text.trim().to_owned());
+    ranks.sort();
+    assert!(ranks[0].starts_with("0 of 2 on n") && ranks[1].starts_with("1 of 2 on n"), "{ranks:?}");
+    assert_ne!(ranks[0].rsplit(' ').next(), ranks[1].rsplit(' ').next(), "each on a node of its own");
+    cluster.ask("scancel", &["--batch", "--signal=TERM", &id.to_string()]);
+    until("its end", &|lines| {
+        lines.iter().any(|l| matches!(l, Line::Ends(ends) if ends.code == Some(75) && ends.asked == Some(Asked::Signal)))
+    });
+    assert_eq!((read("stopped.0").trim(), read("stopped.1").trim()), ("stop", "stop"));
 }
 
 /// Slurm looks at time limits twice a minute.

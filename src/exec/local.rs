@@ -1,9 +1,8 @@
 //! One child process per stage, on this machine.
 
-use super::host::host;
 use super::launch::{thread_variables, write_job};
 use super::{End, Executor, Message, Process, ProcessId};
-use crate::runlog::RunFolder;
+use crate::runlog::{RunFolder, host};
 use anyhow::{Context as _, Result};
 use opdflow_api::{Event, Fault, Job};
 use std::collections::BTreeSet;

@@ -1,13 +1,11 @@
 //! Where the processes of stages run.
 
-mod host;
 mod launch;
 mod local;
 mod orphan;
 pub mod slurm;
 mod tool;
 
-pub use host::host;
 pub use local::Local;
 pub use orphan::{Orphan, orphan};
 pub use tool::run_tool;

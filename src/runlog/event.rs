@@ -226,6 +226,9 @@ pub struct RunStarted {
     pub argv: Vec<String>,
     /// The process of the run.
     pub pid: u32,
+    /// Its host; empty in logs of earlier versions.
+    #[serde(default)]
+    pub host: String,
     /// CPU slots.
     pub slots: usize,
     /// GPUs.

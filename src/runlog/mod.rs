@@ -2,14 +2,18 @@
 
 mod event;
 mod folder;
+mod host;
 mod needs;
 mod reader;
+mod request;
 mod tail;
 mod writer;
 
 pub use event::{FORMAT, Line, RunEvent, RunStarted, StageLine};
 pub use folder::RunFolder;
+pub use host::host;
 pub use needs::{Needs, Told, Unclear, keys_of, needs, read_log};
-pub use reader::{Record, all, find, is_alive, read};
+pub use reader::{Life, Record, all, find, is_alive, life, read};
+pub use request::{ask_to_stop, asked_to_stop};
 pub use tail::Tail;
 pub use writer::RunLog;

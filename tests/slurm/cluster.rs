@@ -1,9 +1,9 @@
 //! A real cluster of Slurm on this machine: a controller and two nodes, as processes that end with the test, however it ends.
 
-use super::common::TestSpace;
+use super::common::{TestSpace, pid, signal};
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -126,8 +126,15 @@ PartitionName=p Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
         self.controller = Some(daemon("slurmctld", &["-D", "-f", &conf]));
     }
 
-    pub fn kill_controller(&mut self) {
-        end(self.controller.take());
+    /// Ends the controller as an administrator does, who starts it again later: it writes down what it knows.
+    pub fn stop_controller(&mut self) {
+        let Some(mut controller) = self.controller.take() else { return };
+        signal(pid(&controller), libc::SIGTERM);
+        let began = Instant::now();
+        while controller.try_wait().is_ok_and(|ended| ended.is_none()) && began.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        end(Some(controller));
     }
 
     /// Runs a program of Slurm; its standard output.
@@ -160,9 +167,6 @@ PartitionName=p Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
         jobs
     }
 
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
-    }
 }
 
 fn end(child: Option<Child>) {
@@ -188,6 +192,6 @@ impl Drop for Cluster {
             }
         }
         self.nodes.drain(..).for_each(|node| end(Some(node)));
-        self.kill_controller();
+        end(self.controller.take());
     }
 }

@@ -35,7 +35,7 @@ pub(crate) fn run(session: &Session, args: &args::Logs) -> Result<Exit, Failure>
     let mut rest = Vec::new();
     loop {
         // Asked first: what is written before the end is then read below.
-        let more = args.follow && runlog::is_alive(&folder);
+        let more = args.follow && is_at_work(&folder);
         let mut text = Vec::new();
         file.read_to_end(&mut text).map_err(|e| Failure::Store(format!("cannot read {}: {e}", path.display())))?;
         session.out.bytes(shown(&mut rest, text, more).as_bytes());
@@ -44,6 +44,15 @@ pub(crate) fn run(session: &Session, args: &args::Logs) -> Result<Exit, Failure>
         }
         std::thread::sleep(Duration::from_millis(100));
     }
+}
+
+/// Whether more may be written, as far as can be told from here.
+fn is_at_work(folder: &RunFolder) -> bool {
+    let elsewhere = || {
+        let summary = runlog::read(folder).map(|r| Summary::of(&r.lines)).unwrap_or_default();
+        runlog::life(folder, &summary.started, summary.ended.is_some()) == runlog::Life::Elsewhere
+    };
+    runlog::is_alive(folder) || elsewhere()
 }
 
 /// What a process wrote, so that nothing in it acts on a terminal. A character whose end is not yet written stays in `rest`

@@ -3,20 +3,21 @@
 use crate::cli::room::{slots, too_large};
 use crate::cli::{Exit, Failure, Session, args, on};
 use crate::exec::slurm::Slurm;
-use crate::exec::{Executor, Local};
+use crate::exec::{Executor, Local, Message};
 use crate::plan::history::History;
 use crate::plan::{Plan, Verdict, verdicts};
 use crate::render::{self, Mode, Render};
 use crate::report::{Copied, Standing, Summary, copy_finals};
-use crate::runlog::{FORMAT, RunEvent, RunFolder, RunLog, RunStarted, StageLine};
+use crate::runlog::{self, FORMAT, RunEvent, RunFolder, RunLog, RunStarted, StageLine};
 use crate::sched::{self, Ended, Ending, Order, Slots};
+use anyhow::Context as _;
 use opdflow_api::Doubt;
 use opdflow_api::cache::{Digest, Store};
 use opdflow_api::warning::gather;
 use std::io::Write as _;
 use std::path::{Component, Path, PathBuf};
-use std::sync::mpsc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::mpsc::{self, Sender};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub(crate) fn run(session: &Session, args: &args::Run) -> Result<Exit, Failure> {
     let began = Instant::now();
@@ -55,7 +56,7 @@ pub(crate) fn run(session: &Session, args: &args::Run) -> Result<Exit, Failure> 
         None => Box::new(Local::new(folder.clone(), session.workers.names())),
         Some(profile) => Box::new(Slurm::new(&folder, session.workers.names(), profile)?),
     };
-    let ended = dispatch(&plan, &store, executor.as_ref(), slots, choice, doubts, &mut view)
+    let ended = dispatch(&plan, &store, (executor.as_ref(), &folder), slots, choice, doubts, &mut view)
         .map_err(|e| Failure::from(e).help(&format!("what happened is in {}", folder.path().display())))?;
     let copies = copies(&plan, &wanted, &store, &folder, &ended, &mut view);
     let seconds = began.elapsed().as_secs_f64();
@@ -180,6 +181,7 @@ fn first_event(plan: &Plan, wanted: &[bool], slots: &Slots, store: &Store) -> Ru
         seed: plan.recipe.seed,
         argv: std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect(),
         pid: std::process::id(),
+        host: runlog::host(),
         slots: slots.cpus(),
         gpus: slots.gpus(),
         store: store.root().display().to_string(),
@@ -201,7 +203,7 @@ fn tell_doubts(plan: &Plan, doubts: &[Vec<Doubt>], view: &mut View) {
 fn dispatch(
     plan: &Plan,
     store: &Store,
-    executor: &dyn Executor,
+    (executor, folder): (&dyn Executor, &RunFolder),
     slots: Slots,
     choice: Choice,
     doubts: Vec<Vec<Doubt>>,
@@ -209,6 +211,7 @@ fn dispatch(
 ) -> anyhow::Result<Ended> {
     let (inbox, messages) = mpsc::channel();
     let _signals = sched::listen(inbox.clone())?;
+    hear_requests(folder.clone(), inbox.clone())?;
     // What stages took before says how long the path to the end is. Unknown ones count a second.
     let urgency = || {
         let history = History::of(store);
@@ -232,6 +235,23 @@ fn dispatch(
         slots,
     };
     sched::run(order, (inbox, &messages), &mut |event| view.tell(event))
+}
+
+/// `opdflow stop` on another host has no signals for this one: it leaves a file.
+fn hear_requests(folder: RunFolder, inbox: Sender<Message>) -> anyhow::Result<()> {
+    let look = move || {
+        let mut heard = 0;
+        while heard < 2 {
+            std::thread::sleep(Duration::from_secs(1));
+            let asked = runlog::asked_to_stop(&folder);
+            if (heard..asked).any(|_| inbox.send(Message::Interrupt).is_err()) {
+                return;
+            }
+            heard = heard.max(asked);
+        }
+    };
+    std::thread::Builder::new().name("requests".to_owned()).spawn(look).context("cannot start a thread")?;
+    Ok(())
 }
 
 fn copies(

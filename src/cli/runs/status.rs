@@ -1,7 +1,7 @@
 //! `opdflow status`: how a run is doing, or how it ended, from its log.
 
+use super::left::Left;
 use crate::cli::{Exit, Failure, Session, args};
-use crate::exec::{Orphan, orphan};
 use crate::render::{beside, duration, left, name};
 use crate::report::{StageSummary, Standing, Summary};
 use crate::runlog::{self, RunFolder};
@@ -14,7 +14,9 @@ pub(crate) fn run(session: &Session, args: &args::Status) -> Result<Exit, Failur
     let alive = runlog::is_alive(&folder);
     let record = runlog::read(&folder).map_err(usage)?;
     let summary = Summary::of(&record.lines);
-    let life = Life { alive, orphans: if alive { Vec::new() } else { orphans(&summary, &folder) } };
+    let elsewhere = !alive && runlog::life(&folder, &summary.started, summary.ended.is_some()) == runlog::Life::Elsewhere;
+    let left = if alive || elsewhere { Left::default() } else { Left::of(&summary, &folder) };
+    let life = Life { alive, elsewhere, left };
     if session.json {
         session.print(&to_json(&summary, &folder, &life).to_string());
     } else {
@@ -27,47 +29,35 @@ pub(crate) fn run(session: &Session, args: &args::Status) -> Result<Exit, Failur
 struct Life {
     /// The run's own process.
     alive: bool,
-    /// The processes of its stages, after its own has died.
-    orphans: Vec<Orphan>,
+    /// It is on another host, and from here nobody can tell whether it lives.
+    elsewhere: bool,
+    /// What works on after its own process has died.
+    left: Left,
 }
 
 impl Life {
     /// Whether a stage that the log has as running does run.
     fn works(&self, stage: &StageSummary) -> bool {
-        self.alive || self.orphans.iter().any(|o| o.stage == stage.name)
+        self.alive || self.elsewhere || self.left.has(&stage.name)
     }
     /// How a stage stands, in one word.
     fn word(&self, stage: &StageSummary) -> &'static str {
         match stage.state {
+            Standing::Running if self.left.is_unknown(&stage.name) => "unknown",
             Standing::Running if !self.works(stage) => "gone",
             state => state.word(),
         }
     }
 }
 
-/// The stages that are at work although the process of their run is gone.
-pub(crate) fn orphans(summary: &Summary, folder: &RunFolder) -> Vec<Orphan> {
-    let running = summary.stages.iter().filter(|s| s.state == Standing::Running);
-    running.filter_map(|s| orphan(folder, &s.name, s.pid?)).collect()
-}
-
-/// What is known of a run that ended without a word, and the way out.
-pub(crate) fn died(orphans: &[Orphan]) -> String {
-    let way_out = "`opdflow stop` ends them, and the same command as before waits for them and goes on";
-    match orphans.len() {
-        0 => "died without a last word; run its command again to go on".to_owned(),
-        1 => format!("died without a last word; a stage of it is still at work: {}", way_out.replace("them", "it")),
-        n => format!("died without a last word; {n} of its stages are still at work: {way_out}"),
-    }
-}
-
 /// How the run as a whole stands, in one word.
-fn state(summary: &Summary, alive: bool) -> &'static str {
+fn state(summary: &Summary, life: &Life) -> &'static str {
     match summary.ended {
         Some((true, _)) => "complete",
         Some((false, _)) if summary.count(Standing::Failed) > 0 => "failed",
         Some((false, _)) => "stopped",
-        None if alive => "running",
+        None if life.alive => "running",
+        None if life.elsewhere => "elsewhere",
         None => "died",
     }
 }
@@ -96,20 +86,25 @@ fn to_json(summary: &Summary, folder: &RunFolder, life: &Life) -> Value {
         let metrics: serde_json::Map<_, _> =
             s.metrics.iter().map(|(n, (step, v))| (n.clone(), json!({"step": step, "value": v}))).collect();
         let running = s.state == Standing::Running && life.works(s);
-        json!({"state": life.word(s), "pid": s.pid.filter(|_| running), "key": s.key, "step": s.step, "total": s.total, "resumed_at": s.resumed_at,
+        json!({"state": life.word(s), "pid": s.pid.filter(|_| running), "job": s.job.as_ref().filter(|_| running), "key": s.key, "step": s.step, "total": s.total, "resumed_at": s.resumed_at,
             "seconds": stage_seconds(s, summary, life), "seconds_left": s.left(summary.last).filter(|_| alive), "note": s.note, "metrics": metrics, "outputs": s.outputs, "message": s.message, "warnings": s.warnings})
     };
     let stages: serde_json::Map<_, _> = summary.stages.iter().map(|s| (s.name.clone(), stage(s))).collect();
     json!({"run": folder.name(), "folder": folder.path().display().to_string(), "recipe": summary.started.recipe,
-        "state": state(summary, alive), "alive": alive, "pid": summary.started.pid, "seed": summary.started.seed,
+        "state": state(summary, life), "alive": alive, "host": summary.started.host, "pid": summary.started.pid, "seed": summary.started.seed,
         "ok": summary.ended.map(|(ok, _)| ok), "seconds": seconds(summary, alive), "stages": stages})
 }
 
 fn to_text(summary: &Summary, folder: &RunFolder, life: &Life) -> String {
     let alive = life.alive;
-    let state = match state(summary, alive) {
+    let state = match state(summary, life) {
         "running" => format!("running (process {})", summary.started.pid),
-        "died" => died(&life.orphans),
+        "elsewhere" => {
+            let (host, pid) = (name(&summary.started.host), summary.started.pid);
+            let ago = duration((now(summary) - summary.last).max(0.0));
+            format!("on {host} (process {pid}), which cannot be seen from here; its last word is {ago} old")
+        }
+        "died" => life.left.died(),
         "stopped" => "stopped; run its command again to go on".to_owned(),
         word => word.to_owned(),
     };
@@ -139,8 +134,8 @@ fn line(stage: &StageSummary, summary: &Summary, life: &Life) -> String {
             .into_iter()
             .filter(|s| !s.is_empty()),
     );
-    if let Some(orphan) = life.orphans.iter().find(|o| o.stage == stage.name) {
-        parts.push(format!("(process {})", orphan.pid));
+    if let Some(place) = life.left.place(&stage.name) {
+        parts.push(format!("({place})"));
     }
     if let Some(message) = &stage.message {
         parts.push(name(message.lines().next().unwrap_or_default()).into_owned());

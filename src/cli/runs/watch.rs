@@ -1,10 +1,10 @@
 //! `opdflow watch`: a run as its own terminal shows it, from its log.
 
-use crate::cli::runs::status::{died, orphans};
+use crate::cli::runs::left::Left;
 use crate::cli::{Exit, Failure, Session, args, find_run};
 use crate::render::{self, Mode};
 use crate::report::{Standing, Summary};
-use crate::runlog::{self, Tail};
+use crate::runlog::{self, Life, Tail};
 use std::time::Duration;
 
 /// How long to wait for news.
@@ -21,7 +21,8 @@ pub(crate) fn run(session: &Session, args: &args::Watch) -> Result<Exit, Failure
     let mut dead = 0;
     while summary.ended.is_none() && dead < 2 && !session.out.is_over() {
         // Asked before the log is read, so that the last words of a run that ends meanwhile are not missed.
-        dead = if runlog::is_alive(&folder) { 0 } else { dead + 1 };
+        let life = runlog::life(&folder, &summary.started, summary.ended.is_some());
+        dead = if life == Life::Gone { dead + 1 } else { 0 };
         for line in log.news().map_err(usage)? {
             summary.take(line.at, &line.event);
             if session.json {
@@ -42,7 +43,7 @@ pub(crate) fn run(session: &Session, args: &args::Watch) -> Result<Exit, Failure
         None if session.out.is_over() => Exit::Done,
         Some((false, _)) => Exit::Stopped,
         None => {
-            session.note(&format!("{} {}", folder.name(), died(&orphans(&summary, &folder))));
+            session.note(&format!("{} {}", folder.name(), Left::of(&summary, &folder).died()));
             Exit::StageFailed
         }
     })

@@ -2,8 +2,8 @@
 
 use super::lines::{Asked, Begins, Ends, Line};
 use super::script::{events, wish};
-use crate::exec::host::host;
 use crate::exec::local::wait_without_reaping;
+use crate::runlog::host;
 use anyhow::{Context as _, Result};
 use opdflow_api::STOPPED;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
@@ -54,7 +54,9 @@ pub fn attend(files: &Path, id: u64, command: &[OsString]) -> Result<i32> {
     };
     std::thread::Builder::new().name("wish".to_owned()).spawn(look).context("cannot start a thread")?;
 
-    let begins = Begins { host: host(), pid: std::process::id() };
+    // By Slurm's name for it, which `sinfo` and `srun -w` know.
+    let node = std::env::var("SLURMD_NODENAME").ok().filter(|name| !name.is_empty());
+    let begins = Begins { host: node.unwrap_or_else(host), pid: std::process::id() };
     write(&mut file, &Line::Begins(begins)).with_context(|| format!("cannot write {}", path.display()))?;
     let ends = run(command, &file, &shared)?;
     // A full disk: the job's own exit code says the same, as long as Slurm knows it.

@@ -313,9 +313,13 @@ impl Follower {
                 State::Waiting => {
                     // These change with every look, and mean no more than that it is not its turn.
                     let usual = ["None", "Priority", "Resources", "BeginTime", "Cleaning", ""];
-                    let text = match usual.contains(&queued.reason.as_str()) {
-                        true => "waits in the queue".to_owned(),
-                        false => format!("waits in the queue ({})", queued.reason),
+                    let (id, reason) = (job.id, queued.reason.as_str());
+                    let text = match () {
+                        () if usual.contains(&reason) => "waits in the queue".to_owned(),
+                        () if reason.to_lowercase().contains("held") => {
+                            format!("is held in the queue ({reason}): `scontrol release {id}` lets it go on")
+                        }
+                        () => format!("waits in the queue ({reason})"),
                     };
                     self.tell(Some(job.id), None, &text);
                 }

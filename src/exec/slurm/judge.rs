@@ -102,6 +102,8 @@ fn interrupted(known: &Evidence<'_>, ends: &Ends) -> Verdict {
     let stopped = own == End::Code(i32::from(STOPPED));
     match state(known) {
         Some(state) if state.lives() => Verdict::Wait,
+        // A start that Slurm may make of it yet would find that it shall stop.
+        _ if known.queue == Seen::Silent && known.asked && stopped => Verdict::Over(Outcome::As(own)),
         _ if known.queue == Seen::Silent => Verdict::Wait,
         // This run wanted it, whatever Slurm calls it.
         _ if known.asked => Verdict::Over(Outcome::As(own)),
@@ -237,6 +239,8 @@ mod tests {
         let mut asked = known(Seen::At(State::Failed), Some(&signal), None, 0);
         asked.asked = true;
         assert_eq!(judge(&asked), code(75));
+        asked.queue = Seen::Silent;
+        assert_eq!(judge(&asked), code(75), "a run that stops does not wait for Slurm");
     }
 
     #[test]

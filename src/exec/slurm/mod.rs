@@ -9,6 +9,7 @@ pub mod ask;
 pub mod attend;
 mod follow;
 pub mod judge;
+pub mod left;
 pub mod lines;
 pub mod profile;
 mod queue;
