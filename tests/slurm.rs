@@ -2,13 +2,15 @@
 //! installed the tests say so and pass.
 #![allow(missing_docs)]
 
-mod common;
 #[path = "slurm/cluster.rs"]
 mod cluster;
+mod common;
 
 use cluster::{Cluster, is_installed};
 use common::{TestSpace, finish, pid, signal, wait_until};
 use serde_json::Value;
+use std::sync::{LazyLock, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 const PROFILE: &str = "{poll_seconds: 1, late_seconds: 3}";
@@ -34,6 +36,13 @@ fn texts(space: &TestSpace) -> Vec<String> {
 
 const LONG: &str = "t: {uses: fake_train, with: {iterations: 100, step_seconds: 0.05}}";
 
+fn is_ready() -> bool {
+    is_installed() && {
+        LazyLock::force(&LIMIT);
+        true
+    }
+}
+
 /// What a run makes that nobody disturbs.
 fn undisturbed(stages: &str) -> std::collections::BTreeMap<String, String> {
     space(stages).run(&["run", "r.yaml", "--json"]).expect(0).outputs()
@@ -41,10 +50,11 @@ fn undisturbed(stages: &str) -> std::collections::BTreeMap<String, String> {
 
 #[test]
 fn a_run_on_the_cluster_makes_what_a_run_here_makes() {
-    if !is_installed() {
+    if !is_ready() {
         return;
     }
     let (cluster, space) = (Cluster::start(""), space(STAGES));
+    space.write("slurm.yaml", "{}");
     let ran = finish(cluster.begin(&space, &RUN)).expect(0);
     assert_eq!(ran.outputs(), undisturbed(STAGES), "{}", ran.stderr);
     let jobs = cluster.jobs();
@@ -56,6 +66,12 @@ fn a_run_on_the_cluster_makes_what_a_run_here_makes() {
     }
     let texts = texts(&space);
     assert!(texts.iter().any(|t| t == "submitted") && texts.iter().any(|t| t.starts_with("runs on")), "{texts:?}");
+    let last =
+        |stage: &str| space.events_of("job").iter().rfind(|e| e["stage"] == stage).map(|e| e["text"].to_string());
+    for stage in ["a", "x[s=10]", "x[s=20]", "end"] {
+        // What the queue said earlier comes no later.
+        assert!(last(stage).is_some_and(|t| t.contains("runs on n")), "{texts:?}");
+    }
     assert!(space.run(&["logs", "x[s=20]"]).expect(0).stdout.contains("started at step"));
     // Nothing is submitted for what the store has.
     finish(cluster.begin(&space, &RUN)).expect(0);
@@ -65,10 +81,12 @@ fn a_run_on_the_cluster_makes_what_a_run_here_makes() {
 /// The scheduler dies, and another one goes on with its jobs: those that run and those that wait.
 #[test]
 fn a_scheduler_that_is_killed_finds_its_jobs_again() {
-    if !is_installed() {
+    if !is_ready() {
         return;
     }
-    let stages = format!("{LONG}\n wide: {{uses: fake_source, with: {{value: 1}}, resources: {{cpus: 4}}}}\n a: {{uses: fake_source, with: {{value: 2, seconds: 4}}, resources: {{cpus: 4}}}}");
+    let stages = format!(
+        "{LONG}\n wide: {{uses: fake_source, with: {{value: 1}}, resources: {{cpus: 4}}}}\n a: {{uses: fake_source, with: {{value: 2, seconds: 4}}, resources: {{cpus: 4}}}}"
+    );
     let (cluster, space) = (Cluster::start(""), space(&stages));
     // One node is taken by somebody else: of the wide ones one waits for the other.
     let first = cluster.begin(&space, &RUN);
@@ -89,7 +107,7 @@ fn a_scheduler_that_is_killed_finds_its_jobs_again() {
 
 #[test]
 fn a_job_that_is_cancelled_stops_its_stage_and_loses_nothing() {
-    if !is_installed() {
+    if !is_ready() {
         return;
     }
     let (cluster, space) = (Cluster::start(""), space(LONG));
@@ -106,7 +124,7 @@ fn a_job_that_is_cancelled_stops_its_stage_and_loses_nothing() {
 
 #[test]
 fn stop_asks_for_a_checkpoint_and_stop_now_cancels() {
-    if !is_installed() {
+    if !is_ready() {
         return;
     }
     // The second waits in the queue: nothing of it has begun.
@@ -133,10 +151,12 @@ fn stop_asks_for_a_checkpoint_and_stop_now_cancels() {
 
 #[test]
 fn a_controller_that_is_away_is_waited_for() {
-    if !is_installed() {
+    if !is_ready() {
         return;
     }
-    let stages = format!("{LONG}\n later: {{uses: fake_sum, needs: {{terms: {{a: a.value}}}}}}\n a: {{uses: fake_source, with: {{value: 2, seconds: 3}}}}");
+    let stages = format!(
+        "{LONG}\n later: {{uses: fake_sum, needs: {{terms: {{a: a.value}}}}}}\n a: {{uses: fake_source, with: {{value: 2, seconds: 3}}}}"
+    );
     let (mut cluster, space) = (Cluster::start(""), space(&stages));
     let run = cluster.begin(&space, &RUN);
     space.wait_for("checkpointed", |_| true);
@@ -144,7 +164,9 @@ fn a_controller_that_is_away_is_waited_for() {
     cluster.stop_controller();
     space.wait_for("job", |e| e["stage"] == "t" && e["text"].as_str().is_some_and(|t| t.contains("gives no answer")));
     // One stage ends meanwhile, and the next has nobody to be submitted to.
-    space.wait_for("job", |e| e["stage"] == "later" && e["text"].as_str().is_some_and(|t| t.contains("gives no answer")));
+    space.wait_for("job", |e| {
+        e["stage"] == "later" && e["text"].as_str().is_some_and(|t| t.contains("gives no answer"))
+    });
     cluster.start_controller();
     let ran = finish(run).expect(0);
     assert_eq!(ran.outputs(), undisturbed(&stages), "{}", ran.stderr);
@@ -152,7 +174,7 @@ fn a_controller_that_is_away_is_waited_for() {
 
 #[test]
 fn a_node_that_fails_costs_no_more_than_what_was_done_since_the_checkpoint() {
-    if !is_installed() {
+    if !is_ready() {
         return;
     }
     let (cluster, space) = (Cluster::start(""), space(LONG));
@@ -162,7 +184,9 @@ fn a_node_that_fails_costs_no_more_than_what_was_done_since_the_checkpoint() {
     space.wait_for("checkpointed", |e| e["step"].as_u64() > Some(3));
     cluster.ask("scontrol", &["update", "nodename=n1", "state=down", "reason=test"]);
     space.write("slurm.yaml", PROFILE);
-    space.wait_for("job", |e| e["text"].as_str().is_some_and(|t| t.contains("its node failed; another job goes on from the checkpoint")));
+    space.wait_for("job", |e| {
+        e["text"].as_str().is_some_and(|t| t.contains("its node failed; another job goes on from the checkpoint"))
+    });
     cluster.ask("scontrol", &["update", "nodename=n1", "state=resume"]);
     let ran = finish(run).expect(0);
     assert_eq!((ran.verdicts()["t"].as_str(), ran.outputs()), ("resumed", undisturbed(LONG)));
@@ -172,10 +196,10 @@ fn a_node_that_fails_costs_no_more_than_what_was_done_since_the_checkpoint() {
 /// both before either is ended.
 #[test]
 fn a_stage_of_two_processes_is_spread_over_two_nodes() {
-    if !is_installed() {
+    if !is_ready() {
         return;
     }
-    use opdflow::exec::slurm::ask::{Submitted, submitted, Answer};
+    use opdflow::exec::slurm::ask::{Answer, Submitted, submitted};
     use opdflow::exec::slurm::lines::{Asked, Line, Reading};
     use opdflow::exec::slurm::profile::{Node, Profile};
     use opdflow::exec::slurm::script::{Request, job_name};
@@ -221,7 +245,9 @@ fn a_stage_of_two_processes_is_spread_over_two_nodes() {
     };
     let read = |name: &str| std::fs::read_to_string(space.path(name)).unwrap_or_default();
     until("both at work", &|lines| {
-        lines.contains(&Line::Event(opdflow_api::Event::Started { step: 7 })) && !read("rank.0").is_empty() && !read("rank.1").is_empty()
+        lines.contains(&Line::Event(opdflow_api::Event::Started { step: 7 }))
+            && !read("rank.0").is_empty()
+            && !read("rank.1").is_empty()
     });
     let mut ranks = [read("rank.0"), read("rank.1")].map(|text| text.trim().to_owned());
     ranks.sort();
@@ -229,21 +255,37 @@ fn a_stage_of_two_processes_is_spread_over_two_nodes() {
     assert_ne!(ranks[0].rsplit(' ').next(), ranks[1].rsplit(' ').next(), "each on a node of its own");
     cluster.ask("scancel", &["--batch", "--signal=TERM", &id.to_string()]);
     until("its end", &|lines| {
-        lines.iter().any(|l| matches!(l, Line::Ends(ends) if ends.code == Some(75) && ends.asked == Some(Asked::Signal)))
+        lines
+            .iter()
+            .any(|l| matches!(l, Line::Ends(ends) if ends.code == Some(75) && ends.asked == Some(Asked::Signal)))
     });
     assert_eq!((read("stopped.0").trim(), read("stopped.1").trim()), ("stop", "stop"));
 }
 
-/// Slurm looks at time limits twice a minute.
+/// Slurm looks at time limits twice a minute: begun with the first test, its result is waited for in its own.
+static LIMIT: LazyLock<Mutex<Option<JoinHandle<()>>>> = LazyLock::new(|| Mutex::new(Some(std::thread::spawn(limit))));
+
 #[test]
 fn a_time_limit_costs_nothing() {
-    if !is_installed() {
+    if !is_ready() {
         return;
     }
-    let (cluster, space) = (Cluster::start(""), space("t: {uses: fake_train, with: {iterations: 100000, step_seconds: 0.01}}"));
+    let running = LIMIT.lock().unwrap().take().expect("it is waited for once");
+    if let Err(panic) = running.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn limit() {
+    let (cluster, space) =
+        (Cluster::start(""), space("t: {uses: fake_train, with: {iterations: 100000, step_seconds: 0.01}}"));
     space.write("slurm.yaml", "{time: 1, warn_seconds: 50, poll_seconds: 1, late_seconds: 3}");
     let run = cluster.begin(&space, &RUN);
-    let limit = |e: &Value| e["text"].as_str().is_some_and(|t| t.starts_with("its time was nearly up; another job goes on from the checkpoint"));
+    let limit = |e: &Value| {
+        e["text"]
+            .as_str()
+            .is_some_and(|t| t.starts_with("its time was nearly up; another job goes on from the checkpoint"))
+    };
     let began = std::time::Instant::now();
     while !space.events_of("job").iter().any(limit) {
         assert!(began.elapsed() < Duration::from_secs(100), "{:?}", space.events());

@@ -90,7 +90,8 @@ fn a_queue_that_is_full_or_silent_is_waited_for() {
     let fake = Fake::new(LONG);
     fake.set("say-sbatch", "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed: Job violates accounting/QOS policy\n");
     let run = fake.command(&RUN).spawn().unwrap();
-    fake.space.wait_for("job", |e| e["text"].as_str().is_some_and(|t| t.starts_with("Slurm takes no more jobs for now")));
+    fake.space
+        .wait_for("job", |e| e["text"].as_str().is_some_and(|t| t.starts_with("Slurm takes no more jobs for now")));
     fake.set("say-squeue", "slurm_load_jobs error: Unable to contact slurm controller (connect failure)\n");
     std::fs::remove_file(fake.space.path("fake/say-sbatch")).unwrap();
     fake.space.wait_for("job", |e| e["text"].as_str().is_some_and(|t| t.starts_with("Slurm gives no answer, waiting")));
@@ -127,7 +128,8 @@ fn a_number_that_is_another_s_by_now_is_not_waited_for() {
     fake.set("kill", "FAILED").set("reuse", "");
     let run = fake.command(&RUN).spawn().unwrap();
     // The first is killed and its number given away: lost, and tried once more.
-    fake.space.wait_for("retried", |e| e["message"].as_str().is_some_and(|m| m.contains("does not know its job any more")));
+    fake.space
+        .wait_for("retried", |e| e["message"].as_str().is_some_and(|m| m.contains("does not know its job any more")));
     std::fs::remove_file(fake.space.path("fake/kill")).unwrap();
     let ran = finish(run);
     assert!(ran.code == 0 || fake.submitted() == 2, "{ran:?}");
@@ -139,7 +141,10 @@ fn two_time_limits_without_a_checkpoint_are_a_fault_with_the_way_out() {
     fake.space.write("slurm.yaml", "{poll_seconds: 1, late_seconds: 1, time: 10}");
     let ran = fake.set("kill", "TIMEOUT").run(&RUN).expect(1);
     let message = ran.json()["stages"]["t"]["message"].as_str().unwrap().to_owned();
-    assert!(message.contains("two of its jobs in a row") && message.contains("raise `time` in slurm.yaml"), "{message}");
+    assert!(
+        message.contains("two of its jobs in a row") && message.contains("raise `time` in slurm.yaml"),
+        "{message}"
+    );
     assert_eq!(fake.submitted(), 2);
 }
 
@@ -153,9 +158,13 @@ fn nothing_of_a_user_s_is_read_by_the_shell() {
         std::fs::copy(fake.space.path(file), folder.join(file)).unwrap();
     }
     let mut command = fake.command(&RUN);
-    command.current_dir(&folder).env("OPDFLOW_NUMBER", "42").env("OPDFLOW_WORDS", "'; touch pwned; echo $(touch pwned) '\n`x`");
+    command
+        .current_dir(&folder)
+        .env("OPDFLOW_NUMBER", "42")
+        .env("OPDFLOW_WORDS", "'; touch pwned; echo $(touch pwned) '\n`x`");
     finish(command.spawn().unwrap()).expect(0);
-    let pwned = common::files(&fake.space.path("")).into_iter().filter(|p| p.ends_with("pwned")).collect::<Vec<PathBuf>>();
+    let pwned =
+        common::files(&fake.space.path("")).into_iter().filter(|p| p.ends_with("pwned")).collect::<Vec<PathBuf>>();
     assert!(pwned.is_empty(), "{pwned:?}");
     let mut got = fake.command(&["get", "r.yaml", "a.value", "-o", "-"]);
     assert_eq!(finish(got.current_dir(&folder).spawn().unwrap()).expect(0).stdout.trim(), "42");
@@ -194,7 +203,7 @@ fn a_profile_is_asked_for_and_checked_before_anything_runs() {
 #[test]
 fn a_machine_without_slurm_can_show_what_the_store_has() {
     let fake = Fake::new("a: {uses: fake_source, with: {value: 1}}");
-    let mut without = || {
+    let without = || {
         let mut command = fake.space.command(&RUN);
         finish(command.env("PATH", "/nonexistent").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
     };
@@ -207,7 +216,9 @@ fn a_machine_without_slurm_can_show_what_the_store_has() {
 /// At most so many jobs are in the queue, and each may have what it asks for.
 #[test]
 fn jobs_are_bounded() {
-    let fake = Fake::new("a: {uses: fake_source, matrix: {n: [1, 2, 3, 4, 5]}, with: {value: \"${matrix.n}\", seconds: 0.5}, resources: {cpus: 3}}");
+    let fake = Fake::new(
+        "a: {uses: fake_source, matrix: {n: [1, 2, 3, 4, 5]}, with: {value: \"${matrix.n}\", seconds: 0.5}, resources: {cpus: 3}}",
+    );
     fake.space.write("slurm.yaml", "{poll_seconds: 1, late_seconds: 4, jobs: 2, node: {cpus: 2}}");
     fake.run(&RUN).expect(0);
     let (mut now, mut most) = (0, 0);

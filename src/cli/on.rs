@@ -41,7 +41,10 @@ fn found(recipe: &Path, variable: impl Fn(&str) -> Option<OsString>) -> Result<P
         Some(path) => Ok(path),
         None => {
             let title = "`--on slurm` finds no profile of the cluster";
-            let label = format!("neither {} nor $OPDFLOW_SLURM nor opdflow/{FILE} in the folder of configurations", beside.display());
+            let label = format!(
+                "neither {} nor $OPDFLOW_SLURM nor opdflow/{FILE} in the folder of configurations",
+                beside.display()
+            );
             let help = "write one of these files, such as `partition: gpu`, or name it: `--on slurm=FILE`";
             let found = Diagnostic::error("E060", title, 0..0, label).help(help);
             Err(Diagnostics::new(&beside, "", vec![found]).into())

@@ -152,7 +152,11 @@ PartitionName=p Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
 
     /// Starts it and leaves it running.
     pub fn begin(&self, space: &TestSpace, arguments: &[&str]) -> Child {
-        self.opdflow(space, arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts")
+        self.opdflow(space, arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts")
     }
 
     /// The jobs of all times: number, state, name.
@@ -166,7 +170,6 @@ PartitionName=p Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
         jobs.sort();
         jobs
     }
-
 }
 
 fn end(child: Option<Child>) {

@@ -14,7 +14,8 @@ pub(crate) fn run(session: &Session, args: &args::Status) -> Result<Exit, Failur
     let alive = runlog::is_alive(&folder);
     let record = runlog::read(&folder).map_err(usage)?;
     let summary = Summary::of(&record.lines);
-    let elsewhere = !alive && runlog::life(&folder, &summary.started, summary.ended.is_some()) == runlog::Life::Elsewhere;
+    let elsewhere =
+        !alive && runlog::life(&folder, &summary.started, summary.ended.is_some()) == runlog::Life::Elsewhere;
     let left = if alive || elsewhere { Left::default() } else { Left::of(&summary, &folder) };
     let life = Life { alive, elsewhere, left };
     if session.json {

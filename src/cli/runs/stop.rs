@@ -33,7 +33,8 @@ pub(crate) fn run(session: &Session, args: &args::Stop) -> Result<Exit, Failure>
                 left = Left::of(&summary, &folder);
                 left.stop(&folder, args.now);
                 let patience = PATIENCE.as_secs();
-                let jobs = if left.is_empty() { String::new() } else { format!(", and asked its stages: {}", places(&left)) };
+                let jobs =
+                    if left.is_empty() { String::new() } else { format!(", and asked its stages: {}", places(&left)) };
                 format!("{name} ({place}) gave no sign in {patience} s; left a request in its folder{jobs}")
             }
         }

@@ -88,7 +88,9 @@ pub fn ask(program: &str, arguments: &[OsString]) -> Result<Answer, Silence> {
             ended => {
                 let _ = child.kill();
                 let _ = child.wait();
-                let why = ended.err().map_or_else(|| format!("gave no answer in {} s", DEADLINE.as_secs()), |e| e.to_string());
+                let why = ended
+                    .err()
+                    .map_or_else(|| format!("gave no answer in {} s", DEADLINE.as_secs()), |e| e.to_string());
                 return Err(Silence::Late(format!("`{program}` {why}")));
             }
         }
@@ -212,7 +214,9 @@ impl State {
         let word = word.trim().split([' ', '+']).next().unwrap_or_default();
         match word {
             "PENDING" | "REQUEUED" | "REQUEUE_FED" | "REQUEUE_HOLD" | "SPECIAL_EXIT" | "RESV_DEL_HOLD" => Self::Waiting,
-            "RUNNING" | "CONFIGURING" | "SUSPENDED" | "STOPPED" | "SIGNALING" | "RESIZING" | "POWER_UP_NODE" => Self::Running,
+            "RUNNING" | "CONFIGURING" | "SUSPENDED" | "STOPPED" | "SIGNALING" | "RESIZING" | "POWER_UP_NODE" => {
+                Self::Running
+            }
             "COMPLETING" | "STAGE_OUT" => Self::Completing,
             "COMPLETED" => Self::Completed,
             "FAILED" | "LAUNCH_FAILED" | "RECONFIG_FAIL" => Self::Failed,
@@ -302,7 +306,8 @@ pub fn past(id: u64, name: &str) -> Option<Past> {
 
 /// From the beginning of all times: `sacct` would look no further back than midnight.
 fn accounted(id: u64, name: &str) -> Option<Past> {
-    let options = ["--noheader", "--parsable2", "--allocations", "--format=State,ExitCode,JobName", "--starttime=1970-01-01"];
+    let options =
+        ["--noheader", "--parsable2", "--allocations", "--format=State,ExitCode,JobName", "--starttime=1970-01-01"];
     let options = options.map(OsString::from).to_vec();
     let answer = ask("sacct", &[options, vec![format!("--jobs={id}").into()]].concat()).ok()?;
     let line = |line: &str| {
@@ -371,18 +376,37 @@ mod tests {
         assert_eq!(sbatch(true, "12\n", ""), Submitted::As(12));
         assert_eq!(sbatch(true, "Your project has 3 h left.\n4711;gpucluster\n", "sbatch: note"), Submitted::As(4711));
         for (err, full) in [
-            ("sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)\n", false),
+            (
+                "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)\n",
+                false,
+            ),
             ("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation\n", false),
             ("sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying\n", false),
             ("sbatch: error: Batch job submission failed: Protocol authentication error\n", false),
-            ("sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)\n", true),
-            ("sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: Batch job submission failed: Job violates accounting/QOS policy (...)\n", true),
+            (
+                "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)\n",
+                true,
+            ),
+            (
+                "sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: Batch job submission failed: Job violates accounting/QOS policy (...)\n",
+                true,
+            ),
         ] {
             let found = sbatch(false, "", err);
-            assert!(matches!(found, Submitted::Full(_)) == full && matches!(found, Submitted::Away(_)) != full, "{found:?}");
+            assert!(
+                matches!(found, Submitted::Full(_)) == full && matches!(found, Submitted::Away(_)) != full,
+                "{found:?}"
+            );
         }
-        let refused = sbatch(false, "", "sbatch: error: invalid partition specified: nope\nsbatch: error: Batch job submission failed: Invalid partition name specified\n");
-        assert_eq!(refused, Submitted::Refused("invalid partition specified: nope; Invalid partition name specified".into()));
+        let refused = sbatch(
+            false,
+            "",
+            "sbatch: error: invalid partition specified: nope\nsbatch: error: Batch job submission failed: Invalid partition name specified\n",
+        );
+        assert_eq!(
+            refused,
+            Submitted::Refused("invalid partition specified: nope; Invalid partition name specified".into())
+        );
         assert_eq!(
             sbatch(false, "", "sbatch: error: Invalid generic resource (gres) specification\n"),
             Submitted::Refused("Invalid generic resource (gres) specification".into())
@@ -400,7 +424,9 @@ mod tests {
         assert_eq!(job.files, PathBuf::from("/runs/a|b/jobs/t"));
         let job = queued("     7|RUNNING|None|n[1-2]|opdflow-0123-t|(null)").unwrap();
         assert_eq!((job.state, job.nodes.as_str()), (State::Running, "n[1-2]"));
-        for line in ["", "9|RUNNING|None|n1|mine|x", "12_3|RUNNING|None|n1|opdflow-x|x", "12|RUNNING", "slurm_load_jobs error"] {
+        for line in
+            ["", "9|RUNNING|None|n1|mine|x", "12_3|RUNNING|None|n1|opdflow-x|x", "12|RUNNING", "slurm_load_jobs error"]
+        {
             assert_eq!(queued(line), None, "{line}");
         }
     }

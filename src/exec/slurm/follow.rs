@@ -296,6 +296,8 @@ impl Follower {
             }
             Line::Begins(begins) => {
                 (job.begun, job.ends, job.past, job.gone) = (true, None, None, None);
+                // What the queue said before is over.
+                job.since = Instant::now();
                 self.tell(Some(job.id), Some(&begins.host), &format!("runs on {}", begins.host));
             }
             Line::Ends(ends) => {
@@ -370,7 +372,8 @@ impl Follower {
         }
         let saved = self.progress.saved;
         if let Err(what) = self.progress.again(why) {
-            let at = saved.map_or_else(|| "before its first checkpoint".to_owned(), |s| format!("at the checkpoint of step {s}"));
+            let at = saved
+                .map_or_else(|| "before its first checkpoint".to_owned(), |s| format!("at the checkpoint of step {s}"));
             let end = match what {
                 "limit" => {
                     let path = self.profile.path.display();
@@ -417,7 +420,8 @@ impl Follower {
     /// The job ended well: its record is there, and a file system may show it late.
     fn wait_for_result(&self) {
         let began = Instant::now();
-        while !self.job.force && !self.has_result() && began.elapsed() < self.profile.late && !self.wish.is(Wish::KILL) {
+        while !self.job.force && !self.has_result() && began.elapsed() < self.profile.late && !self.wish.is(Wish::KILL)
+        {
             std::thread::sleep(TICK);
         }
     }
@@ -446,7 +450,11 @@ mod tests {
     fn giving_way_is_never_too_often_and_nodes_fail_a_few_times() {
         let mut progress = Progress::default();
         assert!((0..100).all(|_| progress.again(Why::Asked).is_ok()));
-        assert!(progress.again(Why::Limit).is_ok() && progress.again(Why::Asked).is_ok() && progress.again(Why::Limit).is_ok());
+        assert!(
+            progress.again(Why::Limit).is_ok()
+                && progress.again(Why::Asked).is_ok()
+                && progress.again(Why::Limit).is_ok()
+        );
         assert_eq!((0..10).take_while(|_| progress.again(Why::Node).is_ok()).count(), 5);
         progress.hear(&Event::Checkpointed { step: 1 });
         assert!(progress.again(Why::Node).is_ok());

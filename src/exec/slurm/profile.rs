@@ -175,8 +175,12 @@ mod tests {
         ] {
             assert_eq!(time_limit(text), Some(Some(seconds)), "{text}");
         }
-        assert_eq!((time_limit("UNLIMITED"), time_limit("infinite"), time_limit("0")), (Some(None), Some(None), Some(None)));
-        for text in ["", "2h", "1:2:3:4", "-1", "1-", "1-1:1:1:1", "1.5", "99999999999999999999", "99999999999999999-0"] {
+        assert_eq!(
+            (time_limit("UNLIMITED"), time_limit("infinite"), time_limit("0")),
+            (Some(None), Some(None), Some(None))
+        );
+        for text in ["", "2h", "1:2:3:4", "-1", "1-", "1-1:1:1:1", "1.5", "99999999999999999999", "99999999999999999-0"]
+        {
             assert_eq!(time_limit(text), None, "{text}");
         }
     }
@@ -202,7 +206,8 @@ mod tests {
         let profile = Profile {
             all: Ask { partition: text("gpu"), gres: text("gpu:a100:1"), lines: vec!["-C x".into()], ..Ask::default() },
             without_gpu: Ask { partition: text("cpu"), ..Ask::default() },
-            kinds: [("train".to_owned(), Ask { time: text("60"), lines: vec!["-p y".into()], ..Ask::default() })].into(),
+            kinds: [("train".to_owned(), Ask { time: text("60"), lines: vec!["-p y".into()], ..Ask::default() })]
+                .into(),
             node: Node { gpus: 4, cpus: Some(16) },
             ..Profile::default()
         };

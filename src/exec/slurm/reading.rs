@@ -189,7 +189,11 @@ impl Reader<'_> {
     fn count(&mut self, entry: &Entry, least: u64, most: u64) -> Option<usize> {
         let found = whole(entry, least, self.faults)?;
         if found > most {
-            self.faults.push(wrong(&entry.value, &shown(&entry.key), &format!("a whole number from {least} to {most}")));
+            self.faults.push(wrong(
+                &entry.value,
+                &shown(&entry.key),
+                &format!("a whole number from {least} to {most}"),
+            ));
             return None;
         }
         usize::try_from(found).ok()
@@ -216,7 +220,8 @@ impl Reader<'_> {
         let bare = line.trim();
         let bare = bare.strip_prefix("#SBATCH").unwrap_or(bare).trim();
         let refuse = |label: &str, help: &str| {
-            Diagnostic::error("E061", "a line of `lines` is no further option of `sbatch`", span.clone(), label).help(help)
+            Diagnostic::error("E061", "a line of `lines` is no further option of `sbatch`", span.clone(), label)
+                .help(help)
         };
         if !bare.starts_with('-') || bare.chars().any(char::is_control) {
             let help = "write one option a line, such as `--constraint=a100`; lines of the shell belong under `setup`";
@@ -281,7 +286,10 @@ mod tests {
         let ask = profile.ask("train", true);
         assert_eq!(ask.account.as_deref(), Some("2026"));
         assert_eq!((ask.time.as_deref(), ask.gres.as_deref()), (Some("2-0"), Some("gpu:a100:1")));
-        assert_eq!((ask.memory, ask.lines), (Some(32_000_000_000), vec!["--constraint=a100".to_owned(), "-x n7".to_owned()]));
+        assert_eq!(
+            (ask.memory, ask.lines),
+            (Some(32_000_000_000), vec!["--constraint=a100".to_owned(), "-x n7".to_owned()])
+        );
         assert_eq!(profile.ask("table", false).partition.as_deref(), Some("cpu"));
         assert_eq!(of("{}").unwrap().jobs, 100);
     }

@@ -141,11 +141,16 @@ impl Request {
             return Vec::new();
         }
         let (ranks, nodes, threads) = (self.ranks, self.nodes(profile), self.threads);
-        ["srun".to_owned(), format!("--ntasks={ranks}"), format!("--nodes={nodes}"), format!("--cpus-per-task={threads}")]
-            .into_iter()
-            .chain(["--mpi=none", "--kill-on-bad-exit=0", "--wait=120", "--export=ALL"].map(str::to_owned))
-            .map(OsString::from)
-            .collect()
+        [
+            "srun".to_owned(),
+            format!("--ntasks={ranks}"),
+            format!("--nodes={nodes}"),
+            format!("--cpus-per-task={threads}"),
+        ]
+        .into_iter()
+        .chain(["--mpi=none", "--kill-on-bad-exit=0", "--wait=120", "--export=ALL"].map(str::to_owned))
+        .map(OsString::from)
+        .collect()
     }
 }
 
@@ -190,9 +195,7 @@ fn output(log: &Path) -> OsString {
 /// Whether the shell takes it as the name of a variable.
 fn is_name(name: &OsStr) -> bool {
     let bytes = name.as_bytes();
-    !bytes.is_empty()
-        && !bytes[0].is_ascii_digit()
-        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_')
+    !bytes.is_empty() && !bytes[0].is_ascii_digit() && bytes.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_')
 }
 
 /// As the shell reads it back, whatever it holds.
@@ -222,7 +225,11 @@ mod tests {
             ranks,
             threads: 4,
             gpu,
-            environment: vec![("OMP_NUM_THREADS".into(), "4".into()), ("A".into(), "`id` \"$B\"\n'".into()), ("BASH_FUNC_x%%".into(), "() {".into())],
+            environment: vec![
+                ("OMP_NUM_THREADS".into(), "4".into()),
+                ("A".into(), "`id` \"$B\"\n'".into()),
+                ("BASH_FUNC_x%%".into(), "() {".into()),
+            ],
             umask: "0027".into(),
         }
     }
