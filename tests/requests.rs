@@ -1,4 +1,5 @@
 //! Runs whose process is on another host that shares their folder: nobody calls them dead, and they are asked by a file.
+#![cfg(not(feature = "torch"))] // It is the same engine in both builds, and once is enough.
 #![allow(missing_docs)]
 
 mod common;

@@ -1,5 +1,6 @@
 //! `opdflow run --on slurm` on a real cluster of two nodes, which each test starts for itself on this machine. Where Slurm is not
 //! installed the tests say so and pass.
+#![cfg(not(feature = "torch"))] // It is the same engine in both builds, and once is enough.
 #![allow(missing_docs)]
 
 #[path = "slurm/cluster.rs"]

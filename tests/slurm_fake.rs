@@ -1,5 +1,6 @@
 //! `opdflow run --on slurm` against programs of Slurm that answer as the tests want them to (`slurm/fake.sh`): what a real cluster does
 //! too seldom to be waited for.
+#![cfg(not(feature = "torch"))] // It is the same engine in both builds, and once is enough.
 #![allow(missing_docs)]
 
 mod common;

@@ -134,13 +134,13 @@ impl Request {
         text
     }
 
-    /// What starts the stage's processes on their nodes, if there are several. Those that end first must not take the others
-    /// with them before their checkpoint is written.
+    /// What starts the stage's processes on their nodes; on a single one the stage's program does so itself. Those that end first
+    /// must not take the others with them before their checkpoint is written.
     fn spread(&self, profile: &Profile) -> Vec<OsString> {
-        if self.ranks <= 1 {
+        let (ranks, nodes, threads) = (self.ranks, self.nodes(profile), self.threads);
+        if nodes <= 1 {
             return Vec::new();
         }
-        let (ranks, nodes, threads) = (self.ranks, self.nodes(profile), self.threads);
         [
             "srun".to_owned(),
             format!("--ntasks={ranks}"),
@@ -285,6 +285,11 @@ exec '/opt/op flow/opdflow' __job '/runs/a b/jobs/t'\''1' "$SLURM_JOB_ID" -- '/o
         let script = String::from_utf8(request.script(&profile)).unwrap();
         let srun = "-- 'srun' '--ntasks=6' '--nodes=2' '--cpus-per-task=4' '--mpi=none' '--kill-on-bad-exit=0' '--wait=120' '--export=ALL' '/opt/op flow/opdflow-stage' '__stage'";
         assert!(script.contains(srun), "{script}");
+        // On one node the stage's program starts its processes itself.
+        let four = super::tests::request(4, true);
+        let options = words(&four.options(&profile));
+        assert!(options.contains("--nodes=1\n--ntasks=4\n") && options.contains("--gres=gpu:4"), "{options}");
+        assert!(!String::from_utf8(four.script(&profile)).unwrap().contains("srun"));
         let cpu = words(&super::tests::request(6, false).options(&profile));
         assert!(!cpu.contains("gres") && cpu.contains("--nodes=1"), "{cpu}");
     }
