@@ -9,7 +9,7 @@ use std::process::Command;
 mod circles;
 
 /// What each crate may name of ours, and of libtorch. Tests may name more.
-const CRATES: [(&str, &[&str]); 12] = [
+const CRATES: [(&str, &[&str]); 13] = [
     ("opdflow-io", &[]),
     ("opdflow-cache", &["opdflow-io"]),
     ("opdflow-api", &["opdflow-cache", "opdflow-io"]),
@@ -17,8 +17,9 @@ const CRATES: [(&str, &[&str]); 12] = [
     ("opdflow-miniature", &["opdflow-rewards"]),
     // No libtorch: a plan stands on it.
     ("opdflow-spec", &["opdflow-io"]),
-    ("opdflow-models", &["opdflow-spec", "opdflow-io", "tch", "torch-sys"]),
-    ("opdflow-training", &["opdflow-spec", "opdflow-models", "tch", "torch-sys"]),
+    ("opdflow-ranks", &["tch", "torch-sys"]),
+    ("opdflow-models", &["opdflow-spec", "opdflow-ranks", "opdflow-io", "tch", "torch-sys"]),
+    ("opdflow-training", &["opdflow-spec", "opdflow-ranks", "opdflow-models", "tch", "torch-sys"]),
     ("opdflow-reward-models", &["opdflow-spec", "opdflow-models", "opdflow-rewards", "opdflow-io", "tch", "torch-sys"]),
     // No libtorch: what a kind says of itself is known without it.
     ("opdflow-kinds", &["opdflow-api", "opdflow-spec", "opdflow-rewards", "opdflow-miniature", "opdflow-io"]),
@@ -28,6 +29,7 @@ const CRATES: [(&str, &[&str]); 12] = [
             "opdflow-api",
             "opdflow-kinds",
             "opdflow-spec",
+            "opdflow-ranks",
             "opdflow-models",
             "opdflow-training",
             "opdflow-rewards",

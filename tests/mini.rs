@@ -31,6 +31,8 @@ mod memory;
 mod own_files;
 #[path = "mini/own_reward_models.rs"]
 mod own_reward_models;
+#[path = "mini/ranks.rs"]
+mod ranks;
 #[path = "mini/reward_models.rs"]
 mod reward_models;
 #[path = "mini/sd35.rs"]

@@ -193,6 +193,25 @@ fn a_node_that_fails_costs_no_more_than_what_was_done_since_the_checkpoint() {
     assert_eq!((ran.verdicts()["t"].as_str(), ran.outputs()), ("resumed", undisturbed(LONG)));
 }
 
+/// As many processes as the recipe says, on as many nodes as the profile says that they need; the first one leads.
+#[test]
+fn a_recipe_s_ranks_are_processes_on_several_nodes() {
+    if !is_ready() {
+        return;
+    }
+    let of = |more: &str| format!("t: {{uses: fake_train, with: {{iterations: 40, step_seconds: 0.05}}{more}}}");
+    let (cluster, space) = (Cluster::start(""), space(&of(", resources: {ranks: 2, cpus: 3}")));
+    space.write("slurm.yaml", "{poll_seconds: 1, late_seconds: 3, node: {cpus: 4}}");
+    let ran = finish(cluster.begin(&space, &RUN)).expect(0);
+    assert_eq!(ran.outputs(), undisturbed(&of("")), "{}", ran.stderr);
+    let nodes = cluster.ask("squeue", &["-h", "-a", "-t", "all", "-o", "%D %C"]);
+    assert_eq!(nodes.trim(), "2 6", "two nodes, three processors each for both");
+    assert_eq!(space.events_of("started")[0]["device"], "2 x cpu");
+    assert_eq!(space.events_of("begun").len(), 1, "{:?}", space.events_of("begun"));
+    let log = space.run(&["logs", "t"]).expect(0).stdout;
+    assert!(!log.contains("error"), "{log}");
+}
+
 /// A stage of two processes, one on each node: `srun` starts them, what the first says arrives as events, and a wish to stop reaches
 /// both before either is ended.
 #[test]

@@ -214,6 +214,24 @@ fn a_machine_without_slurm_can_show_what_the_store_has() {
     assert_eq!(without().expect(0).verdicts()["a"], "hit");
 }
 
+/// Of a stage's processes on several nodes one lacks memory: all begin anew, and are told how often.
+#[test]
+fn processes_on_several_nodes_begin_anew_with_half_the_micro_batch() {
+    let space = TestSpace::new();
+    let job = |script: &str, number: &str| {
+        let files = space.path("s").display().to_string();
+        let ran = space.run(&["__job", &files, number, "--", "sh", "-c", script]);
+        (ran.code, std::fs::read_to_string(space.path(&format!("s.{number}.events"))).unwrap())
+    };
+    let (code, events) = job("echo $OPDFLOW_HALVINGS; [ $OPDFLOW_HALVINGS = 2 ] || exit 79", "1");
+    assert_eq!((code, events.lines().filter(|l| l.len() == 1).collect::<String>()), (0, "012".to_owned()), "{events}");
+    let (code, events) = job("exit 79", "2");
+    assert!(code == 71 && events.contains("\"code\":71"), "{code} {events}");
+    // Killed, it says by what; the script of the job ends as a shell would.
+    let (code, events) = job("kill -9 $$", "3");
+    assert!(code == 137 && events.contains("\"signal\":9"), "{code} {events}");
+}
+
 /// At most so many jobs are in the queue, and each may have what it asks for.
 #[test]
 fn jobs_are_bounded() {

@@ -52,13 +52,15 @@ fn found(recipe: &Path, variable: impl Fn(&str) -> Option<OsString>) -> Result<P
     }
 }
 
-/// What all jobs of a run together may take: each what it asks for, as far as a node has it. How many there are at once the
-/// executor bounds.
+/// More GPUs than a stage asks for.
+const MOST_GPUS: usize = 1024;
+
+/// What all jobs of a run together may take: each what it asks for, of as many nodes as that needs. How many jobs there are at once
+/// the executor bounds.
 pub(crate) fn slots(profile: &Profile) -> Slots {
-    let cpus = profile.node.cpus.unwrap_or(MOST_THREADS);
-    let gpus = profile.node.gpus.saturating_mul(profile.jobs);
     // Slurm gives a job its GPUs; these only count.
-    Slots::new(cpus.saturating_mul(profile.jobs), (0..gpus).map(|i| i.to_string()).collect())
+    let gpus = if profile.node.gpus > 0 { MOST_GPUS.max(profile.jobs) } else { 0 };
+    Slots::new(MOST_THREADS.saturating_mul(MOST_GPUS.max(profile.jobs)), (0..gpus).map(|i| i.to_string()).collect())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `opdflow-stage __stage JOB`, the process of one stage, and `__tool NAME`, that of a tool. Started by `opdflow`, not by people.
 
 use anyhow::{Context as _, Result};
-use opdflow_api::{Event, EventSink, Fault, FaultClass, Job, StopFlag, Tool, Worker, Workers, run_job, run_tool};
+use opdflow_api::{Event, EventSink, Fault, FaultClass, Job, Rank, StopFlag, Tool, Worker, Workers, run_job, run_tool};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd as _;
@@ -56,8 +56,9 @@ fn run_named(name: &str, tools: &[Box<dyn Tool>]) -> i32 {
 pub(super) fn run(path: &Path, workers: &Workers) -> i32 {
     super::threads::ready();
     match prepare(path) {
-        Ok((job, events, stop)) => match worker(&job, workers) {
-            Ok(worker) => run_job(worker, &job, &events, &stop).exit_code(),
+        Ok((job, None, events, _)) if job.ranks > 1 => launch(path, &job, &events),
+        Ok((job, rank, events, stop)) => match worker(&job, workers) {
+            Ok(worker) => run_job(worker, &job, rank.as_ref(), &events, &stop).exit_code(),
             Err(found) => {
                 let message = format!("{found}: `opdflow` and `opdflow-stage` must be from one build");
                 events.send(&Event::Failed { class: FaultClass::User, message });
@@ -71,6 +72,19 @@ pub(super) fn run(path: &Path, workers: &Workers) -> i32 {
                 opdflow_io::terminal::message(&format!("{error:#}"))
             );
             Fault::class_of(&error).exit_code()
+        }
+    }
+}
+
+/// Starts the processes of a stage that has several, where no launcher has.
+fn launch(path: &Path, job: &Job, events: &EventSink) -> i32 {
+    // The file of this very program, even if it was replaced since.
+    match crate::exec::run_ranks(Path::new("/proc/self/exe"), path, job, events) {
+        Ok(code) => code,
+        Err(error) => {
+            let class = Fault::class_of(&error);
+            events.send(&Event::Failed { class, message: format!("{error:#}") });
+            class.exit_code()
         }
     }
 }
@@ -91,15 +105,20 @@ fn worker<'a>(job: &Job, workers: &'a Workers) -> Result<&'a dyn Worker, String>
     Ok(worker.as_ref())
 }
 
-fn prepare(path: &Path) -> Result<(Job, EventSink, StopFlag)> {
+fn prepare(path: &Path) -> Result<(Job, Option<Rank>, EventSink, StopFlag)> {
     let text = std::fs::read(path).with_context(|| format!("cannot read the job {}", path.display()))?;
-    let job = serde_json::from_slice(&text).with_context(|| format!("cannot read the job {}", path.display()))?;
+    let job: Job = serde_json::from_slice(&text).with_context(|| format!("cannot read the job {}", path.display()))?;
+    let rank = Rank::of_environment(|name| std::env::var(name).ok())?;
     let stop = StopFlag::default();
+    if job.ranks > 1 && rank.is_none() {
+        // Signals are the launcher's to hear.
+        return Ok((job, None, EventSink::lines(own_stdout()?), stop));
+    }
     // The last is what Slurm sends before a time limit, and the one that `srun` passes on to all processes of a stage.
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT, signal_hook::consts::SIGUSR1] {
         signal_hook::flag::register(signal, stop.cell()).context("cannot listen to signals")?;
     }
-    Ok((job, sink(own_stdout()?), stop))
+    Ok((job, rank, sink(own_stdout()?), stop))
 }
 
 /// The events' end of the pipe, for this code alone. The standard output itself becomes the standard error: a

@@ -65,6 +65,10 @@ impl Local {
         for (name, value) in job.environment.iter().filter(|(name, _)| std::env::var_os(name).is_none()) {
             command.env(name, value);
         }
+        // What a launcher around this run says of itself is not of the stage's processes.
+        for name in opdflow_api::rank::VARIABLES.iter().chain(&opdflow_api::rank::FOREIGN) {
+            command.env_remove(name);
+        }
         // A stage without a GPU must not touch one that another stage was given.
         command.env("CUDA_VISIBLE_DEVICES", gpu.unwrap_or(""));
         // Ctrl-C goes to the terminal's whole foreground group. Children stand apart from it, so that the scheduler

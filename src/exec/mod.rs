@@ -3,11 +3,13 @@
 mod launch;
 mod local;
 mod orphan;
+mod ranks;
 pub mod slurm;
 mod tool;
 
 pub use local::Local;
 pub use orphan::{Orphan, orphan};
+pub use ranks::run_ranks;
 pub use tool::run_tool;
 
 use anyhow::Result;
@@ -27,9 +29,13 @@ pub trait Executor {
         Capacity { processes: usize::MAX, cpus: usize::MAX }
     }
 
-    /// How the run log names what a stage runs on, which has the GPU of this id.
-    fn device(&self, gpu: Option<&str>) -> String {
-        gpu.map_or_else(|| "cpu".to_owned(), |id| format!("cuda:{id}"))
+    /// How the run log names what a stage of so many processes runs on, which has the GPUs of these ids.
+    fn device(&self, gpus: Option<&str>, ranks: usize) -> String {
+        match gpus {
+            Some(ids) => format!("cuda:{ids}"),
+            None if ranks > 1 => format!("{ranks} x cpu"),
+            None => "cpu".to_owned(),
+        }
     }
 }
 

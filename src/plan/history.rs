@@ -22,6 +22,7 @@ struct Past {
     bytes: u64,
     gpu: bool,
     threads: Option<usize>,
+    ranks: usize,
     /// As [`Planned::sizes`]; records of before do not say.
     sizes: Option<String>,
     operations: Option<f64>,
@@ -110,6 +111,7 @@ impl Past {
             bytes: record.size(),
             gpu: fact("device").is_some_and(|d| d.starts_with("cuda")),
             threads: fact("threads").and_then(|n| n.parse().ok()),
+            ranks: fact("ranks").and_then(|n| n.parse().ok()).unwrap_or(1),
             sizes: fact("sizes"),
             operations: number("operations").filter(|n| n.is_finite() && *n > 0.0),
             counted: fact("counted_bytes").and_then(|n| n.parse().ok()).filter(|n| *n > 0),
@@ -164,7 +166,9 @@ impl History {
         let horizon = planned.horizon.as_ref();
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
         let steps = horizon.map_or(Some(1.0), |h| h.steps.map(|n| n as f64));
-        let same = past.iter().filter(|p| p.like(planned) && p.threads.is_none_or(|t| t == planned.resources.cpus));
+        let ranks = planned.ranks(gpu);
+        let as_many = |p: &&&Past| p.ranks == ranks && p.threads.is_none_or(|t| t == planned.resources.cpus);
+        let same = past.iter().filter(|p| p.like(planned)).filter(as_many);
         let each = middle(same.filter_map(|p| Some(p.seconds / p.steps(horizon)?)).collect());
         if let (Some(each), Some(steps)) = (each, steps) {
             return Some((each * steps, Source::Measured));
@@ -172,11 +176,11 @@ impl History {
         if let Some(operations) = planned.work.as_ref().map(|w| w.operations).filter(|n| *n > 0.0) {
             let mut rates: Vec<(f64, f64)> = past
                 .iter()
-                .filter_map(|p| p.operations.map(|n| ((n / operations).ln().abs(), p.seconds / n)))
+                .filter_map(|p| p.operations.map(|n| ((n / operations).ln().abs(), p.seconds * p.ranks as f64 / n)))
                 .collect();
             rates.sort_by(|a, b| a.0.total_cmp(&b.0));
             let rate = middle(rates.into_iter().take(NEAREST).map(|(_, rate)| rate).collect())?;
-            return Some((rate * operations, Source::Scaled));
+            return Some((rate * operations / ranks as f64, Source::Scaled));
         }
         // Of a kind that counts, one that could not be counted is not known: its model or its files are not there.
         if planned.spec.kind.describe().numeric || past.iter().any(|p| p.operations.is_some()) {

@@ -38,7 +38,14 @@ pub struct Planned {
 }
 
 impl Planned {
-    /// Bytes that it is expected to take at its peak; 0 if nobody knows.
+    /// How many processes it has, on GPUs or not, where the machine has what it asks for.
+    #[must_use]
+    pub fn ranks(&self, gpu: bool) -> usize {
+        let on_gpus = self.spec.gpus.filter(|_| gpu && self.resources.gpu);
+        on_gpus.or(self.spec.ranks).unwrap_or(1)
+    }
+
+    /// Bytes that one of its processes is expected to take at its peak; 0 if nobody knows.
     #[must_use]
     pub fn memory_needed(&self) -> u64 {
         self.memory.iter().map(|m| m.bytes).fold(0, u64::saturating_add)

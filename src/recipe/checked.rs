@@ -15,6 +15,8 @@ pub const FORMAT: u64 = 1;
 
 /// Most threads that a stage, or all of them together, may be given: libraries start as many as they are told.
 pub const MOST_THREADS: usize = 4096;
+/// More processes than any stage has.
+pub const MOST_RANKS: usize = 1024;
 
 /// A checked recipe: every kind, port, parameter and variable in it is known to fit.
 #[derive(Clone)]
@@ -58,6 +60,12 @@ pub struct StageSpec {
     pub cpus: Option<usize>,
     /// Bytes of a GPU's memory, if the recipe says: the stage may then share one. Not in the key.
     pub gpu_memory: Option<u64>,
+    /// How many processes share its work, if the recipe says. Not in the key.
+    pub ranks: Option<usize>,
+    /// On how many GPUs it runs where there are so many, each with a process of its own, if the recipe says. Not in the key.
+    pub gpus: Option<usize>,
+    /// Seconds that one of several processes waits for the others, if the recipe says. Not in the key.
+    pub deadline: Option<u64>,
     /// The folder of the file that it is written in: its relative paths start there. Not in the key.
     pub folder: PathBuf,
 }

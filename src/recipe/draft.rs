@@ -20,6 +20,9 @@ pub(crate) struct Draft {
     pub seed: Option<(u64, Span)>,
     pub cpus: Option<usize>,
     pub gpu_memory: Option<u64>,
+    pub ranks: Option<(usize, Span)>,
+    pub gpus: Option<(usize, Span)>,
+    pub deadline: Option<u64>,
 }
 
 /// All stages, and which of them a name means.

@@ -17,13 +17,14 @@ mod include;
 mod numerics;
 mod read;
 pub mod reference;
+mod resources;
 pub mod schema;
 mod spans;
 pub(crate) mod text;
 mod variables;
 
 pub use cell::{Cell, select};
-pub use checked::{FORMAT, MOST_THREADS, PortRef, Recipe, StageSpec};
+pub use checked::{FORMAT, MOST_RANKS, MOST_THREADS, PortRef, Recipe, StageSpec};
 pub use numerics::{Device, Numerics, Strict};
 pub use spans::{Spans, StageSpans};
 pub use text::diagnostic::{Diagnostic, Diagnostics, Level};

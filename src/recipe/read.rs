@@ -3,12 +3,13 @@
 use super::cell::{Cell, plain_name};
 use super::draft::{Draft, Drafts};
 use super::include::{self, Document};
-use super::{Diagnostic, FORMAT, MOST_THREADS, Numerics, Recipe, Span, Spans, StageSpans, StageSpec};
+use super::resources;
+use super::{Diagnostic, FORMAT, Numerics, Recipe, Span, Spans, StageSpans, StageSpec};
 use crate::recipe::check::params;
 use crate::recipe::check::ports::{self, Need};
 use crate::recipe::text::bound::{Bound, Extent};
 use crate::recipe::text::near::hint;
-use crate::recipe::text::shape::{any_map, bytes, map, missing, text, whole, wrong};
+use crate::recipe::text::shape::{any_map, map, missing, text, whole};
 use crate::recipe::text::source::Sources;
 use crate::recipe::text::tree::{Data, Entry, Node, shown};
 use crate::recipe::variables::matrix;
@@ -317,6 +318,9 @@ fn draft(stage: &Entry, registry: &Registry, faults: &mut Vec<Diagnostic>) -> Op
         seed: None,
         cpus: None,
         gpu_memory: None,
+        ranks: None,
+        gpus: None,
+        deadline: None,
     };
     let what = format!("stage `{}`", stage.key);
     if map(&stage.value, &what, &["uses", "needs", "with", "seed", "resources", "matrix"], faults).is_none() {
@@ -342,22 +346,10 @@ fn draft(stage: &Entry, registry: &Registry, faults: &mut Vec<Diagnostic>) -> Op
     if let Some(seed) = stage.value.get("seed") {
         draft.seed = whole(seed, 0, faults).map(|n| (n, seed.value.span.clone()));
     }
-    if let Some(resources) = stage.value.get("resources")
-        && let Some(found) = map(&resources.value, "`resources`", &["cpus", "gpu_memory"], faults)
-    {
-        draft.cpus = found.get("cpus").and_then(|e| threads(e, faults));
-        draft.gpu_memory = found.get("gpu_memory").and_then(|e| bytes(e, faults));
+    if let Some(resources) = stage.value.get("resources") {
+        resources::read(&resources.value, &mut draft, faults);
     }
     Some(draft)
-}
-
-/// A number of threads.
-fn threads(entry: &Entry, faults: &mut Vec<Diagnostic>) -> Option<usize> {
-    let found = usize::try_from(whole(entry, 1, faults)?).ok().filter(|n| *n <= MOST_THREADS);
-    if found.is_none() {
-        faults.push(wrong(&entry.value, "`cpus`", &format!("a whole number from 1 to {MOST_THREADS}")));
-    }
-    found
 }
 
 /// Holds the drafts against their kinds and each other. `None` if one of them is not whole.
@@ -417,6 +409,7 @@ fn stages(
                 let ports = needs.iter().map(|(port, need)| (port.clone(), need.connection())).collect();
                 faults.extend(params::wired(kind.as_ref(), &draft.name, &places, &params, &ports));
             }
+            faults.extend(resources::too_many(kind.as_ref(), &params, &draft.name, [&draft.ranks, &draft.gpus]));
             specs.push(StageSpec {
                 name: draft.name.clone(),
                 kind,
@@ -426,6 +419,9 @@ fn stages(
                 seed: draft.seed.map_or(seed, |(own, _)| own),
                 cpus: draft.cpus,
                 gpu_memory: draft.gpu_memory,
+                ranks: draft.ranks.map(|(ranks, _)| ranks),
+                gpus: draft.gpus.map(|(gpus, _)| gpus),
+                deadline: draft.deadline,
                 folder,
             });
         }

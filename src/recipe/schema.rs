@@ -139,7 +139,10 @@ fn stage(choices: &[Value], cases: &[Value]) -> Value {
                 "type": "object",
                 "description": "What it takes of the machine. Never in the key.",
                 "properties": {
-                    "cpus": whole("Threads, which are also the slots it takes.", 1),
+                    "cpus": whole("Threads of a process, which are also the slots it takes.", 1),
+                    "ranks": whole("Processes that share its work. The result is the same with any number.", 1),
+                    "gpus": whole("GPUs that share its work, or as many as the machine has; each has a process of its own.", 1),
+                    "deadline": whole("Seconds that one of several processes waits for the others before it gives them up; 1800 if absent.", 1),
                     "gpu_memory": {
                         "type": ["integer", "string"],
                         "description": "Bytes of a GPU's memory that it needs, such as `16G`: it may then share a GPU.",

@@ -89,7 +89,7 @@ first line of each shipped recipe names.
 | `stages` | map of name to stage | required, unless all are included |
 
 A stage has `uses` (its kind, required), `needs` (inputs by port, `stage.port` each), `with` (parameters), and if wanted `seed`,
-`matrix` ([engine.md](engine.md#sweeps)) and `resources: {cpus: N, gpu_memory: 16G}`. Every stage that reports metrics has the output `metrics` besides
+`matrix` ([engine.md](engine.md#sweeps)) and `resources: {cpus: N, gpus: N, ranks: N, deadline: S, gpu_memory: 16G}` ([several-gpus.md](../how-to/several-gpus.md)). Every stage that reports metrics has the output `metrics` besides
 those below.
 ";
 

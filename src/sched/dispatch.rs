@@ -10,7 +10,7 @@ use super::order::{Ended, Ending, Order};
 use super::slots::{Need, Share};
 use super::state::{Move, State};
 use crate::exec::{End, JobNews, Message, Process};
-use crate::plan::Keys;
+use crate::plan::{Keys, Planned};
 use crate::runlog::RunEvent;
 use anyhow::{Result, bail};
 use opdflow_api::cache::{ActionRecord, Digest, utc_now};
@@ -44,6 +44,19 @@ struct Run {
     stopped_at: Option<u64>,
     /// Why a strict run ends it.
     objection: Option<String>,
+}
+
+/// What a stage asks of the machine.
+fn need_of(planned: &Planned) -> Need {
+    let (own, spec) = (&planned.resources, &planned.spec);
+    Need {
+        cpus: own.cpus,
+        ranks: spec.ranks.unwrap_or(1),
+        // `ranks` alone means so many GPUs too, where the stage uses them.
+        gpus: if own.gpu { spec.gpus.or(spec.ranks).unwrap_or(1) } else { 0 },
+        gpu_memory: spec.gpu_memory,
+        memory: planned.memory_needed(),
+    }
 }
 
 /// What is known of a stage apart from its state.
@@ -249,12 +262,8 @@ impl Dispatch<'_, '_> {
             return None;
         }
         let planned = &self.order.plan.stages[stage];
-        self.order.slots.take(Need {
-            cpus: planned.resources.cpus.min(most.cpus),
-            gpu: planned.resources.gpu,
-            gpu_memory: planned.spec.gpu_memory,
-            memory: planned.memory_needed(),
-        })
+        let need = need_of(planned);
+        self.order.slots.take(Need { cpus: need.cpus.min(most.cpus), ..need })
     }
 
     fn start_one(&mut self, stage: usize, share: Share) -> Result<()> {
@@ -265,7 +274,8 @@ impl Dispatch<'_, '_> {
                 return self.fail(stage, FaultClass::Bug, message);
             }
         };
-        let process = match self.order.executor.start(stage, &job, share.gpu.as_deref(), &self.inbox) {
+        let gpus = (!share.gpus.is_empty()).then(|| share.gpus.join(","));
+        let process = match self.order.executor.start(stage, &job, gpus.as_deref(), &self.inbox) {
             Ok(process) => process,
             Err(error) => {
                 self.order.slots.give(share);
@@ -280,8 +290,8 @@ impl Dispatch<'_, '_> {
             pid: id.pid,
             host: id.host,
             attempt: self.facts[stage].starts,
-            threads: share.cpus,
-            device: self.order.executor.device(share.gpu.as_deref()),
+            threads: job.threads,
+            device: self.order.executor.device(gpus.as_deref(), share.ranks),
         });
         let run = Run {
             process,
@@ -315,9 +325,11 @@ impl Dispatch<'_, '_> {
             key: keys.key,
             lineage: keys.lineage,
             manifest: keys.manifest.clone(),
-            threads: share.cpus,
-            // The process sees one GPU, and that under the number 0.
-            device: if share.gpu.is_some() { "cuda:0" } else { "cpu" }.to_owned(),
+            threads: (share.cpus / share.ranks).max(1),
+            ranks: share.ranks,
+            deadline_seconds: spec.deadline.map_or(opdflow_api::rank::DEADLINE_SECONDS, |seconds| seconds as f64),
+            // Each process sees one GPU, and that under the number 0.
+            device: if share.gpus.is_empty() { "cpu" } else { "cuda:0" }.to_owned(),
             environment: spec.kind.environment(&spec.params).map_err(|bug| bug.to_string())?,
             folder: spec.folder.clone(),
             store: self.order.store.root().to_owned(),

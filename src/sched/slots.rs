@@ -9,11 +9,13 @@ const MOST_GPUS: usize = 1024;
 /// What one running stage has of the machine.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Share {
-    /// CPU slots, which are also its threads.
+    /// CPU slots.
     pub cpus: usize,
-    /// The GPU that it may see, as CUDA names it.
-    pub gpu: Option<String>,
-    /// Bytes of that GPU's memory; none if it has the GPU to itself.
+    /// How many processes it has.
+    pub ranks: usize,
+    /// The GPUs that it may see, as CUDA names them: one for each process, or none at all.
+    pub gpus: Vec<String>,
+    /// Bytes of its GPU's memory; none if it has its GPUs to itself.
     pub gpu_memory: Option<u64>,
     /// Bytes of the machine's memory.
     pub memory: u64,
@@ -22,10 +24,12 @@ pub struct Share {
 /// What a stage asks of the machine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Need {
-    /// CPU slots.
+    /// CPU slots of each process.
     pub cpus: usize,
-    /// Whether it runs on a GPU where there is one.
-    pub gpu: bool,
+    /// Processes that share its work, at least 1.
+    pub ranks: usize,
+    /// GPUs that it runs on where there are so many, a process on each; 0 for none.
+    pub gpus: usize,
     /// Bytes of a GPU's memory, if it says: it may then share one.
     pub gpu_memory: Option<u64>,
     /// Bytes of memory that it is expected to take, on the GPU if it has one; 0 if nobody knows.
@@ -132,55 +136,72 @@ impl Slots {
         self.gpus.len()
     }
 
-    /// A share of `cpus` slots, or of all there are if that is fewer, and of a GPU if one is asked for and the
+    /// How many processes a stage would have, and on how many GPUs: one on each of those that it asks for, as far as there are so
+    /// many; where there are none, as many as it asks for on CPUs.
+    #[must_use]
+    pub fn ranks(&self, need: &Need) -> (usize, usize) {
+        let gpus = need.gpus.min(self.gpus.len());
+        (if gpus > 0 { gpus } else { need.ranks.max(1) }, gpus)
+    }
+
+    /// A share of the slots of all its processes, or of all there are if that is fewer, and of GPUs if they are asked for and the
     /// machine has any. `None` if that much is not free now.
     ///
     /// A stage that says how much of a GPU's memory it needs, in bytes, may join others that said so too, where the
-    /// memory is known and enough of it is left. Any other gets a GPU to itself.
+    /// memory is known and enough of it is left. Any other gets GPUs to itself.
     ///
-    /// Of the machine's memory a stage gets what it is expected to take, if that is left beside the others; the only one that
+    /// Of the machine's memory a stage gets what its processes are expected to take, if that is left beside the others; the only one that
     /// runs gets it in any case, so that no estimate keeps a stage from running at all.
     pub fn take(&mut self, need: Need) -> Option<Share> {
-        let cpus = need.cpus.clamp(1, self.cpus);
-        let gpu = need.gpu && !self.gpus.is_empty();
+        let (ranks, gpus) = self.ranks(&need);
+        let cpus = need.cpus.saturating_mul(ranks).clamp(1, self.cpus);
         // What a stage takes of a GPU is not the machine's.
-        let memory = if gpu { 0 } else { need.memory };
+        let memory = if gpus > 0 { 0 } else { need.memory.saturating_mul(ranks as u64) };
         let alone = self.free == self.cpus;
         let fits = self.memory.is_none_or(|all| self.held.saturating_add(memory) <= all);
         if cpus > self.free || !(alone || fits) {
             return None;
         }
-        let gpu_memory = need.gpu_memory;
-        if !gpu {
-            self.free -= cpus;
-            self.held = self.held.saturating_add(memory);
-            return Some(Share { cpus, gpu: None, gpu_memory: None, memory });
+        let gpu_memory = need.gpu_memory.filter(|_| gpus == 1);
+        let at = self.open(gpus, gpu_memory)?;
+        for gpu in &at {
+            let gpu = &mut self.gpus[*gpu];
+            gpu.users += 1;
+            gpu.taken = gpu.taken.zip(gpu_memory).map(|(taken, bytes)| taken.saturating_add(bytes));
         }
+        self.free -= cpus;
+        self.held = self.held.saturating_add(memory);
+        let gpus = at.into_iter().map(|i| self.gpus[i].id.clone()).collect();
+        Some(Share { cpus, ranks, gpus, gpu_memory, memory })
+    }
+
+    /// The places of `count` GPUs that are free, or of one that can be joined.
+    fn open(&self, count: usize, gpu_memory: Option<u64>) -> Option<Vec<usize>> {
         let joined = gpu_memory.and_then(|bytes| {
             // The fullest that still has room: the others stay free for those that need more.
             let open = self.gpus.iter().enumerate().filter(|(_, g)| g.users > 0);
             let open = open.filter_map(|(i, g)| g.room().filter(|room| *room >= bytes).map(|room| (room, i)));
             open.min().map(|(_, i)| i)
         });
-        let at = joined.or_else(|| self.gpus.iter().position(|g| g.users == 0))?;
-        let gpu = &mut self.gpus[at];
-        gpu.users += 1;
-        gpu.taken = gpu.taken.zip(gpu_memory).map(|(taken, bytes)| taken.saturating_add(bytes));
-        self.free -= cpus;
-        Some(Share { cpus, gpu: Some(gpu.id.clone()), gpu_memory, memory })
+        if let Some(joined) = joined {
+            return Some(vec![joined]);
+        }
+        let free: Vec<usize> = (0..self.gpus.len()).filter(|i| self.gpus[*i].users == 0).take(count).collect();
+        (free.len() == count).then_some(free)
     }
 
     /// Gives a share back.
     pub fn give(&mut self, share: Share) {
         self.free = (self.free + share.cpus).min(self.cpus);
         self.held = self.held.saturating_sub(share.memory);
-        let Some(gpu) = self.gpus.iter_mut().find(|g| Some(&g.id) == share.gpu.as_ref()) else { return };
-        gpu.users = gpu.users.saturating_sub(1);
-        gpu.taken = match (gpu.users, gpu.taken, share.gpu_memory) {
-            (0, _, _) => Some(0),
-            (_, Some(taken), Some(bytes)) => Some(taken.saturating_sub(bytes)),
-            _ => None,
-        };
+        for gpu in self.gpus.iter_mut().filter(|g| share.gpus.contains(&g.id)) {
+            gpu.users = gpu.users.saturating_sub(1);
+            gpu.taken = match (gpu.users, gpu.taken, share.gpu_memory) {
+                (0, _, _) => Some(0),
+                (_, Some(taken), Some(bytes)) => Some(taken.saturating_sub(bytes)),
+                _ => None,
+            };
+        }
     }
 }
 
@@ -226,13 +247,13 @@ mod tests {
     use super::*;
 
     fn need(cpus: usize, gpu: bool, gpu_memory: Option<u64>) -> Need {
-        Need { cpus, gpu, gpu_memory, memory: 0 }
+        Need { cpus, ranks: 1, gpus: gpu.into(), gpu_memory, memory: 0 }
     }
 
     #[test]
     fn no_second_stage_starts_whose_memory_does_not_fit() {
         let mut slots = Slots::new(8, visible(1, None)).with_memory(Some(100));
-        let of = |memory, gpu| Need { cpus: 1, gpu, gpu_memory: None, memory };
+        let of = |memory, gpu: bool| Need { cpus: 1, ranks: 1, gpus: gpu.into(), gpu_memory: None, memory };
         let a = slots.take(of(60, false)).unwrap();
         assert!(slots.take(of(41, false)).is_none());
         let b = slots.take(of(40, false)).unwrap();
@@ -260,14 +281,45 @@ mod tests {
     }
 
     #[test]
+    fn several_processes_take_their_slots_together() {
+        let mut slots = Slots::new(4, vec![]).with_memory(Some(100));
+        let several = |ranks, cpus, memory| Need { cpus, ranks, gpus: 0, gpu_memory: None, memory };
+        let two = slots.take(several(2, 1, 30)).unwrap();
+        assert_eq!((two.cpus, two.ranks, two.memory, slots.free()), (2, 2, 60, 2));
+        assert!(slots.take(several(3, 1, 0)).is_none(), "three slots are not free");
+        assert!(slots.take(several(2, 1, 30)).is_none(), "their memory is not");
+        slots.give(two);
+        // More processes than slots share those that there are.
+        let eight = slots.take(several(8, 2, 0)).unwrap();
+        assert_eq!((eight.cpus, eight.ranks), (4, 8));
+    }
+
+    #[test]
+    fn several_gpus_have_a_process_each() {
+        let mut slots = Slots::new(8, visible(4, None));
+        let on = |gpus| Need { cpus: 1, ranks: 1, gpus, gpu_memory: None, memory: 9 };
+        let three = slots.take(on(3)).unwrap();
+        assert_eq!((three.ranks, three.cpus, three.gpus.join(","), three.memory), (3, 3, "0,1,2".to_owned(), 0));
+        assert!(slots.take(on(2)).is_none());
+        let one = slots.take(on(1)).unwrap();
+        assert_eq!(one.gpus, ["3"]);
+        slots.give(three);
+        assert_eq!(slots.take(on(2)).unwrap().gpus, ["0", "1"]);
+        // As many as the machine has, where more are asked for; none of them where it has none.
+        assert_eq!(Slots::new(8, visible(2, None)).take(on(8)).unwrap().ranks, 2);
+        let bare = Slots::new(8, vec![]).take(Need { ranks: 2, ..on(8) }).unwrap();
+        assert_eq!((bare.ranks, bare.gpus.len()), (2, 0));
+    }
+
+    #[test]
     fn each_gpu_goes_to_one_stage() {
         let mut slots = Slots::new(8, visible(2, Some("3, 5")));
         let (a, b) = (slots.take(need(1, true, None)).unwrap(), slots.take(need(1, true, None)).unwrap());
-        assert_eq!((a.gpu.as_deref(), b.gpu.as_deref()), (Some("3"), Some("5")));
+        assert_eq!((a.gpus, b.gpus.clone()), (vec!["3".to_owned()], vec!["5".to_owned()]));
         assert!(slots.take(need(1, true, None)).is_none());
         assert!(slots.take(need(1, false, None)).is_some());
         slots.give(b);
-        assert_eq!(slots.take(need(1, true, None)).unwrap().gpu.as_deref(), Some("5"));
+        assert_eq!(slots.take(need(1, true, None)).unwrap().gpus, ["5"]);
     }
 
     #[test]
@@ -275,7 +327,7 @@ mod tests {
         let mut slots = Slots::new(8, visible(2, None));
         slots.gpus.iter_mut().for_each(|g| g.memory = Some(80));
         let take = |slots: &mut Slots, memory| slots.take(need(1, true, memory));
-        let id = |share: &Option<Share>| share.as_ref().and_then(|s| s.gpu.clone());
+        let id = |share: &Option<Share>| share.as_ref().and_then(|s| s.gpus.first().cloned());
         let a = take(&mut slots, Some(30));
         let b = take(&mut slots, Some(40));
         assert_eq!((id(&a), id(&b)), (Some("0".into()), Some("0".into())));
@@ -306,7 +358,7 @@ mod tests {
     fn without_gpus_a_gpu_stage_runs_on_the_cpu() {
         assert_eq!(
             Slots::new(1, visible(0, Some("0"))).take(need(1, true, None)),
-            Some(Share { cpus: 1, gpu: None, gpu_memory: None, memory: 0 })
+            Some(Share { cpus: 1, ranks: 1, gpus: vec![], gpu_memory: None, memory: 0 })
         );
         assert!(visible(4, Some("")).is_empty());
         assert!(visible(4, Some("-1")).is_empty());

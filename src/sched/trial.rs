@@ -59,7 +59,7 @@ impl Executor for Threads {
             };
             let end = match fortune {
                 Fortune::Good | Fortune::Mute => {
-                    End::Code(run_job(worker.as_ref(), &job, &sink, &StopFlag::default()).exit_code())
+                    End::Code(run_job(worker.as_ref(), &job, None, &sink, &StopFlag::default()).exit_code())
                 }
                 Fortune::Lost => End::Signal(libc::SIGKILL),
                 Fortune::Crash => End::Signal(libc::SIGSEGV),

@@ -48,7 +48,7 @@ pub(crate) fn run(session: &Session, args: &args::Plan) -> Result<Exit, Failure>
     let text = if session.json {
         as_json(&plan, &rows, store.free(), missing.as_ref(), &warnings).to_string()
     } else {
-        table(&plan, &rows) + &disk(&rows, store.free()) + &memory(&plan, &slots)
+        table(&plan, &rows) + &disk(&rows, store.free()) + &memory(&plan, &rows, &slots)
     };
     session.print(text.trim_end());
     if let Some(missing) = missing {
@@ -184,12 +184,14 @@ fn legend(rows: &[Row]) -> String {
 }
 
 /// What takes memory, for the stages of which that is known. Those that take the same share a line.
-fn memory(plan: &Plan, slots: &Slots) -> String {
+fn memory(plan: &Plan, rows: &[Row], slots: &Slots) -> String {
     let mut lines: Vec<(String, Vec<&str>)> = Vec::new();
-    for stage in plan.stages.iter().filter(|s| !s.memory.is_empty()) {
+    for (stage, row) in plan.stages.iter().zip(rows).filter(|(s, _)| !s.memory.is_empty()) {
         let total = stage.memory.iter().map(|m| m.bytes).fold(0, u64::saturating_add);
         let parts: Vec<String> = stage.memory.iter().map(|m| format!("{} {}", m.of, bytes(m.bytes))).collect();
-        let text = format!("{:>9}  {}", bytes(total), parts.join(" + "));
+        let ranks = stage.ranks(row.gpu);
+        let each = if ranks > 1 { format!(", in each of {ranks} processes") } else { String::new() };
+        let text = format!("{:>9}  {}{each}", bytes(total), parts.join(" + "));
         match lines.iter_mut().find(|(other, _)| *other == text) {
             Some((_, names)) => names.push(&stage.spec.name),
             None => lines.push((text, vec![&stage.spec.name])),
@@ -302,6 +304,7 @@ fn as_json(
                 "operations": row.operations,
                 "gpu": row.gpu,
                 "cpus": stage.resources.cpus,
+                "ranks": stage.ranks(row.gpu),
                 "memory": stage.memory,
                 "needs": needs,
             })

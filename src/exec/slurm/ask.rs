@@ -1,5 +1,6 @@
 //! Asking Slurm: its programs, each with a deadline, and their answers as they come from any version.
 
+use opdflow_api::rank;
 use std::ffi::OsString;
 use std::io::{Read as _, Seek as _};
 use std::path::PathBuf;
@@ -67,8 +68,14 @@ pub fn ask(program: &str, arguments: &[OsString]) -> Result<Answer, Silence> {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         // Within a job of Slurm, that job's own settings would count for the new one.
+        let of_rank = rank::FOREIGN.contains(&&*text) || rank::VARIABLES.contains(&&*text);
         let of_job = text.starts_with("SLURM_") && text != "SLURM_CONF" && text != "SLURM_CONF_SERVER";
-        if of_job || text.starts_with("SQUEUE_") || text.starts_with("SACCT_") || MISLEADING.contains(&&*text) {
+        if of_rank
+            || of_job
+            || text.starts_with("SQUEUE_")
+            || text.starts_with("SACCT_")
+            || MISLEADING.contains(&&*text)
+        {
             command.env_remove(&name);
         }
     }

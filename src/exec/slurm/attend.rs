@@ -5,7 +5,8 @@ use super::script::{events, wish};
 use crate::exec::local::wait_without_reaping;
 use crate::runlog::host;
 use anyhow::{Context as _, Result};
-use opdflow_api::STOPPED;
+use opdflow_api::rank::{HALVE, HALVINGS};
+use opdflow_api::{FaultClass, STOPPED};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use std::ffi::OsString;
@@ -19,6 +20,9 @@ use std::time::Duration;
 
 /// How often the file is looked for by which a run asks its job to stop.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How often all processes of a stage begin anew with half the micro-batch.
+const MOST_HALVINGS: u32 = 20;
 
 /// What the threads of the process share.
 #[derive(Default)]
@@ -58,7 +62,17 @@ pub fn attend(files: &Path, id: u64, command: &[OsString]) -> Result<i32> {
     let node = std::env::var("SLURMD_NODENAME").ok().filter(|name| !name.is_empty());
     let begins = Begins { host: node.unwrap_or_else(host), pid: std::process::id() };
     write(&mut file, &Line::Begins(begins)).with_context(|| format!("cannot write {}", path.display()))?;
-    let ends = run(command, &file, &shared)?;
+    let mut ends = run(command, 0, &file, &shared)?;
+    for halvings in 1..=MOST_HALVINGS {
+        // Of several processes one lacks memory: all begin anew. On one node the stage's program sees to that itself.
+        if ends.code != Some(HALVE) || ends.asked.is_some() {
+            break;
+        }
+        ends = run(command, halvings, &file, &shared)?;
+    }
+    if ends.code == Some(HALVE) {
+        ends.code = Some(if ends.asked.is_some() { i32::from(STOPPED) } else { FaultClass::OutOfMemory.exit_code() });
+    }
     // A full disk: the job's own exit code says the same, as long as Slurm knows it.
     let _ = write(&mut file, &Line::Ends(ends.clone()));
     Ok(ends.code.unwrap_or_else(|| 128 + ends.signal.unwrap_or(0)))
@@ -69,11 +83,15 @@ fn write(file: &mut File, line: &Line) -> std::io::Result<()> {
     file.sync_all()
 }
 
-fn run(command: &[OsString], events: &File, shared: &Mutex<Shared>) -> Result<Ends> {
+fn run(command: &[OsString], halvings: u32, events: &File, shared: &Mutex<Shared>) -> Result<Ends> {
     let (program, arguments) = command.split_first().context("a job without a program")?;
     let shown = Path::new(program).display();
     let mut child = Command::new(program);
-    child.args(arguments).stdin(Stdio::null()).stdout(events.try_clone().context("cannot duplicate a file")?);
+    child
+        .args(arguments)
+        .env(HALVINGS, halvings.to_string())
+        .stdin(Stdio::null())
+        .stdout(events.try_clone().context("cannot duplicate a file")?);
     // Without this process nobody would pass on that it shall stop, and Slurm takes the job for ended.
     // SAFETY: one call of the system that takes no memory.
     unsafe {

@@ -9,6 +9,7 @@ use super::queue::{Look, Queue};
 use super::script::{Request, ending, events, wish};
 use crate::exec::{End, JobNews, Message};
 use opdflow_api::cache::Store;
+use opdflow_api::rank::PARTED;
 use opdflow_api::{Event, FaultClass, Job, STOPPED};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -103,6 +104,8 @@ struct Followed {
     /// What the queue says counts if it was asked after this moment.
     since: Instant,
     begun: bool,
+    /// One of its processes has said why it failed.
+    failed: bool,
     ends: Option<Ends>,
     past: Option<Past>,
     looked_up: Option<Instant>,
@@ -114,7 +117,7 @@ impl Followed {
     fn new(id: u64, files: PathBuf, since: Instant) -> Self {
         let reading = Reading::of(events(&files, id));
         let (begun, ends, past, looked_up, gone, insisted) = (false, None, None, None, None, None);
-        Self { id, files, reading, since, begun, ends, past, looked_up, gone, insisted }
+        Self { id, files, reading, since, begun, failed: false, ends, past, looked_up, gone, insisted }
     }
 }
 
@@ -290,12 +293,16 @@ impl Follower {
 
     fn hear(&mut self, job: &mut Followed, line: Line) {
         match line {
+            // Of several processes those that lost the others say so too, before or after the one that has the cause.
+            Line::Event(Event::Failed { message, .. }) if job.failed && message.contains(PARTED) => {}
             Line::Event(event) => {
+                job.failed |= matches!(event, Event::Failed { .. });
                 self.progress.hear(&event);
                 let _ = self.inbox.send(Message::Event(self.stage, event));
             }
             Line::Begins(begins) => {
                 (job.begun, job.ends, job.past, job.gone) = (true, None, None, None);
+                job.failed = false;
                 // What the queue said before is over.
                 job.since = Instant::now();
                 self.tell(Some(job.id), Some(&begins.host), &format!("runs on {}", begins.host));

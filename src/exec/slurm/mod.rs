@@ -22,7 +22,7 @@ use super::{Capacity, Executor, Message, Process, ProcessId};
 use crate::runlog::RunFolder;
 use anyhow::{Context as _, Result};
 use follow::{Follower, Progress, Wish};
-use opdflow_api::{Fault, Job};
+use opdflow_api::{Fault, Job, rank};
 use profile::Profile;
 use queue::Queue;
 use script::{Request, job_name};
@@ -92,7 +92,7 @@ impl Slurm {
             opdflow: self.program.clone(),
             command: vec![program.into(), "__stage".into(), path.into()],
             kind: job.kind.clone(),
-            ranks: 1,
+            ranks: job.ranks,
             threads: job.threads,
             gpu,
             environment: environment(job, gpu),
@@ -105,6 +105,10 @@ impl Slurm {
 fn environment(job: &Job, gpu: bool) -> Vec<(OsString, OsString)> {
     let ours = |name: &OsString| {
         let name = name.to_string_lossy();
+        // What a launcher around this run says of itself is not of the stage's processes.
+        if rank::VARIABLES.contains(&&*name) || name == rank::HALVINGS {
+            return false;
+        }
         name.starts_with("OPDFLOW_") || matches!(&*name, "LD_LIBRARY_PATH" | "LIBTORCH")
     };
     let kept = std::env::vars_os().filter(|(name, _)| ours(name));
@@ -151,8 +155,9 @@ impl Executor for Slurm {
         Capacity { processes: self.profile.jobs, cpus: self.profile.node.cpus.unwrap_or(usize::MAX) }
     }
 
-    fn device(&self, gpu: Option<&str>) -> String {
-        gpu.map_or("cpu", |_| "cuda").to_owned()
+    fn device(&self, gpus: Option<&str>, ranks: usize) -> String {
+        let each = gpus.map_or("cpu", |_| "cuda");
+        if ranks > 1 { format!("{ranks} x {each}") } else { each.to_owned() }
     }
 }
 

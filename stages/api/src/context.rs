@@ -1,12 +1,13 @@
 //! What a running stage sees of the world.
 
+mod beside;
 mod settled;
 
 use crate::clock::{Clock, Cost};
 use crate::port::{Member, members};
 use crate::stop::StoppedAt;
 use crate::warning::Warnings;
-use crate::{Event, EventSink, Job, StopFlag, Warning};
+use crate::{Event, EventSink, Job, Rank, StopFlag, Warning};
 use anyhow::{Context as _, Result};
 use opdflow_cache::{Checkpoint, Lease, Object, SaveError, Store, TreeEntry};
 use std::cell::RefCell;
@@ -15,6 +16,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use beside::Beside;
 use settled::Settled;
 
 /// The file of a checkpoint that holds what was warned of.
@@ -26,8 +28,11 @@ pub struct StageContext {
     job: Job,
     events: EventSink,
     stop: StopFlag,
-    lease: Lease,
+    /// A process that follows has none: the one that leads has it.
+    lease: Option<Lease>,
     work: PathBuf,
+    /// The other processes of the stage, if there are any.
+    beside: Option<Beside>,
     metrics: Option<std::fs::File>,
     adopted: BTreeMap<String, Object>,
     /// Goes on from the checkpoint that we continue from.
@@ -47,11 +52,18 @@ pub(crate) struct Finished {
     /// What was warned of, with the final counts.
     pub warnings: Vec<Warning>,
     pub cost: Cost,
-    pub lease: Lease,
+    pub lease: Option<Lease>,
 }
 
 impl StageContext {
-    pub(crate) fn new(store: Store, job: Job, events: EventSink, stop: StopFlag, lease: Lease) -> Result<Self> {
+    pub(crate) fn new(
+        store: Store,
+        job: Job,
+        rank: Option<Rank>,
+        events: EventSink,
+        stop: StopFlag,
+        lease: Lease,
+    ) -> Result<Self> {
         let work = store.work_dir(&job.lineage)?;
         // Whatever an earlier attempt left half done is of no use: what counts is in checkpoints.
         for part in ["inputs", "outputs"] {
@@ -61,24 +73,68 @@ impl StageContext {
             }
             std::fs::create_dir(&folder).with_context(|| folder.display().to_string())?;
         }
-        let now = Instant::now();
+        let beside = rank.map(|rank| Beside::lead(rank, &work)).transpose()?;
+        Ok(Self::at(store, job, (events, stop), Some(lease), work, beside))
+    }
+
+    /// The context of a process that follows another. Nothing if the work proves to be done already.
+    pub(crate) fn follow(store: Store, job: Job, rank: Rank, stop: StopFlag) -> Result<Option<Self>> {
+        let work = store.work_dir(&job.lineage)?;
+        let done = || Ok(store.action(&job.key)?.is_some() && !job.force);
+        let Some(beside) = Beside::follow(rank, &work, done)? else { return Ok(None) };
+        // What it would report, the one that leads reports.
+        Ok(Some(Self::at(store, job, (EventSink::silent(), stop), None, work, Some(beside))))
+    }
+
+    fn at(
+        store: Store,
+        job: Job,
+        (events, stop): (EventSink, StopFlag),
+        lease: Option<Lease>,
+        work: PathBuf,
+        beside: Option<Beside>,
+    ) -> Self {
         let clock = Clock::fresh(job.on_gpu());
-        Ok(Self {
+        Self {
             store,
             job,
             events,
             stop,
             lease,
             work,
+            beside,
             metrics: None,
             adopted: BTreeMap::new(),
             clock,
-            last_checkpoint: now,
+            last_checkpoint: Instant::now(),
             last_progress: None,
             step: 0,
             warnings: RefCell::default(),
             settled: None,
-        })
+        }
+    }
+
+    /// Which of several processes this is; nothing for the only one.
+    #[must_use]
+    pub fn rank(&self) -> Option<&Rank> {
+        self.beside.as_ref().map(Beside::rank)
+    }
+
+    /// The folder in which the processes of this attempt find each other, if there are several.
+    #[must_use]
+    pub fn meeting(&self) -> Option<&Path> {
+        self.beside.as_ref().map(Beside::folder)
+    }
+
+    /// Whether another process leads this one.
+    fn follows(&self) -> bool {
+        self.rank().is_some_and(|rank| !rank.leads())
+    }
+
+    /// The error that says: memory ran out in one of several processes, all should begin anew with half the micro-batch.
+    #[must_use]
+    pub fn halve(&self) -> anyhow::Error {
+        crate::rank::Halve.into()
     }
 
     /// The job: seed, device, threads.
@@ -102,7 +158,9 @@ impl StageContext {
     pub fn maybe_input(&self, port: &str) -> Result<Option<PathBuf>> {
         let Some(input) = self.job.inputs.get(port) else { return Ok(None) };
         let path = self.work.join("inputs").join(port);
-        if !path.exists() {
+        if let Some(beside) = self.beside.as_ref().filter(|_| self.follows()) {
+            beside.wait_for(&path, self.job.deadline())?;
+        } else if !path.exists() {
             self.store.place(&input.object, &path).with_context(|| format!("reading input `{port}`"))?;
         }
         Ok(Some(path))
@@ -119,7 +177,9 @@ impl StageContext {
         let below =
             |file: &str, part: &str| file.strip_prefix(part).is_some_and(|r| r.is_empty() || r.starts_with('/'));
         let keep = |file: &str| parts.iter().any(|part| below(file, part));
-        if !path.exists() {
+        if let Some(beside) = self.beside.as_ref().filter(|_| self.follows()) {
+            beside.wait_for(&path, self.job.deadline())?;
+        } else if !path.exists() {
             self.store.place_part(&input.object, &path, keep).with_context(|| format!("reading input `{port}`"))?;
         }
         Ok(path)
@@ -146,7 +206,12 @@ impl StageContext {
     /// Where to put the output `port`: a path that does not exist yet, for a file or a folder.
     #[must_use]
     pub fn output(&self, port: &str) -> PathBuf {
-        self.work.join("outputs").join(port)
+        self.outputs().join(port)
+    }
+
+    fn outputs(&self) -> PathBuf {
+        let own = self.beside.as_ref().and_then(Beside::own_outputs);
+        own.unwrap_or_else(|| self.work.join("outputs"))
     }
 
     /// Makes the output `port` of files that lie elsewhere, each under its path in the output. They go straight into
@@ -168,7 +233,15 @@ impl StageContext {
     /// The store cannot be read. A damaged checkpoint is no error: the one before it is taken.
     pub fn resume(&mut self, horizon: u64) -> Result<Option<Checkpoint>> {
         // A forced run is there to be compared with the first: it goes all the way by itself.
-        let found = if self.job.force { None } else { self.store.checkpoints(&self.job.lineage).at_most(horizon)? };
+        let found = match &mut self.beside {
+            Some(beside) if !beside.rank().leads() => beside.told_checkpoint(self.job.deadline())?,
+            beside => {
+                let kept = self.store.checkpoints(&self.job.lineage);
+                let found = if self.job.force { None } else { kept.at_most(horizon)? };
+                beside.as_mut().map_or(Ok(()), |beside| beside.tell_checkpoint(found.as_ref()))?;
+                found
+            }
+        };
         self.step = found.as_ref().map_or(0, |c| c.step);
         let gpu = self.job.on_gpu();
         self.clock = found
@@ -187,7 +260,7 @@ impl StageContext {
     /// # Errors
     /// What `write` says; a full disk.
     pub fn checkpoint(&mut self, step: u64, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-        if self.job.force {
+        if self.job.force || self.follows() {
             return Ok(());
         }
         let metrics = self.metrics_path();
@@ -234,13 +307,14 @@ impl StageContext {
     /// what a stage computes, only when it saves.
     #[must_use]
     pub fn checkpoint_due(&self) -> bool {
-        self.last_checkpoint.elapsed().as_secs_f64() >= self.job.checkpoint_seconds
+        !self.follows() && self.last_checkpoint.elapsed().as_secs_f64() >= self.job.checkpoint_seconds
     }
 
     /// Whether the stage should save a checkpoint and return [`Self::stopped`]. Poll it each step.
     #[must_use]
     pub fn should_stop(&self) -> bool {
-        self.stop.raised()
+        // Of several processes one decides; the others end with it.
+        !self.follows() && self.stop.raised()
     }
 
     /// The error that says: stopped as asked, the checkpoint is at `step`.
@@ -262,6 +336,9 @@ impl StageContext {
     /// # Errors
     /// A full disk.
     pub fn metric(&mut self, step: u64, name: &str, value: f64) -> Result<()> {
+        if self.follows() {
+            return Ok(());
+        }
         self.events.send(&Event::Metric { step, name: name.to_owned(), value });
         if self.metrics.is_none() {
             let path = self.metrics_path();
@@ -305,7 +382,12 @@ impl StageContext {
         let due = self.last_progress.is_none_or(|t| t.elapsed().as_millis() >= 100);
         if due || step == total {
             self.last_progress = Some(Instant::now());
-            let _ = self.lease.note(format!("step {step} of {total}"));
+            if let Some(lease) = &self.lease {
+                let _ = lease.note(format!("step {step} of {total}"));
+            }
+            if let Some(beside) = self.beside.as_mut() {
+                beside.tell_cost();
+            }
             self.events.send(&Event::Progress { step, total, note: note.to_owned() });
         }
     }
@@ -343,7 +425,10 @@ impl StageContext {
     /// What the work has cost so far, earlier attempts included.
     #[must_use]
     pub fn cost(&self) -> Cost {
-        self.clock.read()
+        let mut cost = self.clock.read();
+        let others = self.beside.as_ref().map_or(0.0, Beside::others_cpu_seconds);
+        cost.cpu_seconds = cost.cpu_seconds.map(|own| own + others);
+        cost
     }
 
     /// Tells the warnings whose count has grown, at the end of the work, good or bad.
@@ -353,7 +438,7 @@ impl StageContext {
     }
 
     fn metrics_path(&self) -> PathBuf {
-        self.work.join("outputs").join("metrics")
+        self.outputs().join("metrics")
     }
 
     /// Takes over the metrics of a checkpoint.
@@ -372,8 +457,8 @@ impl StageContext {
             file.sync_all().context("writing the metrics")?;
         }
         let cost = self.cost();
+        let folder = self.outputs();
         let warnings = self.warnings.into_inner().all();
-        let folder = self.work.join("outputs");
         Ok(Finished { folder, adopted: self.adopted, cost, warnings, lease: self.lease })
     }
 }

@@ -317,7 +317,7 @@ impl Stage for FakeTrain {
         Some(Work { operations: params.iterations as f64 * each, bytes: None })
     }
     fn resources(&self, _params: &TrainParams) -> Resources {
-        Resources { cpus: 1, gpu: true }
+        Resources { cpus: 1, gpu: true, several: true }
     }
 }
 

@@ -1,5 +1,7 @@
 //! One stage, ready to run.
 
+pub mod rank;
+
 use crate::port::OfSeed;
 use crate::{Environment, Warning};
 use opdflow_cache::{Digest, Object};
@@ -7,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// One stage with everything that its process needs. The scheduler writes it as JSON; paths are the machine's own
 /// and not part of any key.
@@ -28,8 +31,14 @@ pub struct Job {
     pub lineage: Digest,
     /// The manifest that the key was made from, kept whole in the action record.
     pub manifest: Value,
-    /// Threads that the stage may use.
+    /// Threads that the stage may use, in each of its processes.
     pub threads: usize,
+    /// How many processes share the stage's work. It changes nothing of what they make.
+    #[serde(default = "one")]
+    pub ranks: usize,
+    /// Seconds that one of several processes waits for the others before it gives them up.
+    #[serde(default = "deadline_seconds")]
+    pub deadline_seconds: f64,
     /// `cpu` or `cuda:N`.
     pub device: String,
     /// What its process finds in its environment, beside the user's own.
@@ -56,11 +65,24 @@ pub struct Job {
 }
 
 impl Job {
+    /// How long a process of the stage waits for the others before it gives them up.
+    #[must_use]
+    pub fn deadline(&self) -> Duration {
+        Duration::from_secs_f64(self.deadline_seconds.clamp(1.0, 1e7))
+    }
     /// Whether it holds a GPU while it runs.
     #[must_use]
     pub fn on_gpu(&self) -> bool {
         self.device.starts_with("cuda")
     }
+}
+
+const fn one() -> usize {
+    1
+}
+
+const fn deadline_seconds() -> f64 {
+    rank::DEADLINE_SECONDS
 }
 
 /// An artefact on an input port.

@@ -544,7 +544,7 @@ mod tests {
             }
         }
         fn resources(&self, _: &Params) -> Resources {
-            Resources { cpus: 7, gpu: true }
+            Resources { cpus: 7, gpu: true, several: false }
         }
     }
 

@@ -42,6 +42,8 @@ pub use context::StageContext;
 pub use event::{Event, EventSink};
 pub use fault::{Fault, FaultClass, STOPPED};
 pub use former::{Former, every_former, former_names, under_new_name};
+pub use job::rank;
+pub use job::rank::Rank;
 pub use job::{Job, JobInput};
 pub use kind::{Asset, Code, Connection, Description, Foreseen, Horizon, Kind, Ports, Stage, Unreadable, Worker};
 pub use opdflow_cache as cache;

@@ -36,14 +36,16 @@ impl Memory {
 /// What a stage takes of the machine while it runs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resources {
-    /// Threads; also the slots it takes.
+    /// Threads of a process; also the slots it takes.
     pub cpus: usize,
     /// Whether it runs on a GPU when there is one.
     pub gpu: bool,
+    /// Whether several processes can share its work.
+    pub several: bool,
 }
 
 impl Default for Resources {
     fn default() -> Self {
-        Self { cpus: 1, gpu: false }
+        Self { cpus: 1, gpu: false, several: false }
     }
 }

@@ -2,8 +2,9 @@
 
 use crate::clock::cpu_seconds;
 use crate::context::Finished;
+use crate::rank::{HALVE, Halve};
 use crate::stop::StoppedAt;
-use crate::{Cost, Event, EventSink, Fault, FaultClass, Job, StageContext, StopFlag, Warning, Worker};
+use crate::{Cost, Event, EventSink, Fault, FaultClass, Job, Rank, StageContext, StopFlag, Warning, Worker};
 use anyhow::{Context as _, Result};
 use opdflow_cache::{ActionRecord, Output, Store};
 use std::collections::BTreeMap;
@@ -19,6 +20,8 @@ pub enum Outcome {
     },
     /// It stopped at a checkpoint as asked: exit code [`crate::STOPPED`], run it again to go on.
     Stopped,
+    /// Memory ran out in one of several processes: all of them are to begin anew with half the micro-batch.
+    Halve,
     /// It failed.
     Failed(FaultClass, String),
 }
@@ -30,16 +33,19 @@ impl Outcome {
         match self {
             Self::Published { .. } => 0,
             Self::Stopped => crate::STOPPED as i32,
+            Self::Halve => HALVE,
             Self::Failed(class, _) => class.exit_code(),
         }
     }
 }
 
 /// Runs `job` with `worker` under the lease of its lineage and publishes what it leaves. Never panics on what the
-/// stage does; every ending is also an [`Event`].
-pub fn run_job(worker: &dyn Worker, job: &Job, events: &EventSink, stop: &StopFlag) -> Outcome {
-    let outcome = match in_store(worker, job, events, stop) {
+/// stage does; every ending is also an [`Event`]. `rank`: which of several processes of the stage this is; one that follows
+/// publishes nothing.
+pub fn run_job(worker: &dyn Worker, job: &Job, rank: Option<&Rank>, events: &EventSink, stop: &StopFlag) -> Outcome {
+    let outcome = match in_store(worker, job, rank, events, stop) {
         Ok(outcome) => outcome,
+        Err(error) if error.downcast_ref::<Halve>().is_some() => Outcome::Halve,
         Err(error) => match error.downcast_ref::<StoppedAt>() {
             Some(at) => {
                 events.send(&Event::Stopped { step: at.0 });
@@ -56,10 +62,19 @@ pub fn run_job(worker: &dyn Worker, job: &Job, events: &EventSink, stop: &StopFl
 
 /// The store is the run's: one that was deleted is not begun again by a stage. If it goes while the stage works, that
 /// is the error, whatever the stage itself met.
-fn in_store(worker: &dyn Worker, job: &Job, events: &EventSink, stop: &StopFlag) -> Result<Outcome> {
+fn in_store(
+    worker: &dyn Worker,
+    job: &Job,
+    rank: Option<&Rank>,
+    events: &EventSink,
+    stop: &StopFlag,
+) -> Result<Outcome> {
     let store = Store::reopen(&job.store)?;
     let _in_use = store.shared()?;
-    let outcome = attempt(&store, worker, job, events, stop);
+    let outcome = match rank {
+        Some(rank) if !rank.leads() => follow(&store, worker, job, rank, stop),
+        _ => attempt(&store, worker, job, rank, events, stop),
+    };
     if let Err(error) = &outcome
         && let Err(gone) = store.still_there()
         && error.downcast_ref::<StoppedAt>().is_none()
@@ -70,7 +85,33 @@ fn in_store(worker: &dyn Worker, job: &Job, events: &EventSink, stop: &StopFlag)
     outcome
 }
 
-fn attempt(store: &Store, worker: &dyn Worker, job: &Job, events: &EventSink, stop: &StopFlag) -> Result<Outcome> {
+/// Does the work beside the process that leads, and leaves nothing.
+fn follow(store: &Store, worker: &dyn Worker, job: &Job, rank: &Rank, stop: &StopFlag) -> Result<Outcome> {
+    let followed = StageContext::follow(store.clone(), job.clone(), rank.clone(), stop.clone())?;
+    let Some(mut context) = followed else { return Ok(Outcome::Published { found: true }) };
+    work(worker, job, &mut context)?;
+    context.finish()?;
+    Ok(Outcome::Published { found: false })
+}
+
+/// The work itself. A panic is an error.
+fn work(worker: &dyn Worker, job: &Job, context: &mut StageContext) -> Result<()> {
+    let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker.run(&job.params, context)));
+    context.tell_counts();
+    match run {
+        Ok(result) => result,
+        Err(panic) => anyhow::bail!("the stage panicked: {}", words_of(panic.as_ref())),
+    }
+}
+
+fn attempt(
+    store: &Store,
+    worker: &dyn Worker,
+    job: &Job,
+    rank: Option<&Rank>,
+    events: &EventSink,
+    stop: &StopFlag,
+) -> Result<Outcome> {
     let lease = loop {
         if let Some(lease) = store.try_lease(&job.lineage)? {
             break lease;
@@ -91,13 +132,9 @@ fn attempt(store: &Store, worker: &dyn Worker, job: &Job, events: &EventSink, st
         return Ok(Outcome::Published { found: true });
     }
     job.doubts.iter().for_each(|doubt| events.send(&Event::Warning(doubt.clone())));
-    let mut context = StageContext::new(store.clone(), job.clone(), events.clone(), stop.clone(), lease)?;
-    let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker.run(&job.params, &mut context)));
-    context.tell_counts();
-    match run {
-        Ok(result) => result?,
-        Err(panic) => anyhow::bail!("the stage panicked: {}", words_of(panic.as_ref())),
-    }
+    let mut context =
+        StageContext::new(store.clone(), job.clone(), rank.cloned(), events.clone(), stop.clone(), lease)?;
+    work(worker, job, &mut context)?;
     let Finished { folder, adopted, cost, warnings, lease } = context.finish()?;
     let mut outputs = BTreeMap::new();
     for port in worker.describe().outputs.iter().chain([&crate::kind::METRICS]) {
@@ -126,7 +163,9 @@ fn attempt(store: &Store, worker: &dyn Worker, job: &Job, events: &EventSink, st
         note: job.facts(&cost, &warnings),
     };
     store.publish(&record)?;
-    store.clear_work(&lease)?;
+    if let Some(lease) = &lease {
+        store.clear_work(lease)?;
+    }
     let process_cpu_seconds = Some(cpu_seconds());
     events.send(&Event::Published { seconds: cost.seconds, found: false, process_cpu_seconds });
     Ok(Outcome::Published { found: false })
@@ -156,6 +195,9 @@ impl Job {
         let own = [("stage", &self.name), ("device", &self.device), ("program", &self.program)];
         facts.extend(own.map(|(name, value)| (name.to_owned(), value.clone())));
         facts.insert("threads".to_owned(), self.threads.to_string());
+        if self.ranks > 1 {
+            facts.insert("ranks".to_owned(), self.ranks.to_string());
+        }
         let seconds = [("cpu_seconds", cost.cpu_seconds), ("gpu_seconds", cost.gpu_seconds)];
         facts.extend(seconds.into_iter().filter_map(|(name, s)| Some((name.to_owned(), format!("{:.3}", s?)))));
         if let Some(text) = serde_json::to_string(warnings).ok().filter(|_| !warnings.is_empty()) {

@@ -34,7 +34,13 @@ pub const SHARED: &[CodePart] = &[
     ("models.pipeline", &["models/src/families", "spec/src/base_files.rs", "spec/src/families", "spec/src/family.rs"]),
     (
         "models.sampling",
-        &["models/src/rollout.rs", "models/src/solver.rs", "spec/src/schedule.rs", "spec/src/solver.rs"],
+        &[
+            "models/src/rollout.rs",
+            "models/src/solver.rs",
+            "ranks/src/ranks.rs",
+            "spec/src/schedule.rs",
+            "spec/src/solver.rs",
+        ],
     ),
     (
         "training.common",
@@ -48,11 +54,12 @@ pub const SHARED: &[CodePart] = &[
             "training/src/objective.rs",
             "training/src/optim.rs",
             "training/src/state.rs",
-            "training/src/tally.rs",
             "training/src/task.rs",
             "training/src/train.rs",
         ],
     ),
+    // How the gradients of micro-batches are added up.
+    ("training.updates", &["ranks/src/tree.rs", "training/src/leaves.rs"]),
     (
         "training.rollouts",
         &[
@@ -151,6 +158,7 @@ pub const SHARED: &[CodePart] = &[
             "worker/src/runtime/images.rs",
             "worker/src/runtime/precision.rs",
             "worker/src/runtime/pipeline.rs",
+            "worker/src/runtime/ranks.rs",
         ],
     ),
     (
@@ -174,6 +182,7 @@ pub const SHARED: &[CodePart] = &[
             "kinds/src/judging/recogniser.rs",
             "kinds/src/judging/reward.rs",
             "kinds/src/judging/wanted.rs",
+            "worker/src/judging/dealt.rs",
             "worker/src/judging/reward_set.rs",
             "worker/src/judging/score.rs",
             "worker/src/judging/set.rs",
@@ -301,11 +310,12 @@ pub const OUTSIDE: &[CodePart] = &[
             "training/src/idle.rs",
         ],
     ),
+    ("carries tensors between processes, as they are", &["ranks/src/group.rs", "ranks/src/lib.rs"]),
     ("says how the process keeps freed memory", &["worker/src/runtime/allocator.rs"]),
     ("works outside of recipes", &["worker/src/tools/export_lora.rs", "worker/src/tools/generate"]),
     ("reads and shows what users bring", &["io/src/file.rs", "io/src/lib.rs", "io/src/terminal.rs"]),
 ];
 
 /// The crates whose sources are looked at, by their folder below `stages/`.
-pub const CRATES: [&str; 9] =
-    ["api", "kinds", "miniature", "models", "reward_models", "rewards", "spec", "training", "worker"];
+pub const CRATES: [&str; 10] =
+    ["api", "kinds", "miniature", "models", "ranks", "reward_models", "rewards", "spec", "training", "worker"];

@@ -75,6 +75,9 @@ pub const MODEL: &[&str] = &[
 pub const TRAINING: &[&str] =
     &["training.common", "stages.training", "stages.files", "rewards.scoring", "stages.tables"];
 
+/// What updates of an adapter from micro-batches add.
+pub const UPDATES: &[&str] = &["training.updates"];
+
 /// What judging adds, whatever the reward.
 const JUDGING: &[&str] = &["judging", "rewards.scoring", "stages.tables"];
 

@@ -4,6 +4,8 @@ use crate::condition::Condition;
 use crate::field::Field;
 use crate::solver::TakeStep as _;
 use crate::{Schedule, Solver};
+use anyhow::Result;
+use opdflow_ranks::Ranks;
 use std::ops::Range;
 use tch::Tensor;
 
@@ -46,17 +48,22 @@ pub struct RolloutOptions<'a> {
     pub keep: Keep,
     /// Largest batch of one forward. It bounds memory and changes nothing else.
     pub micro: i64,
+    /// The processes that share the batches of each step. All have the whole trajectory.
+    pub ranks: Ranks,
 }
 
 /// Samples from `start` (noise, `[B, C, H, W]`) without gradients. `draw` gives the standard normal noise of a step, in
 /// the shape of `start`; it is asked only at steps that add noise.
+///
+/// # Errors
+/// Another process of the stage is gone.
 pub fn rollout(
     field: &Field,
     condition: &Condition,
     start: &Tensor,
     along: &RolloutOptions,
     draw: &mut dyn FnMut(usize) -> Tensor,
-) -> Rollout {
+) -> Result<Rollout> {
     // The guard, not the closure: a panic that unwinds through the closure leaves gradients off.
     let _off = tch::no_grad_guard();
     let mut x = start.shallow_clone();
@@ -65,7 +72,7 @@ pub fn rollout(
     for j in 0..along.schedule.steps() {
         let own = along.window.as_ref().is_none_or(|w| w.contains(&j));
         let step = if own { along.solver.step(along.schedule, j) } else { Solver::default().step(along.schedule, j) };
-        let v = in_parts(field, &x, step.sigma, condition, along.micro);
+        let v = in_parts(field, &x, step.sigma, condition, along)?;
         let mean = step.mean(&x, &v, before.as_ref());
         before = matches!(along.solver, Solver::Dpm { order: 2 }).then(|| &x - &v * step.sigma);
         let noise = if step.std > 0.0 { draw(j) } else { Tensor::new() };
@@ -78,19 +85,21 @@ pub fn rollout(
         x = next;
     }
     trajectory.states.push(x);
-    trajectory
+    Ok(trajectory)
 }
 
-/// The velocity of a batch, `micro` rows at a time.
-fn in_parts(field: &Field, x: &Tensor, sigma: f64, condition: &Condition, micro: i64) -> Tensor {
-    let total = x.size()[0];
-    let micro = micro.max(1);
-    if total <= micro {
-        return field.velocity_at(x, sigma, condition);
+/// The velocity of a batch, so many rows at a time, of which each process has its part.
+fn in_parts(field: &Field, x: &Tensor, sigma: f64, condition: &Condition, along: &RolloutOptions) -> Result<Tensor> {
+    let (total, micro, ranks) = (x.size()[0] as usize, along.micro.max(1) as usize, along.ranks);
+    if total <= micro && ranks.world() == 1 {
+        return Ok(field.velocity_at(x, sigma, condition));
     }
-    let part = |at: i64| {
-        let count = micro.min(total - at);
+    let own = ranks.own_rows(total, micro);
+    let part = |at: usize| {
+        let (at, count) = (at as i64, micro.min(own.end - at) as i64);
         field.velocity_at(&x.narrow(0, at, count), sigma, &condition.narrow(at, count))
     };
-    Tensor::cat(&(0..total).step_by(micro as usize).map(part).collect::<Vec<_>>(), 0)
+    let parts: Vec<Tensor> = own.clone().step_by(micro).map(part).collect();
+    let rows = if parts.is_empty() { x.narrow(0, 0, 0) } else { Tensor::cat(&parts, 0) };
+    ranks.gather_rows(&rows, total, micro)
 }

@@ -5,7 +5,7 @@ use tch::{Device, Kind, Tensor};
 
 /// Images or texts that go through a network at once. It bounds the memory; at the sizes of these networks a larger
 /// number is hardly faster.
-const BATCH: usize = 8;
+pub const BATCH: usize = 8;
 
 /// The rows `[B, width]` (f32) that `each` gives of a few items at a time, without gradients.
 pub fn in_batches<T>(items: &[T], width: i64, device: Device, each: impl Fn(&[T]) -> Result<Tensor>) -> Result<Tensor> {

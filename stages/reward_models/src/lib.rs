@@ -19,6 +19,7 @@ mod pickscore;
 pub mod pixels;
 
 use anyhow::{Result, bail};
+pub use batches::BATCH;
 use opdflow_rewards::Reward;
 pub use opdflow_spec::reward_models::{ModelPart, REWARD_MODELS, RewardModel, named};
 use std::path::Path;

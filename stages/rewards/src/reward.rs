@@ -190,6 +190,9 @@ pub enum RewardError {
         /// What went wrong.
         why: String,
     },
+    /// Another process of the stage, which has a part of the images, is gone.
+    #[error("{0}")]
+    Parted(String),
     /// A weight that is not a finite number, or no rewards at all.
     #[error("bad weights: {0}")]
     Weights(String),

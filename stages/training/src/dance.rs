@@ -2,10 +2,9 @@
 
 pub use opdflow_spec::dance::*;
 
-use crate::distillation::Distillation;
+use crate::distillation::{Batch, Distillation};
 use crate::objective::{Objective, Report};
 use crate::opd::divergence;
-use crate::tally::Tally;
 use anyhow::Result;
 use opdflow_models::Solver;
 use opdflow_models::rng::{Choices, derive};
@@ -28,11 +27,11 @@ pub struct Dance<'a> {
 }
 
 impl Dance<'_> {
-    fn learn_from(&self, index: usize, round: u64) -> Result<f64> {
+    /// One state of each image of a task: the batch, the states, `[B, C, H, W]`, and their noise levels, `[B]`.
+    fn states(&self, index: usize, round: u64) -> Result<(Batch, Tensor, Tensor)> {
         let (config, distillation) = (&self.config, &self.distillation);
-        let (batch, schedule, student) =
-            (distillation.batch(index, round)?, distillation.schedule(), distillation.student());
-        let seen = distillation.rollout(&student, &batch, &Solver::default(), Keep::All);
+        let (batch, schedule) = (distillation.batch(index, round)?, distillation.schedule());
+        let seen = distillation.rollout(&distillation.student(), &batch, &Solver::default(), Keep::All)?;
         let mut choices = Choices::new(derive(batch.seed, "place", 0));
         let [a, b] = config.beta;
         let trained = schedule.trained();
@@ -40,24 +39,29 @@ impl Dance<'_> {
         let places: Vec<usize> = (0..batch.len()).map(|_| place(&mut choices)).collect();
         let rows: Vec<Tensor> =
             places.iter().enumerate().map(|(i, &j)| seen.states[j].narrow(0, i as i64, 1)).collect();
-        let x = Tensor::cat(&rows, 0);
         let sigma: Vec<f32> = places.iter().map(|&j| schedule.sigma(j) as f32).collect();
         let sigma = Tensor::from_slice(&sigma).to_device(distillation.canvas.device);
-        let scale = 1.0 / batch.len() as f64;
-        let mut sum = Tally::default();
-        for (at, count) in distillation.canvas.micros(batch.len()) {
-            let (x, sigma, condition) =
-                (x.narrow(0, at, count), sigma.narrow(0, at, count), batch.condition.narrow(at, count));
+        Ok((batch, Tensor::cat(&rows, 0), sigma))
+    }
+
+    fn learn(&self, round: u64) -> Result<Vec<f64>> {
+        let (distillation, student) = (&self.distillation, self.distillation.student());
+        let seen =
+            (0..distillation.teachers.len()).map(|index| self.states(index, round)).collect::<Result<Vec<_>>>()?;
+        let images: Vec<i64> = seen.iter().map(|(batch, ..)| batch.len()).collect();
+        let told = distillation.learn(&distillation.lora.parameters(), &images, 1, |piece| {
+            let (batch, x, sigma) = &seen[piece.task];
+            let (x, sigma, condition) = (piece.of(x), piece.of(sigma), batch.condition.narrow(piece.at, piece.count));
             let goal = {
                 let _off = tch::no_grad_guard();
-                distillation.teacher(index).velocity(&x, &sigma, &condition)
+                distillation.teacher(piece.task).velocity(&x, &sigma, &condition)
             };
             let trained = student.seen(&x, &sigma, &condition, distillation.canvas.gradient_checkpointing);
-            let loss = divergence(&trained.velocity, &goal, 0.0).sum(Kind::Float) * scale;
+            let loss = divergence(&trained.velocity, &goal, 0.0).sum(Kind::Float) * (1.0 / batch.len() as f64);
             trained.backward(&(&loss * (1.0 / distillation.teachers.len() as f64)));
-            sum.add(&loss, 1.0);
-        }
-        Ok(sum.read())
+            Ok(vec![loss])
+        })?;
+        Ok(told.into_iter().filter_map(|sums| sums.first().copied()).collect())
     }
 }
 
@@ -67,7 +71,7 @@ impl Objective for Dance<'_> {
     }
 
     fn accumulate(&mut self, round: u64, _update: usize) -> Result<Report> {
-        self.distillation.round(|index| self.learn_from(index, round))
+        Ok(self.distillation.report(self.learn(round)?))
     }
 }
 

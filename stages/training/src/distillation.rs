@@ -2,6 +2,7 @@
 
 pub use opdflow_spec::distillation::*;
 
+use crate::leaves;
 use crate::objective::Report;
 use crate::task::{Task, prompts_of_round};
 use crate::teacher::Canvas;
@@ -72,6 +73,26 @@ impl Batch {
     }
 }
 
+/// A micro-batch of one task's images, at one of several steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// The task.
+    pub task: usize,
+    /// The step, or the noise level.
+    pub step: usize,
+    /// The first of the task's images.
+    pub at: i64,
+    /// How many.
+    pub count: i64,
+}
+
+impl Piece {
+    /// Its rows of what the task has for all images.
+    pub fn of(&self, rows: &Tensor) -> Tensor {
+        rows.narrow(0, self.at, self.count)
+    }
+}
+
 impl Distillation<'_> {
     fn field<'b>(&'b self, lora: Option<&'b Lora>, guidance: f64) -> Field<'b> {
         Field { model: self.model, lora, guidance: Guidance { scale: guidance, empty: self.empty } }
@@ -117,9 +138,13 @@ impl Distillation<'_> {
     }
 
     /// A rollout of `field` from the batch's noise, without gradients.
-    pub fn rollout(&self, field: &Field, batch: &Batch, solver: &Solver, keep: Keep) -> Rollout {
+    ///
+    /// # Errors
+    /// Another process of the stage is gone.
+    pub fn rollout(&self, field: &Field, batch: &Batch, solver: &Solver, keep: Keep) -> Result<Rollout> {
         let schedule = self.schedule();
-        let options = RolloutOptions { schedule: &schedule, solver, window: None, keep, micro: self.canvas.micro };
+        let Canvas { micro, ranks, .. } = self.canvas;
+        let options = RolloutOptions { schedule: &schedule, solver, window: None, keep, micro, ranks };
         rollout(field, &batch.condition, &batch.start, &options, &mut |j| batch.noise("step", j))
     }
 
@@ -136,19 +161,44 @@ impl Distillation<'_> {
         Ok(Batch { condition, start, seed: derive(stream, "rollout", round) })
     }
 
-    /// Trains on every task in turn, and reports the loss of each and the mean of all.
+    /// Learns from all images of all tasks, of which there are so many, at `steps` steps each: `give` adds the gradient of a piece to
+    /// those of `params` and returns numbers. Gives by task the sums of these.
     ///
     /// # Errors
-    /// What `give` says.
-    pub fn round(&self, mut give: impl FnMut(usize) -> Result<f64>) -> Result<Report> {
+    /// What `give` says; another process of the stage is gone.
+    pub fn learn(
+        &self,
+        params: &[Tensor],
+        images: &[i64],
+        steps: usize,
+        give: impl FnMut(&Piece) -> Result<Vec<Tensor>>,
+    ) -> Result<Vec<Vec<f64>>> {
+        let mut work = Vec::new();
+        for (task, images) in images.iter().enumerate() {
+            for step in 0..steps {
+                work.extend(self.canvas.micros(*images).map(|(at, count)| Piece { task, step, at, count }));
+            }
+        }
+        let told = leaves::over(self.canvas.ranks, params, &work, give)?;
+        let width = told.iter().map(Vec::len).max().unwrap_or(0);
+        let of_task = |task| {
+            let own: Vec<Vec<f64>> =
+                told.iter().zip(&work).filter(|(_, w)| w.task == task).map(|(n, _)| n.clone()).collect();
+            (0..width).map(|at| leaves::sum(&own, at)).collect()
+        };
+        Ok((0..images.len()).map(of_task).collect())
+    }
+
+    /// Reports the loss of each task and the mean of all.
+    #[must_use]
+    pub fn report(&self, losses: impl IntoIterator<Item = f64>) -> Report {
         let mut report = Report::new();
         let mut total = 0.0;
-        for (index, teacher) in self.teachers.iter().enumerate() {
-            let loss = give(index)?;
+        for (teacher, loss) in self.teachers.iter().zip(losses) {
             total += loss / self.teachers.len() as f64;
             report.push((format!("loss_{}", teacher.task.name()), loss));
         }
         report.push(("loss".to_owned(), total));
-        Ok(report)
+        report
     }
 }

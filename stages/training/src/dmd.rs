@@ -3,9 +3,9 @@
 
 pub use opdflow_spec::dmd::*;
 
-use crate::distillation::Distillation;
+use crate::distillation::{Batch, Distillation, Piece};
+use crate::leaves::summed;
 use crate::objective::{Objective, Report};
-use crate::tally::Tally;
 use crate::teacher::per_sample;
 use anyhow::Result;
 use opdflow_models::Solver;
@@ -52,12 +52,22 @@ impl Noised {
     }
 }
 
+/// What a round's images of one task are trained at, a row each.
+struct Places {
+    batch: Batch,
+    /// States of the student's rollout, `[B, C, H, W]`.
+    x: Tensor,
+    /// Their levels, those that the student's step leads to, and those of the noise added to what it makes; `[B]` each.
+    levels: [Tensor; 3],
+    /// The noise that is added.
+    noise: Tensor,
+}
+
 impl Dmd<'_> {
-    fn learn_from(&self, index: usize, round: u64) -> Result<[f64; 2]> {
+    fn places(&self, index: usize, round: u64) -> Result<Places> {
         let (config, distillation) = (&self.config, &self.distillation);
-        let (batch, schedule, student) =
-            (distillation.batch(index, round)?, distillation.schedule(), distillation.student());
-        let seen = distillation.rollout(&student, &batch, &Solver::default(), Keep::All);
+        let (batch, schedule) = (distillation.batch(index, round)?, distillation.schedule());
+        let seen = distillation.rollout(&distillation.student(), &batch, &Solver::default(), Keep::All)?;
         let mut choices = Choices::new(derive(batch.seed, "place", 0));
         let trained = schedule.trained();
         let (mut rows, mut levels) = (Vec::new(), [(); 3].map(|()| Vec::new()));
@@ -75,41 +85,51 @@ impl Dmd<'_> {
                 list.push(value as f32);
             }
         }
-        let [now, from, to] = levels.map(|l| Tensor::from_slice(&l).to_device(distillation.canvas.device));
-        let (x, noise) = (Tensor::cat(&rows, 0), batch.noise("diffuse", 0));
-        let scale = 1.0 / batch.len() as f64;
-        let share = 1.0 / distillation.teachers.len() as f64;
-        let (mut push, mut miss) = (Tally::default(), Tally::default());
-        for (at, count) in distillation.canvas.micros(batch.len()) {
-            let cut = |x: &Tensor| x.narrow(0, at, count);
-            let (x, now, from, to, noise) = (cut(&x), cut(&now), cut(&from), cut(&to), cut(&noise));
-            let condition = batch.condition.narrow(at, count);
-            let gradient_checkpointing = distillation.canvas.gradient_checkpointing;
-            let trained = student.seen(&x, &now, &condition, gradient_checkpointing);
-            let made = &x + (&from - &now).view([-1, 1, 1, 1]) * &trained.velocity;
-            let fixed = made.detach();
-            let seen = noised(&fixed, &from, &to, &noise);
-            let level = to.view([-1, 1, 1, 1]);
-            let second = distillation.plain(self.fake).seen(&seen.state, &to, &condition, gradient_checkpointing);
-            let fake = &second.velocity;
-            let direction = {
-                let _off = tch::no_grad_guard();
-                let goal = distillation.teacher(index).velocity(&seen.state, &to, &condition);
-                // Difference of the clean estimates, x_t - t v each, relative to what the teacher would change.
-                let direction = (goal.shallow_clone() - fake.detach()) * &level;
-                let change = &fixed - (&seen.state - &goal * &level);
-                direction / per_sample(&change.abs()).clamp_min(1e-3).view([-1, 1, 1, 1])
-            };
-            // Its gradient in `made` is `direction`.
-            let pull = per_sample(&(made * &direction)).sum(Kind::Float) * scale;
-            let learnt = per_sample(&(fake - seen.velocity(&fixed, &to)).square()).sum(Kind::Float) * scale;
-            // The two share no parameter and no path.
-            trained.backward(&(pull * share));
-            second.backward(&(&learnt * share));
-            push.add(&per_sample(&direction.square()), scale);
-            miss.add(&learnt, 1.0);
-        }
-        Ok([push.read(), miss.read()])
+        let levels = levels.map(|l| Tensor::from_slice(&l).to_device(distillation.canvas.device));
+        let noise = batch.noise("diffuse", 0);
+        Ok(Places { batch, x: Tensor::cat(&rows, 0), levels, noise })
+    }
+
+    /// The gradients of both networks; by task the size of the push and what the second network missed.
+    fn learn(&self, round: u64) -> Result<Vec<Vec<f64>>> {
+        let distillation = &self.distillation;
+        let all =
+            (0..distillation.teachers.len()).map(|index| self.places(index, round)).collect::<Result<Vec<_>>>()?;
+        let images: Vec<i64> = all.iter().map(|places| places.batch.len()).collect();
+        let params: Vec<Tensor> = [distillation.lora, self.fake].iter().flat_map(|lora| lora.parameters()).collect();
+        distillation.learn(&params, &images, 1, |piece| self.learn_from(&all[piece.task], piece))
+    }
+
+    fn learn_from(&self, places: &Places, piece: &Piece) -> Result<Vec<Tensor>> {
+        let distillation = &self.distillation;
+        let (scale, share) = (1.0 / places.batch.len() as f64, 1.0 / distillation.teachers.len() as f64);
+        let [now, from, to] = [0, 1, 2].map(|i| piece.of(&places.levels[i]));
+        let (x, noise) = (piece.of(&places.x), piece.of(&places.noise));
+        let condition = places.batch.condition.narrow(piece.at, piece.count);
+        let gradient_checkpointing = distillation.canvas.gradient_checkpointing;
+        let student = distillation.student();
+        let trained = student.seen(&x, &now, &condition, gradient_checkpointing);
+        let made = &x + (&from - &now).view([-1, 1, 1, 1]) * &trained.velocity;
+        let fixed = made.detach();
+        let seen = noised(&fixed, &from, &to, &noise);
+        let level = to.view([-1, 1, 1, 1]);
+        let second = distillation.plain(self.fake).seen(&seen.state, &to, &condition, gradient_checkpointing);
+        let fake = &second.velocity;
+        let direction = {
+            let _off = tch::no_grad_guard();
+            let goal = distillation.teacher(piece.task).velocity(&seen.state, &to, &condition);
+            // Difference of the clean estimates, x_t - t v each, relative to what the teacher would change.
+            let direction = (goal.shallow_clone() - fake.detach()) * &level;
+            let change = &fixed - (&seen.state - &goal * &level);
+            direction / per_sample(&change.abs()).clamp_min(1e-3).view([-1, 1, 1, 1])
+        };
+        // Its gradient in `made` is `direction`.
+        let pull = per_sample(&(made * &direction)).sum(Kind::Float) * scale;
+        let learnt = per_sample(&(fake - seen.velocity(&fixed, &to)).square()).sum(Kind::Float) * scale;
+        // The two share no parameter and no path.
+        trained.backward(&(pull * share));
+        second.backward(&(&learnt * share));
+        Ok(vec![summed(&per_sample(&direction.square()), scale), learnt])
     }
 }
 
@@ -120,13 +140,10 @@ impl Objective for Dmd<'_> {
     }
 
     fn accumulate(&mut self, round: u64, _update: usize) -> Result<Report> {
-        let mut missed = 0.0;
-        let mut report = self.distillation.round(|index| {
-            let [push, miss] = self.learn_from(index, round)?;
-            missed += miss;
-            Ok(push)
-        })?;
-        report.push(("fake_loss".to_owned(), missed / self.distillation.teachers.len() as f64));
+        let told = self.learn(round)?;
+        let column = |at: usize| told.iter().map(move |sums| sums.get(at).copied().unwrap_or(0.0));
+        let mut report = self.distillation.report(column(0));
+        report.push(("fake_loss".to_owned(), column(1).sum::<f64>() / self.distillation.teachers.len() as f64));
         Ok(report)
     }
 }

@@ -3,8 +3,8 @@
 
 pub use opdflow_spec::grpo::*;
 
+use crate::leaves::{self, summed};
 use crate::objective::{Objective, Report, named};
-use crate::tally::Tally;
 use crate::teacher::{
     Experience, RolloutCollector, Sampling, condition_of, order_of_round, per_sample, rows_of, share,
 };
@@ -195,42 +195,42 @@ impl Objective for Grpo<'_> {
         let ratios = rows.iter().map(|(_, images)| images.len()).sum::<usize>();
         let scale = 1.0 / ratios.max(1) as f64;
         let kl = self.config.kl.unwrap_or(self.ratio.kl());
-        let (mut policy, mut off, mut cut) = (Tally::default(), Tally::default(), Tally::default());
-        for (j, images) in &rows {
-            let step = self.config.solver.step(&schedule, *j);
+        let canvas = collector.canvas;
+        let work: Vec<(usize, &[i64])> = rows
+            .iter()
+            .flat_map(|(j, images)| {
+                canvas.micros(images.len() as i64).map(|(at, count)| (*j, &images[at as usize..(at + count) as usize]))
+            })
+            .collect();
+        let told = leaves::over(canvas.ranks, &self.lora.parameters(), &work, |&(j, own)| {
+            let step = self.config.solver.step(&schedule, j);
             let weight = match self.ratio {
                 Ratio::Plain => 1.0,
                 // Divided by the step's length, every step has the same weight.
                 Ratio::Guard => 1.0 / step.length(),
             };
-            for (start, count) in collector.canvas.micros(images.len() as i64) {
-                let own = &images[start as usize..(start + count) as usize];
-                let part = |x: &Tensor| rows_of(x, own);
-                let (x, condition) = (part(&seen.rollout.states[*j]), condition_of(&seen.condition, own));
-                let gradient_checkpointing = collector.canvas.gradient_checkpointing;
-                let trained =
-                    collector.field(Some(self.lora)).seen_at(&x, step.sigma, &condition, gradient_checkpointing);
-                let mean = step.mean(&x, &trained.velocity, None);
-                let (old, noise) = (part(&seen.rollout.means[*j]), part(&seen.rollout.noises[*j]));
-                let log_ratio = self.log_ratio(&mean, &old, &noise, step.std);
-                let by_sample = loss(&log_ratio, &part(&seen.advantage), clip) * weight;
-                let mut total_loss = by_sample.sum(Kind::Float) * scale;
-                if kl > 0.0 {
-                    let base = {
-                        let _off = tch::no_grad_guard();
-                        step.mean(&x, &collector.field(None).velocity_at(&x, step.sigma, &condition), None)
-                    };
-                    let apart = crate::opd::divergence(&mean, &base, step.std).sum(Kind::Float);
-                    total_loss += apart * (kl * self.config.kl_form.factor(step.length()) * scale);
-                }
-                trained.backward(&total_loss);
-                policy.add(&by_sample, scale);
-                let away = log_ratio.detach().abs();
-                off.most(&away);
-                cut.add(&outside(&log_ratio, clip), 1.0);
+            let part = |x: &Tensor| rows_of(x, own);
+            let (x, condition) = (part(&seen.rollout.states[j]), condition_of(&seen.condition, own));
+            let trained =
+                collector.field(Some(self.lora)).seen_at(&x, step.sigma, &condition, canvas.gradient_checkpointing);
+            let mean = step.mean(&x, &trained.velocity, None);
+            let (old, noise) = (part(&seen.rollout.means[j]), part(&seen.rollout.noises[j]));
+            let log_ratio = self.log_ratio(&mean, &old, &noise, step.std);
+            let by_sample = loss(&log_ratio, &part(&seen.advantage), clip) * weight;
+            let mut total_loss = by_sample.sum(Kind::Float) * scale;
+            if kl > 0.0 {
+                let base = {
+                    let _off = tch::no_grad_guard();
+                    step.mean(&x, &collector.field(None).velocity_at(&x, step.sigma, &condition), None)
+                };
+                let apart = crate::opd::divergence(&mean, &base, step.std).sum(Kind::Float);
+                total_loss += apart * (kl * self.config.kl_form.factor(step.length()) * scale);
             }
-        }
-        let (policy, off, cut) = (policy.read(), off.read(), cut.read());
+            trained.backward(&total_loss);
+            let away = log_ratio.detach().abs().max();
+            Ok(vec![summed(&by_sample, scale), away, summed(&outside(&log_ratio, clip), 1.0)])
+        })?;
+        let (policy, off, cut) = (leaves::sum(&told, 0), leaves::most(&told, 1), leaves::sum(&told, 2));
         ensure!(off.is_finite(), NotFinite::new("the ratio of new policy to old"));
         // On-policy the ratio is 1 up to rounding. Anything else at the very first update means that rollout and training
         // do not compute the same function, and no number that follows could be trusted.

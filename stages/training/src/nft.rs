@@ -3,9 +3,9 @@
 pub use opdflow_spec::nft::*;
 
 use crate::State;
+use crate::leaves::{self, summed};
 use crate::objective::{Objective, Report, named};
 use crate::state::numbered;
-use crate::tally::Tally;
 use crate::teacher::{
     Experience, RolloutCollector, Sampling, condition_of, order_of_round, per_sample, rows_of, share,
 };
@@ -108,35 +108,41 @@ impl Objective for Nft<'_> {
         let order = order_of_round(total, updates, seed, round);
         let images = share(&order, update, updates);
         let scale = 1.0 / (images.len().max(1) as f64 * times as f64);
-        let (mut policy, mut distance) = (Tally::default(), Tally::default());
-        for m in 0..times {
-            let t: Vec<f32> = orders.iter().map(|o| schedule.sigma(o[m]) as f32).collect();
+        let micros: Vec<(i64, i64)> = canvas.micros(images.len() as i64).collect();
+        let work: Vec<(usize, &[i64])> = (0..times)
+            .flat_map(|m| micros.iter().map(move |&(at, count)| (m, &images[at as usize..(at + count) as usize])))
+            .collect();
+        let noise = |m: usize| normal(&x0.size(), derive(seed, "noise", round * 1000 + m as u64), canvas.device);
+        // That of one level at a time.
+        let mut drawn: Option<(usize, Tensor)> = None;
+        let told = leaves::over(canvas.ranks, &self.lora.parameters(), &work, |&(m, own)| {
+            let noise = match drawn.take() {
+                Some((level, noise)) if level == m => noise,
+                _ => noise(m),
+            };
+            let cut = |x: &Tensor| rows_of(x, own);
+            let t: Vec<f32> = own.iter().map(|i| schedule.sigma(orders[*i as usize][m]) as f32).collect();
             let t = Tensor::from_slice(&t).to_device(canvas.device);
-            let noise = normal(&x0.size(), derive(seed, "noise", round * 1000 + m as u64), canvas.device);
-            for (start, count) in canvas.micros(images.len() as i64) {
-                let own = &images[start as usize..(start + count) as usize];
-                let cut = |x: &Tensor| rows_of(x, own);
-                let (x0, t, rho, condition) = (cut(x0), cut(&t), cut(&rho), condition_of(&seen.condition, own));
-                let at = t.view([-1, 1, 1, 1]);
-                let xt = (1.0 - &at) * &x0 + &at * cut(&noise);
-                let (old, reference) = {
-                    let _off = tch::no_grad_guard();
-                    (
-                        collector.field(Some(&self.old)).velocity(&xt, &t, &condition),
-                        collector.field(None).velocity(&xt, &t, &condition),
-                    )
-                };
-                let trained = collector.field(Some(self.lora)).seen(&xt, &t, &condition, canvas.gradient_checkpointing);
-                let v = &trained.velocity;
-                let by_sample = loss(&x0, &xt, &t, v, &old, &rho, self.config.beta) * self.config.advantage_clip;
-                let away = per_sample(&(v - &reference).square());
-                let loss = (by_sample.sum(Kind::Float) + away.sum(Kind::Float) * self.config.kl) * scale;
-                trained.backward(&loss);
-                policy.add(&by_sample, scale);
-                distance.add(&away, scale);
-            }
-        }
-        report.extend(named(METRICS, [policy.read(), distance.read()]));
+            let (x0, rho, condition) = (cut(x0), cut(&rho), condition_of(&seen.condition, own));
+            let at = t.view([-1, 1, 1, 1]);
+            let xt = (1.0 - &at) * &x0 + &at * cut(&noise);
+            drawn = Some((m, noise));
+            let (old, reference) = {
+                let _off = tch::no_grad_guard();
+                (
+                    collector.field(Some(&self.old)).velocity(&xt, &t, &condition),
+                    collector.field(None).velocity(&xt, &t, &condition),
+                )
+            };
+            let trained = collector.field(Some(self.lora)).seen(&xt, &t, &condition, canvas.gradient_checkpointing);
+            let v = &trained.velocity;
+            let by_sample = loss(&x0, &xt, &t, v, &old, &rho, self.config.beta) * self.config.advantage_clip;
+            let away = per_sample(&(v - &reference).square());
+            let loss = (by_sample.sum(Kind::Float) + away.sum(Kind::Float) * self.config.kl) * scale;
+            trained.backward(&loss);
+            Ok(vec![summed(&by_sample, scale), summed(&away, scale)])
+        })?;
+        report.extend(named(METRICS, [leaves::sum(&told, 0), leaves::sum(&told, 1)]));
         Ok(report)
     }
 

@@ -9,8 +9,8 @@ pub use opdflow_spec::opd::*;
 
 use crate::State;
 use crate::distillation::{Batch, Distillation};
+use crate::leaves::{self, summed};
 use crate::objective::{Objective, Report};
-use crate::tally::Tally;
 use crate::teacher::per_sample;
 use anyhow::Result;
 use opdflow_models::condition::Condition;
@@ -88,16 +88,17 @@ impl Opd<'_> {
         let batches = (0..weights.len()).map(|index| distillation.batch(index, round)).collect::<Result<Vec<_>>>()?;
         let condition = Condition::cat(&batches.iter().map(|batch| &batch.condition).collect::<Vec<_>>());
         let start = Tensor::cat(&batches.iter().map(|batch| &batch.start).collect::<Vec<_>>(), 0);
-        let mut sums: Vec<Tally> = weights.iter().map(|_| Tally::default()).collect();
-        for (at, count) in distillation.canvas.micros(start.size()[0]) {
+        let (canvas, params) = (distillation.canvas, distillation.lora.parameters());
+        let work: Vec<(i64, i64)> = canvas.micros(start.size()[0]).collect();
+        let told = leaves::over(canvas.ranks, &params, &work, |&(at, count)| {
             let shares = shares(&batches, at, count);
             let (start, condition) = (start.narrow(0, at, count), condition.narrow(at, count));
-            self.learn_along(&batches, &shares, start, &condition, weights, &mut sums);
-        }
-        Ok(sums.iter().map(Tally::read).collect())
+            Ok(self.learn_along(&batches, &shares, start, &condition, weights))
+        })?;
+        Ok((0..weights.len()).map(|task| leaves::sum(&told, task)).collect())
     }
 
-    /// The steps of one micro-batch from `x`, of which the tasks have these shares.
+    /// The steps of one micro-batch from `x`, of which the tasks have these shares. Gives each task's part of the loss.
     fn learn_along(
         &self,
         batches: &[Batch],
@@ -105,10 +106,10 @@ impl Opd<'_> {
         mut x: Tensor,
         condition: &Condition,
         weights: &[f64],
-        sums: &mut [Tally],
-    ) {
+    ) -> Vec<Tensor> {
         let (config, distillation) = (&self.config, &self.distillation);
         let (schedule, student) = (distillation.schedule(), distillation.student());
+        let mut sums: Vec<Tensor> = weights.iter().map(|_| Tensor::zeros([], (Kind::Double, x.device()))).collect();
         for j in 0..schedule.trained() {
             let step = distillation.sampling.solver.step(&schedule, j);
             let joined = |of: &dyn Fn(&Share) -> Tensor| Tensor::cat(&shares.iter().map(of).collect::<Vec<_>>(), 0);
@@ -135,7 +136,7 @@ impl Opd<'_> {
                 let scale = factor / (batches[share.task].len() as usize * schedule.trained()) as f64;
                 let loss = share.of(&loss).sum(Kind::Float) * scale;
                 total += &loss * (weights[share.task] / weights.len() as f64);
-                sums[share.task].add(&loss, 1.0);
+                sums[share.task] += summed(&loss, 1.0);
             }
             let next = step.mean(&x, v, None).detach();
             seen.backward(&total);
@@ -145,6 +146,7 @@ impl Opd<'_> {
                 x += joined(&noise) * step.std;
             }
         }
+        sums
     }
 }
 
@@ -187,7 +189,7 @@ impl Objective for Opd<'_> {
         let weight = |index| if balanced { self.remaining.weight(index) } else { 1.0 };
         let weights: Vec<f64> = (0..self.distillation.teachers.len()).map(weight).collect();
         let losses = self.learn(round, &weights)?;
-        let mut report = self.distillation.round(|index| Ok(losses[index]))?;
+        let mut report = self.distillation.report(losses.iter().copied());
         if balanced {
             let names = self.distillation.teachers.iter().map(|l| l.task.name()).enumerate();
             report.extend(names.map(|(i, name)| (format!("weight_{name}"), self.remaining.weight(i))));

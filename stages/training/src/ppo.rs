@@ -5,9 +5,9 @@ pub use opdflow_spec::ppo::*;
 
 use crate::distillation::{Batch, Distillation};
 use crate::grpo::{loss, plain_log_ratio};
+use crate::leaves::summed;
 use crate::objective::{Objective, Report};
 use crate::opd::divergence;
-use crate::tally::Tally;
 use anyhow::{Context as _, Result};
 use opdflow_models::rollout::{Keep, Rollout};
 use opdflow_models::solver::TakeStep as _;
@@ -43,42 +43,39 @@ impl Ppo<'_> {
             &batch,
             &self.distillation.sampling.solver,
             Keep::All,
-        );
+        )?;
         Ok((batch, seen))
     }
 
-    /// One task's gradient; returns its mean divergence from the teacher.
-    fn learn_from(&self, index: usize) -> Result<f64> {
+    /// The gradient of all tasks; returns the mean divergence of each from its teacher.
+    fn learn(&self) -> Result<Vec<f64>> {
         let (config, distillation) = (&self.config, &self.distillation);
-        let (batch, seen) = self.seen.get(index).context("an update before its round's rollout")?;
-        let schedule = distillation.schedule();
-        let (student, teacher) = (distillation.student(), distillation.teacher(index));
-        let scale = 1.0 / (batch.len() as usize * schedule.trained()) as f64;
-        let numbers = batch.start.size()[1..].iter().product::<i64>() as f64;
-        let mut sum = Tally::default();
-        for j in 0..schedule.trained() {
-            let step = distillation.sampling.solver.step(&schedule, j);
-            for (at, count) in distillation.canvas.micros(batch.len()) {
-                let (x, condition) = (seen.states[j].narrow(0, at, count), batch.condition.narrow(at, count));
-                let frozen = |field: &opdflow_models::field::Field| {
-                    let _off = tch::no_grad_guard();
-                    step.mean(&x, &field.velocity_at(&x, step.sigma, &condition), None)
-                };
-                let goal = frozen(&teacher);
-                let trained = student.seen_at(&x, step.sigma, &condition, distillation.canvas.gradient_checkpointing);
-                let mean = step.mean(&x, &trained.velocity, None);
-                let (old, noise) = (seen.means[j].narrow(0, at, count), seen.noises[j].narrow(0, at, count));
-                let apart = divergence(&mean, &goal, step.std);
-                let mut by_sample = surrogate(config, &apart, &plain_log_ratio(&mean, &old, &noise, step.std), numbers);
-                if config.anchor > 0.0 {
-                    let base = frozen(&distillation.base());
-                    by_sample += divergence(&mean, &base, step.std) * config.anchor;
-                }
-                trained.backward(&(by_sample.sum(Kind::Float) * (scale / distillation.teachers.len() as f64)));
-                sum.add(&apart, scale);
+        let (schedule, student) = (distillation.schedule(), distillation.student());
+        let images: Vec<i64> = self.seen.iter().map(|(batch, _)| batch.len()).collect();
+        let told = distillation.learn(&distillation.lora.parameters(), &images, schedule.trained(), |piece| {
+            let (batch, seen) = self.seen.get(piece.task).context("an update before its round's rollout")?;
+            let scale = 1.0 / (batch.len() as usize * schedule.trained()) as f64;
+            let numbers = batch.start.size()[1..].iter().product::<i64>() as f64;
+            let (j, step) = (piece.step, distillation.sampling.solver.step(&schedule, piece.step));
+            let (x, condition) = (piece.of(&seen.states[j]), batch.condition.narrow(piece.at, piece.count));
+            let frozen = |field: &opdflow_models::field::Field| {
+                let _off = tch::no_grad_guard();
+                step.mean(&x, &field.velocity_at(&x, step.sigma, &condition), None)
+            };
+            let goal = frozen(&distillation.teacher(piece.task));
+            let trained = student.seen_at(&x, step.sigma, &condition, distillation.canvas.gradient_checkpointing);
+            let mean = step.mean(&x, &trained.velocity, None);
+            let (old, noise) = (piece.of(&seen.means[j]), piece.of(&seen.noises[j]));
+            let apart = divergence(&mean, &goal, step.std);
+            let mut by_sample = surrogate(config, &apart, &plain_log_ratio(&mean, &old, &noise, step.std), numbers);
+            if config.anchor > 0.0 {
+                let base = frozen(&distillation.base());
+                by_sample += divergence(&mean, &base, step.std) * config.anchor;
             }
-        }
-        Ok(sum.read())
+            trained.backward(&(by_sample.sum(Kind::Float) * (scale / distillation.teachers.len() as f64)));
+            Ok(vec![summed(&apart, scale)])
+        })?;
+        Ok(told.into_iter().filter_map(|sums| sums.first().copied()).collect())
     }
 }
 
@@ -95,7 +92,7 @@ impl Objective for Ppo<'_> {
         if update == 0 {
             self.seen = (0..self.distillation.teachers.len()).map(|i| self.sample(i, round)).collect::<Result<_>>()?;
         }
-        self.distillation.round(|index| self.learn_from(index))
+        Ok(self.distillation.report(self.learn()?))
     }
 
     fn after(&mut self, _round: u64) {

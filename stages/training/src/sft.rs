@@ -2,9 +2,8 @@
 
 pub use opdflow_spec::sft::*;
 
-use crate::distillation::Distillation;
+use crate::distillation::{Batch, Distillation};
 use crate::objective::{Objective, Report};
-use crate::tally::Tally;
 use crate::teacher::per_sample;
 use anyhow::Result;
 use opdflow_models::rng::{Choices, derive, normal};
@@ -56,34 +55,38 @@ impl Sft<'_> {
         self.config.timesteps.unwrap_or(self.distillation.schedule().trained()).max(1)
     }
 
-    fn learn_from(&self, index: usize, round: u64) -> Result<f64> {
+    /// What a teacher shows in a round: the task's prompts, clean latents, `[B, C, H, W]`, and the noise level of each at each time.
+    fn shown(&self, index: usize, round: u64) -> Result<(Batch, Tensor, Vec<Vec<f32>>)> {
         let (config, distillation) = (&self.config, &self.distillation);
         let (batch, schedule) = (distillation.batch(index, round)?, distillation.schedule());
-        let shown = distillation.rollout(&distillation.teacher(index), &batch, &Solver::default(), Keep::Last);
-        let x0 = shown.last();
-        let times = self.times();
-        let levels = levels(config.noise_levels, batch.seed, batch.len() as usize, times, &schedule, &|u| {
+        let shown = distillation.rollout(&distillation.teacher(index), &batch, &Solver::default(), Keep::Last)?;
+        let (images, times) = (batch.len() as usize, self.times());
+        let levels = levels(config.noise_levels, batch.seed, images, times, &schedule, &|u| {
             distillation.model.architecture().training_sigma(u)
         });
-        let scale = 1.0 / (batch.len() as usize * times) as f64;
-        let student = if config.guided { distillation.student() } else { distillation.plain(distillation.lora) };
-        let mut sum = Tally::default();
-        for (m, t) in levels.iter().enumerate() {
-            let t = Tensor::from_slice(t).to_device(distillation.canvas.device);
-            let noise = batch.noise("diffuse", m);
-            for (at, count) in distillation.canvas.micros(batch.len()) {
-                let cut = |x: &Tensor| x.narrow(0, at, count);
-                let (x0, t, noise) = (cut(x0), cut(&t), cut(&noise));
-                let level = t.view([-1, 1, 1, 1]);
-                let xt = (1.0 - &level) * &x0 + &level * &noise;
-                let condition = batch.condition.narrow(at, count);
-                let trained = student.seen(&xt, &t, &condition, distillation.canvas.gradient_checkpointing);
-                let loss = per_sample(&(&trained.velocity - (noise - x0)).square()).sum(Kind::Float) * scale;
-                trained.backward(&(&loss * (1.0 / distillation.teachers.len() as f64)));
-                sum.add(&loss, 1.0);
-            }
-        }
-        Ok(sum.read())
+        Ok((batch, shown.last().shallow_clone(), levels))
+    }
+
+    fn learn(&self, round: u64) -> Result<Vec<f64>> {
+        let (distillation, times) = (&self.distillation, self.times());
+        let shown =
+            (0..distillation.teachers.len()).map(|index| self.shown(index, round)).collect::<Result<Vec<_>>>()?;
+        let images: Vec<i64> = shown.iter().map(|(batch, ..)| batch.len()).collect();
+        let student = if self.config.guided { distillation.student() } else { distillation.plain(distillation.lora) };
+        let told = distillation.learn(&distillation.lora.parameters(), &images, times, |piece| {
+            let (batch, x0, levels) = &shown[piece.task];
+            let scale = 1.0 / (batch.len() as usize * times) as f64;
+            let t = Tensor::from_slice(&levels[piece.step]).to_device(distillation.canvas.device);
+            let (x0, t, noise) = (piece.of(x0), piece.of(&t), piece.of(&batch.noise("diffuse", piece.step)));
+            let level = t.view([-1, 1, 1, 1]);
+            let xt = (1.0 - &level) * &x0 + &level * &noise;
+            let condition = batch.condition.narrow(piece.at, piece.count);
+            let trained = student.seen(&xt, &t, &condition, distillation.canvas.gradient_checkpointing);
+            let loss = per_sample(&(&trained.velocity - (noise - x0)).square()).sum(Kind::Float) * scale;
+            trained.backward(&(&loss * (1.0 / distillation.teachers.len() as f64)));
+            Ok(vec![loss])
+        })?;
+        Ok(told.into_iter().filter_map(|sums| sums.first().copied()).collect())
     }
 }
 
@@ -93,7 +96,7 @@ impl Objective for Sft<'_> {
     }
 
     fn accumulate(&mut self, round: u64, _update: usize) -> Result<Report> {
-        self.distillation.round(|index| self.learn_from(index, round))
+        Ok(self.distillation.report(self.learn(round)?))
     }
 }
 

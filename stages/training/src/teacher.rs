@@ -13,6 +13,7 @@ use opdflow_models::lora::Lora;
 use opdflow_models::network::Network;
 use opdflow_models::rollout::{Keep, Rollout, RolloutOptions, rollout};
 use opdflow_models::{Schedule, Solver, rng};
+use opdflow_ranks::Ranks;
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
@@ -28,6 +29,8 @@ pub struct Canvas {
     /// Whether gradients compute the network's inside once more instead of keeping it. It saves memory and changes
     /// nothing else.
     pub gradient_checkpointing: bool,
+    /// The processes that share the work.
+    pub ranks: Ranks,
 }
 
 impl Canvas {
@@ -114,9 +117,16 @@ impl RolloutCollector<'_> {
         let condition = task.condition(&chosen)?.rows(&rows);
         let start = self.canvas.noise(prompts.len(), rng::derive(self.seed, "start", round));
         let (schedule, stream) = (self.schedule(), rng::derive(self.seed, "rollout", round));
-        let along = RolloutOptions { schedule: &schedule, solver, window, keep, micro: self.canvas.micro };
+        let along = RolloutOptions {
+            schedule: &schedule,
+            solver,
+            window,
+            keep,
+            micro: self.canvas.micro,
+            ranks: self.canvas.ranks,
+        };
         let mut draw = |j: usize| rng::normal(&start.size(), rng::derive(stream, "step", j as u64), self.canvas.device);
-        let rollout = rollout(&self.field(Some(lora)), &condition, &start, &along, &mut draw);
+        let rollout = rollout(&self.field(Some(lora)), &condition, &start, &along, &mut draw)?;
         let scores = self.tasks[place].score(rollout.last(), &prompts)?;
         let rewards = RewardValues::sum(&scores);
         ensure!(rewards.iter().all(|r| r.is_finite()), NotFinite::new("a reward"));

@@ -16,6 +16,7 @@ use opdflow_models::nn::Linear;
 use opdflow_models::rng::normal;
 use opdflow_models::schedule::Schedule;
 use opdflow_models::weights::{Place, Weights};
+use opdflow_ranks::Ranks;
 use opdflow_training::distillation::{Distillation, StudentSampling, TaskTeacher};
 use opdflow_training::nft::{Nft, NftConfig};
 use opdflow_training::objective::Objective;
@@ -185,7 +186,7 @@ fn lora(network: &Mixer, seed: u64) -> Lora {
 }
 
 fn canvas(gradient_checkpointing: bool) -> Canvas {
-    Canvas { shape: [4, 4, 4], device: CPU, micro: 3, gradient_checkpointing }
+    Canvas { shape: [4, 4, 4], device: CPU, micro: 3, gradient_checkpointing, ranks: Ranks::alone() }
 }
 
 struct Words(Condition);

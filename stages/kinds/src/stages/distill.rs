@@ -283,7 +283,7 @@ impl Stage for Distill {
     }
 
     fn resources(&self, params: &Params) -> Resources {
-        Resources { cpus: params.threads, gpu: true }
+        Resources { cpus: params.threads, gpu: true, several: true }
     }
 
     fn environment(&self, params: &Params) -> Environment {
@@ -291,7 +291,10 @@ impl Stage for Distill {
     }
 
     fn code(&self, params: &Params, _ports: &Ports) -> Code {
-        code::of("distill", &[code::MODEL, code::TRAINING, &["training.distillation"], params.objective.code()])
+        code::of(
+            "distill",
+            &[code::MODEL, code::TRAINING, code::UPDATES, &["training.distillation"], params.objective.code()],
+        )
     }
 
     fn foresee(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Foreseen {

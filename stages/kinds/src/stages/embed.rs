@@ -64,7 +64,7 @@ impl Stage for Embed {
     }
 
     fn resources(&self, params: &Params) -> Resources {
-        Resources { cpus: params.threads, gpu: true }
+        Resources { cpus: params.threads, gpu: true, several: true }
     }
 
     /// The number of prompts, for those downstream to know that the encoders are not theirs to load.

@@ -120,7 +120,7 @@ impl Stage for GradientVariance {
     fn code(&self, params: &Params, _ports: &Ports) -> Code {
         let objectives: Vec<&str> = params.objectives.values().flat_map(|o| o.code()).copied().collect();
         let own = ["distill", "training.distillation", "gradient_table"];
-        code::of("gradient_variance", &[code::MODEL, code::TRAINING, &own, &objectives])
+        code::of("gradient_variance", &[code::MODEL, code::TRAINING, code::UPDATES, &own, &objectives])
     }
 
     fn work(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Option<Work> {
@@ -150,6 +150,6 @@ impl Stage for GradientVariance {
     }
 
     fn resources(&self, params: &Params) -> Resources {
-        Resources { cpus: params.threads, gpu: true }
+        Resources { cpus: params.threads, gpu: true, several: true }
     }
 }

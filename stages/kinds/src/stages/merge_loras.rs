@@ -72,7 +72,7 @@ impl Stage for MergeLoras {
     }
 
     fn resources(&self, _: &Params) -> Resources {
-        Resources { cpus: 1, gpu: false }
+        Resources::default()
     }
 
     fn foresee(&self, _params: &Params, _folder: &Path, inputs: &Foreseen) -> Foreseen {

@@ -111,7 +111,7 @@ impl Stage for ScoreCandidates {
     }
 
     fn resources(&self, params: &Params) -> Resources {
-        Resources { cpus: params.threads, gpu: true }
+        Resources { cpus: params.threads, gpu: true, several: true }
     }
 
     fn environment(&self, params: &Params) -> Environment {

@@ -424,7 +424,7 @@ impl Stage for TrainTeacher {
     }
 
     fn resources(&self, params: &Params) -> Resources {
-        Resources { cpus: params.threads, gpu: true }
+        Resources { cpus: params.threads, gpu: true, several: true }
     }
 
     fn environment(&self, params: &Params) -> Environment {
@@ -438,7 +438,7 @@ impl Stage for TrainTeacher {
             Algorithm::DiffusionNft(_) => &["training.nft"],
             Algorithm::GrpoGuard(_) | Algorithm::FlowGrpo(_) => &["training.grpo", "training.opd"],
         };
-        code::of("train_teacher", &[code::MODEL, code::TRAINING, &rewards, method])
+        code::of("train_teacher", &[code::MODEL, code::TRAINING, code::UPDATES, &rewards, method])
     }
 
     fn foresee(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Foreseen {

@@ -9,6 +9,7 @@ use opdflow_models::lora::{Lora, LoraConfig};
 use opdflow_models::rng::normal;
 use opdflow_models::vae::VaeConfig;
 use opdflow_models::weights::Weights;
+use opdflow_ranks::Ranks;
 use opdflow_training::task::{RewardValues, Task};
 use opdflow_training::teacher::Canvas;
 use std::time::Duration;
@@ -17,7 +18,8 @@ use tch::{Device, Kind, Tensor};
 pub const CPU: Device = Device::Cpu;
 
 /// Latents of the miniature, as many rows at once as its stages take.
-pub const CANVAS: Canvas = Canvas { shape: [16, 8, 8], device: CPU, micro: 128, gradient_checkpointing: false };
+pub const CANVAS: Canvas =
+    Canvas { shape: [16, 8, 8], device: CPU, micro: 128, gradient_checkpointing: false, ranks: Ranks::alone() };
 
 /// The miniature's transformer with random weights: 16 tokens of an image, 19 of a prompt, width 96.
 pub fn network() -> Sd3Network {

@@ -10,6 +10,7 @@ use opdflow_models::family::Architecture as _;
 use opdflow_models::field::{Field, Guidance};
 use opdflow_models::lora::{Lora, LoraConfig};
 use opdflow_models::rng::normal;
+use opdflow_ranks::Ranks;
 use opdflow_training::distillation::{Distillation, StudentSampling, TaskTeacher};
 use opdflow_training::nft::{Nft, NftConfig};
 use opdflow_training::objective::Objective;
@@ -81,7 +82,7 @@ pub fn run(from: &Path, options: &Options) -> Result<()> {
     };
     let (empty, prompts) = (embedded(1, 1)?, embedded(batch, 3)?);
     let gradient_checkpointing = options.text("--recompute", "no")? == "yes";
-    let canvas = Canvas { shape, device, micro: batch, gradient_checkpointing };
+    let canvas = Canvas { shape, device, micro: batch, gradient_checkpointing, ranks: Ranks::alone() };
     let rank = LoraConfig::joint_attention(32, 64.0);
     let fresh = |seed| Lora::init(&rank, &linears, seed, device);
     let (lora, teacher) = (fresh(1)?, fresh(2)?.detached());

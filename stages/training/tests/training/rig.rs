@@ -9,6 +9,7 @@ use opdflow_models::lora::{Lora, LoraConfig};
 use opdflow_models::rng::{derive, normal};
 use opdflow_models::vae::VaeConfig;
 use opdflow_models::weights::Weights;
+use opdflow_ranks::Ranks;
 use opdflow_training::dance::{Dance, DanceConfig};
 use opdflow_training::distillation::{Distillation, StudentSampling, TaskTeacher};
 use opdflow_training::dmd::{Along, Dmd, DmdConfig};
@@ -67,7 +68,8 @@ impl Rig {
                 no_grad(|| drop(t.shallow_clone().g_mul_scalar_(8.0)));
             }
         }
-        let canvas = Canvas { shape: [4, 4, 4], device: CPU, micro: 100, gradient_checkpointing: false };
+        let canvas =
+            Canvas { shape: [4, 4, 4], device: CPU, micro: 100, gradient_checkpointing: false, ranks: Ranks::alone() };
         Self { model, tensors: weights.tensors(), empty: embedded(1, 99), canvas }
     }
 

@@ -5,6 +5,7 @@ use opdflow_models::lora::Lora;
 use opdflow_models::rng::{derive, normal};
 use opdflow_models::rollout::{Keep, RolloutOptions, rollout};
 use opdflow_models::solver::TakeStep as _;
+use opdflow_ranks::Ranks;
 use opdflow_training::opd::Opd;
 use opdflow_training::task::prompts_of_round;
 use tch::{Kind, Tensor, no_grad};
@@ -26,11 +27,17 @@ pub fn rollout_then_train(opd: &Opd, round: u64, change: &dyn Fn(), each: &mut d
         let start = distillation.canvas.noise(chosen.len(), derive(stream, "start", round));
         let guidance = Guidance { scale: distillation.guidance(), empty: distillation.empty };
         let student = Field { model: distillation.model, lora: Some(distillation.lora), guidance };
-        let along =
-            RolloutOptions { schedule: &schedule, solver: &sampling.solver, window: None, keep: Keep::All, micro: 100 };
+        let along = RolloutOptions {
+            schedule: &schedule,
+            solver: &sampling.solver,
+            window: None,
+            keep: Keep::All,
+            micro: 100,
+            ranks: Ranks::alone(),
+        };
         let noises = derive(stream, "rollout", round);
         let mut draw = |j: usize| normal(&start.size(), derive(noises, "step", j as u64), start.device());
-        let trajectory = rollout(&student, &condition, &start, &along, &mut draw);
+        let trajectory = rollout(&student, &condition, &start, &along, &mut draw).unwrap();
         trajectories.push((trajectory, condition));
     }
     change();

@@ -1,20 +1,25 @@
 //! Reward models that only tables ask, at work.
 
+use crate::judging::dealt::{BATCH, Dealt};
 use crate::judging::{reward_set, score};
+use crate::runtime::ranks::parted;
 use crate::runtime::unfit::unfit;
 use anyhow::Result;
 use opdflow_api::StageContext;
 use opdflow_kinds::judging::held_out::{DIVERSITY, PORT, PROMPT_DIVERSITY, SEES, column};
 use opdflow_kinds::prompt::record::Record;
+use opdflow_ranks::Ranks;
 use opdflow_reward_models::clip::Clip;
-use opdflow_rewards::{Image, Reward};
+use opdflow_rewards::Image;
+use opdflow_training::teacher::Canvas;
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
 /// What is connected to the port `held_out`.
 pub struct HeldOut {
-    judges: Vec<(String, Box<dyn Reward>)>,
+    judges: Vec<(String, Dealt)>,
     clip: Option<Clip>,
+    ranks: Ranks,
 }
 
 impl HeldOut {
@@ -22,14 +27,15 @@ impl HeldOut {
     ///
     /// # Errors
     /// One is connected under another name than that of its reward, or does not open.
-    pub fn connected(context: &StageContext, device: Device) -> Result<Self> {
-        let mut found = Self { judges: Vec::new(), clip: None };
+    pub fn connected(context: &StageContext, canvas: Canvas) -> Result<Self> {
+        let Canvas { device, ranks, .. } = canvas;
+        let mut found = Self { judges: Vec::new(), clip: None, ranks };
         for name in context.names(PORT) {
             let (judge, folder) = reward_set::open_connected(context, PORT, &name, device)?;
             if name == SEES {
                 found.clip = Some(Clip::open(&folder.join("clip"), device).map_err(|e| unfit(&e))?);
             }
-            found.judges.push((name, judge));
+            found.judges.push((name, Dealt::new(judge, ranks, device)));
         }
         Ok(found)
     }
@@ -41,13 +47,13 @@ impl HeldOut {
     pub fn columns(&self, images: &[Image], records: &[Record], each: usize) -> Result<BTreeMap<String, Vec<f64>>> {
         let mut columns = BTreeMap::new();
         for (name, judge) in &self.judges {
-            reward_set::judges(&**judge, records)?;
+            reward_set::judges(judge, records)?;
             // Its headline alone.
-            columns
-                .extend(score::columns(&**judge, images, records)?.remove(name).map(|values| (column(name), values)));
+            columns.extend(score::columns(judge, images, records)?.remove(name).map(|values| (column(name), values)));
         }
         if let Some(clip) = &self.clip {
-            let rows = clip.encode_image(images).map_err(|e| unfit(&e))?;
+            let own = clip.encode_image(&images[self.ranks.own_rows(images.len(), BATCH)]).map_err(|e| unfit(&e))?;
+            let rows = self.ranks.gather_rows(&own, images.len(), BATCH).map_err(parted)?;
             columns.insert(DIVERSITY.to_owned(), apart(&rows)?);
             if each > 1 {
                 let own = rows.split(each as i64, 0).iter().map(apart).collect::<Result<Vec<_>>>()?;

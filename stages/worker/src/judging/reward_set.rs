@@ -1,6 +1,7 @@
 //! The rewards that a stage may ask: those of the program, and the reward models on its port `reward_models`.
 
 use crate::artefacts::json;
+use crate::judging::dealt::Dealt;
 use crate::judging::score;
 use crate::runtime::unfit::unfit;
 use anyhow::{Context as _, Result};
@@ -10,8 +11,10 @@ use opdflow_kinds::judging::reward::Weights;
 use opdflow_kinds::judging::reward_models::REWARD_MODELS;
 use opdflow_kinds::prompt::record::Record;
 use opdflow_kinds::stages::reward_model::OCR;
+use opdflow_ranks::Ranks;
 use opdflow_rewards::ocr;
 use opdflow_rewards::{Geneval, Looks, Ocr, Reward, RewardPart, Weighted};
+use opdflow_training::teacher::Canvas;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,19 +29,23 @@ pub const READER: &str = "reader.json";
 /// Rewards, ready to judge.
 pub struct RewardSet {
     reward_models: BTreeMap<String, Arc<dyn Reward>>,
+    device: Device,
+    ranks: Ranks,
 }
 
 impl RewardSet {
-    /// Opens all reward models that are connected, on `device`.
+    /// Opens all reward models that are connected, on the device of `canvas`, whose processes share the images.
     ///
     /// # Errors
     /// A reward model under another name than its own; one that does not open.
-    pub fn connected(context: &StageContext, device: Device) -> Result<Self> {
+    pub fn connected(context: &StageContext, canvas: Canvas) -> Result<Self> {
+        let Canvas { device, ranks, .. } = canvas;
         let open = |name: String| -> Result<(String, Arc<dyn Reward>)> {
             let (reward_model, _) = open_connected(context, REWARD_MODELS.name, &name, device)?;
             Ok((name, Arc::from(reward_model)))
         };
-        Ok(Self { reward_models: context.names(REWARD_MODELS.name).into_iter().map(open).collect::<Result<_>>()? })
+        let reward_models = context.names(REWARD_MODELS.name).into_iter().map(open).collect::<Result<_>>()?;
+        Ok(Self { reward_models, device, ranks })
     }
 
     /// One reward, or one measure of it.
@@ -49,6 +56,10 @@ impl RewardSet {
         if let Some((whole, measure)) = name.split_once('.') {
             return Ok(Box::new(RewardPart::new(self.one(whole)?, measure)));
         }
+        Ok(Box::new(Dealt::new(self.whole(name)?, self.ranks, self.device)))
+    }
+
+    fn whole(&self, name: &str) -> Result<Box<dyn Reward>> {
         if let Some(reward_model) = self.reward_models.get(name) {
             return Ok(Box::new(Arc::clone(reward_model)));
         }

@@ -112,6 +112,7 @@ pub fn fault(error: RewardError) -> anyhow::Error {
     let message = error.to_string();
     match error {
         RewardError::NotFinite { .. } => not_finite(message).into(),
+        RewardError::Parted(_) => Fault::machine(message).into(),
         RewardError::Lengths { .. } | RewardError::Image { .. } => error.into(),
         _ => Fault { message, ..Fault::about(&error.into()) }.into(),
     }

@@ -24,11 +24,12 @@ fn model(text: &str) -> Option<&str> {
     text.lines().find_map(|line| Some(line.strip_prefix("Model:")?.trim())).filter(|model| !model.is_empty())
 }
 
-/// The device of this name, `cpu` or `cuda:N`, with at most so many threads. First thing of libtorch's in a process.
+/// The device of this name, `cpu` or `cuda:N`, with at most so many threads; of several processes of a host, the one that is number
+/// `local` has the GPU that many further on, if it sees more than one. First thing of libtorch's in a process.
 ///
 /// # Errors
 /// A GPU is asked for that is not there.
-pub fn open(name: &str, threads: usize) -> Result<Device> {
+pub fn open(name: &str, threads: usize, local: usize) -> Result<Device> {
     keep_freed_memory();
     let Some(index) = name.strip_prefix("cuda") else {
         tch::set_num_threads(threads.max(1) as i32);
@@ -45,6 +46,7 @@ pub fn open(name: &str, threads: usize) -> Result<Device> {
             .into());
     }
     let there = tch::Cuda::device_count();
+    let index = if there > 1 && local > 0 { (index + local) % there as usize } else { index };
     if index as i64 >= there {
         return Err(Fault::machine(format!("there is no `{name}`, libtorch finds {there} CUDA devices")).into());
     }

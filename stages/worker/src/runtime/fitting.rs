@@ -2,6 +2,7 @@
 
 use crate::runtime::device;
 use anyhow::Result;
+use opdflow_api::rank::HALVINGS;
 use opdflow_api::{Fault, FaultClass, StageContext};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -21,7 +22,12 @@ pub fn fitting(
     mut work: impl FnMut(usize, &mut StageContext) -> Result<()>,
 ) -> Result<()> {
     let kind = device::kind(&context.job().device);
-    let mut micro = micro.max(1);
+    // How often all processes of the stage began anew because memory ran out in one of them.
+    let halvings = std::env::var(HALVINGS).ok().and_then(|n| n.parse().ok()).unwrap_or(0);
+    let mut micro = (0..halvings).fold(micro.max(1), |micro: usize, _: u32| micro.div_ceil(2));
+    if halvings > 0 {
+        context.settle(&kind, micro);
+    }
     // What an earlier attempt found out on such a device.
     if let Some(fitted) = context.settled(&kind).filter(|fitted| *fitted < micro) {
         micro = fitted.max(1);
@@ -45,6 +51,11 @@ pub fn fitting(
             fault.class = FaultClass::OutOfMemory;
             let help = "a smaller `size`, fewer images in a round, or embeddings kept by `embed`; `opdflow plan` says what takes memory";
             return Err(fault.help(help).into());
+        }
+        if context.rank().is_some() {
+            // The others wait for this one's part of the work: all begin anew.
+            context.say(format!("memory ran out with `micro_batch: {micro}`"));
+            return Err(context.halve());
         }
         micro = micro.div_ceil(2);
         context.settle(&kind, micro);
@@ -121,6 +132,8 @@ mod tests {
             lineage,
             manifest: serde_json::Value::Null,
             threads: 1,
+            ranks: 1,
+            deadline_seconds: 60.0,
             device: "cpu".to_owned(),
             folder: folder.to_owned(),
             store: folder.to_owned(),
@@ -138,8 +151,13 @@ mod tests {
                 *sink.lock().unwrap() += &format!("{text}\n");
             }
         });
-        let outcome =
-            run_job(&**Workers::new().with(Hungry, eat).get("hungry").unwrap(), &job, &events, &StopFlag::default());
+        let outcome = run_job(
+            &**Workers::new().with(Hungry, eat).get("hungry").unwrap(),
+            &job,
+            None,
+            &events,
+            &StopFlag::default(),
+        );
         let left = store
             .action(&key)
             .unwrap()

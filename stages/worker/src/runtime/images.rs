@@ -1,6 +1,7 @@
 //! Images as tensors, for rewards and in files.
 
 use anyhow::{Context as _, Result, ensure};
+use opdflow_ranks::Ranks;
 use opdflow_rewards::Image;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
@@ -16,6 +17,36 @@ pub fn from_tensor(images: &Tensor) -> Vec<Image> {
     let count = flat.len();
     bytes.view([-1]).copy_data_u8(&mut flat, count);
     flat.chunks_exact(height * width * 3).filter_map(|rgb| Image::new(width, height, rgb.to_vec())).collect()
+}
+
+/// The images of all processes, in their order; `device` is where tensors travel.
+///
+/// # Errors
+/// Another process is gone.
+pub fn gathered(own: Vec<Image>, ranks: Ranks, device: Device) -> Result<Vec<Image>> {
+    if ranks.world() == 1 {
+        return Ok(own);
+    }
+    let mut bytes = Vec::new();
+    for image in &own {
+        for side in [image.width, image.height] {
+            bytes.extend((side as u64).to_le_bytes());
+        }
+        bytes.extend(&image.rgb);
+    }
+    drop(own);
+    let mut images = Vec::new();
+    for part in ranks.gather_bytes(&bytes, device)? {
+        let mut rest = part.as_slice();
+        while let Some((head, more)) = rest.split_at_checked(16) {
+            let side = |at: usize| head[at..at + 8].try_into().map(u64::from_le_bytes).map_or(0, |n| n as usize);
+            let (width, height) = (side(0), side(8));
+            let (rgb, more) = more.split_at_checked(width * height * 3).context("an image that ends too early")?;
+            images.push(Image::new(width, height, rgb.to_vec()).context("an image of the wrong length")?);
+            rest = more;
+        }
+    }
+    Ok(images)
 }
 
 /// 8-bit images of one size as `[B, 3, H, W]` f32 in `[-1, 1]`.

@@ -1,5 +1,6 @@
 //! The frame around every training stage: continue from a checkpoint, train round after round, save, stop when asked.
 
+use crate::runtime::ranks::parted;
 use crate::runtime::unfit;
 use anyhow::{Context as _, Result};
 use opdflow_api::warning::{FLAT, NO_GRADIENT};
@@ -132,7 +133,7 @@ fn as_fault(error: anyhow::Error, round: u64, kept: Option<u64>) -> anyhow::Erro
         let fault = Fault::user(off.to_string());
         return fault.help("rollout and training must compute alike: take precision f32, or a wider clip").into();
     }
-    error
+    parted(error)
 }
 
 /// A checkpoint that was written before such things were looked at.

@@ -8,6 +8,7 @@ pub mod learn;
 pub mod pipeline;
 pub mod precision;
 pub mod prompt_task;
+pub mod ranks;
 pub mod unfit;
 pub mod validated;
 pub mod watch;

@@ -2,7 +2,8 @@
 
 use crate::artefacts::embeddings::Embeddings;
 use crate::artefacts::origin::Origin;
-use crate::runtime::images::from_tensor;
+use crate::runtime::images::{self, from_tensor};
+use crate::runtime::ranks::{joined, parted};
 use crate::runtime::unfit::unfit;
 use crate::runtime::{device, precision};
 use anyhow::{Context as _, Result};
@@ -22,6 +23,7 @@ use opdflow_models::lora::Lora;
 use opdflow_models::network::{Autoencoder, Cut, Network, Options, Text as Encode};
 use opdflow_models::rng::{derive, normal};
 use opdflow_models::rollout::{Keep, RolloutOptions, rollout};
+use opdflow_ranks::Ranks;
 use opdflow_rewards::Image;
 use opdflow_training::teacher::Canvas;
 use std::cell::RefCell;
@@ -47,7 +49,9 @@ pub struct Pipeline {
 /// # Errors
 /// A GPU is asked for that is not there.
 pub fn device(context: &StageContext) -> Result<Device> {
-    device::open(&context.job().device, context.job().threads)
+    // A launcher that is not ours may show each process all GPUs of its host.
+    let local = context.rank().map_or(0, |rank| rank.local);
+    device::open(&context.job().device, context.job().threads, local)
 }
 
 /// How prompts are encoded.
@@ -150,7 +154,8 @@ impl Pipeline {
         let model = network.architecture();
         let side = size.unwrap_or(model.sides().own);
         let shape = model.latent(side, side).map_err(|e| Fault::about(&e))?;
-        let canvas = Canvas { shape, device, micro: micro.max(1) as i64, gradient_checkpointing: false };
+        let ranks = joined(context, device)?;
+        let canvas = Canvas { shape, device, micro: micro.max(1) as i64, gradient_checkpointing: false, ranks };
         let empty = text.embed(&[""], &canvas, network.kind())?;
         network.takes(&empty).map_err(unfit)?;
         Ok(Self { network, autoencoder, text: RefCell::new(text), empty, canvas, base })
@@ -215,12 +220,21 @@ impl Pipeline {
         Field { model: &*self.network, lora, guidance: Guidance { scale: guidance, empty: &self.empty } }
     }
 
-    /// Decodes latents, `[B, C, h, w]`, of the prompts that `prompt` gives by row. `first`: the number of the first image,
-    /// for messages.
+    /// Decodes latents, `[B, C, h, w]`, of the prompts that `prompt` gives by row. The processes of the stage share the work, and
+    /// all have all images.
     ///
     /// # Errors
-    /// A latent, or what becomes of it, that is not finite: its image and prompt.
-    pub fn decode<'a>(&self, latents: &Tensor, first: usize, prompt: impl Fn(usize) -> &'a str) -> Result<Vec<Image>> {
+    /// A latent, or what becomes of it, that is not finite: its image and prompt. Another process is gone.
+    pub fn decode<'a>(&self, latents: &Tensor, prompt: impl Fn(usize) -> &'a str) -> Result<Vec<Image>> {
+        let Canvas { micro, ranks, .. } = self.canvas;
+        let own = ranks.own_rows(latents.size()[0] as usize, micro as usize);
+        let part = latents.narrow(0, own.start as i64, own.len() as i64);
+        let images = self.decode_own(&part, own.start, |row| prompt(own.start + row))?;
+        images::gathered(images, ranks, self.canvas.device).map_err(parted)
+    }
+
+    /// Decodes latents in this process. `first`: the number of the first image, for messages.
+    fn decode_own<'a>(&self, latents: &Tensor, first: usize, prompt: impl Fn(usize) -> &'a str) -> Result<Vec<Image>> {
         let _off = tch::no_grad_guard();
         let whole = |t: &Tensor, start: usize, what: &str| match first_broken_row(t) {
             None => Ok(()),
@@ -236,10 +250,11 @@ impl Pipeline {
         Ok(images)
     }
 
-    /// One image of each prompt. `watch` is told how many are done.
+    /// One image of each prompt, with batches dealt to the processes of the stage; all of them have all images. `watch` is told about
+    /// how many are done.
     ///
     /// # Errors
-    /// A prompt that cannot be encoded, an image that is not finite, or what `watch` says.
+    /// A prompt that cannot be encoded, an image that is not finite, or what `watch` says. Another process is gone.
     pub fn generate(
         &self,
         records: &[Record],
@@ -249,25 +264,33 @@ impl Pipeline {
     ) -> Result<Vec<Image>> {
         let schedule = self.network.architecture().schedule(sampling.num_inference_steps, self.canvas.shape);
         let [c, h, w] = self.canvas.shape;
-        let mut images = Vec::with_capacity(records.len());
-        for chunk in records.chunks(self.canvas.micro as usize) {
+        let Canvas { micro, ranks, device, .. } = self.canvas;
+        let own_rows = ranks.own_rows(records.len(), micro as usize);
+        let mut images = Vec::with_capacity(own_rows.len());
+        for chunk in records[own_rows.clone()].chunks(micro as usize) {
             let prompts: Vec<&str> = chunk.iter().map(|r| r.text.as_str()).collect();
             let condition = self.embed(&prompts)?;
-            let first = images.len() as u64;
+            let first = (own_rows.start + images.len()) as u64;
             // Each image has noise of its own, so that it does not matter which others it is made with.
             let own = |purpose: &str| {
                 let one = |i| normal(&[c, h, w], derive(sampling.seed, purpose, first + i), self.canvas.device);
                 Tensor::stack(&(0..chunk.len() as u64).map(one).collect::<Vec<_>>(), 0)
             };
-            let micro = self.canvas.micro;
-            let along =
-                RolloutOptions { schedule: &schedule, solver: &sampling.solver, window: None, keep: Keep::Last, micro };
+            let along = RolloutOptions {
+                schedule: &schedule,
+                solver: &sampling.solver,
+                window: None,
+                keep: Keep::Last,
+                micro,
+                // The batch is this process's own.
+                ranks: Ranks::alone(),
+            };
             let field = self.field(lora, sampling.guidance_scale);
-            let trajectory = rollout(&field, &condition, &own("shot"), &along, &mut |j| own(&format!("step {j}")));
-            images.extend(self.decode(trajectory.last(), images.len(), |row| prompts[row])?);
-            watch(images.len())?;
+            let trajectory = rollout(&field, &condition, &own("shot"), &along, &mut |j| own(&format!("step {j}")))?;
+            images.extend(self.decode_own(trajectory.last(), first as usize, |row| prompts[row])?);
+            watch((images.len() * ranks.world()).min(records.len()))?;
         }
-        Ok(images)
+        images::gathered(images, ranks, device).map_err(parted)
     }
 }
 

@@ -43,7 +43,7 @@ impl Task for PromptTask<'_> {
 
     fn score(&mut self, latents: &Tensor, prompts: &[usize]) -> Result<Vec<RewardValues>> {
         let reward = self.reward.as_ref().context("a task without a reward cannot be scored")?;
-        let images = self.pipeline.decode(latents, 0, |row| self.records[prompts[row]].text.as_str())?;
+        let images = self.pipeline.decode(latents, |row| self.records[prompts[row]].text.as_str())?;
         let subjects: Vec<Subject> = prompts.iter().map(|&i| self.records[i].subject()).collect();
         let scores = reward.score(&images, &subjects).map_err(score::fault)?;
         score::whole(&self.name, &scores, |i| self.records[prompts[i]].text.as_str())?;

@@ -2,15 +2,18 @@
 
 use crate::artefacts::embeddings::Writer;
 use crate::runtime::pipeline;
+use crate::runtime::ranks::{joined, parted};
 use crate::runtime::unfit::unfit;
 use anyhow::{Context as _, Result};
 use opdflow_api::StageContext;
 use opdflow_kinds::prompt::record;
 use opdflow_kinds::stages::embed::Params;
+use opdflow_models::condition::Condition;
 use opdflow_models::families;
 use opdflow_models::family::Role;
 use opdflow_models::network::Options;
 use std::collections::BTreeSet;
+use tch::Tensor;
 
 /// Runs the text encoders over every prompt and over the empty one.
 ///
@@ -37,12 +40,22 @@ pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
     pipeline::whole_rows(&empty, &prompts[..1])?;
     let mut writer = Writer::new(&context.output("embeddings"), base, &prompts, &empty)?;
     writer.push(&empty)?;
-    for (done, prompt) in (1..).zip(&prompts[1..]) {
+    let ranks = joined(context, device)?;
+    let mut done = 1;
+    // As many prompts at a time as there are processes, one in each.
+    for some in prompts[1..].chunks(ranks.world()) {
         context.go_on(0)?;
+        // Where there is none for this one, it has a row to send all the same, which nobody takes.
+        let prompt = some.get(ranks.rank()).map_or("", String::as_str);
         let row = text.embed(&[prompt], length)?;
         pipeline::whole_rows(&row, &[prompt])?;
-        writer.push(&row)?;
-        context.progress(done + 1, total, "prompts");
+        let sent = |t: &Tensor| -> Result<Tensor> { ranks.gather_rows(t, ranks.world(), 1).map_err(parted) };
+        let all = Condition::new(row.tensors().map(|(n, t)| Ok((n, sent(t)?))).collect::<Result<Vec<_>>>()?)?;
+        for at in 0..some.len() {
+            writer.push(&all.narrow(at as i64, 1))?;
+        }
+        done += some.len() as u64;
+        context.progress(done, total, "prompts");
     }
     writer.finish()
 }

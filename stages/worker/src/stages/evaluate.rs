@@ -28,8 +28,8 @@ pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
 fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
     let pipeline =
         Pipeline::open(context, "base", params.micro_batch, params.size, params.precision, params.max_sequence_length)?;
-    let reward_set = RewardSet::connected(context, pipeline.canvas.device)?;
-    let held_out = HeldOut::connected(context, pipeline.canvas.device)?;
+    let reward_set = RewardSet::connected(context, pipeline.canvas)?;
+    let held_out = HeldOut::connected(context, pipeline.canvas)?;
     let mut sets = Set::connected(&params.rewards, &reward_set, context)?;
     for set in &mut sets {
         set.repeat(params.images_of(&set.name));

@@ -46,7 +46,7 @@ fn scores(
 fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
     let pipeline =
         Pipeline::open(context, "base", params.micro_batch, params.size, params.precision, params.max_sequence_length)?;
-    let reward_set = RewardSet::connected(context, pipeline.canvas.device)?;
+    let reward_set = RewardSet::connected(context, pipeline.canvas)?;
     let found = candidates::listed(&context.input("candidates")?)?;
     let sets = Set::connected(&params.rewards, &reward_set, context)?;
     pipeline.encode_prompts(sets.iter().flat_map(|s| &s.records), context)?;

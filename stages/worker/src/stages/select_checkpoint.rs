@@ -60,7 +60,7 @@ fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
     if let Some(last) = params.last {
         steps.drain(..steps.len().saturating_sub(last));
     }
-    let sets = read_sets(&params, &RewardSet::connected(context, pipeline.canvas.device)?, context)?;
+    let sets = read_sets(&params, &RewardSet::connected(context, pipeline.canvas)?, context)?;
     pipeline.encode_prompts(sets.iter().flat_map(|s| &s.records), context)?;
     let judge = Judge { params: &params, pipeline: &pipeline, sets };
     let total = (steps.len() + usize::from(!params.guard.is_empty())) as u64;

@@ -44,7 +44,7 @@ fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
     pipeline.canvas.gradient_checkpointing = params.gradient_checkpointing;
     let seed = context.job().seed;
     let lora = adapter::trainable(context, "start", &params.lora, &pipeline)?;
-    let reward_set = RewardSet::connected(context, pipeline.canvas.device)?;
+    let reward_set = RewardSet::connected(context, pipeline.canvas)?;
     let mut tasks = tasks(&params, &pipeline, &reward_set, context)?;
     let rule = rule(&params, &pipeline, &reward_set, context)?;
     let judged = rule.iter().flat_map(|rule| rule.judges.iter().flat_map(|judge| &judge.records));

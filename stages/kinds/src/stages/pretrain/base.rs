@@ -96,6 +96,6 @@ impl Stage for PretrainBase {
     }
 
     fn resources(&self, params: &Params) -> Resources {
-        Resources { cpus: params.threads, gpu: true }
+        Resources { cpus: params.threads, gpu: true, several: false }
     }
 }

@@ -256,6 +256,6 @@ impl Stage for PretrainRewardModel {
     }
 
     fn resources(&self, params: &Params) -> Resources {
-        Resources { cpus: params.threads, gpu: true }
+        Resources { cpus: params.threads, gpu: true, several: false }
     }
 }

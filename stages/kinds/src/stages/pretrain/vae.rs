@@ -80,6 +80,6 @@ impl Stage for PretrainVae {
     }
 
     fn resources(&self, params: &Params) -> Resources {
-        Resources { cpus: params.threads, gpu: true }
+        Resources { cpus: params.threads, gpu: true, several: false }
     }
 }

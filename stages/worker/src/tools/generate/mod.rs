@@ -50,7 +50,7 @@ impl Tool for Generate {
         let guidance = order.guidance.unwrap_or_else(|| architecture.guidance());
         let schedule = architecture.schedule(order.steps, size.latent);
         let kind = kind(&order.dtype)?;
-        let device = device::open(&order.device, order.threads)?;
+        let device = device::open(&order.device, order.threads, 0)?;
         // Gigabytes to read; meanwhile the encoders load and work.
         let origin = Origin::look(&order, &base)?;
 

@@ -1,0 +1,145 @@
+//! The other processes of a stage, and what they leave each other in files: that the work can begin, which checkpoint it goes on
+//! from, what each has cost. Everything else goes from memory to memory, and is not known here.
+
+use crate::Rank;
+use crate::clock::cpu_seconds;
+use crate::{Fault, rank::PARTED};
+use anyhow::{Context as _, Result};
+use opdflow_cache::Checkpoint;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// The file that says that the work folder is this attempt's.
+const READY: &str = "ready";
+
+/// How often a file is looked for. A folder that several machines share is not asked more.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// This process among those of its stage.
+pub(super) struct Beside {
+    rank: Rank,
+    folder: PathBuf,
+    /// Checkpoints told so far.
+    told: usize,
+    last_cost: Option<Instant>,
+}
+
+impl Beside {
+    /// That of the one that leads, which has the work folder to itself: what earlier attempts left for each other goes.
+    pub fn lead(rank: Rank, work: &Path) -> Result<Self> {
+        for entry in std::fs::read_dir(work).with_context(|| work.display().to_string())?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with("ranks-") {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
+        let beside = Self::new(rank, work);
+        std::fs::create_dir_all(&beside.folder).with_context(|| beside.folder.display().to_string())?;
+        beside.write(READY, "")?;
+        Ok(beside)
+    }
+
+    /// That of one that follows, once the other is ready; nothing if the work is `done` already.
+    ///
+    /// It waits for as long as that takes: the one that leads may wait for the lease, which another run has, and says so.
+    pub fn follow(rank: Rank, work: &Path, mut done: impl FnMut() -> Result<bool>) -> Result<Option<Self>> {
+        let beside = Self::new(rank, work);
+        let (ready, mut asked) = (beside.folder.join(READY), Instant::now());
+        while !ready.exists() {
+            if asked.elapsed() > Duration::from_secs(1) {
+                asked = Instant::now();
+                if done()? {
+                    return Ok(None);
+                }
+            }
+            std::thread::sleep(LOOK);
+        }
+        let own = beside.own_outputs().context("a process that leads has no folder of its own")?;
+        std::fs::create_dir_all(&own).with_context(|| own.display().to_string())?;
+        Ok(Some(beside))
+    }
+
+    fn new(rank: Rank, work: &Path) -> Self {
+        let folder = work.join(format!("ranks-{}", rank.attempt));
+        Self { rank, folder, told: 0, last_cost: None }
+    }
+
+    pub fn rank(&self) -> &Rank {
+        &self.rank
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Where a process that follows writes what nobody keeps.
+    pub fn own_outputs(&self) -> Option<PathBuf> {
+        (!self.rank.leads()).then(|| self.folder.join(format!("outputs-{}", self.rank.number)))
+    }
+
+    /// Waits for a file or folder that the process that leads makes.
+    pub fn wait_for(&self, path: &Path, deadline: Duration) -> Result<()> {
+        let began = Instant::now();
+        while path.symlink_metadata().is_err() {
+            if began.elapsed() > deadline {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                return Err(Fault::machine(format!(
+                    "{PARTED}: `{name}` did not come in {:.0} s",
+                    deadline.as_secs_f64()
+                ))
+                .into());
+            }
+            std::thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+
+    /// Says from which checkpoint all go on.
+    pub fn tell_checkpoint(&mut self, found: Option<&Checkpoint>) -> Result<()> {
+        let text = serde_json::json!(found.map(|c| (c.step, &c.path, c.elapsed_seconds))).to_string();
+        let name = self.next_checkpoint();
+        self.write(&name, &text)
+    }
+
+    /// What [`Self::tell_checkpoint`] of the process that leads says.
+    pub fn told_checkpoint(&mut self, deadline: Duration) -> Result<Option<Checkpoint>> {
+        let name = self.next_checkpoint();
+        let path = self.folder.join(name);
+        self.wait_for(&path, deadline)?;
+        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let found: Option<(u64, PathBuf, f64)> = serde_json::from_str(&text).context("the word of a checkpoint")?;
+        // Its files were verified where it was chosen.
+        Ok(found.map(|(step, path, elapsed_seconds)| Checkpoint { step, path, elapsed_seconds, files: Vec::new() }))
+    }
+
+    fn next_checkpoint(&mut self) -> String {
+        self.told += 1;
+        format!("checkpoint-{}", self.told)
+    }
+
+    /// Leaves word of what this process has cost, once a second at the most. That it cannot be told costs the sum, and nothing else.
+    pub fn tell_cost(&mut self) {
+        let due = self.last_cost.is_none_or(|t| t.elapsed() > Duration::from_secs(1));
+        if !self.rank.leads() && due {
+            self.last_cost = Some(Instant::now());
+            let _ = self.write(&format!("cpu-{}", self.rank.number), &format!("{:.3}", cpu_seconds()));
+        }
+    }
+
+    /// CPU seconds of the other processes, as far as they have told.
+    pub fn others_cpu_seconds(&self) -> f64 {
+        if !self.rank.leads() {
+            return 0.0;
+        }
+        let told = |rank: usize| -> Option<f64> {
+            std::fs::read_to_string(self.folder.join(format!("cpu-{rank}"))).ok()?.parse().ok()
+        };
+        (1..self.rank.world).filter_map(told).sum()
+    }
+
+    /// Whole or not at all.
+    fn write(&self, name: &str, text: &str) -> Result<()> {
+        let (part, path) = (self.folder.join(format!(".{name}-{}", self.rank.number)), self.folder.join(name));
+        std::fs::write(&part, text).with_context(|| part.display().to_string())?;
+        std::fs::rename(&part, &path).with_context(|| path.display().to_string())
+    }
+}

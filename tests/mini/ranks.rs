@@ -1,0 +1,124 @@
+//! Several processes at one stage: the same bytes with any number of them, whatever happens on the way.
+
+use crate::common::{finish, pid, signal};
+use crate::space::{Mini, lasting};
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+const RECIPE: (&str, &str) = ("ranks.yaml", include_str!("ranks.yaml"));
+
+fn space() -> Mini {
+    let mini = Mini::new();
+    mini.write(RECIPE.0, RECIPE.1);
+    mini
+}
+
+fn run_with<'a>(ranks: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&["run", RECIPE.0, "--json", "-j2", "--set", ranks], more].concat()
+}
+
+/// The numbers of the processes that are one of several of a stage of this space, by their rank.
+fn processes(mini: &Mini) -> Vec<(String, i32)> {
+    let of = |entry: std::fs::DirEntry| {
+        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+        let words = std::fs::read(entry.path().join("cmdline")).ok()?;
+        let job = words.split(|b| *b == 0).nth(2)?.to_vec();
+        let own = std::fs::read_link(entry.path().join("cwd")).ok()? == mini.path("").canonicalize().ok()?;
+        let text = std::fs::read(entry.path().join("environ")).ok()?;
+        let rank = text.split(|b| *b == 0).find_map(|v| v.strip_prefix(b"OPDFLOW_RANK="))?.to_vec();
+        (own && !job.is_empty()).then(|| (String::from_utf8_lossy(&rank).into_owned(), pid))
+    };
+    std::fs::read_dir("/proc").unwrap().flatten().filter_map(of).collect()
+}
+
+/// Waits until the run has made `n` checkpoints of `stage`; false if it ended before.
+fn wait(mini: &Mini, run: &mut Child, stage: &str, n: usize) -> bool {
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(120) {
+        let ours = mini.events_of("run_started").iter().any(|e| e["pid"].as_i64() == Some(i64::from(pid(run))));
+        if ours && mini.events_of("checkpointed").iter().filter(|e| e["stage"] == stage).count() >= n {
+            return true;
+        }
+        if run.try_wait().is_ok_and(|ended| ended.is_some()) {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("`{stage}` made no {n} checkpoints");
+}
+
+#[test]
+fn a_stage_leaves_the_same_bytes_with_any_number_of_processes() {
+    let alone = lasting(&space().run(&run_with("ranks=1", &[])).expect(0));
+    assert!(alone.len() > 30, "{alone:?}");
+    for ranks in ["ranks=2", "ranks=4"] {
+        let mini = space();
+        let ran = mini.run(&run_with(ranks, &[])).expect(0);
+        assert_eq!(lasting(&ran), alone, "{ranks}");
+        // Nothing is left of what the others wrote, and nobody of them.
+        assert!(crate::common::files(&mini.store().join("work")).is_empty());
+        assert!(processes(&mini).is_empty());
+        // The number is outside the key.
+        assert!(mini.run(&run_with("ranks=1", &[])).expect(0).verdicts().values().all(|v| v == "hit"));
+    }
+}
+
+#[test]
+fn what_was_stopped_with_two_goes_on_with_one_and_with_four() {
+    let of = |stage: &'static str| ["--set", "rounds=6", "--until", stage];
+    for stage in ["nft", "guard"] {
+        let alone = lasting(&space().run(&run_with("ranks=1", &of(stage))).expect(0));
+        for ranks in ["ranks=1", "ranks=4"] {
+            let mini = space();
+            let mut run = mini.start(&run_with("ranks=2", &of(stage)));
+            assert!(wait(&mini, &mut run, stage, 2), "{stage} was through before it could be stopped");
+            signal(pid(&run), libc::SIGINT);
+            finish(run).expect(75);
+            assert!(processes(&mini).is_empty());
+            let ran = mini.run(&run_with(ranks, &of(stage))).expect(0);
+            assert_eq!(ran.verdicts()[stage], "resumed");
+            assert_eq!(lasting(&ran), alone, "{stage}, then {ranks}");
+        }
+    }
+}
+
+#[test]
+fn one_that_dies_or_hangs_ends_all_and_the_stage_goes_on_from_its_checkpoint() {
+    let rounds = ["--set", "rounds=8", "--set", "deadline=3", "--until", "nft"];
+    let alone = lasting(&space().run(&run_with("ranks=1", &rounds)).expect(0));
+    for (rank, how, words) in [
+        ("1", libc::SIGKILL, "process 1 of 3: it was ended by signal 9"),
+        ("0", libc::SIGKILL, "process 0 of 3: it was ended by signal 9"),
+        ("2", libc::SIGSTOP, "the processes of the stage have lost each other"),
+    ] {
+        let mini = space();
+        let mut run = mini.start(&run_with("ranks=3", &rounds));
+        assert!(wait(&mini, &mut run, "nft", 2));
+        let found = processes(&mini);
+        let (_, victim) = found.iter().find(|(r, _)| r == rank).unwrap_or_else(|| panic!("{found:?}"));
+        signal(*victim, how);
+        let began = Instant::now();
+        while found.iter().any(|(_, pid)| std::path::Path::new(&format!("/proc/{pid}/cwd")).exists()) {
+            assert!(began.elapsed() < Duration::from_secs(20), "not all ended: {:?}", processes(&mini));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let ran = finish(run).expect(0);
+        assert_eq!(ran.verdicts()["nft"], "resumed", "{}", ran.stderr);
+        assert_eq!(lasting(&ran), alone, "{rank} {how}");
+        let log = std::fs::read_to_string(mini.path(".opdflow/runs/latest/logs/nft.log")).unwrap();
+        assert!(log.contains(words), "no `{words}` in\n{log}");
+        assert!(processes(&mini).is_empty());
+    }
+}
+
+#[test]
+fn a_kind_that_runs_in_one_process_says_so() {
+    let mini = space();
+    mini.edit(RECIPE.0, "test: 11}}\n  ocr_prompts", "test: 11}, resources: {ranks: 2}}\n  ocr_prompts");
+    let ran = mini.run(&["check", RECIPE.0]).expect(2);
+    assert!(ran.stderr.contains("E047") && ran.stderr.contains("`prompts` runs in one"), "{}", ran.stderr);
+    mini.write(RECIPE.0, RECIPE.1);
+    mini.edit(RECIPE.0, "resources: {ranks: \"${ranks}\"}\n  nft", "resources: {gpus: 2, gpu_memory: 16G}\n  nft");
+    let ran = mini.run(&["check", RECIPE.0]).expect(2);
+    assert!(ran.stderr.contains("several GPUs are not shared"), "{}", ran.stderr);
+}
