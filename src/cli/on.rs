@@ -22,7 +22,7 @@ pub(crate) fn profile(session: &Session, recipe: &Path, on: &Cluster) -> Result<
         None => found(recipe, |name| std::env::var_os(name))?,
     };
     let kinds: Vec<&str> = session.registry.names().collect();
-    Ok(reading::read(&path, &kinds).map_err(Failure::Recipe)?)
+    reading::read(&path, &kinds).map_err(Failure::Recipe)
 }
 
 /// Beside the recipe, where `$OPDFLOW_SLURM` says, or in the user's folder.
