@@ -200,6 +200,16 @@ fn a_profile_is_asked_for_and_checked_before_anything_runs() {
     fake.run(&["run", "r.yaml", "--on", "slurm=other.yaml"]).expect(0);
 }
 
+/// Elsewhere a run goes on without its records; jobs need them.
+#[test]
+fn a_folder_that_cannot_be_written_to_is_told_before_anything_is_submitted() {
+    let fake = Fake::new("a: {uses: fake_source, with: {value: 1}}");
+    fake.space.write("file", "");
+    let ran = fake.run(&[&RUN[..], &["--run-dir", "file"]].concat());
+    assert!(ran.code == 3 && ran.stdout.contains("a folder that all nodes see"), "{ran:?}");
+    assert_eq!(fake.submitted(), 0);
+}
+
 /// A machine without Slurm is told before anything starts, and a run of hits needs none.
 #[test]
 fn a_machine_without_slurm_can_show_what_the_store_has() {

@@ -43,7 +43,7 @@ pub(crate) fn run(session: &Session, args: &args::Run) -> Result<Exit, Failure> 
     plan.equipped(&choice.stages(), &choice.forced, &store)?;
     startable(session, &plan, &choice, &store, profile.is_some())?;
 
-    let (folder, trouble) = open_folder(&plan, &session.overrides.files, &args.run_dir)?;
+    let (folder, trouble) = open_folder(&plan, &session.overrides.files, &args.run_dir, profile.is_some())?;
     let mut view = View::new(session, args, &folder);
     view.tell(&first_event(&plan, &wanted, &slots, &store));
     for text in trouble {
@@ -128,10 +128,20 @@ fn choice(session: &Session, plan: &Plan, args: &args::Run) -> Result<Choice, Fa
 }
 
 /// The folder of the run, and what the user should know of it. Records that cannot be kept are no reason not to run.
-fn open_folder(plan: &Plan, vars: &[PathBuf], run_dir: &Path) -> Result<(RunFolder, Vec<String>), Failure> {
+/// Unless jobs of a cluster are to find them there.
+fn open_folder(
+    plan: &Plan,
+    vars: &[PathBuf],
+    run_dir: &Path,
+    cluster: bool,
+) -> Result<(RunFolder, Vec<String>), Failure> {
     let mut trouble = Vec::new();
     let folder = match RunFolder::create(&RunFolder::home(run_dir), &plan.recipe.name) {
         Ok(folder) => folder,
+        Err(error) if cluster => {
+            let help = "jobs read and write there: begin in a folder that all nodes see, or name one with `--run-dir`";
+            return Err(Failure::from(error).help(help));
+        }
         Err(error) => {
             let folder = RunFolder::temporary(&plan.recipe.name)?;
             trouble.push(format!("{error:#}; this run is recorded in {} instead", folder.path().display()));

@@ -3,6 +3,7 @@
 use opdflow_api::rank;
 use std::ffi::OsString;
 use std::io::{Read as _, Seek as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -80,6 +81,8 @@ pub fn ask(program: &str, arguments: &[OsString]) -> Result<Answer, Silence> {
         }
     }
     command.env("LC_ALL", "C");
+    // Ctrl-C is the run's alone to hear: a job that is being submitted would be lost sight of.
+    command.process_group(0);
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
@@ -107,6 +110,9 @@ pub fn ask(program: &str, arguments: &[OsString]) -> Result<Answer, Silence> {
         let _ = file.rewind().and_then(|()| file.read_to_end(&mut bytes));
         String::from_utf8_lossy(&bytes).into_owned()
     };
+    if status.code().is_none() {
+        return Err(Silence::Late(format!("`{program}` was ended before it gave an answer")));
+    }
     Ok(Answer { ok: status.success(), out: text(&mut out), err: text(&mut err) })
 }
 

@@ -389,7 +389,7 @@ impl Follower {
                     );
                     End::Failed(FaultClass::User, message)
                 }
-                _ => End::Unknown(format!("its node failed {NODES} times in a row {at}")),
+                _ => End::Unknown(format!("its node failed more than {NODES} times in a row {at}")),
             };
             return Next::Over(end);
         }
