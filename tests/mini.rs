@@ -102,8 +102,19 @@ fn the_main_job_ends_in_a_table() {
     assert_eq!(second.outputs(), outputs);
     assert!(mini.events_of("started").is_empty(), "a run of hits starts no process");
 
+    the_page_of_the_run_has_its_images(&mini);
     another_recipe_takes_the_same_teachers(&mini, &second);
     a_damaged_adapter_is_made_again(&mini, &second);
+}
+
+fn the_page_of_the_run_has_its_images(mini: &Mini) {
+    mini.run(&["report", "-o", "page.html"]).expect(0);
+    let html = std::fs::read_to_string(mini.path("page.html")).unwrap();
+    // Three sets of two prompts, of five models each.
+    assert_eq!(html.matches("<td data-model=").count(), 30);
+    assert_eq!(html.matches("aria-label=\"compare ").count(), 30, "an image in each cell");
+    assert!(html.contains("<div class=\"scores\">geneval "), "each with its scores");
+    assert!(html.contains("step 2 chosen by geneval_best") && html.contains("geneval teacher"));
 }
 
 fn another_recipe_takes_the_same_teachers(mini: &Mini, before: &common::Ran) {

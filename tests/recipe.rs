@@ -70,7 +70,7 @@ fn wrongs() -> Vec<(&'static str, &'static str, String)> {
         whole("E007", "comment", "# nothing but a comment\n"),
         whole("E010", "top", &format!("opdflow: 1\nname: x\nsede: 3\nstages:\n{one}")),
         stages("E010", "stage", "a: {uses: fake_source, wiht: {value: 3}}"),
-        stages("E010", "elsewhere", "a: {kind: fake_source, uses: fake_source, resources: {gpus: 1}}"),
+        stages("E010", "elsewhere", "a: {kind: fake_source, uses: fake_source, resources: {gpu: 1}}"),
         whole("E011", "head", &format!("stages:\n{one}")),
         stages("E011", "uses", "a: {with: {value: 3}}"),
         whole("E011", "stages", "opdflow: 1\nname: x\n"),
@@ -193,6 +193,11 @@ fn wrongs() -> Vec<(&'static str, &'static str, String)> {
             "E046",
             "former",
             "opdflow: 1\nname: x\ndefaults: {fake_add: {plus: 1}}\nstages:\n  a: {uses: fake_add, needs: {summands: {x: s.value}}, with: {remainder: 5}}\n  b: {uses: fake_sum, needs: {terms: {a: a.total}}, with: {options: {modulo: -1}}}\n  c: {uses: fake_train, with: {iterations: 3, algorithm: {loud: {rate: 0.5, volume: 2}}}}\n  s: {uses: fake_source}\n",
+        ),
+        stages(
+            "E047",
+            "ranks",
+            "a: {uses: fake_source, resources: {ranks: 2}}\nb: {uses: fake_train, with: {iterations: 3, algorithm: {plain: {rate: 0.5}}}, resources: {gpus: 2, gpu_memory: 4G}}",
         ),
         stages(
             "E041",

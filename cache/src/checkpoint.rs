@@ -4,12 +4,13 @@
 //! checkpoints/<lineage>/step-0000000120/manifest.json   digests of all files, sealed
 //! checkpoints/<lineage>/step-0000000120/files/...       what the stage wrote
 //! checkpoints/<lineage>/lock                            held while one is saved
-//! checkpoints/<lineage>/part-...                        being written, or left by a kill
+//! checkpoints/<lineage>/part-of-<host>-<token>-...      being written by that process, or left by a kill
 //! ```
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,8 +18,9 @@ use crate::files::disk::{self, list};
 use crate::files::failpoint::failpoint;
 use crate::files::put::walk;
 use crate::files::sealed;
-use crate::lock::{open, unlockable};
-use crate::{Digest, Store, StoreError, TreeEntry};
+use crate::hosts::life::Role;
+use crate::lock::{Got, Want, open};
+use crate::{Digest, Lease, Store, StoreError, Tenure, TreeEntry};
 
 /// The checkpoints of one lineage. Any key of the lineage may go on from them.
 #[derive(Debug, Clone)]
@@ -26,6 +28,7 @@ pub struct Checkpoints {
     store: Store,
     lineage: Digest,
     dir: PathBuf,
+    tenure: Option<Arc<Tenure>>,
 }
 
 /// A whole, verified state.
@@ -75,11 +78,18 @@ impl Store {
     /// The checkpoints of a lineage.
     pub fn checkpoints(&self, lineage: &Digest) -> Checkpoints {
         let dir = self.folder("checkpoints").join(lineage.to_string());
-        Checkpoints { store: self.clone(), lineage: *lineage, dir }
+        Checkpoints { store: self.clone(), lineage: *lineage, dir, tenure: None }
     }
 }
 
 impl Checkpoints {
+    /// The same, but nothing is saved any more once this lease is lost to another host.
+    #[must_use]
+    pub fn under(mut self, lease: &Lease) -> Checkpoints {
+        self.tenure = Some(lease.tenure());
+        self
+    }
+
     /// The newest whole checkpoint. Every byte of it was verified; damaged ones are moved aside with a warning.
     pub fn head(&self) -> Result<Option<Checkpoint>, StoreError> {
         self.at_most(u64::MAX)
@@ -124,11 +134,15 @@ impl Checkpoints {
         if !is_time(elapsed_seconds) {
             return Err(invalid(format!("{elapsed_seconds} seconds is not a time")).into());
         }
+        self.held()?;
         self.store.make_dir(&self.dir)?;
-        let _lock = self.lock()?;
-        self.clear_parts();
+        let lock = self.lock()?;
+        // Parts have the name of who writes them: those of other hosts know nothing of our lock.
+        let life = self.store.life(Role::Lives, lock.is_some())?;
+        let me = life.as_ref().map(|life| &life.user);
+        self.clear_parts(lock.is_some(), me.map(|me| me.token.as_str()));
         let part = tempfile::Builder::new()
-            .prefix("part-")
+            .prefix(&me.map_or_else(|| "part-".to_owned(), |me| format!("part-of-{}-{}-", me.host_id, me.token)))
             .tempdir_in(&self.dir)
             .map_err(|e| StoreError::io("write in", &self.dir, e))?;
         let files = part.path().join("files");
@@ -144,6 +158,8 @@ impl Checkpoints {
         self.seal(part.path(), &manifest)?;
         self.step_point("checkpoint-synced")?;
         let dest = self.step_dir(step);
+        // Whoever has the lease now goes on from what is there, and may have seen what is further on than this.
+        self.held()?;
         self.install(part.path(), &dest)?;
         self.step_point("checkpoint-renamed")?;
         disk::sync_dir(&self.dir)?;
@@ -213,17 +229,30 @@ impl Checkpoints {
         failpoint(name).map_err(|e| StoreError::io("write", &self.dir, e))
     }
 
-    /// One saver at a time, so that whatever `part-` lies about while we hold this was left by a kill.
-    fn lock(&self) -> Result<File, StoreError> {
-        let path = self.dir.join("lock");
-        let file = open(&path)?;
-        file.lock().map_err(|e| unlockable(&path, e))?;
-        Ok(file)
+    fn held(&self) -> Result<(), StoreError> {
+        self.tenure.as_ref().map_or(Ok(()), |tenure| tenure.check())
     }
 
-    fn clear_parts(&self) {
+    /// One saver of this host at a time, so that whatever part of one lies about while we hold this was left by a kill. Nothing
+    /// where there are no locks.
+    fn lock(&self) -> Result<Option<File>, StoreError> {
+        let path = self.dir.join("lock");
+        match self.store.lock_file(open(&path)?, &path, Want::Exclusive, true)? {
+            Got::Lock(file) => Ok(Some(file)),
+            Got::None | Got::Busy => Ok(None),
+        }
+    }
+
+    /// Removes the parts that nobody writes any more: those of this host, and of older programs, where the lock says so;
+    /// those of the process `me`; and those of whom no sign is seen any more.
+    fn clear_parts(&self, locked: bool, me: Option<&str>) {
         for path in list(&self.dir).unwrap_or_default() {
-            if path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with("part-")) {
+            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+            let Some(rest) = name.strip_prefix("part-") else { continue };
+            let mut words = rest.strip_prefix("of-").unwrap_or_default().split('-');
+            let (host, token) = (words.next().unwrap_or_default(), words.next());
+            let here = locked && host == self.store.setting().host.id;
+            if here || token.is_none_or(|token| Some(token) == me || self.store.is_gone(host, token)) {
                 // Best effort: what stays only takes room, and is tried again next time.
                 let _ = fs::remove_dir_all(&path);
             }

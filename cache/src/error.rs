@@ -106,7 +106,7 @@ pub enum StoreError {
         why: String,
     },
     /// The file system has no locks, so nothing would keep two runs from computing the same thing at once.
-    #[error("cannot lock {}: {source}; put the store on a file system with locks (set OPDFLOW_STORE)", path.display())]
+    #[error("cannot lock {}: {source}; the file system has no locks: put the store on one that has (set OPDFLOW_STORE), or set OPDFLOW_LOCKS=heartbeat on every host that uses this store, which keeps processes apart by heartbeats alone", path.display())]
     NoLocks {
         /// The lock's file.
         path: PathBuf,
@@ -148,11 +148,25 @@ pub enum StoreError {
         why: String,
     },
     /// Another process uses the store, and this needs it alone.
-    #[error("the store {} is in use by another run: wait until it ends and try again", path.display())]
+    #[error("the store {} is in use by another run{}: wait until it ends and try again", path.display(), whose(.by))]
     InUse {
         /// The store's root.
         path: PathBuf,
+        /// Of other hosts, who: `process 4711 on node7`.
+        by: Vec<String>,
     },
+    /// A lease that this process held is another host's now.
+    #[error("the lease on {} was taken over by {by}: this process had given no sign of life for too long; what it had begun is left to the other one", key.short())]
+    LeaseLost {
+        /// What was leased.
+        key: Digest,
+        /// Who has it.
+        by: String,
+    },
+}
+
+fn whose(by: &[String]) -> String {
+    if by.is_empty() { String::new() } else { format!(" ({})", by.join(", ")) }
 }
 
 fn names(found: &[String], more: usize) -> String {

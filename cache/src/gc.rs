@@ -9,6 +9,9 @@ use serde::Serialize;
 
 use crate::files::disk::{self, list};
 use crate::files::failpoint::failpoint;
+use crate::hosts::life::Standing;
+use crate::hosts::others::Other;
+use crate::lock::Busy;
 use crate::usage::share;
 use crate::{ActionRecord, Digest, ObjectKind, Output, Store, StoreError, StoreLock, tree};
 
@@ -107,28 +110,38 @@ impl Store {
     /// the store that cannot be read, ends the sweep before anything is removed. A kill in the middle loses nothing that
     /// was to be kept: records go before the blobs they name.
     pub fn gc<E: From<StoreError>>(&self, plan: &Gc, roots: impl FnOnce() -> Result<Roots, E>) -> Result<GcReport, E> {
-        let _lock = if plan.dry_run { self.shared()? } else { self.alone()? };
+        let lock = if plan.dry_run { self.shared()? } else { self.alone()? };
         let mut roots = roots()?;
         roots.keys.extend(self.pins()?.into_values());
-        Ok(self.sweep_but(plan, &roots)?)
+        Ok(self.sweep_but(plan, &roots, &lock)?)
     }
 
-    /// The exclusive lock, from those who use the store longer than a moment.
+    /// The exclusive lock, from those who use the store longer than a moment. A process of another host of which nothing
+    /// is seen to move is waited for until it counts as dead.
     fn alone(&self) -> Result<StoreLock, StoreError> {
-        let began = Instant::now();
+        let mut asked = Instant::now();
         loop {
-            if let Some(lock) = self.try_exclusive()? {
-                return Ok(lock);
+            let busy = match self.sole()? {
+                Ok(lock) => return Ok(lock),
+                Err(busy) => busy,
+            };
+            let silent = |others: &[Other]| others.iter().all(|o| o.standing == Standing::Silent);
+            let pause = match &busy {
+                Busy::By(others) if silent(others) => {
+                    asked = Instant::now();
+                    Duration::from_millis(50)
+                }
+                _ => Duration::from_millis(5),
+            };
+            if asked.elapsed() > PATIENCE {
+                return Err(self.in_use(&busy));
             }
-            if began.elapsed() > PATIENCE {
-                return Err(StoreError::InUse { path: self.root().to_owned() });
-            }
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(pause);
         }
     }
 
-    fn sweep_but(&self, plan: &Gc, roots: &Roots) -> Result<GcReport, StoreError> {
-        let now = SystemTime::now();
+    fn sweep_but(&self, plan: &Gc, roots: &Roots, lock: &StoreLock) -> Result<GcReport, StoreError> {
+        let now = self.now();
         let mut census = self.census()?;
         let mut report = GcReport { dry_run: plan.dry_run, ..GcReport::default() };
 
@@ -166,7 +179,7 @@ impl Store {
         report.swept_bytes = census.bytes(&dead);
         report.swept_leftovers = leftovers.len() as u64;
         if !plan.dry_run {
-            self.sweep(&report.evicted, &dead, &leftovers)?;
+            self.sweep(&report.evicted, &dead, &leftovers, lock)?;
         }
         Ok(report)
     }
@@ -259,6 +272,8 @@ impl Store {
         let mut found = list(&self.folder("tmp"))?;
         found.extend(list(&self.folder("work"))?);
         found.extend(list(&self.folder("leases"))?);
+        let half = |path: &PathBuf| path.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"."));
+        found.extend(list(&self.folder("users"))?.into_iter().filter(half));
         found.retain(|path| old_below(path, plan.grace, now) && !self.leased(path));
         found.extend(self.stale_deliveries()?);
         Ok(found)
@@ -272,10 +287,17 @@ impl Store {
     }
 
     /// Records first, then checkpoints, then blobs: at every moment a record that is here has its blobs here.
-    fn sweep(&self, evicted: &[Evicted], dead: &BTreeSet<Digest>, leftovers: &[PathBuf]) -> Result<(), StoreError> {
+    fn sweep(
+        &self,
+        evicted: &[Evicted],
+        dead: &BTreeSet<Digest>,
+        leftovers: &[PathBuf],
+        lock: &StoreLock,
+    ) -> Result<(), StoreError> {
         let point = |name| failpoint(name).map_err(|e| StoreError::io("sweep", self.root(), e));
         let mut shards = BTreeSet::new();
         for gone in evicted {
+            lock.still_alone()?;
             match gone.kind {
                 EvictedKind::Checkpoints => {
                     // Moved first: what a kill leaves half removed must not be found under its name.
@@ -308,10 +330,22 @@ impl Store {
         }
         point("gc-records-gone")?;
         for blob in dead {
+            lock.still_alone()?;
             remove(&self.blob_path(blob))?;
             point("gc-blob-gone")?;
         }
-        leftovers.iter().try_for_each(|path| remove(path))
+        leftovers.iter().try_for_each(|path| lock.still_alone().and_then(|()| remove(path)))
+    }
+
+    /// Now, by the clock that gives the store's files their times: another host may have made them, and a server may keep
+    /// that clock.
+    fn now(&self) -> SystemTime {
+        let probe = disk::temp_file(&self.tmp(), 0o600).ok();
+        let touched = probe.and_then(|temp| {
+            disk::touch(temp.as_file()).ok()?;
+            temp.as_file().metadata().ok()?.modified().ok()
+        });
+        touched.unwrap_or_else(SystemTime::now)
     }
 
     /// A free name below `tmp/`.

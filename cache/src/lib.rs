@@ -2,8 +2,8 @@
 //!
 //! Everything that a stage makes is kept as a **blob** (a file's bytes under the blake3 of those bytes) or a
 //! **tree** (a blob that lists the files of a folder). An **action record**, written last, says which objects
-//! came out under which key. A **lease** is an operating-system lock on one key, so that two runs never compute
-//! the same thing at once. **Checkpoints** hold the newest whole states of something unfinished.
+//! came out under which key. A **lease** is a lock on one key, on one host and among several, so that two runs never
+//! compute the same thing at once. **Checkpoints** hold the newest whole states of something unfinished.
 //!
 //! What survives what is written down in `docs/reference/store.md`.
 
@@ -18,6 +18,7 @@ mod digest;
 mod error;
 mod files;
 mod gc;
+mod hosts;
 #[cfg(test)]
 mod interleave;
 mod lease;
@@ -41,6 +42,7 @@ pub use clock::{rfc3339, utc_now};
 pub use digest::{Digest, DigestError};
 pub use error::StoreError;
 pub use gc::{Evicted, EvictedKind, Gc, GcReport, Roots};
+pub use hosts::{Host, Locks, Setting, Sight, Standing, Tenure, User};
 pub use lease::{Holder, Lease};
 pub use lock::StoreLock;
 pub use memo::Memo;

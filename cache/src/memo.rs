@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::files::{disk, sealed};
-use crate::{Digest, Store, StoreError};
+use crate::{Digest, Host, Store, StoreError};
 
 /// The file in the store's folder.
 const FILE: &str = "outside.json";
@@ -61,16 +61,50 @@ impl Stamp {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Known {
     stamp: Stamp,
     digest: Digest,
+    /// Since when the stamp has been seen, where the file's times come from another machine's clock; until the file was
+    /// hashed a while after that, the digest is not believed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seen: Option<Moment>,
+}
+
+/// A moment by the clock of one boot of this host, which nobody sets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Moment {
+    boot: String,
+    seconds: u64,
+}
+
+impl Moment {
+    fn now() -> Moment {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: the struct is ours; a clock that is not there leaves it as it is.
+        unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
+        Moment { boot: Host::this().id, seconds: u64::try_from(time.tv_sec).unwrap_or(0) }
+    }
+
+    /// Whether it surely was longer before the other one than a file system's clock takes to tick.
+    fn well_before(&self, later: &Moment) -> bool {
+        // Both are rounded down.
+        self.boot == later.boot && later.seconds > self.seconds + SETTLED.as_secs()
+    }
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Kept {
+    /// What older programs remembered.
+    #[serde(default)]
     files: BTreeMap<PathBuf, Known>,
+    /// By the hosts' names: a path, and a device's number, may be something else on each.
+    #[serde(default)]
+    hosts: BTreeMap<String, BTreeMap<PathBuf, Known>>,
 }
+
+/// Of so many hosts at the most.
+const HOSTS: usize = 64;
 
 /// What changed since the memo was read: a digest, or that one is to be forgotten.
 type News = BTreeMap<PathBuf, Option<Known>>;
@@ -83,6 +117,9 @@ type Tell = Box<dyn Fn(&Path, u64) + Send + Sync>;
 pub struct Memo {
     root: Option<PathBuf>,
     tell: Option<Tell>,
+    /// Files whose times are not this machine's, for tests.
+    #[cfg(test)]
+    afar: bool,
     known: Mutex<BTreeMap<PathBuf, Known>>,
     news: Mutex<News>,
 }
@@ -95,7 +132,7 @@ impl Memo {
 
     /// What the store at `root` remembers. One that is not there, or a damaged memo, remembers nothing.
     pub fn of(root: &Path) -> Memo {
-        Memo { root: Some(root.to_owned()), known: Mutex::new(read(root)), ..Memo::default() }
+        Memo { root: Some(root.to_owned()), known: Mutex::new(read(root).of_host()), ..Memo::default() }
     }
 
     /// The same, but `tell` is called with each file that takes seconds to hash, before it is hashed.
@@ -110,19 +147,41 @@ impl Memo {
         opdflow_io::file::regular(path).map_err(|e| StoreError::io("read", path, e))?;
         let real = path.canonicalize().map_err(|e| StoreError::io("read", path, e))?;
         let Some(stamp) = Stamp::of(&real).filter(|s| s.size >= WORTH) else { return Digest::of_file(path) };
-        if let Some(known) = lock(&self.known).get(&real).filter(|k| k.stamp == stamp) {
-            return Ok(known.digest);
+        let known = lock(&self.known).get(&real).filter(|k| k.stamp == stamp).cloned();
+        if let Some(Known { digest, seen: None, .. }) = known {
+            return Ok(digest);
         }
         if let Some(tell) = self.tell.as_ref().filter(|_| stamp.size >= LONG) {
             tell(path, stamp.size);
         }
-        let began = SystemTime::now();
+        let (began, moment) = (SystemTime::now(), Moment::now());
         let digest = Digest::of_file(path)?;
-        if Stamp::of(&real) == Some(stamp) && stamp.settled(began) {
-            lock(&self.known).insert(real.clone(), Known { stamp, digest });
-            lock(&self.news).insert(real, Some(Known { stamp, digest }));
+        if Stamp::of(&real) != Some(stamp) {
+            return Ok(digest);
         }
+        let seen = if self.own_clock(&real) {
+            if !stamp.settled(began) {
+                return Ok(digest);
+            }
+            None
+        } else {
+            // The clock that gave the file its times may be an hour off ours, so that they say nothing of its age here.
+            let since = known.and_then(|k| k.seen).filter(|seen| seen.boot == moment.boot).unwrap_or(moment.clone());
+            (!since.well_before(&moment)).then_some(since)
+        };
+        let known = Known { stamp, digest, seen };
+        lock(&self.known).insert(real.clone(), known.clone());
+        lock(&self.news).insert(real, Some(known));
         Ok(digest)
+    }
+
+    /// Whether the times of a file come from this machine's clock.
+    fn own_clock(&self, path: &Path) -> bool {
+        #[cfg(test)]
+        if self.afar {
+            return false;
+        }
+        disk::is_local(path)
     }
 
     /// Forgets all files below `folder` (or the file itself), because what was remembered of them proved wrong.
@@ -144,7 +203,8 @@ impl Memo {
         let Ok(store) = Store::open(root) else { return };
         // A sweep would take the temp file away.
         let Ok(Some(_in_use)) = store.try_shared() else { return };
-        let mut files = read(root);
+        let Kept { files, mut hosts } = read(root);
+        let mut files = hosts.remove(&store.setting().host.name).unwrap_or(files);
         for (path, what) in news {
             match what {
                 Some(known) => drop(files.insert(path, known)),
@@ -152,15 +212,25 @@ impl Memo {
             }
         }
         files.retain(|path, known| Stamp::of(path) == Some(known.stamp));
-        if let Ok(text) = sealed::seal(&Kept { files }) {
+        while hosts.len() >= HOSTS {
+            hosts.pop_first();
+        }
+        hosts.insert(store.setting().host.name.clone(), files);
+        if let Ok(text) = sealed::seal(&Kept { files: BTreeMap::new(), hosts }) {
             let _ = disk::replace(&store.root().join("tmp"), &root.join(FILE), text.as_bytes(), "memo");
         }
     }
 }
 
-fn read(root: &Path) -> BTreeMap<PathBuf, Known> {
+impl Kept {
+    fn of_host(mut self) -> BTreeMap<PathBuf, Known> {
+        self.hosts.remove(&Host::this().name).unwrap_or(self.files)
+    }
+}
+
+fn read(root: &Path) -> Kept {
     let kept = fs::read(root.join(FILE)).ok().and_then(|bytes| sealed::unseal(&bytes).ok());
-    kept.and_then(|value| serde_json::from_value::<Kept>(value).ok()).unwrap_or_default().files
+    kept.and_then(|value| serde_json::from_value::<Kept>(value).ok()).unwrap_or_default()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -179,7 +249,7 @@ mod tests {
     }
 
     fn remembered(root: &Path) -> usize {
-        read(root).len()
+        read(root).of_host().len()
     }
 
     #[test]
@@ -231,6 +301,40 @@ mod tests {
         fs::write(&file, bytes).unwrap();
         assert_eq!(remembered(&root), 0);
         assert_eq!(Memo::of(&root).digest(&path).unwrap(), Digest::of_file(&path).unwrap());
+    }
+
+    #[test]
+    fn where_another_clock_keeps_the_times_a_digest_is_believed_when_it_was_seen_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, path) = (dir.path().join("store"), dir.path().join("weights"));
+        // By its times it is years old, as a fresh file is to a host whose clock runs ahead.
+        old_file(&path, 1);
+        let afar = || Memo { afar: true, ..Memo::of(&root) };
+        let believed = |memo: &Memo| lock(&memo.known).values().filter(|k| k.seen.is_none()).count();
+        for _ in 0..2 {
+            let memo = afar();
+            memo.digest(&path).unwrap();
+            memo.save();
+            assert_eq!((remembered(&root), believed(&afar())), (1, 0), "too soon to tell");
+        }
+        std::thread::sleep(SETTLED + Duration::from_millis(1100));
+        let memo = afar();
+        // Not out of the memo: it says nothing of a lie.
+        lock(&memo.known).values_mut().for_each(|k| k.digest = Digest::of(b"lie"));
+        assert_eq!(memo.digest(&path).unwrap(), Digest::of_file(&path).unwrap());
+        memo.save();
+        assert_eq!(believed(&afar()), 1);
+        // Another host's memory is its own, and is left alone.
+        let mut kept = read(&root);
+        let files = kept.hosts.remove(&Host::this().name).unwrap();
+        kept.hosts.insert("elsewhere".to_owned(), files);
+        fs::write(root.join(FILE), sealed::seal(&kept).unwrap()).unwrap();
+        assert_eq!(remembered(&root), 0);
+        let memo = afar();
+        memo.digest(&path).unwrap();
+        memo.save();
+        assert_eq!(read(&root).hosts["elsewhere"].len(), 1);
+        assert_eq!(believed(&afar()), 0);
     }
 
     #[test]

@@ -3,10 +3,12 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use crate::files::disk;
-use crate::{Digest, StoreError, Warning};
+use crate::hosts::life::Life;
+use crate::hosts::watch::Watches;
+use crate::{Digest, Setting, StoreError, Warning};
 
 /// The newest layout that this program reads and writes.
 pub const STORE_FORMAT: u32 = 1;
@@ -24,8 +26,13 @@ pub struct Store {
 struct Inner {
     root: PathBuf,
     /// The root, open: another folder in its place is another store, and cannot get its inode while this is held.
-    folder: File,
+    folder: Arc<File>,
     warnings: Mutex<Vec<Warning>>,
+    setting: Setting,
+    /// The signs of this process' life that are kept up now.
+    lives: Mutex<Vec<Weak<Life>>>,
+    /// What was seen of other processes.
+    watches: Watches,
 }
 
 impl Store {
@@ -34,12 +41,17 @@ impl Store {
     ///
     /// Fails if the place cannot be written to, was made by a newer program, or holds something else.
     pub fn open(root: &Path) -> Result<Store, StoreError> {
+        Store::open_as(root, Setting::of_environment()?)
+    }
+
+    /// As [`Store::open`], with something else than what the environment says.
+    pub fn open_as(root: &Path, setting: Setting) -> Result<Store, StoreError> {
         let unwritable = |e: StoreError| match e {
             StoreError::Io { path, source, .. } => StoreError::Unwritable { path, source },
             other => other,
         };
         disk::make_private_dir(root).map_err(unwritable)?;
-        let store = Store::at(root)?;
+        let store = Store::at(root, setting)?;
         store.settle().map_err(unwritable)?;
         // The one honest test of whether a place can be written to is to write.
         disk::temp_file(&store.tmp(), 0o600).map_err(unwritable)?;
@@ -56,11 +68,13 @@ impl Store {
         Store::open(root)
     }
 
-    fn at(root: &Path) -> Result<Store, StoreError> {
+    fn at(root: &Path, setting: Setting) -> Result<Store, StoreError> {
         // The working folder may change later, and child processes have their own: keep a path that stays true.
         let root = root.canonicalize().map_err(|e| StoreError::io("read", root, e))?;
         let folder = File::open(&root).map_err(|e| StoreError::io("read", &root, e))?;
-        Ok(Store { inner: Arc::new(Inner { root, folder, warnings: Mutex::default() }) })
+        let folder = Arc::new(folder);
+        let (warnings, lives, watches) = (Mutex::default(), Mutex::default(), Watches::default());
+        Ok(Store { inner: Arc::new(Inner { root, folder, warnings, setting, lives, watches }) })
     }
 
     /// Whether the store that was opened is still there, and no other in its place.
@@ -143,8 +157,26 @@ impl Store {
         self.inner.warnings.lock().unwrap_or_else(|e| e.into_inner()).push(warning);
     }
 
+    /// Which host this process is on, and what keeps others out.
+    pub fn setting(&self) -> &Setting {
+        &self.inner.setting
+    }
+
+    pub(crate) fn lives(&self) -> &Mutex<Vec<Weak<Life>>> {
+        &self.inner.lives
+    }
+
+    pub(crate) fn watches(&self) -> &Watches {
+        &self.inner.watches
+    }
+
+    /// The root, open, for a thread that must know whether it is still there.
+    pub(crate) fn root_folder(&self) -> Arc<File> {
+        self.inner.folder.clone()
+    }
+
     /// The folder in which the action `key` is computed, created if it is not there. It may hold what an earlier,
-    /// broken attempt left. Use it under the key's lease.
+    /// broken attempt left. See [`Store::work_of`] for one that nobody else can have.
     pub fn work_dir(&self, key: &Digest) -> Result<PathBuf, StoreError> {
         let dir = self.root().join("work").join(key.to_string());
         self.make_dir(&dir)?;

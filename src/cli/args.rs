@@ -68,6 +68,8 @@ pub enum Command {
     Status(Status),
     /// Follow a run from another terminal; ends with the run, and with its exit code
     Watch(Watch),
+    /// Write a run as one page for a browser: tables, curves, images, stages
+    Report(Report),
     /// Ask a run to stop: its stages checkpoint, and the same command goes on later
     Stop(Stop),
     /// Print what a stage said, in the newest run in which it was at work
@@ -385,6 +387,25 @@ pub struct Watch {
     /// Plain lines instead of progress bars
     #[arg(long)]
     pub plain: bool,
+}
+
+/// Arguments of `report`.
+#[derive(Clone, Debug, Args)]
+pub struct Report {
+    /// The run: its name, the beginning of one, or its folder [default: the newest]
+    pub run: Option<String>,
+    /// The page to write
+    #[arg(short, long, value_name = "FILE", default_value = "report.html")]
+    pub output: PathBuf,
+    /// Replace the page if it is there
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Leave prompts, the recipe's text and paths out
+    #[arg(long)]
+    pub no_prompts: bool,
+    /// Where runs are recorded
+    #[arg(long, value_name = "DIR", default_value = ".opdflow")]
+    pub run_dir: PathBuf,
 }
 
 /// Arguments of `stop`.

@@ -116,6 +116,7 @@ fn command(session: &Session, command: &args::Command) -> Result<Exit, Failure> 
         args::Command::Plan(args) => recipes::plan::run(session, args),
         args::Command::Explain(args) => recipes::explain::run(session, args),
         args::Command::Get(args) => store::get::run(session, args),
+        args::Command::Report(args) => runs::report::run(session, args),
         args::Command::Lineage(args) => store::lineage::run(session, args),
         args::Command::Export(args) => store::export::run(session, args),
         args::Command::Import(args) => store::import::run(session, args),

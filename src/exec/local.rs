@@ -2,8 +2,9 @@
 
 use super::launch::{thread_variables, write_job};
 use super::{End, Executor, Message, Process, ProcessId};
-use crate::runlog::{RunFolder, host};
+use crate::runlog::RunFolder;
 use anyhow::{Context as _, Result};
+use opdflow_api::cache::Host;
 use opdflow_api::{Event, Fault, Job};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -211,7 +212,7 @@ impl LocalProcess {
 
 impl Process for LocalProcess {
     fn id(&self) -> ProcessId {
-        ProcessId { host: Some(host()), pid: self.id }
+        ProcessId { host: Some(Host::this().name.clone()), pid: self.id }
     }
     fn stop(&self) {
         self.signal(libc::SIGTERM, false);

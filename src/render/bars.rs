@@ -3,7 +3,7 @@
 use super::words;
 use super::{Paint, Render};
 use crate::report::{Standing, Summary, job_words};
-use crate::runlog::RunEvent;
+use crate::runlog::{RunEvent, process};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::BTreeMap;
 
@@ -93,9 +93,10 @@ impl Render for Bars {
         match event {
             RunEvent::Started { stage, .. } => self.begin(stage, summary),
             RunEvent::Progress { stage, .. } | RunEvent::Metric { stage, .. } => self.update(stage, summary),
-            RunEvent::Waits { stage, pid, note } => {
+            RunEvent::Waits { stage, pid, host, note } => {
                 if let Some(bar) = self.bars.get(stage) {
-                    bar.set_message(format!("another run (process {pid}) computes it: {}", words::name(note)));
+                    let who = process(*pid, host);
+                    bar.set_message(format!("another run ({who}) computes it: {}", words::name(note)));
                 }
             }
             RunEvent::Job { stage, job, text, .. } if self.bars.contains_key(stage) => {

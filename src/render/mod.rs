@@ -3,6 +3,7 @@
 
 mod bars;
 mod numbers;
+pub mod page;
 mod paint;
 mod plain;
 mod shows;

@@ -2,7 +2,7 @@
 //! they come, `status` from the run log.
 
 use super::Pace;
-use crate::runlog::{Line, RunEvent, RunStarted};
+use crate::runlog::{Line, RunEvent, RunStarted, process};
 use opdflow_api::cache::Digest;
 use opdflow_api::warning::gather;
 use opdflow_api::{FaultClass, Warning};
@@ -189,8 +189,8 @@ impl StageSummary {
                     self.began = Some(at);
                 }
             }
-            RunEvent::Waits { pid, note, .. } => {
-                self.message = Some(format!("another run (process {pid}) computes it: {note}"))
+            RunEvent::Waits { pid, host, note, .. } => {
+                self.message = Some(format!("another run ({}) computes it: {note}", process(*pid, host)))
             }
             RunEvent::Begun { step, .. } => {
                 (self.resumed_at, self.step, self.message) = (*step, *step, None);

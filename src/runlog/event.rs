@@ -4,8 +4,9 @@
 //! that it does not know, and every added field has a default. A change that old readers would misread raises
 //! [`FORMAT`].
 
-use opdflow_api::cache::Digest;
+use opdflow_api::cache::{Digest, Host};
 use opdflow_api::{FaultClass, Warning};
+use opdflow_io::terminal;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -79,6 +80,9 @@ pub enum RunEvent {
         stage: String,
         /// That process.
         pid: u32,
+        /// The name of its host, if it is another one.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        host: String,
         /// What it last said of itself.
         note: String,
     },
@@ -226,9 +230,15 @@ pub struct RunStarted {
     pub argv: Vec<String>,
     /// The process of the run.
     pub pid: u32,
-    /// Its host; empty in logs of earlier versions.
+    /// The name of its host.
     #[serde(default)]
     pub host: String,
+    /// What tells that host, in that boot, from others; empty where an older program wrote this.
+    #[serde(default)]
+    pub host_id: String,
+    /// By what the store knows the process ([`opdflow_cache::User::token`]); empty where it does not.
+    #[serde(default)]
+    pub token: String,
     /// CPU slots.
     pub slots: usize,
     /// GPUs.
@@ -248,6 +258,27 @@ pub struct StageLine {
     pub kind: String,
     /// The stages that it reads from.
     pub needs: Vec<String>,
+}
+
+impl RunStarted {
+    /// Whether the run was started on another host, or before this one was booted: its processes are not this host's.
+    #[must_use]
+    pub fn is_elsewhere(&self) -> bool {
+        !self.host_id.is_empty() && self.host_id != Host::this().id
+    }
+    /// The run's process, for people: `process 4711`, and where it is if not here.
+    #[must_use]
+    pub fn process(&self) -> String {
+        process(self.pid, if self.is_elsewhere() { &self.host } else { "" })
+    }
+}
+
+/// A process for people: `process 4711 on node7`, or without the host where that is empty.
+#[must_use]
+pub fn process(pid: u32, host: &str) -> String {
+    // A log may come from anywhere: nothing in it acts on a terminal.
+    let host = terminal::line(host);
+    if host.is_empty() { format!("process {pid}") } else { format!("process {pid} on {host}") }
 }
 
 impl RunEvent {

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use opdflow_api::Fault;
-use opdflow_api::cache::{Digest, utc_now};
+use opdflow_api::cache::{Digest, Host, utc_now};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -168,7 +168,7 @@ fn tag(attempt: u32) -> String {
 
 /// A convenience only: a file system without links does without.
 fn point_latest(home: &Path, name: &str) {
-    let fresh = home.join(format!(".latest-{}", std::process::id()));
+    let fresh = home.join(format!(".latest-{}-{}", Host::this().tag, std::process::id()));
     let _ = std::fs::remove_file(&fresh);
     if std::os::unix::fs::symlink(name, &fresh).is_ok() && std::fs::rename(&fresh, home.join("latest")).is_err() {
         let _ = std::fs::remove_file(&fresh);

@@ -1,6 +1,6 @@
 //! The reading end of a run log.
 
-use super::event::{FORMAT, Line, RunEvent, RunStarted};
+use super::event::{FORMAT, Line, RunEvent};
 use super::folder::RunFolder;
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
@@ -67,28 +67,6 @@ fn parse(bytes: &[u8]) -> Record {
 pub fn is_alive(folder: &RunFolder) -> bool {
     let Ok(file) = File::open(folder.events()) else { return false };
     matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
-}
-
-/// Whether a run is at work, as far as that can be told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Life {
-    /// Its process lives.
-    Alive,
-    /// Its process is on another host, and the file system does not show from here whether it lives.
-    Elsewhere,
-    /// Its process is gone.
-    Gone,
-}
-
-/// Whether the run with this first event is at work, seen from this host. One that has ended is gone.
-#[must_use]
-pub fn life(folder: &RunFolder, started: &RunStarted, ended: bool) -> Life {
-    match () {
-        () if is_alive(folder) => Life::Alive,
-        // A lock is not seen on other hosts by every file system: its absence is no death.
-        () if !ended && !started.host.is_empty() && started.host != super::host() => Life::Elsewhere,
-        () => Life::Gone,
-    }
 }
 
 /// The folder of the run called `name`, or of the latest one: a name below `home`, the beginning of one, or a path.

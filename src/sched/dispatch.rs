@@ -350,7 +350,7 @@ impl Dispatch<'_, '_> {
         let Some(run) = self.running.get_mut(&stage) else { return };
         let stage = name;
         let heard = match event {
-            Event::Waiting { pid, note } => RunEvent::Waits { stage, pid, note },
+            Event::Waiting { pid, host, note } => RunEvent::Waits { stage, pid, host, note },
             Event::Started { step } => RunEvent::Begun { stage, step },
             Event::Progress { step, total, note } => RunEvent::Progress { stage, step, total, note },
             Event::Metric { step, name, value } => {

@@ -122,3 +122,47 @@ fn a_kind_that_runs_in_one_process_says_so() {
     let ran = mini.run(&["check", RECIPE.0]).expect(2);
     assert!(ran.stderr.contains("several GPUs are not shared"), "{}", ran.stderr);
 }
+
+/// What `torchrun --no-python` and `srun` do: the same job for each process, which takes its rank from variables of theirs.
+#[test]
+fn processes_that_a_launcher_starts_take_their_ranks_from_its_variables() {
+    let mini = space();
+    let until = ["--until", "nft"];
+    let alone = lasting(&mini.run(&run_with("ranks=1", &until)).expect(0));
+    let path = mini.path(".opdflow/runs/latest/jobs/nft.json");
+    let mut job: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    // The result is there: it is made once more, and held against the first.
+    job["force"] = true.into();
+    std::fs::write(&path, job.to_string()).unwrap();
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_opdflow")).with_file_name("opdflow-stage");
+    let launchers: [&[(&str, &str)]; 2] = [
+        &[
+            ("RANK", "#"),
+            ("WORLD_SIZE", "2"),
+            ("LOCAL_RANK", "#"),
+            ("LOCAL_WORLD_SIZE", "2"),
+            ("TORCHELASTIC_RUN_ID", "a-b"),
+        ],
+        &[("SLURM_PROCID", "#"), ("SLURM_STEP_NUM_TASKS", "2"), ("SLURM_STEP_NUM_NODES", "2"), ("SLURM_JOB_ID", "7")],
+    ];
+    for variables in launchers {
+        let start = |rank: &str| {
+            let mut command = std::process::Command::new(&program);
+            command.arg("__stage").arg(&path).current_dir(mini.path("")).env("OMP_NUM_THREADS", "1");
+            command.envs(variables.iter().map(|(name, value)| (*name, value.replace('#', rank))));
+            command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap()
+        };
+        // The one that follows comes first, and waits.
+        let second = start("1");
+        std::thread::sleep(Duration::from_millis(200));
+        let (first, second) = (finish(start("0")).expect(0), finish(second).expect(0));
+        assert!(first.stdout.contains(r#""event":"published""#), "{}", first.stdout);
+        assert!(second.stdout.is_empty(), "one that follows reports nothing: {}", second.stdout);
+    }
+    assert_eq!(lasting(&mini.run(&run_with("ranks=1", &until)).expect(0)), alone);
+    let attempts = mini.run(&["verify", "--json"]).expect(0);
+    assert!(!attempts.stdout.contains("attempt-2"), "the same bytes are no second attempt: {}", attempts.stdout);
+    assert!(
+        crate::common::files(&mini.store().join("actions")).iter().all(|f| !f.to_string_lossy().contains("attempt"))
+    );
+}

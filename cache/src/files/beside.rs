@@ -1,17 +1,26 @@
 //! Temporary files and folders beside a place outside the store, such as where an archive is to be.
 //!
-//! They are locked while their maker lives, so that whoever comes later can tell what a killed process left.
+//! They are locked while their maker lives, so that whoever comes later can tell what a killed process left. Other hosts may
+//! not see the lock: their names tell of which host they are, and each host removes its own only.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use tempfile::{Builder, NamedTempFile, TempDir};
 
-use crate::StoreError;
 use crate::files::disk::{list, still_there};
+use crate::{Host, StoreError};
 
 const PREFIX: &str = ".opdflow-part-";
+
+/// How the names of this host's begin.
+fn prefix() -> String {
+    static TAG: OnceLock<String> = OnceLock::new();
+    format!("{PREFIX}{}-", TAG.get_or_init(|| Host::this().tag))
+}
+
 /// Letters that make a name unique.
 const LETTERS: usize = 6;
 
@@ -25,7 +34,7 @@ impl BesideFolder {
     pub(crate) fn new(parent: &Path) -> Result<BesideFolder, StoreError> {
         let failed = |e| StoreError::io("write in", parent, e);
         loop {
-            let folder = Builder::new().prefix(PREFIX).rand_bytes(LETTERS).tempdir_in(parent).map_err(failed)?;
+            let folder = Builder::new().prefix(&prefix()).rand_bytes(LETTERS).tempdir_in(parent).map_err(failed)?;
             // `sweep` may come between: then it is made again. One that another was made in place of is not ours to
             // remove, and cannot be: names are random.
             let Ok(lock) = File::open(folder.path()) else { continue };
@@ -51,8 +60,8 @@ impl BesideFolder {
 pub(crate) fn file(parent: &Path, mode: u32) -> Result<NamedTempFile, StoreError> {
     let failed = |e| StoreError::io("write in", parent, e);
     loop {
-        let mut builder = Builder::new();
-        builder.prefix(PREFIX).rand_bytes(LETTERS).permissions(Permissions::from_mode(mode));
+        let (mut builder, prefix) = (Builder::new(), prefix());
+        builder.prefix(&prefix).rand_bytes(LETTERS).permissions(Permissions::from_mode(mode));
         let temp = builder.tempfile_in(parent).map_err(failed)?;
         let _ = temp.as_file().try_lock();
         if still_there(temp.as_file(), temp.path()) {
@@ -63,8 +72,11 @@ pub(crate) fn file(parent: &Path, mode: u32) -> Result<NamedTempFile, StoreError
 
 /// Removes what killed processes left in a folder. Best effort.
 pub(crate) fn sweep(parent: &Path) {
+    let tagged = prefix();
     let ours = |path: &Path| {
-        let rest = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_prefix(PREFIX));
+        let name = path.file_name().and_then(|n| n.to_str());
+        // Older programs named no host.
+        let rest = name.and_then(|n| n.strip_prefix(&tagged).or_else(|| n.strip_prefix(PREFIX)));
         rest.is_some_and(|r| r.len() == LETTERS && r.bytes().all(|b| b.is_ascii_alphanumeric()))
     };
     for path in list(parent).unwrap_or_default().into_iter().filter(|p| ours(p)) {
@@ -90,14 +102,17 @@ mod tests {
         // What a kill leaves has nobody's lock.
         fs::create_dir_all(dir.path().join(".opdflow-part-aaaaaa/whole")).unwrap();
         fs::write(dir.path().join(".opdflow-part-bbbbbb"), "half").unwrap();
+        fs::write(dir.path().join(format!("{}dddddd", prefix())), "half").unwrap();
+        // Another host's, whose lock may not be seen here.
+        fs::write(dir.path().join(".opdflow-part-01234567-eeeeee"), "half").unwrap();
         for other in [".opdflow", ".opdflow-part-notes", ".opdflow-part-a.b.cd", "opdflow-part-cccccc"] {
             fs::write(dir.path().join(other), "mine").unwrap();
         }
         sweep(dir.path());
         let names = |dir: &Path| list(dir).unwrap().len();
         assert!(folder.path().exists() && temp.path().exists());
-        assert_eq!(names(dir.path()), 6);
+        assert_eq!(names(dir.path()), 7);
         drop((folder, temp));
-        assert_eq!(names(dir.path()), 4);
+        assert_eq!(names(dir.path()), 5);
     }
 }

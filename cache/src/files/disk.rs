@@ -120,6 +120,64 @@ pub(crate) fn create(tmp: &Path, dest: &Path, bytes: &[u8], step: &str) -> Resul
     Ok(true)
 }
 
+/// Whether this machine's own kernel keeps a file, and its times. A file system that is not known to do so may be a server's.
+pub(crate) fn is_local(path: &Path) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        // Numbers of linux/magic.h and of the file systems' own headers: ext2 to 4, xfs, btrfs, tmpfs, ramfs, overlay, zfs, f2fs,
+        // bcachefs.
+        const OWN: [u64; 9] = [
+            0xEF53,
+            0x5846_5342,
+            0x9123_683E,
+            0x0102_1994,
+            0x8584_58F6,
+            0x794C_7630,
+            0x2FC1_2FC1,
+            0xF2F5_2010,
+            0xCA45_1A4E,
+        ];
+        let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return false };
+        let mut of = std::mem::MaybeUninit::<libc::statfs>::uninit();
+        // SAFETY: the path is NUL-terminated, and the call fills the struct where it returns 0.
+        let kind = unsafe {
+            if libc::statfs(path.as_ptr(), of.as_mut_ptr()) != 0 {
+                return false;
+            }
+            of.assume_init().f_type
+        };
+        u64::try_from(kind).is_ok_and(|kind| OWN.contains(&kind))
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = path;
+        false
+    }
+}
+
+/// The bytes of a small file that others replace. On a network file system the one that was opened may be gone before it
+/// is read (`ESTALE`): then the one in its place is read.
+pub(crate) fn read_replaced(path: &Path) -> io::Result<Vec<u8>> {
+    let mut read = fs::read(path);
+    for _ in 0..8 {
+        match &read {
+            Err(e) if e.raw_os_error() == Some(libc::ESTALE) => read = fs::read(path),
+            _ => break,
+        }
+    }
+    read
+}
+
+/// Sets a file's time of modification to now, by the file system's own clock.
+pub(crate) fn touch(file: &File) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    // SAFETY: the descriptor is open; no times means now.
+    match unsafe { libc::futimens(file.as_raw_fd(), std::ptr::null()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Makes every file and folder below `dir`, and `dir`, durable.
 pub(crate) fn sync_below(dir: &Path) -> Result<(), StoreError> {
     for entry in fs::read_dir(dir).map_err(|e| StoreError::io("list", dir, e))? {

@@ -5,7 +5,6 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use rayon::prelude::*;
 use tempfile::NamedTempFile;
@@ -194,7 +193,7 @@ impl Store {
         }
         // Young again, so that gc's grace protects it until its action is recorded. Best effort: it may be
         // another user's file.
-        let _ = File::open(&path).and_then(|f| f.set_modified(SystemTime::now()));
+        let _ = File::open(&path).and_then(|f| disk::touch(&f));
         path.parent().map(Path::to_owned)
     }
 

@@ -12,7 +12,7 @@ const TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
 # This folder is a cache made by opdflow. Backup programs may skip it.\n\
 # For information about cache directory tags, see https://bford.info/cachedir/\n";
 
-const FOLDERS: [&str; 8] = ["blobs", "actions", "leases", "checkpoints", "pins", "work", "tmp", "damaged"];
+const FOLDERS: [&str; 9] = ["blobs", "actions", "leases", "checkpoints", "pins", "users", "work", "tmp", "damaged"];
 
 impl Store {
     /// Checks or writes the version and creates the folders.
@@ -39,7 +39,7 @@ impl Store {
             return Ok(());
         }
         // What is written here goes through `tmp/`, which a sweep empties.
-        let _in_use = self.shared()?;
+        let _in_use = self.lock_here()?;
         if !version.exists() {
             // The version goes first: a folder with one is ours, however far the first start came.
             disk::make_dir(&self.tmp())?;
@@ -86,7 +86,15 @@ fn ours(path: &Path) -> bool {
         "outside.json" => fs::read(path).is_ok_and(|text| crate::files::sealed::unseal(&text).is_ok()),
         "blobs" | "actions" => all(|n| n.len() == 2 && n.bytes().all(|b| b.is_ascii_hexdigit())),
         "checkpoints" | "work" => all(|n| n.parse::<Digest>().is_ok()),
-        "leases" | "placed" => all(|n| n.strip_suffix(".json").unwrap_or(n).parse::<Digest>().is_ok()),
+        "leases" | "placed" => all(|n| {
+            let stem = n.strip_suffix(".json").or_else(|| n.strip_suffix(".claims")).unwrap_or(n);
+            stem.parse::<Digest>().is_ok()
+        }),
+        "users" => all(|n| {
+            let n = n.strip_prefix("sweeps-").unwrap_or(n);
+            let stem = n.strip_suffix(".json").or_else(|| n.strip_prefix('.'));
+            stem.is_some_and(|s| s.len() == 16 && s.bytes().all(|b| b.is_ascii_hexdigit()))
+        }),
         "pins" => list(path).is_ok_and(|pins| {
             pins.iter().all(|p| fs::read_to_string(p).is_ok_and(|t| t.trim().parse::<Digest>().is_ok()))
         }),

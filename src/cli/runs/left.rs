@@ -18,7 +18,9 @@ impl Left {
     /// Of the stages that were at work when it was last heard of.
     pub(super) fn of(summary: &Summary, folder: &RunFolder) -> Self {
         let running = || summary.stages.iter().filter(|s| s.state == Standing::Running);
-        let orphans = running().filter_map(|s| orphan(folder, &s.name, s.pid?)).collect();
+        // Numbers of another host's processes say nothing here; those of jobs are the cluster's.
+        let here = || running().filter(|_| !summary.started.is_elsewhere());
+        let orphans = here().filter_map(|s| orphan(folder, &s.name, s.pid?)).collect();
         let job = |s: &crate::report::StageSummary| {
             Some((s.name.clone(), s.key?.to_string(), s.job.as_ref()?.parse::<u64>().ok()?))
         };
@@ -70,13 +72,17 @@ impl Left {
     }
 
     /// What is known of a run that ended without a word, and the way out.
-    pub(super) fn died(&self) -> String {
+    pub(super) fn died(&self, summary: &Summary) -> String {
         let then = if self.jobs.is_empty() { "waits for them and goes on" } else { "goes on with them" };
         let way_out = format!("`opdflow stop` ends them, and the same command as before {then}");
         match (self.orphans.len() + self.jobs.len(), &self.unknown) {
             (0, Some((why, stages))) => format!(
                 "died without a last word; whether jobs of {} of its stages are still at work is not known ({why}); its command goes on with them",
                 stages.len()
+            ),
+            (0, None) if summary.started.is_elsewhere() => format!(
+                "died without a last word, as {}; run its command again to go on: it waits for stages that may still be at work there",
+                summary.started.process()
             ),
             (0, None) => "died without a last word; run its command again to go on".to_owned(),
             (1, _) => {

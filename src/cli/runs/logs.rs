@@ -3,7 +3,7 @@
 use crate::cli::{Exit, Failure, Session, args, find_run};
 use crate::recipe::near;
 use crate::report::Summary;
-use crate::runlog::{self, RunFolder};
+use crate::runlog::{self, Life, Pulse, RunFolder};
 use opdflow_io::terminal;
 use serde_json::json;
 use std::fs::File;
@@ -32,10 +32,12 @@ pub(crate) fn run(session: &Session, args: &args::Logs) -> Result<Exit, Failure>
     if !session.quiet {
         session.note(&format!("{} in {}: {}", args.stage, folder.name(), path.display()));
     }
+    let started = runlog::read(&folder).map(|r| Summary::of(&r.lines).started).unwrap_or_default();
+    let pulse = Pulse::of(&folder, &started);
     let mut rest = Vec::new();
     loop {
         // Asked first: what is written before the end is then read below.
-        let more = args.follow && is_at_work(&folder);
+        let more = args.follow && pulse.now() != Life::Gone;
         let mut text = Vec::new();
         file.read_to_end(&mut text).map_err(|e| Failure::Store(format!("cannot read {}: {e}", path.display())))?;
         session.out.bytes(shown(&mut rest, text, more).as_bytes());
@@ -44,15 +46,6 @@ pub(crate) fn run(session: &Session, args: &args::Logs) -> Result<Exit, Failure>
         }
         std::thread::sleep(Duration::from_millis(100));
     }
-}
-
-/// Whether more may be written, as far as can be told from here.
-fn is_at_work(folder: &RunFolder) -> bool {
-    let elsewhere = || {
-        let summary = runlog::read(folder).map(|r| Summary::of(&r.lines)).unwrap_or_default();
-        runlog::life(folder, &summary.started, summary.ended.is_some()) == runlog::Life::Elsewhere
-    };
-    runlog::is_alive(folder) || elsewhere()
 }
 
 /// What a process wrote, so that nothing in it acts on a terminal. A character whose end is not yet written stays in `rest`

@@ -2,6 +2,7 @@
 
 mod left;
 pub(crate) mod logs;
+pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod stop;

@@ -12,7 +12,7 @@ use crate::runlog::{self, FORMAT, RunEvent, RunFolder, RunLog, RunStarted, Stage
 use crate::sched::{self, Ended, Ending, Order, Slots};
 use anyhow::Context as _;
 use opdflow_api::Doubt;
-use opdflow_api::cache::{Digest, Store};
+use opdflow_api::cache::{Digest, Store, StoreLock};
 use opdflow_api::warning::gather;
 use std::io::Write as _;
 use std::path::{Component, Path, PathBuf};
@@ -39,13 +39,13 @@ pub(crate) fn run(session: &Session, args: &args::Run) -> Result<Exit, Failure> 
     let wanted = choice.wanted.clone();
     let store = session.open()?;
     // As long as this lives, nobody sweeps up what this run counts on.
-    let _in_use = store.shared()?;
+    let in_use = store.shared()?;
     plan.equipped(&choice.stages(), &choice.forced, &store)?;
     startable(session, &plan, &choice, &store, profile.is_some())?;
 
     let (folder, trouble) = open_folder(&plan, &session.overrides.files, &args.run_dir, profile.is_some())?;
     let mut view = View::new(session, args, &folder);
-    view.tell(&first_event(&plan, &wanted, &slots, &store));
+    view.tell(&first_event(&plan, &wanted, &slots, &store, &in_use));
     for text in trouble {
         view.tell(&RunEvent::Warned { text });
     }
@@ -176,7 +176,7 @@ fn keep(path: &Path, text: &str) -> std::io::Result<()> {
     std::fs::File::create_new(path)?.write_all(text.as_bytes())
 }
 
-fn first_event(plan: &Plan, wanted: &[bool], slots: &Slots, store: &Store) -> RunEvent {
+fn first_event(plan: &Plan, wanted: &[bool], slots: &Slots, store: &Store, in_use: &StoreLock) -> RunEvent {
     let line = |i: usize| {
         let spec = &plan.stages[i].spec;
         let needs = plan.upstream(i).into_iter().map(|u| plan.stages[u].spec.name.clone()).collect();
@@ -191,7 +191,9 @@ fn first_event(plan: &Plan, wanted: &[bool], slots: &Slots, store: &Store) -> Ru
         seed: plan.recipe.seed,
         argv: std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect(),
         pid: std::process::id(),
-        host: runlog::host(),
+        host: store.setting().host.name.clone(),
+        host_id: store.setting().host.id.clone(),
+        token: in_use.user().map(|user| user.token.clone()).unwrap_or_default(),
         slots: slots.cpus(),
         gpus: slots.gpus(),
         store: store.root().display().to_string(),

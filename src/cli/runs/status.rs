@@ -4,20 +4,16 @@ use super::left::Left;
 use crate::cli::{Exit, Failure, Session, args};
 use crate::render::{beside, duration, left, name};
 use crate::report::{StageSummary, Standing, Summary};
-use crate::runlog::{self, RunFolder};
+use crate::runlog::{self, Pulse, RunFolder};
 use serde_json::{Value, json};
 
 pub(crate) fn run(session: &Session, args: &args::Status) -> Result<Exit, Failure> {
     let usage = |e: anyhow::Error| Failure::Usage(format!("{e:#}"));
     let folder = crate::cli::find_run(&args.run_dir, args.run.as_deref())?;
-    // Asked before the log is read: a run that ends in between is then shown as ended, never as dead.
-    let alive = runlog::is_alive(&folder);
-    let record = runlog::read(&folder).map_err(usage)?;
-    let summary = Summary::of(&record.lines);
-    let elsewhere =
-        !alive && runlog::life(&folder, &summary.started, summary.ended.is_some()) == runlog::Life::Elsewhere;
-    let left = if alive || elsewhere { Left::default() } else { Left::of(&summary, &folder) };
-    let life = Life { alive, elsewhere, left };
+    let (summary, own) = look(&folder).map_err(usage)?;
+    let alive = own == runlog::Life::Lives;
+    let left = if own == runlog::Life::Gone { Left::of(&summary, &folder) } else { Left::default() };
+    let life = Life { alive, silent: own == runlog::Life::Silent, left };
     if session.json {
         session.print(&to_json(&summary, &folder, &life).to_string());
     } else {
@@ -26,12 +22,28 @@ pub(crate) fn run(session: &Session, args: &args::Status) -> Result<Exit, Failur
     Ok(Exit::Done)
 }
 
+/// What the log says of a run, and whether its process lives.
+pub(crate) fn look(folder: &RunFolder) -> anyhow::Result<(Summary, runlog::Life)> {
+    // Asked before the log is read: a run that ends in between is then shown as ended, never as dead.
+    let alive = runlog::is_alive(folder);
+    let summary = Summary::of(&runlog::read(folder)?.lines);
+    if alive {
+        return Ok((summary, runlog::Life::Lives));
+    }
+    if summary.ended.is_some() {
+        return Ok((summary, runlog::Life::Gone));
+    }
+    // The lock may be one that only another host sees.
+    let life = Pulse::of(folder, &summary.started).patient();
+    Ok((Summary::of(&runlog::read(folder)?.lines), life))
+}
+
 /// Who of a run still works.
 struct Life {
     /// The run's own process.
     alive: bool,
-    /// It is on another host, and from here nobody can tell whether it lives.
-    elsewhere: bool,
+    /// It is another host's, and gives no sign of life here.
+    silent: bool,
     /// What works on after its own process has died.
     left: Left,
 }
@@ -39,13 +51,13 @@ struct Life {
 impl Life {
     /// Whether a stage that the log has as running does run.
     fn works(&self, stage: &StageSummary) -> bool {
-        self.alive || self.elsewhere || self.left.has(&stage.name)
+        self.alive || self.left.has(&stage.name)
     }
     /// How a stage stands, in one word.
     fn word(&self, stage: &StageSummary) -> &'static str {
         match stage.state {
             Standing::Running if self.left.is_unknown(&stage.name) => "unknown",
-            Standing::Running if !self.works(stage) => "gone",
+            Standing::Running if !self.works(stage) && !self.silent => "gone",
             state => state.word(),
         }
     }
@@ -58,7 +70,7 @@ fn state(summary: &Summary, life: &Life) -> &'static str {
         Some((false, _)) if summary.count(Standing::Failed) > 0 => "failed",
         Some((false, _)) => "stopped",
         None if life.alive => "running",
-        None if life.elsewhere => "elsewhere",
+        None if life.silent => "silent",
         None => "died",
     }
 }
@@ -92,20 +104,19 @@ fn to_json(summary: &Summary, folder: &RunFolder, life: &Life) -> Value {
     };
     let stages: serde_json::Map<_, _> = summary.stages.iter().map(|s| (s.name.clone(), stage(s))).collect();
     json!({"run": folder.name(), "folder": folder.path().display().to_string(), "recipe": summary.started.recipe,
-        "state": state(summary, life), "alive": alive, "host": summary.started.host, "pid": summary.started.pid, "seed": summary.started.seed,
+        "state": state(summary, life), "alive": alive, "pid": summary.started.pid, "host": summary.started.host, "seed": summary.started.seed,
         "ok": summary.ended.map(|(ok, _)| ok), "seconds": seconds(summary, alive), "stages": stages})
 }
 
 fn to_text(summary: &Summary, folder: &RunFolder, life: &Life) -> String {
     let alive = life.alive;
     let state = match state(summary, life) {
-        "running" => format!("running (process {})", summary.started.pid),
-        "elsewhere" => {
-            let (host, pid) = (name(&summary.started.host), summary.started.pid);
-            let ago = duration((now(summary) - summary.last).max(0.0));
-            format!("on {host} (process {pid}), which cannot be seen from here; its last word is {ago} old")
-        }
-        "died" => life.left.died(),
+        "running" => format!("running ({})", summary.started.process()),
+        "silent" => format!(
+            "silent: no sign of life from {}; if it has died, its command goes on when it is given again, after a wait",
+            summary.started.process()
+        ),
+        "died" => life.left.died(summary),
         "stopped" => "stopped; run its command again to go on".to_owned(),
         word => word.to_owned(),
     };

@@ -1,8 +1,8 @@
 //! `opdflow stop`: asks the process of a run to stop, as Ctrl-C in its terminal would.
 
 use super::left::Left;
+use super::status::look;
 use crate::cli::{Exit, Failure, Session, args, find_run};
-use crate::report::Summary;
 use crate::runlog::{self, Life, RunEvent, RunFolder};
 use serde_json::json;
 use std::path::Path;
@@ -14,18 +14,18 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) fn run(session: &Session, args: &args::Stop) -> Result<Exit, Failure> {
     let folder = find_run(&args.run_dir, args.run.as_deref())?;
     let name = folder.name();
-    let record = runlog::read(&folder).map_err(|e| Failure::Usage(format!("{e:#}")))?;
-    let summary = Summary::of(&record.lines);
+    let (summary, life) = look(&folder).map_err(|e| Failure::Usage(format!("{e:#}")))?;
     let pid = summary.started.pid;
-    let life = runlog::life(&folder, &summary.started, summary.ended.is_some());
     let mut left = Left::default();
-    let said = match (life, owner(&folder, pid)) {
-        (Life::Alive, Some(owner)) => {
+    // The number of another host's process is a stranger's here.
+    let owner = owner(&folder, pid).filter(|_| !summary.started.is_elsewhere());
+    let said = match (life, owner) {
+        (Life::Lives, Some(owner)) => {
             ask(&folder, owner, args.now)?;
             asked(&name, &format!("process {pid}"), args.now)
         }
-        (Life::Alive, None) | (Life::Elsewhere, _) => {
-            let place = format!("process {pid} on {}", summary.started.host);
+        (Life::Lives, None) | (Life::Silent, _) => {
+            let place = summary.started.process();
             if leave_request(&folder, args.now)? {
                 asked(&name, &place, args.now)
             } else {

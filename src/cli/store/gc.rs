@@ -13,6 +13,11 @@ pub(crate) fn run(session: &Session, args: &args::Gc) -> Result<Exit, Failure> {
     let plan =
         Gc { budget_bytes: args.budget.or_else(|| args.unused.then_some(0)), grace: args.grace, dry_run: !args.delete };
     let mut named = BTreeMap::new();
+    let foreign = store.foreign_users()?;
+    if !plan.dry_run && !foreign.is_empty() {
+        let seconds = store.setting().patience.as_secs();
+        session.note(&format!("waits up to {seconds} s for a sign of life of {}", name(&foreign.join(", "))));
+    }
     let report = store.gc(&plan, || {
         // Names for what goes, while it is still there.
         named = names(&store)?;

@@ -10,10 +10,10 @@ use crate::recipe::{self, Diagnostics, Overrides};
 use crate::render::bytes;
 use crate::runlog::{self, RunEvent, RunFolder, RunStarted};
 use clap::Parser as _;
-use opdflow_cache::{Archive, Digest, Memo, Store, StoreError, TakenIn};
+use opdflow_cache::{Archive, Digest, Host, Memo, Store, StoreError, TakenIn};
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, BufReader};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -110,15 +110,16 @@ const STAGED: &str = ".import-";
 impl Staged {
     fn new(home: &Path, name: &str) -> io::Result<Self> {
         for n in 0.. {
-            let fresh = home.join(format!("{STAGED}{}-{n}-{name}", std::process::id()));
+            let fresh = home.join(format!("{STAGED}{}-{}-{n}-{name}", Host::this().tag, std::process::id()));
             match fs::create_dir(&fresh) {
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
                 other => other?,
             }
             let lock = File::open(&fresh);
             // Another import may have taken it for a dead one's, before the lock.
+            // A file system without locks leaves it to its users to remove what a kill left.
             if let Ok(lock) = lock
-                && lock.try_lock().is_ok()
+                && !matches!(lock.try_lock(), Err(TryLockError::WouldBlock))
                 && same(&lock, &fresh)
             {
                 return Ok(Self { fresh, folder: home.join(name), _lock: lock });
@@ -147,11 +148,15 @@ fn failed(path: &Path, error: &io::Error) -> Failure {
     Failure::Store(format!("cannot write {}: {error}", path.display()))
 }
 
-/// Removes what imports left here that were killed.
+/// Removes what imports left here that were killed. Of another host's the lock may not be seen: they stay.
 fn clear(home: &Path) {
+    let here = Host::this().tag;
     for entry in fs::read_dir(home).into_iter().flatten().flatten() {
-        let path = entry.path();
-        let staged = entry.file_name().to_string_lossy().starts_with(STAGED);
+        let (path, name) = (entry.path(), entry.file_name());
+        let name = name.to_string_lossy();
+        // Older programs named no host: their names go on with the number of a process, which has seven digits at most.
+        let tag = name.strip_prefix(STAGED).and_then(|rest| rest.split('-').next());
+        let staged = tag.is_some_and(|tag| tag == here || tag.len() != here.len());
         if staged
             && entry.file_type().is_ok_and(|t| t.is_dir())
             && let Ok(lock) = File::open(&path)

@@ -3,8 +3,8 @@
 use super::lines::{Asked, Begins, Ends, Line};
 use super::script::{events, wish};
 use crate::exec::local::wait_without_reaping;
-use crate::runlog::host;
 use anyhow::{Context as _, Result};
+use opdflow_api::cache::Host;
 use opdflow_api::rank::{HALVE, HALVINGS};
 use opdflow_api::{FaultClass, STOPPED};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
@@ -60,7 +60,7 @@ pub fn attend(files: &Path, id: u64, command: &[OsString]) -> Result<i32> {
 
     // By Slurm's name for it, which `sinfo` and `srun -w` know.
     let node = std::env::var("SLURMD_NODENAME").ok().filter(|name| !name.is_empty());
-    let begins = Begins { host: node.unwrap_or_else(host), pid: std::process::id() };
+    let begins = Begins { host: node.unwrap_or_else(|| Host::this().name.clone()), pid: std::process::id() };
     write(&mut file, &Line::Begins(begins)).with_context(|| format!("cannot write {}", path.display()))?;
     let mut ends = run(command, 0, &file, &shared)?;
     for halvings in 1..=MOST_HALVINGS {

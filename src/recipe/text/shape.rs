@@ -13,8 +13,11 @@ const ELSEWHERE: [(&str, &str); 9] = [
     ("include", "`include` stands at the top of a recipe, beside `stages`"),
     ("params", "parameters stand under `with`"),
     ("inputs", "inputs stand under `needs`"),
-    ("gpu", "leave it out: a kind that can use a GPU takes one when the machine has one"),
-    ("gpus", "leave it out: a kind that can use a GPU takes one when the machine has one"),
+    (
+        "gpu",
+        "leave it out: a kind that can use a GPU takes one when the machine has one; `resources: {gpus: N}` gives it several",
+    ),
+    ("gpus", "it stands below `resources`; a kind that can use a GPU takes one without being told"),
     ("memory", "leave it out: a kind says itself what it needs"),
     ("kind", "the kind of a stage stands after `uses`"),
 ];

@@ -9,11 +9,12 @@ use crate::stop::StoppedAt;
 use crate::warning::Warnings;
 use crate::{Event, EventSink, Job, Rank, StopFlag, Warning};
 use anyhow::{Context as _, Result};
-use opdflow_cache::{Checkpoint, Lease, Object, SaveError, Store, TreeEntry};
+use opdflow_cache::{Checkpoint, Lease, Object, SaveError, Store, Tenure, TreeEntry};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use beside::Beside;
@@ -30,6 +31,7 @@ pub struct StageContext {
     stop: StopFlag,
     /// A process that follows has none: the one that leads has it.
     lease: Option<Lease>,
+    tenure: Option<Arc<Tenure>>,
     work: PathBuf,
     /// The other processes of the stage, if there are any.
     beside: Option<Beside>,
@@ -64,13 +66,10 @@ impl StageContext {
         stop: StopFlag,
         lease: Lease,
     ) -> Result<Self> {
-        let work = store.work_dir(&job.lineage)?;
         // Whatever an earlier attempt left half done is of no use: what counts is in checkpoints.
+        let work = store.work_of(&lease)?;
         for part in ["inputs", "outputs"] {
             let folder = work.join(part);
-            if folder.exists() {
-                std::fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
-            }
             std::fs::create_dir(&folder).with_context(|| folder.display().to_string())?;
         }
         let beside = rank.map(|rank| Beside::lead(rank, &work)).transpose()?;
@@ -79,9 +78,9 @@ impl StageContext {
 
     /// The context of a process that follows another. Nothing if the work proves to be done already.
     pub(crate) fn follow(store: Store, job: Job, rank: Rank, stop: StopFlag) -> Result<Option<Self>> {
-        let work = store.work_dir(&job.lineage)?;
+        let works = store.work_dir(&job.lineage)?;
         let done = || Ok(store.action(&job.key)?.is_some() && !job.force);
-        let Some(beside) = Beside::follow(rank, &work, done)? else { return Ok(None) };
+        let Some((beside, work)) = Beside::follow(rank, &works, done)? else { return Ok(None) };
         // What it would report, the one that leads reports.
         Ok(Some(Self::at(store, job, (EventSink::silent(), stop), None, work, Some(beside))))
     }
@@ -100,6 +99,7 @@ impl StageContext {
             job,
             events,
             stop,
+            tenure: lease.as_ref().map(Lease::tenure),
             lease,
             work,
             beside,
@@ -260,14 +260,13 @@ impl StageContext {
     /// # Errors
     /// What `write` says; a full disk.
     pub fn checkpoint(&mut self, step: u64, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-        if self.job.force || self.follows() {
-            return Ok(());
-        }
+        let Some(lease) = self.lease.as_ref().filter(|_| !self.job.force) else { return Ok(()) };
+        let checkpoints = self.store.checkpoints(&self.job.lineage).under(lease);
         let metrics = self.metrics_path();
         let cost = self.cost();
         let warnings = self.warnings.get_mut().saved();
         let settled = self.settled.clone();
-        let saved = self.store.checkpoints(&self.job.lineage).save(step, cost.seconds, 2, |folder| -> Result<()> {
+        let saved = checkpoints.save(step, cost.seconds, 2, |folder| -> Result<()> {
             write(folder)?;
             cost.keep(folder).context("keeping the cost")?;
             if let Some(settled) = &settled {
@@ -310,11 +309,12 @@ impl StageContext {
         !self.follows() && self.last_checkpoint.elapsed().as_secs_f64() >= self.job.checkpoint_seconds
     }
 
-    /// Whether the stage should save a checkpoint and return [`Self::stopped`]. Poll it each step.
+    /// Whether the stage should save a checkpoint and return [`Self::stopped`]. Poll it each step. Also where another host
+    /// has taken over the lease: then nothing can be saved, and the work goes on when that is done with it.
     #[must_use]
     pub fn should_stop(&self) -> bool {
         // Of several processes one decides; the others end with it.
-        !self.follows() && self.stop.raised()
+        !self.follows() && (self.stop.raised() || self.tenure.as_ref().is_some_and(|tenure| tenure.is_lost()))
     }
 
     /// The error that says: stopped as asked, the checkpoint is at `step`.
@@ -455,6 +455,9 @@ impl StageContext {
     pub(crate) fn finish(self) -> Result<Finished> {
         if let Some(file) = &self.metrics {
             file.sync_all().context("writing the metrics")?;
+        }
+        if let Some(beside) = &self.beside {
+            beside.part();
         }
         let cost = self.cost();
         let folder = self.outputs();

@@ -12,6 +12,9 @@ pub enum Event {
     Waiting {
         /// That process.
         pid: u32,
+        /// The name of its host, if it is another one.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        host: String,
         /// What it said of itself last, such as `step 40 of 120`.
         note: String,
     },

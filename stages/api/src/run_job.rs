@@ -6,7 +6,7 @@ use crate::rank::{HALVE, Halve};
 use crate::stop::StoppedAt;
 use crate::{Cost, Event, EventSink, Fault, FaultClass, Job, Rank, StageContext, StopFlag, Warning, Worker};
 use anyhow::{Context as _, Result};
-use opdflow_cache::{ActionRecord, Output, Store};
+use opdflow_cache::{ActionRecord, Lease, Output, Store};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -71,9 +71,22 @@ fn in_store(
 ) -> Result<Outcome> {
     let store = Store::reopen(&job.store)?;
     let _in_use = store.shared()?;
-    let outcome = match rank {
-        Some(rank) if !rank.leads() => follow(&store, worker, job, rank, stop),
-        _ => attempt(&store, worker, job, rank, events, stop),
+    if let Some(rank) = rank.filter(|rank| !rank.leads()) {
+        return follow(&store, worker, job, rank, stop);
+    }
+    let outcome = loop {
+        let lease = wait(&store, job, events, stop)?;
+        let tenure = lease.tenure();
+        let outcome = attempt(&store, worker, job, (rank, events, stop), lease);
+        // Another host took this process for dead, and has the work now: whatever came of ours, theirs counts. It is there
+        // when they have given the lease back. Of several processes, all begin anew.
+        let lost = tenure.is_lost() && outcome.is_err() && !stop.raised() && store.still_there().is_ok();
+        if lost && rank.is_none() {
+            let text = "another host took the lease over, for this process had given no sign of life: waiting for it";
+            events.send(&Event::Said { text: text.to_owned() });
+            continue;
+        }
+        break outcome;
     };
     if let Err(error) = &outcome
         && let Err(gone) = store.still_there()
@@ -104,26 +117,32 @@ fn work(worker: &dyn Worker, job: &Job, context: &mut StageContext) -> Result<()
     }
 }
 
-fn attempt(
-    store: &Store,
-    worker: &dyn Worker,
-    job: &Job,
-    rank: Option<&Rank>,
-    events: &EventSink,
-    stop: &StopFlag,
-) -> Result<Outcome> {
-    let lease = loop {
+/// Waits for the lease. One that another host holds comes when that has given no sign of life for long enough.
+fn wait(store: &Store, job: &Job, events: &EventSink, stop: &StopFlag) -> Result<Lease> {
+    loop {
         if let Some(lease) = store.try_lease(&job.lineage)? {
-            break lease;
+            return Ok(lease);
         }
-        let holder = store.lease_holder(&job.lineage);
-        let (pid, note) = holder.map_or((0, String::new()), |h| (h.pid, h.note));
-        events.send(&Event::Waiting { pid, note });
+        let here = &store.setting().host.id;
+        let (pid, host, note) = store.lease_holder(&job.lineage).map_or_else(Default::default, |h| {
+            let elsewhere = !h.host_id.is_empty() && h.host_id != *here;
+            (h.pid, if elsewhere { h.host } else { String::new() }, h.note)
+        });
+        events.send(&Event::Waiting { pid, host, note });
         if stop.raised() {
             return Err(StoppedAt(0).into());
         }
         std::thread::sleep(Duration::from_millis(300));
-    };
+    }
+}
+
+fn attempt(
+    store: &Store,
+    worker: &dyn Worker,
+    job: &Job,
+    (rank, events, stop): (Option<&Rank>, &EventSink, &StopFlag),
+    lease: Lease,
+) -> Result<Outcome> {
     if !job.force
         && let Some(record) = store.action(&job.key)?
         && record.outputs.values().all(|o| store.present(&o.object))
@@ -136,6 +155,7 @@ fn attempt(
         StageContext::new(store.clone(), job.clone(), rank.cloned(), events.clone(), stop.clone(), lease)?;
     work(worker, job, &mut context)?;
     let Finished { folder, adopted, cost, warnings, lease } = context.finish()?;
+    lease.as_ref().map_or(Ok(()), Lease::check)?;
     let mut outputs = BTreeMap::new();
     for port in worker.describe().outputs.iter().chain([&crate::kind::METRICS]) {
         let path = folder.join(port.name);

@@ -15,6 +15,9 @@ const READY: &str = "ready";
 /// How often a file is looked for. A folder that several machines share is not asked more.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// How long the one that leads waits for the others at the end.
+const PARTING: Duration = Duration::from_secs(30);
+
 /// This process among those of its stage.
 pub(super) struct Beside {
     rank: Rank,
@@ -25,26 +28,26 @@ pub(super) struct Beside {
 }
 
 impl Beside {
-    /// That of the one that leads, which has the work folder to itself: what earlier attempts left for each other goes.
+    /// That of the one that leads, in the work folder of its lease.
     pub fn lead(rank: Rank, work: &Path) -> Result<Self> {
-        for entry in std::fs::read_dir(work).with_context(|| work.display().to_string())?.flatten() {
-            if entry.file_name().to_string_lossy().starts_with("ranks-") {
-                let _ = std::fs::remove_dir_all(entry.path());
-            }
-        }
         let beside = Self::new(rank, work);
         std::fs::create_dir_all(&beside.folder).with_context(|| beside.folder.display().to_string())?;
         beside.write(READY, "")?;
         Ok(beside)
     }
 
-    /// That of one that follows, once the other is ready; nothing if the work is `done` already.
+    /// That of one that follows, once the other is ready, and the work folder of the other's lease, one of those below `works`; nothing if
+    /// the work is `done` already.
     ///
     /// It waits for as long as that takes: the one that leads may wait for the lease, which another run has, and says so.
-    pub fn follow(rank: Rank, work: &Path, mut done: impl FnMut() -> Result<bool>) -> Result<Option<Self>> {
-        let beside = Self::new(rank, work);
-        let (ready, mut asked) = (beside.folder.join(READY), Instant::now());
-        while !ready.exists() {
+    pub fn follow(rank: Rank, works: &Path, mut done: impl FnMut() -> Result<bool>) -> Result<Option<(Self, PathBuf)>> {
+        let (name, mut asked) = (Self::folder_of(&rank), Instant::now());
+        let ready = |work: &PathBuf| work.join(&name).join(READY).exists();
+        let find = || std::fs::read_dir(works).into_iter().flatten().flatten().map(|e| e.path()).find(ready);
+        let work = loop {
+            if let Some(work) = find() {
+                break work;
+            }
             if asked.elapsed() > Duration::from_secs(1) {
                 asked = Instant::now();
                 if done()? {
@@ -52,14 +55,19 @@ impl Beside {
                 }
             }
             std::thread::sleep(LOOK);
-        }
+        };
+        let beside = Self::new(rank, &work);
         let own = beside.own_outputs().context("a process that leads has no folder of its own")?;
         std::fs::create_dir_all(&own).with_context(|| own.display().to_string())?;
-        Ok(Some(beside))
+        Ok(Some((beside, work)))
+    }
+
+    fn folder_of(rank: &Rank) -> String {
+        format!("ranks-{}", rank.attempt)
     }
 
     fn new(rank: Rank, work: &Path) -> Self {
-        let folder = work.join(format!("ranks-{}", rank.attempt));
+        let folder = work.join(Self::folder_of(&rank));
         Self { rank, folder, told: 0, last_cost: None }
     }
 
@@ -114,6 +122,20 @@ impl Beside {
     fn next_checkpoint(&mut self) -> String {
         self.told += 1;
         format!("checkpoint-{}", self.told)
+    }
+
+    /// Says that this process has done its part; the one that leads waits until all have, for the folder goes with its work. One that
+    /// was lost by now does not change what was made.
+    pub fn part(&self) {
+        if !self.rank.leads() {
+            let _ = self.write(&format!("done-{}", self.rank.number), "");
+            return;
+        }
+        let began = Instant::now();
+        let done = |rank: usize| self.folder.join(format!("done-{rank}")).exists();
+        while !(1..self.rank.world).all(done) && began.elapsed() < PARTING {
+            std::thread::sleep(LOOK);
+        }
     }
 
     /// Leaves word of what this process has cost, once a second at the most. That it cannot be told costs the sum, and nothing else.

@@ -1,0 +1,235 @@
+//! Out of the log and the store comes what a page shows.
+
+use super::content::{Content, Curves, ImageRow, ImageSet, Page, Shown};
+use crate::report::{Standing, Summary};
+use crate::runlog::{Line, RunEvent, RunFolder};
+use opdflow_api::cache::{ActionRecord, ObjectKind, Output, Store};
+use opdflow_api::{Registry, Shown as Looks};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Most bytes of images that are put into the page.
+const MOST_BYTES: usize = 20 << 20;
+
+/// What is left out of a page that is shared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hidden {
+    /// Prompts, the recipe's text, and paths.
+    pub prompts: bool,
+}
+
+impl Page {
+    /// What there is to show of a run. What cannot be read is named on the page, and hides nothing else.
+    #[must_use]
+    pub fn of(
+        folder: &RunFolder,
+        lines: &[Line],
+        alive: bool,
+        store: &Store,
+        registry: &Registry,
+        hidden: Hidden,
+    ) -> Self {
+        let summary = Summary::of(lines);
+        let mut page = Self { run: folder.name(), alive, ..Self::default() };
+        let mut curves = live(lines);
+        let (mut images, mut room) = (BTreeMap::new(), MOST_BYTES);
+        let needed: BTreeSet<&str> =
+            summary.started.stages.iter().flat_map(|s| s.needs.iter().map(String::as_str)).collect();
+        for stage in &summary.stages {
+            let Some(record) = page.record(store, stage) else { continue };
+            let kind = record.manifest.get("kind").and_then(Value::as_str).and_then(|kind| registry.get(kind));
+            for (port, output) in &record.outputs {
+                let about = kind.and_then(|k| k.describe().outputs.iter().find(|o| o.name == port));
+                let read = |page: &mut Self| page.bytes(store, &stage.name, port, output);
+                if port == "metrics" {
+                    if let Some(bytes) = read(&mut page) {
+                        curves.insert(stage.name.clone(), series(&bytes));
+                    }
+                } else if output.port_type == "images" {
+                    let samples = record.outputs.get("samples").and_then(|o| store.read(&o.object.digest).ok());
+                    page.take_images(store, &stage.name, output, samples.as_deref(), (&mut images, &mut room, hidden));
+                } else if let Some(Looks::File(ending)) = about.map(|o| o.shown) {
+                    let of = |content| Shown { stage: stage.name.clone(), port: port.clone(), content };
+                    let shown = match ending {
+                        "md" => {
+                            read(&mut page).map(|b| of(Content::Markdown(String::from_utf8_lossy(&b).into_owned())))
+                        }
+                        // A figure is there as PNG too.
+                        "svg" => read(&mut page).map(|b| of(Content::Image("image/svg+xml", b))),
+                        "png" if !record.outputs.values().any(|o| o.port_type == "svg") => {
+                            read(&mut page).map(|b| of(Content::Image("image/png", b)))
+                        }
+                        _ => None,
+                    };
+                    let list = if needed.contains(stage.name.as_str()) { &mut page.others } else { &mut page.results };
+                    list.extend(shown);
+                }
+            }
+        }
+        let mut curves: Vec<Curves> = order(&summary, curves);
+        choices(&summary, store, &mut curves);
+        page.curves = curves;
+        page.images = images.into_values().collect();
+        page.recipe = std::fs::read_to_string(folder.path().join("recipe.yaml")).ok().filter(|_| !hidden.prompts);
+        page.summary = summary;
+        if hidden.prompts {
+            page.summary.started.argv.clear();
+            page.summary.started.path.clear();
+            page.summary.started.store.clear();
+        }
+        page
+    }
+
+    fn record(&mut self, store: &Store, stage: &crate::report::StageSummary) -> Option<ActionRecord> {
+        let done = matches!(stage.state, Standing::Hit | Standing::Run | Standing::Resumed);
+        let key = stage.key.filter(|_| done)?;
+        match store.action(&key) {
+            Ok(Some(record)) => Some(record),
+            Ok(None) => {
+                self.lacking.push(format!("`{}`: its result is not in the store any more", stage.name));
+                None
+            }
+            Err(error) => {
+                self.lacking.push(format!("`{}`: {error}", stage.name));
+                None
+            }
+        }
+    }
+
+    fn bytes(&mut self, store: &Store, stage: &str, port: &str, output: &Output) -> Option<Vec<u8>> {
+        if output.object.kind != ObjectKind::Blob {
+            return None;
+        }
+        match store.read(&output.object.digest) {
+            Ok(bytes) => Some(bytes),
+            Err(error) => {
+                self.lacking.push(format!("`{stage}.{port}`: {error}"));
+                None
+            }
+        }
+    }
+
+    /// The images of a folder `set/000.png`, with the prompt beside each as `000.txt`.
+    fn take_images(
+        &mut self,
+        store: &Store,
+        stage: &str,
+        output: &Output,
+        samples: Option<&[u8]>,
+        (sets, room, hidden): (&mut BTreeMap<String, ImageSet>, &mut usize, Hidden),
+    ) {
+        let entries = match store.tree(&output.object.digest) {
+            Ok(entries) => entries,
+            Err(error) => return self.lacking.push(format!("`{stage}`, images: {error}")),
+        };
+        let scores = scores(samples.unwrap_or_default());
+        let texts: BTreeMap<&str, _> = entries.iter().map(|e| (e.path.as_str(), &e.digest)).collect();
+        let mut left_out = 0;
+        for entry in entries.iter().filter(|e| e.path.ends_with(".png")) {
+            let Some((set, file)) = entry.path.rsplit_once('/') else { continue };
+            let Ok(number) = file.trim_end_matches(".png").parse::<usize>() else { continue };
+            let Ok(png) = store.read(&entry.digest) else { continue };
+            if png.len() > *room {
+                left_out += 1;
+                continue;
+            }
+            *room -= png.len();
+            let of =
+                sets.entry(set.to_owned()).or_insert_with(|| ImageSet { name: set.to_owned(), ..Default::default() });
+            let column = of.stages.iter().position(|s| s == stage).unwrap_or_else(|| {
+                of.stages.push(stage.to_owned());
+                of.stages.len() - 1
+            });
+            if of.rows.len() <= number {
+                of.rows.resize_with(number + 1, ImageRow::default);
+            }
+            let row = &mut of.rows[number];
+            if !hidden.prompts && row.prompt.is_none() {
+                let text = texts.get(entry.path.replace(".png", ".txt").as_str()).and_then(|d| store.read(d).ok());
+                row.prompt = text.map(|t| String::from_utf8_lossy(&t).trim().to_owned());
+            }
+            if row.images.len() <= column {
+                row.images.resize_with(column + 1, || None);
+            }
+            let own = scores.get(&(set.to_owned(), number)).cloned().unwrap_or_default();
+            row.images[column] = Some((png, own));
+        }
+        if left_out > 0 {
+            let most = MOST_BYTES >> 20;
+            self.lacking.push(format!("{left_out} images of `{stage}`: the page has {most} MB of images already; `opdflow get` copies them all"));
+        }
+    }
+}
+
+/// The metrics of stages that are not in the store, as the log has them.
+fn live(lines: &[Line]) -> BTreeMap<String, BTreeMap<String, Vec<(u64, f64)>>> {
+    let mut found: BTreeMap<String, BTreeMap<String, BTreeMap<u64, f64>>> = BTreeMap::new();
+    for line in lines {
+        if let RunEvent::Metric { stage, step, name, value: Some(value) } = &line.event {
+            // A stage that went on from a checkpoint tells some steps again: the last word counts.
+            found.entry(stage.clone()).or_default().entry(name.clone()).or_default().insert(*step, *value);
+        }
+    }
+    let rows = |by_name: BTreeMap<String, BTreeMap<u64, f64>>| {
+        by_name.into_iter().map(|(name, values)| (name, values.into_iter().collect())).collect()
+    };
+    found.into_iter().map(|(stage, by_name)| (stage, rows(by_name))).collect()
+}
+
+/// The metrics of a stage as it left them: a JSON object a line.
+fn series(bytes: &[u8]) -> BTreeMap<String, Vec<(u64, f64)>> {
+    let mut found: BTreeMap<String, Vec<(u64, f64)>> = BTreeMap::new();
+    for line in bytes.split(|b| *b == b'\n') {
+        let Ok(value) = serde_json::from_slice::<Value>(line) else { continue };
+        if let (Some(step), Some(name), Some(number)) =
+            (value["step"].as_u64(), value["name"].as_str(), value["value"].as_f64())
+        {
+            found.entry(name.to_owned()).or_default().push((step, number));
+        }
+    }
+    found
+}
+
+/// In the order of the plan.
+fn order(summary: &Summary, mut curves: BTreeMap<String, BTreeMap<String, Vec<(u64, f64)>>>) -> Vec<Curves> {
+    let take = |stage: &String| {
+        let series = curves.remove(stage)?;
+        Some(Curves { stage: stage.clone(), series, chosen: Vec::new() })
+    };
+    summary.stages.iter().map(|s| &s.name).filter_map(take).collect()
+}
+
+/// Marks the steps that other stages chose: an output `choice` says which, and what the chooser reads says of whom.
+fn choices(summary: &Summary, store: &Store, curves: &mut [Curves]) {
+    for stage in &summary.stages {
+        let Some(record) = stage.key.and_then(|key| store.action(&key).ok().flatten()) else { continue };
+        let Some(bytes) = record.outputs.get("choice").and_then(|o| store.read(&o.object.digest).ok()) else {
+            continue;
+        };
+        let Ok(choice) = serde_json::from_slice::<Value>(&bytes) else { continue };
+        let step = choice["chosen"].as_str().and_then(|s| s.rsplit('-').next()).and_then(|n| n.parse().ok());
+        let needs = summary.started.stages.iter().find(|s| s.name == stage.name).map(|s| &s.needs);
+        if let (Some(step), Some(needs)) = (step, needs) {
+            for curve in curves.iter_mut().filter(|c| needs.contains(&c.stage)) {
+                curve.chosen.push((step, stage.name.clone()));
+            }
+        }
+    }
+}
+
+/// The scores of each image by its set and its number in it: a JSON object a line, in order.
+fn scores(samples: &[u8]) -> BTreeMap<(String, usize), BTreeMap<String, f64>> {
+    let (mut found, mut next) = (BTreeMap::new(), BTreeMap::<String, usize>::new());
+    for line in samples.split(|b| *b == b'\n') {
+        let Ok(value) = serde_json::from_slice::<Value>(line) else { continue };
+        let Some(set) = value["set"].as_str() else { continue };
+        let number = next.entry(set.to_owned()).or_default();
+        let values = value["scores"].as_object().into_iter().flatten();
+        // A reward's own number, not all its measures.
+        let own = values.filter(|(name, _)| !name.contains('.') || name.starts_with("held_out."));
+        let own = own.filter_map(|(name, v)| Some((name.clone(), v.as_f64()?))).collect();
+        found.insert((set.to_owned(), *number), own);
+        *number += 1;
+    }
+    found
+}
