@@ -126,14 +126,11 @@ fn giving_way_is_no_failure() {
 #[test]
 fn a_number_that_is_another_s_by_now_is_not_waited_for() {
     let fake = Fake::new("t: {uses: fake_train, with: {iterations: 60, step_seconds: 0.05}}");
-    fake.set("kill", "FAILED").set("reuse", "");
-    let run = fake.command(&RUN).spawn().unwrap();
-    // The first is killed and its number given away: lost, and tried once more.
-    fake.space
-        .wait_for("retried", |e| e["message"].as_str().is_some_and(|m| m.contains("does not know its job any more")));
-    std::fs::remove_file(fake.space.path("fake/kill")).unwrap();
-    let ran = finish(run);
-    assert!(ran.code == 0 || fake.submitted() == 2, "{ran:?}");
+    // The first is killed and its number given away: lost, and tried once more. The second has the last word itself.
+    fake.set("kill-once", "").set("reuse", "").run(&RUN).expect(0);
+    let why = fake.space.events_of("retried");
+    assert!(why.len() == 1 && why[0]["message"].to_string().contains("does not know its job any more"), "{why:?}");
+    assert_eq!(fake.submitted(), 2);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 #   forget        jobs that ended are in the queue no more
 #   late          what a job wrote is seen 2 s after its end
 #   kill STATE    jobs are killed 1 s after their start and end in this state
+#   kill-once     the first job is killed 1 s after its start and ends as FAILED
 #   requeue       the first job is asked to end after 1 s and is then started again under its number
 #   preempt       the first job is asked to end after 1 s and ends as PREEMPTED
 #   reuse         the number of a job that ended belongs to a stranger
@@ -21,6 +22,7 @@ once() { [ -f "$1" ] && rm "$1"; }
 run() {
     local id=$1 script=$2 ask= kill= state=COMPLETED
     [ -f kill ] && kill=$(cat kill)
+    once kill-once && kill=FAILED
     once requeue && ask=requeue
     once preempt && ask=preempt
     put "$id" RUNNING None
