@@ -51,7 +51,7 @@ const MODULES: [(&str, &[&str]); 7] = [
     ("runlog", &[]),
     ("report", &["recipe", "plan", "runlog"]),
     ("render", &["runlog", "report"]),
-    ("exec", &["runlog"]),
+    ("exec", &["recipe", "runlog"]),
     ("sched", &["recipe", "plan", "exec", "runlog"]),
 ];
 

@@ -316,7 +316,8 @@ fn each_code_is_documented_and_shown() {
             .collect()
     };
     let mut sources = BTreeSet::new();
-    let mut folders = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src/recipe"))];
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders = vec![root.join("src/recipe"), root.join("src/exec/slurm")];
     while let Some(folder) = folders.pop() {
         for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
             if path.is_dir() {
@@ -335,6 +336,8 @@ fn each_code_is_documented_and_shown() {
     let mut tested: BTreeSet<String> = wrongs().into_iter().map(|(code, ..)| code.to_owned()).collect();
     // The program cannot read such a file at all, or it is huge: tests of their own (`tests/limits.rs`).
     tested.extend(["E000", "E001", "E002", "E027", "E028"].map(ToOwned::to_owned));
+    // Of the profile of a cluster: `src/exec/slurm/reading.rs`, `tests/slurm_fake.rs`.
+    tested.extend(["E060", "E061"].map(ToOwned::to_owned));
     assert_eq!(tested, sources, "tested on the left, the sources on the right");
 }
 

@@ -99,6 +99,16 @@ pub enum Command {
     /// One stage in a process of its own; the scheduler starts it
     #[command(name = "__stage", hide = true)]
     Stage(Stage),
+    /// One stage in a job of Slurm; the job's script starts it
+    #[command(name = "__job", hide = true)]
+    Job(Job),
+}
+
+/// Where stages run, other than on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// The file of its profile, if it was named.
+    pub profile: Option<PathBuf>,
 }
 
 /// Arguments of `run`.
@@ -109,6 +119,10 @@ pub struct Run {
     /// How many threads all stages together may use [default: the machine's]
     #[arg(short = 'j', long, value_name = "N", value_parser = threads)]
     pub slots: Option<usize>,
+    /// Run stages as jobs of a cluster: `slurm`, or `slurm=FILE` with its profile [default: slurm.yaml beside the recipe, else
+    /// $OPDFLOW_SLURM, else opdflow/slurm.yaml in the user's folder of configurations]
+    #[arg(long, value_name = "CLUSTER", value_parser = cluster, conflicts_with = "slots")]
+    pub on: Option<Cluster>,
     /// Run this stage even if its result is in the store; may be given again
     #[arg(long, value_name = "STAGE")]
     pub force: Vec<String>,
@@ -231,6 +245,9 @@ impl Dtype {
 pub struct Check {
     /// The recipe
     pub recipe: PathBuf,
+    /// Look for mistakes in the profile of this cluster too: `slurm`, or `slurm=FILE`
+    #[arg(long, value_name = "CLUSTER", value_parser = cluster)]
+    pub on: Option<Cluster>,
     /// Take every warning for an error
     #[arg(long)]
     pub strict: bool,
@@ -544,6 +561,26 @@ pub struct Stages {
 pub struct Stage {
     /// The job, as JSON
     pub job: PathBuf,
+}
+
+/// Arguments of `__job`.
+#[derive(Clone, Debug, Args)]
+pub struct Job {
+    /// The files of the job, without their endings
+    pub files: PathBuf,
+    /// Its number
+    pub id: u64,
+    /// The stage's program and its arguments
+    #[arg(last = true, required = true)]
+    pub command: Vec<std::ffi::OsString>,
+}
+
+fn cluster(text: &str) -> Result<Cluster, String> {
+    match text.split_once('=') {
+        None if text == "slurm" => Ok(Cluster { profile: None }),
+        Some(("slurm", file)) if !file.is_empty() => Ok(Cluster { profile: Some(file.into()) }),
+        _ => Err("expected `slurm`, or `slurm=FILE`; without `--on` stages run on this machine".into()),
+    }
 }
 
 fn assignment(text: &str) -> Result<(String, String), String> {

@@ -3,6 +3,8 @@
 pub mod args;
 mod generate;
 mod help;
+mod job;
+pub(crate) mod on;
 mod output;
 mod recipes;
 mod room;
@@ -136,5 +138,6 @@ fn command(session: &Session, command: &args::Command) -> Result<Exit, Failure> 
         args::Command::Stage(args) => {
             Ok(Exit::Stage(u8::try_from(stage::run(&args.job, &session.workers)).unwrap_or(70)))
         }
+        args::Command::Job(args) => Ok(Exit::Stage(u8::try_from(job::run(args)).unwrap_or(70))),
     }
 }

@@ -165,7 +165,15 @@ impl Session {
     /// # Errors
     /// As there.
     pub fn survey_quietly(&self, path: &Path) -> Result<Plan, Failure> {
+        self.survey_for(path, self.facts.gpu)
+    }
+    /// The same, for a place that has GPUs or none.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn survey_for(&self, path: &Path, gpu: bool) -> Result<Plan, Failure> {
         threads::ready();
+        let facts = NumericFacts { gpu, ..self.facts.clone() };
         let silent = self.quiet || self.json;
         let memo = Memo::of(&self.store).telling(move |path, size| {
             if !silent {
@@ -177,7 +185,7 @@ impl Session {
                 );
             }
         });
-        let plan = Plan::survey(recipe::load(path, &self.registry, &self.overrides)?, self.facts.clone(), &memo);
+        let plan = Plan::survey(recipe::load(path, &self.registry, &self.overrides)?, facts, &memo);
         memo.save();
         Ok(plan)
     }

@@ -114,7 +114,8 @@ fn prepare(path: &Path) -> Result<(Job, Option<Rank>, EventSink, StopFlag)> {
         // Signals are the launcher's to hear.
         return Ok((job, None, EventSink::lines(own_stdout()?), stop));
     }
-    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+    // The last is what Slurm sends before a time limit, and the one that `srun` passes on to all processes of a stage.
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT, signal_hook::consts::SIGUSR1] {
         signal_hook::flag::register(signal, stop.cell()).context("cannot listen to signals")?;
     }
     Ok((job, rank, sink(own_stdout()?), stop))

@@ -1,8 +1,10 @@
 //! One child process per stage, on this machine.
 
-use super::{End, Executor, Message, Process};
+use super::launch::{thread_variables, write_job};
+use super::{End, Executor, Message, Process, ProcessId};
 use crate::runlog::RunFolder;
 use anyhow::{Context as _, Result};
+use opdflow_api::cache::Host;
 use opdflow_api::{Event, Fault, Job};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -16,7 +18,7 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The program beside this one that links libtorch.
-const STAGE_PROGRAM: &str = "opdflow-stage";
+pub(super) const STAGE_PROGRAM: &str = "opdflow-stage";
 
 /// Runs `opdflow-stage __stage JOB` for each stage, or this very program for the kinds that it can run. Jobs and logs
 /// lie in the folder of the run.
@@ -52,9 +54,7 @@ impl Local {
     }
 
     fn command(&self, job: &Job, gpu: Option<&str>) -> Result<Command> {
-        let path = self.folder.job(&job.name);
-        let text = serde_json::to_vec_pretty(job).context("cannot encode the job")?;
-        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        let path = write_job(&self.folder, job)?;
         let log = self.folder.log(&job.name);
         let stderr = File::options().create(true).append(true).open(&log);
         let stderr = stderr.with_context(|| format!("cannot write {}", log.display()))?;
@@ -62,10 +62,7 @@ impl Local {
         let mut command = Command::new(self.program(job)?);
         command.arg0("opdflow").arg("__stage").arg(path);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
-        let threads = job.threads.to_string();
-        for name in ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"] {
-            command.env(name, &threads);
-        }
+        command.envs(thread_variables(job.threads));
         for (name, value) in job.environment.iter().filter(|(name, _)| std::env::var_os(name).is_none()) {
             command.env(name, value);
         }
@@ -183,7 +180,7 @@ pub(super) fn reap(mut child: Child, alive: &Mutex<Option<u32>>) -> End {
     }
 }
 
-fn wait_without_reaping(id: u32) {
+pub(super) fn wait_without_reaping(id: u32) {
     loop {
         // SAFETY: `info` is a plain structure for the system to fill in, and nobody reads it.
         let result = unsafe {
@@ -214,8 +211,8 @@ impl LocalProcess {
 }
 
 impl Process for LocalProcess {
-    fn id(&self) -> u32 {
-        self.id
+    fn id(&self) -> ProcessId {
+        ProcessId { host: Some(Host::this().name.clone()), pid: self.id }
     }
     fn stop(&self) {
         self.signal(libc::SIGTERM, false);

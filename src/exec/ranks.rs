@@ -8,7 +8,7 @@ use super::local::reap;
 use anyhow::{Context as _, Result};
 use opdflow_api::rank::{HALVE, HALVINGS, PARTED, VARIABLES};
 use opdflow_api::{Event, EventSink, FaultClass, Job, STOPPED};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -56,7 +56,8 @@ pub fn run_ranks(program: &Path, path: &Path, job: &Job, events: &EventSink) -> 
 }
 
 fn listen_to_signals(sender: Sender<Heard>) -> Result<()> {
-    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT]).context("cannot listen to signals")?;
+    let mut signals =
+        signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGUSR1]).context("cannot listen to signals")?;
     let listen = move || signals.forever().for_each(|_| drop(sender.send(Heard::Stop)));
     std::thread::Builder::new().name("signals".to_owned()).spawn(listen).context("cannot start a thread")?;
     Ok(())

@@ -20,7 +20,7 @@ pub mod reference;
 mod resources;
 pub mod schema;
 mod spans;
-mod text;
+pub(crate) mod text;
 mod variables;
 
 pub use cell::{Cell, select};

@@ -2,7 +2,7 @@
 
 use super::words;
 use super::{Paint, Render};
-use crate::report::{Standing, Summary};
+use crate::report::{Standing, Summary, job_words};
 use crate::runlog::{RunEvent, process};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::BTreeMap;
@@ -98,6 +98,9 @@ impl Render for Bars {
                     let who = process(*pid, host);
                     bar.set_message(format!("another run ({who}) computes it: {}", words::name(note)));
                 }
+            }
+            RunEvent::Job { stage, job, text, .. } if self.bars.contains_key(stage) => {
+                self.bars[stage].set_message(words::name(&job_words(job, text)).into_owned());
             }
             _ => {
                 if let Some(text) = words::line(event, summary, self.paint) {

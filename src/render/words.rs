@@ -2,7 +2,7 @@
 
 use super::numbers::{duration, metric};
 use super::paint::{Paint, Tone};
-use crate::report::{StageSummary, Standing, Summary};
+use crate::report::{StageSummary, Standing, Summary, job_words};
 use crate::runlog::{RunEvent, process};
 use opdflow_io::terminal::{self, cut};
 use std::borrow::Cow;
@@ -23,6 +23,9 @@ pub fn line(event: &RunEvent, summary: &Summary, paint: Paint) -> Option<String>
         RunEvent::Waits { stage, pid, host, note } => {
             let note = if note.is_empty() { String::new() } else { format!(": {}", name(note)) };
             format!("{}  another run ({}) computes it{note}", head(Tone::Calm, "waits", stage), process(*pid, host))
+        }
+        RunEvent::Job { stage, job, text, .. } => {
+            format!("{}  {}", head(Tone::Calm, "slurm", stage), indent(&job_words(job, text)))
         }
         RunEvent::Done { stage, seconds, found, .. } => done(&head, summary, stage, *seconds, *found),
         RunEvent::Begun { stage, step } if *step > 0 => {

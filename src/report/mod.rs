@@ -9,4 +9,4 @@ pub mod svg;
 
 pub use outputs::{Copied, copy_finals};
 pub use pace::Pace;
-pub use summary::{StageSummary, Standing, Summary};
+pub use summary::{StageSummary, Standing, Summary, job_words};

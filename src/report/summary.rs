@@ -61,6 +61,8 @@ pub struct StageSummary {
     pub class: Option<FaultClass>,
     /// Its newest process.
     pub pid: Option<u32>,
+    /// Its newest job, if a cluster runs it.
+    pub job: Option<String>,
     /// What it was warned of, each once with its count.
     pub warnings: Vec<Warning>,
 }
@@ -177,8 +179,15 @@ impl StageSummary {
             }
             RunEvent::Started { pid, .. } => {
                 (self.state, self.began, self.resumed_at) = (Standing::Running, Some(at), 0);
-                self.pid = Some(*pid);
+                (self.pid, self.job) = (Some(*pid).filter(|pid| *pid > 0), None);
                 self.pace.begin(at, 0);
+            }
+            RunEvent::Job { job, host, text, .. } => {
+                self.job = Some(job.clone()).filter(|job| !job.is_empty());
+                self.message = Some(job_words(job, text));
+                if host.is_some() {
+                    self.began = Some(at);
+                }
             }
             RunEvent::Waits { pid, host, note, .. } => {
                 self.message = Some(format!("another run ({}) computes it: {note}", process(*pid, host)))
@@ -222,6 +231,12 @@ impl StageSummary {
     }
 }
 
+/// What became of a job, with its number.
+#[must_use]
+pub fn job_words(job: &str, text: &str) -> String {
+    if job.is_empty() { text.to_owned() } else { format!("job {job} {text}") }
+}
+
 /// To the millisecond.
 fn round(seconds: f64) -> f64 {
     (seconds * 1000.0).round() / 1000.0
@@ -243,7 +258,7 @@ mod tests {
     }
 
     fn started() -> RunEvent {
-        RunEvent::Started { stage: "a".into(), pid: 1, attempt: 1, threads: 1, device: "cpu".into() }
+        RunEvent::Started { stage: "a".into(), pid: 1, host: None, attempt: 1, threads: 1, device: "cpu".into() }
     }
 
     fn done(found: bool) -> RunEvent {

@@ -50,14 +50,29 @@ pub enum RunEvent {
     Started {
         /// The stage.
         stage: String,
-        /// The process.
+        /// The process; 0 if it is in a job that a cluster has yet to begin.
         pid: u32,
+        /// Its host, if it is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        host: Option<String>,
         /// 1, or more after a retry.
         attempt: u32,
         /// Threads, which are also the slots it takes.
         threads: usize,
         /// `cpu`, or `cuda:` and the id of its GPU.
         device: String,
+    },
+    /// What became of the job that a cluster has of a stage.
+    Job {
+        /// The stage.
+        stage: String,
+        /// The job's number; empty if it has none yet.
+        job: String,
+        /// The node on which it has just begun.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        host: Option<String>,
+        /// What became of it: `waits in the queue`.
+        text: String,
     },
     /// Another process computes the same thing; this one waits for it.
     Waits {
@@ -275,6 +290,7 @@ impl RunEvent {
             Self::Keyed { stage, .. }
             | Self::Hit { stage, .. }
             | Self::Started { stage, .. }
+            | Self::Job { stage, .. }
             | Self::Waits { stage, .. }
             | Self::Begun { stage, .. }
             | Self::Progress { stage, .. }

@@ -9,7 +9,7 @@ use super::lookup::{self, Care, LookUp};
 use super::order::{Ended, Ending, Order};
 use super::slots::{Need, Share};
 use super::state::{Move, State};
-use crate::exec::{End, Message, Process};
+use crate::exec::{End, JobNews, Message, Process};
 use crate::plan::{Keys, Planned};
 use crate::runlog::RunEvent;
 use anyhow::{Result, bail};
@@ -117,6 +117,7 @@ pub fn run(
         }
         match messages.recv()? {
             Message::Event(stage, event) => dispatch.hear(stage, event),
+            Message::Job(stage, news) => dispatch.job_news(stage, news),
             Message::Ended(stage, end) => dispatch.end(stage, &end)?,
             Message::Interrupt => dispatch.interrupt()?,
         }
@@ -255,11 +256,14 @@ impl Dispatch<'_, '_> {
     fn share(&mut self, stage: usize) -> Option<Share> {
         // The same work under another name: wait for it here rather than in a process that holds slots.
         let twin = self.running.keys().any(|r| self.lineage(*r) == self.lineage(stage));
-        if self.order.slots.free() == 0 || twin || self.board.state(stage) != State::Ready {
+        let most = self.order.executor.capacity();
+        let full = self.order.slots.free() == 0 || self.running.len() >= most.processes;
+        if full || twin || self.board.state(stage) != State::Ready {
             return None;
         }
         let planned = &self.order.plan.stages[stage];
-        self.order.slots.take(need_of(planned))
+        let need = need_of(planned);
+        self.order.slots.take(Need { cpus: need.cpus.min(most.cpus), ..need })
     }
 
     fn start_one(&mut self, stage: usize, share: Share) -> Result<()> {
@@ -280,16 +284,14 @@ impl Dispatch<'_, '_> {
         };
         self.apply(stage, Move::Start)?;
         self.facts[stage].starts += 1;
+        let id = process.id();
         self.say(RunEvent::Started {
             stage: self.name(stage),
-            pid: process.id(),
+            pid: id.pid,
+            host: id.host,
             attempt: self.facts[stage].starts,
             threads: job.threads,
-            device: match &gpus {
-                Some(ids) => format!("cuda:{ids}"),
-                None if share.ranks > 1 => format!("{} x cpu", share.ranks),
-                None => "cpu".to_owned(),
-            },
+            device: self.order.executor.device(gpus.as_deref(), share.ranks),
         });
         let run = Run {
             process,
@@ -366,6 +368,16 @@ impl Dispatch<'_, '_> {
             Event::Failed { class, message } => return run.failure = Some((class, message)),
         };
         self.say(heard);
+    }
+
+    /// A cluster has news of a stage's job. What the stage takes counts from when it has begun, not from the queue on.
+    fn job_news(&mut self, stage: usize, news: JobNews) {
+        let Some(run) = self.running.get_mut(&stage) else { return };
+        if news.host.is_some() {
+            run.started = Instant::now();
+        }
+        let JobNews { job, host, text } = news;
+        self.say(RunEvent::Job { stage: self.name(stage), job, host, text });
     }
 
     /// A running stage warns. A strict run asks it to end at a checkpoint, so that nothing is lost.

@@ -30,6 +30,7 @@ pub(super) fn of(end: &End, published: bool, failure: Option<(FaultClass, String
         // The process may be hit before it listens to signals.
         (End::Signal(libc::SIGTERM | libc::SIGINT | libc::SIGKILL), _) if stopping => Fate::Stopped,
         (End::Signal(signal), _) => signalled(*signal),
+        (End::Failed(class, message), _) => Fate::Failed(*class, message.clone()),
         (End::Unknown(why), _) => Fate::Failed(FaultClass::Machine, format!("its process is gone: {why}")),
     }
 }

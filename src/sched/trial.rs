@@ -1,7 +1,7 @@
 //! The dispatcher against random recipes and random misfortune, with stages that run in threads of this process.
 
 use super::{Ended, Ending, Order, Slots, run};
-use crate::exec::{End, Executor, Message, Process};
+use crate::exec::{End, Executor, Message, Process, ProcessId};
 use crate::plan::{NumericFacts, Plan};
 use crate::recipe::{self, Overrides};
 use crate::runlog::RunEvent;
@@ -36,8 +36,8 @@ struct Threads {
 struct Nothing;
 
 impl Process for Nothing {
-    fn id(&self) -> u32 {
-        1
+    fn id(&self) -> ProcessId {
+        ProcessId { host: None, pid: 1 }
     }
     fn stop(&self) {}
     fn kill(&self) {}

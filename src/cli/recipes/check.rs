@@ -5,6 +5,9 @@ use opdflow_io::terminal;
 use serde_json::{Map, json};
 
 pub(crate) fn run(session: &Session, args: &args::Check) -> Result<Exit, Failure> {
+    if let Some(cluster) = &args.on {
+        crate::cli::on::profile(session, &args.recipe, cluster)?;
+    }
     let plan = session.plan_quietly(&args.recipe)?;
     let doubts = plan.doubts();
     let warnings = session.warned(&plan, &doubts, Vec::new(), args.strict)?;

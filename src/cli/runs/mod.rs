@@ -1,5 +1,6 @@
 //! Commands that run a recipe, and that follow runs by their folders.
 
+mod left;
 pub(crate) mod logs;
 pub(crate) mod report;
 pub(crate) mod run;

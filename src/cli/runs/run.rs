@@ -1,31 +1,35 @@
 //! `opdflow run`.
 
 use crate::cli::room::{slots, too_large};
-use crate::cli::{Exit, Failure, Session, args};
-use crate::exec::Local;
+use crate::cli::{Exit, Failure, Session, args, on};
+use crate::exec::slurm::Slurm;
+use crate::exec::{Executor, Local, Message};
 use crate::plan::history::History;
 use crate::plan::{Plan, Verdict, verdicts};
 use crate::render::{self, Mode, Render};
 use crate::report::{Copied, Standing, Summary, copy_finals};
-use crate::runlog::{FORMAT, RunEvent, RunFolder, RunLog, RunStarted, StageLine};
+use crate::runlog::{self, FORMAT, RunEvent, RunFolder, RunLog, RunStarted, StageLine};
 use crate::sched::{self, Ended, Ending, Order, Slots};
+use anyhow::Context as _;
 use opdflow_api::Doubt;
 use opdflow_api::cache::{Digest, Store, StoreLock};
 use opdflow_api::warning::gather;
 use std::io::Write as _;
 use std::path::{Component, Path, PathBuf};
-use std::sync::mpsc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::mpsc::{self, Sender};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub(crate) fn run(session: &Session, args: &args::Run) -> Result<Exit, Failure> {
     let began = Instant::now();
-    let plan = session.survey_quietly(&args.recipe)?;
+    let profile = args.on.as_ref().map(|cluster| on::profile(session, &args.recipe, cluster)).transpose()?;
+    let gpu = profile.as_ref().map_or(session.facts.gpu, |profile| profile.node.gpus > 0);
+    let plan = session.survey_for(&args.recipe, gpu)?;
     let choice = choice(session, &plan, args)?;
     plan.whole(&choice.stages())?;
     let mut doubts = plan.doubts();
     // Nobody is warned of what is not asked for.
     doubts.iter_mut().zip(&choice.wanted).filter(|(_, wanted)| !**wanted).for_each(|(own, _)| own.clear());
-    let slots = slots(&plan, args.slots);
+    let slots = profile.as_ref().map_or_else(|| slots(&plan, args.slots), on::slots);
     let large = too_large(&plan, &slots).into_iter().filter(|(i, _)| choice.wanted[*i]);
     let large: Vec<_> = large.map(|(_, found)| found).collect();
     if args.strict {
@@ -37,9 +41,9 @@ pub(crate) fn run(session: &Session, args: &args::Run) -> Result<Exit, Failure> 
     // As long as this lives, nobody sweeps up what this run counts on.
     let in_use = store.shared()?;
     plan.equipped(&choice.stages(), &choice.forced, &store)?;
-    startable(session, &plan, &choice, &store)?;
+    startable(session, &plan, &choice, &store, profile.is_some())?;
 
-    let (folder, trouble) = open_folder(&plan, &session.overrides.files, &args.run_dir)?;
+    let (folder, trouble) = open_folder(&plan, &session.overrides.files, &args.run_dir, profile.is_some())?;
     let mut view = View::new(session, args, &folder);
     view.tell(&first_event(&plan, &wanted, &slots, &store, &in_use));
     for text in trouble {
@@ -48,8 +52,11 @@ pub(crate) fn run(session: &Session, args: &args::Run) -> Result<Exit, Failure> 
 
     tell_doubts(&plan, &doubts, &mut view);
 
-    let executor = Local::new(folder.clone(), session.workers.names());
-    let ended = dispatch(&plan, &store, &executor, slots, choice, doubts, &mut view)
+    let executor: Box<dyn Executor> = match profile {
+        None => Box::new(Local::new(folder.clone(), session.workers.names())),
+        Some(profile) => Box::new(Slurm::new(&folder, session.workers.names(), profile)?),
+    };
+    let ended = dispatch(&plan, &store, (executor.as_ref(), &folder), slots, choice, doubts, &mut view)
         .map_err(|e| Failure::from(e).help(&format!("what happened is in {}", folder.path().display())))?;
     let copies = copies(&plan, &wanted, &store, &folder, &ended, &mut view);
     let seconds = began.elapsed().as_secs_f64();
@@ -66,12 +73,15 @@ pub(crate) fn run(session: &Session, args: &args::Run) -> Result<Exit, Failure> 
 }
 
 /// Fails if a stage is sure to start that another program runs, and that program is missing. A run of hits does without it.
-fn startable(session: &Session, plan: &Plan, choice: &Choice, store: &Store) -> Result<(), Failure> {
-    let Err(fault) = Local::is_whole() else { return Ok(()) };
+/// So does one without Slurm's programs, if stages are to run there.
+fn startable(session: &Session, plan: &Plan, choice: &Choice, store: &Store, slurm: bool) -> Result<(), Failure> {
+    let queue = if slurm { Slurm::is_there() } else { Ok(()) };
+    let (Err(fault), lacks_queue) = (queue.clone().and(Local::is_whole()), queue.is_err()) else { return Ok(()) };
     let verdicts = verdicts(plan, store);
     let starts = |i: &usize| choice.forced[*i] || matches!(verdicts[*i].0, Verdict::Run | Verdict::Resume { .. });
     let kind = |i: usize| plan.stages[i].spec.kind.describe().kind;
-    let other = choice.stages().into_iter().filter(starts).find(|i| session.workers.get(kind(*i)).is_none());
+    let cannot = |i: &usize| lacks_queue || session.workers.get(kind(*i)).is_none();
+    let other = choice.stages().into_iter().filter(starts).find(cannot);
     match other {
         None => Ok(()),
         Some(i) => {
@@ -118,10 +128,20 @@ fn choice(session: &Session, plan: &Plan, args: &args::Run) -> Result<Choice, Fa
 }
 
 /// The folder of the run, and what the user should know of it. Records that cannot be kept are no reason not to run.
-fn open_folder(plan: &Plan, vars: &[PathBuf], run_dir: &Path) -> Result<(RunFolder, Vec<String>), Failure> {
+/// Unless jobs of a cluster are to find them there.
+fn open_folder(
+    plan: &Plan,
+    vars: &[PathBuf],
+    run_dir: &Path,
+    cluster: bool,
+) -> Result<(RunFolder, Vec<String>), Failure> {
     let mut trouble = Vec::new();
     let folder = match RunFolder::create(&RunFolder::home(run_dir), &plan.recipe.name) {
         Ok(folder) => folder,
+        Err(error) if cluster => {
+            let help = "jobs read and write there: begin in a folder that all nodes see, or name one with `--run-dir`";
+            return Err(Failure::from(error).help(help));
+        }
         Err(error) => {
             let folder = RunFolder::temporary(&plan.recipe.name)?;
             trouble.push(format!("{error:#}; this run is recorded in {} instead", folder.path().display()));
@@ -195,7 +215,7 @@ fn tell_doubts(plan: &Plan, doubts: &[Vec<Doubt>], view: &mut View) {
 fn dispatch(
     plan: &Plan,
     store: &Store,
-    executor: &Local,
+    (executor, folder): (&dyn Executor, &RunFolder),
     slots: Slots,
     choice: Choice,
     doubts: Vec<Vec<Doubt>>,
@@ -203,6 +223,7 @@ fn dispatch(
 ) -> anyhow::Result<Ended> {
     let (inbox, messages) = mpsc::channel();
     let _signals = sched::listen(inbox.clone())?;
+    hear_requests(folder.clone(), inbox.clone())?;
     // What stages took before says how long the path to the end is. Unknown ones count a second.
     let urgency = || {
         let history = History::of(store);
@@ -226,6 +247,23 @@ fn dispatch(
         slots,
     };
     sched::run(order, (inbox, &messages), &mut |event| view.tell(event))
+}
+
+/// `opdflow stop` on another host has no signals for this one: it leaves a file.
+fn hear_requests(folder: RunFolder, inbox: Sender<Message>) -> anyhow::Result<()> {
+    let look = move || {
+        let mut heard = 0;
+        while heard < 2 {
+            std::thread::sleep(Duration::from_secs(1));
+            let asked = runlog::asked_to_stop(&folder);
+            if (heard..asked).any(|_| inbox.send(Message::Interrupt).is_err()) {
+                return;
+            }
+            heard = heard.max(asked);
+        }
+    };
+    std::thread::Builder::new().name("requests".to_owned()).spawn(look).context("cannot start a thread")?;
+    Ok(())
 }
 
 fn copies(

@@ -1,7 +1,7 @@
 //! `opdflow status`: how a run is doing, or how it ended, from its log.
 
+use super::left::Left;
 use crate::cli::{Exit, Failure, Session, args};
-use crate::exec::{Orphan, orphan};
 use crate::render::{beside, duration, left, name};
 use crate::report::{StageSummary, Standing, Summary};
 use crate::runlog::{self, Pulse, RunFolder};
@@ -12,8 +12,8 @@ pub(crate) fn run(session: &Session, args: &args::Status) -> Result<Exit, Failur
     let folder = crate::cli::find_run(&args.run_dir, args.run.as_deref())?;
     let (summary, own) = look(&folder).map_err(usage)?;
     let alive = own == runlog::Life::Lives;
-    let orphans = if own == runlog::Life::Gone { orphans(&summary, &folder) } else { Vec::new() };
-    let life = Life { alive, silent: own == runlog::Life::Silent, orphans };
+    let left = if own == runlog::Life::Gone { Left::of(&summary, &folder) } else { Left::default() };
+    let life = Life { alive, silent: own == runlog::Life::Silent, left };
     if session.json {
         session.print(&to_json(&summary, &folder, &life).to_string());
     } else {
@@ -44,44 +44,22 @@ struct Life {
     alive: bool,
     /// It is another host's, and gives no sign of life here.
     silent: bool,
-    /// The processes of its stages, after its own has died.
-    orphans: Vec<Orphan>,
+    /// What works on after its own process has died.
+    left: Left,
 }
 
 impl Life {
     /// Whether a stage that the log has as running does run.
     fn works(&self, stage: &StageSummary) -> bool {
-        self.alive || self.orphans.iter().any(|o| o.stage == stage.name)
+        self.alive || self.left.has(&stage.name)
     }
     /// How a stage stands, in one word.
     fn word(&self, stage: &StageSummary) -> &'static str {
         match stage.state {
+            Standing::Running if self.left.is_unknown(&stage.name) => "unknown",
             Standing::Running if !self.works(stage) && !self.silent => "gone",
             state => state.word(),
         }
-    }
-}
-
-/// The stages that are at work although the process of their run is gone. Numbers of another host's processes say nothing here.
-pub(crate) fn orphans(summary: &Summary, folder: &RunFolder) -> Vec<Orphan> {
-    if summary.started.is_elsewhere() {
-        return Vec::new();
-    }
-    let running = summary.stages.iter().filter(|s| s.state == Standing::Running);
-    running.filter_map(|s| orphan(folder, &s.name, s.pid?)).collect()
-}
-
-/// What is known of a run that ended without a word, and the way out.
-pub(crate) fn died(summary: &Summary, orphans: &[Orphan]) -> String {
-    let way_out = "`opdflow stop` ends them, and the same command as before waits for them and goes on";
-    match orphans.len() {
-        0 if summary.started.is_elsewhere() => format!(
-            "died without a last word, as {}; run its command again to go on: it waits for stages that may still be at work there",
-            summary.started.process()
-        ),
-        0 => "died without a last word; run its command again to go on".to_owned(),
-        1 => format!("died without a last word; a stage of it is still at work: {}", way_out.replace("them", "it")),
-        n => format!("died without a last word; {n} of its stages are still at work: {way_out}"),
     }
 }
 
@@ -121,7 +99,7 @@ fn to_json(summary: &Summary, folder: &RunFolder, life: &Life) -> Value {
         let metrics: serde_json::Map<_, _> =
             s.metrics.iter().map(|(n, (step, v))| (n.clone(), json!({"step": step, "value": v}))).collect();
         let running = s.state == Standing::Running && life.works(s);
-        json!({"state": life.word(s), "pid": s.pid.filter(|_| running), "key": s.key, "step": s.step, "total": s.total, "resumed_at": s.resumed_at,
+        json!({"state": life.word(s), "pid": s.pid.filter(|_| running), "job": s.job.as_ref().filter(|_| running), "key": s.key, "step": s.step, "total": s.total, "resumed_at": s.resumed_at,
             "seconds": stage_seconds(s, summary, life), "seconds_left": s.left(summary.last).filter(|_| alive), "note": s.note, "metrics": metrics, "outputs": s.outputs, "message": s.message, "warnings": s.warnings})
     };
     let stages: serde_json::Map<_, _> = summary.stages.iter().map(|s| (s.name.clone(), stage(s))).collect();
@@ -138,7 +116,7 @@ fn to_text(summary: &Summary, folder: &RunFolder, life: &Life) -> String {
             "silent: no sign of life from {}; if it has died, its command goes on when it is given again, after a wait",
             summary.started.process()
         ),
-        "died" => died(summary, &life.orphans),
+        "died" => life.left.died(summary),
         "stopped" => "stopped; run its command again to go on".to_owned(),
         word => word.to_owned(),
     };
@@ -168,8 +146,8 @@ fn line(stage: &StageSummary, summary: &Summary, life: &Life) -> String {
             .into_iter()
             .filter(|s| !s.is_empty()),
     );
-    if let Some(orphan) = life.orphans.iter().find(|o| o.stage == stage.name) {
-        parts.push(format!("(process {})", orphan.pid));
+    if let Some(place) = life.left.place(&stage.name) {
+        parts.push(format!("({place})"));
     }
     if let Some(message) = &stage.message {
         parts.push(name(message.lines().next().unwrap_or_default()).into_owned());

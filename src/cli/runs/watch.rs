@@ -1,6 +1,6 @@
 //! `opdflow watch`: a run as its own terminal shows it, from its log.
 
-use crate::cli::runs::status::{died, orphans};
+use crate::cli::runs::left::Left;
 use crate::cli::{Exit, Failure, Session, args, find_run};
 use crate::render::{self, Mode};
 use crate::report::{Standing, Summary};
@@ -48,7 +48,7 @@ pub(crate) fn run(session: &Session, args: &args::Watch) -> Result<Exit, Failure
         None if session.out.is_over() => Exit::Done,
         Some((false, _)) => Exit::Stopped,
         None => {
-            session.note(&format!("{} {}", folder.name(), died(&summary, &orphans(&summary, &folder))));
+            session.note(&format!("{} {}", folder.name(), Left::of(&summary, &folder).died(&summary)));
             Exit::StageFailed
         }
     })

@@ -24,9 +24,20 @@ const ELSEWHERE: [(&str, &str); 9] = [
 
 /// Checks that `node` is a map with no names but `known`. `what` says whose map it is.
 pub(crate) fn map<'n>(node: &'n Node, what: &str, known: &[&str], faults: &mut Vec<Diagnostic>) -> Option<&'n Node> {
+    map_with(node, what, known, &ELSEWHERE, faults)
+}
+
+/// The same where other names than those of a recipe are known to be written by mistake, each with the way out.
+pub(crate) fn map_with<'n>(
+    node: &'n Node,
+    what: &str,
+    known: &[&str],
+    elsewhere: &[(&str, &str)],
+    faults: &mut Vec<Diagnostic>,
+) -> Option<&'n Node> {
     any_map(node, what, faults)?;
     for entry in node.entries().iter().filter(|e| !known.contains(&e.key.as_str()) && e.key != "<<") {
-        let elsewhere = ELSEWHERE.iter().find(|(name, _)| *name == entry.key);
+        let elsewhere = elsewhere.iter().find(|(name, _)| *name == entry.key);
         let (code, title) = match entry.key.as_str() {
             name @ "extends" => ("E015", format!("`{name}` is not supported")),
             name => ("E010", format!("{what} has no {}", shown(name))),
