@@ -1,4 +1,5 @@
 //! A real cluster of Slurm on this machine: a controller and two nodes, as processes that end with the test, however it ends.
+#![allow(dead_code, reason = "each test program uses a part of it")]
 
 use super::common::{TestSpace, pid, signal};
 use std::net::TcpListener;
