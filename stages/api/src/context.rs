@@ -54,6 +54,8 @@ pub(crate) struct Finished {
     /// What was warned of, with the final counts.
     pub warnings: Vec<Warning>,
     pub cost: Cost,
+    /// CPU seconds of the stage's other processes.
+    pub others_cpu_seconds: f64,
     pub lease: Option<Lease>,
 }
 
@@ -460,8 +462,9 @@ impl StageContext {
             beside.part();
         }
         let cost = self.cost();
+        let others_cpu_seconds = self.beside.as_ref().map_or(0.0, Beside::others_cpu_seconds);
         let folder = self.outputs();
         let warnings = self.warnings.into_inner().all();
-        Ok(Finished { folder, adopted: self.adopted, cost, warnings, lease: self.lease })
+        Ok(Finished { folder, adopted: self.adopted, cost, others_cpu_seconds, warnings, lease: self.lease })
     }
 }

@@ -61,7 +61,7 @@ pub enum Event {
         seconds: f64,
         /// Whether the work was already done when the lease came.
         found: bool,
-        /// CPU seconds of this process from its start to its end.
+        /// CPU seconds of this process from its start to its end, and of the others that shared its work.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         process_cpu_seconds: Option<f64>,
     },

@@ -154,7 +154,7 @@ fn attempt(
     let mut context =
         StageContext::new(store.clone(), job.clone(), rank.cloned(), events.clone(), stop.clone(), lease)?;
     work(worker, job, &mut context)?;
-    let Finished { folder, adopted, cost, warnings, lease } = context.finish()?;
+    let Finished { folder, adopted, cost, others_cpu_seconds, warnings, lease } = context.finish()?;
     lease.as_ref().map_or(Ok(()), Lease::check)?;
     let mut outputs = BTreeMap::new();
     for port in worker.describe().outputs.iter().chain([&crate::kind::METRICS]) {
@@ -186,7 +186,7 @@ fn attempt(
     if let Some(lease) = &lease {
         store.clear_work(lease)?;
     }
-    let process_cpu_seconds = Some(cpu_seconds());
+    let process_cpu_seconds = Some(cpu_seconds() + others_cpu_seconds);
     events.send(&Event::Published { seconds: cost.seconds, found: false, process_cpu_seconds });
     Ok(Outcome::Published { found: false })
 }

@@ -128,6 +128,7 @@ impl Beside {
     /// was lost by now does not change what was made.
     pub fn part(&self) {
         if !self.rank.leads() {
+            self.write_cost();
             let _ = self.write(&format!("done-{}", self.rank.number), "");
             return;
         }
@@ -143,8 +144,12 @@ impl Beside {
         let due = self.last_cost.is_none_or(|t| t.elapsed() > Duration::from_secs(1));
         if !self.rank.leads() && due {
             self.last_cost = Some(Instant::now());
-            let _ = self.write(&format!("cpu-{}", self.rank.number), &format!("{:.3}", cpu_seconds()));
+            self.write_cost();
         }
+    }
+
+    fn write_cost(&self) {
+        let _ = self.write(&format!("cpu-{}", self.rank.number), &format!("{:.3}", cpu_seconds()));
     }
 
     /// CPU seconds of the other processes, as far as they have told.
