@@ -5,7 +5,7 @@ use super::{End, Executor, Message, Process, ProcessId};
 use crate::runlog::RunFolder;
 use anyhow::{Context as _, Result};
 use opdflow_api::cache::Host;
-use opdflow_api::{Event, Fault, Job};
+use opdflow_api::{Event, Fault, Job, rank};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
@@ -67,7 +67,7 @@ impl Local {
             command.env(name, value);
         }
         // What a launcher around this run says of itself is not of the stage's processes.
-        for name in opdflow_api::rank::VARIABLES.iter().chain(&opdflow_api::rank::FOREIGN) {
+        for name in rank::VARIABLES.iter().chain(&rank::FOREIGN).chain([&rank::HALVINGS]) {
             command.env_remove(name);
         }
         // A stage without a GPU must not touch one that another stage was given.

@@ -13,7 +13,7 @@ pub use bars::keep_alive;
 pub use numbers::{bytes, duration, metric, operations};
 pub use paint::{Paint, Tone};
 pub use shows::Render;
-pub use words::{beside, left, name};
+pub use words::{beside, left, name, quoted};
 
 use crate::report::Summary;
 use crate::runlog::RunEvent;

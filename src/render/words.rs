@@ -7,6 +7,16 @@ use crate::runlog::{RunEvent, process};
 use opdflow_io::terminal::{self, cut};
 use std::borrow::Cow;
 
+/// A word as a shell reads it.
+#[must_use]
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-=+:,@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
 /// The line for an event, if it is worth one. `summary` has taken the event in already.
 #[must_use]
 pub fn line(event: &RunEvent, summary: &Summary, paint: Paint) -> Option<String> {

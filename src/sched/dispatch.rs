@@ -6,11 +6,11 @@ use super::board::Board;
 use super::difference;
 use super::fate::{self, Fate};
 use super::lookup::{self, Care, LookUp};
-use super::order::{Ended, Ending, Order};
+use super::order::{Ended, Ending, Order, need_of};
 use super::slots::{Need, Share};
 use super::state::{Move, State};
 use crate::exec::{End, JobNews, Message, Process};
-use crate::plan::{Keys, Planned};
+use crate::plan::Keys;
 use crate::runlog::RunEvent;
 use anyhow::{Result, bail};
 use opdflow_api::cache::{ActionRecord, Digest, utc_now};
@@ -44,19 +44,6 @@ struct Run {
     stopped_at: Option<u64>,
     /// Why a strict run ends it.
     objection: Option<String>,
-}
-
-/// What a stage asks of the machine.
-fn need_of(planned: &Planned) -> Need {
-    let (own, spec) = (&planned.resources, &planned.spec);
-    Need {
-        cpus: own.cpus,
-        ranks: spec.ranks.unwrap_or(1),
-        // `ranks` alone means so many GPUs too, where the stage uses them.
-        gpus: if own.gpu { spec.gpus.or(spec.ranks).unwrap_or(1) } else { 0 },
-        gpu_memory: spec.gpu_memory,
-        memory: planned.memory_needed(),
-    }
 }
 
 /// What is known of a stage apart from its state.

@@ -1,10 +1,23 @@
 //! What a run is asked to do, and how it ends.
 
-use super::slots::Slots;
+use super::slots::{Need, Slots};
 use crate::exec::Executor;
-use crate::plan::Plan;
+use crate::plan::{Plan, Planned};
 use opdflow_api::Warning;
 use opdflow_api::cache::{ActionRecord, Store};
+
+/// What a stage asks of the machine.
+pub(super) fn need_of(planned: &Planned) -> Need {
+    let (own, spec) = (&planned.resources, &planned.spec);
+    Need {
+        cpus: own.cpus,
+        ranks: spec.ranks.unwrap_or(1),
+        // `ranks` alone means so many GPUs too, where the stage uses them.
+        gpus: if own.gpu { spec.gpus.or(spec.ranks).unwrap_or(1) } else { 0 },
+        gpu_memory: spec.gpu_memory,
+        memory: planned.memory_needed(),
+    }
+}
 
 /// What is to be run, where, and how.
 pub struct Order<'a> {

@@ -7,7 +7,7 @@ use crate::cli::args::Opdflow;
 use crate::cli::{Exit, Failure, Session, args};
 use crate::plan::{Plan, key};
 use crate::recipe::{self, Diagnostics, Overrides};
-use crate::render::bytes;
+use crate::render::{bytes, quoted};
 use crate::runlog::{self, RunEvent, RunFolder, RunStarted};
 use clap::Parser as _;
 use opdflow_cache::{Archive, Digest, Host, Memo, Store, StoreError, TakenIn};
@@ -268,13 +268,4 @@ fn planned(session: &Session, recipe: &Path, overrides: &Overrides) -> Result<()
     let plan = Plan::survey(recipe, session.facts.clone(), &memo);
     memo.save();
     plan.whole(&(0..plan.stages.len()).collect::<Vec<_>>())
-}
-
-/// A word as a shell reads it.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "/._-=+:,@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', "'\\''"))
 }

@@ -3,7 +3,7 @@
 use super::chart::{curve, short};
 use super::content::{Content, Curves, ImageSet, Page, ScoredImage, Shown};
 use super::markdown;
-use crate::render::duration;
+use crate::render::{duration, quoted};
 use crate::report::sketch::{Sketch, StageBox};
 use crate::report::{Standing, svg};
 use base64::Engine as _;
@@ -320,12 +320,6 @@ fn anchor(name: &str) -> String {
     name.bytes()
         .map(|b| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("-{b:02x}") })
         .collect()
-}
-
-/// A word for a shell.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-=:,".contains(c);
-    if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
 
 /// Seconds since 1970 as date and time, UTC.
