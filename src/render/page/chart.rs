@@ -36,7 +36,8 @@ pub(super) fn curve(values: &[(u64, f64)], other: &[(u64, f64)], marks: &[u64]) 
         (low, high, room)
     };
     let ((left, right, _), (low, high, room)) = (bounds(|p| p.0), bounds(|p| p.1));
-    if !(left.is_finite() && low.is_finite()) {
+    // Numbers whose distance is no number have no axis.
+    if !(left.is_finite() && (low - room).is_finite() && (high + room).is_finite()) {
         return None;
     }
     let right = if right > left { right } else { left + 1.0 };
@@ -120,6 +121,8 @@ mod tests {
         assert!(!curve(&values, &[], &[]).unwrap().contains("var(--mark)"));
         assert!(curve(&[], &[], &[]).is_none() && curve(&[(1, f64::NAN)], &[], &[]).is_none());
         assert!(curve(&[(1, 2.0)], &[], &[1]).is_some(), "one point, level");
+        assert!(curve(&[(1, f64::MAX), (2, -f64::MAX)], &[], &[]).is_none(), "no axis is that long");
+        assert!(curve(&[(0, 1e-300), (u64::MAX, 1e300)], &[], &[u64::MAX]).is_some());
     }
 
     #[test]

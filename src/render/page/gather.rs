@@ -128,6 +128,11 @@ impl Page {
         for entry in entries.iter().filter(|e| e.path.ends_with(".png")) {
             let Some((set, file)) = entry.path.rsplit_once('/') else { continue };
             let Ok(number) = file.trim_end_matches(".png").parse::<usize>() else { continue };
+            // They are counted from 0: a larger number is no row of ours.
+            if number >= entries.len() {
+                self.lacking.push(format!("`{stage}`: the image `{}` has a number beyond all images", entry.path));
+                continue;
+            }
             let Ok(png) = store.read(&entry.digest) else { continue };
             if png.len() > *room {
                 left_out += 1;

@@ -1,13 +1,15 @@
 //! Markdown of stages as HTML. What is HTML in it is text: titles and prompts of users are in it.
 
-use pulldown_cmark::{Event, Options, Parser, Tag, html};
+use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd, html};
 
 /// The HTML of a text.
 pub(super) fn html(markdown: &str) -> String {
     let text = |event| match event {
         Event::Html(text) | Event::InlineHtml(text) => Event::Text(text),
-        // A page that needs no network follows no link by itself, and links of a table lead to files that are not here.
-        Event::Start(Tag::Image { .. }) => Event::Text("".into()),
+        // A page that needs no network leads nowhere else, and a link of somebody's could be a script.
+        Event::Start(Tag::Image { .. } | Tag::Link { .. }) | Event::End(TagEnd::Image | TagEnd::Link) => {
+            Event::Text("".into())
+        }
         other => other,
     };
     let mut out = String::new();
@@ -24,6 +26,7 @@ mod tests {
         let found = html("| a | b |\n|---|---:|\n| <script>x</script> | **1** |\n");
         assert!(found.contains("<table>") && found.contains("<strong>1</strong>"), "{found}");
         assert!(!found.contains("<script>") && found.contains("&lt;script&gt;"), "{found}");
-        assert!(!html("![x](http://example.org/y.png)").contains("<img"));
+        assert_eq!(html("![x](http://example.org/y.png)"), "<p>x</p>\n");
+        assert_eq!(html("[words](javascript:alert(1)) <javascript:alert(2)>"), "<p>words javascript:alert(2)</p>\n");
     }
 }
