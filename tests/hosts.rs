@@ -164,7 +164,7 @@ fn nobody_sweeps_what_another_host_uses() {
 #[test]
 fn heartbeats_alone_keep_runs_apart_and_a_killed_one_goes_on() {
     let space = space();
-    space.recipe("r.yaml", "t: {uses: fake_train, with: {iterations: 300, step_seconds: 0.01, checkpoint_every: 20}}");
+    space.recipe("r.yaml", "t: {uses: fake_train, with: {iterations: 300, step_seconds: 0.04, checkpoint_every: 20}}");
     let start = || {
         let mut command = space.command(&["run", "r.yaml", "--json"]);
         command.env("OPDFLOW_LOCKS", "heartbeat").stdout(std::process::Stdio::piped());

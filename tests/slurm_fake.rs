@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 const RUN: [&str; 5] = ["run", "r.yaml", "--on", "slurm", "--json"];
-const LONG: &str = "t: {uses: fake_train, with: {iterations: 60, step_seconds: 0.05}}";
+const LONG: &str = "t: {uses: fake_train, with: {iterations: 100, step_seconds: 0.05}}";
 
 struct Fake {
     space: TestSpace,
