@@ -115,6 +115,35 @@ fn the_page_of_the_run_has_its_images(mini: &Mini) {
     assert_eq!(html.matches("aria-label=\"compare ").count(), 30, "an image in each cell");
     assert!(html.contains("<div class=\"scores\">geneval "), "each with its scores");
     assert!(html.contains("step 2 chosen by geneval_best") && html.contains("geneval teacher"));
+    // The numbers are those of the table's CSV, each with the stages that it was made of.
+    let csv = std::fs::read_to_string(mini.path("t.csv")).unwrap();
+    let mut lines = csv.lines().map(|l| l.split(',').collect::<Vec<_>>());
+    let head = lines.next().unwrap();
+    let table = html.split("<table class=\"numbers\">").nth(1).and_then(|t| t.split("</table>").next()).unwrap();
+    let shown: Vec<&str> = table.split("<tr><th scope=\"row\">").skip(1).collect();
+    let rows: Vec<_> = lines.collect();
+    assert_eq!(shown.len(), rows.len());
+    for (row, shown) in rows.iter().zip(shown) {
+        assert!(shown.contains(&format!(">{}</a>", row[0])), "{shown}");
+        for column in ["geneval", "ocr", "looks", "looks.contrast"] {
+            let wanted: f64 = row[head.iter().position(|h| *h == column).unwrap()].parse().unwrap();
+            let cell = shown.split(&format!("data-column=\"{column}\" data-value=\"")).nth(1).unwrap();
+            let found: f64 = cell.split('"').next().unwrap().parse().unwrap();
+            assert!((found - wanted).abs() <= 5e-7, "{column} of {}: {found} and {wanted}", row[0]);
+        }
+    }
+    let student = html.split("class=\"from\"><summary>opd student</summary>").nth(1).unwrap();
+    let student = student.split("</details>").next().unwrap();
+    for stage in ["student_scores", "student", "ocr_best", "ocr_teacher", "base"] {
+        assert!(student.contains(&format!(">{stage}</a>")), "no {stage} in {student}");
+    }
+    assert!(html.contains("Gained and forgotten, against base"));
+    // The two runs of hits and of work have the same results.
+    let runs: Vec<String> = common::runs(&mini.path(".opdflow/runs"));
+    mini.run(&["report", &runs[0], &runs[1], "-o", "two.html"]).expect(0);
+    let html = std::fs::read_to_string(mini.path("two.html")).unwrap();
+    assert!(html.contains(" are the same result in both runs") && html.contains("data-model=\"A: base_scores\""));
+    assert!(!html.contains("class=\"better\"") && !html.contains("class=\"worse\""), "nothing differs");
 }
 
 fn another_recipe_takes_the_same_teachers(mini: &Mini, before: &common::Ran) {

@@ -392,8 +392,10 @@ pub struct Watch {
 /// Arguments of `report`.
 #[derive(Clone, Debug, Args)]
 pub struct Report {
-    /// The run: its name, the beginning of one, or its folder [default: the newest]
-    pub run: Option<String>,
+    /// A run: its name, the beginning of one, or its folder; or a recipe, for what the store has of it. Two stand beside each
+    /// other [default: the newest run]
+    #[arg(num_args = 0..=2, value_name = "RUN|RECIPE")]
+    pub of: Vec<String>,
     /// The page to write
     #[arg(short, long, value_name = "FILE", default_value = "report.html")]
     pub output: PathBuf,
@@ -403,6 +405,12 @@ pub struct Report {
     /// Leave prompts, the recipe's text and paths out
     #[arg(long)]
     pub no_prompts: bool,
+    /// Write no file, but show the page in a browser of this machine, and follow the run; ends with ctrl-c
+    #[arg(long, conflicts_with_all = ["output", "overwrite"])]
+    pub serve: bool,
+    /// Of `--serve`: the port [default: one that is free]
+    #[arg(long, value_name = "N", requires = "serve", default_value_t = 0, hide_default_value = true)]
+    pub port: u16,
     /// Where runs are recorded
     #[arg(long, value_name = "DIR", default_value = ".opdflow")]
     pub run_dir: PathBuf,

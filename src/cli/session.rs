@@ -89,6 +89,17 @@ pub enum Failure {
     Bug(String),
 }
 
+impl Failure {
+    /// What it says, without colours.
+    #[must_use]
+    pub fn words(&self) -> String {
+        match self {
+            Self::Recipe(found) => found.render(false),
+            Self::Usage(text) | Self::Store(text) | Self::Bug(text) => text.clone(),
+        }
+    }
+}
+
 impl From<Diagnostics> for Failure {
     fn from(found: Diagnostics) -> Self {
         Self::Recipe(Box::new(found))

@@ -174,6 +174,15 @@ pub fn pid(child: &Child) -> i32 {
     i32::try_from(child.id()).expect("a process number")
 }
 
+/// The names of the runs in a folder, the oldest first.
+pub fn runs(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).expect("a folder of runs");
+    let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.retain(|name| name != "latest");
+    names.sort();
+    names
+}
+
 pub fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {

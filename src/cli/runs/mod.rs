@@ -4,6 +4,7 @@ mod left;
 pub(crate) mod logs;
 pub(crate) mod report;
 pub(crate) mod run;
+mod serve;
 pub(crate) mod status;
 pub(crate) mod stop;
 pub(crate) mod watch;

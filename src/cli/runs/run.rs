@@ -177,11 +177,6 @@ fn keep(path: &Path, text: &str) -> std::io::Result<()> {
 }
 
 fn first_event(plan: &Plan, wanted: &[bool], slots: &Slots, store: &Store, in_use: &StoreLock) -> RunEvent {
-    let line = |i: usize| {
-        let spec = &plan.stages[i].spec;
-        let needs = plan.upstream(i).into_iter().map(|u| plan.stages[u].spec.name.clone()).collect();
-        StageLine { name: spec.name.clone(), kind: spec.kind.describe().kind.to_owned(), needs }
-    };
     RunEvent::RunStarted(RunStarted {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -197,8 +192,15 @@ fn first_event(plan: &Plan, wanted: &[bool], slots: &Slots, store: &Store, in_us
         slots: slots.cpus(),
         gpus: slots.gpus(),
         store: store.root().display().to_string(),
-        stages: (0..plan.stages.len()).filter(|i| wanted[*i]).map(line).collect(),
+        stages: (0..plan.stages.len()).filter(|i| wanted[*i]).map(|i| stage_line(plan, i)).collect(),
     })
+}
+
+/// A stage of a plan as a run's first event has it.
+pub(super) fn stage_line(plan: &Plan, i: usize) -> StageLine {
+    let spec = &plan.stages[i].spec;
+    let needs = plan.upstream(i).into_iter().map(|u| plan.stages[u].spec.name.clone()).collect();
+    StageLine { name: spec.name.clone(), kind: spec.kind.describe().kind.to_owned(), needs }
 }
 
 /// Each doubt once, before anything runs: with its place, which the words of a stage would not have.

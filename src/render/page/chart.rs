@@ -108,6 +108,16 @@ pub(super) fn short(x: f64) -> String {
     }
 }
 
+/// Half of an interval: two digits say how far it can be trusted.
+pub(super) fn rough(x: f64) -> String {
+    let size = x.abs();
+    if x == 0.0 || !(0.0001..1000.0).contains(&size) {
+        return short(x);
+    }
+    let digits = (1 - size.log10().floor() as i32).clamp(0, 5) as usize;
+    format!("{x:.digits$}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,5 +139,6 @@ mod tests {
     fn numbers_are_short() {
         let found = [0.0, 0.12345, 3.0, 1234.5, 12_345.6, 1e-5, -0.5, 2.5e7].map(short);
         assert_eq!(found, ["0", "0.123", "3.00", "1234", "12346", "1.0e-5", "-0.500", "2.5e7"]);
+        assert_eq!([0.0609, 0.00349, 0.174, 12.4, 0.0].map(rough), ["0.061", "0.0035", "0.17", "12", "0"]);
     }
 }

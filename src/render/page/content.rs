@@ -1,13 +1,16 @@
 //! What a page shows of a run.
 
+use crate::report::against::Known;
+use crate::report::numbers::Numbers;
 use crate::report::{StageSummary, Summary};
 use opdflow_api::Warning;
-use std::collections::BTreeMap;
+use opdflow_api::cache::ActionRecord;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is shown of a run.
 #[derive(Debug, Default)]
 pub struct Page {
-    /// The run's name.
+    /// The run's name; empty where a recipe is shown by what the store has of it.
     pub run: String,
     /// What is known of it by its log.
     pub summary: Summary,
@@ -17,10 +20,18 @@ pub struct Page {
     pub results: Vec<Shown>,
     /// The same of stages on the way, such as the choice of a checkpoint.
     pub others: Vec<Shown>,
+    /// The same tables as numbers, with the published ones and with what each row was made of.
+    pub numbers: Vec<Numbers>,
+    /// The records of stages that have a result.
+    pub records: BTreeMap<String, ActionRecord>,
+    /// Floating-point operations of trainings that say them.
+    pub operations: BTreeMap<String, f64>,
     /// Metrics, by stage.
     pub curves: Vec<Curves>,
     /// Images by set and prompt, each of several models.
     pub images: Vec<ImageSet>,
+    /// The folder of the run's outputs, for commands; nothing where paths are left out.
+    pub outputs: Option<String>,
     /// The recipe as it was run.
     pub recipe: Option<String>,
     /// What could not be read, and why.
@@ -88,6 +99,39 @@ pub struct ScoredImage {
 }
 
 impl Page {
+    /// What is known of its stages.
+    #[must_use]
+    pub fn known(&self) -> Known {
+        let one = |s: &StageSummary| {
+            let manifest = self.records.get(&s.name).map(|record| record.manifest.clone());
+            (s.name.clone(), (s.key, manifest))
+        };
+        self.summary.stages.iter().map(one).collect()
+    }
+
+    /// A fact that the record of a stage notes, such as `gpu_seconds`.
+    pub(super) fn fact(&self, stage: &str, name: &str) -> Option<&str> {
+        self.records.get(stage)?.note.get(name).map(String::as_str)
+    }
+
+    /// The same, as a number.
+    pub(super) fn measured(&self, stage: &str, name: &str) -> Option<f64> {
+        self.fact(stage, name)?.parse().ok().filter(|n: &f64| n.is_finite())
+    }
+
+    /// A stage and all that it stands on, in the order of the plan.
+    pub(super) fn above(&self, stages: &[String]) -> Vec<&StageSummary> {
+        let lines = &self.summary.started.stages;
+        let mut wanted: BTreeSet<&str> = stages.iter().map(String::as_str).collect();
+        // Each stage comes after all that it needs.
+        for line in lines.iter().rev() {
+            if wanted.contains(line.name.as_str()) {
+                wanted.extend(line.needs.iter().map(String::as_str));
+            }
+        }
+        self.summary.stages.iter().filter(|s| wanted.contains(s.name.as_str())).collect()
+    }
+
     /// All warnings, with their stages.
     pub(super) fn warnings(&self) -> impl Iterator<Item = (&StageSummary, &Warning)> {
         self.summary.stages.iter().flat_map(|s| s.warnings.iter().map(move |w| (s, w)))

@@ -1,6 +1,7 @@
 //! Out of the log and the store comes what a page shows.
 
 use super::content::{Content, Curves, ImageRow, ImageSet, Page, ScoredImage, Shown};
+use crate::report::numbers::Numbers;
 use crate::report::{Standing, Summary};
 use crate::runlog::{Line, RunEvent, RunFolder};
 use opdflow_api::cache::{ActionRecord, ObjectKind, Output, Store};
@@ -29,8 +30,33 @@ impl Page {
         registry: &Registry,
         hidden: Hidden,
     ) -> Self {
+        let shown = !hidden.prompts;
+        let run = Self {
+            run: folder.name(),
+            alive,
+            recipe: std::fs::read_to_string(folder.path().join("recipe.yaml")).ok().filter(|_| shown),
+            outputs: shown.then(|| folder.path().join("outputs").display().to_string()),
+            ..Self::default()
+        };
+        run.filled(lines, store, registry, hidden)
+    }
+
+    /// What the store has of a recipe: `lines` are those of a run in which nothing but hits happened.
+    #[must_use]
+    pub fn of_store(
+        recipe: Option<String>,
+        lines: &[Line],
+        store: &Store,
+        registry: &Registry,
+        hidden: Hidden,
+    ) -> Self {
+        let page = Self { recipe: recipe.filter(|_| !hidden.prompts), ..Self::default() };
+        page.filled(lines, store, registry, hidden)
+    }
+
+    fn filled(self, lines: &[Line], store: &Store, registry: &Registry, hidden: Hidden) -> Self {
         let summary = Summary::of(lines);
-        let mut page = Self { run: folder.name(), alive, ..Self::default() };
+        let mut page = self;
         let mut curves = live(lines);
         let (mut images, mut room) = (BTreeMap::new(), MOST_BYTES);
         let needed: BTreeSet<&str> =
@@ -41,7 +67,15 @@ impl Page {
             for (port, output) in &record.outputs {
                 let about = kind.and_then(|k| k.describe().outputs.iter().find(|o| o.name == port));
                 let read = |page: &mut Self| page.bytes(store, &stage.name, port, output);
-                if port == "metrics" {
+                if output.port_type == "json" {
+                    if let Some(bytes) = read(&mut page) {
+                        page.numbers.extend(Numbers::read(&bytes, &stage.name, &record, &summary));
+                    }
+                } else if output.port_type == "cost" {
+                    let cost = read(&mut page).and_then(|b| serde_json::from_slice::<Value>(&b).ok());
+                    let operations = cost.and_then(|c| c["operations"].as_f64());
+                    page.operations.extend(operations.map(|n| (stage.name.clone(), n)));
+                } else if port == "metrics" {
                     if let Some(bytes) = read(&mut page) {
                         curves.insert(stage.name.clone(), series(&bytes));
                     }
@@ -65,12 +99,13 @@ impl Page {
                     list.extend(shown);
                 }
             }
+            page.records.insert(stage.name.clone(), record);
         }
         let mut curves: Vec<Curves> = order(&summary, curves);
+        validated(&page.records, &summary, store, &mut curves);
         choices(&summary, store, &mut curves);
         page.curves = curves;
         page.images = images.into_values().collect();
-        page.recipe = std::fs::read_to_string(folder.path().join("recipe.yaml")).ok().filter(|_| !hidden.prompts);
         page.summary = summary;
         if hidden.prompts {
             page.summary.started.argv.clear();
@@ -202,6 +237,31 @@ fn order(summary: &Summary, mut curves: BTreeMap<String, BTreeMap<String, Vec<(u
         Some(Curves { stage: stage.clone(), series, chosen: Vec::new() })
     };
     summary.stages.iter().map(|s| &s.name).filter_map(take).collect()
+}
+
+/// Adds the scores of a training's candidates, which another stage gave: by the training's step, a series for each column.
+fn validated(records: &BTreeMap<String, ActionRecord>, summary: &Summary, store: &Store, curves: &mut [Curves]) {
+    for (stage, record) in records {
+        for output in record.outputs.values().filter(|o| o.port_type == "curve") {
+            let Ok(bytes) = store.read(&output.object.digest) else { continue };
+            let Ok(curve) = serde_json::from_slice::<Value>(&bytes) else { continue };
+            let mut found: BTreeMap<String, Vec<(u64, f64)>> = BTreeMap::new();
+            for point in curve["points"].as_array().into_iter().flatten() {
+                let Some(step) = point["step"].as_u64() else { continue };
+                let sets = point["scores"]["sets"].as_object();
+                for (set, columns) in sets.into_iter().flatten() {
+                    for (column, mean) in columns.as_object().into_iter().flatten() {
+                        let Some(mean) = mean["mean"].as_f64() else { continue };
+                        found.entry(format!("{column} on {set}, by {stage}")).or_default().push((step, mean));
+                    }
+                }
+            }
+            let needs = summary.started.stages.iter().find(|s| s.name == *stage).map(|s| &s.needs);
+            for one in curves.iter_mut().filter(|c| needs.is_some_and(|n| n.contains(&c.stage))) {
+                one.series.extend(found.clone());
+            }
+        }
+    }
 }
 
 /// Marks the steps that other stages chose: an output `choice` says which, and what the chooser reads says of whom.
