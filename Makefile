@@ -13,7 +13,7 @@ export LIBTORCH ?= $(OPDFLOW_DEPS)/libtorch
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-less lint fmt build setup peers
+.PHONY: help run test test-less lint fmt build dist setup peers
 
 help:
 	@echo 'make run    build opdflow and run a recipe [RECIPE=$(RECIPE)] [ARGS="--set name=value ..."]'
@@ -23,13 +23,23 @@ help:
 	@echo 'make lint   formatting, clippy, documentation; warnings are errors'
 	@echo 'make fmt    format the sources'
 	@echo 'make build  target/release/opdflow'
+	@echo 'make dist   dist/opdflow-VERSION-linux-x86_64.tar.gz: the programs with all that they need'
 	@echo 'make setup  libtorch, ONNX Runtime and PP-OCR into .deps/; the others do this by themselves'
 
 run: build
 	$(TARGET)/release/opdflow run $(RECIPE) $(ARGS)
 
-build: setup
+# What needs no libtorch is built while libtorch is fetched.
+build:
+	@if [ -d "$${LIBTORCH:-$${OPDFLOW_DEPS:-.deps}/libtorch}" ] || [ -n "$${LIBTORCH_USE_PYTORCH:-}" ]; then scripts/setup.sh; else \
+		$(CARGO) build --release --locked --package opdflow-kinds --package opdflow-cache & \
+		scripts/setup.sh; fetched=$$?; wait; exit $$fetched; \
+	fi
 	$(CARGO) build --release --locked
+
+# An archive that runs on any Linux x86-64 with a C library as new as this machine's.
+dist: build
+	scripts/dist.sh $(TARGET)/release
 
 # The engine alone first: it is quick to build, and it must do without libtorch. It shares most of its crates with the rest.
 # One thread for libtorch in each test: several are slower than one when tests run side by side.

@@ -8,6 +8,8 @@ fn main() {
     println!("cargo:rerun-if-env-changed=DEP_TCH_LIBTORCH_LIB");
     if let Ok(lib) = std::env::var("DEP_TCH_LIBTORCH_LIB") {
         let lib = std::fs::canonicalize(&lib).map(|p| p.display().to_string()).unwrap_or(lib);
+        // In the archive of `make dist`, in a checkout, and where the build found it.
+        println!("cargo:rustc-link-arg-bin=opdflow-stage=-Wl,-rpath,$ORIGIN/../lib/opdflow/libtorch/lib");
         println!("cargo:rustc-link-arg-bin=opdflow-stage=-Wl,-rpath,$ORIGIN/../../.deps/libtorch/lib");
         println!("cargo:rustc-link-arg-bin=opdflow-stage=-Wl,-rpath,{lib}");
     }

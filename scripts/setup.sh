@@ -95,6 +95,10 @@ libtorch_unpack() {
         $lib/libtorch_cpu.so=lib/libtorch_cpu.so $lib/libc10.so=lib/libc10.so $lib/libgomp.so.1=lib/libgomp.so.1
     out_of $cudart_sha "$1" $nvidia/libcudart.so.13=lib/libcudart.so.13
     out_of $cupti_sha "$1" $nvidia/libcupti.so.13=lib/libcupti.so.13
+    # For those who pass the libraries on (make dist).
+    out_of $torch_sha "$1" torch-$torch.dist-info/licenses/=licences/
+    out_of $cudart_sha "$1" nvidia_cuda_runtime-13.0.96.dist-info/licenses/License.txt=licences/cuda-runtime.txt
+    out_of $cupti_sha "$1" nvidia_cuda_cupti-13.0.85.dist-info/licenses/License.txt=licences/cuda-cupti.txt
     ln -s libgomp.so.1 "$1/lib/libgomp.so"
     libtorch_shell "$1/lib"
     echo "$torch" >"$1/build-version"
@@ -116,7 +120,10 @@ libtorch_whole() {
 
 onnxruntime_sha=99e1074c4b2197accd5073052a465361be17b89c093b8ffb6e6bd8f986c52df8
 onnxruntime_wheels() { wheel "onnxruntime==$onnxruntime" cp312 manylinux_2_28_x86_64 $onnxruntime_sha; }
-onnxruntime_unpack() { out_of $onnxruntime_sha "$1" "onnxruntime/capi/libonnxruntime.so.$onnxruntime=libonnxruntime.so"; }
+onnxruntime_unpack() {
+    out_of $onnxruntime_sha "$1" "onnxruntime/capi/libonnxruntime.so.$onnxruntime=libonnxruntime.so" \
+        onnxruntime/ThirdPartyNotices.txt=licences/ThirdPartyNotices.txt
+}
 onnxruntime_whole() { true; }
 
 rapidocr_sha=971d7d5f223a7a808662229df1ef69893809d8457d834e6373d3854bc1782cbf

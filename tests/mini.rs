@@ -103,6 +103,7 @@ fn the_main_job_ends_in_a_table() {
     assert!(mini.events_of("started").is_empty(), "a run of hits starts no process");
 
     the_page_of_the_run_has_its_images(&mini);
+    images_on_the_way_are_shown_and_change_nothing(&mini, &second);
     another_recipe_takes_the_same_teachers(&mini, &second);
     a_damaged_adapter_is_made_again(&mini, &second);
 }
@@ -144,6 +145,57 @@ fn the_page_of_the_run_has_its_images(mini: &Mini) {
     let html = std::fs::read_to_string(mini.path("two.html")).unwrap();
     assert!(html.contains(" are the same result in both runs") && html.contains("data-model=\"A: base_scores\""));
     assert!(!html.contains("class=\"better\"") && !html.contains("class=\"worse\""), "nothing differs");
+}
+
+fn images_on_the_way_are_shown_and_change_nothing(mini: &Mini, before: &common::Ran) {
+    let runs = common::runs(&mini.path(".opdflow/runs"));
+    let folder = mini.path(".opdflow/runs").join(&runs[0]).join("samples");
+    let stages: Vec<_> = common::files(&folder).into_iter().filter(|f| f.ends_with("samples.jsonl")).collect();
+    assert_eq!(stages.len(), 4, "three teachers and a student: {stages:?}");
+    let text = std::fs::read_to_string(folder.join("ocr_teacher/samples.jsonl")).unwrap();
+    let lines: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let steps: std::collections::BTreeSet<u64> = lines.iter().map(|l| l["step"].as_u64().unwrap()).collect();
+    assert_eq!(steps, [0, 1, 2].into(), "before the first round and after each");
+    for line in &lines {
+        assert!(line["reward"].as_f64().is_some_and(f64::is_finite) && !line["prompt"].as_str().unwrap().is_empty());
+        let png = format!("ocr_teacher/step-{:06}/{:02}.png", line["step"], line["image"].as_u64().unwrap());
+        assert!(std::fs::read(folder.join(&png)).unwrap().starts_with(b"\x89PNG"), "{png}");
+    }
+    // The newest run has nothing but hits, and shows what the one left that computed them.
+    let html = std::fs::read_to_string(mini.path("page.html")).unwrap();
+    let way = html.split("id=\"samples\"").nth(1).and_then(|rest| rest.split("</section>").next()).unwrap();
+    assert_eq!(way.matches("<table class=\"images\">").count(), 4);
+    let images = lines.len();
+    let own = way.split("<h3>ocr_teacher</h3>").nth(1).unwrap().split("</table>").next().unwrap();
+    assert_eq!(own.matches("<img ").count(), images);
+    assert!(own.contains("data-model=\"step 2\"") && !way.contains("There are none of"));
+    // With its folder gone there are none, and the page says so.
+    std::fs::rename(mini.path(".opdflow/runs").join(&runs[0]), mini.path("moved")).unwrap();
+    mini.run(&["report", "-o", "page.html", "--overwrite"]).expect(0);
+    let html = std::fs::read_to_string(mini.path("page.html")).unwrap();
+    assert!(html.contains("There are none of <code>"));
+    std::fs::rename(mini.path("moved"), mini.path(".opdflow/runs").join(&runs[0])).unwrap();
+    // Without them the adapter is the same.
+    let set = "ocr_teacher.with.samples={prompts: 0}";
+    let ran = mini.run(&[
+        "run",
+        "multitask.yaml",
+        "--until",
+        "ocr_teacher",
+        "--force",
+        "ocr_teacher",
+        "--set",
+        set,
+        "--json",
+    ]);
+    let ran = ran.expect(0);
+    assert_eq!(ran.verdicts()["ocr_teacher"], "run");
+    assert_eq!(ran.outputs()["ocr_teacher.lora"], before.outputs()["ocr_teacher.lora"]);
+    let runs = common::runs(&mini.path(".opdflow/runs"));
+    assert!(
+        !mini.path(".opdflow/runs").join(runs.last().unwrap()).join("samples").exists(),
+        "no images were asked for"
+    );
 }
 
 fn another_recipe_takes_the_same_teachers(mini: &Mini, before: &common::Ran) {

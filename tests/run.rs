@@ -79,7 +79,7 @@ fn markdown_goes_to_stdout_and_files_to_the_run_folder() {
         assert!(ran.stdout.starts_with("the end\n"), "{}", ran.stdout);
         let copy = std::fs::read_to_string(space.path(".opdflow/runs/latest/outputs/report.md")).unwrap();
         assert_eq!(ran.stdout, copy);
-        assert!(ran.stderr.contains("outputs/report.md\n"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("/outputs: report.md, report.report\n"), "{}", ran.stderr);
     }
     let quiet = space.run(&["run", "r.yaml", "--quiet"]).expect(0);
     assert!(quiet.stdout.starts_with("the end\n"));

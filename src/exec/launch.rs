@@ -5,10 +5,16 @@ use anyhow::{Context as _, Result};
 use opdflow_api::Job;
 use std::path::PathBuf;
 
-/// Writes the job into the run's folder; where.
+/// The note of a record that says in which run it was computed.
+const RUN: &str = "run";
+
+/// Writes the job into the run's folder; where. What is left there beside results, such as images on the way, is found again by the
+/// run's name in the record.
 pub(super) fn write_job(folder: &RunFolder, job: &Job) -> Result<PathBuf> {
     let path = folder.job(&job.name);
-    let text = serde_json::to_vec_pretty(job).context("cannot encode the job")?;
+    let mut job = Job { samples: Some(folder.samples(&job.name)), ..job.clone() };
+    job.note.insert(RUN.to_owned(), folder.name());
+    let text = serde_json::to_vec_pretty(&job).context("cannot encode the job")?;
     std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)
 }

@@ -28,7 +28,7 @@ impl Bars {
     fn begin(&mut self, stage: &str, summary: &Summary) {
         let width = summary.stages.iter().map(|s| s.name.chars().count()).max().unwrap_or(0).min(32);
         let bar = self.all.add(ProgressBar::no_length());
-        bar.set_style(style(&format!("{{prefix:>{width}}} {{spinner}} {{msg}}")));
+        bar.set_style(style(&format!("{{prefix:>{width}}} {{spinner}} {{wide_msg}}")));
         bar.set_prefix(words::name(stage).into_owned());
         bar.set_message("starting");
         keep_alive(&bar);
@@ -39,14 +39,13 @@ impl Bars {
         let (Some(bar), Some(known)) = (self.bars.get(stage), summary.stage(stage)) else { return };
         if known.total > 0 && bar.length() != Some(known.total) {
             let width = summary.stages.iter().map(|s| s.name.chars().count()).max().unwrap_or(0).min(32);
-            bar.set_style(style(&format!("{{prefix:>{width}}} [{{bar:24}}] {{pos}}/{{len}} {{msg}}")));
+            bar.set_style(style(&format!("{{prefix:>{width}}} [{{bar:24}}] {{pos}}/{{len}} {{wide_msg}}")));
             bar.set_length(known.total);
         }
         bar.set_position(known.step);
-        // The time first: it keeps its place while the words behind it change their length.
-        bar.set_message(
-            format!("{}{}", words::left(known, summary.last), words::beside(known)).trim_start().to_owned(),
-        );
+        // The time first: it keeps its place while the words behind it change their length. What finds no place is cut off.
+        let parts = [words::left(known, summary.last), words::beside(known), words::course(known)];
+        bar.set_message(parts.concat().trim_start().to_owned());
     }
 
     fn end(&mut self, stage: &str) {

@@ -97,6 +97,31 @@ pub fn beside(stage: &StageSummary) -> String {
     }
 }
 
+/// Characters of a sparkline.
+const SPARKLINE: usize = 16;
+
+/// The last values of the metrics that stand beside a stage's own words, and the way of its headline; for a line that moves.
+#[must_use]
+pub fn course(stage: &StageSummary) -> String {
+    let Some(headline) = stage.headline() else { return String::new() };
+    let line = stage.traces.get(headline).map_or_else(String::new, |trace| trace.sparkline(SPARKLINE));
+    let line = if line.is_empty() || !draws() { String::new() } else { format!("  {} {line}", name(headline)) };
+    // What is looked at beside the reward, as far as the training has it.
+    let watched = ["loss", "kl", "clipped", "grad_norm"];
+    let last = watched.into_iter().filter_map(|n| Some((n, stage.metrics.get(n)?.1)));
+    let own = |n: &str| n == headline || stage.note.starts_with(n);
+    let last: String = last.filter(|(n, _)| !own(n)).map(|(n, value)| format!("  {n} {}", metric(value))).collect();
+    format!("{line}{last}")
+}
+
+/// Whether the terminal's letters have what a sparkline is drawn with.
+fn draws() -> bool {
+    let of = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
+    let letters = of("LC_ALL").or_else(|| of("LC_CTYPE")).or_else(|| of("LANG")).unwrap_or_default();
+    let letters = letters.to_lowercase();
+    letters.contains("utf-8") || letters.contains("utf8")
+}
+
 /// How long a stage still needs, as far as that can be told.
 #[must_use]
 pub fn left(stage: &StageSummary, now: f64) -> String {

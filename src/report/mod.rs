@@ -8,7 +8,9 @@ mod pace;
 pub mod sketch;
 mod summary;
 pub mod svg;
+mod trace;
 
 pub use outputs::{Copied, copy_finals};
 pub use pace::Pace;
 pub use summary::{StageSummary, Standing, Summary, job_words};
+pub use trace::Trace;

@@ -1,7 +1,7 @@
 //! What a run came to, stage by stage: its events folded into one view. `run --json` prints it from the events as
 //! they come, `status` from the run log.
 
-use super::Pace;
+use super::{Pace, Trace};
 use crate::runlog::{Line, RunEvent, RunStarted, process};
 use opdflow_api::cache::Digest;
 use opdflow_api::warning::gather;
@@ -53,6 +53,8 @@ pub struct StageSummary {
     pub pace: Pace,
     /// The newest value of each metric, and its step.
     pub metrics: BTreeMap<String, (u64, Option<f64>)>,
+    /// The way of each metric so far.
+    pub traces: BTreeMap<String, Trace>,
     /// Digests of its outputs by port.
     pub outputs: BTreeMap<String, Digest>,
     /// What went wrong, if something did.
@@ -171,6 +173,13 @@ impl StageSummary {
         self.pace.left(self.total, now).filter(|_| self.state == Standing::Running && self.step < self.total)
     }
 
+    /// The metric that tells most of a training.
+    #[must_use]
+    pub fn headline(&self) -> Option<&str> {
+        let wanted = ["validation", "reward", "loss"].into_iter().find(|name| self.traces.contains_key(*name));
+        wanted.or_else(|| self.traces.keys().next().map(String::as_str))
+    }
+
     fn take(&mut self, at: f64, event: &RunEvent) {
         match event {
             RunEvent::Keyed { key, .. } => self.key = Some(*key),
@@ -200,7 +209,10 @@ impl StageSummary {
                 (self.step, self.total, self.note) = (*step, *total, note.clone());
                 self.pace.reach(at, *step);
             }
-            RunEvent::Metric { step, name, value, .. } => drop(self.metrics.insert(name.clone(), (*step, *value))),
+            RunEvent::Metric { step, name, value, .. } => {
+                self.metrics.insert(name.clone(), (*step, *value));
+                self.traces.entry(name.clone()).or_default().add(value.unwrap_or(f64::NAN));
+            }
             RunEvent::Done { seconds, cpu_seconds, found, outputs, .. } => {
                 (self.seconds, self.outputs, self.message) = (*seconds, outputs.clone(), None);
                 self.cpu_seconds = *cpu_seconds;

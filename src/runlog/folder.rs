@@ -108,6 +108,12 @@ impl RunFolder {
         self.0.join("jobs").join(format!("{}.json", file_name(stage)))
     }
 
+    /// Images that a training leaves on its way.
+    #[must_use]
+    pub fn samples(&self, stage: &str) -> PathBuf {
+        self.0.join("samples").join(file_name(stage))
+    }
+
     /// A copy of an output for the user: `stage.port.extension`, without what is left out.
     #[must_use]
     pub fn output(&self, stage: &str, port: Option<&str>, extension: Option<&str>) -> PathBuf {

@@ -324,6 +324,7 @@ impl Dispatch<'_, '_> {
             force: self.is_forced(stage),
             program: crate::PROGRAM.to_owned(),
             doubts: self.order.doubts.get(stage).cloned().unwrap_or_default(),
+            samples: None,
             note: crate::plan::notes(&self.order.plan.stages[stage]),
         })
     }

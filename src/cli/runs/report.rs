@@ -15,7 +15,12 @@ pub(super) enum Of {
     /// A run.
     Run(RunFolder),
     /// What the store has of a recipe.
-    Recipe(PathBuf),
+    Recipe {
+        /// The recipe.
+        path: PathBuf,
+        /// Where runs are recorded: images on the way of trainings are there.
+        home: PathBuf,
+    },
 }
 
 pub(crate) fn run(session: &Session, args: &args::Report) -> Result<Exit, Failure> {
@@ -24,7 +29,7 @@ pub(crate) fn run(session: &Session, args: &args::Report) -> Result<Exit, Failur
         [] => vec![Of::Run(crate::cli::find_run(&args.run_dir, None)?)],
         names => names.iter().map(|name| named(name, args)).collect::<Result<_, _>>()?,
     };
-    let recipe = of.iter().any(|of| matches!(of, Of::Recipe(_)));
+    let recipe = of.iter().any(|of| matches!(of, Of::Recipe { .. }));
     let store = if recipe { session.open()? } else { Store::reopen(&session.store)? };
     let _in_use = store.shared()?;
     if args.serve {
@@ -39,7 +44,7 @@ pub(crate) fn run(session: &Session, args: &args::Report) -> Result<Exit, Failur
 /// What a name means: a file is a recipe, anything else a run.
 fn named(name: &str, args: &args::Report) -> Result<Of, Failure> {
     if Path::new(name).is_file() {
-        return Ok(Of::Recipe(name.into()));
+        return Ok(Of::Recipe { path: name.into(), home: RunFolder::home(&args.run_dir) });
     }
     crate::cli::find_run(&args.run_dir, Some(name)).map(Of::Run)
 }
@@ -68,10 +73,10 @@ fn page_of(session: &Session, of: &Of, store: &Store, hidden: Hidden) -> Result<
             let record = runlog::read(folder).map_err(|e| Failure::Usage(format!("{e:#}")))?;
             Ok(Page::of(folder, &record.lines, alive, store, &session.registry, hidden))
         }
-        Of::Recipe(path) => {
+        Of::Recipe { path, home } => {
             let lines = of_store(session, path, store)?;
             let text = std::fs::read_to_string(path).ok();
-            Ok(Page::of_store(text, &lines, store, &session.registry, hidden))
+            Ok(Page::of_store(text, &lines, home, store, &session.registry, hidden))
         }
     }
 }

@@ -295,8 +295,13 @@ fn hand_over(session: &Session, summary: &Summary, folder: &RunFolder, ending: E
         if matches!(ending, Ending::Stopped | Ending::Killed) {
             session.note("run the same command again to go on");
         }
-        for copied in copies {
-            session.note(&format!("{}.{}: {}", copied.stage, copied.port, copied.path.display()));
+        if let Some(outputs) = copies.first().and_then(|copied| copied.path.parent()) {
+            let name = |copied: &Copied| copied.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let names: Vec<String> = copies.iter().map(name).collect();
+            session.note(&format!("results in {}: {}", outputs.display(), names.join(", ")));
+        }
+        if ending == Ending::Complete && summary.stages.iter().any(|s| !s.metrics.is_empty()) {
+            session.note("`opdflow report` writes a page of this run, with its curves and images");
         }
     }
     if session.json {

@@ -30,6 +30,10 @@ pub struct Page {
     pub curves: Vec<Curves>,
     /// Images by set and prompt, each of several models.
     pub images: Vec<ImageSet>,
+    /// Images on the way of trainings: a set each, whose columns are steps.
+    pub samples: Vec<ImageSet>,
+    /// Trainings whose images on the way are gone, or were never made.
+    pub without_samples: Vec<String>,
     /// The folder of the run's outputs, for commands; nothing where paths are left out.
     pub outputs: Option<String>,
     /// The recipe as it was run.

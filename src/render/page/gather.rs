@@ -1,6 +1,7 @@
 //! Out of the log and the store comes what a page shows.
 
 use super::content::{Content, Curves, ImageRow, ImageSet, Page, ScoredImage, Shown};
+use super::samples;
 use crate::report::numbers::Numbers;
 use crate::report::{Standing, Summary};
 use crate::runlog::{Line, RunEvent, RunFolder};
@@ -8,9 +9,23 @@ use opdflow_api::cache::{ActionRecord, ObjectKind, Output, Store};
 use opdflow_api::{Registry, Shown as Looks};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 /// Most bytes of images that are put into the page.
 const MOST_BYTES: usize = 20 << 20;
+
+/// Most bytes of images on the way.
+const MOST_SAMPLES: usize = 6 << 20;
+
+/// A folder in words.
+fn place(folder: &Path, hidden: Hidden) -> String {
+    if hidden.prompts { "the folder of the run".to_owned() } else { folder.display().to_string() }
+}
+
+/// Whether this is the name of a folder, and no path to anywhere else: it comes from a record.
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && !name.contains('/')
+}
 
 /// What is left out of a page that is shared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,20 +53,49 @@ impl Page {
             outputs: shown.then(|| folder.path().join("outputs").display().to_string()),
             ..Self::default()
         };
-        run.filled(lines, store, registry, hidden)
+        let home = folder.path().parent().unwrap_or(folder.path());
+        run.filled(lines, store, registry, hidden).with_samples(home, hidden)
     }
 
-    /// What the store has of a recipe: `lines` are those of a run in which nothing but hits happened.
+    /// What the store has of a recipe: `lines` are those of a run in which nothing but hits happened. `home`: where runs are.
     #[must_use]
     pub fn of_store(
         recipe: Option<String>,
         lines: &[Line],
+        home: &Path,
         store: &Store,
         registry: &Registry,
         hidden: Hidden,
     ) -> Self {
         let page = Self { recipe: recipe.filter(|_| !hidden.prompts), ..Self::default() };
-        page.filled(lines, store, registry, hidden)
+        page.filled(lines, store, registry, hidden).with_samples(home, hidden)
+    }
+
+    /// Adds what trainings left on their way in this run, or in the one that computed them.
+    fn with_samples(mut self, home: &Path, hidden: Hidden) -> Self {
+        let mut room = MOST_SAMPLES;
+        let trained: Vec<String> = self.curves.iter().map(|c| c.stage.clone()).collect();
+        for stage in trained {
+            let computed = self.fact(&stage, "run").filter(|name| is_name(name));
+            let runs = [Some(self.run.as_str()).filter(|name| !name.is_empty()), computed];
+            let folders = runs.into_iter().flatten().map(|run| RunFolder::of(home.join(run)).samples(&stage));
+            let Some(folder) = folders.into_iter().find(|folder| folder.is_dir()) else {
+                self.without_samples.push(stage);
+                continue;
+            };
+            match samples::read(&folder, &stage, &mut room, hidden) {
+                Ok((set, left_out)) => {
+                    self.samples.extend(set);
+                    if left_out > 0 {
+                        let most = MOST_SAMPLES >> 20;
+                        let what = format!("{left_out} images on the way of `{stage}`: the page has {most} MB of them");
+                        self.lacking.push(format!("{what}; all are in {}", place(&folder, hidden)));
+                    }
+                }
+                Err(error) => self.lacking.push(format!("`{stage}`, images on the way: {error}")),
+            }
+        }
+        self
     }
 
     fn filled(self, lines: &[Line], store: &Store, registry: &Registry, hidden: Hidden) -> Self {

@@ -18,6 +18,7 @@ pub fn page(page: &Page, served: bool) -> String {
     results(page, &mut out);
     curves::of_one(page, &mut out);
     images::images(&page.images, &mut out);
+    images::on_the_way(page, &mut out);
     stages(page, &mut out);
     rest(page, &mut out);
     end(&mut out);
@@ -97,9 +98,14 @@ fn head(page: &Page, out: &mut String) {
         put!(out, "<div{class}><dt>{name}</dt><dd>{}</dd></div>\n", escaped(value));
     }
     out.push_str("</dl>\n<nav aria-label=\"parts of the page\">");
-    for (id, name) in
-        [("results", "Results"), ("curves", "Curves"), ("images", "Images"), ("stages", "Stages"), ("recipe", "Recipe")]
-    {
+    for (id, name) in [
+        ("results", "Results"),
+        ("curves", "Curves"),
+        ("images", "Images"),
+        ("samples", "On the way"),
+        ("stages", "Stages"),
+        ("recipe", "Recipe"),
+    ] {
         put!(out, "<a href=\"#{id}\">{name}</a>");
     }
     out.push_str("</nav>\n</header>\n<main>\n");

@@ -1,7 +1,7 @@
 //! The images of a page: the same prompt and the same noise in a row, a model in a column.
 
 use super::chart::short;
-use super::content::{ImageRow, ImageSet, ScoredImage};
+use super::content::{ImageRow, ImageSet, Page, ScoredImage};
 use super::write::{data, put};
 use opdflow_io::xml::escaped;
 use std::collections::BTreeMap;
@@ -10,18 +10,47 @@ use std::collections::BTreeMap;
 pub(super) fn images(sets: &[ImageSet], out: &mut String) {
     out.push_str("<section id=\"images\">\n<h2>Images</h2>\n");
     if sets.is_empty() {
-        out.push_str("<p>No stage has left images.</p>\n</section>\n");
-        return;
+        out.push_str("<p>No stage has left images.</p>\n");
     }
-    out.push_str("<p>Each row has the same prompt and the same noise. An image opens in large, beside that of another model.</p>\n");
-    sets.iter().for_each(|set| image_set(set, out));
+    grid(sets, out);
+    out.push_str("</section>\n");
     out.push_str(
         "<dialog id=\"compare\" aria-labelledby=\"prompt\">\n<p id=\"prompt\"></p>\n\
          <div class=\"pair\"><img id=\"first\" alt=\"\"><img id=\"second\" alt=\"\"></div>\n\
          <label>From left to right <input id=\"slider\" type=\"range\" min=\"0\" max=\"100\" value=\"50\"></label>\n\
          <div class=\"controls\"><label>Left <select id=\"left\"></select></label><label>Right <select id=\"right\"></select></label>\
-         <button id=\"close\" type=\"button\">Close</button></div>\n</dialog>\n</section>\n",
+         <button id=\"close\" type=\"button\">Close</button></div>\n</dialog>\n",
     );
+}
+
+/// The images that trainings left on their way, a step in a column.
+pub(super) fn on_the_way(page: &Page, out: &mut String) {
+    out.push_str("<section id=\"samples\">\n<h2>On the way of trainings</h2>\n");
+    if !page.samples.is_empty() {
+        out.push_str("<p>The same prompts and the same noise, by the adapter of each step.</p>\n");
+    }
+    page.samples.iter().for_each(|set| image_set(set, out));
+    if !page.without_samples.is_empty() {
+        let names: Vec<String> =
+            page.without_samples.iter().map(|name| format!("<code>{}</code>", escaped(name))).collect();
+        put!(
+            out,
+            "<p>There are none of {}: the folder of the run that computed it is not here, or it left none.</p>\n",
+            names.join(", ")
+        );
+    }
+    if page.samples.is_empty() && page.without_samples.is_empty() {
+        out.push_str("<p>There is no training that leaves any.</p>\n");
+    }
+    out.push_str("</section>\n");
+}
+
+fn grid(sets: &[ImageSet], out: &mut String) {
+    if sets.is_empty() {
+        return;
+    }
+    out.push_str("<p>Each row has the same prompt and the same noise. An image opens in large, beside that of another model.</p>\n");
+    sets.iter().for_each(|set| image_set(set, out));
 }
 
 fn image_set(set: &ImageSet, out: &mut String) {

@@ -13,6 +13,7 @@ mod images;
 mod markdown;
 mod numbers;
 mod pair;
+mod samples;
 mod write;
 
 pub use content::Page;

@@ -59,6 +59,9 @@ pub struct Job {
     /// with the result, because it is found again each time.
     #[serde(default)]
     pub doubts: Vec<Warning>,
+    /// The stage's folder for images on the way of a training, in that of the run; without it none are made.
+    #[serde(default)]
+    pub samples: Option<PathBuf>,
     /// Facts for the record beside its own: what its time and its size hold for.
     #[serde(default)]
     pub note: BTreeMap<String, String>,

@@ -40,6 +40,9 @@ pub const ALARM: &str = "W026";
 /// Warnings that were kept in a form that this program does not read.
 pub const UNREADABLE: &str = "W027";
 
+/// Images of different prompts that have become alike.
+pub const ALIKE: &str = "W028";
+
 /// A warning, told once, with how often it holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Warning {

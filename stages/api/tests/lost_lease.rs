@@ -55,6 +55,7 @@ fn job(store: &Path, saves: bool) -> Job {
         checkpoint_seconds: 60.0,
         ranks: 1,
         deadline_seconds: 60.0,
+        samples: None,
         force: false,
         program: String::new(),
         doubts: Vec::new(),

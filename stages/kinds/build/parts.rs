@@ -305,6 +305,8 @@ pub const OUTSIDE: &[CodePart] = &[
             "kinds/src/training/alarm.rs",
             "kinds/src/training/course_doubts.rs",
             "kinds/src/training/mod.rs",
+            "kinds/src/training/samples.rs",
+            "worker/src/runtime/samples.rs",
             "worker/src/runtime/unfit.rs",
             "worker/src/runtime/watch.rs",
             "training/src/idle.rs",

@@ -17,14 +17,16 @@ const DET: &str = "2b44a5100814b982d5f33c920d573dba91150069cf1525bc60f2e4b3f220b
 
 const REC: &str = "6e47235f66df743e113807a035a1d3e5118d03d344226f5f15e4af3cda512424";
 
-/// Where the recogniser's files lie: `$OPDFLOW_DEPS`, or `.deps` beside the build folder of this program.
+/// Where the recogniser's files lie: `$OPDFLOW_DEPS`; `.deps` beside the build folder of this program; or `lib/opdflow` beside the
+/// folder that it was unpacked or installed into.
 #[must_use]
 pub fn deps() -> PathBuf {
     if let Some(folder) = std::env::var_os("OPDFLOW_DEPS") {
         return folder.into();
     }
     let exe = std::env::current_exe().unwrap_or_default();
-    let beside = exe.ancestors().skip(1).map(|a| a.join(".deps")).find(|d| d.is_dir());
+    let installed = exe.ancestors().nth(2).map(|prefix| prefix.join("lib/opdflow"));
+    let beside = exe.ancestors().skip(1).map(|a| a.join(".deps")).chain(installed).find(|d| d.is_dir());
     beside.unwrap_or_else(|| PathBuf::from(".deps"))
 }
 

@@ -10,6 +10,7 @@ use crate::precision::Precision;
 use crate::prompt::provenance;
 use crate::training::budget::Budget;
 use crate::training::course_doubts::lr_schedule_fault;
+use crate::training::samples::Samples;
 use crate::training::{budget, course_doubts};
 use crate::{code, param};
 use opdflow_api::port::{Input, Output};
@@ -78,6 +79,9 @@ pub struct Params {
     #[schemars(with = "param::Recompute")]
     #[schemars(extend("x-formerly" = ["recompute"]))]
     pub gradient_checkpointing: bool,
+    /// Images on the way, in the folder of the run.
+    #[serde(default, skip_serializing_if = "Samples::is_default")]
+    pub samples: Samples,
     #[serde(default = "micro")]
     #[schemars(with = "param::MicroBatch")]
     pub micro_batch: usize,
@@ -247,7 +251,7 @@ impl Stage for Distill {
                     Output::side("timing", "timing", "the same, and seconds"),
                 ]
             },
-            outside_key: &["gradient_checkpointing", "micro_batch", "threads"],
+            outside_key: &["gradient_checkpointing", "micro_batch", "samples", "threads"],
             seeded: true,
             numeric: true,
         }

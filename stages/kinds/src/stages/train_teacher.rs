@@ -13,6 +13,7 @@ use crate::prompt::{leaks, prompt_set, provenance};
 use crate::training::alarm::Alarms;
 use crate::training::budget::Budget;
 use crate::training::course_doubts::lr_schedule_fault;
+use crate::training::samples::Samples;
 use crate::training::until::Until;
 use crate::training::{alarm, budget, course_doubts};
 use crate::{code, param};
@@ -106,6 +107,9 @@ pub struct Params {
     /// By metric when to warn, or to end the run.
     #[serde(default)]
     pub alarms: Alarms,
+    /// Images on the way, in the folder of the run.
+    #[serde(default, skip_serializing_if = "Samples::is_default")]
+    pub samples: Samples,
     #[serde(default, skip_serializing_if = "Precision::is_default")]
     pub precision: Precision,
     #[serde(default)]
@@ -325,7 +329,7 @@ impl Stage for TrainTeacher {
                     Output::side("timing", "timing", "the same, and seconds"),
                 ]
             },
-            outside_key: &["alarms", "gradient_checkpointing", "micro_batch", "threads"],
+            outside_key: &["alarms", "gradient_checkpointing", "micro_batch", "samples", "threads"],
             seeded: true,
             numeric: true,
         }

@@ -31,6 +31,15 @@ fn three() -> u64 {
 }
 
 impl Alarm {
+    /// What it watches for, in words.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let bound = |word: &str, value: Option<f64>| value.map(|v| format!("{word} {v}"));
+        let bounds: Vec<String> =
+            [bound("above", self.above), bound("below", self.below)].into_iter().flatten().collect();
+        format!("{} for {} rounds in a row", bounds.join(" or "), self.rounds)
+    }
+
     /// Whether a value means trouble. One that is no number does.
     #[must_use]
     pub fn troubled(&self, value: f64) -> bool {
@@ -42,10 +51,18 @@ impl Alarm {
 pub type Alarms = BTreeMap<String, Alarm>;
 
 /// What every teacher is watched for unless the recipe says otherwise: nearly all groups agree, so that there is nothing
-/// left to learn from.
+/// left to learn from; nearly all ratios are clipped, so that nothing is learned from them; latents lose their spread, which is an
+/// even image, or gain several times that of images, which is noise.
 #[must_use]
 pub fn standing() -> Alarms {
-    [("flat_groups".to_owned(), Alarm { above: Some(0.95), below: None, rounds: 10, stop: false })].into()
+    let bounded = |above, below, rounds| Alarm { above, below, rounds, stop: false };
+    [
+        ("flat_groups", bounded(Some(0.95), None, 10)),
+        ("clipped", bounded(Some(0.95), None, 10)),
+        ("latent_std", bounded(Some(5.0), Some(0.1), 5)),
+    ]
+    .map(|(name, alarm)| (name.to_owned(), alarm))
+    .into()
 }
 
 /// What is wrong with the numbers below the parameter `alarms`.

@@ -134,6 +134,7 @@ mod tests {
             threads: 1,
             ranks: 1,
             deadline_seconds: 60.0,
+            samples: None,
             device: "cpu".to_owned(),
             folder: folder.to_owned(),
             store: folder.to_owned(),

@@ -9,6 +9,7 @@ pub mod pipeline;
 pub mod precision;
 pub mod prompt_task;
 pub mod ranks;
+pub mod samples;
 pub mod unfit;
 pub mod validated;
 pub mod watch;

@@ -18,6 +18,16 @@ pub struct Watched<C> {
     since: BTreeMap<String, u64>,
 }
 
+/// An alarm that rings.
+struct Ring {
+    /// What is the matter now.
+    words: String,
+    /// The same, in words that are equal each time.
+    warning: String,
+    /// Whether it ends the run.
+    stops: bool,
+}
+
 impl<C: Course> Watched<C> {
     /// `inner`, watched. What the recipe says of a metric replaces the standing alarm.
     pub fn new(inner: C, mut alarms: Alarms) -> Self {
@@ -32,17 +42,21 @@ impl<C: Course> Watched<C> {
         &self.inner
     }
 
-    /// What rings after this report, if anything: the words, and whether the run ends.
-    fn ring(&mut self, report: &Report) -> Option<(String, bool)> {
-        let mut rung: Option<(String, bool)> = None;
+    /// What rings after this report, if anything.
+    fn ring(&mut self, report: &Report) -> Option<Ring> {
+        let mut rung: Option<Ring> = None;
         for (name, alarm) in &self.alarms {
             let Some((_, value)) = report.iter().find(|(n, _)| n == name) else { continue };
             let since = self.since.entry(name.clone()).or_insert(0);
             *since = if alarm.troubled(*value) { *since + 1 } else { 0 };
             if *since == alarm.rounds {
-                let words = format!("`{name}` has been in trouble for {since} rounds; it is {value:.4} now");
-                if rung.as_ref().is_none_or(|(_, stops)| !stops) {
-                    rung = Some((words, alarm.stop));
+                let rings = Ring {
+                    words: format!("`{name}` has been in trouble for {since} rounds; it is {value:.4} now"),
+                    warning: format!("an alarm on a metric rang: `{name}` was {}", alarm.words()),
+                    stops: alarm.stop,
+                };
+                if rung.as_ref().is_none_or(|r| !r.stops) {
+                    rung = Some(rings);
                 }
             }
         }
@@ -57,14 +71,14 @@ impl<C: Course> Course for Watched<C> {
 
     fn after(&mut self, round: u64, report: &Report, learner: &Learner, context: &mut StageContext) -> Result<()> {
         match self.ring(report) {
-            Some((words, true)) => {
+            Some(Ring { words, stops: true, .. }) => {
                 return Err(Fault::user(format!("round {round}: {words}"))
                     .help("lower the learning rate or raise `kl`, or take an earlier candidate; the alarm is in the recipe, below `alarms`")
                     .into());
             }
-            Some((words, false)) => {
+            Some(Ring { words, warning, .. }) => {
                 context.say(format!("round {round}: {words}"));
-                context.warn_again(ALARM, "an alarm on a metric rang; the log says which, and when");
+                context.warn_again(ALARM, &warning);
             }
             None => {}
         }
@@ -90,7 +104,7 @@ mod tests {
     fn it_rings_once_after_so_many_rounds_in_a_row() {
         let alarm = Alarm { above: None, below: Some(0.1), rounds: 2, stop: true };
         let mut watched = Watched::new(Plain, [("reward_std".to_owned(), alarm)].into());
-        let mut at = |value: f64| watched.ring(&vec![("reward_std".to_owned(), value)]).map(|(_, stop)| stop);
+        let mut at = |value: f64| watched.ring(&vec![("reward_std".to_owned(), value)]).map(|ring| ring.stops);
         assert_eq!([0.05, 0.2, 0.05, 0.04, 0.03].map(&mut at), [None, None, None, Some(true), None]);
         assert_eq!(at(f64::NAN), None);
     }

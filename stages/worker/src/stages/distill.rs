@@ -7,9 +7,11 @@ use crate::runtime::fitting::fitting;
 use crate::runtime::learn::{Plain, learn};
 use crate::runtime::pipeline::Pipeline;
 use crate::runtime::prompt_task::PromptTask;
+use crate::runtime::samples::{Sampled, Shown};
 use anyhow::Result;
 use opdflow_api::warning::{IDLE_TEACHER, NOTHING_LEARNED};
 use opdflow_api::{Fault, StageContext};
+use opdflow_kinds::model::sampling::ImageSampling;
 use opdflow_kinds::prompt::record;
 use opdflow_kinds::stages::distill::{Objective, Params};
 use opdflow_models::lora::Lora;
@@ -88,13 +90,24 @@ fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
     let each = params.operations(&pipeline.passes(), student, names, false);
     let rounds = cost::rounds_within(params.budget.as_ref(), each, params.rounds, context)?;
     let mut learner = Learner::new(all, optimizer, params.ema.clone(), params.lr_schedule);
+    let shown = teacher_set.tasks.iter().map(|t| Shown { records: t.records.clone(), reward: None }).collect();
+    let sampling = ImageSampling {
+        num_inference_steps: params.rollout.num_inference_steps,
+        guidance_scale: student,
+        ..ImageSampling::default()
+    };
+    let (network, often) = ((&pipeline, &lora), (params.samples, rounds));
     match params.candidates_every {
         Some(every) => {
-            let mut candidates = Candidates::of(&lora, pipeline.origin(), every, context);
-            learn(context, &mut learner, &mut *objective, &mut candidates, rounds, 1)?;
-            candidates.last(&learner)?;
+            let candidates = Candidates::of(&lora, pipeline.origin(), every, context);
+            let mut course = Sampled::new(candidates, network, often, shown, sampling, context);
+            learn(context, &mut learner, &mut *objective, &mut course, rounds, 1)?;
+            course.inner().last(&learner)?;
         }
-        None => drop(learn(context, &mut learner, &mut *objective, &mut Plain, rounds, 1)?),
+        None => {
+            let mut course = Sampled::new(Plain, network, often, shown, sampling, context);
+            learn(context, &mut learner, &mut *objective, &mut course, rounds, 1)?;
+        }
     }
     adapter::warn_if_base(context, &lora, &learner.average()[..own.len()], NOTHING_LEARNED, "the student");
     adapter::save(&lora, &learner.average()[..own.len()], &pipeline.origin(), &context.output("lora"))?;

@@ -9,6 +9,7 @@ use crate::runtime::fitting::fitting;
 use crate::runtime::learn::learn;
 use crate::runtime::pipeline::Pipeline;
 use crate::runtime::prompt_task::PromptTask;
+use crate::runtime::samples::{Sampled, Shown};
 use crate::runtime::validated::{Judge, Rule, Validated};
 use crate::runtime::watch::Watched;
 use anyhow::Result;
@@ -16,6 +17,7 @@ use opdflow_api::StageContext;
 use opdflow_api::warning::NOTHING_LEARNED;
 use opdflow_kinds::judging::reward;
 use opdflow_kinds::model::folder;
+use opdflow_kinds::model::sampling::ImageSampling;
 use opdflow_kinds::prompt::record;
 use opdflow_kinds::stages::train_teacher::{Algorithm, Params};
 use opdflow_training::grpo::{Clipped, Grpo, Ratio};
@@ -47,6 +49,7 @@ fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
     let reward_set = RewardSet::connected(context, pipeline.canvas)?;
     let mut tasks = tasks(&params, &pipeline, &reward_set, context)?;
     let rule = rule(&params, &pipeline, &reward_set, context)?;
+    let shown = shown(&params, &tasks, &reward_set)?;
     let judged = rule.iter().flat_map(|rule| rule.judges.iter().flat_map(|judge| &judge.records));
     pipeline.encode_prompts(tasks.iter().flat_map(|t| &t.records).chain(judged), context)?;
     let (passes, each) = (pipeline.passes(), params.operations(&pipeline.passes(), false));
@@ -78,7 +81,13 @@ fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
     let mut learner = Learner::new(lora.parameters(), optimizer, params.ema.clone(), params.lr_schedule);
     let candidates = Candidates::of(&lora, pipeline.origin(), params.candidates_every, context);
     let candidates = Watched::new(candidates, params.alarms.clone());
-    let mut course = Validated::new(candidates, rule, context);
+    let sampling = ImageSampling {
+        num_inference_steps: params.sampling.num_inference_steps,
+        guidance_scale: params.sampling.guidance_scale,
+        ..ImageSampling::default()
+    };
+    let sampled = Sampled::new(candidates, (&pipeline, &lora), (params.samples, rounds), shown, sampling, context);
+    let mut course = Validated::new(sampled, rule, context);
     let end = learn(context, &mut learner, &mut *objective, &mut course, rounds, 1)?;
     course.words(end).into_iter().for_each(|words| context.say(words));
     let (scored, gradients) = (course.scored(end) as f64, objective.gradients());
@@ -93,7 +102,7 @@ fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
         adapter::warn_if_idle(context, &teacher, NOTHING_LEARNED, "the teacher");
         folder::copy(&last, &context.output("lora"), |_| true)?;
     } else {
-        course.inner().inner().last(&learner)?;
+        course.inner().inner().inner().last(&learner)?;
         adapter::warn_if_base(context, &lora, learner.average(), NOTHING_LEARNED, "the teacher");
         adapter::save(&lora, learner.average(), &pipeline.origin(), &context.output("lora"))?;
     }
@@ -108,6 +117,18 @@ fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
     };
     took.write(context)?;
     timing::write(context, &took, end as f64 / learner.rounds().max(1) as f64)
+}
+
+/// The prompts of each task with its reward, for images on the way. A task that has several turns is one.
+fn shown(params: &Params, tasks: &[PromptTask<'_>], reward_set: &RewardSet) -> Result<Vec<Shown>> {
+    let mut all: BTreeMap<&str, Shown> = BTreeMap::new();
+    for (task, (_, weights)) in tasks.iter().zip(params.turns()) {
+        if !all.contains_key(task.name.as_str()) {
+            let reward = Some(reward_set.weighted(weights)?);
+            all.insert(&task.name, Shown { records: task.records.clone(), reward });
+        }
+    }
+    Ok(all.into_values().collect())
 }
 
 /// The rule that ends the training by its own score, if there is one.
