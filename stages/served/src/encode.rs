@@ -1,0 +1,38 @@
+//! An image as a request carries it.
+
+use base64::Engine as _;
+use opdflow_rewards::Image;
+
+/// The bytes of a PNG, 8 bits a channel, sRGB.
+///
+/// # Errors
+/// The image is not whole, or larger than a PNG can be.
+pub fn png(image: &Image) -> Result<Vec<u8>, String> {
+    let side = |n: usize| u32::try_from(n).map_err(|_| "an image that is larger than a PNG can be".to_owned());
+    if !image.is_whole() {
+        return Err("an image whose bytes do not fit its size".to_owned());
+    }
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, side(image.width)?, side(image.height)?);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    let mut writer = encoder.write_header().map_err(|e| e.to_string())?;
+    writer.write_image_data(&image.rgb).map_err(|e| e.to_string())?;
+    writer.finish().map_err(|e| e.to_string())?;
+    Ok(bytes)
+}
+
+/// The same in base64.
+pub(crate) fn base64(image: &Image) -> Result<String, String> {
+    Ok(base64::engine::general_purpose::STANDARD.encode(png(image)?))
+}
+
+/// A digest of an image: its size and its pixels.
+pub(crate) fn digest(image: &Image) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    for side in [image.width, image.height] {
+        hasher.update(&(side as u64).to_le_bytes());
+    }
+    hasher.update(&image.rgb);
+    hasher.finalize()
+}
