@@ -6,6 +6,8 @@
 #![allow(missing_docs)]
 
 mod common;
+#[path = "../stages/served/tests/hostile/mod.rs"]
+mod hostile;
 
 #[path = "mini/aura.rs"]
 mod aura;
@@ -37,6 +39,8 @@ mod ranks;
 mod reward_models;
 #[path = "mini/sd35.rs"]
 mod sd35;
+#[path = "mini/served.rs"]
+mod served;
 #[path = "mini/space.rs"]
 mod space;
 #[path = "mini/tensors.rs"]

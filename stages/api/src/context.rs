@@ -319,6 +319,12 @@ impl StageContext {
         !self.follows() && (self.stop.raised() || self.tenure.as_ref().is_some_and(|tenure| tenure.is_lost()))
     }
 
+    /// The wish to stop itself, for threads of the stage.
+    #[must_use]
+    pub fn stop_flag(&self) -> StopFlag {
+        self.stop.clone()
+    }
+
     /// The error that says: stopped as asked, the checkpoint is at `step`.
     #[must_use]
     pub fn stopped(&self, step: u64) -> anyhow::Error {

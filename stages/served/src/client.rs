@@ -1,8 +1,8 @@
 //! A server that is asked again for as long as one waits for it.
 
+use crate::Answers;
 use crate::http::{self, Lost, Received};
-use crate::{Answers, Endpoint};
-use opdflow_spec::served::{Requests, token_variable, url_variable};
+use opdflow_spec::served::{Endpoint, Requests, token_variable, url_variable};
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
 //! One request: sent once, its answer read in bounded memory.
 
-use crate::Endpoint;
+use opdflow_spec::served::Endpoint;
 use std::time::Duration;
 use ureq::Agent;
 use ureq::config::Config;

@@ -1,7 +1,7 @@
 //! A served reward behind the trait of all rewards: which questions there are, and who asks them at a time.
 
 use crate::client::{Client, Failure};
-use crate::protocol::{HEALTH, IMAGES, SCORE};
+use crate::protocol::{HEALTH, SCORE};
 use crate::{Answer, chat, encode, remote};
 use opdflow_rewards::{Image, Reward, RewardError, Score, Subject, check};
 use opdflow_spec::served::{Chat, Pinned, Protocol, Served};
@@ -256,7 +256,7 @@ impl Reward for Judge {
                 open.push(i);
             }
         }
-        let each = if matches!(self.served.protocol, Protocol::Chat(_)) { 1 } else { IMAGES };
+        let each = self.served.protocol.images_of_request();
         let groups = open.chunks(each).map(<[usize]>::to_vec).collect();
         self.asked(groups, (images, subjects), |place, (found, answer)| {
             let score = found.map_err(|why| RewardError::Unjudged {

@@ -11,9 +11,6 @@ pub const HEALTH: &str = "/v1/health";
 /// Where it is asked.
 pub const SCORE: &str = "/v1/score";
 
-/// The most images of one request of ours.
-pub const IMAGES: usize = 8;
-
 /// What a server says of itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Health {

@@ -4,8 +4,8 @@ mod hostile;
 
 use hostile::{Does, Server, chat};
 use opdflow_rewards::{Image, Reward, RewardError, Score, Subject};
-use opdflow_served::{Answers, Client, Endpoint, Judge};
-use opdflow_spec::served::{Requests, Served};
+use opdflow_served::{Answers, Client, Judge};
+use opdflow_spec::served::{Endpoint, Requests, Served};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

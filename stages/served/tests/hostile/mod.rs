@@ -1,5 +1,7 @@
 //! A real HTTP server on loopback that answers, and that lies, hangs, breaks off, refuses, floods and drips.
 
+#![allow(dead_code, missing_docs, reason = "each test program uses a part of it")]
+
 use std::io::{BufRead as _, BufReader, Read as _, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,8 +1,10 @@
 //! Rewards that a server gives: what their scores hang on, and how they are asked. Nothing here sends anything.
 
+mod endpoint;
 mod parser;
 mod template;
 
+pub use endpoint::{Endpoint, EndpointFault};
 pub use parser::{Parser, Reading, Reply};
 pub use template::{BUNDLED, PROMPT, fill};
 
@@ -11,6 +13,9 @@ use serde::{Deserialize, Serialize};
 
 /// The file of a reward model that says that it is asked of a server.
 pub const FILE: &str = "served.json";
+
+/// The most images of one request by the protocol of opdflow.
+pub const IMAGES: usize = 8;
 
 /// A reward that a server gives: what is in keys of it. Where the server is and what opens it is not.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -88,6 +93,14 @@ pub struct Requests {
     pub max_calls: Option<u64>,
 }
 
+impl Requests {
+    /// Whether nothing is said of them.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 impl Default for Requests {
     fn default() -> Self {
         Self { concurrency: 8, timeout_seconds: 120.0, patience_seconds: 600.0, max_calls: None }
@@ -116,6 +129,15 @@ impl Protocol {
                 Self::Chat(Chat { template, ..chat })
             }
             other => other,
+        }
+    }
+
+    /// How many images are asked about at once.
+    #[must_use]
+    pub fn images_of_request(&self) -> usize {
+        match self {
+            Self::Chat(_) => 1,
+            Self::Opdflow(_) => IMAGES,
         }
     }
 

@@ -3,6 +3,7 @@
 use crate::artefacts::candidates::Candidates;
 use crate::artefacts::cost::Cost;
 use crate::artefacts::{adapter, cost, timing};
+use crate::judging::asking::{Answered, Asking};
 use crate::judging::reward_set;
 use crate::judging::reward_set::RewardSet;
 use crate::runtime::fitting::fitting;
@@ -32,19 +33,20 @@ use std::collections::BTreeMap;
 /// # Errors
 /// A fault says whose it is; anything else is a bug.
 pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
+    let asking = Asking::new(context, &params.requests);
     fitting(params.micro_batch, context, |micro_batch, context| {
-        attempt(Params { micro_batch, ..params.clone() }, context)
+        attempt(Params { micro_batch, ..params.clone() }, &asking, context)
     })
 }
 
 /// One attempt, with batches of `params.micro_batch`.
-fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
+fn attempt(params: Params, asking: &Asking, context: &mut StageContext) -> Result<()> {
     let mut pipeline =
         Pipeline::open(context, "base", params.micro_batch, params.size, params.precision, params.max_sequence_length)?;
     pipeline.canvas.gradient_checkpointing = params.gradient_checkpointing;
     let seed = context.job().seed;
     let lora = adapter::trainable(context, "start", &params.lora, &pipeline)?;
-    let reward_set = RewardSet::connected(context, pipeline.canvas)?;
+    let reward_set = RewardSet::connected(context, pipeline.canvas, asking)?;
     let mut tasks = tasks(&params, &pipeline, &reward_set, context)?;
     let rule = rule(&params, &pipeline, &reward_set, context)?;
     let judged = rule.iter().flat_map(|rule| rule.judges.iter().flat_map(|judge| &judge.records));
@@ -77,7 +79,7 @@ fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
     let optimizer = AdamW::new(params.optimizer.clone(), lora.parameters());
     let mut learner = Learner::new(lora.parameters(), optimizer, params.ema.clone(), params.lr_schedule);
     let candidates = Candidates::of(&lora, pipeline.origin(), params.candidates_every, context);
-    let candidates = Watched::new(candidates, params.alarms.clone());
+    let candidates = Watched::new(Answered::new(candidates, asking), params.alarms.clone());
     let mut course = Validated::new(candidates, rule, context);
     let end = learn(context, &mut learner, &mut *objective, &mut course, rounds, 1)?;
     course.words(end).into_iter().for_each(|words| context.say(words));
@@ -93,7 +95,7 @@ fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
         adapter::warn_if_idle(context, &teacher, NOTHING_LEARNED, "the teacher");
         folder::copy(&last, &context.output("lora"), |_| true)?;
     } else {
-        course.inner().inner().last(&learner)?;
+        course.inner().inner().inner().last(&learner)?;
         adapter::warn_if_base(context, &lora, learner.average(), NOTHING_LEARNED, "the teacher");
         adapter::save(&lora, learner.average(), &pipeline.origin(), &context.output("lora"))?;
     }
@@ -107,6 +109,7 @@ fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
         validation_operations: scored * params.until.as_ref().map_or(0.0, |until| until.operations(&passes)),
     };
     took.write(context)?;
+    asking.leave(context)?;
     timing::write(context, &took, end as f64 / learner.rounds().max(1) as f64)
 }
 

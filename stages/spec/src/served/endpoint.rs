@@ -1,6 +1,6 @@
 //! Where a server is, and the token that opens it: from the environment alone, never written anywhere.
 
-use opdflow_spec::served::{token_variable, url_variable};
+use super::{token_variable, url_variable};
 use std::fmt;
 
 /// A server, as this machine reaches it.
@@ -67,7 +67,8 @@ impl Endpoint {
     }
 
     /// Whether it is this machine.
-    pub(crate) fn is_loopback(&self) -> bool {
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
         let name = self.host.rsplit_once(':').map_or(self.host.as_str(), |(name, port)| {
             if port.bytes().all(|b| b.is_ascii_digit()) { name } else { self.host.as_str() }
         });
@@ -75,11 +76,15 @@ impl Endpoint {
         name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
     }
 
-    pub(crate) fn at(&self, path: &str) -> String {
+    /// The address of a path below the server's own.
+    #[must_use]
+    pub fn at(&self, path: &str) -> String {
         format!("{}{path}", self.url)
     }
 
-    pub(crate) fn token(&self) -> Option<&str> {
+    /// The token, if there is one. It goes into the header of a request and nowhere else.
+    #[must_use]
+    pub fn token(&self) -> Option<&str> {
         self.token.as_deref()
     }
 
