@@ -92,7 +92,7 @@ pub fn run_tool(tool: &dyn Tool, order: &Value, events: &EventSink, stop: &StopF
         Err(panic) => anyhow::anyhow!("the tool panicked: {}", crate::run_job::words_of(panic.as_ref())),
     };
     if stop.raised() {
-        events.send(&Event::Stopped { step: 0 });
+        events.send(&Event::Stopped { step: 0, why: None });
         return crate::STOPPED.into();
     }
     let class = Fault::class_of(&error);

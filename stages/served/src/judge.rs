@@ -1,7 +1,7 @@
 //! A served reward behind the trait of all rewards: which questions there are, and who asks them at a time.
 
 use crate::client::{Client, Failure};
-use crate::protocol::{HEALTH, SCORE};
+use crate::protocol::{Form, HEALTH, SCORE};
 use crate::{Answer, chat, encode, remote};
 use opdflow_rewards::{Image, Reward, RewardError, Score, Subject, check};
 use opdflow_spec::served::{Chat, Pinned, Protocol, Served};
@@ -22,6 +22,8 @@ pub struct Judge {
     served: Served,
     client: Arc<Client>,
     resize: Resize,
+    /// How another program wants images.
+    form: Form,
 }
 
 /// A question: a chat model is asked about one image, another program about several.
@@ -47,17 +49,17 @@ impl Judge {
     /// The server is away, refuses the token, or is another one than is pinned.
     pub fn open(served: Served, client: Client, resize: Resize) -> Result<Self, RewardError> {
         let probed = match &served.protocol {
-            Protocol::Chat(_) => client.probe(chat::MODELS, |_| Ok(())).map(drop),
+            Protocol::Chat(_) => client.probe(chat::MODELS, |_| Ok(())).map(|_| Form::Png),
             Protocol::Opdflow(pinned) => match client.probe(HEALTH, |body| remote::health(body, pinned)) {
                 Ok(None) => Err(Failure::Refused(
                     format!("at {} knows no {HEALTH}", client.host()),
                     "see docs/reference/reward_server.md for what a server of a reward answers".to_owned(),
                 )),
-                other => other.map(drop),
+                other => other.map(|health| health.map_or(Form::Png, |health| health.form)),
             },
         };
-        probed.map_err(|failure| error(&served.reward, failure))?;
-        Ok(Self { served, client: Arc::new(client), resize })
+        let form = probed.map_err(|failure| error(&served.reward, failure))?;
+        Ok(Self { served, client: Arc::new(client), resize, form })
     }
 
     /// What tells one question from another.
@@ -86,7 +88,7 @@ impl Judge {
             Protocol::Opdflow(_) => {
                 let some: Vec<&Image> = places.iter().map(|&i| &images[i]).collect();
                 let of: Vec<Subject> = places.iter().map(|&i| subjects[i]).collect();
-                remote::question(&some, &of)
+                remote::question(self.form, &some, &of)
             }
         }
     }

@@ -14,6 +14,8 @@ mod http;
 mod judge;
 pub mod protocol;
 mod remote;
+#[cfg(feature = "server")]
+pub mod server;
 
 pub use answers::{Answer, Answers};
 pub use client::{Client, Failure, Stop, Unread};

@@ -11,6 +11,17 @@ pub const HEALTH: &str = "/v1/health";
 /// Where it is asked.
 pub const SCORE: &str = "/v1/score";
 
+/// How images go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Form {
+    /// As PNGs, 8 bits a channel, RGB.
+    #[default]
+    Png,
+    /// As their bytes, row by row, red, green and blue, of the shapes that are beside them.
+    Rgb,
+}
+
 /// What a server says of itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Health {
@@ -23,13 +34,22 @@ pub struct Health {
     /// The names of its measures.
     #[serde(default)]
     pub measures: Vec<String>,
+    /// The form in which it wants images.
+    #[serde(default)]
+    pub form: Form,
 }
 
 /// What is asked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Question {
-    /// PNGs, 8 bits a channel, RGB, in base64 of the standard alphabet with padding.
+    /// The form of the images.
+    #[serde(default)]
+    pub form: Form,
+    /// The images in that form, each in base64 of the standard alphabet with padding.
     pub images: Vec<String>,
+    /// Of `rgb`, height, width and 3 of each image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shapes: Vec<[usize; 3]>,
     /// What the reward may know of each image's prompt, in the order of the images.
     pub subjects: Vec<About>,
 }

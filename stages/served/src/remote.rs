@@ -2,15 +2,23 @@
 
 use crate::client::Unread;
 use crate::encode;
-use crate::protocol::{About, Health, Question, Verdict};
+use crate::protocol::{About, Form, Health, Question, Verdict};
 use opdflow_rewards::{Image, Score, Subject};
 use opdflow_spec::served::Pinned;
 
 /// The question about these images.
-pub(crate) fn question(images: &[&Image], subjects: &[Subject]) -> Result<Vec<u8>, String> {
-    let images = images.iter().map(|image| encode::base64(image)).collect::<Result<_, _>>()?;
+pub(crate) fn question(form: Form, images: &[&Image], subjects: &[Subject]) -> Result<Vec<u8>, String> {
+    let shapes = match form {
+        Form::Png => Vec::new(),
+        Form::Rgb => images.iter().map(|image| [image.height, image.width, 3]).collect(),
+    };
+    let one = |image: &&Image| match form {
+        Form::Png => encode::base64(image),
+        Form::Rgb => Ok(encode::base64_of(&image.rgb)),
+    };
+    let images = images.iter().map(one).collect::<Result<_, _>>()?;
     let subjects = subjects.iter().map(About::of).collect::<Result<_, _>>().map_err(|e| e.to_string())?;
-    serde_json::to_vec(&Question { images, subjects }).map_err(|e| e.to_string())
+    serde_json::to_vec(&Question { form, images, shapes, subjects }).map_err(|e| e.to_string())
 }
 
 /// What the server says of itself, if it is the one that is pinned.

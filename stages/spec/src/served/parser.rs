@@ -9,7 +9,8 @@ use std::sync::LazyLock;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Parser {
-    /// What stands after the first `Final Score:`, from 1 to 5, divided by 5 as in Flow-GRPO.
+    /// What stands after the first `Final Score:`, from 1 to 5, divided by 5 as in Flow-GRPO; the number itself, which tables show, is
+    /// the measure `raw`.
     UnifiedReward,
     /// `Alignment Score (1-5):`, `Coherence Score (1-5):` and `Style Score (1-5):`, each divided by 5, and their mean; the three are
     /// measures `alignment`, `coherence` and `style`.
@@ -71,7 +72,8 @@ impl Parser {
     #[must_use]
     pub fn measures(&self) -> &'static [&'static str] {
         match self {
-            Self::UnifiedReward | Self::Number(_) => &[],
+            Self::UnifiedReward => &["raw"],
+            Self::Number(_) => &[],
             Self::UnifiedRewardAcs => &["alignment", "coherence", "style"],
             Self::ProbabilityOfYes => &["no"],
         }
@@ -100,7 +102,10 @@ impl Parser {
         }
         let alone = |value| Reading { value, parts: Vec::new() };
         match self {
-            Self::UnifiedReward => scaled(&FINAL, &reply.text, "Final Score:").map(alone),
+            Self::UnifiedReward => {
+                let raw = from_1_to_5(&FINAL, &reply.text, "Final Score:")?;
+                Ok(Reading { value: raw / SCALE.max, parts: vec![("raw", raw)] })
+            }
             Self::UnifiedRewardAcs => axes(&reply.text),
             Self::Number(range) => only(&reply.text, *range).map(alone),
             Self::ProbabilityOfYes => yes(&reply.first),
@@ -108,8 +113,8 @@ impl Parser {
     }
 }
 
-/// The number after a label, from 1 to 5, as a part of 5.
-fn scaled(pattern: &Regex, text: &str, label: &str) -> Result<f64, String> {
+/// The number after a label, from 1 to 5.
+fn from_1_to_5(pattern: &Regex, text: &str, label: &str) -> Result<f64, String> {
     let found =
         pattern.captures(text).and_then(|c| c.get(1)).ok_or_else(|| format!("has no number after `{label}`"))?;
     let rest = &text[found.end()..];
@@ -126,7 +131,7 @@ fn scaled(pattern: &Regex, text: &str, label: &str) -> Result<f64, String> {
         let shown: String = text[found.start()..].chars().take(16).collect();
         return Err(format!("has `{}` after `{label}`, which is no score from 1 to 5", shown.trim_end()));
     }
-    Ok(number / SCALE.max)
+    Ok(number)
 }
 
 fn axes(text: &str) -> Result<Reading, String> {
@@ -134,7 +139,7 @@ fn axes(text: &str) -> Result<Reading, String> {
     for (measure, word) in AXES {
         let label = format!("{word} Score (1-5):");
         let pattern = pattern(&(regex::escape(&label) + r"\s*([-+]?[0-9]+(?:\.[0-9]+)?)"));
-        parts.push((measure, scaled(&pattern, text, &label)?));
+        parts.push((measure, from_1_to_5(&pattern, text, &label)? / SCALE.max));
     }
     let value = parts.iter().map(|(_, v)| v).sum::<f64>() / parts.len() as f64;
     Ok(Reading { value, parts })

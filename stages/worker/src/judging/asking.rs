@@ -155,10 +155,8 @@ impl Asking {
 pub fn ended(pause: &Paused, step: u64, context: &StageContext) -> anyhow::Error {
     match &pause.fault {
         Some(fault) => fault.clone().into(),
-        None => {
-            context.say(format!("stopped: {}; the same command goes on from here", pause.words));
-            context.stopped(step)
-        }
+        None if context.stop_flag().raised() => context.stopped(step),
+        None => context.stopped_for(step, &pause.words),
     }
 }
 
