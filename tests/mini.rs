@@ -37,6 +37,8 @@ mod own_reward_models;
 mod ranks;
 #[path = "mini/reward_models.rs"]
 mod reward_models;
+#[path = "mini/reward_server.rs"]
+mod reward_server;
 #[path = "mini/sd35.rs"]
 mod sd35;
 #[path = "mini/served.rs"]

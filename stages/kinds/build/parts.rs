@@ -339,7 +339,15 @@ pub const OUTSIDE: &[CodePart] = &[
         ],
     ),
     ("says how the process keeps freed memory", &["worker/src/runtime/allocator.rs"]),
-    ("works outside of recipes", &["worker/src/tools/export_lora.rs", "worker/src/tools/generate"]),
+    (
+        "works outside of recipes",
+        &[
+            "served/src/server.rs",
+            "worker/src/tools/export_lora.rs",
+            "worker/src/tools/generate",
+            "worker/src/tools/reward_server.rs",
+        ],
+    ),
     ("reads and shows what users bring", &["io/src/file.rs", "io/src/lib.rs", "io/src/terminal.rs"]),
 ];
 

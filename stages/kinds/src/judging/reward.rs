@@ -197,6 +197,14 @@ pub fn columns(name: &str) -> Vec<String> {
     std::iter::once(name.to_owned()).chain(measures.into_iter().map(|m| format!("{name}.{m}"))).collect()
 }
 
+/// The names of the measures of a whole reward.
+#[must_use]
+pub fn measures(name: &str) -> Vec<String> {
+    let own = rule(name).into_iter().flat_map(|rule| rule.measures.iter());
+    let network = opdflow_spec::reward_models::named(name).into_iter().flat_map(|c| c.measures.iter());
+    own.chain(network).map(|m| (*m).to_owned()).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
 /// The measure that tables show under a reward's name, where it is not its value.
 #[must_use]
 pub fn shown(name: &str) -> Option<&'static str> {
