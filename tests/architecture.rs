@@ -9,7 +9,7 @@ use std::process::Command;
 mod circles;
 
 /// What each crate may name of ours, and of libtorch. Tests may name more.
-const CRATES: [(&str, &[&str]); 13] = [
+const CRATES: [(&str, &[&str]); 14] = [
     ("opdflow-io", &[]),
     ("opdflow-cache", &["opdflow-io"]),
     ("opdflow-api", &["opdflow-cache", "opdflow-io"]),
@@ -21,6 +21,8 @@ const CRATES: [(&str, &[&str]); 13] = [
     ("opdflow-models", &["opdflow-spec", "opdflow-ranks", "opdflow-io", "tch", "torch-sys"]),
     ("opdflow-training", &["opdflow-spec", "opdflow-ranks", "opdflow-models", "tch", "torch-sys"]),
     ("opdflow-reward-models", &["opdflow-spec", "opdflow-models", "opdflow-rewards", "opdflow-io", "tch", "torch-sys"]),
+    // No libtorch: a server is asked without it.
+    ("opdflow-served", &["opdflow-spec", "opdflow-rewards", "opdflow-io"]),
     // No libtorch: what a kind says of itself is known without it.
     ("opdflow-kinds", &["opdflow-api", "opdflow-spec", "opdflow-rewards", "opdflow-miniature", "opdflow-io"]),
     (
@@ -34,6 +36,7 @@ const CRATES: [(&str, &[&str]); 13] = [
             "opdflow-training",
             "opdflow-rewards",
             "opdflow-reward-models",
+            "opdflow-served",
             "opdflow-miniature",
             "opdflow-io",
             "tch",

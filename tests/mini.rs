@@ -6,6 +6,8 @@
 #![allow(missing_docs)]
 
 mod common;
+#[path = "../stages/served/tests/hostile/mod.rs"]
+mod hostile;
 
 #[path = "mini/aura.rs"]
 mod aura;
@@ -35,8 +37,12 @@ mod own_reward_models;
 mod ranks;
 #[path = "mini/reward_models.rs"]
 mod reward_models;
+#[path = "mini/reward_server.rs"]
+mod reward_server;
 #[path = "mini/sd35.rs"]
 mod sd35;
+#[path = "mini/served.rs"]
+mod served;
 #[path = "mini/space.rs"]
 mod space;
 #[path = "mini/tensors.rs"]

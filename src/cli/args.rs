@@ -50,6 +50,8 @@ pub enum Command {
     Run(Run),
     /// Make images of prompts with a model and, if you have one, an adapter; no recipe, no store
     Generate(Generate),
+    /// Serve a reward of this machine for stages on others, until Ctrl-C; no recipe, no store
+    RewardServer(RewardServer),
     /// Look for mistakes in a recipe
     Check(Check),
     /// Show what would run, and what the store already has
@@ -209,6 +211,25 @@ pub struct Generate {
     /// Images that are made together; more is faster and takes more memory
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     pub batch: usize,
+    /// Threads [default: the machine's]
+    #[arg(short = 'j', long, value_name = "N", value_parser = threads)]
+    pub threads: Option<usize>,
+    /// `cpu`, or `cuda:N` [default: the first GPU if there is one]
+    #[arg(long, value_name = "NAME", value_parser = device)]
+    pub device: Option<String>,
+}
+
+/// Arguments of `reward-server`.
+#[derive(Clone, Debug, Args)]
+pub struct RewardServer {
+    /// The reward: a rule (`geneval`, `looks`, `ocr`), or a reward model with its parts
+    pub reward: String,
+    /// A part of a reward model and its folder or file, as the stage kind `reward_model` takes them; may be given again
+    #[arg(long, value_name = "NAME=PATH", value_parser = part)]
+    pub part: Vec<(String, String)>,
+    /// Address and port; other machines need the token of `OPDFLOW_REWARD_SERVER_TOKEN`
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7400")]
+    pub listen: String,
     /// Threads [default: the machine's]
     #[arg(short = 'j', long, value_name = "N", value_parser = threads)]
     pub threads: Option<usize>,
@@ -634,6 +655,12 @@ fn at_least_one(text: &str) -> Result<usize, String> {
         Ok(n) if (1..=MOST).contains(&n) => Ok(n),
         _ => Err(format!("expected a whole number from 1 to {MOST}")),
     }
+}
+
+fn part(text: &str) -> Result<(String, String), String> {
+    let (name, path) =
+        text.split_once('=').filter(|(name, path)| !name.is_empty() && !path.is_empty()).ok_or("expected NAME=PATH")?;
+    Ok((name.to_owned(), path.to_owned()))
 }
 
 fn threads(text: &str) -> Result<usize, String> {

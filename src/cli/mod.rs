@@ -7,6 +7,7 @@ mod job;
 pub(crate) mod on;
 mod output;
 mod recipes;
+mod reward_server;
 mod room;
 mod runs;
 mod session;
@@ -112,6 +113,7 @@ fn command(session: &Session, command: &args::Command) -> Result<Exit, Failure> 
     match command {
         args::Command::Run(args) => runs::run::run(session, args),
         args::Command::Generate(args) => generate::run(session, args),
+        args::Command::RewardServer(args) => reward_server::run(session, args),
         args::Command::Check(args) => recipes::check::run(session, args),
         args::Command::Plan(args) => recipes::plan::run(session, args),
         args::Command::Explain(args) => recipes::explain::run(session, args),

@@ -2,7 +2,7 @@
 //! answer hangs on, and an answer may take a look at files.
 
 use crate::recipe::StageSpec;
-use opdflow_api::{Asset, Code, Foreseen, Horizon, Memory, ParamFault, Ports, Resources, Unreadable, Work};
+use opdflow_api::{Asset, Calls, Code, Foreseen, Horizon, Memory, ParamFault, Ports, Resources, Unreadable, Work};
 use opdflow_cache::{Digest, Memo};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -27,6 +27,7 @@ pub(super) struct Said {
     pub resources: Resources,
     pub foreseen: Foreseen,
     pub memory: Vec<Memory>,
+    pub calls: Vec<Calls>,
     pub horizon: Option<Horizon>,
     pub code: Code,
     pub work: Option<Work>,
@@ -57,6 +58,7 @@ impl Asked {
                 resources: kind.resources(params)?,
                 foreseen: kind.foresee(params, folder, known)?,
                 memory: kind.memory(params, known)?,
+                calls: kind.calls(params, known)?,
                 horizon: kind.horizon(params)?,
                 code: kind.code(params, ports)?,
                 work: kind.work(params, folder, known)?,

@@ -82,7 +82,8 @@ impl Plan {
                 missing.push(recipe.spans.bug(&spec.name, &bug));
                 Said::default()
             });
-            let Said { lacking, mut unfit, omits, mut resources, foreseen: leaves, memory, horizon, code, work } = said;
+            let Said { lacking, mut unfit, omits, mut resources, foreseen: leaves, memory, calls, horizon, code, work } =
+                said;
             let here = !facts.elsewhere.contains(spec.kind.describe().kind);
             let lacking = lacking.iter().filter(|_| here).map(|f| recipe.spans.machine_fault(&spec.name, f)).collect();
             unfit.extend(
@@ -105,6 +106,7 @@ impl Plan {
                 work,
                 sizes,
                 memory,
+                calls,
                 horizon,
                 resources,
                 spec,

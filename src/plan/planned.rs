@@ -1,7 +1,7 @@
 //! One stage of a plan, with what is known of it before anything runs.
 
 use crate::recipe::{Diagnostic, StageSpec};
-use opdflow_api::{Asset, Code, Foreseen, Horizon, Memory, Resources, Work};
+use opdflow_api::{Asset, Calls, Code, Foreseen, Horizon, Memory, Resources, Work};
 use opdflow_cache::Digest;
 use std::collections::BTreeMap;
 
@@ -31,6 +31,8 @@ pub struct Planned {
     pub sizes: Digest,
     /// What takes memory at its peak, as far as that can be said before it runs.
     pub memory: Vec<Memory>,
+    /// What it asks of servers, and how often.
+    pub calls: Vec<Calls>,
     /// How long it runs, if that is a parameter of its own.
     pub horizon: Option<Horizon>,
     /// What it takes of the machine; the recipe's `resources` are in it.

@@ -47,10 +47,11 @@ pub fn line(event: &RunEvent, summary: &Summary, paint: Paint) -> Option<String>
         RunEvent::Damaged { stage, message } => {
             format!("{}  {}; it is computed again", head(Tone::Warn, "damaged", stage), indent(message))
         }
-        RunEvent::Stopped { stage, step: Some(step) } => {
-            format!("{}  at the checkpoint of step {step}", head(Tone::Warn, "stopped", stage))
+        RunEvent::Stopped { stage, step, why } => {
+            let at = step.map(|step| format!("  at the checkpoint of step {step}")).unwrap_or_default();
+            let why = why.as_ref().map(|why| format!("{}{}", if at.is_empty() { "  " } else { ": " }, indent(why)));
+            head(Tone::Warn, "stopped", stage) + &at + &why.unwrap_or_default()
         }
-        RunEvent::Stopped { stage, step: None } => head(Tone::Warn, "stopped", stage),
         RunEvent::Failed { stage, message, .. } => format!("{}  {}", head(Tone::Bad, "FAILED", stage), indent(message)),
         RunEvent::Blocked { stage, by } => format!("{}  it needs `{}`", head(Tone::Warn, "blocked", stage), name(by)),
         RunEvent::Warning { stage, warning, again: false } => {

@@ -150,12 +150,15 @@ pub enum RunEvent {
         /// What happened to the process.
         message: String,
     },
-    /// A stage stopped as asked, or was never begun because the run stopped.
+    /// A stage stopped as asked or for a reason of its own, or was never begun because the run stopped.
     Stopped {
         /// The stage.
         stage: String,
         /// The step of its checkpoint, if its process ran.
         step: Option<u64>,
+        /// Its own reason, if it has one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
     },
     /// A stage failed.
     Failed {

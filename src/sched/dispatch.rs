@@ -41,7 +41,7 @@ struct Run {
     /// CPU seconds of its process, once it has said so.
     cpu_seconds: Option<f64>,
     failure: Option<(FaultClass, String)>,
-    stopped_at: Option<u64>,
+    stopped_at: Option<(u64, Option<String>)>,
     /// Why a strict run ends it.
     objection: Option<String>,
 }
@@ -352,7 +352,7 @@ impl Dispatch<'_, '_> {
                 run.cpu_seconds = process_cpu_seconds;
                 return run.published = Some(found);
             }
-            Event::Stopped { step } => return run.stopped_at = Some(step),
+            Event::Stopped { step, why } => return run.stopped_at = Some((step, why)),
             Event::Failed { class, message } => return run.failure = Some((class, message)),
         };
         self.say(heard);
@@ -421,7 +421,8 @@ impl Dispatch<'_, '_> {
                 Ok(())
             }
             Fate::Stopped => {
-                self.say(RunEvent::Stopped { stage: self.name(stage), step: run.stopped_at.filter(|s| *s > 0) });
+                let (step, why) = run.stopped_at.unwrap_or_default();
+                self.say(RunEvent::Stopped { stage: self.name(stage), step: Some(step).filter(|s| *s > 0), why });
                 self.apply(stage, Move::Stop)
             }
             Fate::Failed(FaultClass::Machine, message) => self.lost(stage, message),
@@ -540,7 +541,7 @@ impl Dispatch<'_, '_> {
         self.stopping = Stopping::Asked;
         for stage in 0..self.facts.len() {
             if matches!(self.board.state(stage), State::Ready | State::Waiting) {
-                self.say(RunEvent::Stopped { stage: self.name(stage), step: None });
+                self.say(RunEvent::Stopped { stage: self.name(stage), step: None, why: None });
                 self.apply(stage, Move::Stop)?;
             }
         }
@@ -560,7 +561,7 @@ impl Dispatch<'_, '_> {
                 State::Blocked { by } => self.say(RunEvent::Blocked { stage: self.name(changed), by: self.name(by) }),
                 // The one that was asked to stop has been told of already.
                 State::Stopped if changed != stage => {
-                    self.say(RunEvent::Stopped { stage: self.name(changed), step: None })
+                    self.say(RunEvent::Stopped { stage: self.name(changed), step: None, why: None })
                 }
                 _ => {}
             }

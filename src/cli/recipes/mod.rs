@@ -1,5 +1,6 @@
 //! Commands that look at recipes and at the stage kinds that they may name; they change nothing.
 
+mod calls;
 pub(crate) mod check;
 pub(crate) mod explain;
 pub(crate) mod graph;

@@ -1,5 +1,6 @@
 //! `opdflow plan`: what would run, and what the store already has.
 
+use super::calls;
 use crate::cli::room::{slots, too_large};
 use crate::cli::{Exit, Failure, Session, args};
 use crate::plan::history::{History, Source};
@@ -48,7 +49,8 @@ pub(crate) fn run(session: &Session, args: &args::Plan) -> Result<Exit, Failure>
     let text = if session.json {
         as_json(&plan, &rows, store.free(), missing.as_ref(), &warnings).to_string()
     } else {
-        table(&plan, &rows) + &disk(&rows, store.free()) + &memory(&plan, &rows, &slots)
+        let asked = plan.stages.iter().zip(&rows).map(|(stage, row)| (stage, left(&row.verdict)));
+        table(&plan, &rows) + &calls::lines(asked) + &disk(&rows, store.free()) + &memory(&plan, &rows, &slots)
     };
     session.print(text.trim_end());
     if let Some(missing) = missing {
@@ -306,6 +308,7 @@ fn as_json(
                 "cpus": stage.resources.cpus,
                 "ranks": stage.ranks(row.gpu),
                 "memory": stage.memory,
+                "calls": calls::left(&stage.calls, left(&row.verdict)),
                 "needs": needs,
             })
         })

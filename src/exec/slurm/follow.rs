@@ -68,7 +68,7 @@ pub(super) struct Progress {
 
 impl Progress {
     fn hear(&mut self, event: &Event) {
-        if let Event::Checkpointed { step } | Event::Stopped { step } | Event::Started { step } = event
+        if let Event::Checkpointed { step } | Event::Stopped { step, .. } | Event::Started { step } = event
             && *step > 0
             && self.saved.is_none_or(|saved| saved < *step)
         {
@@ -449,7 +449,7 @@ mod tests {
         progress.hear(&Event::Checkpointed { step: 5 });
         assert!(progress.again(Why::Limit).is_ok());
         progress.hear(&Event::Started { step: 5 });
-        progress.hear(&Event::Stopped { step: 5 });
+        progress.hear(&Event::Stopped { step: 5, why: None });
         assert_eq!(progress.again(Why::Limit), Err("limit"));
     }
 

@@ -101,10 +101,17 @@ impl Slurm {
     }
 }
 
+/// What a variable ends with that holds a secret.
+const SECRET: &str = "_TOKEN";
+
 /// What a job's script sets: what the stage needs, and whatever of this process's environment is opdflow's or says where libraries lie.
+/// A secret is written into no file: it goes with the environment of `sbatch`, of which a job has a copy (`--export=ALL`).
 fn environment(job: &Job, gpu: bool) -> Vec<(OsString, OsString)> {
     let ours = |name: &OsString| {
         let name = name.to_string_lossy();
+        if name.ends_with(SECRET) {
+            return false;
+        }
         // What a launcher around this run says of itself is not of the stage's processes.
         if rank::VARIABLES.contains(&&*name) || name == rank::HALVINGS {
             return false;

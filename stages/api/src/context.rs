@@ -319,10 +319,22 @@ impl StageContext {
         !self.follows() && (self.stop.raised() || self.tenure.as_ref().is_some_and(|tenure| tenure.is_lost()))
     }
 
+    /// The wish to stop itself, for threads of the stage.
+    #[must_use]
+    pub fn stop_flag(&self) -> StopFlag {
+        self.stop.clone()
+    }
+
     /// The error that says: stopped as asked, the checkpoint is at `step`.
     #[must_use]
     pub fn stopped(&self, step: u64) -> anyhow::Error {
-        StoppedAt(step).into()
+        StoppedAt(step, None).into()
+    }
+
+    /// The same for a reason of the stage's own: something outside that it waits for, so that the same command goes on when it is there.
+    #[must_use]
+    pub fn stopped_for(&self, step: u64, why: impl Into<String>) -> anyhow::Error {
+        StoppedAt(step, Some(why.into())).into()
     }
 
     /// Goes on, unless the stage was asked to stop. For a stage that has nothing to save before it does, or has saved it.

@@ -65,10 +65,13 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         process_cpu_seconds: Option<f64>,
     },
-    /// It stopped where it was asked to, with a checkpoint.
+    /// It stopped with a checkpoint, where it was asked to or for a reason of its own.
     Stopped {
         /// The step of that checkpoint.
         step: u64,
+        /// The reason, if it is its own: what it waited for in vain.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
     },
     /// It failed.
     Failed {

@@ -5,7 +5,7 @@ use crate::fields::fields;
 use crate::mismatch;
 use crate::param::ParamFault;
 use crate::port::{Arity, Input, Member, OfSeed, Output, members};
-use crate::resources::{Environment, Memory, Resources, Work};
+use crate::resources::{Calls, Environment, Memory, Resources, Work};
 use crate::warning::Doubt;
 use crate::{StageContext, choice, range};
 use opdflow_cache::{Digest, Memo};
@@ -227,6 +227,11 @@ pub trait Stage: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// What it asks of servers, and how often. `inputs` is what is known of its inputs.
+    fn calls(&self, _params: &Self::Params, _inputs: &Foreseen) -> Vec<Calls> {
+        Vec::new()
+    }
+
     /// The parameter that is a horizon, if there is one.
     fn horizon(&self, _params: &Self::Params) -> Option<Horizon> {
         None
@@ -323,6 +328,11 @@ pub trait Kind: Send + Sync {
     /// # Errors
     /// As for [`Kind::wired`].
     fn memory(&self, params: &Value, inputs: &Foreseen) -> Result<Vec<Memory>, Unreadable>;
+    /// See [`Stage::calls`].
+    ///
+    /// # Errors
+    /// As for [`Kind::wired`].
+    fn calls(&self, params: &Value, inputs: &Foreseen) -> Result<Vec<Calls>, Unreadable>;
     /// See [`Stage::horizon`].
     ///
     /// # Errors
@@ -450,6 +460,9 @@ impl<S: Stage> Kind for S {
     }
     fn memory(&self, params: &Value, inputs: &Foreseen) -> Result<Vec<Memory>, Unreadable> {
         Ok(Stage::memory(self, &typed(self, params)?, inputs))
+    }
+    fn calls(&self, params: &Value, inputs: &Foreseen) -> Result<Vec<Calls>, Unreadable> {
+        Ok(Stage::calls(self, &typed(self, params)?, inputs))
     }
     fn horizon(&self, params: &Value) -> Result<Option<Horizon>, Unreadable> {
         Ok(Stage::horizon(self, &typed(self, params)?))

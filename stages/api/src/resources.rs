@@ -33,6 +33,16 @@ impl Memory {
     }
 }
 
+/// Requests that a stage makes to a server, counted before it runs. An answer that is there already is not asked for again, so that
+/// there may be fewer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Calls {
+    /// What is asked, such as a reward.
+    pub of: String,
+    /// The most that there are; nothing if that cannot be counted.
+    pub most: Option<u64>,
+}
+
 /// What a stage takes of the machine while it runs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resources {

@@ -48,7 +48,8 @@ pub fn run_job(worker: &dyn Worker, job: &Job, rank: Option<&Rank>, events: &Eve
         Err(error) if error.downcast_ref::<Halve>().is_some() => Outcome::Halve,
         Err(error) => match error.downcast_ref::<StoppedAt>() {
             Some(at) => {
-                events.send(&Event::Stopped { step: at.0 });
+                let why = at.1.as_deref().map(opdflow_io::terminal::message);
+                events.send(&Event::Stopped { step: at.0, why });
                 Outcome::Stopped
             }
             None => Outcome::Failed(Fault::class_of(&error), opdflow_io::terminal::message(&format!("{error:#}"))),
@@ -130,7 +131,7 @@ fn wait(store: &Store, job: &Job, events: &EventSink, stop: &StopFlag) -> Result
         });
         events.send(&Event::Waiting { pid, host, note });
         if stop.raised() {
-            return Err(StoppedAt(0).into());
+            return Err(StoppedAt(0, None).into());
         }
         std::thread::sleep(Duration::from_millis(300));
     }

@@ -24,9 +24,9 @@ impl StopFlag {
     }
 }
 
-/// The error that a stage returns to say that it stopped because it was asked to.
+/// The error that a stage returns to say that it stopped: because it was asked to, or for a reason of its own.
 #[derive(Debug)]
-pub(crate) struct StoppedAt(pub u64);
+pub(crate) struct StoppedAt(pub u64, pub Option<String>);
 
 impl std::fmt::Display for StoppedAt {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -71,6 +71,22 @@ pub struct ExportLoraOrder {
     pub output: PathBuf,
 }
 
+/// What `opdflow reward-server` asks for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RewardServerOrder {
+    /// The reward's name.
+    pub reward: String,
+    /// Its parts, as the stage kind `reward_model` takes them; none for a rule of the program.
+    pub files: std::collections::BTreeMap<String, String>,
+    /// Address and port.
+    pub listen: String,
+    /// Threads.
+    pub threads: usize,
+    /// `cpu` or `cuda:N`.
+    pub device: String,
+}
+
 /// A tool, by name.
 pub trait Tool: Send + Sync {
     /// Its name after `__tool`.
@@ -92,7 +108,7 @@ pub fn run_tool(tool: &dyn Tool, order: &Value, events: &EventSink, stop: &StopF
         Err(panic) => anyhow::anyhow!("the tool panicked: {}", crate::run_job::words_of(panic.as_ref())),
     };
     if stop.raised() {
-        events.send(&Event::Stopped { step: 0 });
+        events.send(&Event::Stopped { step: 0, why: None });
         return crate::STOPPED.into();
     }
     let class = Fault::class_of(&error);

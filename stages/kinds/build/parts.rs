@@ -116,6 +116,20 @@ pub const SHARED: &[CodePart] = &[
         "reward_models.geneval",
         &["reward_models/src/geneval", "reward_models/src/mask2former", "spec/src/reward_models/geneval"],
     ),
+    // What is asked of a server, and how its answer is read.
+    (
+        "served",
+        &[
+            "served/src/chat.rs",
+            "served/src/encode.rs",
+            "served/src/judge.rs",
+            "served/src/protocol.rs",
+            "served/src/remote.rs",
+            "spec/src/served/mod.rs",
+            "spec/src/served/parser.rs",
+            "spec/src/served/template.rs",
+        ],
+    ),
     ("miniature.subjects", &["rewards/src/metadata.rs", "rewards/src/palette.rs", "rewards/src/image.rs"]),
     (
         "miniature.prompts",
@@ -255,6 +269,7 @@ pub const KINDS: &[CodePart] = &[
         ],
     ),
     ("prompts", &["kinds/src/stages/prompts.rs", "worker/src/stages/prompts.rs"]),
+    ("served_reward", &["kinds/src/stages/served_reward.rs"]),
     ("score_candidates", &["kinds/src/stages/score_candidates.rs", "worker/src/stages/score_candidates.rs"]),
     ("select_checkpoint", &["kinds/src/stages/select_checkpoint.rs", "worker/src/stages/select_checkpoint.rs"]),
     ("table", &["kinds/src/stages/table", "worker/src/stages/table"]),
@@ -287,6 +302,7 @@ pub const OUTSIDE: &[CodePart] = &[
             "spec/src/training/mod.rs",
             "training/src/lib.rs",
             "rewards/src/lib.rs",
+            "served/src/lib.rs",
         ],
     ),
     (
@@ -295,6 +311,7 @@ pub const OUTSIDE: &[CodePart] = &[
             "kinds/src/code.rs",
             "kinds/src/cost/memory.rs",
             "kinds/src/cost/operations.rs",
+            "kinds/src/judging/served.rs",
             "kinds/src/model/adapter_doubts.rs",
             "kinds/src/model/model_fit.rs",
             "kinds/src/param.rs",
@@ -313,11 +330,40 @@ pub const OUTSIDE: &[CodePart] = &[
         ],
     ),
     ("carries tensors between processes, as they are", &["ranks/src/group.rs", "ranks/src/lib.rs"]),
+    (
+        "asks servers, and waits for them",
+        &[
+            "served/src/answers.rs",
+            "served/src/client.rs",
+            "served/src/http.rs",
+            "spec/src/served/endpoint.rs",
+            "worker/src/judging/asking.rs",
+        ],
+    ),
     ("says how the process keeps freed memory", &["worker/src/runtime/allocator.rs"]),
-    ("works outside of recipes", &["worker/src/tools/export_lora.rs", "worker/src/tools/generate"]),
+    (
+        "works outside of recipes",
+        &[
+            "served/src/server.rs",
+            "worker/src/tools/export_lora.rs",
+            "worker/src/tools/generate",
+            "worker/src/tools/reward_server.rs",
+        ],
+    ),
     ("reads and shows what users bring", &["io/src/file.rs", "io/src/lib.rs", "io/src/terminal.rs"]),
 ];
 
 /// The crates whose sources are looked at, by their folder below `stages/`.
-pub const CRATES: [&str; 10] =
-    ["api", "kinds", "miniature", "models", "ranks", "reward_models", "rewards", "spec", "training", "worker"];
+pub const CRATES: [&str; 11] = [
+    "api",
+    "kinds",
+    "miniature",
+    "models",
+    "ranks",
+    "reward_models",
+    "rewards",
+    "served",
+    "spec",
+    "training",
+    "worker",
+];

@@ -4,7 +4,7 @@
 //! when somebody last thought about it. `build.rs` takes the digests anew. Where the two agree, the version is in the key;
 //! where they do not, the digest is: whoever edits a reward and runs at once gets new numbers.
 
-use crate::judging::reward;
+use crate::judging::{reward, served};
 use opdflow_api::{Code, Ports};
 use serde_json::Value;
 
@@ -106,6 +106,9 @@ fn named(of: &str, name: &str) -> Vec<&'static str> {
 
 /// The parts of a network that judges.
 pub fn reward_model(name: &str) -> Vec<&'static str> {
+    if served::may_be(name) {
+        return vec!["served"];
+    }
     let mut parts = named("reward_models.", name);
     // ImageReward has networks of its own and NIQE has none, text is read by those of a runtime, the others have CLIP's.
     let shared: &[&str] = match name {
@@ -145,11 +148,13 @@ mod tests {
 
     #[test]
     fn names_of_parts_are_names_of_parts() {
-        let ports: Ports = ["geneval", "pickscore", "imagereward", "hpsv2", "clipscore", "aesthetic", "new"]
-            .map(|c| (format!("reward_models.{c}"), format!("{c}.reward_model")))
-            .into_iter()
-            .collect();
-        let names = ["geneval", "ocr", "looks", "pickscore", "imagereward", "hpsv2", "clipscore", "aesthetic", "new"];
+        let ports: Ports =
+            ["geneval", "pickscore", "imagereward", "hpsv2", "clipscore", "aesthetic", "niqe", "ocr", "judge"]
+                .map(|c| (format!("reward_models.{c}"), format!("{c}.reward_model")))
+                .into_iter()
+                .collect();
+        let names =
+            ["geneval", "ocr", "looks", "pickscore", "imagereward", "hpsv2", "clipscore", "aesthetic", "niqe", "judge"];
         let all = [MODEL, TRAINING, &judging(names, &ports)].concat();
         for name in &all {
             assert!(PARTS.iter().any(|p| p.name == *name), "no part is named {name}");

@@ -6,6 +6,7 @@
 //! | `base_model.rs` | `base_model` | a model in diffusers layout, or a single file with what it lacks |
 //! | `import_lora.rs` | `import_lora` | an adapter of the user's own |
 //! | `reward_model.rs` | `reward_model` | a network that judges images, of the user's own files |
+//! | `served_reward.rs` | `served_reward` | how a reward is asked of a server |
 //! | `prompts.rs` | `prompts` | training, validation and test prompts |
 //! | `embed.rs` | `embed` | what the text encoders make of prompts |
 //! | `pretrain/` | `pretrain_vae`, `pretrain_base` | the miniature, from nothing |

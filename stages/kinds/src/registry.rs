@@ -2,7 +2,7 @@
 
 use crate::stages::{
     base_model, distill, embed, evaluate, figure, gradient_table, gradient_variance, import_lora, merge_loras, note,
-    pretrain, prompts, reward_model, score_candidates, select_checkpoint, table, train_teacher,
+    pretrain, prompts, reward_model, score_candidates, select_checkpoint, served_reward, table, train_teacher,
 };
 use opdflow_api::{Registry, Workers};
 
@@ -13,6 +13,7 @@ pub fn registry() -> Registry {
         .with(base_model::BaseModel)
         .with(import_lora::ImportLora)
         .with(reward_model::RewardModel)
+        .with(served_reward::ServedReward)
         .with(prompts::Prompts)
         .with(pretrain::PretrainVae)
         .with(pretrain::PretrainBase)
@@ -34,5 +35,5 @@ pub fn registry() -> Registry {
 /// Those that need no libtorch even at work: the engine's program runs them itself, and their processes start at once.
 #[must_use]
 pub fn light() -> Workers {
-    Workers::new().with(note::Note, note::run)
+    Workers::new().with(note::Note, note::run).with(served_reward::ServedReward, served_reward::run)
 }

@@ -190,6 +190,37 @@ pub enum RewardError {
         /// What went wrong.
         why: String,
     },
+    /// A server that answered, and whose answer is no score. It is never taken for a nought.
+    #[error("the reward `{reward}` has no score for image {image}, of the prompt {text:?}: {why}")]
+    Unjudged {
+        /// The reward.
+        reward: String,
+        /// The image's place in the list.
+        image: usize,
+        /// Its prompt.
+        text: String,
+        /// What the answer was.
+        why: String,
+    },
+    /// A server that is away, or busy, for longer than the stage waits. Nothing is wrong with what was asked.
+    #[error("the server of the reward `{reward}` {why}")]
+    Away {
+        /// The reward.
+        reward: String,
+        /// Since when, and what it last said.
+        why: String,
+    },
+    /// No more may be asked.
+    #[error("the reward `{reward}` may not be asked any more: {why}")]
+    Spent {
+        /// The reward.
+        reward: String,
+        /// The limit.
+        why: String,
+    },
+    /// The stage was asked to stop while a server was asked.
+    #[error("stopped while the reward `{0}` was asked")]
+    Stopped(String),
     /// Another process of the stage, which has a part of the images, is gone.
     #[error("{0}")]
     Parted(String),

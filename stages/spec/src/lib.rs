@@ -14,6 +14,7 @@ pub mod nn;
 pub mod reward_models;
 pub mod rng;
 pub mod schedule;
+pub mod served;
 pub mod solver;
 pub mod text;
 mod training;

@@ -44,7 +44,11 @@ pub fn workers() -> Workers {
 /// What the program of the stages can do beside them.
 #[must_use]
 pub fn tools() -> Vec<Box<dyn Tool>> {
-    vec![Box::new(tools::generate::Generate), Box::new(tools::export_lora::ExportLora)]
+    vec![
+        Box::new(tools::generate::Generate),
+        Box::new(tools::export_lora::ExportLora),
+        Box::new(tools::reward_server::RewardServer),
+    ]
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 
 use crate::code;
 use crate::judging::reward;
+use crate::judging::served::Counted;
 use crate::judging::wanted::Columns;
+use crate::prompt::provenance;
 use opdflow_api::port::Input;
 use opdflow_api::{Foreseen, Ports};
 
@@ -41,7 +43,7 @@ fn connected<'a>(places: impl Iterator<Item = &'a str>) -> impl Iterator<Item = 
 /// images of each prompt are made.
 #[must_use]
 pub fn foresee(output: &str, mut foreseen: Foreseen, inputs: &Foreseen, repeated: impl Fn(&str) -> bool) -> Foreseen {
-    let names: Vec<&str> = connected(inputs.keys().map(String::as_str)).filter(|n| reward::is_whole(n)).collect();
+    let names: Vec<&str> = connected(inputs.keys().map(String::as_str)).filter(|n| reward::may_be_whole(n)).collect();
     let mut own: Vec<String> = names.iter().map(|name| column(name)).collect();
     own.extend(names.contains(&SEES).then(|| DIVERSITY.to_owned()));
     if let Some(mut sets) = foreseen.get(output).and_then(|v| serde_json::from_value::<Columns>(v.clone()).ok()) {
@@ -52,6 +54,18 @@ pub fn foresee(output: &str, mut foreseen: Foreseen, inputs: &Foreseen, repeated
         foreseen.extend(serde_json::to_value(sets).ok().map(|sets| (output.to_owned(), sets)));
     }
     foreseen
+}
+
+/// What they ask of servers, of the images of each set.
+pub fn count(counted: &mut Counted, inputs: &Foreseen, images: impl Fn(&str, u64) -> u64) {
+    let sets: Vec<Option<u64>> = inputs
+        .iter()
+        .filter_map(|(port, known)| Some((port.strip_prefix("prompts.")?, known)))
+        .map(|(set, known)| provenance::count(known).map(|prompts| images(set, prompts)))
+        .collect();
+    for name in connected(inputs.keys().map(String::as_str)) {
+        sets.iter().for_each(|set| counted.judges(inputs, PORT, name, *set, Some(1)));
+    }
 }
 
 /// The parts of the code that they compute with.

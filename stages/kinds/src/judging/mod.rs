@@ -4,4 +4,5 @@ pub mod held_out;
 pub mod recogniser;
 pub mod reward;
 pub mod reward_models;
+pub mod served;
 pub mod wanted;

@@ -1,6 +1,6 @@
 //! Rewards by name, as recipes spell them: `reward: {ocr: 1.0, looks: 0.5}`.
 
-use crate::judging::recogniser;
+use crate::judging::{recogniser, served};
 use opdflow_api::{Asset, ParamFault, Ports};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -78,16 +78,34 @@ pub fn known(name: &str) -> bool {
     is_whole(name) || name.split_once('.').is_some_and(|(whole, m)| ruled(whole, m) || measured(whole, m))
 }
 
+/// Whether a recipe may name this as a whole reward if it is connected: what is not of the program may be one that a server gives.
+#[must_use]
+pub fn may_be_whole(name: &str) -> bool {
+    is_whole(name) || served::may_be(name)
+}
+
+/// The same of a reward or a measure.
+#[must_use]
+pub fn may_be(name: &str) -> bool {
+    let (whole, measure) = name.split_once('.').unwrap_or((name, "reward"));
+    known(name) || served::may_be(whole) && opdflow_spec::served::is_name(measure)
+}
+
 /// Whether scores may have a column of this name.
 #[must_use]
 pub fn is_column(name: &str) -> bool {
-    known(name) || name.split_once('.').is_some_and(|(whole, c)| rule(whole).is_some_and(|r| r.summaries.contains(&c)))
+    may_be(name) || name.split_once('.').is_some_and(|(whole, c)| rule(whole).is_some_and(|r| r.summaries.contains(&c)))
 }
 
 /// The reward that a column or a measure belongs to: `geneval.strict` is one of `geneval`'s.
 #[must_use]
 pub fn whole_of(name: &str) -> &str {
     name.split('.').next().unwrap_or(name)
+}
+
+/// The whole rewards of these weights, each as often as it is asked: a measure asks the whole.
+pub fn wholes_of(weights: &Weights) -> impl Iterator<Item = &str> {
+    weights.keys().map(|name| whole_of(name))
 }
 
 /// What a recipe may name as a whole reward, in words.
@@ -114,7 +132,7 @@ pub fn check(param: &str, weights: &Weights) -> Vec<ParamFault> {
     }
     let mut faults = Vec::new();
     for name in weights.keys() {
-        if !known(name) {
+        if !may_be(name) {
             faults.push(
                 ParamFault::new(format!("{param}.{name}"), format!("no reward is named `{name}`")).help(offered()),
             );
@@ -126,9 +144,16 @@ pub fn check(param: &str, weights: &Weights) -> Vec<ParamFault> {
 /// The fault of a parameter at `path` that names a reward whose network is not connected.
 #[must_use]
 pub fn unwired(path: String, name: &str, ports: &Ports) -> Option<ParamFault> {
-    let name = whole_of(name);
+    let (asked, name) = (name, whole_of(name));
     if rule(name).is_some() || ports.contains(&format!("reward_models.{name}")) {
         return None;
+    }
+    if !is_whole(name) {
+        let help = format!(
+            "{}; one that a server gives is connected by a stage `uses: served_reward`: `reward_models: {{{name}: STAGE.reward_model}}`",
+            offered()
+        );
+        return Some(ParamFault::new(path, format!("no reward is named `{asked}`")).help(help));
     }
     let what = format!("`{name}` is judged by a network, and none is connected");
     let help = format!(
@@ -170,6 +195,14 @@ pub fn columns(name: &str) -> Vec<String> {
     let reward_models = opdflow_spec::reward_models::named(name).into_iter().flat_map(|c| c.measures.iter().copied());
     let measures: BTreeSet<&str> = own.chain(reward_models).chain(["reward"]).collect();
     std::iter::once(name.to_owned()).chain(measures.into_iter().map(|m| format!("{name}.{m}"))).collect()
+}
+
+/// The names of the measures of a whole reward.
+#[must_use]
+pub fn measures(name: &str) -> Vec<String> {
+    let own = rule(name).into_iter().flat_map(|rule| rule.measures.iter());
+    let network = opdflow_spec::reward_models::named(name).into_iter().flat_map(|c| c.measures.iter());
+    own.chain(network).map(|m| (*m).to_owned()).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// The measure that tables show under a reward's name, where it is not its value.

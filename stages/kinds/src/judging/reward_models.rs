@@ -1,5 +1,6 @@
 //! What is known of the reward models on the port `reward_models` before anything runs.
 
+use crate::judging::served;
 use opdflow_api::port::Input;
 use opdflow_api::{Foreseen, Memory, ParamFault};
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub const REWARD_MODELS: Input = Input::any(
     "reward_models",
     &["reward_model"],
-    "reward models, each under the name of its reward; a `geneval` or an `ocr` here replaces the program's own",
+    "reward models, each under the name of its reward; a `geneval` or an `ocr` here replaces the program's own, and a `served_reward` has a name of its own",
 )
 .formerly(&["critics"]);
 
@@ -24,6 +25,9 @@ pub struct Known {
     pub bytes: Option<u64>,
     /// Of GenEval's, the classes that its detector finds.
     pub classes: Option<Vec<String>>,
+    /// Of one that a server gives, what is known of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub served: Option<served::Known>,
 }
 
 /// What is known of those on this port, by the names that they are connected under.
@@ -48,6 +52,12 @@ pub fn memory(inputs: &Foreseen) -> Option<Memory> {
 #[must_use]
 pub fn classes(inputs: &Foreseen) -> Option<Vec<String>> {
     known(inputs, REWARD_MODELS.name).find(|(name, _)| *name == "geneval")?.1.classes
+}
+
+/// What is known of the served reward of this name on this port, if it is one.
+#[must_use]
+pub fn served(inputs: &Foreseen, port: &str, name: &str) -> Option<served::Known> {
+    known(inputs, port).find(|(other, _)| *other == name)?.1.served
 }
 
 /// Reward models that are connected under another name than that of their reward.

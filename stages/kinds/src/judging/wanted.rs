@@ -1,7 +1,8 @@
 //! The rewards that judge each set of prompts, as parameters name them.
 
-use crate::judging::{reward, reward_models};
-use crate::prompt::prompt_set;
+use crate::judging::served::Counted;
+use crate::judging::{reward, reward_models, served};
+use crate::prompt::{prompt_set, provenance};
 use opdflow_api::{Asset, Foreseen, ParamFault, Ports};
 use std::collections::BTreeMap;
 
@@ -12,7 +13,7 @@ pub type Wanted = BTreeMap<String, Vec<String>>;
 pub fn check(wanted: &Wanted) -> Vec<ParamFault> {
     let mut faults = Vec::new();
     for (set, names) in wanted {
-        for (i, name) in names.iter().enumerate().filter(|(_, n)| !reward::is_whole(n)) {
+        for (i, name) in names.iter().enumerate().filter(|(_, n)| !reward::may_be_whole(n)) {
             let fault = ParamFault::new(format!("rewards.{set}[{i}]"), format!("no reward is named `{name}`"));
             faults.push(fault.help(reward::wholes()));
         }
@@ -28,7 +29,9 @@ pub fn wired(wanted: &Wanted, ports: &Ports) -> Vec<ParamFault> {
             Some(names) => faults.extend(
                 names.iter().enumerate().filter_map(|(i, n)| reward::unwired(format!("rewards.{set}[{i}]"), n, ports)),
             ),
-            None if reward::is_whole(set) => faults.extend(reward::unwired(String::new(), set, ports)),
+            None if reward::is_whole(set) || ports.contains(&format!("reward_models.{set}")) => {
+                faults.extend(reward::unwired(String::new(), set, ports))
+            }
             None => faults.push(
                 ParamFault::new("", format!("no reward is named like the set of prompts `{set}`"))
                     .help(format!("say which rewards judge it: `rewards: {{{set}: [...]}}`")),
@@ -64,7 +67,15 @@ pub fn unfit(wanted: &Wanted, inputs: &Foreseen) -> Vec<ParamFault> {
 /// The columns that scores of the connected sets will have, by set, under an output's name.
 pub fn foresee(output: &str, wanted: &Wanted, inputs: &Foreseen) -> Foreseen {
     let sets = inputs.keys().filter_map(|port| port.strip_prefix("prompts."));
-    let columns = |set: &str| of_set(wanted, set).iter().flat_map(|r| reward::columns(r)).collect();
+    let measured = |r: &String| {
+        let served = reward_models::served(inputs, reward_models::REWARD_MODELS.name, r);
+        let measures = served.into_iter().flat_map(|known| known.measures);
+        reward::columns(r)
+            .into_iter()
+            .chain(measures.map(|m| format!("{r}.{m}")).collect::<Vec<_>>())
+            .collect::<Vec<_>>()
+    };
+    let columns = |set: &str| of_set(wanted, set).iter().flat_map(measured).collect();
     let known: Columns = sets.map(|set| (set.to_owned(), columns(set))).collect();
     serde_json::to_value(known).ok().map(|known| (output.to_owned(), known)).into_iter().collect()
 }
@@ -80,7 +91,24 @@ pub fn lacks(wanted: &Wanted, ports: &Ports) -> Vec<ParamFault> {
         None => Vec::from_iter(reward::lacks("", set)),
     });
     // One is enough: the same files are missing for all.
-    faults.take(1).collect()
+    faults.take(1).chain(served::lacks(ports)).collect()
+}
+
+/// What judging the connected sets asks of servers: `images` are those of a set with so many prompts, `times` how often it is judged.
+pub fn count(
+    counted: &mut Counted,
+    wanted: &Wanted,
+    inputs: &Foreseen,
+    images: impl Fn(&str, u64) -> u64,
+    times: Option<u64>,
+) {
+    for (port, known) in inputs {
+        let Some(set) = port.strip_prefix("prompts.") else { continue };
+        let images = provenance::count(known).map(|prompts| images(set, prompts));
+        for name in of_set(wanted, set) {
+            counted.judges(inputs, reward_models::REWARD_MODELS.name, &name, images, times);
+        }
+    }
 }
 
 /// What judging reads from outside the store. Which sets there are is known from the inputs, not before: the files of

@@ -5,6 +5,7 @@ use crate::cost::operations::operations_of_sampling;
 use crate::judging::held_out;
 use crate::judging::held_out::HELD_OUT;
 use crate::judging::reward_models::REWARD_MODELS;
+use crate::judging::served::{ANSWERS, Counted};
 use crate::judging::wanted;
 use crate::judging::wanted::Wanted;
 use crate::model::model_fit;
@@ -17,8 +18,9 @@ use anyhow::Result;
 use opdflow_api::cache::Memo;
 use opdflow_api::port::{Input, Output};
 use opdflow_api::{
-    Asset, Code, Description, Doubt, Environment, Foreseen, Memory, ParamFault, Ports, Resources, Stage, Work,
+    Asset, Calls, Code, Description, Doubt, Environment, Foreseen, Memory, ParamFault, Ports, Resources, Stage, Work,
 };
+use opdflow_spec::served::Requests;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -49,6 +51,9 @@ pub struct Params {
     pub size: Option<i64>,
     #[serde(skip_serializing_if = "Precision::is_default")]
     pub precision: Precision,
+    /// How the servers of rewards are asked that are connected: changes no score.
+    #[serde(skip_serializing_if = "Requests::is_default")]
+    pub requests: Requests,
     #[schemars(with = "param::MicroBatch")]
     pub micro_batch: usize,
     #[schemars(with = "param::Threads")]
@@ -65,6 +70,7 @@ impl Default for Params {
             max_sequence_length: None,
             size: None,
             precision: Precision::default(),
+            requests: Requests::default(),
             micro_batch: micro(),
             threads: one(),
         }
@@ -105,9 +111,10 @@ impl Stage for Evaluate {
                         .formerly(&["pictures"])
                         .result()
                         .folder(),
+                    ANSWERS,
                 ]
             },
-            outside_key: &["micro_batch", "threads"],
+            outside_key: &["micro_batch", "requests", "threads"],
             seeded: false,
             numeric: true,
         }
@@ -170,6 +177,14 @@ impl Stage for Evaluate {
         }
         let sampled = sampled * images as f64 / prompts.max(1) as f64;
         Some(Work { operations: sampled + model.encoding(inputs), bytes: Some(model.pixels(kept)) })
+    }
+
+    fn calls(&self, params: &Params, inputs: &Foreseen) -> Vec<Calls> {
+        let mut counted = Counted::default();
+        let images = |set: &str, prompts: u64| prompts.saturating_mul(params.images_of(set) as u64);
+        wanted::count(&mut counted, &params.rewards, inputs, images, Some(1));
+        held_out::count(&mut counted, inputs, images);
+        counted.calls()
     }
 
     fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {

@@ -16,5 +16,6 @@ pub mod prompts;
 pub mod reward_model;
 pub mod score_candidates;
 pub mod select_checkpoint;
+pub mod served_reward;
 pub mod table;
 pub mod train_teacher;

@@ -198,7 +198,7 @@ impl Stage for RewardModel {
         let parts = || params.parts(folder).into_values();
         let known = if params.bundled() {
             let shapes = Shape::ALL.iter().map(|s| s.name().to_owned()).collect();
-            reward_models::Known { reward: params.reward.clone(), bytes: None, classes: Some(shapes) }
+            reward_models::Known { reward: params.reward.clone(), bytes: None, classes: Some(shapes), served: None }
         } else {
             let own: u64 = params.bundled_parts().values().map(bundled_bytes).sum();
             let bytes = parts().map(|files| reward_model_folder::bytes(&files.ok()?)).sum::<Option<u64>>();
@@ -206,7 +206,7 @@ impl Stage for RewardModel {
             let detector = params.files.get("detector").filter(|_| params.reward == "geneval");
             let classes =
                 detector.and_then(|path| opdflow_spec::reward_models::geneval::classes(&folder.join(path)).ok());
-            reward_models::Known { reward: params.reward.clone(), bytes, classes }
+            reward_models::Known { reward: params.reward.clone(), bytes, classes, served: None }
         };
         serde_json::to_value(known).ok().map(|known| ("reward_model".to_owned(), known)).into_iter().collect()
     }

@@ -3,6 +3,7 @@
 use crate::cost::memory::judging;
 use crate::cost::operations::operations_of_sampling;
 use crate::judging::reward_models::REWARD_MODELS;
+use crate::judging::served::{ANSWERS, Counted};
 use crate::judging::wanted;
 use crate::judging::wanted::Wanted;
 use crate::model::sampling::ImageSampling;
@@ -15,8 +16,9 @@ use anyhow::Result;
 use opdflow_api::cache::Memo;
 use opdflow_api::port::{Input, Output};
 use opdflow_api::{
-    Asset, Code, Description, Doubt, Environment, Foreseen, Memory, ParamFault, Ports, Resources, Stage, Work,
+    Asset, Calls, Code, Description, Doubt, Environment, Foreseen, Memory, ParamFault, Ports, Resources, Stage, Work,
 };
+use opdflow_spec::served::Requests;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -38,6 +40,9 @@ pub struct Params {
     #[schemars(with = "param::Size")]
     pub size: Option<i64>,
     pub precision: Precision,
+    /// How the servers of rewards are asked that are connected: changes no score.
+    #[serde(skip_serializing_if = "Requests::is_default")]
+    pub requests: Requests,
     #[schemars(with = "param::MicroBatch")]
     pub micro_batch: usize,
     #[schemars(with = "param::Threads")]
@@ -54,6 +59,7 @@ impl Default for Params {
             max_sequence_length: None,
             size: None,
             precision,
+            requests: Requests::default(),
             micro_batch: micro(),
             threads: one(),
         }
@@ -77,8 +83,8 @@ impl Stage for ScoreCandidates {
                     REWARD_MODELS,
                 ]
             },
-            outputs: const { &[Output::new("curve", "curve", "the scores of each candidate, by its step (JSON)")] },
-            outside_key: &["micro_batch", "threads"],
+            outputs: const { &[Output::new("curve", "curve", "the scores of each candidate, by its step (JSON)"), ANSWERS] },
+            outside_key: &["micro_batch", "requests", "threads"],
             seeded: false,
             numeric: true,
         }
@@ -128,6 +134,13 @@ impl Stage for ScoreCandidates {
         let (model, sampled) = operations_of_sampling(inputs, params.size, &params.sampling)?;
         let (candidates, _) = candidates::foreseen(inputs)?;
         Some(Work { operations: sampled * candidates as f64 + model.encoding(inputs), bytes: None })
+    }
+
+    fn calls(&self, params: &Params, inputs: &Foreseen) -> Vec<Calls> {
+        let mut counted = Counted::default();
+        let candidates = candidates::foreseen(inputs).map(|(count, _)| count);
+        wanted::count(&mut counted, &params.rewards, inputs, |_, prompts| prompts, candidates);
+        counted.calls()
     }
 
     fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {

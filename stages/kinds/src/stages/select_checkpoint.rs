@@ -4,7 +4,8 @@ use crate::cost::memory::judging;
 use crate::cost::operations::operations_of_sampling;
 use crate::judging::reward::whole_of;
 use crate::judging::reward_models::REWARD_MODELS;
-use crate::judging::{reward, reward_models};
+use crate::judging::served::{ANSWERS, Counted};
+use crate::judging::{reward, reward_models, served};
 use crate::model::sampling::ImageSampling;
 use crate::model::{candidates, model_fit};
 use crate::param::{EMBEDDINGS, micro, one};
@@ -15,8 +16,9 @@ use anyhow::Result;
 use opdflow_api::cache::Memo;
 use opdflow_api::port::{Input, Output};
 use opdflow_api::{
-    Asset, Code, Description, Doubt, Environment, Foreseen, Memory, ParamFault, Ports, Resources, Stage, Work,
+    Asset, Calls, Code, Description, Doubt, Environment, Foreseen, Memory, ParamFault, Ports, Resources, Stage, Work,
 };
+use opdflow_spec::served::Requests;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,6 +53,9 @@ pub struct Params {
     pub size: Option<i64>,
     #[serde(default, skip_serializing_if = "Precision::is_default")]
     pub precision: Precision,
+    /// How the servers of rewards are asked that are connected: changes no score.
+    #[serde(default, skip_serializing_if = "Requests::is_default")]
+    pub requests: Requests,
     #[serde(default = "micro")]
     #[schemars(with = "param::MicroBatch")]
     pub micro_batch: usize,
@@ -98,9 +103,10 @@ impl Stage for SelectCheckpoint {
                         .result()
                         .file("md"),
                     Output::new("choice", "json", "the same as data").file("json"),
+                    ANSWERS,
                 ]
             },
-            outside_key: &["micro_batch", "threads"],
+            outside_key: &["micro_batch", "requests", "threads"],
             seeded: false,
             numeric: true,
         }
@@ -124,7 +130,7 @@ impl Stage for SelectCheckpoint {
         let mut faults = Vec::from_iter(param::length_of_embeddings(params.max_sequence_length, ports));
         for (path, column) in maximized.chain(guarded) {
             let name = whole_of(column);
-            faults.extend(reward::unwired(path.clone(), name, ports));
+            faults.extend(reward::unwired(path.clone(), column, ports));
             if !ports.contains(&format!("prompts.{name}")) {
                 let what = format!("no validation prompts are connected as `prompts.{name}`");
                 faults.push(ParamFault::new(path, what).help(format!("add `{name}` below `needs.prompts`")));
@@ -140,6 +146,7 @@ impl Stage for SelectCheckpoint {
         let mut seen = BTreeSet::new();
         for (path, column) in maximized.chain(params.guard.keys().map(|c| (format!("guard.{c}"), c))) {
             let name = whole_of(column);
+            faults.extend(served::unmeasured(inputs, &path, column));
             if seen.insert(name) {
                 faults.extend(prompt_set::unfit(inputs, &format!("prompts.{name}"), &[name], Some(&path)));
             }
@@ -147,11 +154,12 @@ impl Stage for SelectCheckpoint {
         faults
     }
 
-    fn lacks(&self, params: &Params, _ports: &Ports) -> Vec<ParamFault> {
+    fn lacks(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {
         let maximized = reward::lacks("maximize", &params.maximize);
         maximized
             .or_else(|| params.guard.keys().find_map(|column| reward::lacks("guard", column)))
             .into_iter()
+            .chain(served::lacks(ports))
             .collect()
     }
 
@@ -179,6 +187,18 @@ impl Stage for SelectCheckpoint {
         let (count, bytes) = candidates::foreseen(inputs)?;
         let judged = params.last.map_or(count, |last| count.min(last as u64)) + u64::from(!params.guard.is_empty());
         Some(Work { operations: sampled * judged as f64 + model.encoding(inputs), bytes: Some(bytes) })
+    }
+
+    fn calls(&self, params: &Params, inputs: &Foreseen) -> Vec<Calls> {
+        let judged = candidates::foreseen(inputs).map(|(count, _)| {
+            params.last.map_or(count, |last| count.min(last as u64)) + u64::from(!params.guard.is_empty())
+        });
+        let mut counted = Counted::default();
+        for name in params.columns().map(|column| whole_of(column)).collect::<BTreeSet<_>>() {
+            let images = inputs.get(&format!("prompts.{name}")).and_then(provenance::count);
+            counted.judges(inputs, REWARD_MODELS.name, name, images, judged);
+        }
+        counted.calls()
     }
 
     fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {

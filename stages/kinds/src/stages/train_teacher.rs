@@ -4,7 +4,8 @@ use crate::cost::memory;
 use crate::cost::operations::{Operations, prompts_on};
 use crate::cost::passes::Passes;
 use crate::judging::reward_models::REWARD_MODELS;
-use crate::judging::{reward, reward_models};
+use crate::judging::served::{ANSWERS, Counted};
+use crate::judging::{reward, reward_models, served};
 use crate::model::shape::Shape;
 use crate::model::{candidates, model_fit};
 use crate::param::{EMBEDDINGS, micro, one};
@@ -22,12 +23,14 @@ use opdflow_api::cache::Memo;
 use opdflow_api::port::{Input, Output};
 use opdflow_api::warning::GUIDED_NFT;
 use opdflow_api::{
-    Asset, Code, Description, Doubt, Environment, Foreseen, Horizon, Memory, ParamFault, Ports, Resources, Stage, Work,
+    Asset, Calls, Code, Description, Doubt, Environment, Foreseen, Horizon, Memory, ParamFault, Ports, Resources,
+    Stage, Work,
 };
 use opdflow_spec::grpo::{Density, GrpoConfig, Ratio, Split};
 use opdflow_spec::nft::NftConfig;
 use opdflow_spec::optim::{AdamWConfig, EmaConfig};
 use opdflow_spec::schedule::trained;
+use opdflow_spec::served::Requests;
 use opdflow_spec::teacher::Sampling;
 use opdflow_spec::train::{GRAD_NORM, LrSchedule};
 use opdflow_spec::{grpo, nft, teacher};
@@ -116,6 +119,9 @@ pub struct Params {
     #[schemars(with = "param::Recompute")]
     #[schemars(extend("x-formerly" = ["recompute"]))]
     pub gradient_checkpointing: bool,
+    /// How the servers of rewards are asked that are connected: changes no score.
+    #[serde(default, skip_serializing_if = "Requests::is_default")]
+    pub requests: Requests,
     #[serde(default = "micro")]
     #[schemars(with = "param::MicroBatch")]
     pub micro_batch: usize,
@@ -327,9 +333,10 @@ impl Stage for TrainTeacher {
                     Output::new("lora", "lora", "the last of them").result(),
                     Output::new("cost", "cost", "rounds, gradients and operations of the training"),
                     Output::side("timing", "timing", "the same, and seconds"),
+                    ANSWERS,
                 ]
             },
-            outside_key: &["alarms", "gradient_checkpointing", "micro_batch", "samples", "threads"],
+            outside_key: &["alarms", "gradient_checkpointing", "micro_batch", "requests", "samples", "threads"],
             seeded: true,
             numeric: true,
         }
@@ -398,6 +405,7 @@ impl Stage for TrainTeacher {
         let one = ("prompts".to_owned(), "reward".to_owned(), &params.reward);
         for (port, path, weights) in std::iter::once(one).chain(each).filter(|(_, _, weights)| !weights.is_empty()) {
             let names: Vec<&str> = weights.keys().map(String::as_str).collect();
+            faults.extend(names.iter().filter_map(|name| served::unmeasured(inputs, &format!("{path}.{name}"), name)));
             faults.extend(prompt_set::unfit(inputs, &port, &names, Some(&path)));
             let judged = port.replace("tasks.", "validations.").replace("prompts", "validation");
             faults.extend(prompt_set::unfit(inputs, &judged, &names, None));
@@ -405,10 +413,10 @@ impl Stage for TrainTeacher {
         faults
     }
 
-    fn lacks(&self, params: &Params, _ports: &Ports) -> Vec<ParamFault> {
+    fn lacks(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {
         let own = params.reward.keys().find_map(|name| reward::lacks("reward", name));
         let of_tasks = || params.rewards.values().flat_map(BTreeMap::keys).find_map(|n| reward::lacks("rewards", n));
-        own.or_else(of_tasks).into_iter().collect()
+        own.or_else(of_tasks).into_iter().chain(served::lacks(ports)).collect()
     }
 
     fn assets(&self, params: &Params, _folder: &Path, _memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {
@@ -466,6 +474,31 @@ impl Stage for TrainTeacher {
         let kept = 1 + most.div_ceil(params.candidates_every.max(1));
         let operations = rounds + scored + model.encoding(inputs);
         Some(Work { operations, bytes: Some(kept * model.adapter(&params.lora)) })
+    }
+
+    fn calls(&self, params: &Params, inputs: &Foreseen) -> Vec<Calls> {
+        let most = params.iterations;
+        let (turns, mut counted) = (params.turns(), Counted::default());
+        let images = params.sampling.prompts.saturating_mul(params.sampling.group_size) as u64;
+        for (place, (_, weights)) in turns.iter().enumerate() {
+            // Rounds of this place: every so many, from its own on.
+            let rounds = most.map(|most| (most + turns.len() as u64 - 1 - place as u64) / turns.len() as u64);
+            for name in reward::wholes_of(weights) {
+                counted.judges(inputs, REWARD_MODELS.name, name, Some(images), rounds);
+            }
+        }
+        if let Some(until) = &params.until {
+            let scorings = most.map(|most| most / until.every(params.candidates_every).max(1));
+            let one = ("validation".to_owned(), &params.reward);
+            let each = params.rewards.iter().map(|(task, weights)| (format!("validations.{task}"), weights));
+            for (port, weights) in std::iter::once(one).chain(each) {
+                let images = inputs.get(&port).and_then(provenance::count);
+                for name in reward::wholes_of(weights) {
+                    counted.judges(inputs, REWARD_MODELS.name, name, images, scorings);
+                }
+            }
+        }
+        counted.calls()
     }
 
     fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {

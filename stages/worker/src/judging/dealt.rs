@@ -2,6 +2,9 @@
 
 use opdflow_ranks::Ranks;
 use opdflow_rewards::{Image, Reward, RewardError, Score, Subject};
+use opdflow_served::{Answer, Answers};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use tch::Device;
 
 /// Images that are dealt together. Networks take so many at once, and what they make of an image may hang, in its last bits, on how many
@@ -14,12 +17,20 @@ pub struct Dealt {
     ranks: Ranks,
     /// Where scores travel.
     device: Device,
+    /// The answers of servers, which each process asks for its own images.
+    answers: Option<Arc<Answers>>,
 }
 
 impl Dealt {
     /// `inner`, shared by these processes.
     pub fn new(inner: Box<dyn Reward>, ranks: Ranks, device: Device) -> Self {
-        Self { inner, ranks, device }
+        Self { inner, ranks, device, answers: None }
+    }
+
+    /// The same, and all processes get all of these answers.
+    #[must_use]
+    pub fn with(self, answers: &Arc<Answers>) -> Self {
+        Self { answers: Some(answers.clone()), ..self }
     }
 }
 
@@ -42,18 +53,40 @@ impl Reward for Dealt {
         }
         let own = self.ranks.own_rows(images.len(), BATCH);
         let scores = self.inner.score(&images[own.clone()], &subjects[own.clone()]);
-        let scores = scores.map_err(|error| at(error, own.start))?;
-        // Scores that are not finite have no form in JSON: they travel as bits.
         let failed = |why: String| RewardError::Failed { reward: self.name().to_owned(), why };
-        let sent: Vec<_> = scores.iter().map(bits).collect();
+        let fresh = self.answers.as_ref().map(|answers| answers.fresh()).unwrap_or_default();
+        let sent = match scores.map_err(|error| at(error, own.start)) {
+            Ok(scores) => Sent { scores: scores.iter().map(bits).collect(), fresh, ..Sent::default() },
+            // All processes must stop for it alike, and keep what was answered.
+            Err(RewardError::Away { reward, why }) => Sent { away: Some((reward, why)), fresh, ..Sent::default() },
+            Err(RewardError::Spent { reward, why }) => Sent { spent: Some((reward, why)), fresh, ..Sent::default() },
+            Err(RewardError::Stopped(reward)) => Sent { stopped: Some(reward), fresh, ..Sent::default() },
+            Err(other) => return Err(other),
+        };
         let bytes = serde_json::to_vec(&sent).map_err(|e| failed(e.to_string()))?;
-        let mut all = Vec::with_capacity(images.len());
+        let (mut all, mut why) = (Vec::with_capacity(images.len()), None);
         for part in self.ranks.gather_bytes(&bytes, self.device).map_err(|e| RewardError::Parted(format!("{e:#}")))? {
-            let part: Vec<Bits> = serde_json::from_slice(&part).map_err(|e| failed(e.to_string()))?;
-            all.extend(part.into_iter().map(score));
+            let part: Sent = serde_json::from_slice(&part).map_err(|e| failed(e.to_string()))?;
+            all.extend(part.scores.into_iter().map(score));
+            if let Some(answers) = &self.answers {
+                answers.take_over(part.fresh);
+            }
+            let away = part.away.map(|(reward, why)| RewardError::Away { reward, why });
+            let spent = part.spent.map(|(reward, why)| RewardError::Spent { reward, why });
+            why = why.or(away).or(spent).or(part.stopped.map(RewardError::Stopped));
         }
-        Ok(all)
+        why.map_or(Ok(all), Err)
     }
+}
+
+/// What each process tells the others of its images. Scores that are not finite have no form in JSON: they travel as bits.
+#[derive(Default, Serialize, Deserialize)]
+struct Sent {
+    scores: Vec<Bits>,
+    fresh: Vec<Answer>,
+    away: Option<(String, String)>,
+    spent: Option<(String, String)>,
+    stopped: Option<String>,
 }
 
 /// A score's numbers.
@@ -73,6 +106,9 @@ fn at(error: RewardError, first: usize) -> RewardError {
     match error {
         RewardError::Image { index, width, height, bytes } => {
             RewardError::Image { index: index + first, width, height, bytes }
+        }
+        RewardError::Unjudged { reward, image, text, why } => {
+            RewardError::Unjudged { reward, image: image + first, text, why }
         }
         other => other,
     }

@@ -1,5 +1,6 @@
 //! Reward models that only tables ask, at work.
 
+use crate::judging::asking::Asking;
 use crate::judging::dealt::{BATCH, Dealt};
 use crate::judging::{reward_set, score};
 use crate::runtime::ranks::parted;
@@ -27,15 +28,15 @@ impl HeldOut {
     ///
     /// # Errors
     /// One is connected under another name than that of its reward, or does not open.
-    pub fn connected(context: &StageContext, canvas: Canvas) -> Result<Self> {
+    pub fn connected(context: &StageContext, canvas: Canvas, asking: &Asking) -> Result<Self> {
         let Canvas { device, ranks, .. } = canvas;
         let mut found = Self { judges: Vec::new(), clip: None, ranks };
         for name in context.names(PORT) {
-            let (judge, folder) = reward_set::open_connected(context, PORT, &name, device)?;
+            let (judge, folder) = reward_set::open_connected(context, PORT, &name, (device, asking))?;
             if name == SEES {
                 found.clip = Some(Clip::open(&folder.join("clip"), device).map_err(|e| unfit(&e))?);
             }
-            found.judges.push((name, Dealt::new(judge, ranks, device)));
+            found.judges.push((name, Dealt::new(judge, ranks, device).with(asking.answers())));
         }
         Ok(found)
     }

@@ -1,5 +1,6 @@
 //! Rewards at work.
 
+pub mod asking;
 pub mod dealt;
 pub mod held_out;
 pub mod reward_set;

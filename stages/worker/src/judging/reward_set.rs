@@ -1,6 +1,7 @@
 //! The rewards that a stage may ask: those of the program, and the reward models on its port `reward_models`.
 
 use crate::artefacts::json;
+use crate::judging::asking::Asking;
 use crate::judging::dealt::Dealt;
 use crate::judging::score;
 use crate::runtime::unfit::unfit;
@@ -14,6 +15,7 @@ use opdflow_kinds::stages::reward_model::OCR;
 use opdflow_ranks::Ranks;
 use opdflow_rewards::ocr;
 use opdflow_rewards::{Geneval, Looks, Ocr, Reward, RewardPart, Weighted};
+use opdflow_served::Answers;
 use opdflow_training::teacher::Canvas;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -31,6 +33,7 @@ pub struct RewardSet {
     reward_models: BTreeMap<String, Arc<dyn Reward>>,
     device: Device,
     ranks: Ranks,
+    answers: Arc<Answers>,
 }
 
 impl RewardSet {
@@ -38,14 +41,14 @@ impl RewardSet {
     ///
     /// # Errors
     /// A reward model under another name than its own; one that does not open.
-    pub fn connected(context: &StageContext, canvas: Canvas) -> Result<Self> {
+    pub fn connected(context: &StageContext, canvas: Canvas, asking: &Asking) -> Result<Self> {
         let Canvas { device, ranks, .. } = canvas;
         let open = |name: String| -> Result<(String, Arc<dyn Reward>)> {
-            let (reward_model, _) = open_connected(context, REWARD_MODELS.name, &name, device)?;
+            let (reward_model, _) = open_connected(context, REWARD_MODELS.name, &name, (device, asking))?;
             Ok((name, Arc::from(reward_model)))
         };
         let reward_models = context.names(REWARD_MODELS.name).into_iter().map(open).collect::<Result<_>>()?;
-        Ok(Self { reward_models, device, ranks })
+        Ok(Self { reward_models, device, ranks, answers: asking.answers().clone() })
     }
 
     /// One reward, or one measure of it.
@@ -56,7 +59,13 @@ impl RewardSet {
         if let Some((whole, measure)) = name.split_once('.') {
             return Ok(Box::new(RewardPart::new(self.one(whole)?, measure)));
         }
-        Ok(Box::new(Dealt::new(self.whole(name)?, self.ranks, self.device)))
+        Ok(Box::new(Dealt::new(self.whole(name)?, self.ranks, self.device).with(&self.answers)))
+    }
+
+    /// Whether something is connected that judges by this name.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.reward_models.contains_key(name)
     }
 
     fn whole(&self, name: &str) -> Result<Box<dyn Reward>> {
@@ -95,12 +104,15 @@ pub fn open_connected(
     context: &StageContext,
     port: &str,
     name: &str,
-    device: Device,
+    (device, asking): (Device, &Asking),
 ) -> Result<(Box<dyn Reward>, PathBuf)> {
     let folder = context.input(&format!("{port}.{name}"))?.join(name);
     if !folder.is_dir() {
         let fault = Fault::user(format!("the reward model connected as `{port}.{name}` judges by another reward"));
         return Err(fault.help("connect it under the name of its reward").into());
+    }
+    if let Some(served) = asking.open(&folder)? {
+        return Ok((served, folder));
     }
     let reward_model = open(name, &folder, device).with_context(|| format!("the reward model `{name}`"))?;
     Ok((reward_model, folder))

@@ -1,6 +1,7 @@
 //! Scores as artefacts, and how a set of images gets them.
 
 use crate::artefacts::json;
+use crate::judging::asking::Paused;
 use anyhow::Result;
 use opdflow_api::Fault;
 use opdflow_kinds::judging::{held_out, reward};
@@ -113,6 +114,12 @@ pub fn fault(error: RewardError) -> anyhow::Error {
     match error {
         RewardError::NotFinite { .. } => not_finite(message).into(),
         RewardError::Parted(_) => Fault::machine(message).into(),
+        RewardError::Away { .. } | RewardError::Stopped(_) => Paused { words: message, fault: None }.into(),
+        RewardError::Spent { .. } => {
+            let fault = Fault::user(message.clone());
+            let fault = fault.help("raise it: it is in no key, and the same command goes on with the answers so far");
+            Paused { words: message, fault: Some(fault) }.into()
+        }
         RewardError::Lengths { .. } | RewardError::Image { .. } => error.into(),
         _ => Fault { message, ..Fault::about(&error.into()) }.into(),
     }

@@ -37,7 +37,7 @@ impl Set {
         let records = record::read(&context.input(&format!("prompts.{name}"))?)?;
         let mut rewards = Vec::new();
         for reward in wanted.get(&name).unwrap_or(&vec![name.clone()]) {
-            if !reward::is_whole(reward) {
+            if !reward::is_whole(reward) && !reward_set.has(reward) {
                 let fault = Fault::user(format!("no reward is named like the set of prompts `{name}`"));
                 return Err(fault.help(format!("say which rewards judge it: `rewards: {{{name}: [...]}}`")).into());
             }

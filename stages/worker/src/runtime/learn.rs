@@ -1,5 +1,6 @@
 //! The frame around every training stage: continue from a checkpoint, train round after round, save, stop when asked.
 
+use crate::judging::asking::{ended, paused};
 use crate::runtime::ranks::parted;
 use crate::runtime::unfit;
 use anyhow::{Context as _, Result};
@@ -83,7 +84,11 @@ pub fn learn(
         course.load(&checkpoint.path).context("continuing from a checkpoint")?;
     }
     let end = loop {
-        match course.judge(learner.rounds(), context)? {
+        let judged = match course.judge(learner.rounds(), context) {
+            Err(error) if paused(&error).is_some() => return Err(pause(error, context, learner, objective, course)),
+            judged => judged?,
+        };
+        match judged {
             Judged::End(round) => break round,
             Judged::GoOn if learner.rounds() >= rounds => break learner.rounds(),
             Judged::GoOn | Judged::Interrupted => {}
@@ -93,7 +98,10 @@ pub fn learn(
             return Err(context.stopped(learner.rounds()));
         }
         let round = learner.rounds();
-        let report = learner.round(objective).map_err(|e| as_fault(e, round, kept))?;
+        let report = match learner.round(objective) {
+            Err(error) if paused(&error).is_some() => return Err(pause(error, context, learner, objective, course)),
+            report => report.map_err(|e| as_fault(e, round, kept))?,
+        };
         tell(context, round, &report, report_every)?;
         doubt(context, &report);
         course.after(round, &report, learner, context)?;
@@ -106,6 +114,23 @@ pub fn learn(
     // The last state too: a longer run of the same lineage goes on from here.
     save(context, learner, objective, course).map_err(|e| as_fault(e, learner.rounds(), kept))?;
     Ok(end)
+}
+
+/// Keeps all that is done where a server is away or may not be asked any more. Rewards are asked before anything of a round is
+/// learned, so that the state is that of its beginning.
+fn pause(
+    error: anyhow::Error,
+    context: &mut StageContext,
+    learner: &Learner,
+    objective: &dyn Objective,
+    course: &dyn Course,
+) -> anyhow::Error {
+    let round = learner.rounds();
+    match (save(context, learner, objective, course), paused(&error)) {
+        (Ok(()), Some(pause)) => ended(pause, round, context),
+        (Ok(()), None) => error,
+        (Err(unsaved), _) => as_fault(unsaved, round, None),
+    }
 }
 
 fn save(context: &mut StageContext, learner: &Learner, objective: &dyn Objective, course: &dyn Course) -> Result<()> {

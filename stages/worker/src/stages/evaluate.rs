@@ -1,6 +1,7 @@
 //! `evaluate` at work: scores and images of a model on held-out prompts.
 
 use crate::artefacts::adapter;
+use crate::judging::asking::Asking;
 use crate::judging::held_out::HeldOut;
 use crate::judging::reward_set::RewardSet;
 use crate::judging::score;
@@ -19,17 +20,18 @@ use std::collections::BTreeMap;
 /// # Errors
 /// A fault says whose it is; anything else is a bug.
 pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
+    let asking = Asking::new(context, &params.requests);
     fitting(params.micro_batch, context, |micro_batch, context| {
-        attempt(Params { micro_batch, ..params.clone() }, context)
+        asking.resumable(context, |context| attempt(Params { micro_batch, ..params.clone() }, &asking, context))
     })
 }
 
 /// One attempt, with batches of `params.micro_batch`.
-fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
+fn attempt(params: Params, asking: &Asking, context: &mut StageContext) -> Result<()> {
     let pipeline =
         Pipeline::open(context, "base", params.micro_batch, params.size, params.precision, params.max_sequence_length)?;
-    let reward_set = RewardSet::connected(context, pipeline.canvas)?;
-    let held_out = HeldOut::connected(context, pipeline.canvas)?;
+    let reward_set = RewardSet::connected(context, pipeline.canvas, asking)?;
+    let held_out = HeldOut::connected(context, pipeline.canvas, asking)?;
     let mut sets = Set::connected(&params.rewards, &reward_set, context)?;
     for set in &mut sets {
         set.repeat(params.images_of(&set.name));
@@ -61,6 +63,7 @@ fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
                 .context("writing a caption")?;
         }
         scores.sets.insert(set.clone(), score::means(&columns, records));
+        asking.keep(context)?;
     }
     let heads: Vec<String> =
         scores.sets.iter().filter_map(|(n, c)| Some(format!("{n} {:.3}", c.get(n)?.mean))).collect();

@@ -25,14 +25,8 @@ pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
             .context("writing the reward model");
     }
     let folder = context.job().folder.clone();
-    let mut files: BTreeMap<String, Files> = BTreeMap::new();
     let unpacked = tempfile::tempdir().context("a folder for the parts of the program")?;
-    for (part, own) in params.bundled_parts() {
-        files.insert(part.to_owned(), unpack(&own, &unpacked.path().join(part))?);
-    }
-    for (part, found) in params.parts(&folder) {
-        files.insert(part.to_owned(), found.map_err(|missing| Fault::user(missing.join("\n")))?);
-    }
+    let files = gathered(&params, &folder, unpacked.path())?;
     let made = tempfile::tempdir().context("a folder for what goes with the files")?;
     let reader = reader(&params, made.path())?;
     try_out(&params.reward, &files, reader.as_deref())?;
@@ -51,6 +45,21 @@ pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
         outside::expect(context, part, found, &folder.join(&params.files[*part]))?;
     }
     Ok(())
+}
+
+/// The files of all parts: those of the user, with paths that start at `folder`, and those of the program, unpacked below `unpacked`.
+///
+/// # Errors
+/// A file is missing: the user's fault.
+pub fn gathered(params: &Params, folder: &Path, unpacked: &Path) -> Result<BTreeMap<String, Files>> {
+    let mut files: BTreeMap<String, Files> = BTreeMap::new();
+    for (part, own) in params.bundled_parts() {
+        files.insert(part.to_owned(), unpack(&own, &unpacked.join(part))?);
+    }
+    for (part, found) in params.parts(folder) {
+        files.insert(part.to_owned(), found.map_err(|missing| Fault::user(missing.join("\n")))?);
+    }
+    Ok(files)
 }
 
 /// The file beside the parts of `ocr` that says how text is found and read.
@@ -84,6 +93,14 @@ fn part_digest(stored: &[TreeEntry], root: &str) -> Digest {
 
 /// Opens the reward model where its files lie, so that a fault is found before anything is kept.
 fn try_out(name: &str, files: &BTreeMap<String, Files>, reader: Option<&Path>) -> Result<()> {
+    reward_set::open(name, lay_out(files, reader)?.path(), Device::Cpu).map(drop)
+}
+
+/// A folder of the parts as a reward model is opened from: links to where the files lie.
+///
+/// # Errors
+/// The disk, or a file that is gone.
+pub fn lay_out(files: &BTreeMap<String, Files>, reader: Option<&Path>) -> Result<tempfile::TempDir> {
     let folder = tempfile::tempdir().context("a folder to lay the parts out in")?;
     for (part, files) in files {
         for (at, path) in files {
@@ -97,5 +114,5 @@ fn try_out(name: &str, files: &BTreeMap<String, Files>, reader: Option<&Path>) -
     if let Some(reader) = reader {
         std::fs::copy(reader, folder.path().join(reward_set::READER)).with_context(|| reader.display().to_string())?;
     }
-    reward_set::open(name, folder.path(), Device::Cpu).map(drop)
+    Ok(folder)
 }

@@ -2,6 +2,7 @@
 
 use crate::artefacts::curve::{Curve, Point};
 use crate::artefacts::{adapter, candidates};
+use crate::judging::asking::Asking;
 use crate::judging::reward_set::RewardSet;
 use crate::judging::score;
 use crate::judging::score::Scores;
@@ -20,8 +21,9 @@ use std::path::Path;
 /// # Errors
 /// A fault says whose it is; anything else is a bug.
 pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
+    let asking = Asking::new(context, &params.requests);
     fitting(params.micro_batch, context, |micro_batch, context| {
-        attempt(Params { micro_batch, ..params.clone() }, context)
+        asking.resumable(context, |context| attempt(Params { micro_batch, ..params.clone() }, &asking, context))
     })
 }
 
@@ -43,10 +45,10 @@ fn scores(
 }
 
 /// One attempt, with batches of `params.micro_batch`.
-fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
+fn attempt(params: Params, asking: &Asking, context: &mut StageContext) -> Result<()> {
     let pipeline =
         Pipeline::open(context, "base", params.micro_batch, params.size, params.precision, params.max_sequence_length)?;
-    let reward_set = RewardSet::connected(context, pipeline.canvas)?;
+    let reward_set = RewardSet::connected(context, pipeline.canvas, asking)?;
     let found = candidates::listed(&context.input("candidates")?)?;
     let sets = Set::connected(&params.rewards, &reward_set, context)?;
     pipeline.encode_prompts(sets.iter().flat_map(|s| &s.records), context)?;
@@ -57,6 +59,7 @@ fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
         let scores = scores(folder, &pipeline, &sets, &params.sampling, context)
             .map_err(|e| unfit::broken(&e, &format!("candidate step-{step:06}: ")).map_or(e, Into::into))?;
         curve.points.push(Point { step: *step, scores });
+        asking.keep(context)?;
     }
     context.progress(found.len() as u64, found.len() as u64, "");
     curve.write(&context.output("curve"))

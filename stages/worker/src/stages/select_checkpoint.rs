@@ -1,6 +1,7 @@
 //! `select_checkpoint` at work: the best candidate of a run, by a stated rule.
 
 use crate::artefacts::{adapter, candidates};
+use crate::judging::asking::Asking;
 use crate::judging::reward_set::RewardSet;
 use crate::judging::score;
 use crate::judging::score::Mean;
@@ -45,13 +46,14 @@ impl Candidate {
 /// # Errors
 /// A fault says whose it is; anything else is a bug.
 pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
+    let asking = Asking::new(context, &params.requests);
     fitting(params.micro_batch, context, |micro_batch, context| {
-        attempt(Params { micro_batch, ..params.clone() }, context)
+        asking.resumable(context, |context| attempt(Params { micro_batch, ..params.clone() }, &asking, context))
     })
 }
 
 /// One attempt, with batches of `params.micro_batch`.
-fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
+fn attempt(params: Params, asking: &Asking, context: &mut StageContext) -> Result<()> {
     let pipeline =
         Pipeline::open(context, "base", params.micro_batch, params.size, params.precision, params.max_sequence_length)?;
     let folder = context.input("candidates")?;
@@ -60,7 +62,7 @@ fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
     if let Some(last) = params.last {
         steps.drain(..steps.len().saturating_sub(last));
     }
-    let sets = read_sets(&params, &RewardSet::connected(context, pipeline.canvas)?, context)?;
+    let sets = read_sets(&params, &RewardSet::connected(context, pipeline.canvas, asking)?, context)?;
     pipeline.encode_prompts(sets.iter().flat_map(|s| &s.records), context)?;
     let judge = Judge { params: &params, pipeline: &pipeline, sets };
     let total = (steps.len() + usize::from(!params.guard.is_empty())) as u64;
@@ -79,6 +81,7 @@ fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
             }
             Err(error) => candidates.push(left_out(step, error, context)?),
         }
+        asking.keep(context)?;
     }
     all_broken(&candidates)?;
     let best = choose(&candidates, &params.maximize);

@@ -3,6 +3,7 @@
 use crate::artefacts::candidates::Candidates;
 use crate::artefacts::cost::Cost;
 use crate::artefacts::{adapter, cost, timing};
+use crate::judging::asking::{Answered, Asking};
 use crate::judging::reward_set;
 use crate::judging::reward_set::RewardSet;
 use crate::runtime::fitting::fitting;
@@ -15,7 +16,7 @@ use crate::runtime::watch::Watched;
 use anyhow::Result;
 use opdflow_api::StageContext;
 use opdflow_api::warning::NOTHING_LEARNED;
-use opdflow_kinds::judging::reward;
+use opdflow_kinds::judging::{reward, served};
 use opdflow_kinds::model::folder;
 use opdflow_kinds::model::sampling::ImageSampling;
 use opdflow_kinds::prompt::record;
@@ -34,19 +35,20 @@ use std::collections::BTreeMap;
 /// # Errors
 /// A fault says whose it is; anything else is a bug.
 pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
+    let asking = Asking::new(context, &params.requests);
     fitting(params.micro_batch, context, |micro_batch, context| {
-        attempt(Params { micro_batch, ..params.clone() }, context)
+        attempt(Params { micro_batch, ..params.clone() }, &asking, context)
     })
 }
 
 /// One attempt, with batches of `params.micro_batch`.
-fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
+fn attempt(params: Params, asking: &Asking, context: &mut StageContext) -> Result<()> {
     let mut pipeline =
         Pipeline::open(context, "base", params.micro_batch, params.size, params.precision, params.max_sequence_length)?;
     pipeline.canvas.gradient_checkpointing = params.gradient_checkpointing;
     let seed = context.job().seed;
     let lora = adapter::trainable(context, "start", &params.lora, &pipeline)?;
-    let reward_set = RewardSet::connected(context, pipeline.canvas)?;
+    let reward_set = RewardSet::connected(context, pipeline.canvas, asking)?;
     let mut tasks = tasks(&params, &pipeline, &reward_set, context)?;
     let rule = rule(&params, &pipeline, &reward_set, context)?;
     let shown = shown(&params, &tasks, &reward_set)?;
@@ -80,7 +82,7 @@ fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
     let optimizer = AdamW::new(params.optimizer.clone(), lora.parameters());
     let mut learner = Learner::new(lora.parameters(), optimizer, params.ema.clone(), params.lr_schedule);
     let candidates = Candidates::of(&lora, pipeline.origin(), params.candidates_every, context);
-    let candidates = Watched::new(candidates, params.alarms.clone());
+    let candidates = Watched::new(Answered::new(candidates, asking), params.alarms.clone());
     let sampling = ImageSampling {
         num_inference_steps: params.sampling.num_inference_steps,
         guidance_scale: params.sampling.guidance_scale,
@@ -102,7 +104,7 @@ fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
         adapter::warn_if_idle(context, &teacher, NOTHING_LEARNED, "the teacher");
         folder::copy(&last, &context.output("lora"), |_| true)?;
     } else {
-        course.inner().inner().inner().last(&learner)?;
+        course.inner().inner().inner().inner().last(&learner)?;
         adapter::warn_if_base(context, &lora, learner.average(), NOTHING_LEARNED, "the teacher");
         adapter::save(&lora, learner.average(), &pipeline.origin(), &context.output("lora"))?;
     }
@@ -116,6 +118,7 @@ fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
         validation_operations: scored * params.until.as_ref().map_or(0.0, |until| until.operations(&passes)),
     };
     took.write(context)?;
+    asking.leave(context)?;
     timing::write(context, &took, end as f64 / learner.rounds().max(1) as f64)
 }
 
@@ -124,7 +127,9 @@ fn shown(params: &Params, tasks: &[PromptTask<'_>], reward_set: &RewardSet) -> R
     let mut all: BTreeMap<&str, Shown> = BTreeMap::new();
     for (task, (_, weights)) in tasks.iter().zip(params.turns()) {
         if !all.contains_key(task.name.as_str()) {
-            let reward = Some(reward_set.weighted(weights)?);
+            // Each request to a server may cost something, and would be one that `plan` does not count.
+            let asks = weights.keys().any(|name| served::may_be(reward::whole_of(name)));
+            let reward = if asks { None } else { Some(reward_set.weighted(weights)?) };
             all.insert(&task.name, Shown { records: task.records.clone(), reward });
         }
     }

@@ -2,3 +2,4 @@
 
 pub mod export_lora;
 pub mod generate;
+pub mod reward_server;

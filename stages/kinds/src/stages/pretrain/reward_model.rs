@@ -236,7 +236,7 @@ impl Stage for PretrainRewardModel {
     }
 
     fn foresee(&self, params: &Params, _folder: &Path, _inputs: &Foreseen) -> Foreseen {
-        let known = reward_models::Known { reward: params.reward.clone(), bytes: None, classes: None };
+        let known = reward_models::Known { reward: params.reward.clone(), bytes: None, classes: None, served: None };
         serde_json::to_value(known).ok().map(|known| ("reward_model".to_owned(), known)).into_iter().collect()
     }
 

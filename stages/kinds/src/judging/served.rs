@@ -1,0 +1,82 @@
+//! Rewards that a server gives, as stages that judge see them before anything runs.
+
+use crate::judging::held_out;
+use crate::judging::reward;
+use crate::judging::reward_models::{self, REWARD_MODELS};
+use opdflow_api::port::Output;
+use opdflow_api::{Calls, Foreseen, ParamFault, Ports};
+use opdflow_spec::served::{Endpoint, is_name};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The output of the raw answers.
+pub const ANSWERS: Output = Output::side(
+    "answers",
+    "answers",
+    "where a chat model judges: its raw answers, a line of JSON each, with the number that was read and digests of question and image",
+);
+
+/// What is known of a served reward.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Known {
+    /// The names of its measures.
+    pub measures: Vec<String>,
+    /// How many images are asked about at once.
+    pub each: u64,
+}
+
+/// Whether a reward of this name can only be one that a server gives.
+#[must_use]
+pub fn may_be(name: &str) -> bool {
+    is_name(name) && !reward::is_whole(name) && name != held_out::PORT
+}
+
+/// The served rewards that are connected, each once.
+fn connected(ports: &Ports) -> BTreeSet<String> {
+    let on = |port: &str| ports.names(port).into_iter().filter(|name| may_be(name)).collect::<Vec<_>>();
+    on(REWARD_MODELS.name).into_iter().chain(on(held_out::PORT)).collect()
+}
+
+/// What this machine lacks to ask the connected ones: variables that say where their servers are.
+#[must_use]
+pub fn lacks(ports: &Ports) -> Vec<ParamFault> {
+    let fault = |name: String| {
+        let fault = Endpoint::of(&name).err()?;
+        let port = [REWARD_MODELS.name, held_out::PORT].map(|p| format!("{p}.{name}"));
+        let port = port.into_iter().find(|p| ports.contains(p)).unwrap_or_default();
+        Some(ParamFault::of_port(port, fault.what).help(fault.help))
+    };
+    connected(ports).into_iter().filter_map(fault).collect()
+}
+
+/// The fault of a parameter at `path` that names a measure that the connected reward does not have.
+#[must_use]
+pub fn unmeasured(inputs: &Foreseen, path: &str, name: &str) -> Option<ParamFault> {
+    let (whole, measure) = name.split_once('.')?;
+    let Known { measures, .. } = reward_models::served(inputs, REWARD_MODELS.name, whole)?;
+    let unknown = !measures.iter().any(|m| m == measure) && measure != "reward";
+    let has = if measures.is_empty() { "it has none".to_owned() } else { format!("it has {}", measures.join(", ")) };
+    unknown.then(|| ParamFault::new(path, format!("`{whole}` has no measure `{measure}`")).help(has))
+}
+
+/// Requests by reward.
+#[derive(Debug, Default)]
+pub struct Counted(BTreeMap<String, Option<u64>>);
+
+impl Counted {
+    /// Counts that the reward `name` on `port` judges so many images, `times` over; nothing of either if it is not known. One that is
+    /// not served is not counted.
+    pub fn judges(&mut self, inputs: &Foreseen, port: &str, name: &str, images: Option<u64>, times: Option<u64>) {
+        let name = reward::whole_of(name);
+        let Some(known) = reward_models::served(inputs, port, name) else { return };
+        let more = images.zip(times).map(|(images, times)| images.div_ceil(known.each.max(1)).saturating_mul(times));
+        let so_far = self.0.entry(name.to_owned()).or_insert(Some(0));
+        *so_far = so_far.zip(more).map(|(one, other)| one.saturating_add(other));
+    }
+
+    /// As the plan has them.
+    #[must_use]
+    pub fn calls(self) -> Vec<Calls> {
+        self.0.into_iter().map(|(of, most)| Calls { of, most }).collect()
+    }
+}

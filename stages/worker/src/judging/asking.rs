@@ -1,0 +1,199 @@
+//! How a stage asks the servers of its rewards: when it stops, what is kept of the answers, and how it goes on from there.
+
+use crate::runtime::learn::{Course, Judged};
+use anyhow::{Context as _, Result};
+use opdflow_api::{Fault, StageContext, StopFlag};
+use opdflow_kinds::judging::reward_models::{HELD_OUT, REWARD_MODELS};
+use opdflow_kinds::judging::served;
+use opdflow_reward_models::pixels::resample::bicubic;
+use opdflow_rewards::Reward;
+use opdflow_served::{Answers, Client, Judge};
+use opdflow_spec::served::{Endpoint, FILE, Requests, Served};
+use opdflow_training::objective::Report;
+use opdflow_training::train::Learner;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The file of a checkpoint that holds the answers.
+const KEPT: &str = "answers.jsonl";
+
+/// What asks servers in this process.
+pub struct Asking {
+    requests: Requests,
+    stop: StopFlag,
+    answers: Arc<Answers>,
+    /// Whether a server is asked at all.
+    some: bool,
+}
+
+/// The error of a stage that stops for a while, for a server is away, or no more may be asked of it. What is done is kept first.
+#[derive(Debug)]
+pub struct Paused {
+    /// Why.
+    pub words: String,
+    /// The fault that it ends with after that; without one the stage counts as stopped, and goes on when it is started again.
+    pub fault: Option<Fault>,
+}
+
+impl std::fmt::Display for Paused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.words)
+    }
+}
+
+impl std::error::Error for Paused {}
+
+/// Why the work pauses, if that is what the error says.
+#[must_use]
+pub fn paused(error: &anyhow::Error) -> Option<&Paused> {
+    error.chain().find_map(|cause| cause.downcast_ref())
+}
+
+impl Asking {
+    /// As the parameters of the stage have it.
+    #[must_use]
+    pub fn new(context: &StageContext, requests: &Requests) -> Self {
+        let ports = [REWARD_MODELS.name, HELD_OUT].into_iter();
+        let some = ports.flat_map(|port| context.names(port)).any(|name| served::may_be(&name));
+        Self { requests: requests.clone(), stop: context.stop_flag(), answers: Arc::default(), some }
+    }
+
+    /// The answers so far.
+    #[must_use]
+    pub fn answers(&self) -> &Arc<Answers> {
+        &self.answers
+    }
+
+    /// The served reward whose description lies in this folder, if one does.
+    ///
+    /// # Errors
+    /// No variable says where its server is; the server is away, or another one.
+    pub fn open(&self, folder: &Path) -> Result<Option<Box<dyn Reward>>> {
+        let path = folder.join(FILE);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let served: Served = crate::artefacts::json::read(&path, "how a reward is asked")?;
+        let endpoint = Endpoint::of(&served.reward).map_err(|fault| Fault::user(fault.what).help(fault.help))?;
+        let stop = self.stop.clone();
+        let stop = Arc::new(move || stop.raised());
+        let client = Client::new(&served.reward, endpoint, self.requests.clone(), self.answers.clone(), stop);
+        Ok(Some(Box::new(Judge::open(served, client, bicubic).map_err(super::score::fault)?)))
+    }
+
+    /// The work of a stage that has nothing to go on from but the answers: `work` begins with those of an earlier attempt, and where it
+    /// stops, they are kept.
+    ///
+    /// # Errors
+    /// What `work` says.
+    pub fn resumable(
+        &self,
+        context: &mut StageContext,
+        work: impl FnOnce(&mut StageContext) -> Result<()>,
+    ) -> Result<()> {
+        if !self.some {
+            return work(context);
+        }
+        if let Some(checkpoint) = context.resume(u64::MAX)? {
+            self.load(&checkpoint.path)?;
+        }
+        let before = self.answers.len();
+        match work(context) {
+            Ok(()) => self.leave(context),
+            Err(error) => {
+                if self.answers.len() > before {
+                    context.checkpoint(self.answers.len() as u64, |folder| self.save(folder))?;
+                }
+                match paused(&error) {
+                    Some(pause) => Err(ended(pause, self.answers.len() as u64, context)),
+                    None => Err(error),
+                }
+            }
+        }
+    }
+
+    /// Keeps the answers of a stage of that sort, where that is due.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn keep(&self, context: &mut StageContext) -> Result<()> {
+        if !self.answers.is_empty() && context.checkpoint_due() {
+            context.checkpoint(self.answers.len() as u64, |folder| self.save(folder))?;
+        }
+        Ok(())
+    }
+
+    /// Leaves the answers as an output, if there are any.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn leave(&self, context: &StageContext) -> Result<()> {
+        if self.answers.is_empty() {
+            return Ok(());
+        }
+        self.answers.write(&context.output(served::ANSWERS.name)).context("writing the answers")
+    }
+
+    fn save(&self, folder: &Path) -> Result<()> {
+        if self.answers.is_empty() {
+            return Ok(());
+        }
+        self.answers.write(&folder.join(KEPT)).context("keeping the answers")
+    }
+
+    fn load(&self, folder: &Path) -> Result<()> {
+        let path = folder.join(KEPT);
+        if !path.exists() {
+            return Ok(());
+        }
+        self.answers.read(&path).with_context(|| format!("the answers of an earlier attempt, {}", path.display()))
+    }
+}
+
+/// What a stage ends with that pauses, once everything is kept.
+#[must_use]
+pub fn ended(pause: &Paused, step: u64, context: &StageContext) -> anyhow::Error {
+    match &pause.fault {
+        Some(fault) => fault.clone().into(),
+        None if context.stop_flag().raised() => context.stopped(step),
+        None => context.stopped_for(step, &pause.words),
+    }
+}
+
+/// A course whose checkpoints have the answers too.
+pub struct Answered<'a, C> {
+    inner: C,
+    asking: &'a Asking,
+}
+
+impl<'a, C: Course> Answered<'a, C> {
+    /// `inner`, with the answers of `asking`.
+    pub fn new(inner: C, asking: &'a Asking) -> Self {
+        Self { inner, asking }
+    }
+
+    /// The course inside.
+    pub fn inner(&self) -> &C {
+        &self.inner
+    }
+}
+
+impl<C: Course> Course for Answered<'_, C> {
+    fn judge(&mut self, done: u64, context: &mut StageContext) -> Result<Judged> {
+        self.inner.judge(done, context)
+    }
+
+    fn after(&mut self, round: u64, report: &Report, learner: &Learner, context: &mut StageContext) -> Result<()> {
+        self.inner.after(round, report, learner, context)
+    }
+
+    fn save(&self, folder: &Path) -> Result<()> {
+        self.asking.save(folder)?;
+        self.inner.save(folder)
+    }
+
+    fn load(&mut self, folder: &Path) -> Result<()> {
+        self.asking.load(folder)?;
+        self.inner.load(folder)
+    }
+}

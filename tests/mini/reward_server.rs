@@ -1,0 +1,192 @@
+//! Rewards of other programs: one in Python, and one of this program's own behind `opdflow reward-server`.
+
+use crate::common::{Ran, finish, pid, signal};
+use crate::space::Mini;
+use serde_json::Value;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+/// A server that ends with the test.
+struct Running {
+    child: Child,
+    url: String,
+    digest: String,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn first_line(child: &mut Child) -> String {
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    line
+}
+
+fn python() -> Running {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/reward_server.py");
+    let mut child = Command::new("python3").arg(script).arg("0").stdout(Stdio::piped()).spawn().expect("python3");
+    let line = first_line(&mut child);
+    let (url, digest) = line.trim().split_once(' ').expect("address and digest");
+    let (url, digest) = (url.to_owned(), digest.to_owned());
+    Running { child, url, digest }
+}
+
+fn served(mini: &Mini, args: &[&str], token: &str) -> Running {
+    let mut command = mini.command(&[&["reward-server", "--json", "-j1"], args].concat());
+    command.env_remove("OPDFLOW_FAKE_STAGES").env("OPDFLOW_REWARD_SERVER_TOKEN", token).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let about: Value = serde_json::from_str(&first_line(&mut child)).unwrap();
+    let of = |name: &str| about[name].as_str().unwrap().to_owned();
+    Running { url: of("url"), digest: of("digest"), child }
+}
+
+fn recipe(judge: &str, reward: &str, measures: &str, digest: &str) -> String {
+    let connected =
+        if judge.is_empty() { String::new() } else { format!(", reward_models: {{{judge}: judge.reward_model}}") };
+    let stage = if judge.is_empty() {
+        String::new()
+    } else {
+        format!(
+            "  judge: {{uses: served_reward, with: {{reward: {judge}, protocol: {{opdflow: {{digest: \"{digest}\", measures: [{measures}]}}}}}}}}\n"
+        )
+    };
+    let whole = reward.split('.').next().unwrap();
+    format!(
+        r#"opdflow: 1
+name: far
+seed: 1
+stages:
+  base: {{uses: base_model, with: {{source: "bundled:mini"}}}}
+  words: {{uses: prompts, with: {{files: {{train: words.txt}}}}}}
+{stage}  teacher:
+    uses: train_teacher
+    needs: {{base: base.model, prompts: words.train{connected}}}
+    with:
+      algorithm: {{diffusion_nft: {{timesteps: 1}}}}
+      reward: {{{reward}: 1.0}}
+      iterations: 4
+      candidates_every: 4
+      sampling: {{prompts: 2, group_size: 2, num_inference_steps: 2}}
+      lora: {{rank: 1, alpha: 1}}
+      requests: {{patience_seconds: 1, timeout_seconds: 5}}
+  scores:
+    uses: evaluate
+    needs: {{base: base.model, lora: teacher.lora, prompts: {{words: words.train}}{connected}}}
+    with: {{rewards: {{words: [{whole}]}}, sampling: {{num_inference_steps: 1}}, keep: 2}}
+"#
+    )
+}
+
+fn run(mini: &Mini, args: &[&str], variables: &[(&str, &str)]) -> Ran {
+    finish(start(mini, args, variables))
+}
+
+fn start(mini: &Mini, args: &[&str], variables: &[(&str, &str)]) -> Child {
+    let mut command = mini.command(args);
+    command.env_remove("OPDFLOW_FAKE_STAGES").env("OMP_NUM_THREADS", "1").env("OPDFLOW_CHECKPOINT_SECONDS", "0");
+    command.envs(variables.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().unwrap()
+}
+
+fn space(text: &str) -> Mini {
+    let mini = Mini::new();
+    mini.write("words.txt", "a red dot\na sea\n");
+    mini.write("r.yaml", text);
+    mini
+}
+
+/// The example in Python trains and scores; its scores are what its formula gives for the images that are kept.
+#[test]
+fn a_reward_in_python_trains_and_scores() {
+    let server = python();
+    let mini = space(&recipe("redness", "redness.green", "green", &server.digest));
+    let variables = [("OPDFLOW_REWARD_REDNESS_URL", server.url.as_str())];
+    run(&mini, &["run", "r.yaml", "--json"], &variables).expect(0);
+    for output in ["samples", "images"] {
+        run(&mini, &["get", "r.yaml", &format!("scores.{output}"), "-o", output], &[]).expect(0);
+    }
+    let samples = std::fs::read_to_string(mini.path("samples")).unwrap();
+    for (i, line) in samples.lines().enumerate() {
+        let sample: Value = serde_json::from_str(line).unwrap();
+        let file = std::fs::File::open(mini.path(&format!("images/words/{i:03}.png"))).unwrap();
+        let mut reader = png::Decoder::new(BufReader::new(file)).read_info().unwrap();
+        let mut rgb = vec![0; reader.output_buffer_size().unwrap()];
+        reader.next_frame(&mut rgb).unwrap();
+        let mean = |channel: usize| {
+            let sum: u64 = rgb.iter().skip(channel).step_by(3).map(|b| u64::from(*b)).sum();
+            sum as f64 / (255 * rgb.len() / 3) as f64
+        };
+        assert_eq!(sample["scores"]["redness"].as_f64().unwrap(), mean(0) - mean(1), "{sample}");
+        assert_eq!(sample["scores"]["redness.green"].as_f64().unwrap(), mean(1), "{sample}");
+    }
+    assert_eq!(samples.lines().count(), 2);
+    // Offline the same recipe is checked and planned, and all of it is there.
+    let again = run(&mini, &["run", "r.yaml", "--json"], &[]).expect(0);
+    assert!(again.verdicts().values().all(|v| v == "hit"), "{:?}", again.verdicts());
+    // Another program under that address is refused before the first step.
+    mini.write("r.yaml", &recipe("redness", "redness.green", "green", "0123"));
+    let said = run(&mini, &["run", "r.yaml", "--plain"], &variables).expect(1);
+    let said = said.stdout + &said.stderr;
+    assert!(said.contains("is another one") && said.contains("the recipe pins `0123`"), "{said}");
+}
+
+/// The program's own reward through its own server gives the very weights and scores that it gives in the stage's process, also where
+/// the server is killed in the middle and begun anew.
+#[test]
+fn a_served_reward_is_the_reward_itself_and_survives_its_server() {
+    let here = space(&recipe("", "looks", "", ""));
+    let here = run(&here, &["run", "r.yaml", "--json"], &[]).expect(0).outputs();
+
+    let mini = Mini::new();
+    let token = "s3cret";
+    let mut server = served(&mini, &["looks", "--listen", "127.0.0.1:0"], token);
+    mini.write("words.txt", "a red dot\na sea\n");
+    mini.write("r.yaml", &recipe("far_looks", "far_looks", "contrast", &server.digest));
+    let (url, host) = (server.url.clone(), server.url.strip_prefix("http://").unwrap().to_owned());
+    let variables = [("OPDFLOW_REWARD_FAR_LOOKS_URL", url.as_str()), ("OPDFLOW_REWARD_FAR_LOOKS_TOKEN", token)];
+    let running = start(&mini, &["run", "r.yaml", "--json"], &variables);
+    mini.wait_for("checkpointed", |e| e["stage"] == "teacher");
+    signal(pid(&server.child), libc::SIGKILL);
+    let _ = server.child.wait();
+    finish(running).expect(75);
+    // The one that it left behind ends by itself, and gives its port back.
+    server = loop {
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        if std::net::TcpStream::connect(&host).is_err() {
+            break served(&mini, &["looks", "--listen", &host], token);
+        }
+    };
+    assert_eq!(server.url, url);
+    let ran = run(&mini, &["run", "r.yaml", "--json"], &variables).expect(0);
+    let there = ran.outputs();
+    for output in ["teacher.lora", "teacher.candidates", "scores.images"] {
+        assert_eq!(here[output], there[output], "{output}");
+    }
+    // Asked to end, it ends well.
+    signal(pid(&server.child), libc::SIGTERM);
+    assert_eq!(server.child.wait().unwrap().code(), Some(0));
+}
+
+/// What does not fit is said, and nothing is served.
+#[test]
+fn what_cannot_be_served_is_said() {
+    let mini = Mini::new();
+    for (args, parts) in [
+        (&["looks", "--listen", "0.0.0.0:0"][..], &["no token", "OPDFLOW_REWARD_SERVER_TOKEN"][..]),
+        (&["looks", "--listen", "here"], &["`here`", "127.0.0.1:7400"]),
+        (&["loooks"], &["no reward is named `loooks`"]),
+        (&["clipscore"], &["the part `clip`", "--part NAME=PATH"]),
+        (&["clipscore", "--part", "clip=nowhere"], &["nowhere: there is no such file"]),
+        (&["clipscore", "--part", "clip"], &["expected NAME=PATH"]),
+    ] {
+        let said = run(&mini, &[&["reward-server"], args].concat(), &[]).expect(2).stderr;
+        for part in parts {
+            assert!(said.contains(part), "no `{part}` in\n{said}");
+        }
+    }
+}

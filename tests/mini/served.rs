@@ -1,0 +1,262 @@
+//! Rewards behind a server that a test runs: a chat model trains, chooses and scores, goes away and comes back.
+
+use crate::common::{Ran, finish};
+use crate::hostile::{Does, Request, Server, chat};
+use crate::space::{Mini, lasting};
+use serde_json::Value;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+const TOKEN: &str = "sk-nobody-may-see-this";
+
+const RECIPE: &str = r#"opdflow: 1
+name: served
+seed: 1
+vars: {iterations: 4}
+stages:
+  base: {uses: base_model, with: {source: "bundled:mini"}}
+  words: {uses: prompts, with: {files: {train: words.txt}}}
+  judge:
+    uses: served_reward
+    with: {reward: my_judge, protocol: {chat: {model: m, template: "Rate [{prompt}]", parser: unified_reward, image_size: 24}}}
+  teacher:
+    uses: train_teacher
+    needs: {base: base.model, prompts: words.train, reward_models: {my_judge: judge.reward_model}}
+    with:
+      algorithm: {diffusion_nft: {timesteps: 1}}
+      reward: {my_judge: 1.0, looks: 0.5}
+      iterations: "${iterations}"
+      candidates_every: 2
+      sampling: {prompts: 2, group_size: 2, num_inference_steps: 2}
+      lora: {rank: 1, alpha: 1}
+      requests: {patience_seconds: 1, timeout_seconds: 5}
+  best:
+    uses: select_checkpoint
+    needs: {base: base.model, candidates: teacher.candidates, prompts: {my_judge: words.train}, reward_models: {my_judge: judge.reward_model}}
+    with: {maximize: my_judge, sampling: {num_inference_steps: 1}}
+  scores:
+    uses: evaluate
+    needs: {base: base.model, lora: best.lora, prompts: {words: words.train}, reward_models: {my_judge: judge.reward_model}, held_out: {my_judge: judge.reward_model}}
+    with: {rewards: {words: [my_judge, looks]}, sampling: {num_inference_steps: 1}, keep: 0, requests: {patience_seconds: 1}}
+"#;
+
+fn space() -> Mini {
+    let mini = Mini::new();
+    mini.write("words.txt", "a red dot\na sea\n");
+    mini.write("r.yaml", RECIPE);
+    mini
+}
+
+/// A command with the variables of the reward `my_judge`.
+fn run(mini: &Mini, args: &[&str], variables: &[(&str, &str)]) -> Ran {
+    let mut command = mini.command(args);
+    command.env_remove("OPDFLOW_FAKE_STAGES").env("OMP_NUM_THREADS", "1").env("OPDFLOW_CHECKPOINT_SECONDS", "0");
+    command.envs(variables.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    finish(command.spawn().expect("the program starts"))
+}
+
+fn at(mini: &Mini, args: &[&str], url: &str) -> Ran {
+    run(mini, args, &[("OPDFLOW_REWARD_MY_JUDGE_URL", url), ("OPDFLOW_REWARD_MY_JUDGE_TOKEN", TOKEN)])
+}
+
+/// A score that hangs on what was asked, and on nothing else.
+fn number(request: &Request) -> String {
+    let sum = request.body.bytes().fold(7_u64, |sum, b| sum.wrapping_mul(31).wrapping_add(u64::from(b)));
+    format!("Final Score: {:.3}", 1.0 + (sum % 4001) as f64 / 1000.0)
+}
+
+/// Whether some file below this folder holds these bytes.
+fn holds(folder: &Path, bytes: &[u8]) -> bool {
+    std::fs::read_dir(folder).into_iter().flatten().flatten().any(|entry| {
+        let path = entry.path();
+        if path.is_dir() {
+            return holds(&path, bytes);
+        }
+        std::fs::read(&path).is_ok_and(|found| found.windows(bytes.len()).any(|w| w == bytes))
+    })
+}
+
+/// The plan says how often it is asked, and so often it is: 4 rounds of 4 images, 2 candidates with 2, and 2 images, which are held
+/// out too and asked about once.
+#[test]
+fn a_chat_model_trains_chooses_and_scores() {
+    let mini = space();
+    let server = Server::new(|_, request| chat(&number(request)));
+    let plan = at(&mini, &["plan", "r.yaml"], &server.url).expect(0).stdout;
+    assert!(plan.contains("requests to the server of `my_judge`: at most 24 (teacher 16, best 4, scores 4)"), "{plan}");
+    let calls = at(&mini, &["plan", "r.yaml", "--json"], &server.url).expect(0).json();
+    let of = |stage: &str| {
+        calls["stages"].as_array().unwrap().iter().find(|s| s["stage"] == stage).unwrap()["calls"].clone()
+    };
+    assert_eq!(of("teacher"), serde_json::json!([{"of": "my_judge", "most": 16}]));
+    assert!(server.seen().is_empty(), "a plan asks nobody");
+
+    let ran = at(&mini, &["run", "r.yaml", "--json"], &server.url).expect(0);
+    assert_eq!(server.asked(), 22);
+    assert!(server.seen().iter().all(|r| r.headers.contains(&format!("authorization: Bearer {TOKEN}"))));
+    for secret in [TOKEN, server.url.as_str()] {
+        for place in [mini.store(), mini.path(".opdflow")] {
+            assert!(!holds(&place, secret.as_bytes()), "{secret} is somewhere in {}", place.display());
+        }
+        assert!(!ran.stdout.contains(secret) && !ran.stderr.contains(secret));
+    }
+    at(&mini, &["get", "r.yaml", "scores.answers", "-o", "answers.jsonl"], &server.url).expect(0);
+    let answers = std::fs::read_to_string(mini.path("answers.jsonl")).unwrap();
+    assert_eq!(answers.lines().count(), 2);
+    let mut mean = 0.0;
+    for line in answers.lines() {
+        let answer: Value = serde_json::from_str(line).unwrap();
+        let read: f64 = answer["answer"].as_str().unwrap().strip_prefix("Final Score: ").unwrap().parse().unwrap();
+        assert_eq!(answer["value"].as_f64().unwrap(), read / 5.0);
+        mean += read / 5.0 / 2.0;
+    }
+    at(&mini, &["get", "r.yaml", "scores.scores", "-o", "scores.json"], &server.url).expect(0);
+    let scores: Value = serde_json::from_str(&std::fs::read_to_string(mini.path("scores.json")).unwrap()).unwrap();
+    for column in ["my_judge", "held_out.my_judge"] {
+        let found = scores["sets"]["words"][column]["mean"].as_f64().unwrap();
+        assert!((found - mean).abs() < 1e-12, "{column}: {found} is not {mean}");
+    }
+    assert_eq!(mini.events_of("metric").iter().filter(|m| m["name"] == "reward.my_judge").count(), 4);
+    // Where it is and what opens it are in no key.
+    let again =
+        run(&mini, &["run", "r.yaml", "--json"], &[("OPDFLOW_REWARD_MY_JUDGE_URL", "http://127.0.0.1:9/v1")]).expect(0);
+    assert!(again.verdicts().values().all(|v| v == "hit"), "{:?}", again.verdicts());
+    // The question is.
+    mini.edit("r.yaml", "Rate [{prompt}]", "Judge [{prompt}]");
+    let plan = at(&mini, &["plan", "r.yaml", "--json"], &server.url).expect(0).json();
+    let verdict = |stage: &str| {
+        plan["stages"].as_array().unwrap().iter().find(|s| s["stage"] == stage).unwrap()["verdict"].clone()
+    };
+    assert_eq!((verdict("base"), verdict("judge")), ("hit".into(), "run".into()));
+}
+
+/// A server that goes away in the middle: the stage waits, stops at a checkpoint, and the same command goes on to the bytes of a run
+/// that nobody disturbed, asking nothing twice.
+#[test]
+fn a_server_that_goes_away_stops_the_run_at_a_checkpoint() {
+    let calm = {
+        let (mini, server) = (space(), Server::new(|_, request| chat(&number(request))));
+        lasting(&at(&mini, &["run", "r.yaml", "--json"], &server.url).expect(0))
+    };
+    let mini = space();
+    let good: Arc<AtomicUsize> = Arc::new(AtomicUsize::new(6));
+    let (left, answered) = (good.clone(), Arc::new(AtomicUsize::new(0)));
+    let count = answered.clone();
+    let server = Server::new(move |_, request| {
+        if left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_err() {
+            return Does::Says(503, "out for lunch".to_owned());
+        }
+        count.fetch_add(1, Ordering::SeqCst);
+        chat(&number(request))
+    });
+    let stopped = at(&mini, &["run", "r.yaml", "--plain"], &server.url).expect(75);
+    let said = stopped.stdout + &stopped.stderr;
+    for part in ["`my_judge`", "answers 503: out for lunch", "127.0.0.1:", "run the same command again"] {
+        assert!(said.contains(part), "no `{part}` in\n{said}");
+    }
+    // Once more in the middle of the scoring, where there is no round to go back to.
+    good.store(10 + 4 + 1, Ordering::SeqCst);
+    at(&mini, &["run", "r.yaml", "--json"], &server.url).expect(75);
+    assert!(mini.events_of("done").iter().any(|e| e["stage"] == "best"));
+    good.store(1000, Ordering::SeqCst);
+    let ran = at(&mini, &["run", "r.yaml", "--json"], &server.url).expect(0);
+    assert_eq!(lasting(&ran), calm);
+    assert_eq!(answered.load(Ordering::SeqCst), 22, "nothing is asked twice");
+}
+
+/// A server that is not there, or not named, is said before the first step; a limit of calls stops at what was paid for.
+#[test]
+fn what_is_missing_is_said_first_and_a_limit_stops() {
+    let mini = space();
+    let said = run(&mini, &["run", "r.yaml"], &[]).expect(2).stderr;
+    for part in ["E051", "OPDFLOW_REWARD_MY_JUDGE_URL", "`my_judge` is asked of a server"] {
+        assert!(said.contains(part), "no `{part}` in\n{said}");
+    }
+    run(&mini, &["check", "r.yaml"], &[]).expect(0);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let said = at(&mini, &["run", "r.yaml", "--plain"], &format!("http://{free}/v1")).expect(1);
+    let said = said.stdout + &said.stderr;
+    assert!(said.contains("takes no connection") && said.contains("OPDFLOW_REWARD_MY_JUDGE_URL"), "{said}");
+    assert!(mini.events_of("metric").is_empty());
+
+    let server = Server::new(|_, request| chat(&number(request)));
+    mini.edit("r.yaml", "{patience_seconds: 1, timeout_seconds: 5}", "{max_calls: 5}");
+    let said = at(&mini, &["run", "r.yaml", "--plain"], &server.url).expect(1);
+    let said = said.stdout + &said.stderr;
+    assert!(said.contains("`requests.max_calls` of 5 is reached") && server.asked() == 5, "{said}");
+    mini.edit("r.yaml", "max_calls: 5", "max_calls: 16");
+    at(&mini, &["run", "r.yaml", "--until=teacher"], &server.url).expect(0);
+    assert_eq!(server.asked(), 16, "what was answered is not asked again");
+}
+
+/// An answer without a number ends the stage with the image, its prompt and the words.
+#[test]
+fn an_answer_without_a_number_is_no_nought() {
+    let mini = space();
+    let server =
+        Server::new(|n, request| chat(&if n < 5 { number(request) } else { "I would rather not.".to_owned() }));
+    let said = at(&mini, &["run", "r.yaml", "--plain", "--until=teacher"], &server.url).expect(1);
+    let said = said.stdout + &said.stderr;
+    for part in ["`my_judge` has no score for image", "of the prompt \"a ", "I would rather not."] {
+        assert!(said.contains(part), "no `{part}` in\n{said}");
+    }
+}
+
+/// Ctrl-C does not wait for a server that hangs.
+#[test]
+fn an_interrupt_does_not_wait_for_the_server() {
+    let mini = space();
+    let server =
+        Server::new(|n, request| if n < 4 { chat(&number(request)) } else { Does::Hangs(Duration::from_secs(60)) });
+    mini.edit("r.yaml", "timeout_seconds: 5", "timeout_seconds: 50");
+    let mut command = mini.command(&["run", "r.yaml", "--json", "--until=teacher"]);
+    command.env_remove("OPDFLOW_FAKE_STAGES").env("OMP_NUM_THREADS", "1").env("OPDFLOW_CHECKPOINT_SECONDS", "0");
+    command.env("OPDFLOW_REWARD_MY_JUDGE_URL", &server.url).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let run = command.spawn().unwrap();
+    mini.wait_for("checkpointed", |e| e["stage"] == "teacher");
+    while server.asked() < 5 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let began = std::time::Instant::now();
+    crate::common::signal(crate::common::pid(&run), libc::SIGINT);
+    finish(run).expect(75);
+    assert!(began.elapsed() < Duration::from_secs(20));
+}
+
+/// Names: a misspelt one, a taken one, and a measure that there is not.
+#[test]
+fn what_does_not_fit_is_said_before_anything_runs() {
+    for (from, to, parts) in [
+        (
+            "{my_judge: 1.0, looks: 0.5}",
+            "{my_jugde: 1.0}",
+            &["E044", "no reward is named `my_jugde`", "there are geneval", "served_reward"][..],
+        ),
+        (
+            "{my_judge: 1.0, looks: 0.5}",
+            "{my_judge.style: 1.0}",
+            &["E045", "`my_judge` has no measure `style`", "it has raw"],
+        ),
+        (
+            "reward: my_judge,",
+            "reward: pickscore,",
+            &["E043", "`pickscore` is a name of the program's own", "pickscore_served"],
+        ),
+        ("reward: my_judge,", "reward: My-Judge,", &["E043", "no name of a served reward", "small letter"]),
+        ("reward: my_judge,", "reward: other,", &["E045", "judges by `other`, not by `my_judge`"]),
+        ("parser: unified_reward", "parser: {number: {min: 5, max: 1}}", &["E043", "no number lies between 5 and 1"]),
+        ("\"Rate [{prompt}]\"", "\"bundled:unified\"", &["E043", "no template is bundled as `bundled:unified`"]),
+        ("patience_seconds: 1,", "patience_seconds: -1,", &["E043", "requests.patience_seconds"]),
+    ] {
+        let mini = space();
+        mini.edit("r.yaml", from, to);
+        let ran = run(&mini, &["check", "r.yaml"], &[]);
+        assert!(ran.code == 2 || ran.code == 3, "{}{}", ran.stdout, ran.stderr);
+        for part in parts {
+            assert!(ran.stderr.contains(part), "no `{part}` in\n{}", ran.stderr);
+        }
+    }
+}
