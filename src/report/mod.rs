@@ -1,5 +1,6 @@
 //! What a run came to: its summary, and the outputs that are meant for people.
 
+pub mod artefacts;
 pub mod kinds;
 mod outputs;
 mod pace;
