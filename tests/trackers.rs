@@ -18,7 +18,8 @@ base: {uses: fake_judge, with: {score: 0.5, prompts: [a bird]}}
 
 /// The Python that `scripts/trackers.sh` makes, if it is here.
 fn python() -> Option<PathBuf> {
-    let deps = std::env::var_os("OPDFLOW_DEPS").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".deps"), PathBuf::from);
+    let deps = std::env::var_os("OPDFLOW_DEPS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".deps"), PathBuf::from);
     let python = deps.join("trackers/bin/python");
     let there = python.is_file() && deps.join("trackers/packages").is_file();
     if !there {
@@ -205,6 +206,8 @@ fn tensorboard_reads_what_the_log_says() {
     for (stage, mean) in [("judged", 0.75), ("train", 0.75), ("base", 0.5)] {
         let scores = &runs[stage]["scalars"]["scores/words/ocr"];
         assert_eq!((scores[0][0].as_u64(), number(&scores[0][1])), (Some(0), mean), "{stage}");
+        let errors = &runs[stage]["scalars"]["standard_error/words/ocr"];
+        assert_eq!(number(&errors[0][1]), 0.125, "{stage}");
     }
     // Images decode, and prompts are text.
     let images = &runs["judged"]["images"];
@@ -219,7 +222,10 @@ fn tensorboard_reads_what_the_log_says() {
     let [group] = groups.as_slice() else { panic!("{groups:#?}") };
     assert_eq!((&group["name"], &group["sessions"][0]["status"]), (&json!("train"), &json!("STATUS_SUCCESS")));
     let params = &group["hparams"];
-    assert_eq!((&params["algorithm.noisy.noise"], &params["iterations"], &params["seed"]), (&json!(0.25), &json!(8.0), &json!(7.0)));
+    assert_eq!(
+        (&params["algorithm.noisy.noise"], &params["iterations"], &params["seed"]),
+        (&json!(0.25), &json!(8.0), &json!(7.0))
+    );
     let values = group["metricValues"].as_array().unwrap();
     let score = values.iter().find(|v| v["name"]["tag"] == "scores/words/ocr").unwrap();
     assert_eq!(score["value"], 0.75);
@@ -242,7 +248,10 @@ fn tensorboard_reads_a_run_that_goes_on_or_went_on() {
     common::signal(common::pid(&child), libc::SIGINT);
     common::finish(child).expect(75);
     let stopped = read(&python, "read_tensorboard.py", &folder);
-    assert!(stopped["served"]["hparams"]["sessionGroups"][0]["sessions"][0].get("status").is_none(), "stopped: unknown");
+    assert!(
+        stopped["served"]["hparams"]["sessionGroups"][0]["sessions"][0].get("status").is_none(),
+        "stopped: unknown"
+    );
 
     // Another run goes on, and has all steps in the end.
     space.recipe("r.yaml", &slow.replace("0.25", "0"));
@@ -324,7 +333,10 @@ fn mlflow_reads_what_the_log_says() {
     assert_eq!((&whole["status"], &whole["params"]["seed"]), (&json!("FINISHED"), &json!("7")), "{found:#}");
     let train = &runs["train"];
     assert_eq!(train["tags"]["mlflow.parentRunId"], whole["id"]);
-    assert_eq!((&train["params"]["algorithm.noisy.noise"], &train["params"]["iterations"]), (&json!("0.25"), &json!("8")));
+    assert_eq!(
+        (&train["params"]["algorithm.noisy.noise"], &train["params"]["iterations"]),
+        (&json!("0.25"), &json!("8"))
+    );
     let logged = logged(&run.join("events.jsonl"));
     let points = &logged[&("train".to_owned(), "loss".to_owned())];
     let history = train["metrics"]["loss"].as_array().unwrap();
@@ -360,7 +372,17 @@ fn odd_names_and_numbers_reach_mlflow() {
     for stage in &names {
         let metrics = &runs[*stage]["metrics"];
         assert_eq!(runs[*stage]["status"], "KILLED");
-        for name in ["a:2Fb", ":2E.:2Fup", ":", ":2E", "line:0Abreak", ":E2:80:AErtl", ":252F", "scores", ":C3:A9 :C3:BC:5Bx:3D1:5D"] {
+        for name in [
+            "a:2Fb",
+            ":2E.:2Fup",
+            ":",
+            ":2E",
+            "line:0Abreak",
+            ":E2:80:AErtl",
+            ":252F",
+            "scores",
+            ":C3:A9 :C3:BC:5Bx:3D1:5D",
+        ] {
             let history = metrics[name].as_array().unwrap_or_else(|| panic!("no {name} in {metrics:#}"));
             let values: Vec<f64> = history.iter().map(|point| number(&point[1])).collect();
             assert!(values[0] == 0.1 && values[1].is_nan() && values[2] == 1e300 && values[3] == 0.0, "{values:?}");

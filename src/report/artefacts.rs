@@ -127,11 +127,10 @@ mod tests {
 
     #[test]
     fn scores_are_read_by_set_and_column() {
-        let found = scores(b"{\"sets\":{\"ocr\":{\"ocr\":{\"mean\":0.5,\"error\":0.1,\"n\":4},\"ocr.exact\":{\"mean\":\"?\"}}}}");
-        assert_eq!(
-            found,
-            [Score { set: "ocr".into(), column: "ocr".into(), mean: 0.5, error: 0.1, n: 4 }]
+        let found = scores(
+            b"{\"sets\":{\"ocr\":{\"ocr\":{\"mean\":0.5,\"error\":0.1,\"n\":4},\"ocr.exact\":{\"mean\":\"?\"}}}}",
         );
+        assert_eq!(found, [Score { set: "ocr".into(), column: "ocr".into(), mean: 0.5, error: 0.1, n: 4 }]);
         assert!(scores(b"[]").is_empty() && scores(b"{\"sets\":3}").is_empty());
     }
 

@@ -47,12 +47,12 @@ impl Course {
     /// A point keeps the time at which it was heard. One that was not heard has that of the first that was, before which it
     /// was made, or else `finished`.
     pub fn settle(&mut self, left: Vec<Sample>, finished: f64) -> bool {
-        let alike = |p: &Point, s: &Sample| (p.step, &p.name, p.value.to_bits()) == (s.step, &s.name, s.value.to_bits());
+        let alike =
+            |p: &Point, s: &Sample| (p.step, &p.name, p.value.to_bits()) == (s.step, &s.name, s.value.to_bits());
         if self.points.len() == left.len() && self.points.iter().zip(&left).all(|(p, s)| alike(p, s)) {
             return false;
         }
-        let heard: BTreeMap<(u64, &str), f64> =
-            self.points.iter().map(|p| ((p.step, p.name.as_str()), p.at)).collect();
+        let heard: BTreeMap<(u64, &str), f64> = self.points.iter().map(|p| ((p.step, p.name.as_str()), p.at)).collect();
         let first = self.points.first().map_or(finished, |p| p.at.min(finished));
         let time = |s: &Sample| heard.get(&(s.step, s.name.as_str())).copied().unwrap_or(first);
         let times: Vec<f64> = left.iter().map(time).collect();

@@ -72,7 +72,9 @@ impl Live {
         match self.trouble.recv_timeout(PATIENCE) {
             Ok(trouble) => Some(trouble),
             Err(mpsc::RecvTimeoutError::Disconnected) => None,
-            Err(mpsc::RecvTimeoutError::Timeout) => Some("TensorBoard's files may lack the end of the run: the disk is slow".into()),
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                Some("TensorBoard's files may lack the end of the run: the disk is slow".into())
+            }
         }
     }
 }

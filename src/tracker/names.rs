@@ -50,7 +50,24 @@ mod tests {
         let long = "é".repeat(500);
         let longer = format!("{long}x");
         let names = [
-            "a", "a/b", "a%2Fb", "a:2Fb", "a_2Fb", "", ".", "..", "../x", ".hidden", "a\nb", "\u{202e}a", "a b", "%", ":", "é", &long, &longer,
+            "a",
+            "a/b",
+            "a%2Fb",
+            "a:2Fb",
+            "a_2Fb",
+            "",
+            ".",
+            "..",
+            "../x",
+            ".hidden",
+            "a\nb",
+            "\u{202e}a",
+            "a b",
+            "%",
+            ":",
+            "é",
+            &long,
+            &longer,
             "teacher[task=ocr,seed=1]",
         ];
         for escape in [folder, mlflow] {

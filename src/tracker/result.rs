@@ -232,7 +232,10 @@ mod tests {
     #[test]
     fn only_the_schema_s_own_words_are_shared() {
         let mut words = BTreeSet::new();
-        gather_words(&json!({"properties": {"a": {"enum": ["one", "two"]}}, "oneOf": [{"const": "three"}]}), &mut words);
+        gather_words(
+            &json!({"properties": {"a": {"enum": ["one", "two"]}}, "oneOf": [{"const": "three"}]}),
+            &mut words,
+        );
         for (value, shared) in [
             (json!("one"), true),
             (json!("three"), true),
@@ -250,7 +253,12 @@ mod tests {
     #[test]
     fn a_png_says_its_size() {
         assert_eq!(size(b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0\x02\0\0\0\x03\x08"), Some((2, 3)));
-        for bad in [&b""[..], b"GIF89a", b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0", b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0\0\0\0\0\0"] {
+        for bad in [
+            &b""[..],
+            b"GIF89a",
+            b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0",
+            b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0\0\0\0\0\0",
+        ] {
             assert_eq!(size(bad), None);
         }
     }

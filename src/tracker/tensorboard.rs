@@ -1,6 +1,6 @@
 //! A run as TensorBoard's event files: a folder of each stage that has something to show.
 //!
-//! Scalars are the stage's metrics, and `scores/SET/COLUMN` what an evaluation gave. A value has 32 bits there: that is all that
+//! Scalars are the stage's metrics, and `scores/SET/COLUMN` what an evaluation gave, with `standard_error/SET/COLUMN`. A value has 32 bits there: that is all that
 //! TensorBoard shows of one; the run log has all 64. A stage with metrics is a session of the hparams plugin, its parameters flat. The
 //! plugin's `Experiment` is not written: TensorBoard would take that of one run for all below its `--logdir`, and finds parameters and
 //! metrics by itself where there is none.
@@ -9,8 +9,8 @@ use super::names;
 use super::news::{News, Story};
 use super::result::Picture;
 use super::wire::{
-    Dim, Event, HParams, Held, Image, Metadata, Param, ParamKind, Plugin, Session, SessionEnd, SessionLog, SessionStart, Shape,
-    Summary, Tensor, Value, What, record,
+    Event, HParams, Held, Metadata, Param, ParamKind, Plugin, Session, SessionEnd, SessionLog, SessionStart, Summary,
+    Tensor, Value, What, record,
 };
 use crate::report::Standing;
 use crate::report::artefacts::Score;
@@ -74,11 +74,10 @@ impl Board {
                 self.event(&stage, &Event { wall_time: at, step, what });
             }
             News::Point { stage, point } => {
-                let value = scalar(point.name, point.value, None);
-                self.summary(&stage, point.at, integer(point.step), vec![value]);
+                self.summary(&stage, point.at, integer(point.step), vec![scalar(point.name, point.value)]);
             }
             News::Scores { stage, at, by, scores } => {
-                let values = scores.iter().map(|s| score(s, by.as_deref())).collect();
+                let values = scores.iter().flat_map(|s| score(s, by.as_deref())).collect();
                 self.summary(&stage, at, 0, values);
             }
             News::Pictures { stage, at, pictures } => {
@@ -134,31 +133,30 @@ fn integer(step: u64) -> i64 {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a scalar of TensorBoard has 32 bits")]
-fn scalar(tag: String, value: f64, description: Option<String>) -> Value {
-    let plugin = Some(Plugin { name: "scalars".into(), content: Vec::new() });
-    let metadata = description.map(|description| Metadata { plugin, description });
-    Value { tag, held: Some(Held::Scalar(value as f32)), metadata }
+fn scalar(tag: String, value: f64) -> Value {
+    Value { tag, held: Some(Held::Scalar(value as f32)), metadata: None }
 }
 
-/// `scores/SET/COLUMN`, with its standard error in words.
-fn score(score: &Score, by: Option<&str>) -> Value {
-    let Score { set, column, mean, error, n } = score;
-    let head = by.map_or_else(|| "scores".to_owned(), |by| format!("scores of {by}"));
-    let about = format!("Mean over {n} of {}; standard error {error:.4}.", escaped(set));
-    scalar(format!("{head}/{set}/{column}"), *mean, Some(about))
+/// A mean and its standard error.
+fn score(score: &Score, by: Option<&str>) -> [Value; 2] {
+    let of = by.map_or_else(String::new, |by| format!(" of {by}"));
+    let below = format!("{}/{}", score.set, score.column);
+    [("scores", score.mean), ("standard_error", score.error)]
+        .map(|(head, value)| scalar(format!("{head}{of}/{below}"), value))
 }
 
+/// As the images plugin has it: width and height as texts, then the file. The other form that there is, of TensorFlow 1, loses its
+/// description on the way to TensorBoard's page.
 fn image(picture: Picture) -> Value {
     let Picture { set, number, prompt, scores, png, width, height } = picture;
     let mut description = prompt.as_deref().map(escaped).unwrap_or_default();
     for (name, value) in &scores {
         let _ = write!(description, "\n\n{}: {value:.4}", escaped(name));
     }
-    let side = |pixels: u32| i32::try_from(pixels).unwrap_or(i32::MAX);
-    let held = Image { height: side(height), width: side(width), colorspace: 3, encoded: png };
+    let held = Tensor::of(vec![width.to_string().into(), height.to_string().into(), png]);
     let plugin = Some(Plugin { name: "images".into(), content: Vec::new() });
-    let metadata = Some(Metadata { plugin, description: description.trim_start().to_owned() });
-    Value { tag: format!("images/{set}/{number:03}"), held: Some(Held::Image(held)), metadata }
+    let metadata = Some(Metadata { plugin, description: description.trim_start().to_owned(), class: 3 });
+    Value { tag: format!("images/{set}/{number:03}"), held: Some(Held::Tensor(held)), metadata }
 }
 
 fn param(value: &serde_json::Value) -> Option<Param> {
@@ -174,7 +172,6 @@ fn param(value: &serde_json::Value) -> Option<Param> {
 fn hparams_value(tag: &str, session: Session) -> Value {
     let content = HParams { session: Some(session) }.encode_to_vec();
     let plugin = Some(Plugin { name: "hparams".into(), content });
-    let shape = Some(Shape { dim: vec![Dim { size: 0 }] });
-    let metadata = Some(Metadata { plugin, description: String::new() });
-    Value { tag: tag.to_owned(), held: Some(Held::Tensor(Tensor { dtype: 1, shape })), metadata }
+    let metadata = Some(Metadata { plugin, ..Metadata::default() });
+    Value { tag: tag.to_owned(), held: Some(Held::Tensor(Tensor::empty())), metadata }
 }

@@ -66,7 +66,7 @@ pub(super) struct Summary {
 pub(super) struct Value {
     #[prost(string, tag = "1")]
     pub tag: String,
-    #[prost(oneof = "Held", tags = "2, 4, 8")]
+    #[prost(oneof = "Held", tags = "2, 8")]
     pub held: Option<Held>,
     #[prost(message, optional, tag = "9")]
     pub metadata: Option<Metadata>,
@@ -76,33 +76,32 @@ pub(super) struct Value {
 pub(super) enum Held {
     #[prost(float, tag = "2")]
     Scalar(f32),
-    #[prost(message, tag = "4")]
-    Image(Image),
     #[prost(message, tag = "8")]
     Tensor(Tensor),
 }
 
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct Image {
-    #[prost(int32, tag = "1")]
-    pub height: i32,
-    #[prost(int32, tag = "2")]
-    pub width: i32,
-    /// 3 is RGB.
-    #[prost(int32, tag = "3")]
-    pub colorspace: i32,
-    #[prost(bytes = "vec", tag = "4")]
-    pub encoded: Vec<u8>,
-}
-
-/// A tensor without elements: what a value holds whose metadata says all.
+/// A tensor of texts, or one without elements: what a value holds whose metadata says all.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Tensor {
-    /// 1 is a float of 32 bits.
+    /// 1 is a float of 32 bits, 7 bytes of any length.
     #[prost(int32, tag = "1")]
     pub dtype: i32,
     #[prost(message, optional, tag = "2")]
     pub shape: Option<Shape>,
+    #[prost(bytes = "vec", repeated, tag = "8")]
+    pub texts: Vec<Vec<u8>>,
+}
+
+impl Tensor {
+    /// Of bytes.
+    pub fn of(texts: Vec<Vec<u8>>) -> Self {
+        let size = i64::try_from(texts.len()).unwrap_or(i64::MAX);
+        Self { dtype: 7, shape: Some(Shape { dim: vec![Dim { size }] }), texts }
+    }
+    /// Of no element.
+    pub fn empty() -> Self {
+        Self { dtype: 1, shape: Some(Shape { dim: vec![Dim { size: 0 }] }), texts: Vec::new() }
+    }
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -124,6 +123,9 @@ pub(super) struct Metadata {
     /// Markdown.
     #[prost(string, tag = "3")]
     pub description: String,
+    /// 3 is a sequence of blobs, such as images.
+    #[prost(int32, tag = "4")]
+    pub class: i32,
 }
 
 #[derive(Clone, PartialEq, Message)]

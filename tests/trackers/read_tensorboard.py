@@ -15,6 +15,7 @@ from tensorboard.context import RequestContext
 from tensorboard.data import server_ingester
 from tensorboard.plugins import base_plugin
 from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups
+from tensorboard.util import tensor_util
 from tensorboard.util.grpc_util import ChannelCredsType
 from google.protobuf import json_format
 
@@ -29,11 +30,13 @@ for folder, _, files in os.walk(root):
     run = {"scalars": {}, "images": {}, "files": sorted(files)}
     for tag in tags["scalars"]:
         run["scalars"][tag] = [[e.step, repr(e.value), e.wall_time] for e in events.Scalars(tag)]
-    for tag in tags["images"]:
-        for image in events.Images(tag):
-            pixels = Image.open(io.BytesIO(image.encoded_image_string)).convert("RGB")
+    images = events.PluginTagToContent("images") if any(t.startswith("images/") for t in tags["tensors"]) else []
+    for tag in images:
+        for image in events.Tensors(tag):
+            width, height, png = tensor_util.make_ndarray(image.tensor_proto)
+            pixels = Image.open(io.BytesIO(png)).convert("RGB")
             about = events.SummaryMetadata(tag).summary_description
-            run["images"][tag] = {"size": [image.width, image.height], "pixels": list(pixels.getdata()), "about": about}
+            run["images"][tag] = {"size": [int(width), int(height)], "pixels": list(pixels.getdata()), "about": about}
     runs[os.path.relpath(folder, root)] = run
 
 

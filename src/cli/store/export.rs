@@ -16,7 +16,9 @@ pub(crate) fn run(session: &Session, args: &args::Export) -> Result<Exit, Failur
     for (flag, given) in [("--overwrite", args.overwrite), ("--no-prompts", args.no_prompts)] {
         if given {
             let help = "leave it away, or name a tracker: `--format tensorboard`";
-            return Err(Failure::Usage(format!("`{flag}` is not for an archive of a run, which is whole and new\nhelp: {help}")));
+            return Err(Failure::Usage(format!(
+                "`{flag}` is not for an archive of a run, which is whole and new\nhelp: {help}"
+            )));
         }
     }
     let folder = find_run(&args.run_dir, args.run.as_deref())?;

@@ -51,7 +51,10 @@ pub(super) fn judge(params: JudgeParams, context: &mut StageContext) -> Result<(
     for (i, prompt) in params.prompts.iter().enumerate() {
         std::fs::write(folder.join(format!("{i:03}.png")), IMAGE)?;
         std::fs::write(folder.join(format!("{i:03}.txt")), format!("{prompt}\n"))?;
-        samples += &format!("{}\n", json!({"set": "words", "text": prompt, "scores": {"ocr": params.score, "ocr.exact": 1.0}}));
+        samples += &format!(
+            "{}\n",
+            json!({"set": "words", "text": prompt, "scores": {"ocr": params.score, "ocr.exact": 1.0}})
+        );
     }
     let mean = |mean: f64| json!({"mean": mean, "error": 0.125, "n": params.prompts.len()});
     let scores = json!({"sets": {"words": {"ocr": mean(params.score), "ocr.exact": mean(1.0)}}});
