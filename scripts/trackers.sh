@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Brings what the tests of other trackers' files ask: TensorBoard, and MLflow's client (mlflow-skinny: the real one, without its server).
-# Prints the Python that has them, into .deps/trackers (or $OPDFLOW_DEPS/trackers). 50 MB of wheels, 290 MB on disk.
+# Prints the Python that has them, into .deps/trackers (or $OPDFLOW_DEPS/trackers). 290 MB on disk.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
