@@ -11,6 +11,7 @@
 //! | [`runlog`] | events | the append-only record of a run |
 //! | [`render`] | the same events | progress bars or plain lines |
 //! | [`report`] | a finished run | what `run` prints at its end, text or JSON |
+//! | [`tracker`] | events, the store | the files of TensorBoard and MLflow |
 //! | [`cli`] | arguments | one file per command |
 //!
 //! The engine knows stages only through `opdflow_api`, and nothing of tensors.
@@ -23,6 +24,7 @@ pub mod render;
 pub mod report;
 pub mod runlog;
 pub mod sched;
+pub mod tracker;
 
 /// This program, its version and, in a release build from a checkout, the commit: `opdflow 0.1.0 (commit 919db76)`.
 pub const PROGRAM: &str = env!("OPDFLOW_PROGRAM");

@@ -48,12 +48,13 @@ const CRATES: [(&str, &[&str]); 14] = [
 ];
 
 /// What each module of the engine may name of the others. `cli` stands above all of them.
-const MODULES: [(&str, &[&str]); 7] = [
+const MODULES: [(&str, &[&str]); 8] = [
     ("recipe", &[]),
     ("plan", &["recipe"]),
     ("runlog", &[]),
     ("report", &["recipe", "plan", "runlog"]),
     ("render", &["runlog", "report"]),
+    ("tracker", &["runlog", "report"]),
     ("exec", &["recipe", "runlog"]),
     ("sched", &["recipe", "plan", "exec", "runlog"]),
 ];

@@ -16,6 +16,11 @@ pub fn rfc3339(time: SystemTime) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
+/// Such a text as seconds since 1970.
+pub fn moment(text: &str) -> Option<f64> {
+    text.parse::<Timestamp>().ok().map(|time| time.as_duration().as_secs_f64())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -32,7 +37,9 @@ mod tests {
             (4_107_542_400, "2100-03-01T00:00:00Z"),
         ] {
             assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(seconds)), text);
+            assert_eq!(moment(text), Some(seconds as f64));
         }
+        assert_eq!(moment("yesterday"), None);
         assert_eq!(rfc3339(UNIX_EPOCH - Duration::from_secs(1)), "1970-01-01T00:00:00Z");
         assert!(rfc3339(UNIX_EPOCH + Duration::from_secs(1 << 40)).starts_with("9999-12-3"));
     }

@@ -38,7 +38,7 @@ pub use crate::archive::{ARCHIVE_FORMAT, Contents, Packed};
 pub use action::{ActionRecord, Actions, Output, RECORD_FORMAT};
 pub use attempt::Published;
 pub use checkpoint::{Checkpoint, Checkpoints, SaveError};
-pub use clock::{rfc3339, utc_now};
+pub use clock::{moment, rfc3339, utc_now};
 pub use digest::{Digest, DigestError};
 pub use error::StoreError;
 pub use gc::{Evicted, EvictedKind, Gc, GcReport, Roots};

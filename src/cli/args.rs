@@ -62,7 +62,7 @@ pub enum Command {
     Get(Get),
     /// Say what an output, a file or a cell of a table was made of, back to weights, prompts and seeds
     Lineage(Lineage),
-    /// Put a run, with all its results, into one file
+    /// Put a run, with all its results, into one file; or its curves into those of another tracker
     Export(Export),
     /// Take such a file into the store, so that the run is all hits here
     Import(Import),
@@ -368,12 +368,44 @@ pub struct Lineage {
 pub struct Export {
     /// The run: its name, the beginning of one, or its folder [default: the newest]
     pub run: Option<String>,
-    /// The file to write, a tar archive; never over another
-    #[arg(short, long, value_name = "FILE")]
+    /// The file to write, a tar archive, never over another; of another form the folder
+    #[arg(short, long, value_name = "PATH")]
     pub output: PathBuf,
+    /// What is written: the run itself, or its curves, scores, parameters and images for another tracker
+    #[arg(long, value_enum, default_value_t = RunFormat::Bundle)]
+    pub format: RunFormat,
+    /// Of another form: replace a folder in which all was written by an earlier `export`
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Of another form: leave prompts and paths out
+    #[arg(long)]
+    pub no_prompts: bool,
     /// Where runs are recorded
     #[arg(long, value_name = "DIR", default_value = ".opdflow")]
     pub run_dir: PathBuf,
+}
+
+/// Forms of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RunFormat {
+    /// An archive with all results, for `opdflow import`.
+    Bundle,
+    /// Event files for `tensorboard --logdir`.
+    Tensorboard,
+    /// A file store for `mlflow ui --backend-store-uri`.
+    Mlflow,
+}
+
+impl RunFormat {
+    /// The name of what reads it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bundle => "opdflow",
+            Self::Tensorboard => "TensorBoard",
+            Self::Mlflow => "MLflow",
+        }
+    }
 }
 
 /// Arguments of `import`.

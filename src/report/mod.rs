@@ -1,6 +1,7 @@
 //! What a run came to: its summary, the outputs that are meant for people, the numbers of its tables, and how it differs from another.
 
 pub mod against;
+pub mod artefacts;
 pub mod kinds;
 pub mod numbers;
 mod outputs;

@@ -16,4 +16,4 @@ pub use needs::{Needs, Told, Unclear, keys_of, needs, read_log};
 pub use reader::{Record, all, find, is_alive, read};
 pub use request::{ask_to_stop, asked_to_stop};
 pub use tail::Tail;
-pub use writer::RunLog;
+pub use writer::{RunLog, now};

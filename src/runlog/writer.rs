@@ -38,11 +38,19 @@ impl RunLog {
         Ok(Self { file, keys, progressed: BTreeMap::new(), broken: false })
     }
 
-    /// Appends one event. Progress of one stage, its own or another run's, is kept once a second at most, and its last step always.
+    /// Appends one event of now. Progress of one stage, its own or another run's, is kept once a second at most, and its last step always.
     ///
     /// # Errors
     /// The first time that the log cannot be written. A run goes on without its log, so later ones are silent.
     pub fn write(&mut self, event: &RunEvent) -> Result<()> {
+        self.write_at(now(), event)
+    }
+
+    /// The same of a moment, in seconds since 1970.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn write_at(&mut self, at: f64, event: &RunEvent) -> Result<()> {
         if self.broken || !self.is_due(event) {
             return Ok(());
         }
@@ -50,7 +58,7 @@ impl RunLog {
             // One that cannot be written shows later: the log then has a key that is not here.
             let _ = keys.write_all(keys_line(key, lineage).as_bytes());
         }
-        let line = Line { at: now(), event: event.clone() };
+        let line = Line { at, event: event.clone() };
         let mut text = serde_json::to_vec(&line).context("cannot encode an event")?;
         text.push(b'\n');
         // One write a line: a reader, or a crash, sees at most one torn line, the last.
@@ -74,7 +82,9 @@ impl RunLog {
     }
 }
 
-fn now() -> f64 {
+/// Now, in seconds since 1970.
+#[must_use]
+pub fn now() -> f64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     // To the millisecond.
     (since.as_secs_f64() * 1000.0).round() / 1000.0

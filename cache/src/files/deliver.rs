@@ -51,7 +51,7 @@ impl Store {
         self.hand_over(&Parcel { kind: object.kind, files: &files, write: &write }, dest, overwrite)
     }
 
-    /// As [`Store::deliver`], of a file, or a folder of files, that was made of the store's objects and lies at `made`.
+    /// As [`Store::deliver`], of a file, or a folder of files and folders that are not empty, that was made of the store's objects and lies at `made`.
     pub fn deliver_made(&self, made: &Path, dest: &Path, overwrite: bool) -> Result<(), StoreError> {
         let failed = |e| StoreError::io("write", dest, e);
         let copy = |from: &Path, to: &Path| fs::copy(from, to).map(drop).map_err(failed);
@@ -60,15 +60,19 @@ impl Store {
                 Parcel { kind: ObjectKind::Blob, files: &|| Ok(Vec::new()), write: &|to: &Path| copy(made, to) };
             return self.hand_over(&parcel, dest, overwrite);
         }
-        let entry = |path: PathBuf| -> Result<TreeEntry, StoreError> {
+        let entry = |file: PathBuf| -> Result<TreeEntry, StoreError> {
+            let path = made.join(&file);
             let size = fs::metadata(&path).map_err(|e| StoreError::io("read", &path, e))?.len();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            Ok(TreeEntry { path: name, digest: Digest::of_file(&path)?, size })
+            Ok(TreeEntry { path: file.to_string_lossy().into_owned(), digest: Digest::of_file(&path)?, size })
         };
-        let files = || list(made)?.into_iter().map(entry).collect();
+        let files = || below(made, Path::new(""))?.into_iter().map(entry).collect();
         let write = |to: &Path| {
             fs::create_dir(to).map_err(failed)?;
-            list(made)?.iter().try_for_each(|file| copy(file, &to.join(file.file_name().unwrap_or_default())))
+            below(made, Path::new(""))?.iter().try_for_each(|file| {
+                let dest = to.join(file);
+                dest.parent().map_or(Ok(()), fs::create_dir_all).map_err(failed)?;
+                copy(&made.join(file), &dest)
+            })
         };
         self.hand_over(&Parcel { kind: ObjectKind::Tree, files: &files, write: &write }, dest, overwrite)
     }
@@ -231,6 +235,20 @@ fn look(
         }
     }
     Ok(())
+}
+
+/// The files below `dir/folder`, relative to `dir`.
+fn below(dir: &Path, folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let mut found = Vec::new();
+    for path in list(&dir.join(folder))? {
+        let file = folder.join(path.file_name().unwrap_or_default());
+        if path.is_dir() {
+            found.extend(below(dir, &file)?);
+        } else {
+            found.push(file);
+        }
+    }
+    Ok(found)
 }
 
 /// Removes folders that hold nothing but folders; whether all of it is gone.

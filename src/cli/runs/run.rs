@@ -10,6 +10,7 @@ use crate::render::{self, Mode, Render};
 use crate::report::{Copied, Standing, Summary, copy_finals};
 use crate::runlog::{self, FORMAT, RunEvent, RunFolder, RunLog, RunStarted, StageLine};
 use crate::sched::{self, Ended, Ending, Order, Slots};
+use crate::tracker::Live;
 use anyhow::Context as _;
 use opdflow_api::Doubt;
 use opdflow_api::cache::{Digest, Store, StoreLock};
@@ -17,7 +18,7 @@ use opdflow_api::warning::gather;
 use std::io::Write as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::mpsc::{self, Sender};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 pub(crate) fn run(session: &Session, args: &args::Run) -> Result<Exit, Failure> {
     let began = Instant::now();
@@ -60,8 +61,7 @@ pub(crate) fn run(session: &Session, args: &args::Run) -> Result<Exit, Failure> 
         .map_err(|e| Failure::from(e).help(&format!("what happened is in {}", folder.path().display())))?;
     let copies = copies(&plan, &wanted, &store, &folder, &ended, &mut view);
     let seconds = began.elapsed().as_secs_f64();
-    view.tell(&RunEvent::RunEnded { ok: ended.ending == Ending::Complete, seconds });
-    view.screen.finish();
+    view.finish(&RunEvent::RunEnded { ok: ended.ending == Ending::Complete, seconds });
     hand_over(session, &view.summary, &folder, ended.ending, &copies);
     Ok(match ended.ending {
         Ending::Complete => Exit::Done,
@@ -314,30 +314,52 @@ fn hand_over(session: &Session, summary: &Summary, folder: &RunFolder, ending: E
     }
 }
 
-/// Everybody who hears of events: the log, the screen and the summary.
+/// Everybody who hears of events: the log, the screen, the summary and TensorBoard's files.
 struct View {
     log: Option<RunLog>,
     screen: Box<dyn Render>,
     summary: Summary,
+    curves: Option<Live>,
 }
 
 impl View {
     fn new(session: &Session, args: &args::Run, folder: &RunFolder) -> Self {
         let mode = Mode::of(session.quiet, args.plain, session.moving);
-        let mut view = Self { log: None, screen: render::screen(mode, session.colour), summary: Summary::default() };
+        let screen = render::screen(mode, session.colour);
+        let mut view = Self { log: None, screen, summary: Summary::default(), curves: None };
         match RunLog::create(folder) {
             Ok(log) => view.log = Some(log),
             Err(error) => view.tell(&RunEvent::Warned { text: format!("{error:#}; the run goes on without its log") }),
+        }
+        match Live::start(folder, session.store.clone(), session.registry.clone()) {
+            Ok(curves) => view.curves = Some(curves),
+            Err(error) => view.tell(&RunEvent::Warned { text: format!("{error:#}") }),
         }
         view
     }
 
     fn tell(&mut self, event: &RunEvent) {
-        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let at = runlog::now();
         self.summary.take(at, event);
         self.screen.show(event, &self.summary);
-        if let Some(error) = self.log.as_mut().and_then(|log| log.write(event).err()) {
+        if let Some(error) = self.log.as_mut().and_then(|log| log.write_at(at, event).err()) {
             self.screen.show(&RunEvent::Warned { text: format!("{error:#}") }, &self.summary);
         }
+        if let Some(curves) = &self.curves {
+            curves.hear(at, event);
+            if let Some(text) = curves.trouble() {
+                self.curves = None;
+                self.tell(&RunEvent::Warned { text });
+            }
+        }
+    }
+
+    /// Tells the last event.
+    fn finish(&mut self, event: &RunEvent) {
+        if let Some(text) = self.curves.take().and_then(|mut curves| curves.finish()) {
+            self.tell(&RunEvent::Warned { text });
+        }
+        self.tell(event);
+        self.screen.finish();
     }
 }

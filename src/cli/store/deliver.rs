@@ -22,18 +22,23 @@ pub(crate) fn put(
             path.display()
         )));
     }
-    deliver().map_err(|error| match error {
+    deliver().map_err(refusal)?;
+    for warning in store.warnings() {
+        session.note(&format!("warning: {warning}"));
+    }
+    Ok(())
+}
+
+/// Why something was not written to a place of the user's.
+pub(crate) fn refusal(error: StoreError) -> Failure {
+    match error {
         StoreError::Exists { path } => Failure::Usage(format!(
             "{} exists already\nhelp: add `--overwrite`, or choose another place",
             path.display()
         )),
         StoreError::Foreign { .. } | StoreError::Protected { .. } => Failure::Usage(error.to_string()),
         other => other.into(),
-    })?;
-    for warning in store.warnings() {
-        session.note(&format!("warning: {warning}"));
     }
-    Ok(())
 }
 
 fn same_file(a: &Path, b: &Path) -> bool {

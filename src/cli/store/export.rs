@@ -1,5 +1,6 @@
-//! `opdflow export`: a run in one file, for another machine's store.
+//! `opdflow export`: a run in one file, for another machine's store; with `--format`, for another tracker (`export_as.rs`).
 
+use crate::cli::store::export_as;
 use crate::cli::{Exit, Failure, Session, args, find_run};
 use crate::render::bytes;
 use crate::runlog::{self, RunEvent, RunFolder};
@@ -9,6 +10,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 pub(crate) fn run(session: &Session, args: &args::Export) -> Result<Exit, Failure> {
+    if args.format != args::RunFormat::Bundle {
+        return export_as::run(session, args, args.format);
+    }
+    for (flag, given) in [("--overwrite", args.overwrite), ("--no-prompts", args.no_prompts)] {
+        if given {
+            let help = "leave it away, or name a tracker: `--format tensorboard`";
+            return Err(Failure::Usage(format!(
+                "`{flag}` is not for an archive of a run, which is whole and new\nhelp: {help}"
+            )));
+        }
+    }
     let folder = find_run(&args.run_dir, args.run.as_deref())?;
     let log = runlog::read(&folder)?;
     let mut keyed: BTreeMap<String, (Digest, Digest)> = BTreeMap::new();

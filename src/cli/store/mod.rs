@@ -3,6 +3,7 @@
 pub(crate) mod deliver;
 pub(crate) mod du;
 pub(crate) mod export;
+mod export_as;
 pub(crate) mod gc;
 pub(crate) mod get;
 pub(crate) mod get_as;

@@ -2,6 +2,7 @@
 
 use super::content::{Content, Curves, ImageRow, ImageSet, Page, ScoredImage, Shown};
 use super::samples;
+use crate::report::artefacts::{self, Kept};
 use crate::report::numbers::Numbers;
 use crate::report::{Standing, Summary};
 use crate::runlog::{Line, RunEvent, RunFolder};
@@ -201,18 +202,14 @@ impl Page {
             Ok(entries) => entries,
             Err(error) => return self.lacking.push(format!("`{stage}`, images: {error}")),
         };
-        let scores = scores(samples.unwrap_or_default());
-        let texts: BTreeMap<&str, _> = entries.iter().map(|e| (e.path.as_str(), &e.digest)).collect();
+        let scores = artefacts::scores_of_images(samples.unwrap_or_default());
+        let (kept, strange) = artefacts::images(&entries);
+        for path in strange {
+            self.lacking.push(format!("`{stage}`: the image `{path}` has a number beyond all images"));
+        }
         let mut left_out = 0;
-        for entry in entries.iter().filter(|e| e.path.ends_with(".png")) {
-            let Some((set, file)) = entry.path.rsplit_once('/') else { continue };
-            let Ok(number) = file.trim_end_matches(".png").parse::<usize>() else { continue };
-            // They are counted from 0: a larger number is no row of ours.
-            if number >= entries.len() {
-                self.lacking.push(format!("`{stage}`: the image `{}` has a number beyond all images", entry.path));
-                continue;
-            }
-            let Ok(png) = store.read(&entry.digest) else { continue };
+        for Kept { set, number, png, prompt } in kept {
+            let Ok(png) = store.read(png) else { continue };
             if png.len() > *room {
                 left_out += 1;
                 continue;
@@ -229,7 +226,7 @@ impl Page {
             }
             let row = &mut of.rows[number];
             if !hidden.prompts && row.prompt.is_none() {
-                let text = texts.get(entry.path.replace(".png", ".txt").as_str()).and_then(|d| store.read(d).ok());
+                let text = prompt.and_then(|d| store.read(d).ok());
                 row.prompt = text.map(|t| String::from_utf8_lossy(&t).trim().to_owned());
             }
             if row.images.len() <= column {
@@ -260,16 +257,11 @@ fn live(lines: &[Line]) -> BTreeMap<String, BTreeMap<String, Vec<(u64, f64)>>> {
     found.into_iter().map(|(stage, by_name)| (stage, rows(by_name))).collect()
 }
 
-/// The metrics of a stage as it left them: a JSON object a line.
+/// The metrics of a stage as it left them. A chart has no place for what is not finite.
 fn series(bytes: &[u8]) -> BTreeMap<String, Vec<(u64, f64)>> {
     let mut found: BTreeMap<String, Vec<(u64, f64)>> = BTreeMap::new();
-    for line in bytes.split(|b| *b == b'\n') {
-        let Ok(value) = serde_json::from_slice::<Value>(line) else { continue };
-        if let (Some(step), Some(name), Some(number)) =
-            (value["step"].as_u64(), value["name"].as_str(), value["value"].as_f64())
-        {
-            found.entry(name.to_owned()).or_default().push((step, number));
-        }
+    for sample in artefacts::metrics(bytes).into_iter().filter(|sample| sample.value.is_finite()) {
+        found.entry(sample.name).or_default().push((sample.step, sample.value));
     }
     found
 }
@@ -324,21 +316,4 @@ fn choices(summary: &Summary, store: &Store, curves: &mut [Curves]) {
             }
         }
     }
-}
-
-/// The scores of each image by its set and its number in it: a JSON object a line, in order.
-fn scores(samples: &[u8]) -> BTreeMap<(String, usize), BTreeMap<String, f64>> {
-    let (mut found, mut next) = (BTreeMap::new(), BTreeMap::<String, usize>::new());
-    for line in samples.split(|b| *b == b'\n') {
-        let Ok(value) = serde_json::from_slice::<Value>(line) else { continue };
-        let Some(set) = value["set"].as_str() else { continue };
-        let number = next.entry(set.to_owned()).or_default();
-        let values = value["scores"].as_object().into_iter().flatten();
-        // A reward's own number, not all its measures.
-        let own = values.filter(|(name, _)| !name.contains('.') || name.starts_with("held_out."));
-        let own = own.filter_map(|(name, v)| Some((name.clone(), v.as_f64()?))).collect();
-        found.insert((set.to_owned(), *number), own);
-        *number += 1;
-    }
-    found
 }

@@ -1,12 +1,15 @@
 //! Stage kinds that compute nothing of use, for the tests of the engine: they are quick, exact, and use everything
 //! that a real kind can use.
 
+mod judge;
+
 use crate::warning::{self, Doubt};
 use crate::{
     Asset, Code, Description, Environment, Fault, FaultClass, Foreseen, Horizon, Input, Memory, Output, ParamFault,
     Ports, Registry, Resources, Stage, StageContext, Work, Workers,
 };
 use anyhow::{Context as _, Result};
+pub use judge::FakeJudge;
 use opdflow_cache::Memo;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -24,6 +27,7 @@ pub fn kinds(registry: Registry) -> Registry {
         .with(FakeClock)
         .with(FakeReport)
         .with(FakeWarn)
+        .with(FakeJudge)
 }
 
 /// Adds what runs them.
@@ -37,6 +41,7 @@ pub fn workers(workers: Workers) -> Workers {
         .with(FakeClock, clock)
         .with(FakeReport, report)
         .with(FakeWarn, warn)
+        .with(FakeJudge, judge::judge)
 }
 
 fn sleep(seconds: f64) {
