@@ -39,6 +39,8 @@ mod ranks;
 mod reward_models;
 #[path = "mini/reward_server.rs"]
 mod reward_server;
+#[path = "mini/score.rs"]
+mod score;
 #[path = "mini/sd35.rs"]
 mod sd35;
 #[path = "mini/served.rs"]
@@ -118,8 +120,9 @@ fn the_page_of_the_run_has_its_images(mini: &Mini) {
     mini.run(&["report", "-o", "page.html"]).expect(0);
     let html = std::fs::read_to_string(mini.path("page.html")).unwrap();
     // Three sets of two prompts, of five models each.
-    assert_eq!(html.matches("<td data-model=").count(), 30);
-    assert_eq!(html.matches("aria-label=\"compare ").count(), 30, "an image in each cell");
+    let images = html.split("<section id=\"images\">").nth(1).and_then(|rest| rest.split("</section>").next()).unwrap();
+    assert_eq!(images.matches("<td data-model=").count(), 30);
+    assert_eq!(images.matches("aria-label=\"compare ").count(), 30, "an image in each cell");
     assert!(html.contains("<div class=\"scores\">geneval "), "each with its scores");
     assert!(html.contains("step 2 chosen by geneval_best") && html.contains("geneval teacher"));
     // The numbers are those of the table's CSV, each with the stages that it was made of.

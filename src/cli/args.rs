@@ -1,5 +1,9 @@
 //! What the command line accepts. Types only: nothing here does anything.
 
+mod score;
+
+pub use score::{Score, ScoreFormat};
+
 use crate::recipe;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -52,6 +56,8 @@ pub enum Command {
     Generate(Generate),
     /// Serve a reward of this machine for stages on others, until Ctrl-C; no recipe, no store
     RewardServer(RewardServer),
+    /// Score images of your own by a reward; no recipe, no store
+    Score(Score),
     /// Look for mistakes in a recipe
     Check(Check),
     /// Show what would run, and what the store already has

@@ -10,6 +10,7 @@ mod recipes;
 mod reward_server;
 mod room;
 mod runs;
+mod score;
 mod session;
 mod stage;
 mod store;
@@ -114,6 +115,7 @@ fn command(session: &Session, command: &args::Command) -> Result<Exit, Failure> 
         args::Command::Run(args) => runs::run::run(session, args),
         args::Command::Generate(args) => generate::run(session, args),
         args::Command::RewardServer(args) => reward_server::run(session, args),
+        args::Command::Score(args) => score::run(session, args),
         args::Command::Check(args) => recipes::check::run(session, args),
         args::Command::Plan(args) => recipes::plan::run(session, args),
         args::Command::Explain(args) => recipes::explain::run(session, args),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// The fenced blocks of a page: what stands behind the fence, and the lines.
-fn blocks(page: &str) -> Vec<(String, String)> {
+pub fn blocks(page: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut open: Option<(String, String)> = None;
     for line in page.lines() {
@@ -20,13 +20,24 @@ fn blocks(page: &str) -> Vec<(String, String)> {
     found
 }
 
+/// What a command of a page prints, given in the folder of `mini`.
+pub fn typed(mini: &Mini, command: &str) -> String {
+    let program = Path::new(env!("CARGO_BIN_EXE_opdflow")).parent().unwrap();
+    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
+    let mut shell = Command::new("bash");
+    shell.args(["-ec", command]).current_dir(mini.path("")).env("PATH", &path).env("OMP_NUM_THREADS", "1");
+    shell.env("OPDFLOW_STORE", mini.store()).env("OPDFLOW_GPUS", "0").env("NO_COLOR", "1");
+    let ran = shell.output().unwrap();
+    let out = String::from_utf8_lossy(&ran.stdout).into_owned();
+    assert!(ran.status.success(), "{command}\n{out}\n{}", String::from_utf8_lossy(&ran.stderr));
+    out
+}
+
 #[test]
 fn the_tutorial_runs_as_it_stands() {
     let page =
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/tutorial/first-recipe.md")).unwrap();
     let mini = Mini::new();
-    let program = Path::new(env!("CARGO_BIN_EXE_opdflow")).parent().unwrap();
-    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
     let (mut files, mut commands, mut said) = (0, 0, String::new());
     for (language, text) in blocks(&page) {
         match language.as_str() {
@@ -41,17 +52,7 @@ fn the_tutorial_runs_as_it_stands() {
             }
             "console" => {
                 for command in text.lines().filter_map(|line| line.strip_prefix("$ ")) {
-                    let mut shell = Command::new("bash");
-                    shell
-                        .args(["-ec", command])
-                        .current_dir(mini.path(""))
-                        .env("PATH", &path)
-                        .env("OMP_NUM_THREADS", "1");
-                    shell.env("OPDFLOW_STORE", mini.store()).env("OPDFLOW_GPUS", "0").env("NO_COLOR", "1");
-                    let ran = shell.output().unwrap();
-                    let out = String::from_utf8_lossy(&ran.stdout).into_owned();
-                    assert!(ran.status.success(), "{command}\n{out}\n{}", String::from_utf8_lossy(&ran.stderr));
-                    said += &format!("$ {command}\n{out}");
+                    said += &format!("$ {command}\n{}", typed(&mini, command));
                     commands += 1;
                 }
             }

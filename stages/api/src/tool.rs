@@ -87,6 +87,28 @@ pub struct RewardServerOrder {
     pub device: String,
 }
 
+/// What `opdflow score` asks for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScoreOrder {
+    /// The reward's name.
+    pub reward: String,
+    /// Its parts, as the stage kind `reward_model` takes them; none for a rule of the program.
+    pub files: std::collections::BTreeMap<String, String>,
+    /// A folder in which the other parts are.
+    pub model: Option<PathBuf>,
+    /// The images, at least one.
+    pub images: Vec<PathBuf>,
+    /// A prompt a line, in their order.
+    pub prompts: Option<PathBuf>,
+    /// Images that are seen at once.
+    pub batch: usize,
+    /// Threads.
+    pub threads: usize,
+    /// `cpu` or `cuda:N`.
+    pub device: String,
+}
+
 /// A tool, by name.
 pub trait Tool: Send + Sync {
     /// Its name after `__tool`.

@@ -48,6 +48,7 @@ pub fn tools() -> Vec<Box<dyn Tool>> {
         Box::new(tools::generate::Generate),
         Box::new(tools::export_lora::ExportLora),
         Box::new(tools::reward_server::RewardServer),
+        Box::new(tools::score::Score),
     ]
 }
 

@@ -92,6 +92,27 @@ pub fn write_png_with(path: &Path, image: &Image, texts: &[(&str, String)]) -> R
     std::fs::rename(&part, path).with_context(|| format!("writing {}", path.display()))
 }
 
+/// The largest side of an image of the user's, in pixels.
+const LARGEST: u32 = 1 << 14;
+
+/// Reads an image of the user's: PNG, JPEG or WebP, by its content and not by its name. Transparency is left out.
+///
+/// # Errors
+/// The file cannot be read, is none of these, or has a side above 16384 pixels.
+pub fn read(path: &Path) -> Result<Image> {
+    let shown = path.display();
+    let file = opdflow_io::file::open(path).with_context(|| format!("reading {shown}"))?;
+    let mut reader = image::ImageReader::new(std::io::BufReader::new(file))
+        .with_guessed_format()
+        .with_context(|| format!("reading {shown}"))?;
+    let mut limits = image::Limits::default();
+    (limits.max_image_width, limits.max_image_height) = (Some(LARGEST), Some(LARGEST));
+    reader.limits(limits);
+    let image = reader.decode().with_context(|| format!("{shown} is no image that can be read"))?.to_rgb8();
+    let (width, height) = (image.width() as usize, image.height() as usize);
+    Image::new(width, height, image.into_raw()).with_context(|| format!("{shown} has the wrong length"))
+}
+
 /// Reads a PNG.
 ///
 /// # Errors

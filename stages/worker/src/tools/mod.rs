@@ -2,4 +2,6 @@
 
 pub mod export_lora;
 pub mod generate;
+mod reward;
 pub mod reward_server;
+pub mod score;

@@ -1,17 +1,13 @@
 //! `opdflow reward-server`: a reward of this machine for stages on others, until it is asked to stop.
 
-use crate::judging::score;
 use crate::runtime::device;
-use crate::stages::reward_model::{gathered, lay_out};
-use crate::{judging::reward_set, runtime::unfit::unfit};
 use anyhow::{Context as _, Result};
 use opdflow_api::cache::{Digest, Memo};
 use opdflow_api::{Event, EventSink, Fault, ParamFault, RewardServerOrder, Stage as _, StopFlag, Tool, read_order};
 use opdflow_kinds::LIBTORCH;
 use opdflow_kinds::code;
-use opdflow_kinds::judging::{recogniser, reward};
+use opdflow_kinds::judging::reward;
 use opdflow_kinds::stages::reward_model::{Params, RewardModel};
-use opdflow_rewards::{Geneval, Looks, Ocr, Reward};
 use opdflow_served::protocol::{Form, Health};
 use opdflow_served::server::{Limits, Served, serve};
 use serde_json::{Value, json};
@@ -43,7 +39,7 @@ impl Tool for RewardServer {
         let device = device::open(&order.device, order.threads, 0)?;
         let params = Params { reward: order.reward.clone(), files: order.files.clone(), reader: None };
         // What the networks are read from lies there as long as they do.
-        let (reward, _parts) = open(&params, device)?;
+        let (reward, _parts) = super::reward::open(&params, device)?;
         let digest = digest(&params, device)?;
         let health = Health {
             name: order.reward.clone(),
@@ -75,36 +71,6 @@ fn address(listen: &str, token: bool) -> Result<SocketAddr> {
             .into());
     }
     Ok(address)
-}
-
-/// The reward, and the folder in which its parts are laid out.
-fn open(params: &Params, device: Device) -> Result<(Box<dyn Reward>, Option<[tempfile::TempDir; 2]>)> {
-    let name = params.reward.as_str();
-    if params.files.is_empty() && reward::rule(name).is_some() {
-        let own: Box<dyn Reward> = match name {
-            "geneval" => Box::new(Geneval::default()),
-            "ocr" => Box::new(Ocr::shared(&recogniser::assets()).map_err(score::fault)?),
-            _ => Box::new(Looks),
-        };
-        return Ok((own, None));
-    }
-    let faults = RewardModel.check(params);
-    if let Some(ParamFault { message, help, .. }) = faults.into_iter().next() {
-        let fault = Fault::user(message);
-        let help = help.map(|help| format!("{help}; parts are given as `--part NAME=PATH`"));
-        return Err(Fault { help, ..fault }.into());
-    }
-    if params.bundled() {
-        return Ok((Box::new(Geneval::default()), None));
-    }
-    let unpacked = tempfile::tempdir().context("a folder for the parts of the program")?;
-    let files = gathered(params, Path::new("."), unpacked.path())?;
-    let laid = lay_out(&files, None)?;
-    let opened = reward_set::open(name, laid.path(), device).map_err(|e| match e.downcast::<Fault>() {
-        Ok(fault) => fault,
-        Err(other) => unfit(&other),
-    })?;
-    Ok((opened, Some([unpacked, laid])))
 }
 
 /// A digest of all that the scores hang on: the reward, its files, the code of this build, libtorch, and whether it is a GPU.

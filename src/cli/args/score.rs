@@ -1,0 +1,46 @@
+//! Arguments of `score`.
+
+use super::{at_least_one, device, part, threads};
+use clap::{Args, ValueEnum};
+use std::path::PathBuf;
+
+/// Arguments of `score`.
+#[derive(Clone, Debug, Args)]
+pub struct Score {
+    /// Images (PNG, JPEG, WebP), or folders of them
+    #[arg(required = true)]
+    pub images: Vec<PathBuf>,
+    /// The reward: a rule (`geneval`, `looks`, `ocr`), or a reward model with its parts
+    #[arg(long, value_name = "NAME")]
+    pub reward: String,
+    /// The folder of a reward model: of each part the folder of its name in it, or else this folder itself
+    #[arg(long, value_name = "FOLDER")]
+    pub model: Option<PathBuf>,
+    /// A part of a reward model and its folder or file, as the stage kind `reward_model` takes them; may be given again
+    #[arg(long, value_name = "NAME=PATH", value_parser = part)]
+    pub part: Vec<(String, String)>,
+    /// A prompt a line, in the order of the images; one line is that of all [default: of `a.png` the file `a.txt`]
+    #[arg(long, value_name = "FILE")]
+    pub prompts: Option<PathBuf>,
+    /// How to print: a table, or comma-separated values; `--json` prints a JSON object a line
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = ScoreFormat::Table)]
+    pub format: ScoreFormat,
+    /// Images that a network sees at once
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = at_least_one)]
+    pub batch: usize,
+    /// Threads [default: the machine's]
+    #[arg(short = 'j', long, value_name = "N", value_parser = threads)]
+    pub threads: Option<usize>,
+    /// `cpu`, or `cuda:N` [default: the first GPU if there is one]
+    #[arg(long, value_name = "NAME", value_parser = device)]
+    pub device: Option<String>,
+}
+
+/// Forms of scores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ScoreFormat {
+    /// Columns for people.
+    Table,
+    /// Comma-separated values, every digit.
+    Csv,
+}
