@@ -222,7 +222,7 @@ fn cases() -> Vec<Case> {
             &["timings.techer", "connected are teacher"],
         ),
         case("alarms: {reward:", "alarms: {rewrd:", "E043", "`alarms.rewrd`", &["no metric `rewrd`", "reward_std"]),
-        case("maximize: ocr", "maximize: nosuch", "E043", "`maximize`", &["no reward is named `nosuch`"]),
+        case("maximize: ocr", "maximize: nosuch", "E044", "`maximize`", &["no reward is named `nosuch`"]),
         case(
             "prompts: {ocr: words.train, geneval: shapes.train}",
             "prompts: {ocr: words.train}",

@@ -168,6 +168,21 @@ fn nothing_of_a_user_s_is_read_by_the_shell() {
     assert_eq!(finish(got.current_dir(&folder).spawn().unwrap()).expect(0).stdout.trim(), "42");
 }
 
+/// A token is in no file of the run; the job has it from the environment of `sbatch`.
+#[test]
+fn a_token_is_written_into_no_script() {
+    let fake = Fake::new("a: {uses: fake_source, with: {variable: OPDFLOW_REWARD_JUDGE_TOKEN}}");
+    let mut command = fake.command(&RUN);
+    command.env("OPDFLOW_REWARD_JUDGE_TOKEN", "4711").env("OPDFLOW_REWARD_JUDGE_URL", "http://h/v1");
+    finish(command.spawn().unwrap()).expect(0);
+    fake.run(&["get", "r.yaml", "a.value", "-o", "value"]).expect(0);
+    assert_eq!(std::fs::read_to_string(fake.space.path("value")).unwrap().trim(), "4711");
+    let written = common::files(&fake.space.path(".opdflow")).into_iter();
+    let texts: Vec<String> = written.filter_map(|path| std::fs::read_to_string(path).ok()).collect();
+    assert!(texts.iter().any(|t| t.contains("OPDFLOW_REWARD_JUDGE_URL='http://h/v1'")), "{texts:?}");
+    assert!(!texts.iter().any(|t| t.contains("4711") || t.contains("JUDGE_TOKEN=")), "{texts:?}");
+}
+
 #[test]
 fn a_script_that_ends_before_the_stage_begins_says_so() {
     let fake = Fake::new("a: {uses: fake_source, with: {value: 1}}");

@@ -167,6 +167,68 @@ fn a_server_that_goes_away_stops_the_run_at_a_checkpoint() {
     assert_eq!(answered.load(Ordering::SeqCst), 22, "nothing is asked twice");
 }
 
+/// Two processes of a stage ask for an image each, and leave what one leaves; all answers are kept, and where the server goes away both
+/// stop at the checkpoint.
+#[test]
+fn several_processes_ask_for_their_own_images() {
+    let server = Server::new(|_, request| chat(&number(request)));
+    let alone = space();
+    let calm = lasting(&at(&alone, &["run", "r.yaml", "--json"], &server.url).expect(0));
+    let mini = space();
+    for kind in ["train_teacher", "evaluate"] {
+        mini.edit("r.yaml", &format!("uses: {kind}\n"), &format!("uses: {kind}\n    resources: {{ranks: 2}}\n"));
+    }
+    let left = Arc::new(AtomicUsize::new(7));
+    let count = left.clone();
+    let goes = Server::new(move |_, request| {
+        match count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)) {
+            Ok(_) => chat(&number(request)),
+            Err(_) => Does::Says(503, String::new()),
+        }
+    });
+    at(&mini, &["run", "r.yaml", "--json"], &goes.url).expect(75);
+    left.store(100, Ordering::SeqCst);
+    let ran = at(&mini, &["run", "r.yaml", "--json"], &goes.url).expect(0);
+    assert_eq!(lasting(&ran), calm);
+    assert_eq!(100 - left.load(Ordering::SeqCst), 22 - 7, "nothing is asked twice");
+    for (space, name) in [(&alone, "one"), (&mini, "two")] {
+        at(space, &["get", "r.yaml", "teacher.answers", "-o", name], &server.url).expect(0);
+    }
+    let read = |space: &Mini, name: &str| std::fs::read_to_string(space.path(name)).unwrap();
+    assert_eq!(read(&alone, "one"), read(&mini, "two"));
+    assert_eq!(read(&alone, "one").lines().count(), 16);
+}
+
+/// The shipped recipe asks in the published words, with images of the published size, and shows the scale from 1 to 5.
+#[test]
+fn the_full_size_recipe_asks_unified_reward_as_published() {
+    let mini = Mini::new();
+    let server = Server::new(|_, _| chat("Final Score: 4.5"));
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/sd35");
+    let (recipe, vars) = (shipped.join("unified_reward.yaml"), shipped.join("tiny.vars.yaml"));
+    let (recipe, vars) = (recipe.to_str().unwrap(), vars.to_str().unwrap());
+    let variables = [("OPDFLOW_REWARD_UNIFIEDREWARD_URL", server.url.as_str())];
+    run(&mini, &["run", recipe, "--vars", vars, "--until=base_scores"], &variables).expect(0);
+    run(&mini, &["get", recipe, "--vars", vars, "base_scores.scores", "-o", "s.json"], &variables).expect(0);
+    let scores: Value = serde_json::from_str(&std::fs::read_to_string(mini.path("s.json")).unwrap()).unwrap();
+    let of = |column: &str| scores["sets"]["drawbench"][column]["mean"].as_f64().unwrap();
+    assert_eq!((of("unifiedreward"), of("unifiedreward.raw")), (0.9, 4.5));
+    let asked = server.seen().into_iter().find(|r| r.line.starts_with("POST")).unwrap();
+    assert!(asked.line.starts_with("POST /v1/chat/completions "), "{}", asked.line);
+    let body: Value = serde_json::from_str(&asked.body).unwrap();
+    assert_eq!((&body["model"], &body["temperature"]), (&"UnifiedReward-7b-v1.5".into(), &0.into()));
+    let content = &body["messages"][0]["content"];
+    let words = content[1]["text"].as_str().unwrap();
+    assert!(
+        words.starts_with("<image>\nYou are given a text caption") && words.contains("after 'Final Score:'"),
+        "{words}"
+    );
+    // The head of the PNG: width and height as four bytes each, from the 16th on.
+    let url = content[0]["image_url"]["url"].as_str().unwrap();
+    let head = url.strip_prefix("data:image/png;base64,").unwrap();
+    assert!(head.starts_with("iVBORw0KGgoAAAANSUhEUgAAAgAAAAIA"), "{head:.40}");
+}
+
 /// A server that is not there, or not named, is said before the first step; a limit of calls stops at what was paid for.
 #[test]
 fn what_is_missing_is_said_first_and_a_limit_stops() {

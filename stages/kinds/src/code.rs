@@ -4,7 +4,7 @@
 //! when somebody last thought about it. `build.rs` takes the digests anew. Where the two agree, the version is in the key;
 //! where they do not, the digest is: whoever edits a reward and runs at once gets new numbers.
 
-use crate::judging::{reward, served};
+use crate::judging::reward;
 use opdflow_api::{Code, Ports};
 use serde_json::Value;
 
@@ -106,7 +106,7 @@ fn named(of: &str, name: &str) -> Vec<&'static str> {
 
 /// The parts of a network that judges.
 pub fn reward_model(name: &str) -> Vec<&'static str> {
-    if served::may_be(name) {
+    if reward::may_be_served(name) {
         return vec!["served"];
     }
     let mut parts = named("reward_models.", name);

@@ -1,6 +1,6 @@
 //! A server that is asked again for as long as one waits for it.
 
-use crate::Answers;
+use crate::answers::Answers;
 use crate::http::{self, Lost, Received};
 use opdflow_spec::served::{Endpoint, Requests, token_variable, url_variable};
 use std::hash::{BuildHasher as _, Hasher as _};

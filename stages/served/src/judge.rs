@@ -1,8 +1,9 @@
 //! A served reward behind the trait of all rewards: which questions there are, and who asks them at a time.
 
+use crate::answers::Answer;
 use crate::client::{Client, Failure};
 use crate::protocol::{Form, HEALTH, SCORE};
-use crate::{Answer, chat, encode, remote};
+use crate::{chat, encode, remote};
 use opdflow_rewards::{Image, Reward, RewardError, Score, Subject, check};
 use opdflow_spec::served::{Chat, Pinned, Protocol, Served};
 use std::collections::BTreeMap;

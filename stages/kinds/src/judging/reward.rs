@@ -1,6 +1,7 @@
 //! Rewards by name, as recipes spell them: `reward: {ocr: 1.0, looks: 0.5}`.
 
-use crate::judging::{recogniser, served};
+use crate::judging::recogniser;
+use crate::judging::reward_models::HELD_OUT;
 use opdflow_api::{Asset, ParamFault, Ports};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -78,17 +79,23 @@ pub fn known(name: &str) -> bool {
     is_whole(name) || name.split_once('.').is_some_and(|(whole, m)| ruled(whole, m) || measured(whole, m))
 }
 
+/// Whether a reward of this name can only be one that a server gives.
+#[must_use]
+pub fn may_be_served(name: &str) -> bool {
+    opdflow_spec::served::is_name(name) && !is_whole(name) && name != HELD_OUT
+}
+
 /// Whether a recipe may name this as a whole reward if it is connected: what is not of the program may be one that a server gives.
 #[must_use]
 pub fn may_be_whole(name: &str) -> bool {
-    is_whole(name) || served::may_be(name)
+    is_whole(name) || may_be_served(name)
 }
 
 /// The same of a reward or a measure.
 #[must_use]
 pub fn may_be(name: &str) -> bool {
     let (whole, measure) = name.split_once('.').unwrap_or((name, "reward"));
-    known(name) || served::may_be(whole) && opdflow_spec::served::is_name(measure)
+    known(name) || may_be_served(whole) && opdflow_spec::served::is_name(measure)
 }
 
 /// Whether scores may have a column of this name.

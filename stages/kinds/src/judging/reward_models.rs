@@ -1,6 +1,5 @@
 //! What is known of the reward models on the port `reward_models` before anything runs.
 
-use crate::judging::served;
 use opdflow_api::port::Input;
 use opdflow_api::{Foreseen, Memory, ParamFault};
 use serde::{Deserialize, Serialize};
@@ -27,7 +26,16 @@ pub struct Known {
     pub classes: Option<Vec<String>>,
     /// Of one that a server gives, what is known of that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub served: Option<served::Known>,
+    pub served: Option<ServedKnown>,
+}
+
+/// What is known of a served reward.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ServedKnown {
+    /// The names of its measures.
+    pub measures: Vec<String>,
+    /// How many images are asked about at once.
+    pub each: u64,
 }
 
 /// What is known of those on this port, by the names that they are connected under.
@@ -56,7 +64,7 @@ pub fn classes(inputs: &Foreseen) -> Option<Vec<String>> {
 
 /// What is known of the served reward of this name on this port, if it is one.
 #[must_use]
-pub fn served(inputs: &Foreseen, port: &str, name: &str) -> Option<served::Known> {
+pub fn served(inputs: &Foreseen, port: &str, name: &str) -> Option<ServedKnown> {
     known(inputs, port).find(|(other, _)| *other == name)?.1.served
 }
 

@@ -1,12 +1,10 @@
 //! Rewards that a server gives, as stages that judge see them before anything runs.
 
-use crate::judging::held_out;
-use crate::judging::reward;
-use crate::judging::reward_models::{self, REWARD_MODELS};
+use crate::judging::reward::{self, may_be_served};
+use crate::judging::reward_models::{self, HELD_OUT, REWARD_MODELS, ServedKnown};
 use opdflow_api::port::Output;
 use opdflow_api::{Calls, Foreseen, ParamFault, Ports};
-use opdflow_spec::served::{Endpoint, is_name};
-use serde::{Deserialize, Serialize};
+use opdflow_spec::served::Endpoint;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The output of the raw answers.
@@ -16,25 +14,10 @@ pub const ANSWERS: Output = Output::side(
     "where a chat model judges: its raw answers, a line of JSON each, with the number that was read and digests of question and image",
 );
 
-/// What is known of a served reward.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Known {
-    /// The names of its measures.
-    pub measures: Vec<String>,
-    /// How many images are asked about at once.
-    pub each: u64,
-}
-
-/// Whether a reward of this name can only be one that a server gives.
-#[must_use]
-pub fn may_be(name: &str) -> bool {
-    is_name(name) && !reward::is_whole(name) && name != held_out::PORT
-}
-
 /// The served rewards that are connected, each once.
 fn connected(ports: &Ports) -> BTreeSet<String> {
-    let on = |port: &str| ports.names(port).into_iter().filter(|name| may_be(name)).collect::<Vec<_>>();
-    on(REWARD_MODELS.name).into_iter().chain(on(held_out::PORT)).collect()
+    let on = |port: &str| ports.names(port).into_iter().filter(|name| may_be_served(name)).collect::<Vec<_>>();
+    on(REWARD_MODELS.name).into_iter().chain(on(HELD_OUT)).collect()
 }
 
 /// What this machine lacks to ask the connected ones: variables that say where their servers are.
@@ -42,7 +25,7 @@ fn connected(ports: &Ports) -> BTreeSet<String> {
 pub fn lacks(ports: &Ports) -> Vec<ParamFault> {
     let fault = |name: String| {
         let fault = Endpoint::of(&name).err()?;
-        let port = [REWARD_MODELS.name, held_out::PORT].map(|p| format!("{p}.{name}"));
+        let port = [REWARD_MODELS.name, HELD_OUT].map(|p| format!("{p}.{name}"));
         let port = port.into_iter().find(|p| ports.contains(p)).unwrap_or_default();
         Some(ParamFault::of_port(port, fault.what).help(fault.help))
     };
@@ -53,7 +36,7 @@ pub fn lacks(ports: &Ports) -> Vec<ParamFault> {
 #[must_use]
 pub fn unmeasured(inputs: &Foreseen, path: &str, name: &str) -> Option<ParamFault> {
     let (whole, measure) = name.split_once('.')?;
-    let Known { measures, .. } = reward_models::served(inputs, REWARD_MODELS.name, whole)?;
+    let ServedKnown { measures, .. } = reward_models::served(inputs, REWARD_MODELS.name, whole)?;
     let unknown = !measures.iter().any(|m| m == measure) && measure != "reward";
     let has = if measures.is_empty() { "it has none".to_owned() } else { format!("it has {}", measures.join(", ")) };
     unknown.then(|| ParamFault::new(path, format!("`{whole}` has no measure `{measure}`")).help(has))

@@ -1,7 +1,7 @@
 //! `served_reward`: a reward that a server gives. What the stage leaves says how it is asked; nothing is sent here.
 
 use crate::code;
-use crate::judging::{held_out, reward, reward_models, served};
+use crate::judging::{reward, reward_models};
 use anyhow::{Context as _, Result};
 use opdflow_api::port::Output;
 use opdflow_api::{Code, Description, Foreseen, ParamFault, Ports, Stage, StageContext};
@@ -44,7 +44,7 @@ impl Stage for ServedReward {
     fn check(&self, params: &Params) -> Vec<ParamFault> {
         let name = &params.reward;
         let mut faults = Vec::new();
-        if reward::is_whole(name) || name == held_out::PORT {
+        if reward::is_whole(name) || name == reward_models::HELD_OUT {
             let what = format!("`{name}` is a name of the program's own");
             let help = format!("take another, such as `{name}_served`: scores under one name are of one reward");
             faults.push(ParamFault::new("reward", what).help(help));
@@ -72,8 +72,10 @@ impl Stage for ServedReward {
     }
 
     fn foresee(&self, params: &Params, _folder: &Path, _inputs: &Foreseen) -> Foreseen {
-        let known =
-            served::Known { measures: params.protocol.measures(), each: params.protocol.images_of_request() as u64 };
+        let known = reward_models::ServedKnown {
+            measures: params.protocol.measures(),
+            each: params.protocol.images_of_request() as u64,
+        };
         let known = reward_models::Known {
             reward: params.reward.clone(),
             served: Some(known),

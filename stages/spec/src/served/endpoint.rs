@@ -1,6 +1,6 @@
 //! Where a server is, and the token that opens it: from the environment alone, never written anywhere.
 
-use super::{token_variable, url_variable};
+use super::name::{token_variable, url_variable};
 use std::fmt;
 
 /// A server, as this machine reaches it.

@@ -1,10 +1,12 @@
 //! How a stage asks the servers of its rewards: when it stops, what is kept of the answers, and how it goes on from there.
 
+use crate::judging::score;
 use crate::runtime::learn::{Course, Judged};
+use crate::runtime::pause::{ended, paused};
 use anyhow::{Context as _, Result};
 use opdflow_api::{Fault, StageContext, StopFlag};
 use opdflow_kinds::judging::reward_models::{HELD_OUT, REWARD_MODELS};
-use opdflow_kinds::judging::served;
+use opdflow_kinds::judging::{reward, served};
 use opdflow_reward_models::pixels::resample::bicubic;
 use opdflow_rewards::Reward;
 use opdflow_served::{Answers, Client, Judge};
@@ -26,35 +28,12 @@ pub struct Asking {
     some: bool,
 }
 
-/// The error of a stage that stops for a while, for a server is away, or no more may be asked of it. What is done is kept first.
-#[derive(Debug)]
-pub struct Paused {
-    /// Why.
-    pub words: String,
-    /// The fault that it ends with after that; without one the stage counts as stopped, and goes on when it is started again.
-    pub fault: Option<Fault>,
-}
-
-impl std::fmt::Display for Paused {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.words)
-    }
-}
-
-impl std::error::Error for Paused {}
-
-/// Why the work pauses, if that is what the error says.
-#[must_use]
-pub fn paused(error: &anyhow::Error) -> Option<&Paused> {
-    error.chain().find_map(|cause| cause.downcast_ref())
-}
-
 impl Asking {
     /// As the parameters of the stage have it.
     #[must_use]
     pub fn new(context: &StageContext, requests: &Requests) -> Self {
         let ports = [REWARD_MODELS.name, HELD_OUT].into_iter();
-        let some = ports.flat_map(|port| context.names(port)).any(|name| served::may_be(&name));
+        let some = ports.flat_map(|port| context.names(port)).any(|name| reward::may_be_served(&name));
         Self { requests: requests.clone(), stop: context.stop_flag(), answers: Arc::default(), some }
     }
 
@@ -78,7 +57,7 @@ impl Asking {
         let stop = self.stop.clone();
         let stop = Arc::new(move || stop.raised());
         let client = Client::new(&served.reward, endpoint, self.requests.clone(), self.answers.clone(), stop);
-        Ok(Some(Box::new(Judge::open(served, client, bicubic).map_err(super::score::fault)?)))
+        Ok(Some(Box::new(Judge::open(served, client, bicubic).map_err(score::fault)?)))
     }
 
     /// The work of a stage that has nothing to go on from but the answers: `work` begins with those of an earlier attempt, and where it
@@ -147,16 +126,6 @@ impl Asking {
             return Ok(());
         }
         self.answers.read(&path).with_context(|| format!("the answers of an earlier attempt, {}", path.display()))
-    }
-}
-
-/// What a stage ends with that pauses, once everything is kept.
-#[must_use]
-pub fn ended(pause: &Paused, step: u64, context: &StageContext) -> anyhow::Error {
-    match &pause.fault {
-        Some(fault) => fault.clone().into(),
-        None if context.stop_flag().raised() => context.stopped(step),
-        None => context.stopped_for(step, &pause.words),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Scores as artefacts, and how a set of images gets them.
 
 use crate::artefacts::json;
-use crate::judging::asking::Paused;
+use crate::runtime::pause::Paused;
 use anyhow::Result;
 use opdflow_api::Fault;
 use opdflow_kinds::judging::{held_out, reward};

@@ -1,6 +1,6 @@
 //! The frame around every training stage: continue from a checkpoint, train round after round, save, stop when asked.
 
-use crate::judging::asking::{ended, paused};
+use crate::runtime::pause::{ended, paused};
 use crate::runtime::ranks::parted;
 use crate::runtime::unfit;
 use anyhow::{Context as _, Result};

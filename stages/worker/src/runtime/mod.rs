@@ -5,6 +5,7 @@ pub mod device;
 pub mod fitting;
 pub mod images;
 pub mod learn;
+pub mod pause;
 pub mod pipeline;
 pub mod precision;
 pub mod prompt_task;
