@@ -122,6 +122,8 @@ pub struct Memo {
     afar: bool,
     known: Mutex<BTreeMap<PathBuf, Known>>,
     news: Mutex<News>,
+    /// What was asked for, in the life of this one.
+    asked: Mutex<BTreeMap<PathBuf, (u64, Digest)>>,
 }
 
 impl Memo {
@@ -144,6 +146,18 @@ impl Memo {
 
     /// The digest of a file: remembered if the file is the one that was hashed, else by reading it.
     pub fn digest(&self, path: &Path) -> Result<Digest, StoreError> {
+        let digest = self.look_up(path)?;
+        let size = fs::metadata(path).map_or(0, |meta| meta.len());
+        lock(&self.asked).insert(path.to_owned(), (size, digest));
+        Ok(digest)
+    }
+
+    /// The files whose digests were asked for, with their sizes.
+    pub fn asked(&self) -> BTreeMap<PathBuf, (u64, Digest)> {
+        lock(&self.asked).clone()
+    }
+
+    fn look_up(&self, path: &Path) -> Result<Digest, StoreError> {
         opdflow_io::file::regular(path).map_err(|e| StoreError::io("read", path, e))?;
         let real = path.canonicalize().map_err(|e| StoreError::io("read", path, e))?;
         let Some(stamp) = Stamp::of(&real).filter(|s| s.size >= WORTH) else { return Digest::of_file(path) };

@@ -321,6 +321,12 @@ pub struct Get {
     /// The number format of the adapter's matrices
     #[arg(long, value_enum, default_value = "f32", requires = "format")]
     pub dtype: Dtype,
+    /// Of an adapter: a model card, sample images and a lock beside it, ready to publish
+    #[arg(long)]
+    pub card: bool,
+    /// Of a card: leave prompts and paths out, and with them the lock
+    #[arg(long)]
+    pub no_prompts: bool,
     /// Replace what is there: a file, or a folder in which all was written by an earlier `get`
     #[arg(long)]
     pub overwrite: bool,

@@ -206,7 +206,7 @@ impl Session {
     /// The recipe has mistakes, or names files that are not there.
     pub fn plan(&self, path: &Path) -> Result<Plan, Failure> {
         let plan = self.survey(path)?;
-        plan.whole(&(0..plan.stages.len()).collect::<Vec<_>>())?;
+        plan.whole(&plan.meant())?;
         Ok(plan)
     }
     /// The same, for a command that shows warnings itself ([`Session::warned`]).
@@ -215,7 +215,7 @@ impl Session {
     /// As there.
     pub fn plan_quietly(&self, path: &Path) -> Result<Plan, Failure> {
         let plan = self.survey_quietly(path)?;
-        plan.whole(&(0..plan.stages.len()).collect::<Vec<_>>())?;
+        plan.whole(&plan.meant())?;
         Ok(plan)
     }
     /// Opens the store.

@@ -7,6 +7,7 @@ pub mod identity;
 pub mod key;
 pub mod lineage;
 pub mod manifest;
+mod pinned;
 mod planned;
 pub mod verdict;
 
@@ -112,8 +113,18 @@ impl Plan {
                 spec,
             });
         }
+        pinned::hold(&recipe, &mut stages, memo);
         let graph = graph::of(&stages);
         Self { recipe, stages, facts, graph }
+    }
+
+    /// The stages that the recipe is for: all, or those that a lock names and what they need.
+    #[must_use]
+    pub fn meant(&self) -> Vec<usize> {
+        match &self.recipe.locked {
+            None => (0..self.stages.len()).collect(),
+            Some(locked) => self.needed(&locked.lock.stages.iter().filter_map(|s| self.index(s)).collect::<Vec<_>>()),
+        }
     }
 
     /// Whether nothing is missing that one of these stages needs, and nothing known that it would refuse.

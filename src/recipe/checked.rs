@@ -1,5 +1,6 @@
 //! A recipe that was read and checked.
 
+use super::lock::Locked;
 use super::numerics::Numerics;
 use super::spans::Spans;
 use super::text::diagnostic::{Diagnostic, Diagnostics};
@@ -39,6 +40,8 @@ pub struct Recipe {
     pub spans: Spans,
     /// What is legal but looks like a mistake.
     pub warnings: Vec<Diagnostic>,
+    /// The lock that it was read from, if it was.
+    pub locked: Option<Arc<Locked>>,
 }
 
 /// One stage of a recipe.

@@ -4,6 +4,7 @@
 //! Variables of an included recipe are variables of the one that includes it, which may give them other values. Defaults of a
 //! recipe are those of its own stages and, below their own, of the recipes that include it.
 
+use super::lock::plain;
 use super::{Diagnostic, Span};
 use crate::recipe::text::bound::Bound;
 use crate::recipe::text::near::hint;
@@ -12,6 +13,7 @@ use crate::recipe::text::source::Sources;
 use crate::recipe::text::tree::{self, Data, Entry, Node, shown};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::io::Error;
 use std::path::{Path, PathBuf};
 
 /// More files than anybody means.
@@ -44,16 +46,20 @@ pub(super) const KNOWN: [&str; 8] = ["opdflow", "name", "seed", "numerics", "inc
 pub(super) fn documents(
     path: &Path,
     text: &str,
+    texts: Option<&BTreeMap<PathBuf, String>>,
     sources: &mut Sources,
     bound: &mut Bound,
     faults: &mut Vec<Diagnostic>,
 ) -> Option<Vec<Document>> {
-    let mut reader = Reader { sources, bound, faults, documents: Vec::new(), known: BTreeMap::new(), open: Vec::new() };
+    let (documents, known, open) = (Vec::new(), BTreeMap::new(), Vec::new());
+    let mut reader = Reader { texts, sources, bound, faults, documents, known, open };
     reader.file(path, text)?;
     Some(reader.documents)
 }
 
 struct Reader<'a> {
+    /// The texts of all files, where these are not on the disk.
+    texts: Option<&'a BTreeMap<PathBuf, String>>,
     sources: &'a mut Sources,
     bound: &'a mut Bound,
     faults: &'a mut Vec<Diagnostic>,
@@ -170,7 +176,11 @@ impl Reader<'_> {
             let help = "put several of them into one file";
             return refuse(format!("more than {MOST} recipes are included"), "one too many".to_owned(), help);
         }
-        let text = match opdflow_io::file::read_text(path, crate::recipe::text::source::MOST) {
+        let read = match self.texts {
+            None => opdflow_io::file::read_text(path, crate::recipe::text::source::MOST),
+            Some(texts) => texts.get(&plain(path)).cloned().ok_or_else(|| Error::other("the lock does not hold it")),
+        };
+        let text = match read {
             Ok(text) => text,
             Err(error) => {
                 let help = "name a recipe by its path from the folder of this file";

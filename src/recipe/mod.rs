@@ -14,6 +14,7 @@ mod check;
 mod checked;
 mod draft;
 mod include;
+mod lock;
 mod numerics;
 mod read;
 pub mod reference;
@@ -25,6 +26,7 @@ mod variables;
 
 pub use cell::{Cell, select};
 pub use checked::{FORMAT, MOST_RANKS, MOST_THREADS, PortRef, Recipe, StageSpec};
+pub use lock::{LOCK_FORMAT, Lock, Locked, Pinned, from_folder};
 pub use numerics::{Device, Numerics, Strict};
 pub use spans::{Spans, StageSpans};
 pub use text::diagnostic::{Diagnostic, Diagnostics, Level};
@@ -36,7 +38,8 @@ pub use text::tree::SetAt;
 pub use variables::outside::Overrides;
 
 use opdflow_api::Registry;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use text::source::MOST;
 
 /// Reads and checks a recipe.
@@ -70,11 +73,39 @@ pub fn load(path: &Path, registry: &Registry, overrides: &Overrides) -> Result<R
 /// # Errors
 /// As there.
 pub fn parse(path: &Path, text: String, registry: &Registry, overrides: &Overrides) -> Result<Recipe, Diagnostics> {
+    if !lock::is_lock(&text) {
+        return whole(path, text, registry, overrides, None);
+    }
+    let locked = Locked::read(path, text)?;
+    let (home, overrides) = (locked.home(path), locked.overrides(overrides));
+    let text = locked.lock.files.get(&locked.lock.recipe).cloned().unwrap_or_default();
+    let mut recipe = whole(&home.join(&locked.lock.recipe), text, registry, &overrides, Some((&locked, &home)))?;
+    recipe.path = path.to_owned();
+    recipe.locked = Some(Arc::new(locked));
+    Ok(recipe)
+}
+
+/// A recipe of this text; of a lock, with the texts that it holds instead of files.
+fn whole(
+    path: &Path,
+    text: String,
+    registry: &Registry,
+    overrides: &Overrides,
+    locked: Option<(&Locked, &Path)>,
+) -> Result<Recipe, Diagnostics> {
     let mut bound = text::bound::Bound::default();
-    let layers =
-        overrides.files.iter().map(|f| variables::varfile::read(f, &mut bound)).collect::<Result<Vec<_>, _>>()?;
+    let held = locked.map_or(&[][..], |(locked, _)| &locked.lock.vars);
+    let held = held.iter().enumerate().map(|(i, text)| {
+        let name = PathBuf::from(format!("{} (variables {})", path.display(), i + 1));
+        variables::varfile::of_text(&name, text.clone(), &mut bound)
+    });
+    let mut layers = held.collect::<Result<Vec<_>, _>>()?;
+    for file in &overrides.files {
+        layers.push(variables::varfile::read(file, &mut bound)?);
+    }
     let mut faults = Vec::new();
-    let outside = variables::outside::Outside { layers, overrides };
+    let texts = locked.map(|(locked, home)| locked.texts(home));
+    let outside = variables::outside::Outside { layers, overrides, texts };
     let mut sources = Sources::default();
     let recipe = read::recipe(path, &mut sources, &text, registry, &outside, bound, &mut faults);
     match recipe {

@@ -32,7 +32,7 @@ pub(super) fn recipe(
     mut bound: Bound,
     faults: &mut Vec<Diagnostic>,
 ) -> Option<Recipe> {
-    let mut documents = include::documents(path, text, sources, &mut bound, faults)?;
+    let mut documents = include::documents(path, text, outside.texts.as_ref(), sources, &mut bound, faults)?;
     let (first, own) = (documents.last()?.first.clone(), 0..text.len());
     let entries = include::variables(&documents, faults);
     let place = documents.last().and_then(|d| d.root.get("vars")).map_or_else(|| first.clone(), |e| e.key_span.clone());
@@ -86,6 +86,7 @@ pub(super) fn recipe(
         stages,
         spans,
         warnings: Vec::new(),
+        locked: None,
     })
 }
 

@@ -2,10 +2,12 @@
 
 pub mod against;
 pub mod artefacts;
+pub mod card;
 pub mod kinds;
 pub mod numbers;
 mod outputs;
 mod pace;
+pub mod params;
 pub mod sketch;
 mod summary;
 pub mod svg;

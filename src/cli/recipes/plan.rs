@@ -65,9 +65,11 @@ pub(crate) fn run(session: &Session, args: &args::Plan) -> Result<Exit, Failure>
 
 /// What the stages lack that cannot run, and what those would refuse that have no result yet.
 fn missing(plan: &Plan, rows: &[Row]) -> Option<Diagnostics> {
-    let lacking = plan.stages.iter().zip(rows).filter(|(_, row)| matches!(row.verdict, Verdict::Missing));
+    // Of a lock, what it is not for is not asked for.
+    let meant = || plan.meant().into_iter().map(|i| (&plan.stages[i], &rows[i]));
+    let lacking = meant().filter(|(_, row)| matches!(row.verdict, Verdict::Missing));
     let lacking = lacking.flat_map(|(stage, _)| stage.missing.iter().chain(&stage.lacking));
-    let open = plan.stages.iter().zip(rows).filter(|(_, row)| !matches!(row.verdict, Verdict::Hit { .. }));
+    let open = meant().filter(|(_, row)| !matches!(row.verdict, Verdict::Hit { .. }));
     let all: Vec<_> = lacking.chain(open.flat_map(|(stage, _)| &stage.unfit)).cloned().collect();
     (!all.is_empty()).then(|| plan.recipe.diagnostics(all))
 }

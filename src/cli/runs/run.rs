@@ -6,6 +6,7 @@ use crate::exec::slurm::Slurm;
 use crate::exec::{Executor, Local, Message};
 use crate::plan::history::History;
 use crate::plan::{Plan, Verdict, verdicts};
+use crate::recipe::Recipe;
 use crate::render::{self, Mode, Render};
 use crate::report::{Copied, Standing, Summary, copy_finals};
 use crate::runlog::{self, FORMAT, RunEvent, RunFolder, RunLog, RunStarted, StageLine};
@@ -63,6 +64,9 @@ pub(crate) fn run(session: &Session, args: &args::Run) -> Result<Exit, Failure> 
     let seconds = began.elapsed().as_secs_f64();
     view.finish(&RunEvent::RunEnded { ok: ended.ending == Ending::Complete, seconds });
     hand_over(session, &view.summary, &folder, ended.ending, &copies);
+    if ended.ending == Ending::Complete && !session.quiet {
+        again(&plan, &view.summary).into_iter().for_each(|text| session.note(&text));
+    }
     Ok(match ended.ending {
         Ending::Complete => Exit::Done,
         Ending::Failed if view.summary.by_machine() => Exit::MachineFailed,
@@ -111,7 +115,9 @@ fn choice(session: &Session, plan: &Plan, args: &args::Run) -> Result<Choice, Fa
     let find = |names: &[String]| {
         names.iter().map(|n| session.stages(plan, n)).collect::<Result<Vec<_>, _>>().map(|all| all.concat())
     };
-    let (until, forced) = (find(&args.until)?, find(&args.force)?);
+    // A lock says what it is for.
+    let until = plan.recipe.locked.as_ref().filter(|_| args.until.is_empty()).map_or(&args.until, |l| &l.lock.stages);
+    let (until, forced) = (find(until)?, find(&args.force)?);
     let all = 0..plan.stages.len();
     let targets = if until.is_empty() { all.clone().collect() } else { until };
     let needed = plan.needed(&targets);
@@ -149,7 +155,10 @@ fn open_folder(
         }
     };
     let own = plan.recipe.path.parent().unwrap_or(Path::new(""));
-    for (i, (path, text)) in plan.recipe.sources.files().enumerate() {
+    // A lock holds all files itself.
+    let files = if plan.recipe.locked.is_some() { 1 } else { usize::MAX };
+    for (i, (path, text)) in plan.recipe.sources.files().take(files).enumerate() {
+        let text = if i == 0 { own_text(&plan.recipe).unwrap_or(text) } else { text };
         // An included recipe lies where the copy of the recipe looks for it, unless that is outside of the run's folder.
         let inside = |p: &&Path| p.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
         let below = path.strip_prefix(own).ok().filter(inside).map(|below| folder.path().join(below));
@@ -171,6 +180,12 @@ fn open_folder(
     Ok((folder, trouble))
 }
 
+/// The text of the recipe itself, or of the lock that holds it.
+fn own_text(recipe: &Recipe) -> Option<&str> {
+    let own = recipe.sources.files().next().map(|(_, text)| text);
+    recipe.locked.as_ref().map(|locked| locked.text.as_str()).or(own)
+}
+
 /// Writes a copy where nothing lies yet.
 fn keep(path: &Path, text: &str) -> std::io::Result<()> {
     std::fs::File::create_new(path)?.write_all(text.as_bytes())
@@ -182,7 +197,7 @@ fn first_event(plan: &Plan, wanted: &[bool], slots: &Slots, store: &Store, in_us
         version: env!("CARGO_PKG_VERSION").to_owned(),
         recipe: plan.recipe.name.clone(),
         path: plan.recipe.path.display().to_string(),
-        text: plan.recipe.sources.files().next().map(|(_, text)| Digest::of(text.as_bytes())),
+        text: own_text(&plan.recipe).map(|text| Digest::of(text.as_bytes())),
         seed: plan.recipe.seed,
         argv: std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect(),
         pid: std::process::id(),
@@ -312,6 +327,24 @@ fn hand_over(session: &Session, summary: &Summary, folder: &RunFolder, ending: E
     } else {
         copies.iter().filter_map(|c| c.markdown.as_deref()).for_each(|text| session.print(text.trim_end()));
     }
+}
+
+/// Of a lock, whether its output is the one that it was made for.
+fn again(plan: &Plan, summary: &Summary) -> Option<String> {
+    let lock = &plan.recipe.locked.as_ref()?.lock;
+    let (stage, port) = lock.output.rsplit_once('.')?;
+    let found = summary.stage(stage)?.outputs.get(port)?;
+    let (own, made) = (crate::PROGRAM, &lock.program);
+    Some(if *found == lock.digest {
+        format!("{}: the bytes of the lock", lock.output)
+    } else if own == made {
+        format!(
+            "{}: other bytes than those of the lock, {found} instead of {}: another kind of processor or GPU rounds otherwise",
+            lock.output, lock.digest
+        )
+    } else {
+        format!("{}: other bytes than those of the lock, which {made} made, and this is {own}", lock.output)
+    })
 }
 
 /// Everybody who hears of events: the log, the screen, the summary and TensorBoard's files.

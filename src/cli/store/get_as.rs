@@ -5,7 +5,7 @@ use crate::cli::{Exit, Failure, Session, args};
 use crate::exec::{End, run_tool};
 use opdflow_api::cache::{Output, Store};
 use opdflow_api::{Event, ExportLoraOrder, FaultClass};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub(crate) fn run(
     session: &Session,
@@ -14,6 +14,22 @@ pub(crate) fn run(
     args: &args::Get,
     format: args::LoraFormat,
 ) -> Result<Exit, Failure> {
+    let placed = tempfile::tempdir().map_err(|e| Failure::Store(format!("cannot make a temporary folder: {e}")))?;
+    let (made, written) = make(store, output, args, format, placed.path())?;
+    put(session, store, args, || store.deliver_made(&made, &args.output, args.overwrite))?;
+    let path = if written.is_empty() { args.output.clone() } else { args.output.join(written) };
+    tell(session, args, output, format, &path);
+    Ok(Exit::Done)
+}
+
+/// Has an adapter written below the folder `placed`: where it lies, and the path of its file in it.
+pub(super) fn make(
+    store: &Store,
+    output: &Output,
+    args: &args::Get,
+    format: args::LoraFormat,
+    placed: &Path,
+) -> Result<(PathBuf, String), Failure> {
     if output.port_type != "lora" {
         return Err(Failure::Usage(format!(
             "`{}` is of type {}, and `--format` is for adapters\nhelp: leave `--format` away",
@@ -32,10 +48,9 @@ pub(crate) fn run(
             args.output.display()
         )));
     }
-    let placed = tempfile::tempdir().map_err(|e| Failure::Store(format!("cannot make a temporary folder: {e}")))?;
-    let source = placed.path().join("lora");
+    let source = placed.join("lora");
     store.place(&output.object, &source)?;
-    let made = placed.path().join(if named_as_file { "made.safetensors" } else { "made" });
+    let made = placed.join(if named_as_file { "made.safetensors" } else { "made" });
     let order = ExportLoraOrder {
         source,
         format: format.name().to_owned(),
@@ -43,10 +58,7 @@ pub(crate) fn run(
         output: made.clone(),
     };
     let written = ask(&order)?;
-    put(session, store, args, || store.deliver_made(&made, &args.output, args.overwrite))?;
-    let path = if written.is_empty() { args.output.clone() } else { args.output.join(written) };
-    tell(session, args, output, format, &path);
-    Ok(Exit::Done)
+    Ok((made, written))
 }
 
 /// Has it written, and gives the file's path below the order's.

@@ -267,5 +267,5 @@ fn planned(session: &Session, recipe: &Path, overrides: &Overrides) -> Result<()
     let memo = Memo::of(&session.store);
     let plan = Plan::survey(recipe, session.facts.clone(), &memo);
     memo.save();
-    plan.whole(&(0..plan.stages.len()).collect::<Vec<_>>())
+    plan.whole(&plan.meant())
 }

@@ -1,6 +1,6 @@
 //! `opdflow lineage`: from an output, a file or a cell of a table back to all that it was made of.
 
-use crate::cli::store::get;
+use crate::cli::store::found;
 use crate::cli::{Exit, Failure, Session, args};
 use crate::plan::history::kind_of;
 use crate::plan::identity::Identity;
@@ -20,7 +20,7 @@ pub(crate) fn run(session: &Session, args: &args::Lineage) -> Result<Exit, Failu
     let lineage = Lineage::of(&store);
     let (what, origins) = match &args.output {
         Some(output) => {
-            let (key, port) = get::locate(session, &args.from, output, &store)?;
+            let (key, port) = found::locate(session, &args.from, output, &store)?;
             (output.clone(), vec![Origin { key, port, inside: None }])
         }
         None => (args.from.display().to_string(), file(&lineage, &args.from, session)?),

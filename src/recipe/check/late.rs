@@ -11,6 +11,13 @@ impl Spans {
     pub fn asset_fault(&self, stage: &str, fault: &ParamFault) -> Diagnostic {
         self.fault("E050", stage, fault)
     }
+    /// What a stage would read is not what a lock pins.
+    #[must_use]
+    pub fn pin_fault(&self, stage: &str, label: &str, help: String) -> Diagnostic {
+        let span = self.stage(stage).map_or(0..0, |spans| spans.name.clone());
+        let title = format!("`{stage}` does not find what the lock pins");
+        Diagnostic::error("E053", title, span, label).help(help)
+    }
     /// A bug of a stage's kind.
     pub(crate) fn bug(&self, stage: &str, bug: &Unreadable) -> Diagnostic {
         match self.stage(stage) {

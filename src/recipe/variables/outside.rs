@@ -22,4 +22,6 @@ pub(crate) struct Outside<'a> {
     pub layers: Vec<Layer>,
     /// The command line, above them.
     pub overrides: &'a Overrides,
+    /// The texts of the files that a recipe may include, where these are not on the disk.
+    pub texts: Option<BTreeMap<PathBuf, String>>,
 }

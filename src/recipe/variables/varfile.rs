@@ -39,6 +39,14 @@ pub(crate) fn read(path: &Path, bound: &mut Bound) -> Result<Layer, Diagnostics>
             return Err(Diagnostics::new(path, "", vec![found.help(help)]));
         }
     };
+    of_text(path, text, bound)
+}
+
+/// The same of a text that is already here.
+///
+/// # Errors
+/// As there.
+pub(crate) fn of_text(path: &Path, text: String, bound: &mut Bound) -> Result<Layer, Diagnostics> {
     let mut faults = Vec::new();
     let root = tree::parse(&text, bound, &mut faults);
     if let Some(root) = &root {

@@ -9,7 +9,7 @@ use crate::{
     Ports, Registry, Resources, Stage, StageContext, Work, Workers,
 };
 use anyhow::{Context as _, Result};
-pub use judge::FakeJudge;
+pub use judge::{FakeJudge, FakeLora};
 use opdflow_cache::Memo;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,7 @@ pub fn kinds(registry: Registry) -> Registry {
         .with(FakeReport)
         .with(FakeWarn)
         .with(FakeJudge)
+        .with(FakeLora)
 }
 
 /// Adds what runs them.
@@ -42,6 +43,7 @@ pub fn workers(workers: Workers) -> Workers {
         .with(FakeReport, report)
         .with(FakeWarn, warn)
         .with(FakeJudge, judge::judge)
+        .with(FakeLora, judge::adapter)
 }
 
 fn sleep(seconds: f64) {

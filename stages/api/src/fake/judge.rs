@@ -1,4 +1,4 @@
-//! A fake evaluation: the outputs of the real one, with the same names and types, of no model.
+//! A fake training of an adapter and a fake evaluation: the outputs of the real ones, with the same names and types, of no model.
 
 use crate::{Description, Input, Output, Stage, StageContext};
 use anyhow::Result;
@@ -29,7 +29,7 @@ impl Stage for FakeJudge {
             kind: "fake_judge",
             semantics: 1,
             about: "Scores a model with what it is told.",
-            inputs: const { &[Input::optional("lora", &["model"], "what is judged")] },
+            inputs: const { &[Input::optional("lora", &["model", "lora"], "what is judged")] },
             outputs: const {
                 &[
                     Output::new("scores", "scores", "means").result(),
@@ -60,4 +60,42 @@ pub(super) fn judge(params: JudgeParams, context: &mut StageContext) -> Result<(
     let scores = json!({"sets": {"words": {"ocr": mean(params.score), "ocr.exact": mean(1.0)}}});
     std::fs::write(context.output("scores"), scores.to_string())?;
     Ok(std::fs::write(context.output("samples"), samples)?)
+}
+
+/// An adapter of no model.
+pub struct FakeLora;
+
+/// Parameters of [`FakeLora`].
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LoraParams {
+    /// What it is told to like, by name.
+    reward: std::collections::BTreeMap<String, f64>,
+    /// Any text.
+    note: String,
+}
+
+impl Stage for FakeLora {
+    type Params = LoraParams;
+    fn describe(&self) -> Description {
+        Description {
+            kind: "fake_lora",
+            semantics: 1,
+            about: "Leaves the files of an adapter.",
+            inputs: const { &[Input::optional("base", &["value"], "what it is for")] },
+            outputs: const { &[Output::new("lora", "lora", "the adapter").result().folder()] },
+            outside_key: &[],
+            seeded: true,
+            numeric: false,
+        }
+    }
+}
+
+pub(super) fn adapter(params: LoraParams, context: &mut StageContext) -> Result<()> {
+    context.metric(1, "reward", params.reward.values().sum())?;
+    let base = context.maybe_input("base")?.map_or(Ok(String::new()), std::fs::read_to_string)?;
+    let folder = context.output("lora");
+    std::fs::create_dir_all(&folder)?;
+    std::fs::write(folder.join("adapter_config.json"), "{}")?;
+    Ok(std::fs::write(folder.join("adapter_model.safetensors"), format!("{base} {}", context.job().seed))?)
 }
