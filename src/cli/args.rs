@@ -56,6 +56,8 @@ pub enum Command {
     Generate(Generate),
     /// Serve a reward of this machine for stages on others, until Ctrl-C; no recipe, no store
     RewardServer(RewardServer),
+    /// Say what this machine has and lacks, for which devices, rewards and recipes, and how to get it
+    Doctor(Doctor),
     /// Score images of your own by a reward; no recipe, no store
     Score(Score),
     /// Look for mistakes in a recipe
@@ -223,6 +225,13 @@ pub struct Generate {
     /// `cpu`, or `cuda:N` [default: the first GPU if there is one]
     #[arg(long, value_name = "NAME", value_parser = device)]
     pub device: Option<String>,
+}
+
+/// Arguments of `doctor`.
+#[derive(Clone, Debug, Args)]
+pub struct Doctor {
+    /// A recipe, whose stages are asked what they lack here
+    pub recipe: Option<PathBuf>,
 }
 
 /// Arguments of `reward-server`.

@@ -1,6 +1,7 @@
 //! The command line: arguments become a [`Session`], a command does its work with it, its end becomes an exit code.
 
 pub mod args;
+mod doctor;
 mod generate;
 mod help;
 mod job;
@@ -115,6 +116,7 @@ fn command(session: &Session, command: &args::Command) -> Result<Exit, Failure> 
         args::Command::Run(args) => runs::run::run(session, args),
         args::Command::Generate(args) => generate::run(session, args),
         args::Command::RewardServer(args) => reward_server::run(session, args),
+        args::Command::Doctor(args) => doctor::run(session, args),
         args::Command::Score(args) => score::run(session, args),
         args::Command::Check(args) => recipes::check::run(session, args),
         args::Command::Plan(args) => recipes::plan::run(session, args),

@@ -32,7 +32,9 @@ fn images_in_files_have_the_scores_of_their_evaluation() {
     let all = scored(&mini, &[&part[..], &["--prompts", "one.txt", "images/ocr"]].concat());
     assert!(all.iter().all(|s| s["value"].as_f64().is_some_and(f64::is_finite) && s["parts"]["raw"].is_number()));
     let alone = scored(&mini, &[&part[..], &["--prompts", "one.txt", "images/ocr/000.png"]].concat());
-    assert_eq!(alone[0]["value"], all[0]["value"], "its neighbours change nothing");
+    // Its neighbours change no more than the last digits of a network in 32 bits.
+    let value = |score: &Value| score["value"].as_f64().unwrap();
+    assert!((value(&alone[0]) - value(&all[0])).abs() < 1e-6, "{} {}", alone[0], all[0]);
 
     let csv = mini.run(&["score", "--reward", "looks", "--format", "csv", "images/looks"]).expect(0).stdout;
     let head = csv.lines().next().unwrap();

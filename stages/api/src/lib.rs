@@ -53,7 +53,9 @@ pub use registry::{Registry, Workers};
 pub use resources::{Calls, Environment, Memory, Resources, Work};
 pub use run_job::{Outcome, run_job, warnings_of};
 pub use stop::StopFlag;
-pub use tool::{ExportLoraOrder, GenerateOrder, RewardServerOrder, ScoreOrder, Tool, read_order, run_tool};
+pub use tool::{
+    DoctorOrder, ExportLoraOrder, GenerateOrder, RewardServerOrder, ScoreOrder, Tool, read_order, run_tool,
+};
 pub use warning::{Doubt, Warning};
 
 /// Adds the kinds of stage that only tests use, in a build that has them (feature `fake`, which the tests of this

@@ -109,6 +109,14 @@ pub struct ScoreOrder {
     pub device: String,
 }
 
+/// What `opdflow doctor` asks for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DoctorOrder {
+    /// The GPUs that are to be tried, `cuda:N` each.
+    pub devices: Vec<String>,
+}
+
 /// A tool, by name.
 pub trait Tool: Send + Sync {
     /// Its name after `__tool`.

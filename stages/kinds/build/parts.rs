@@ -347,6 +347,7 @@ pub const OUTSIDE: &[CodePart] = &[
         "works outside of recipes",
         &[
             "served/src/server.rs",
+            "worker/src/tools/doctor.rs",
             "worker/src/tools/export_lora.rs",
             "worker/src/tools/generate",
             "worker/src/tools/reward.rs",

@@ -49,6 +49,7 @@ pub fn tools() -> Vec<Box<dyn Tool>> {
         Box::new(tools::export_lora::ExportLora),
         Box::new(tools::reward_server::RewardServer),
         Box::new(tools::score::Score),
+        Box::new(tools::doctor::Doctor),
     ]
 }
 

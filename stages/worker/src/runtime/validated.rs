@@ -152,6 +152,10 @@ impl<C: Course> Course for Validated<'_, C> {
 
     /// Scores what is not scored yet: the newest candidate, and those of a run without the rule that this one goes on from.
     fn judge(&mut self, done: u64, context: &mut StageContext) -> Result<Judged> {
+        match self.inner.judge(done, context)? {
+            Judged::GoOn => {}
+            judged => return Ok(judged),
+        }
         let Some(rule) = &self.rule else { return Ok(Judged::GoOn) };
         let mut round = rule.every;
         while round <= done {

@@ -16,7 +16,7 @@ use crate::runtime::watch::Watched;
 use anyhow::Result;
 use opdflow_api::StageContext;
 use opdflow_api::warning::NOTHING_LEARNED;
-use opdflow_kinds::judging::{reward, served};
+use opdflow_kinds::judging::reward;
 use opdflow_kinds::model::folder;
 use opdflow_kinds::model::sampling::ImageSampling;
 use opdflow_kinds::prompt::record;
@@ -128,7 +128,7 @@ fn shown(params: &Params, tasks: &[PromptTask<'_>], reward_set: &RewardSet) -> R
     for (task, (_, weights)) in tasks.iter().zip(params.turns()) {
         if !all.contains_key(task.name.as_str()) {
             // Each request to a server may cost something, and would be one that `plan` does not count.
-            let asks = weights.keys().any(|name| served::may_be(reward::whole_of(name)));
+            let asks = reward::wholes_of(weights).any(reward::may_be_served);
             let reward = if asks { None } else { Some(reward_set.weighted(weights)?) };
             all.insert(&task.name, Shown { records: task.records.clone(), reward });
         }

@@ -1,5 +1,6 @@
 //! Work outside of recipes.
 
+pub mod doctor;
 pub mod export_lora;
 pub mod generate;
 mod reward;
