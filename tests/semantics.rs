@@ -189,8 +189,12 @@ fn named(file: &Path) -> BTreeSet<PathBuf> {
 const ENDS: [&str; 2] = ["stages.files", "stages.tables"];
 
 /// What a kind names and does not compute with: the tasks of a distillation have no reward.
-const NAMED_ONLY: [(&str, &str); 3] =
-    [("reward_model", "judging"), ("distill", "judging"), ("gradient_variance", "judging")];
+const NAMED_ONLY: [(&str, &str); 4] = [
+    ("reward_model", "judging"),
+    ("served_reward", "judging"),
+    ("distill", "judging"),
+    ("gradient_variance", "judging"),
+];
 
 /// A stage's key has the versions of all that its own files name, and of all that these name in turn within their crate.
 /// What hangs on parameters (a reward, an objective) is left to the tests of the kinds, and what a kind takes of another's
@@ -199,7 +203,7 @@ const NAMED_ONLY: [(&str, &str); 3] =
 fn a_stage_has_the_versions_of_what_its_code_names() {
     let by_choice = |part: &str| {
         let chosen = ["grpo", "nft", "opd", "ppo", "dance", "sft", "dmd"].map(|m| format!("training.{m}"));
-        let networks = part.starts_with("reward_models.") || part == "judging.held_out";
+        let networks = part.starts_with("reward_models.") || part == "judging.held_out" || part == "served";
         part.starts_with("rewards.") || networks || chosen.iter().any(|c| c == part)
     };
     for (kind, listed) in parts::KINDS {
@@ -244,6 +248,9 @@ fn used(kind: &str) -> Vec<String> {
         "table" => serde_json::json!({"rows": [{"scores": "a", "title": "a"}]}),
         "figure" => serde_json::json!({"lines": [{"title": "a", "curves": ["a"]}]}),
         "note" => serde_json::json!({"text": "words"}),
+        "served_reward" => {
+            serde_json::json!({"reward": "judge", "protocol": {"opdflow": {"digest": "d"}}})
+        }
         _ => serde_json::json!({}),
     };
     let kind = registry.get(kind).unwrap();

@@ -322,3 +322,27 @@ fn what_does_not_fit_is_said_before_anything_runs() {
         }
     }
 }
+
+/// What docs/how-to/served-reward.md shows is taken as it stands there: each block of stages, in a recipe that has the base and the
+/// words.
+#[test]
+fn the_page_s_stages_are_taken_as_they_stand() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/how-to/served-reward.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let blocks: Vec<&str> = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    let stages: Vec<&&str> = blocks.iter().filter(|block| block.starts_with("  judge:")).collect();
+    assert_eq!((blocks.len(), stages.len()), (3, 2));
+    for block in stages {
+        let mini = space();
+        let head = "opdflow: 1\nname: page\nseed: 1\nstages:\n  base: {uses: base_model, with: {source: \"bundled:mini\"}}\n  \
+                    words: {uses: prompts, with: {files: {train: words.txt, test: words.txt}}}\n";
+        mini.write("page.yaml", &format!("{head}{block}"));
+        run(&mini, &["check", "page.yaml"], &[]).expect(0);
+    }
+    // The third belongs to a stage that judges.
+    let requests =
+        blocks.iter().find(|block| block.contains("requests")).unwrap().trim().strip_prefix("with: {").unwrap();
+    let mini = space();
+    mini.edit("r.yaml", "requests: {patience_seconds: 1, timeout_seconds: 5}", requests.strip_suffix("}").unwrap());
+    run(&mini, &["check", "r.yaml"], &[]).expect(0);
+}
