@@ -33,6 +33,8 @@ mod memory;
 mod own_files;
 #[path = "mini/own_reward_models.rs"]
 mod own_reward_models;
+#[path = "mini/publish.rs"]
+mod publish;
 #[path = "mini/ranks.rs"]
 mod ranks;
 #[path = "mini/reward_models.rs"]

@@ -86,6 +86,26 @@ fn a_card_says_what_the_adapter_is() {
 }
 
 #[test]
+fn a_base_s_files_say_its_licence() {
+    let space = project();
+    let licence = |files: &[(&str, &str)]| {
+        for (name, text) in files {
+            space.write(&format!("project/parts/{name}"), text);
+        }
+        get(&space, &["--overwrite"]).expect(0);
+        text(&space, "out/student/README.md")
+    };
+    let said = licence(&[("LICENSE.md", "\n# Some *terms*\nmore\n")]);
+    assert!(said.contains("- licence: `LICENSE.md`: \\# Some \\*terms\\*\n"), "{said}");
+    let card = "---\nlicense: other\nlicense_name: a-community\ntags: [x]\n---\nA model.\n";
+    let index = "{\"_class_name\": \"StableDiffusion3Pipeline\"}";
+    let said = licence(&[("README.md", card), ("model_index.json", index)]);
+    assert!(said.starts_with("---\nlibrary_name: peft\nlicense: other\nlicense_name: a-community\n"), "{said}");
+    assert!(said.contains("- licence: other, a-community"), "{said}");
+    assert!(said.contains("from diffusers import StableDiffusion3Pipeline"), "{said}");
+}
+
+#[test]
 fn a_shared_card_has_no_prompts_and_no_paths() {
     let space = project();
     get(&space, &["--no-prompts"]).expect(0);

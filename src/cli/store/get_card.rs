@@ -249,7 +249,8 @@ impl<'a> View<'a> {
         }
         let read = lock::paths(self.session, self.plan, base);
         let Some(root) = root(&read) else {
-            let own = !self.plan.stages[base].assets.is_empty();
+            // One that was trained by the recipe itself is nobody else's.
+            let own = self.plan.stages[base].needs.is_empty() && !self.plan.stages[base].assets.is_empty();
             return Base { digest, licence: if own { Licence::Own } else { Licence::Unsaid }, ..Base::default() };
         };
         let class = files::read_text(&root.join("model_index.json"), files::DESCRIPTION).ok();
