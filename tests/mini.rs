@@ -169,7 +169,11 @@ fn images_on_the_way_are_shown_and_change_nothing(mini: &Mini, before: &common::
     assert_eq!(steps, [0, 1, 2].into(), "before the first round and after each");
     for line in &lines {
         assert!(line["reward"].as_f64().is_some_and(f64::is_finite) && !line["prompt"].as_str().unwrap().is_empty());
-        let png = format!("ocr_teacher/step-{:06}/{:02}.png", line["step"], line["image"].as_u64().unwrap());
+        let png = format!(
+            "ocr_teacher/step-{:06}/{:02}.png",
+            line["step"].as_u64().unwrap(),
+            line["image"].as_u64().unwrap()
+        );
         assert!(std::fs::read(folder.join(&png)).unwrap().starts_with(b"\x89PNG"), "{png}");
     }
     // The newest run has nothing but hits, and shows what the one left that computed them.

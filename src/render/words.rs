@@ -106,7 +106,9 @@ const SPARKLINE: usize = 16;
 pub fn course(stage: &StageSummary) -> String {
     let Some(headline) = stage.headline() else { return String::new() };
     let line = stage.traces.get(headline).map_or_else(String::new, |trace| trace.sparkline(SPARKLINE));
-    let line = if line.is_empty() || !draws() { String::new() } else { format!("  {} {line}", name(headline)) };
+    // Where the stage's own words begin with that metric, its name stands there already.
+    let named = if stage.note.starts_with(headline) { String::new() } else { format!("{} ", name(headline)) };
+    let line = if line.is_empty() || !draws() { String::new() } else { format!("  {named}{line}") };
     // What is looked at beside the reward, as far as the training has it.
     let watched = ["loss", "kl", "clipped", "grad_norm"];
     let last = watched.into_iter().filter_map(|n| Some((n, stage.metrics.get(n)?.1)));

@@ -2,6 +2,7 @@
 
 mod left;
 pub(crate) mod logs;
+mod pages;
 pub(crate) mod report;
 pub(crate) mod run;
 mod serve;

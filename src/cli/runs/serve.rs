@@ -1,6 +1,6 @@
 //! `opdflow report --serve`: the page of a run for a browser of this machine, made anew for each that asks.
 
-use super::report::{Of, html};
+use super::pages::{Of, html};
 use crate::cli::{Exit, Failure, Session};
 use crate::render::page::Hidden;
 use anyhow::{Context as _, Result};

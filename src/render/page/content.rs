@@ -7,6 +7,13 @@ use opdflow_api::Warning;
 use opdflow_api::cache::ActionRecord;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// What is left out of a page that is shared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hidden {
+    /// Prompts, the recipe's text, and paths.
+    pub prompts: bool,
+}
+
 /// What is shown of a run.
 #[derive(Debug, Default)]
 pub struct Page {

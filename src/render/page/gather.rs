@@ -1,6 +1,6 @@
 //! Out of the log and the store comes what a page shows.
 
-use super::content::{Content, Curves, ImageRow, ImageSet, Page, ScoredImage, Shown};
+use super::content::{Content, Curves, Hidden, ImageRow, ImageSet, Page, ScoredImage, Shown};
 use super::samples;
 use crate::report::artefacts::{self, Kept};
 use crate::report::numbers::Numbers;
@@ -26,13 +26,6 @@ fn place(folder: &Path, hidden: Hidden) -> String {
 /// Whether this is the name of a folder, and no path to anywhere else: it comes from a record.
 fn is_name(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && !name.contains('/')
-}
-
-/// What is left out of a page that is shared.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Hidden {
-    /// Prompts, the recipe's text, and paths.
-    pub prompts: bool,
 }
 
 impl Page {

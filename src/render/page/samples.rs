@@ -1,7 +1,6 @@
 //! The images that a training left on its way, out of the folder of its run.
 
-use super::content::{ImageRow, ImageSet, ScoredImage};
-use super::gather::Hidden;
+use super::content::{Hidden, ImageRow, ImageSet, ScoredImage};
 use opdflow_io::file;
 use serde_json::Value;
 use std::collections::BTreeMap;

@@ -6,6 +6,7 @@ use crate::runtime::{device, images};
 use anyhow::{Context as _, Result};
 use opdflow_api::{Event, EventSink, Fault, ScoreOrder, StopFlag, Tool, read_order};
 use opdflow_io::file;
+use opdflow_kinds::judging::reward::{is_whole, wholes};
 use opdflow_kinds::prompt::record::{self, Record};
 use opdflow_kinds::stages::reward_model::Params;
 use opdflow_rewards::{Image, Subject};
@@ -26,6 +27,9 @@ impl Tool for Score {
 
     fn run(&self, order: &Value, events: &EventSink, stop: &StopFlag) -> Result<()> {
         let order: ScoreOrder = read_order(order)?;
+        if !is_whole(&order.reward) {
+            return Err(Fault::user(format!("no reward is named `{}`", order.reward)).help(wholes()).into());
+        }
         let records = records(&order)?;
         let device = device::open(&order.device, order.threads, 0)?;
         let params = Params { reward: order.reward.clone(), files: files(&order), reader: None };
