@@ -77,8 +77,11 @@ fn address(listen: &str, token: bool) -> Result<SocketAddr> {
     Ok(address)
 }
 
-/// The reward, and the folder in which its parts are laid out.
-fn open(params: &Params, device: Device) -> Result<(Box<dyn Reward>, Option<[tempfile::TempDir; 2]>)> {
+/// A reward, and the folders that its parts are in.
+type Opened = (Box<dyn Reward>, Vec<tempfile::TempDir>);
+
+/// Opens the reward.
+fn open(params: &Params, device: Device) -> Result<Opened> {
     let name = params.reward.as_str();
     if params.files.is_empty() && reward::rule(name).is_some() {
         let own: Box<dyn Reward> = match name {
@@ -86,7 +89,7 @@ fn open(params: &Params, device: Device) -> Result<(Box<dyn Reward>, Option<[tem
             "ocr" => Box::new(Ocr::shared(&recogniser::assets()).map_err(score::fault)?),
             _ => Box::new(Looks),
         };
-        return Ok((own, None));
+        return Ok((own, Vec::new()));
     }
     let faults = RewardModel.check(params);
     if let Some(ParamFault { message, help, .. }) = faults.into_iter().next() {
@@ -95,7 +98,7 @@ fn open(params: &Params, device: Device) -> Result<(Box<dyn Reward>, Option<[tem
         return Err(Fault { help, ..fault }.into());
     }
     if params.bundled() {
-        return Ok((Box::new(Geneval::default()), None));
+        return Ok((Box::new(Geneval::default()), Vec::new()));
     }
     let unpacked = tempfile::tempdir().context("a folder for the parts of the program")?;
     let files = gathered(params, Path::new("."), unpacked.path())?;
@@ -104,7 +107,7 @@ fn open(params: &Params, device: Device) -> Result<(Box<dyn Reward>, Option<[tem
         Ok(fault) => fault,
         Err(other) => unfit(&other),
     })?;
-    Ok((opened, Some([unpacked, laid])))
+    Ok((opened, vec![unpacked, laid]))
 }
 
 /// A digest of all that the scores hang on: the reward, its files, the code of this build, libtorch, and whether it is a GPU.
