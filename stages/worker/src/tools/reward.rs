@@ -11,11 +11,14 @@ use opdflow_rewards::{Geneval, Looks, Ocr, Reward};
 use std::path::Path;
 use tch::Device;
 
-/// The reward, and the folder in which its parts are laid out: it must stay as long as the reward.
+/// A reward, and the folders that its parts are in: they must stay as long as the reward.
+pub type Opened = (Box<dyn Reward>, Vec<tempfile::TempDir>);
+
+/// Opens the reward.
 ///
 /// # Errors
 /// A part is missing, or not what it should be: the user's fault.
-pub fn open(params: &Params, device: Device) -> Result<(Box<dyn Reward>, Option<[tempfile::TempDir; 2]>)> {
+pub fn open(params: &Params, device: Device) -> Result<Opened> {
     let name = params.reward.as_str();
     if params.files.is_empty() && reward::rule(name).is_some() {
         let own: Box<dyn Reward> = match name {
@@ -23,7 +26,7 @@ pub fn open(params: &Params, device: Device) -> Result<(Box<dyn Reward>, Option<
             "ocr" => Box::new(Ocr::shared(&recogniser::assets()).map_err(score::fault)?),
             _ => Box::new(Looks),
         };
-        return Ok((own, None));
+        return Ok((own, Vec::new()));
     }
     let faults = RewardModel.check(params);
     if let Some(ParamFault { message, help, .. }) = faults.into_iter().next() {
@@ -32,7 +35,7 @@ pub fn open(params: &Params, device: Device) -> Result<(Box<dyn Reward>, Option<
         return Err(Fault { help, ..fault }.into());
     }
     if params.bundled() {
-        return Ok((Box::new(Geneval::default()), None));
+        return Ok((Box::new(Geneval::default()), Vec::new()));
     }
     let unpacked = tempfile::tempdir().context("a folder for the parts of the program")?;
     let files = gathered(params, Path::new("."), unpacked.path())?;
@@ -41,5 +44,5 @@ pub fn open(params: &Params, device: Device) -> Result<(Box<dyn Reward>, Option<
         Ok(fault) => fault,
         Err(other) => unfit(&other),
     })?;
-    Ok((opened, Some([unpacked, laid])))
+    Ok((opened, vec![unpacked, laid]))
 }
