@@ -11,6 +11,7 @@
 //! EXPERIMENT/RUN/params/NAME       the value
 //! EXPERIMENT/RUN/tags/NAME         the value
 //! EXPERIMENT/RUN/artifacts/
+//! .trash/
 //! ```
 
 use super::course::Point;
@@ -65,6 +66,8 @@ pub fn write(story: &mut Story, lines: &[Line], facts: Facts<'_>, to: &Path) -> 
     let experiment = Experiment::new(&summary.started.recipe, facts.home, to);
     let began = millis(summary.began);
     experiment.write(began)?;
+    // MLflow would make this folder itself, and what it makes there is no more ours to replace.
+    put(&to.join(".trash/README"), "Here MLflow keeps what is deleted.\n")?;
     let parent = run_id(facts.run, None);
     let mut whole = Sheet { began: Some(summary.began), ..Sheet::default() };
     (whole.status, whole.ended) = match summary.ended {

@@ -229,8 +229,9 @@ impl<'a> View<'a> {
                 let place = |k: artefacts::Kept<'_>| ((k.set.to_owned(), k.number), (*k.png, k.prompt.copied()));
                 artefacts::images(&entries).0.into_iter().map(place).collect()
             }
-            Err(error) => {
-                lacking.push(format!("images of `{}`: {error}", self.plan.stages[i].spec.name));
+            // An error has paths in it, which are nothing for a card.
+            Err(_) => {
+                lacking.push(format!("images of `{}`, which cannot be read", self.plan.stages[i].spec.name));
                 BTreeMap::new()
             }
         }
