@@ -139,6 +139,11 @@ fn two_runs_stand_beside_each_other() {
     // The recipes differ in one line.
     let diff = html.split("class=\"diff\"").nth(1).expect("a difference of the recipes");
     assert_eq!((diff.matches("class=\"worse\"").count(), diff.matches("class=\"better\"").count()), (1, 1), "{diff}");
+    // Each run is shown by the store that it used.
+    let other = space.path("another-store").display().to_string();
+    space.run(&["run", "r.yaml", "--store", &other]).expect(0);
+    let html = page(&space, &[&first, &name()]);
+    assert!(html.contains("4 of 4 are the same result") && !html.contains("not in the store any more"), "{html}");
     let html = page(&space, &[&first, "r.yaml"]);
     assert!(html.contains("4 of 4 are the same result") && html.contains("Both runs have the same text"));
     space.run(&["report", &first, &first, &first, "-o", "x.html"]).expect(2);

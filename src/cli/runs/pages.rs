@@ -43,7 +43,8 @@ fn page_of(session: &Session, of: &Of, store: &Store, hidden: Hidden) -> Result<
             // Asked before the log is read, as `status` does.
             let alive = runlog::is_alive(folder);
             let record = runlog::read(folder).map_err(|e| Failure::Usage(format!("{e:#}")))?;
-            Ok(Page::of(folder, &record.lines, alive, store, &session.registry, hidden))
+            let own = own_store(&record.lines, store);
+            Ok(Page::of(folder, &record.lines, alive, own.as_ref().unwrap_or(store), &session.registry, hidden))
         }
         Of::Recipe { path, home } => {
             let lines = of_store(session, path, store)?;
@@ -51,6 +52,15 @@ fn page_of(session: &Session, of: &Of, store: &Store, hidden: Hidden) -> Result<
             Ok(Page::of_store(text, &lines, home, store, &session.registry, hidden))
         }
     }
+}
+
+/// The store that a run used, where it is another one than that of now and still there: two runs may have used two.
+fn own_store(lines: &[Line], store: &Store) -> Option<Store> {
+    let started =
+        lines.iter().find_map(|line| if let RunEvent::RunStarted(s) = &line.event { Some(s) } else { None })?;
+    let path = Path::new(&started.store);
+    let same = path.canonicalize().ok()? == store.root().canonicalize().ok()?;
+    (!same && path.is_absolute()).then(|| Store::reopen(path).ok()).flatten()
 }
 
 /// What the store has of a recipe, as the events of a run in which nothing had to be computed.

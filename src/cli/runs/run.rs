@@ -206,7 +206,7 @@ fn first_event(plan: &Plan, wanted: &[bool], slots: &Slots, store: &Store, in_us
         token: in_use.user().map(|user| user.token.clone()).unwrap_or_default(),
         slots: slots.cpus(),
         gpus: slots.gpus(),
-        store: store.root().display().to_string(),
+        store: std::path::absolute(store.root()).unwrap_or_else(|_| store.root().to_owned()).display().to_string(),
         stages: (0..plan.stages.len()).filter(|i| wanted[*i]).map(|i| stage_line(plan, i)).collect(),
     })
 }
