@@ -99,7 +99,10 @@ fn what_does_not_fit_is_said_before_anything_runs() {
             recipe("{reward: pickscore, files: {model: nowhere, tokenizer: NETWORKS/pick_processor}}", SCORES),
             &["E050", "nowhere: there is no such file or folder", "yuvalkirstain/PickScore_v1"],
         ),
-        (recipe(PICK, &SCORES.replace("[pickscore]", "[picksore]")), &["E043", "picksore"]),
+        (
+            recipe(PICK, &SCORES.replace("[pickscore]", "[picksore]")),
+            &["E044", "no reward is named `picksore`", "pickscore"],
+        ),
         (recipe(PICK, &SCORES.replace("{rewards: {words: [pickscore]}, ", "{")), &["E044", "set of prompts `words`"]),
         (recipe(PICK, &SCORES.replace("{words: [pickscore]}", "{other: [pickscore]}")), &["E044", "`prompts.other`"]),
     ] {

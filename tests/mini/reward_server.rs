@@ -29,7 +29,13 @@ fn first_line(child: &mut Child) -> String {
 
 fn python() -> Running {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/reward_server.py");
-    let mut child = Command::new("python3").arg(script).arg("0").stdout(Stdio::piped()).spawn().expect("python3");
+    let mut child = Command::new("python3")
+        .arg(script)
+        .arg("0")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("python3");
     let line = first_line(&mut child);
     let (url, digest) = line.trim().split_once(' ').expect("address and digest");
     let (url, digest) = (url.to_owned(), digest.to_owned());

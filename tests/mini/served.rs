@@ -295,7 +295,7 @@ fn what_does_not_fit_is_said_before_anything_runs() {
         (
             "{my_judge: 1.0, looks: 0.5}",
             "{my_jugde: 1.0}",
-            &["E044", "no reward is named `my_jugde`", "there are geneval", "served_reward"][..],
+            &["E044", "no reward is named `my_jugde`", "of servers there is `my_judge` here", "there are geneval"][..],
         ),
         (
             "{my_judge: 1.0, looks: 0.5}",

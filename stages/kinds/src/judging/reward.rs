@@ -156,10 +156,19 @@ pub fn unwired(path: String, name: &str, ports: &Ports) -> Option<ParamFault> {
         return None;
     }
     if !is_whole(name) {
-        let help = format!(
-            "{}; one that a server gives is connected by a stage `uses: served_reward`: `reward_models: {{{name}: STAGE.reward_model}}`",
-            offered()
-        );
+        let served: Vec<String> = ports
+            .names("reward_models")
+            .into_iter()
+            .filter(|name| may_be_served(name))
+            .map(|n| format!("`{n}`"))
+            .collect();
+        let help = match &served[..] {
+            [] => format!(
+                "{}; one that a server gives is connected by a stage `uses: served_reward`: `reward_models: {{{name}: STAGE.reward_model}}`",
+                offered()
+            ),
+            served => format!("of servers there is {} here; of the program {}", served.join(" and "), offered()),
+        };
         return Some(ParamFault::new(path, format!("no reward is named `{asked}`")).help(help));
     }
     let what = format!("`{name}` is judged by a network, and none is connected");
