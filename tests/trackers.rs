@@ -238,7 +238,7 @@ fn tensorboard_reads_what_the_log_says() {
 fn tensorboard_reads_a_run_that_goes_on_or_went_on() {
     let Some(python) = python() else { return };
     let space = TestSpace::new();
-    let slow = STAGES.replace("iterations: 8", "iterations: 40, step_seconds: 0.25");
+    let slow = STAGES.replace("iterations: 8", "iterations: 40, step_seconds: 1.5");
     space.recipe("r.yaml", &slow);
     let child = space.start(&["run", "r.yaml", "--checkpoint-seconds", "0"]);
     space.wait_for("metric", |m| m["step"] == 2);
@@ -259,7 +259,7 @@ fn tensorboard_reads_a_run_that_goes_on_or_went_on() {
     );
 
     // Another run goes on, and has all steps in the end.
-    space.recipe("r.yaml", &slow.replace("0.25", "0"));
+    space.recipe("r.yaml", &slow.replace("1.5", "0"));
     space.run(&["run", "r.yaml"]).expect(0);
     space.run(&["get", "r.yaml", "train.metrics", "-o", "metrics.jsonl"]).expect(0);
     let metrics = std::fs::read_to_string(space.path("metrics.jsonl")).unwrap();

@@ -3,6 +3,7 @@
 use crate::space::Mini;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Command;
 
 /// The files below a folder, with their sizes.
 fn sizes(folder: &Path) -> BTreeMap<String, u64> {
@@ -51,4 +52,42 @@ fn a_training_has_its_scores_beside_its_curves_and_its_adapter_a_card() {
     assert!(mini.path("out/pytorch_lora_weights.safetensors").is_file());
     let ran = mini.run(&["run", "out/recipe.lock.yaml"]).expect(0);
     assert!(ran.stderr.contains("ocr_best.lora: the bytes of the lock"), "{}", ran.stderr);
+}
+
+const TABLE: &str = r##"
+  table2:
+    uses: table
+    needs: {scores: {base: base_scores.scores, ocr: ocr_scores.scores}}
+    with:
+      title: 'A % of & $x_1$ \input{canary} #'
+      rows:
+        - {scores: base, title: '[2] base & \input{canary} % _'}
+        - {scores: ocr, title: "} two\nlines ^ ~ \\end{tabular} é 你好"}
+"##;
+
+#[test]
+fn a_table_of_hostile_titles_compiles() {
+    let mini = Mini::new();
+    let text = std::fs::read_to_string(mini.path("multitask.yaml")).unwrap();
+    mini.write("table.yaml", &(text + TABLE));
+    mini.run(&["run", "table.yaml", "--until", "table2"]).expect(0);
+    mini.run(&["get", "table.yaml", "table2.latex", "-o", "table.tex"]).expect(0);
+    let table = std::fs::read_to_string(mini.path("table.tex")).unwrap();
+    assert!(table.contains("\\toprule") && table.contains("\\textbf{"), "{table}");
+    if !Command::new("pdflatex").arg("--version").output().is_ok_and(|ran| ran.status.success()) {
+        return println!("skipped: no pdflatex here (Debian: texlive-latex-base and texlive-latex-recommended)");
+    }
+    mini.write("canary.tex", "\\typeout{CANARY}\n");
+    mini.write(
+        "paper.tex",
+        "\\documentclass{article}\n\\usepackage{booktabs}\n\\begin{document}\n\\input{table}\n\\end{document}\n",
+    );
+    let ran = Command::new("pdflatex")
+        .args(["-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "paper"])
+        .current_dir(mini.path(""))
+        .output()
+        .unwrap();
+    let log = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success() && mini.path("paper.pdf").is_file(), "{log}\n{table}");
+    assert!(!log.contains("CANARY"), "{log}");
 }
