@@ -31,23 +31,26 @@ fn named(page: &Page) -> String {
     if page.run.is_empty() { page.summary.started.recipe.clone() } else { page.run.clone() }
 }
 
+/// What is said of a run, in words.
+type Fact = fn(&Page) -> String;
+
 fn head(both: [&Page; 2], out: &mut String) {
     put!(
         out,
         "<header>\n<h1>Two runs</h1>\n<div class=\"scroll\">\n<table>\n<thead><tr><th scope=\"col\"></th><th scope=\"col\" class=\"first-line\">A</th><th scope=\"col\" class=\"second-line\">B</th></tr></thead>\n<tbody>\n"
     );
-    let seconds = |p: &Page| p.summary.ended.map_or(p.summary.last - p.summary.began, |(_, seconds)| seconds);
-    let cpu = |p: &Page| p.summary.stages.iter().filter_map(|s| p.measured(&s.name, "cpu_seconds")).sum::<f64>();
-    let facts: [(&str, &dyn Fn(&Page) -> String); 9] = [
-        ("recipe", &|p| p.summary.started.recipe.clone()),
-        ("run", &|p| p.run.clone()),
-        ("state", &|p| html::state(p)),
-        ("began", &|p| time(p.summary.began)),
-        ("took", &|p| duration(seconds(p))),
-        ("CPU time of all results", &|p| duration(cpu(p))),
-        ("seed", &|p| p.summary.started.seed.to_string()),
-        ("program", &|p| p.summary.started.version.clone()),
-        ("command", &|p| p.summary.started.argv.join(" ")),
+    let facts: [(&str, Fact); 9] = [
+        ("recipe", |p| p.summary.started.recipe.clone()),
+        ("run", |p| p.run.clone()),
+        ("state", html::state),
+        ("began", |p| time(p.summary.began)),
+        ("took", |p| duration(p.summary.ended.map_or(p.summary.last - p.summary.began, |(_, seconds)| seconds))),
+        ("CPU time of all results", |p| {
+            duration(p.summary.stages.iter().filter_map(|s| p.measured(&s.name, "cpu_seconds")).sum())
+        }),
+        ("seed", |p| p.summary.started.seed.to_string()),
+        ("program", |p| p.summary.started.version.clone()),
+        ("command", |p| p.summary.started.argv.join(" ")),
     ];
     for (name, of) in facts {
         let [a, b] = both.map(of);
