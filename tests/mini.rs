@@ -150,6 +150,19 @@ fn the_page_of_the_run_has_its_images(mini: &Mini) {
         assert!(student.contains(&format!(">{stage}</a>")), "no {stage} in {student}");
     }
     assert!(html.contains("Gained and forgotten, against base"));
+    // Images that find no room lie beside the page.
+    let args = ["report", "--image-mb", "0", "-o", "small page.html"];
+    mini.run(&args).expect(0);
+    let html = std::fs::read_to_string(mini.path("small page.html")).unwrap();
+    let links: Vec<&str> =
+        html.split("href=\"small%20page_images/").skip(1).map(|l| l.split('"').next().unwrap()).collect();
+    assert_eq!(links.len(), 30);
+    for name in links {
+        let bytes = std::fs::read(mini.path("small page_images").join(name)).unwrap();
+        assert!(bytes.starts_with(b"\x89PNG"), "{name}");
+    }
+    std::fs::remove_file(mini.path("small page.html")).unwrap();
+    assert!(mini.run(&args).expect(2).stderr.contains("small page_images"), "nothing is written into a folder unasked");
     // The two runs of hits and of work have the same results.
     let runs: Vec<String> = common::runs(&mini.path(".opdflow/runs"));
     mini.run(&["report", &runs[0], &runs[1], "-o", "two.html"]).expect(0);

@@ -373,6 +373,9 @@ pub struct Report {
     /// Leave prompts, the recipe's text and paths out
     #[arg(long)]
     pub no_prompts: bool,
+    /// Most megabytes of images in the page; what finds no room is laid into a folder beside it, and linked
+    #[arg(long = "image-mb", value_name = "N", default_value_t = 20, value_parser = megabytes)]
+    pub image_megabytes: usize,
     /// Write no file, but show the page in a browser of this machine, and follow the run; ends with ctrl-c
     #[arg(long, conflicts_with_all = ["output", "overwrite"])]
     pub serve: bool,
@@ -608,6 +611,13 @@ fn part(text: &str) -> Result<(String, String), String> {
     let (name, path) =
         text.split_once('=').filter(|(name, path)| !name.is_empty() && !path.is_empty()).ok_or("expected NAME=PATH")?;
     Ok((name.to_owned(), path.to_owned()))
+}
+
+fn megabytes(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if n <= 1000 => Ok(n),
+        _ => Err("expected a whole number from 0 to 1000".into()),
+    }
 }
 
 fn threads(text: &str) -> Result<usize, String> {

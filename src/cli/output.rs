@@ -33,6 +33,18 @@ impl Output {
         self.heed(|| print().and_then(|()| io::stdout().flush()));
     }
 
+    /// Columns of the terminal that it is; nothing where it is none.
+    pub fn width(&self) -> Option<usize> {
+        use std::os::fd::AsRawFd as _;
+        if !io::IsTerminal::is_terminal(&io::stdout()) {
+            return None;
+        }
+        let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+        // SAFETY: the call fills in the place that it is given, which lives until it returns.
+        let asked = unsafe { libc::ioctl(io::stdout().as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
+        (asked == 0 && size.ws_col > 0).then(|| usize::from(size.ws_col))
+    }
+
     /// Whether it makes no sense to write more.
     pub fn is_over(&self) -> bool {
         !matches!(*self.state(), State::Open)

@@ -2,6 +2,7 @@
 //! module.
 
 mod bars;
+mod fit;
 mod numbers;
 pub mod page;
 mod paint;
@@ -10,6 +11,7 @@ mod shows;
 mod words;
 
 pub use bars::keep_alive;
+pub use fit::fit;
 pub use numbers::{bytes, duration, metric, operations};
 pub use paint::{Paint, Tone};
 pub use shows::Render;

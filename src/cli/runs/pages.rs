@@ -3,9 +3,10 @@
 use super::run::stage_line;
 use crate::cli::{Failure, Session};
 use crate::plan::{Verdict, verdicts};
-use crate::render::page::{self, Hidden, Page};
+use crate::render::page::{self, Options, Page};
 use crate::runlog::{self, FORMAT, Line, RunEvent, RunFolder, RunStarted};
 use opdflow_cache::Store;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// What a page is of.
@@ -21,35 +22,44 @@ pub(super) enum Of {
     },
 }
 
-/// The page of one, or of two.
-pub(super) fn html(
+/// A page, and the files that lie beside it.
+pub(super) type Made = (String, BTreeMap<String, Vec<u8>>);
+
+/// The page of one, or of two, and what lies in the folder `folder` beside it.
+pub(super) fn made(
     session: &Session,
     of: &[Of],
     store: &Store,
-    hidden: Hidden,
-    served: bool,
-) -> Result<String, Failure> {
-    let mut pages = of.iter().map(|of| page_of(session, of, store, hidden)).collect::<Result<Vec<_>, _>>()?;
-    Ok(match (pages.pop(), pages.pop()) {
+    options: Options,
+    (served, folder): (bool, &str),
+) -> Result<Made, Failure> {
+    let mut pages = of.iter().map(|of| page_of(session, of, store, options)).collect::<Result<Vec<_>, _>>()?;
+    let mut files = BTreeMap::new();
+    for page in &mut pages {
+        folder.clone_into(&mut page.folder);
+        files.append(&mut page.files);
+    }
+    let html = match (pages.pop(), pages.pop()) {
         (Some(second), Some(first)) => page::of_two(first, second, served),
         (Some(only), None) => page::html(&only, served),
         (None, _) => String::new(),
-    })
+    };
+    Ok((html, files))
 }
 
-fn page_of(session: &Session, of: &Of, store: &Store, hidden: Hidden) -> Result<Page, Failure> {
+fn page_of(session: &Session, of: &Of, store: &Store, options: Options) -> Result<Page, Failure> {
     match of {
         Of::Run(folder) => {
             // Asked before the log is read, as `status` does.
             let alive = runlog::is_alive(folder);
             let record = runlog::read(folder).map_err(|e| Failure::Usage(format!("{e:#}")))?;
             let own = own_store(&record.lines, store);
-            Ok(Page::of(folder, &record.lines, alive, own.as_ref().unwrap_or(store), &session.registry, hidden))
+            Ok(Page::of(folder, &record.lines, alive, own.as_ref().unwrap_or(store), &session.registry, options))
         }
         Of::Recipe { path, home } => {
             let lines = of_store(session, path, store)?;
             let text = std::fs::read_to_string(path).ok();
-            Ok(Page::of_store(text, &lines, home, store, &session.registry, hidden))
+            Ok(Page::of_store(text, &lines, home, store, &session.registry, options))
         }
     }
 }

@@ -1,16 +1,17 @@
 //! `opdflow report`: a run, two runs, or what the store has of a recipe, as a page for a browser.
 
-use super::pages::{Of, html};
+use super::pages::{Of, made};
 use super::serve::serve;
 use crate::cli::{Exit, Failure, Session, args};
-use crate::render::page::Hidden;
+use crate::render::page::Options;
 use crate::runlog::RunFolder;
 use anyhow::Context as _;
 use opdflow_cache::Store;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 pub(crate) fn run(session: &Session, args: &args::Report) -> Result<Exit, Failure> {
-    let hidden = Hidden { prompts: args.no_prompts };
+    let options = Options { no_prompts: args.no_prompts, image_bytes: args.image_megabytes << 20 };
     let of: Vec<Of> = match args.of.as_slice() {
         [] => vec![Of::Run(crate::cli::find_run(&args.run_dir, None)?)],
         names => names.iter().map(|name| named(name, args)).collect::<Result<_, _>>()?,
@@ -19,12 +20,35 @@ pub(crate) fn run(session: &Session, args: &args::Report) -> Result<Exit, Failur
     let store = if recipe { session.open()? } else { Store::reopen(&session.store)? };
     let _in_use = store.shared()?;
     if args.serve {
-        return serve(session, &of, &store, hidden, args.port);
+        return serve(session, &of, &store, options, args.port);
     }
-    let html = html(session, &of, &store, hidden, false)?;
+    let folder =
+        args.output.with_extension("").file_name().unwrap_or_default().to_string_lossy().into_owned() + "_images";
+    let (html, files) = made(session, &of, &store, options, (false, &folder))?;
+    let beside = args.output.with_file_name(&folder);
+    if !files.is_empty() && beside.exists() && !args.overwrite {
+        let what = format!("{}, for images that find no room in the page, is there already", beside.display());
+        return Err(Failure::Usage(format!("{what}\nhelp: `--overwrite` writes into it")));
+    }
     write(&args.output, &html, args.overwrite)?;
-    session.print(&format!("{}: {} kB", args.output.display(), html.len() / 1000));
+    lay(&beside, &files).map_err(|e| Failure::Store(format!("{e:#}")))?;
+    let more =
+        if files.is_empty() { String::new() } else { format!(", and {} images in {}", files.len(), beside.display()) };
+    session.print(&format!("{}: {} kB{more}", args.output.display(), html.len() / 1000));
     Ok(Exit::Done)
+}
+
+/// Writes the images that lie beside a page. Their names are digests: one that is there has the same bytes.
+fn lay(folder: &Path, files: &BTreeMap<String, Vec<u8>>) -> anyhow::Result<()> {
+    if files.is_empty() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    for (name, bytes) in files {
+        let path = folder.join(name);
+        std::fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
 }
 
 /// What a name means: a file is a recipe, anything else a run.

@@ -325,7 +325,11 @@ fn hand_over(session: &Session, summary: &Summary, folder: &RunFolder, ending: E
         json["files"] = serde_json::Value::Object(files.collect());
         session.print(&json.to_string());
     } else {
-        copies.iter().filter_map(|c| c.markdown.as_deref()).for_each(|text| session.print(text.trim_end()));
+        let width = session.out.width();
+        for text in copies.iter().filter_map(|c| c.markdown.as_deref()) {
+            let text = width.map_or_else(|| text.to_owned(), |width| render::fit(text, width));
+            session.print(text.trim_end());
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! `opdflow report --serve`: the page of a run for a browser of this machine, made anew for each that asks.
 
-use super::pages::{Of, html};
+use super::pages::{Of, made};
 use crate::cli::{Exit, Failure, Session};
-use crate::render::page::Hidden;
+use crate::render::page::Options;
 use anyhow::{Context as _, Result};
 use axum::Router;
 use axum::extract::{Request, State};
@@ -16,6 +16,9 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 
+/// Most bytes of images in a page that comes from this machine. What is beyond is a link to nowhere.
+const MOST_BYTES: usize = 1 << 30;
+
 /// What the server knows.
 struct Served {
     /// Asks for the page; pages are made where the session is.
@@ -27,9 +30,10 @@ struct Served {
 }
 
 /// Serves the page on the loopback address until the program is told to end.
-pub(super) fn serve(session: &Session, of: &[Of], store: &Store, hidden: Hidden, port: u16) -> Result<Exit, Failure> {
+pub(super) fn serve(session: &Session, of: &[Of], store: &Store, options: Options, port: u16) -> Result<Exit, Failure> {
     // What cannot be shown is said here, and not first in the browser.
-    html(session, of, store, hidden, true)?;
+    let options = Options { image_bytes: MOST_BYTES, ..options };
+    made(session, of, store, options, (true, ""))?;
     let usage = |e: anyhow::Error| Failure::Usage(format!("{e:#}\nhelp: `--port` names another one"));
     let listener = listen(port).map_err(usage)?;
     let port = listener.local_addr().context("the socket has no address").map_err(usage)?.port();
@@ -44,7 +48,8 @@ pub(super) fn serve(session: &Session, of: &[Of], store: &Store, hidden: Hidden,
     std::thread::scope(|scope| {
         let server = scope.spawn(move || answer(listener, &served));
         for answer in asked {
-            let page = html(session, of, store, hidden, true).map_err(|failure| failure.words());
+            let page = made(session, of, store, options, (true, ""));
+            let page = page.map(|(html, _)| html).map_err(|failure| failure.words());
             // A browser that has gone meanwhile does not want it any more.
             let _ = answer.send(page);
         }

@@ -7,11 +7,13 @@ use opdflow_api::Warning;
 use opdflow_api::cache::ActionRecord;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What is left out of a page that is shared.
+/// What a page is to have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Hidden {
-    /// Prompts, the recipe's text, and paths.
-    pub prompts: bool,
+pub struct Options {
+    /// Whether prompts, the recipe's text and paths are left out, for a page that is shared.
+    pub no_prompts: bool,
+    /// Most bytes of images in the page; what finds no room lies beside it.
+    pub image_bytes: usize,
 }
 
 /// What is shown of a run.
@@ -37,6 +39,10 @@ pub struct Page {
     pub curves: Vec<Curves>,
     /// Images by set and prompt, each of several models.
     pub images: Vec<ImageSet>,
+    /// The folder beside the page in which `files` lie.
+    pub folder: String,
+    /// Files that lie beside the page, by name: images that found no room in it.
+    pub files: BTreeMap<String, Vec<u8>>,
     /// Images on the way of trainings: a set each, whose columns are steps.
     pub samples: Vec<ImageSet>,
     /// Trainings whose images on the way are gone, or were never made.
@@ -103,8 +109,10 @@ pub struct ImageRow {
 /// An image with its scores.
 #[derive(Debug, Default)]
 pub struct ScoredImage {
-    /// The PNG.
+    /// The PNG, which is in the page; empty if it lies beside it.
     pub png: Vec<u8>,
+    /// The name of its file beside the page, if it found no room in it.
+    pub beside: Option<String>,
     /// By reward.
     pub scores: BTreeMap<String, f64>,
 }

@@ -1,6 +1,6 @@
 //! Out of the log and the store comes what a page shows.
 
-use super::content::{Content, Curves, Hidden, ImageRow, ImageSet, Page, ScoredImage, Shown};
+use super::content::{Content, Curves, ImageRow, ImageSet, Options, Page, ScoredImage, Shown};
 use super::samples;
 use crate::report::artefacts::{self, Kept};
 use crate::report::numbers::Numbers;
@@ -12,15 +12,12 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// Most bytes of images that are put into the page.
-const MOST_BYTES: usize = 20 << 20;
-
 /// Most bytes of images on the way.
 const MOST_SAMPLES: usize = 6 << 20;
 
 /// A folder in words.
-fn place(folder: &Path, hidden: Hidden) -> String {
-    if hidden.prompts { "the folder of the run".to_owned() } else { folder.display().to_string() }
+fn place(folder: &Path, options: Options) -> String {
+    if options.no_prompts { "the folder of the run".to_owned() } else { folder.display().to_string() }
 }
 
 /// Whether this is the name of a folder, and no path to anywhere else: it comes from a record.
@@ -37,9 +34,9 @@ impl Page {
         alive: bool,
         store: &Store,
         registry: &Registry,
-        hidden: Hidden,
+        options: Options,
     ) -> Self {
-        let shown = !hidden.prompts;
+        let shown = !options.no_prompts;
         let run = Self {
             run: folder.name(),
             alive,
@@ -48,7 +45,7 @@ impl Page {
             ..Self::default()
         };
         let home = folder.path().parent().unwrap_or(folder.path());
-        run.filled(lines, store, registry, hidden).with_samples(home, hidden)
+        run.filled(lines, store, registry, options).with_samples(home, options)
     }
 
     /// What the store has of a recipe: `lines` are those of a run in which nothing but hits happened. `home`: where runs are.
@@ -59,14 +56,14 @@ impl Page {
         home: &Path,
         store: &Store,
         registry: &Registry,
-        hidden: Hidden,
+        options: Options,
     ) -> Self {
-        let page = Self { recipe: recipe.filter(|_| !hidden.prompts), ..Self::default() };
-        page.filled(lines, store, registry, hidden).with_samples(home, hidden)
+        let page = Self { recipe: recipe.filter(|_| !options.no_prompts), ..Self::default() };
+        page.filled(lines, store, registry, options).with_samples(home, options)
     }
 
     /// Adds what trainings left on their way in this run, or in the one that computed them.
-    fn with_samples(mut self, home: &Path, hidden: Hidden) -> Self {
+    fn with_samples(mut self, home: &Path, options: Options) -> Self {
         let mut room = MOST_SAMPLES;
         let trained: Vec<String> = self.curves.iter().map(|c| c.stage.clone()).collect();
         for stage in trained {
@@ -77,13 +74,13 @@ impl Page {
                 self.without_samples.push(stage);
                 continue;
             };
-            match samples::read(&folder, &stage, &mut room, hidden) {
+            match samples::read(&folder, &stage, &mut room, options) {
                 Ok((set, left_out)) => {
                     self.samples.extend(set);
                     if left_out > 0 {
                         let most = MOST_SAMPLES >> 20;
                         let what = format!("{left_out} images on the way of `{stage}`: the page has {most} MB of them");
-                        self.lacking.push(format!("{what}; all are in {}", place(&folder, hidden)));
+                        self.lacking.push(format!("{what}; all are in {}", place(&folder, options)));
                     }
                 }
                 Err(error) => self.lacking.push(format!("`{stage}`, images on the way: {error}")),
@@ -92,11 +89,11 @@ impl Page {
         self
     }
 
-    fn filled(self, lines: &[Line], store: &Store, registry: &Registry, hidden: Hidden) -> Self {
+    fn filled(self, lines: &[Line], store: &Store, registry: &Registry, options: Options) -> Self {
         let summary = Summary::of(lines);
         let mut page = self;
         let mut curves = live(lines);
-        let (mut images, mut room) = (BTreeMap::new(), MOST_BYTES);
+        let (mut images, mut room) = (BTreeMap::new(), options.image_bytes);
         let needed: BTreeSet<&str> =
             summary.started.stages.iter().flat_map(|s| s.needs.iter().map(String::as_str)).collect();
         for stage in &summary.stages {
@@ -119,7 +116,7 @@ impl Page {
                     }
                 } else if output.port_type == "images" {
                     let samples = record.outputs.get("samples").and_then(|o| store.read(&o.object.digest).ok());
-                    page.take_images(store, &stage.name, output, samples.as_deref(), (&mut images, &mut room, hidden));
+                    page.take_images(store, &stage.name, output, samples.as_deref(), (&mut images, &mut room, options));
                 } else if let Some(Looks::File(ending)) = about.map(|o| o.shown) {
                     let of = |content| Shown { stage: stage.name.clone(), port: port.clone(), content };
                     let shown = match ending {
@@ -145,7 +142,7 @@ impl Page {
         page.curves = curves;
         page.images = images.into_values().collect();
         page.summary = summary;
-        if hidden.prompts {
+        if options.no_prompts {
             page.summary.started.argv.clear();
             page.summary.started.path.clear();
             page.summary.started.store.clear();
@@ -189,7 +186,7 @@ impl Page {
         stage: &str,
         output: &Output,
         samples: Option<&[u8]>,
-        (sets, room, hidden): (&mut BTreeMap<String, ImageSet>, &mut usize, Hidden),
+        (sets, room, options): (&mut BTreeMap<String, ImageSet>, &mut usize, Options),
     ) {
         let entries = match store.tree(&output.object.digest) {
             Ok(entries) => entries,
@@ -200,14 +197,11 @@ impl Page {
         for path in strange {
             self.lacking.push(format!("`{stage}`: the image `{path}` has a number beyond all images"));
         }
-        let mut left_out = 0;
         for Kept { set, number, png, prompt } in kept {
-            let Ok(png) = store.read(png) else { continue };
-            if png.len() > *room {
-                left_out += 1;
-                continue;
-            }
-            *room -= png.len();
+            let digest = png;
+            let Ok(png) = store.read(digest) else { continue };
+            let fits = png.len() <= *room;
+            *room -= if fits { png.len() } else { 0 };
             let of =
                 sets.entry(set.to_owned()).or_insert_with(|| ImageSet { name: set.to_owned(), ..Default::default() });
             let column = of.stages.iter().position(|s| s == stage).unwrap_or_else(|| {
@@ -218,7 +212,7 @@ impl Page {
                 of.rows.resize_with(number + 1, ImageRow::default);
             }
             let row = &mut of.rows[number];
-            if !hidden.prompts && row.prompt.is_none() {
+            if !options.no_prompts && row.prompt.is_none() {
                 let text = prompt.and_then(|d| store.read(d).ok());
                 row.prompt = text.map(|t| String::from_utf8_lossy(&t).trim().to_owned());
             }
@@ -226,11 +220,15 @@ impl Page {
                 row.images.resize_with(column + 1, || None);
             }
             let own = scores.get(&(set.to_owned(), number)).cloned().unwrap_or_default();
-            row.images[column] = Some(ScoredImage { png, scores: own });
-        }
-        if left_out > 0 {
-            let most = MOST_BYTES >> 20;
-            self.lacking.push(format!("{left_out} images of `{stage}`: the page has {most} MB of images already; `opdflow get` copies them all"));
+            let (png, beside) = if fits {
+                (png, None)
+            } else {
+                // A name that nobody else chose.
+                let name = format!("{}.png", digest.short());
+                self.files.insert(name.clone(), png);
+                (Vec::new(), Some(name))
+            };
+            row.images[column] = Some(ScoredImage { png, beside, scores: own });
         }
     }
 }

@@ -17,7 +17,7 @@ pub fn page(page: &Page, served: bool) -> String {
     head(page, &mut out);
     results(page, &mut out);
     curves::of_one(page, &mut out);
-    images::images(&page.images, &mut out);
+    images::images(&page.images, &page.folder, &mut out);
     images::on_the_way(page, &mut out);
     stages(page, &mut out);
     rest(page, &mut out);
@@ -220,12 +220,16 @@ fn stages(page: &Page, out: &mut String) {
 fn graph(page: &Page) -> String {
     let mut sketch = Sketch { title: page.summary.started.recipe.clone(), ..Sketch::default() };
     let mut places: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut verdicts: Vec<BTreeMap<&str, usize>> = Vec::new();
     for stage in &page.summary.started.stages {
         let name = stage.name.split('[').next().unwrap_or_default();
         let at = *places.entry(name).or_insert_with(|| {
             sketch.boxes.push(StageBox { name: name.to_owned(), kind: stage.kind.clone(), cells: 0, depth: 0 });
+            verdicts.push(BTreeMap::new());
             sketch.boxes.len() - 1
         });
+        let word = page.summary.stage(&stage.name).map_or("waiting", |s| s.state.word());
+        *verdicts[at].entry(word).or_insert(0_usize) += 1;
         sketch.boxes[at].cells += usize::from(name != stage.name);
         for need in &stage.needs {
             let Some(from) = places.get(need.split('[').next().unwrap_or_default()).copied() else { continue };
@@ -233,6 +237,13 @@ fn graph(page: &Page) -> String {
             sketch.boxes[at].depth = sketch.boxes[at].depth.max(depth);
             sketch.arrows.entry((from, at)).or_default();
         }
+    }
+    for (one, words) in sketch.boxes.iter_mut().zip(verdicts) {
+        let words: Vec<String> = match words.len() {
+            1 => words.into_keys().map(ToOwned::to_owned).collect(),
+            _ => words.into_iter().map(|(word, count)| format!("{count} {word}")).collect(),
+        };
+        one.kind = format!("{}: {}", one.kind, words.join(", "));
     }
     svg::svg(&sketch)
 }

@@ -7,12 +7,12 @@ use opdflow_io::xml::escaped;
 use std::collections::BTreeMap;
 
 /// The images of these sets.
-pub(super) fn images(sets: &[ImageSet], out: &mut String) {
+pub(super) fn images(sets: &[ImageSet], folder: &str, out: &mut String) {
     out.push_str("<section id=\"images\">\n<h2>Images</h2>\n");
     if sets.is_empty() {
         out.push_str("<p>No stage has left images.</p>\n");
     }
-    grid(sets, out);
+    grid(sets, folder, out);
     out.push_str("</section>\n");
     out.push_str(
         "<dialog id=\"compare\" aria-labelledby=\"prompt\">\n<p id=\"prompt\"></p>\n\
@@ -29,7 +29,7 @@ pub(super) fn on_the_way(page: &Page, out: &mut String) {
     if !page.samples.is_empty() {
         out.push_str("<p>The same prompts and the same noise, by the adapter of each step.</p>\n");
     }
-    page.samples.iter().for_each(|set| image_set(set, out));
+    page.samples.iter().for_each(|set| image_set(set, &page.folder, out));
     if !page.without_samples.is_empty() {
         let names: Vec<String> =
             page.without_samples.iter().map(|name| format!("<code>{}</code>", escaped(name))).collect();
@@ -45,15 +45,15 @@ pub(super) fn on_the_way(page: &Page, out: &mut String) {
     out.push_str("</section>\n");
 }
 
-fn grid(sets: &[ImageSet], out: &mut String) {
+fn grid(sets: &[ImageSet], folder: &str, out: &mut String) {
     if sets.is_empty() {
         return;
     }
     out.push_str("<p>Each row has the same prompt and the same noise. An image opens in large, beside that of another model.</p>\n");
-    sets.iter().for_each(|set| image_set(set, out));
+    sets.iter().for_each(|set| image_set(set, folder, out));
 }
 
-fn image_set(set: &ImageSet, out: &mut String) {
+fn image_set(set: &ImageSet, folder: &str, out: &mut String) {
     put!(
         out,
         "<h3>{}</h3>\n<div class=\"scroll\">\n<table class=\"images\">\n<thead><tr><th scope=\"col\">prompt</th>",
@@ -70,12 +70,16 @@ fn image_set(set: &ImageSet, out: &mut String) {
         for (at, stage) in set.stages.iter().enumerate() {
             let model = escaped(stage);
             put!(out, "<td data-model=\"{model}\">");
-            if let Some(ScoredImage { png, scores }) = row.images.get(at).and_then(Option::as_ref) {
-                put!(
-                    out,
-                    "<button type=\"button\" aria-label=\"compare {model}, {words}\"><img loading=\"lazy\" alt=\"{words}, by {model}\" src=\"{}\"></button>",
-                    data("image/png", png)
-                );
+            if let Some(ScoredImage { png, beside, scores }) = row.images.get(at).and_then(Option::as_ref) {
+                if let Some(name) = beside {
+                    put!(out, "<a href=\"{}/{name}\">image</a>", escaped(&in_address(folder)));
+                } else {
+                    put!(
+                        out,
+                        "<button type=\"button\" aria-label=\"compare {model}, {words}\"><img loading=\"lazy\" alt=\"{words}, by {model}\" src=\"{}\"></button>",
+                        data("image/png", png)
+                    );
+                }
                 put!(out, "<div class=\"scores\">{}</div>", escaped(&listed(scores)));
             }
             out.push_str("</td>");
@@ -83,6 +87,12 @@ fn image_set(set: &ImageSet, out: &mut String) {
         out.push_str("</tr>\n");
     }
     out.push_str("</tbody>\n</table>\n</div>\n");
+}
+
+/// A folder's name as a link has it.
+fn in_address(name: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    name.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
 fn listed(scores: &BTreeMap<String, f64>) -> String {
@@ -139,6 +149,12 @@ mod tests {
         };
         let stages_of = stages.iter().map(ToString::to_string).collect();
         ImageSet { name: "ocr".into(), stages: stages_of, rows: prompts.iter().map(row).collect() }
+    }
+
+    #[test]
+    fn a_folder_is_a_link_whatever_its_name() {
+        assert_eq!(in_address("report_images"), "report_images");
+        assert_eq!(in_address("a b#?%/\u{e9}"), "a%20b%23%3F%25%2F%C3%A9");
     }
 
     #[test]

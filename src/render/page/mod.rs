@@ -16,6 +16,6 @@ mod pair;
 mod samples;
 mod write;
 
-pub use content::{Hidden, Page};
+pub use content::{Options, Page};
 pub use html::page as html;
 pub use pair::page as of_two;

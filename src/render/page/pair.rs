@@ -19,7 +19,7 @@ pub fn page(mut first: Page, mut second: Page, served: bool) -> String {
     tables(&first, &second, &mut out);
     curves::of_two(&first, &second, &mut out);
     let sets = images::of_two(std::mem::take(&mut first.images), std::mem::take(&mut second.images));
-    images::images(&sets, &mut out);
+    images::images(&sets, &first.folder, &mut out);
     stages(&first, &second, &mut out);
     recipes(&first, &second, &mut out);
     out.push_str("</main>\n");

@@ -1,6 +1,6 @@
 //! The images that a training left on its way, out of the folder of its run.
 
-use super::content::{Hidden, ImageRow, ImageSet, ScoredImage};
+use super::content::{ImageRow, ImageSet, Options, ScoredImage};
 use opdflow_io::file;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ pub(super) fn read(
     folder: &Path,
     stage: &str,
     room: &mut usize,
-    hidden: Hidden,
+    options: Options,
 ) -> io::Result<(Option<ImageSet>, usize)> {
     let mut set = ImageSet { name: stage.to_owned(), ..ImageSet::default() };
     let path = folder.join("samples.jsonl");
@@ -51,10 +51,10 @@ pub(super) fn read(
             set.rows.resize_with(row + 1, ImageRow::default);
         }
         let row = &mut set.rows[row];
-        row.prompt = line["prompt"].as_str().filter(|_| !hidden.prompts).map(ToOwned::to_owned);
+        row.prompt = line["prompt"].as_str().filter(|_| !options.no_prompts).map(ToOwned::to_owned);
         row.images.resize_with(column + 1, || None);
         let scores = line["reward"].as_f64().map(|reward| ("reward".to_owned(), reward)).into_iter().collect();
-        row.images[column] = Some(ScoredImage { png, scores });
+        row.images[column] = Some(ScoredImage { png, beside: None, scores });
     }
     Ok((Some(set).filter(|set| !set.stages.is_empty()), left_out))
 }
@@ -67,7 +67,8 @@ mod tests {
     fn steps_are_columns_and_what_is_cut_short_is_left_out() {
         let dir = tempfile::tempdir().unwrap();
         let mut room = 100;
-        let mut of = |hidden| read(dir.path(), "t", &mut room, Hidden { prompts: hidden }).unwrap();
+        let mut of =
+            |no_prompts| read(dir.path(), "t", &mut room, Options { no_prompts, ..Options::default() }).unwrap();
         assert!(of(false).0.is_none());
         for step in ["step-000000", "step-000010"] {
             std::fs::create_dir(dir.path().join(step)).unwrap();
@@ -94,7 +95,7 @@ mod tests {
         assert_eq!(set.rows[0].prompt.as_deref(), Some("a <b>"));
         assert_eq!(set.rows[0].images[1].as_ref().unwrap().scores["reward"], 0.3, "the last word counts");
         assert_eq!(of(true).0.unwrap().rows[0].prompt, None);
-        let (none, left_out) = read(dir.path(), "t", &mut 3, Hidden::default()).unwrap();
+        let (none, left_out) = read(dir.path(), "t", &mut 3, Options::default()).unwrap();
         assert!(none.is_none() && left_out == 2);
     }
 }
