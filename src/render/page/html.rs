@@ -19,6 +19,9 @@ pub fn page(page: &Page, served: bool) -> String {
     curves::of_one(page, &mut out);
     images::images(&page.images, &page.folder, &mut out);
     images::on_the_way(page, &mut out);
+    if !(page.images.is_empty() && page.samples.is_empty()) {
+        images::dialog(&mut out);
+    }
     stages(page, &mut out);
     rest(page, &mut out);
     end(&mut out);

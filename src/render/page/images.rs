@@ -14,6 +14,10 @@ pub(super) fn images(sets: &[ImageSet], folder: &str, out: &mut String) {
     }
     grid(sets, folder, out);
     out.push_str("</section>\n");
+}
+
+/// In which an image is seen in large, where there are images.
+pub(super) fn dialog(out: &mut String) {
     out.push_str(
         "<dialog id=\"compare\" aria-labelledby=\"prompt\">\n<p id=\"prompt\"></p>\n\
          <div class=\"pair\"><img id=\"first\" alt=\"\"><img id=\"second\" alt=\"\"></div>\n\

@@ -20,6 +20,9 @@ pub fn page(mut first: Page, mut second: Page, served: bool) -> String {
     curves::of_two(&first, &second, &mut out);
     let sets = images::of_two(std::mem::take(&mut first.images), std::mem::take(&mut second.images));
     images::images(&sets, &first.folder, &mut out);
+    if !sets.is_empty() {
+        images::dialog(&mut out);
+    }
     stages(&first, &second, &mut out);
     recipes(&first, &second, &mut out);
     out.push_str("</main>\n");
