@@ -7,6 +7,7 @@ use crate::judging::score;
 use crate::runtime::images;
 use crate::runtime::learn::{Course, Judged};
 use crate::runtime::pipeline::Pipeline;
+use crate::runtime::unfit;
 use anyhow::{Context as _, Result};
 use opdflow_api::StageContext;
 use opdflow_api::warning::ALIKE;
@@ -78,6 +79,12 @@ impl<'a, C: Course> Sampled<'a, C> {
         let made = self.pipeline.generate(&records, Some(lora), &self.sampling, |_| context.go_on(0));
         let images = match made {
             Err(_) if context.should_stop() => return Ok(()),
+            // The round that follows says it with all that is known of it. Of several processes the others wait for these images, and
+            // all end here.
+            Err(error) if context.rank().is_none() && unfit::broken(&error, "").is_some() => {
+                context.say(format!("round {round}: no images on the way: {error:#}"));
+                return Ok(());
+            }
             images => images?,
         };
         let mut lines = String::new();
