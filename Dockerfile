@@ -1,4 +1,4 @@
-# opdflow for CPU, in an image of about 700 MB. `docker build -t opdflow .`, then
+# opdflow for CPU, in an image of about 650 MB. `docker build -t opdflow .`, then
 #   docker run --rm -v "$PWD:/work" -v opdflow-store:/store opdflow run recipe.yaml
 # For GPUs build in an image that has PyTorch for CUDA instead (docs/how-to/gpu.md).
 
