@@ -247,9 +247,12 @@ fn a_browser_shows_it_without_complaint() {
     let script = "const find = document.getElementById('filter-stages'); find.value = 'train'; find.oninput();\
         const rows = [...document.querySelectorAll('#stages tbody tr')];\
         const named = [...document.querySelectorAll('input, button, select, img')].every((e) => e.labels?.length || e.getAttribute('aria-label') || e.alt || e.textContent);\
-        document.body.dataset.found = [rows.length, rows.filter((r) => !r.hidden).length, named, document.querySelectorAll('#curves svg').length].join(' ');";
+        const wide = document.documentElement.scrollWidth > document.documentElement.clientWidth;\
+        document.body.dataset.found = [rows.length, rows.filter((r) => !r.hidden).length, named, document.querySelectorAll('#curves svg').length, wide].join(' ');";
     let (dom, console) = shown(browser, &space.path("page.html"), script);
     assert_eq!(console, "", "the browser complains");
     let found = dom.split("data-found=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or_default();
-    assert_eq!(found, "4 1 true 1", "stages, those that the filter leaves, whether all controls have names, curves");
+    let what =
+        "stages, those that the filter leaves, whether all controls have names, curves, whether the page is too wide";
+    assert_eq!(found, "4 1 true 1 false", "{what}");
 }
