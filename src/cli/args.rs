@@ -4,7 +4,7 @@ mod score;
 mod tools;
 
 pub use score::{Score, ScoreFormat};
-pub use tools::{Doctor, Dtype, Generate, RewardServer};
+pub use tools::{Doctor, Dtype, Generate, Place, RewardServer};
 
 use crate::recipe;
 use clap::{Args, Parser, Subcommand, ValueEnum};

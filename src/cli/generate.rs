@@ -1,11 +1,10 @@
 //! `opdflow generate`: what the arguments ask for, checked, and handed to the program that has libtorch.
 
-use super::{Exit, Failure, Session, args};
-use crate::exec::{End, run_tool};
+use super::{Exit, Failure, Session, args, tool};
+use crate::exec::End;
 use crate::render::{keep_alive, name};
-use crate::sched::Slots;
 use indicatif::{ProgressBar, ProgressStyle};
-use opdflow_api::{Event, FaultClass, GenerateOrder, STOPPED};
+use opdflow_api::{Event, GenerateOrder, STOPPED};
 use opdflow_io::file;
 use opdflow_io::terminal::message;
 use serde_json::{Value, json};
@@ -15,24 +14,16 @@ use std::time::{Duration, Instant};
 pub(super) fn run(session: &Session, args: &args::Generate) -> Result<Exit, Failure> {
     let order = order(session, args)?;
     let mut view = View::new(session);
-    let mut failed = None;
-    let end = run_tool("generate", &order, order.threads, |event| match event {
-        Event::Failed { class, message } => failed = Some((class, message)),
-        other => view.show(&other),
-    })
-    .map_err(|e| Failure::Store(format!("{e:#}")))?;
+    let end = tool::run("generate", &order, order.threads, None, |event| view.show(&event));
     view.finish();
-    match (failed, end) {
-        (Some((FaultClass::User | FaultClass::NotFinite, text)), _) => return Err(Failure::Usage(text)),
-        (Some((FaultClass::OutOfMemory | FaultClass::Machine, text)), _) => return Err(Failure::Store(text)),
-        (Some((FaultClass::Bug, text)), _) => return Err(Failure::Bug(text)),
-        (None, End::Code(0)) => {}
-        (None, End::Code(code)) if code == i32::from(STOPPED) || code == 130 => return Ok(Exit::Interrupted),
-        (None, End::Signal(libc::SIGKILL)) => {
+    match end? {
+        End::Code(0) => {}
+        End::Code(code) if code == i32::from(STOPPED) || code == 130 => return Ok(Exit::Interrupted),
+        End::Signal(libc::SIGKILL) => {
             let help = "`--dtype bf16`, `--no-t5`, `--vae-tiling` and a smaller `--size` take less";
             return Err(Failure::Store(format!("the process was killed, perhaps for want of memory\nhelp: {help}")));
         }
-        (None, end) => return Err(Failure::Bug(format!("the process ended without a word: {end:?}"))),
+        end => return Err(Failure::Bug(format!("the process ended without a word: {end:?}"))),
     }
     tell(session, &order);
     Ok(Exit::Done)
@@ -61,8 +52,7 @@ fn order(session: &Session, args: &args::Generate) -> Result<GenerateOrder, Fail
     let images: Vec<PathBuf> = (0..total).map(|i| args.output.join(format!("{i:0digits$}.png"))).collect();
     let sheet = (total > 1).then(|| args.output.join("sheet.png"));
     make_room(args, images.iter().chain(&sheet))?;
-    let slots = Slots::of_machine(args.threads);
-    let device = if slots.gpus() > 0 { "cuda:0" } else { "cpu" };
+    let (threads, device) = tool::place(&args.place);
     Ok(GenerateOrder {
         base: args.base.clone(),
         variant: args.variant.clone(),
@@ -81,8 +71,8 @@ fn order(session: &Session, args: &args::Generate) -> Result<GenerateOrder, Fail
         dtype: args.dtype.name().to_owned(),
         vae_tiling: args.vae_tiling,
         batch: args.batch,
-        threads: slots.cpus(),
-        device: args.device.clone().unwrap_or_else(|| device.to_owned()),
+        threads,
+        device,
         images,
         sheet,
     })

@@ -16,6 +16,7 @@ mod session;
 mod stage;
 mod store;
 mod threads;
+mod tool;
 
 use crate::exec::Local;
 use crate::plan::NumericFacts;

@@ -1,36 +1,29 @@
 //! `opdflow reward-server`: what the arguments ask for, handed to the program that has libtorch.
 
-use super::{Exit, Failure, Session, args};
-use crate::exec::{End, run_tool};
-use crate::sched::Slots;
-use opdflow_api::{Event, FaultClass, RewardServerOrder};
+use super::{Exit, Failure, Session, args, tool};
+use crate::exec::End;
+use opdflow_api::{Event, RewardServerOrder};
 use opdflow_io::terminal::message;
 use serde_json::Value;
 
 pub(super) fn run(session: &Session, args: &args::RewardServer) -> Result<Exit, Failure> {
-    let slots = Slots::of_machine(args.threads);
-    let device = if slots.gpus() > 0 { "cuda:0" } else { "cpu" };
+    let (threads, device) = tool::place(&args.place);
     let order = RewardServerOrder {
         reward: args.reward.clone(),
         files: args.part.iter().cloned().collect(),
         listen: args.listen.clone(),
-        threads: slots.cpus(),
-        device: args.device.clone().unwrap_or_else(|| device.to_owned()),
+        threads,
+        device,
     };
-    let mut failed = None;
-    let end = run_tool("reward_server", &order, order.threads, |event| match event {
-        Event::Failed { class, message } => failed = Some((class, message)),
-        Event::Said { text } => session.print(&said(session, &order.reward, &text)),
-        _ => {}
-    })
-    .map_err(|e| Failure::Store(format!("{e:#}")))?;
-    match (failed, end) {
-        (Some((FaultClass::User | FaultClass::NotFinite, text)), _) => Err(Failure::Usage(text)),
-        (Some((FaultClass::OutOfMemory | FaultClass::Machine, text)), _) => Err(Failure::Store(text)),
-        (Some((FaultClass::Bug, text)), _) => Err(Failure::Bug(text)),
-        (None, End::Code(0)) => Ok(Exit::Done),
-        (None, End::Code(_)) => Ok(Exit::Interrupted),
-        (None, end) => Err(Failure::Store(format!("the process of the server ended: {end:?}"))),
+    let end = tool::run("reward_server", &order, order.threads, None, |event| {
+        if let Event::Said { text } = event {
+            session.print(&said(session, &order.reward, &text));
+        }
+    })?;
+    match end {
+        End::Code(0) => Ok(Exit::Done),
+        End::Code(_) => Ok(Exit::Interrupted),
+        end => Err(Failure::Store(format!("the process of the server ended: {end:?}"))),
     }
 }
 

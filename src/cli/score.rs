@@ -1,11 +1,10 @@
 //! `opdflow score`: anybody's images by one reward, without recipe and store.
 
 use super::args::ScoreFormat;
-use super::{Exit, Failure, Session, args};
-use crate::exec::{End, run_tool};
+use super::{Exit, Failure, Session, args, tool};
+use crate::exec::End;
 use crate::render::metric;
-use crate::sched::Slots;
-use opdflow_api::{Event, FaultClass, ScoreOrder};
+use opdflow_api::{Event, ScoreOrder};
 use opdflow_io::csv;
 use opdflow_io::terminal::line;
 use serde_json::Value;
@@ -16,8 +15,7 @@ use std::path::{Path, PathBuf};
 const ENDINGS: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
 
 pub(super) fn run(session: &Session, args: &args::Score) -> Result<Exit, Failure> {
-    let slots = Slots::of_machine(args.threads);
-    let device = if slots.gpus() > 0 { "cuda:0" } else { "cpu" };
+    let (threads, device) = tool::place(&args.place);
     let order = ScoreOrder {
         reward: args.reward.clone(),
         files: args.part.iter().cloned().collect(),
@@ -25,29 +23,23 @@ pub(super) fn run(session: &Session, args: &args::Score) -> Result<Exit, Failure
         images: images(&args.images)?,
         prompts: args.prompts.clone(),
         batch: args.batch,
-        threads: slots.cpus(),
-        device: args.device.clone().unwrap_or_else(|| device.to_owned()),
+        threads,
+        device,
     };
-    let (mut failed, mut scores) = (None, Vec::new());
-    let end = run_tool("score", &order, order.threads, |event| match event {
-        Event::Failed { class, message } => failed = Some((class, message)),
-        Event::Said { text } => match serde_json::from_str::<Value>(&text) {
+    let mut scores = Vec::new();
+    let help = "a smaller `--batch` takes less";
+    let end = tool::run("score", &order, order.threads, Some(help), |event| {
+        let Event::Said { text } = event else { return };
+        match serde_json::from_str::<Value>(&text) {
             Ok(score) if session.json => session.print(&score.to_string()),
             Ok(score) => scores.push(score),
             Err(_) => session.note(&text),
-        },
-        _ => {}
-    })
-    .map_err(|e| Failure::Store(format!("{e:#}")))?;
-    match (failed, end) {
-        (Some((FaultClass::User | FaultClass::NotFinite, text)), _) => return Err(Failure::Usage(text)),
-        (Some((FaultClass::OutOfMemory | FaultClass::Machine, text)), _) => {
-            return Err(Failure::Store(format!("{text}\nhelp: a smaller `--batch` takes less")));
         }
-        (Some((FaultClass::Bug, text)), _) => return Err(Failure::Bug(text)),
-        (None, End::Code(0)) => {}
-        (None, End::Code(_)) => return Ok(Exit::Interrupted),
-        (None, end) => return Err(Failure::Store(format!("the process that scores ended: {end:?}"))),
+    })?;
+    match end {
+        End::Code(0) => {}
+        End::Code(_) => return Ok(Exit::Interrupted),
+        end => return Err(Failure::Store(format!("the process that scores ended: {end:?}"))),
     }
     if !session.json {
         let text = match args.format {

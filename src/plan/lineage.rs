@@ -59,9 +59,7 @@ impl<'s> Lineage<'s> {
     /// What the stage of a record read.
     #[must_use]
     pub fn reads(&self, record: &ActionRecord) -> Vec<Read> {
-        let inputs = record.manifest.get("inputs").and_then(Value::as_object);
-        let parsed = inputs.into_iter().flatten().filter_map(|(port, d)| Some((port, d.as_str()?.parse().ok()?)));
-        parsed
+        inputs(record)
             .map(|(port, digest)| {
                 let from = self.maker(&digest, Some(&record.finished));
                 Read { port: port.clone(), digest, from }
@@ -96,6 +94,12 @@ impl<'s> Lineage<'s> {
         let earlier = before.and_then(|b| all.iter().rev().find(|(finished, _)| *finished <= b));
         earlier.or(all.first()).map(|(_, maker)| (*maker).clone())
     }
+}
+
+/// What the stage of a record read: by port, or `port.name`, the content.
+pub fn inputs(record: &ActionRecord) -> impl Iterator<Item = (&String, Digest)> {
+    let inputs = record.manifest.get("inputs").and_then(Value::as_object);
+    inputs.into_iter().flatten().filter_map(|(port, d)| Some((port, d.as_str()?.parse().ok()?)))
 }
 
 /// The inputs that the parameters name beside a text: of a table's `{scores: student, title: OPD student}`, with the

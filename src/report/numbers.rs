@@ -1,7 +1,7 @@
 //! The numbers of a table: what its JSON has, the published ones beside them, and the stages that each row was read from.
 
 use super::Summary;
-use crate::plan::lineage::{Read, beside};
+use crate::plan::lineage::{Read, beside, inputs};
 use opdflow_api::cache::{ActionRecord, Digest};
 use serde::Deserialize;
 use serde_json::Value;
@@ -150,9 +150,7 @@ impl Numbers {
 
 /// What the stage of a record read.
 fn reads(record: &ActionRecord) -> Vec<Read> {
-    let inputs = record.manifest.get("inputs").and_then(Value::as_object);
-    let parsed = inputs.into_iter().flatten().filter_map(|(port, d)| Some((port, d.as_str()?.parse().ok()?)));
-    parsed.map(|(port, digest)| Read { port: port.clone(), digest, from: None }).collect()
+    inputs(record).map(|(port, digest)| Read { port: port.clone(), digest, from: None }).collect()
 }
 
 /// By digest the stage that it comes from, of those that `stage` reads.

@@ -24,13 +24,6 @@ const SCORES: &str = "  scores:
     with: {rewards: {words: [pickscore]}, sampling: {num_inference_steps: 1}, keep: 0}
 ";
 
-fn space(text: &str) -> Mini {
-    let mini = Mini::new();
-    mini.write("words.txt", "a red dot\na sea\n");
-    mini.write("r.yaml", text);
-    mini
-}
-
 #[test]
 fn a_network_trains_chooses_and_scores() {
     let rest = "  teacher:
@@ -48,7 +41,7 @@ fn a_network_trains_chooses_and_scores() {
     needs: {base: base.model, candidates: teacher.candidates, prompts: {pickscore: words.train}, reward_models: {pickscore: judge.reward_model}}
     with: {maximize: pickscore.raw, sampling: {num_inference_steps: 1}}
 ";
-    let mini = space(&recipe(PICK, &(rest.to_owned() + SCORES)));
+    let mini = Mini::with_words(&recipe(PICK, &(rest.to_owned() + SCORES)));
     let ran = mini.run(&["run", "r.yaml", "--json"]).expect(0);
     assert!(ran.verdicts().values().any(|v| v == "run"), "{}", ran.stdout);
     mini.run(&["get", "r.yaml", "scores.scores", "-o", "scores.json"]).expect(0);
@@ -62,7 +55,7 @@ fn a_network_trains_chooses_and_scores() {
 
 #[test]
 fn a_network_is_its_content_and_not_its_path() {
-    let mini = space(&recipe(PICK, ""));
+    let mini = Mini::with_words(&recipe(PICK, ""));
     mini.run(&["run", "r.yaml"]).expect(0);
     let copy = mini.path("copy");
     std::fs::create_dir(&copy).unwrap();
@@ -106,7 +99,7 @@ fn what_does_not_fit_is_said_before_anything_runs() {
         (recipe(PICK, &SCORES.replace("{rewards: {words: [pickscore]}, ", "{")), &["E044", "set of prompts `words`"]),
         (recipe(PICK, &SCORES.replace("{words: [pickscore]}", "{other: [pickscore]}")), &["E044", "`prompts.other`"]),
     ] {
-        let said = space(&text).run(&["check", "r.yaml"]).expect(2).stderr;
+        let said = Mini::with_words(&text).run(&["check", "r.yaml"]).expect(2).stderr;
         for part in parts {
             assert!(said.contains(part), "no `{part}` in\n{said}");
         }
@@ -115,8 +108,10 @@ fn what_does_not_fit_is_said_before_anything_runs() {
 
 #[test]
 fn a_broken_or_misnamed_network_is_the_users_fault() {
-    let mini =
-        space(&recipe("{reward: pickscore, files: {model: broken, tokenizer: NETWORKS/pick_processor}}", SCORES));
+    let mini = Mini::with_words(&recipe(
+        "{reward: pickscore, files: {model: broken, tokenizer: NETWORKS/pick_processor}}",
+        SCORES,
+    ));
     std::fs::create_dir(mini.path("broken")).unwrap();
     std::fs::copy(networks().join("pick/config.json"), mini.path("broken/config.json")).unwrap();
     mini.write("broken/model.safetensors", "short");
@@ -124,7 +119,7 @@ fn a_broken_or_misnamed_network_is_the_users_fault() {
     assert!(said.contains("model.safetensors") && !said.contains("bug"), "{said}");
 
     let other = "{reward: clipscore, files: {clip: NETWORKS/clip}}";
-    let mini = space(&recipe(other, SCORES));
+    let mini = Mini::with_words(&recipe(other, SCORES));
     let said = mini.run(&["run", "r.yaml"]).expect(2).stderr;
     assert!(
         said.contains("reward_models.pickscore") && said.contains("judges by `clipscore`, not by `pickscore`"),

@@ -99,18 +99,11 @@ fn start(mini: &Mini, args: &[&str], variables: &[(&str, &str)]) -> Child {
     command.spawn().unwrap()
 }
 
-fn space(text: &str) -> Mini {
-    let mini = Mini::new();
-    mini.write("words.txt", "a red dot\na sea\n");
-    mini.write("r.yaml", text);
-    mini
-}
-
 /// The example in Python trains and scores; its scores are what its formula gives for the images that are kept.
 #[test]
 fn a_reward_in_python_trains_and_scores() {
     let server = python();
-    let mini = space(&recipe("redness", "redness.green", "green", &server.digest));
+    let mini = Mini::with_words(&recipe("redness", "redness.green", "green", &server.digest));
     let variables = [("OPDFLOW_REWARD_REDNESS_URL", server.url.as_str())];
     run(&mini, &["run", "r.yaml", "--json"], &variables).expect(0);
     for output in ["samples", "images"] {
@@ -145,7 +138,7 @@ fn a_reward_in_python_trains_and_scores() {
 /// the server is killed in the middle and begun anew.
 #[test]
 fn a_served_reward_is_the_reward_itself_and_survives_its_server() {
-    let here = space(&recipe("", "looks", "", ""));
+    let here = Mini::with_words(&recipe("", "looks", "", ""));
     let here = run(&here, &["run", "r.yaml", "--json"], &[]).expect(0).outputs();
 
     let mini = Mini::new();

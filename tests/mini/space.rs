@@ -41,6 +41,14 @@ impl Mini {
         Self(space)
     }
 
+    /// A folder with two prompts in `words.txt` and this text as the recipe `r.yaml`.
+    pub fn with_words(recipe: &str) -> Self {
+        let mini = Self::new();
+        mini.write("words.txt", "a red dot\na sea\n");
+        mini.write("r.yaml", recipe);
+        mini
+    }
+
     pub fn start(&self, args: &[&str]) -> Child {
         let mut command = self.0.command(args);
         command.env_remove("OPDFLOW_FAKE_STAGES").env("OMP_NUM_THREADS", "1");

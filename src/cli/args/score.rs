@@ -1,6 +1,6 @@
 //! Arguments of `score`.
 
-use super::{at_least_one, device, part, threads};
+use super::{Place, at_least_one, part};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -28,12 +28,9 @@ pub struct Score {
     /// Images that a network sees at once
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = at_least_one)]
     pub batch: usize,
-    /// Threads [default: the machine's]
-    #[arg(short = 'j', long, value_name = "N", value_parser = threads)]
-    pub threads: Option<usize>,
-    /// `cpu`, or `cuda:N` [default: the first GPU if there is one]
-    #[arg(long, value_name = "NAME", value_parser = device)]
-    pub device: Option<String>,
+    /// Where it computes.
+    #[command(flatten)]
+    pub place: Place,
 }
 
 /// Forms of scores.

@@ -4,6 +4,17 @@ use super::{at_least_one, device, number, part, t5_length, threads};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
+/// Where a command computes that has no recipe.
+#[derive(Clone, Debug, Args)]
+pub struct Place {
+    /// Threads [default: the machine's]
+    #[arg(short = 'j', long, value_name = "N", value_parser = threads)]
+    pub threads: Option<usize>,
+    /// `cpu`, or `cuda:N` [default: the first GPU if there is one]
+    #[arg(long, value_name = "NAME", value_parser = device)]
+    pub device: Option<String>,
+}
+
 /// Arguments of `generate`.
 #[derive(Clone, Debug, Args)]
 pub struct Generate {
@@ -67,12 +78,9 @@ pub struct Generate {
     /// Images that are made together; more is faster and takes more memory
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     pub batch: usize,
-    /// Threads [default: the machine's]
-    #[arg(short = 'j', long, value_name = "N", value_parser = threads)]
-    pub threads: Option<usize>,
-    /// `cpu`, or `cuda:N` [default: the first GPU if there is one]
-    #[arg(long, value_name = "NAME", value_parser = device)]
-    pub device: Option<String>,
+    /// Where it computes.
+    #[command(flatten)]
+    pub place: Place,
 }
 
 /// Number formats.
@@ -97,12 +105,9 @@ pub struct RewardServer {
     /// Address and port; other machines need the token of `OPDFLOW_REWARD_SERVER_TOKEN`
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7400")]
     pub listen: String,
-    /// Threads [default: the machine's]
-    #[arg(short = 'j', long, value_name = "N", value_parser = threads)]
-    pub threads: Option<usize>,
-    /// `cpu`, or `cuda:N` [default: the first GPU if there is one]
-    #[arg(long, value_name = "NAME", value_parser = device)]
-    pub device: Option<String>,
+    /// Where it computes.
+    #[command(flatten)]
+    pub place: Place,
 }
 
 /// Arguments of `doctor`.

@@ -1,10 +1,10 @@
 //! `opdflow get .. --format`: an adapter in the form that another program reads, made by the program that has tensors.
 
 use crate::cli::store::deliver::put;
-use crate::cli::{Exit, Failure, Session, args};
-use crate::exec::{End, run_tool};
+use crate::cli::{Exit, Failure, Session, args, tool};
+use crate::exec::End;
 use opdflow_api::cache::{Output, Store};
-use opdflow_api::{Event, ExportLoraOrder, FaultClass};
+use opdflow_api::{Event, ExportLoraOrder};
 use std::path::{Path, PathBuf};
 
 pub(crate) fn run(
@@ -63,19 +63,15 @@ pub(super) fn make(
 
 /// Has it written, and gives the file's path below the order's.
 fn ask(order: &ExportLoraOrder) -> Result<String, Failure> {
-    let (mut failed, mut written) = (None, String::new());
-    let end = run_tool("export_lora", order, 1, |event| match event {
-        Event::Failed { class, message } => failed = Some((class, message)),
-        Event::Said { text } => written = text,
-        _ => {}
-    })
-    .map_err(|e| Failure::Store(format!("{e:#}")))?;
-    match (failed, end) {
-        (Some((FaultClass::User | FaultClass::NotFinite, text)), _) => Err(Failure::Usage(text)),
-        (Some((FaultClass::OutOfMemory | FaultClass::Machine, text)), _) => Err(Failure::Store(text)),
-        (Some((FaultClass::Bug, text)), _) => Err(Failure::Bug(text)),
-        (None, End::Code(0)) => Ok(written),
-        (None, end) => Err(Failure::Bug(format!("the process ended without a word: {end:?}"))),
+    let mut written = String::new();
+    let end = tool::run("export_lora", order, 1, None, |event| {
+        if let Event::Said { text } = event {
+            written = text;
+        }
+    })?;
+    match end {
+        End::Code(0) => Ok(written),
+        end => Err(Failure::Bug(format!("the process ended without a word: {end:?}"))),
     }
 }
 
