@@ -35,6 +35,13 @@ pub fn fresh(shape: &Shape, pipeline: &Pipeline, seed: u64) -> Result<Lora> {
     Lora::init(&config, &model.linears(), seed, pipeline.canvas.device).map_err(|e| Fault::about(&e).into())
 }
 
+/// A copy of `lora` with the first of `values` in place of its own parameters, in their order.
+pub fn with_values(lora: &Lora, values: &[Tensor]) -> Lora {
+    let copy = lora.detached();
+    no_grad(|| copy.parameters().iter_mut().zip(values).for_each(|(mine, value)| mine.copy_(value)));
+    copy
+}
+
 /// Writes `lora` with `values` in place of its own parameters, in their order.
 ///
 /// # Errors
@@ -47,9 +54,7 @@ pub fn save(lora: &Lora, values: &[Tensor], origin: &Origin, folder: &Path) -> R
             .help("lower the learning rate, or clip harder")
             .into());
     }
-    let copy = lora.detached();
-    no_grad(|| copy.parameters().iter_mut().zip(values).for_each(|(mine, value)| mine.copy_(value)));
-    copy.save(folder)?;
+    with_values(lora, values).save(folder)?;
     origin.write(folder)
 }
 
@@ -83,9 +88,7 @@ pub fn warn_if_idle(context: &StageContext, lora: &Lora, code: &str, what: &str)
 
 /// Warns of a result that changes nothing, with these values in place of the adapter's own.
 pub fn warn_if_base(context: &StageContext, lora: &Lora, values: &[Tensor], code: &str, what: &str) {
-    let copy = lora.detached();
-    no_grad(|| copy.parameters().iter_mut().zip(values).for_each(|(mine, value)| mine.copy_(value)));
-    if changes_nothing(&copy) {
+    if changes_nothing(&with_values(lora, values)) {
         context.warn(code, format!("{what} is its base: the adapter is of zeros"), 1);
     }
 }

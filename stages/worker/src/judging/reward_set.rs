@@ -72,17 +72,9 @@ impl RewardSet {
         if let Some(reward_model) = self.reward_models.get(name) {
             return Ok(Box::new(Arc::clone(reward_model)));
         }
-        Ok(match name {
-            "geneval" => Box::new(Geneval::default()),
-            "looks" => Box::new(Looks),
-            "ocr" => {
-                let assets = recogniser::assets();
-                Box::new(Ocr::shared(&assets).map_err(score::fault)?)
-            }
-            other => {
-                let fault = Fault::user(format!("nothing on the port `reward_models` judges by `{other}`"));
-                return Err(fault.help(format!("connect a `reward_model` with `reward: {other}`")).into());
-            }
+        rule(name)?.ok_or_else(|| {
+            let fault = Fault::user(format!("nothing on the port `reward_models` judges by `{name}`"));
+            fault.help(format!("connect a `reward_model` with `reward: {name}`")).into()
         })
     }
 
@@ -94,6 +86,19 @@ impl RewardSet {
         let parts = weights.iter().map(|(name, weight)| Ok((*weight, self.one(name)?))).collect::<Result<Vec<_>>>()?;
         Weighted::new(parts).map_err(score::fault)
     }
+}
+
+/// The rule of the program with this name, if it is one.
+///
+/// # Errors
+/// What it reads with is not there.
+pub fn rule(name: &str) -> Result<Option<Box<dyn Reward>>> {
+    Ok(Some(match name {
+        "geneval" => Box::new(Geneval::default()),
+        "looks" => Box::new(Looks),
+        "ocr" => Box::new(Ocr::shared(&recogniser::assets()).map_err(score::fault)?),
+        _ => return Ok(None),
+    }))
 }
 
 /// Opens the reward model that is connected to a port under this name, and gives the folder of its parts too.

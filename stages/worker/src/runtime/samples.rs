@@ -3,6 +3,7 @@
 //! `STAGE/step-000020/00.png` and so on, and `STAGE/samples.jsonl` with a line for each image: its step, its prompt, its reward and the
 //! parts of it.
 
+use crate::artefacts::adapter;
 use crate::judging::score;
 use crate::runtime::images;
 use crate::runtime::learn::{Course, Judged};
@@ -21,7 +22,6 @@ use opdflow_training::train::Learner;
 use serde_json::json;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use tch::no_grad;
 
 /// Below this share of what they were at first, differences between the images of different prompts are told of.
 const COLLAPSED: f64 = 0.25;
@@ -171,8 +171,7 @@ impl<C: Course> Course for Sampled<'_, C> {
             return Ok(());
         }
         // What the training would end with here, as candidates are.
-        let average = self.lora.detached();
-        no_grad(|| average.parameters().iter_mut().zip(learner.average()).for_each(|(mine, value)| mine.copy_(value)));
+        let average = adapter::with_values(self.lora, learner.average());
         self.sample(learner.rounds(), &average, context)
     }
 

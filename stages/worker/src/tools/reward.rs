@@ -1,13 +1,12 @@
 //! A reward outside of recipes: a rule of the program, or a reward model from the user's files.
 
-use crate::judging::{reward_set, score};
+use crate::judging::reward_set;
 use crate::runtime::unfit::unfit;
 use crate::stages::reward_model::{gathered, lay_out};
 use anyhow::{Context as _, Result};
 use opdflow_api::{Fault, ParamFault, Stage as _};
-use opdflow_kinds::judging::{recogniser, reward};
 use opdflow_kinds::stages::reward_model::{Params, RewardModel};
-use opdflow_rewards::{Geneval, Looks, Ocr, Reward};
+use opdflow_rewards::{Geneval, Reward};
 use std::path::Path;
 use tch::Device;
 
@@ -20,12 +19,8 @@ pub type Opened = (Box<dyn Reward>, Vec<tempfile::TempDir>);
 /// A part is missing, or not what it should be: the user's fault.
 pub fn open(params: &Params, device: Device) -> Result<Opened> {
     let name = params.reward.as_str();
-    if params.files.is_empty() && reward::rule(name).is_some() {
-        let own: Box<dyn Reward> = match name {
-            "geneval" => Box::new(Geneval::default()),
-            "ocr" => Box::new(Ocr::shared(&recogniser::assets()).map_err(score::fault)?),
-            _ => Box::new(Looks),
-        };
+    let own = if params.files.is_empty() { reward_set::rule(name)? } else { None };
+    if let Some(own) = own {
         return Ok((own, Vec::new()));
     }
     let faults = RewardModel.check(params);
