@@ -11,12 +11,8 @@ import http.server
 import json
 import sys
 
-# All that the scores hang on: whoever edits this file has another reward.
-DIGEST = hashlib.sha256(open(__file__, "rb").read()).hexdigest()
-HEALTH = {"name": "redness", "version": "1", "digest": DIGEST, "measures": ["green"], "form": "rgb"}
 
-
-def score(rgb, shape, subject):
+def redness(rgb, shape, subject):
     """The score of one image. `rgb` is its bytes, row by row; `subject["text"]` its prompt."""
     height, width, _ = shape
     red, green = (sum(rgb[channel::3]) / (255 * height * width) for channel in (0, 1))
@@ -34,16 +30,25 @@ class Server(http.server.BaseHTTPRequestHandler):
         self.wfile.write(text)
 
     def do_GET(self):
-        self.answer(*((200, HEALTH) if self.path == "/v1/health" else (404, {"error": "no such path"})))
+        self.answer(*((200, self.health) if self.path == "/v1/health" else (404, {"error": "no such path"})))
 
     def do_POST(self):
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
         images = (base64.b64decode(image) for image in asked["images"])
-        scores = [score(*image) for image in zip(images, asked["shapes"], asked["subjects"])]
-        self.answer(200, {"digest": DIGEST, "scores": scores})
+        scores = [self.score(*image) for image in zip(images, asked["shapes"], asked["subjects"])]
+        self.answer(200, {"digest": self.health["digest"], "scores": scores})
+
+
+def serve(port, health, score):
+    """Serves a reward on this machine: `health` is what the server says of itself, `score` gives the score of one image."""
+    reward = type("Reward", (Server,), {"health": {"form": "rgb", **health}, "score": staticmethod(score)})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", port), reward)
+    print(f"http://127.0.0.1:{server.server_port} {health['digest']}", flush=True)
+    server.serve_forever()
 
 
 if __name__ == "__main__":
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Server)
-    print(f"http://127.0.0.1:{server.server_port} {DIGEST}", flush=True)
-    server.serve_forever()
+    # All that the scores hang on: whoever edits this file has another reward.
+    digest = hashlib.sha256(open(__file__, "rb").read()).hexdigest()
+    health = {"name": "redness", "version": "1", "digest": digest, "measures": ["green"]}
+    serve(int(sys.argv[1]), health, redness)

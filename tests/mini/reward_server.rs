@@ -27,11 +27,13 @@ fn first_line(child: &mut Child) -> String {
     line
 }
 
-fn python() -> Running {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/reward_server.py");
+/// A server in Python, of a script of the examples; what it imports is looked for in `modules` first.
+fn python(script: &str, args: &[&str], modules: &Path) -> Running {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(script);
     let mut child = Command::new("python3")
         .arg(script)
-        .arg("0")
+        .args(args)
+        .env("PYTHONPATH", modules)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
@@ -102,7 +104,7 @@ fn start(mini: &Mini, args: &[&str], variables: &[(&str, &str)]) -> Child {
 /// The example in Python trains and scores; its scores are what its formula gives for the images that are kept.
 #[test]
 fn a_reward_in_python_trains_and_scores() {
-    let server = python();
+    let server = python("reward_server.py", &["0"], Path::new(""));
     let mini = Mini::with_words(&recipe("redness", "redness.green", "green", &server.digest));
     let variables = [("OPDFLOW_REWARD_REDNESS_URL", server.url.as_str())];
     run(&mini, &["run", "r.yaml", "--json"], &variables).expect(0);
@@ -132,6 +134,52 @@ fn a_reward_in_python_trains_and_scores() {
     let said = run(&mini, &["run", "r.yaml", "--plain"], &variables).expect(1);
     let said = said.stdout + &said.stderr;
     assert!(said.contains("is another one") && said.contains("the recipe pins `0123`"), "{said}");
+}
+
+/// HPSv3 and DeQA-Score, in the words of their own packages: stand-ins of these give the mean and the number of bytes of what they are
+/// handed, so that what reaches them, and what of theirs becomes the score, is seen. The networks themselves are not run here.
+#[test]
+fn networks_in_python_are_asked_as_their_packages_want_it() {
+    let mini = Mini::with_words("");
+    for folder in ["stand/PIL", "stand/hpsv3", "stand/transformers", "stand/torch", "weights"] {
+        std::fs::create_dir_all(mini.path(folder)).unwrap();
+    }
+    for package in ["hpsv3", "transformers", "torch"] {
+        let about = format!("stand/{package}-1.0.dist-info");
+        std::fs::create_dir_all(mini.path(&about)).unwrap();
+        mini.write(&format!("{about}/METADATA"), &format!("Name: {package}\nVersion: 1.0\n"));
+    }
+    mini.write("stand/torch/__init__.py", "import contextlib\nfloat16, no_grad = 'half', contextlib.nullcontext\n");
+    let image = "class Image:\n    @staticmethod\n    def frombytes(mode, size, rgb):\n        assert mode == 'RGB' and size[0] * size[1] * 3 == len(rgb)\n        return rgb\n";
+    mini.write("stand/PIL/__init__.py", image);
+    mini.write("stand/hpsv3/__init__.py", "");
+    let inferencer = "class Row(list):\n    tolist = list.copy\nclass HPSv3RewardInferencer:\n    def __init__(self, checkpoint_path, device):\n        assert checkpoint_path.endswith('weights') and device == 'cpu'\n    def reward(self, images, prompts):\n        assert prompts[0].startswith('a ')\n        return [Row([sum(i) / len(i), len(i)]) for i in images]\n";
+    mini.write("stand/hpsv3/inference.py", inferencer);
+    let transformers = "class Mark(float):\n    item = float.__float__\nclass Network:\n    def to(self, device):\n        return self\n    def score(self, images):\n        return [Mark(5 * sum(i) / len(i)) for i in images]\nclass AutoModelForCausalLM:\n    @staticmethod\n    def from_pretrained(path, **how):\n        assert how['torch_dtype'] == 'half' and how['trust_remote_code']\n        return Network()\n";
+    mini.write("stand/transformers/__init__.py", transformers);
+    mini.write("weights/model.bin", "1");
+    let weights = mini.path("weights").display().to_string();
+    let start =
+        |name: &str| python("network_reward_server.py", &[name, "0", &weights, "--device", "cpu"], &mini.path("stand"));
+    for (name, measure) in [("hpsv3", "spread"), ("deqa", "mark")] {
+        let server = start(name);
+        let recipe = recipe(name, name, measure, &server.digest);
+        mini.write("r.yaml", &recipe.replace("iterations: 4", "iterations: 1"));
+        let url = format!("OPDFLOW_REWARD_{}_URL", name.to_uppercase());
+        run(&mini, &["run", "r.yaml", "--json"], &[(&url, &server.url)]).expect(0);
+        run(&mini, &["get", "r.yaml", "scores.samples", "-o", name], &[]).expect(0);
+        let samples = std::fs::read_to_string(mini.path(name)).unwrap();
+        for line in samples.lines() {
+            let scores = &serde_json::from_str::<Value>(line).unwrap()["scores"];
+            let (value, part) =
+                (scores[name].as_f64().unwrap(), scores[&format!("{name}.{measure}")].as_f64().unwrap());
+            // The spread is the number of bytes of an image; a mark is five times the value.
+            assert!(if name == "hpsv3" { part == 64.0 * 64.0 * 3.0 } else { value == part / 5.0 }, "{scores}");
+            assert!(value > 0.0 && value < 255.0, "{scores}");
+        }
+        mini.write("weights/model.bin", name);
+        assert_ne!(start(name).digest, server.digest, "other weights are another reward");
+    }
 }
 
 /// The program's own reward through its own server gives the very weights and scores that it gives in the stage's process, also where
