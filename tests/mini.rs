@@ -68,7 +68,7 @@ fn the_main_job_ends_in_a_table() {
     let json = first.json();
     assert_eq!((&json["recipe"], &json["ok"]), (&Value::from("mini"), &Value::from(true)));
     let stages = json["stages"].as_object().unwrap();
-    assert_eq!(stages.len(), 18);
+    assert_eq!(stages.len(), 19);
     for (name, stage) in stages {
         assert_eq!(stage["key"].as_str().map(str::len), Some(64), "{name}");
         assert!(stage["seconds"].as_f64().is_some_and(|s| s >= 0.0), "{name}");
@@ -189,6 +189,18 @@ fn images_on_the_way_are_shown_and_change_nothing(mini: &Mini, before: &common::
         );
         assert!(std::fs::read(folder.join(&png)).unwrap().starts_with(b"\x89PNG"), "{png}");
     }
+    // A student has no reward of its own; those that look on judge the prompts that they apply to.
+    let text = std::fs::read_to_string(folder.join("student/samples.jsonl")).unwrap();
+    let lines_of_student: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let mut judged = std::collections::BTreeSet::new();
+    for line in &lines_of_student {
+        assert!(line["reward"].is_null(), "{line}");
+        let beside = line["beside"].as_object().unwrap();
+        assert!(beside["held_out.clipscore"].as_f64().is_some_and(f64::is_finite), "{line}");
+        assert_eq!(beside.contains_key("ocr"), line["prompt"].as_str().unwrap().contains('"'), "{line}");
+        judged.extend(beside.keys().cloned());
+    }
+    assert_eq!(judged, ["geneval", "held_out.clipscore", "ocr"].map(str::to_owned).into());
     // The newest run has nothing but hits, and shows what the one left that computed them.
     let html = std::fs::read_to_string(mini.path("page.html")).unwrap();
     let way = html.split("id=\"samples\"").nth(1).and_then(|rest| rest.split("</section>").next()).unwrap();
@@ -197,12 +209,22 @@ fn images_on_the_way_are_shown_and_change_nothing(mini: &Mini, before: &common::
     let own = way.split("<h3>ocr_teacher</h3>").nth(1).unwrap().split("</table>").next().unwrap();
     assert_eq!(own.matches("<img ").count(), images);
     assert!(own.contains("data-model=\"step 2\"") && !way.contains("There are none of"));
+    let of_student = way.split("<h3>student</h3>").nth(1).unwrap().split("</table>").next().unwrap();
+    assert!(of_student.contains("held_out.clipscore"), "their scores stand beside them");
     // With its folder gone there are none, and the page says so.
     std::fs::rename(mini.path(".opdflow/runs").join(&runs[0]), mini.path("moved")).unwrap();
     mini.run(&["report", "-o", "page.html", "--overwrite"]).expect(0);
     let html = std::fs::read_to_string(mini.path("page.html")).unwrap();
     assert!(html.contains("There are none of <code>"));
     std::fs::rename(mini.path("moved"), mini.path(".opdflow/runs").join(&runs[0])).unwrap();
+    // What only looks on is in no key: without it all is a hit.
+    let recipe = std::fs::read_to_string(mini.path("multitask.yaml")).unwrap();
+    let without = recipe.replace("      held_out: {clipscore: clipscore.reward_model}\n", "");
+    let without = without.replace("      samples: {rewards: [geneval, ocr]}\n", "");
+    assert_ne!(without, recipe);
+    std::fs::write(mini.path("without.yaml"), without).unwrap();
+    let ran = mini.run(&["run", "without.yaml", "--json"]).expect(0);
+    assert!(ran.verdicts().values().all(|verdict| verdict == "hit"), "{:?}", ran.verdicts());
     // Without them the adapter is the same.
     let set = "ocr_teacher.with.samples={prompts: 0}";
     let ran = mini.run(&[

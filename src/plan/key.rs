@@ -52,10 +52,13 @@ pub fn keys(planned: &Planned, recipe: &Recipe, facts: &NumericFacts, inputs: &B
     for name in about.outside_key {
         remove(&mut params, name);
     }
+    let on = |ports: &[&str], place: &str| ports.contains(&place.split('.').next().unwrap_or(place));
+    let mut inputs = inputs.clone();
+    inputs.retain(|place, _| !on(about.outside_key, place));
     let (mut course, mut followed) = (params.clone(), inputs.clone());
     if let Some(horizon) = &planned.horizon {
         horizon.also.iter().chain([&horizon.param]).for_each(|name| remove(&mut course, name));
-        followed.retain(|port, _| !horizon.ports.contains(&port.split('.').next().unwrap_or(port)));
+        followed.retain(|place, _| !on(horizon.ports, place));
     }
     let assets: BTreeMap<String, Digest> = planned.assets.iter().map(|a| (a.name.clone(), a.digest)).collect();
     let code = Value::Object(planned.code.clone().into_iter().collect());
@@ -65,7 +68,7 @@ pub fn keys(planned: &Planned, recipe: &Recipe, facts: &NumericFacts, inputs: &B
         semantics: about.semantics,
         code: Some(&code),
         params: &params,
-        inputs,
+        inputs: &inputs,
         assets: &assets,
         seed: about.seeded.then_some(planned.spec.seed),
         numerics: numerics.as_ref(),

@@ -113,7 +113,8 @@ fn chapter(out: &mut String, kind: &dyn Kind) {
         for port in about.inputs {
             let whole = input(port);
             let types = whole.split_once(": ").map_or("", |(_, types)| types);
-            table.row([format!("`{}`", port.name), types.to_owned(), port.about.to_owned()].map(|c| cell(&c)));
+            let text = format!("{}{}", port.about, outside(about.outside_key.contains(&port.name)));
+            table.row([format!("`{}`", port.name), types.to_owned(), text].map(|c| cell(&c)));
         }
         let _ = write!(out, "\n{}", table.finish());
     }
@@ -126,8 +127,7 @@ fn chapter(out: &mut String, kind: &dyn Kind) {
                 (None, true) => "required".to_owned(),
                 (None, false) => String::new(),
             };
-            let outside = if param.in_key { "" } else { " (not in the key)" };
-            let about = format!("{}{outside}", param.about);
+            let about = format!("{}{}", param.about, outside(!param.in_key));
             table.row([format!("`{}`", param.name), param.takes, default, about].map(|c| cell(&c)));
         }
         let _ = write!(out, "\n{}", table.finish());
@@ -139,6 +139,11 @@ fn chapter(out: &mut String, kind: &dyn Kind) {
         table.row([format!("`{}`", port.name), port_type, port.about.to_owned()].map(|c| cell(&c)));
     }
     let _ = write!(out, "\n{}", table.finish());
+}
+
+/// A word of what is not in the key.
+fn outside(it_is: bool) -> &'static str {
+    if it_is { " (not in the key)" } else { "" }
 }
 
 fn columns<const N: usize>(names: [&str; N]) -> Table {

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
+/// The name of what an image is worth in training.
+const REWARD: &str = "reward";
 /// Longest file of lines that is read.
 const LONGEST: u64 = 16 << 20;
 /// More prompts than a training can leave: a larger number is none of ours.
@@ -53,7 +55,13 @@ pub(super) fn read(
         let row = &mut set.rows[row];
         row.prompt = line["prompt"].as_str().filter(|_| !options.no_prompts).map(ToOwned::to_owned);
         row.images.resize_with(column + 1, || None);
-        let scores = line["reward"].as_f64().map(|reward| ("reward".to_owned(), reward)).into_iter().collect();
+        // The parts of a reward say something where it has several.
+        let parts = line["parts"].as_object().filter(|parts| parts.len() > 1).into_iter();
+        let others = parts.chain(line["beside"].as_object()).flatten();
+        let scores = others
+            .chain([(&REWARD.to_owned(), &line["reward"])])
+            .filter_map(|(name, value)| Some((name.clone(), value.as_f64()?)))
+            .collect();
         row.images[column] = Some(ScoredImage { png, beside: None, scores });
     }
     Ok((Some(set).filter(|set| !set.stages.is_empty()), left_out))

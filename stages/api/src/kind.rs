@@ -32,7 +32,7 @@ pub struct Description {
     /// What it leaves.
     pub outputs: &'static [Output],
     /// Parameters that never change the result (a path whose content is in the key as an asset, a cadence, a
-    /// micro-batch). They are not in the key.
+    /// micro-batch), and input ports of what is only looked at. They are not in the key.
     pub outside_key: &'static [&'static str],
     /// Whether the recipe's seed changes the result.
     pub seeded: bool,

@@ -115,7 +115,13 @@ impl RolloutCollector<'_> {
         let rows: Vec<i64> = (0..chosen.len() as i64).flat_map(|p| std::iter::repeat_n(p, group)).collect();
         let prompts: Vec<usize> = rows.iter().map(|&r| chosen[r as usize]).collect();
         let condition = task.condition(&chosen)?.rows(&rows);
-        let start = self.canvas.noise(prompts.len(), rng::derive(self.seed, "start", round));
+        let seed = rng::derive(self.seed, "start", round);
+        let start = if self.sampling.same_noise {
+            let each = self.canvas.noise(chosen.len(), seed);
+            each.index_select(0, &Tensor::from_slice(&rows).to_device(each.device()))
+        } else {
+            self.canvas.noise(prompts.len(), seed)
+        };
         let (schedule, stream) = (self.schedule(), rng::derive(self.seed, "rollout", round));
         let along = RolloutOptions {
             schedule: &schedule,

@@ -402,6 +402,28 @@ fn a_window_trains_its_steps_alone() {
 }
 
 #[test]
+fn images_of_a_prompt_may_begin_from_the_same_noise() {
+    let rig = Rig::new();
+    let lora = rig.lora(MERGED, 3);
+    let mut toy = rig.toy("a", 5);
+    let mut grpo = rig::grpo(Ratio::Plain, &rig, &lora, &mut toy);
+    let starts = |grpo: &mut opdflow_training::grpo::Grpo| {
+        let _ = gradient(&lora, grpo, 0);
+        let rollout = grpo.seen.take().unwrap().rollout;
+        // Of each image the number of the first one that is equal to it, before the first step and after the last.
+        [&rollout.states[0], rollout.last()].map(|x| {
+            let equal = |i: i64| (0..i).find(|j| x.get(*j) == x.get(i)).unwrap_or(i);
+            (0..x.size()[0]).map(equal).collect::<Vec<_>>()
+        })
+    };
+    let each: Vec<i64> = (0..24).collect();
+    assert_eq!(starts(&mut grpo), [each.clone(), each.clone()]);
+    grpo.collector.sampling.same_noise = true;
+    let by_prompt: Vec<i64> = (0..24).map(|i| i / 6 * 6).collect();
+    assert_eq!(starts(&mut grpo), [by_prompt, each]);
+}
+
+#[test]
 fn the_code_s_kl_lacks_the_length_of_the_step() {
     let rig = Rig::new();
     let lora = wear(rig.lora(MERGED, 3), 0.2, 4);

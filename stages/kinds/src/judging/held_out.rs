@@ -56,15 +56,15 @@ pub fn foresee(output: &str, mut foreseen: Foreseen, inputs: &Foreseen, repeated
     foreseen
 }
 
-/// What they ask of servers, of the images of each set.
-pub fn count(counted: &mut Counted, inputs: &Foreseen, images: impl Fn(&str, u64) -> u64) {
+/// What they ask of servers, of the images of each set, so many times; nothing of that if it is not known.
+pub fn count(counted: &mut Counted, inputs: &Foreseen, images: impl Fn(&str, u64) -> u64, times: Option<u64>) {
     let sets: Vec<Option<u64>> = inputs
         .iter()
         .filter_map(|(port, known)| Some((port.strip_prefix("prompts.")?, known)))
         .map(|(set, known)| provenance::count(known).map(|prompts| images(set, prompts)))
         .collect();
     for name in connected(inputs.keys().map(String::as_str)) {
-        sets.iter().for_each(|set| counted.judges(inputs, PORT, name, *set, Some(1)));
+        sets.iter().for_each(|set| counted.judges(inputs, PORT, name, *set, times));
     }
 }
 

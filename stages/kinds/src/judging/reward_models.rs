@@ -39,7 +39,7 @@ pub struct ServedKnown {
 }
 
 /// What is known of those on this port, by the names that they are connected under.
-fn known<'a>(inputs: &'a Foreseen, port: &'a str) -> impl Iterator<Item = (&'a str, Known)> {
+pub fn on_port<'a>(inputs: &'a Foreseen, port: &'a str) -> impl Iterator<Item = (&'a str, Known)> {
     let on = move |place: &'a String| place.strip_prefix(port)?.strip_prefix('.');
     let reward_models = inputs.iter().filter_map(move |(place, value)| Some((on(place)?, value)));
     reward_models.filter_map(|(name, value)| Some((name, serde_json::from_value(value.clone()).ok()?)))
@@ -51,7 +51,7 @@ const PORTS: [&str; 2] = [REWARD_MODELS.name, HELD_OUT];
 /// The memory that connected reward models take, if something is known of them.
 #[must_use]
 pub fn memory(inputs: &Foreseen) -> Option<Memory> {
-    let all = PORTS.into_iter().flat_map(|port| known(inputs, port));
+    let all = PORTS.into_iter().flat_map(|port| on_port(inputs, port));
     let bytes: u64 = all.filter_map(|(_, reward_model)| reward_model.bytes).sum();
     (bytes > 0).then(|| Memory::of("reward_models", bytes))
 }
@@ -59,20 +59,20 @@ pub fn memory(inputs: &Foreseen) -> Option<Memory> {
 /// The classes that the connected `geneval` finds, if there is one and they are known.
 #[must_use]
 pub fn classes(inputs: &Foreseen) -> Option<Vec<String>> {
-    known(inputs, REWARD_MODELS.name).find(|(name, _)| *name == "geneval")?.1.classes
+    on_port(inputs, REWARD_MODELS.name).find(|(name, _)| *name == "geneval")?.1.classes
 }
 
 /// What is known of the served reward of this name on this port, if it is one.
 #[must_use]
 pub fn served(inputs: &Foreseen, port: &str, name: &str) -> Option<ServedKnown> {
-    known(inputs, port).find(|(other, _)| *other == name)?.1.served
+    on_port(inputs, port).find(|(other, _)| *other == name)?.1.served
 }
 
 /// Reward models that are connected under another name than that of their reward.
 #[must_use]
 pub fn misnamed(inputs: &Foreseen) -> Vec<ParamFault> {
     let of_port = |port: &'static str| {
-        let other = known(inputs, port).filter(|(name, reward_model)| *name != reward_model.reward);
+        let other = on_port(inputs, port).filter(|(name, reward_model)| *name != reward_model.reward);
         other.map(move |(name, reward_model)| {
             let what = format!("this reward model judges by `{}`, not by `{name}`", reward_model.reward);
             ParamFault::of_port(format!("{port}.{name}"), what)

@@ -3,6 +3,7 @@
 use crate::cost::memory;
 use crate::cost::operations::Operations;
 use crate::cost::passes::Passes;
+use crate::judging::reward_models;
 use crate::model::shape::Shape;
 use crate::model::{candidates, model_fit};
 use crate::param::{EMBEDDINGS, micro, one};
@@ -11,7 +12,7 @@ use crate::prompt::provenance;
 use crate::training::budget::Budget;
 use crate::training::course_doubts::lr_schedule_fault;
 use crate::training::samples::Samples;
-use crate::training::{budget, course_doubts};
+use crate::training::{budget, course_doubts, samples};
 use crate::{code, param};
 use opdflow_api::port::{Input, Output};
 use opdflow_api::{
@@ -236,6 +237,7 @@ impl Stage for Distill {
                     ),
                     Input::optional("embeddings", &["embeddings"], EMBEDDINGS),
                     Input::any(budget::PORT, &["cost"], "what the trainings took that `budget.path` names"),
+                    samples::JUDGES,
                 ]
             },
             outputs: const {
@@ -251,7 +253,7 @@ impl Stage for Distill {
                     Output::side("timing", "timing", "the same, and seconds"),
                 ]
             },
-            outside_key: &["gradient_checkpointing", "micro_batch", "samples", "threads"],
+            outside_key: &["gradient_checkpointing", "held_out", "micro_batch", "samples", "threads"],
             seeded: true,
             numeric: true,
         }
@@ -262,18 +264,25 @@ impl Stage for Distill {
         faults.extend(params.precision.untrainable());
         faults.extend(params.lr_schedule.fault().map(lr_schedule_fault));
         faults.extend(budget::endless("rounds", params.rounds, params.budget.as_ref()));
+        faults.extend(params.samples.check());
         faults
     }
 
     fn wired(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {
         let length = param::length_of_embeddings(params.max_sequence_length, ports);
         let budget = budget::unwired(params.budget.as_ref(), ports);
-        unpaired(&params.teacher_guidance_scale, ports).into_iter().chain(length).chain(budget).collect()
+        let shown = params.samples.wired(ports);
+        unpaired(&params.teacher_guidance_scale, ports).into_iter().chain(length).chain(budget).chain(shown).collect()
     }
 
     fn unfit(&self, params: &Params, _folder: &Path, ports: &Ports, inputs: &Foreseen) -> Vec<ParamFault> {
         let fresh = !ports.contains("start") || matches!(params.objective, Objective::Dmd(_));
-        model_fit::faults(inputs, params.size, fresh.then_some(&params.lora))
+        let of_model = model_fit::faults(inputs, params.size, fresh.then_some(&params.lora));
+        of_model.into_iter().chain(reward_models::misnamed(inputs)).chain(Samples::unfit(inputs)).collect()
+    }
+
+    fn lacks(&self, params: &Params, _ports: &Ports) -> Vec<ParamFault> {
+        params.samples.lacks()
     }
 
     fn omits(&self, params: &Params) -> Vec<(&'static str, String)> {
@@ -343,6 +352,9 @@ impl Stage for Distill {
             work.training(images, false),
             memory::Work::program(),
         ]
+        .into_iter()
+        .chain(reward_models::memory(inputs))
+        .collect()
     }
 
     fn doubts(&self, params: &Params, _folder: &Path, _inputs: &Foreseen) -> Vec<Doubt> {

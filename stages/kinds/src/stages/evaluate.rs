@@ -183,7 +183,7 @@ impl Stage for Evaluate {
         let mut counted = Counted::default();
         let images = |set: &str, prompts: u64| prompts.saturating_mul(params.images_of(set) as u64);
         wanted::count(&mut counted, &params.rewards, inputs, images, Some(1));
-        held_out::count(&mut counted, inputs, images);
+        held_out::count(&mut counted, inputs, images, Some(1));
         counted.calls()
     }
 

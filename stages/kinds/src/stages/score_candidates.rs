@@ -2,10 +2,11 @@
 
 use crate::cost::memory::judging;
 use crate::cost::operations::operations_of_sampling;
+use crate::judging::held_out::HELD_OUT;
 use crate::judging::reward_models::REWARD_MODELS;
 use crate::judging::served::{ANSWERS, Counted};
-use crate::judging::wanted;
 use crate::judging::wanted::Wanted;
+use crate::judging::{held_out, wanted};
 use crate::model::sampling::ImageSampling;
 use crate::model::{candidates, model_fit};
 use crate::param::{EMBEDDINGS, micro, one};
@@ -81,6 +82,7 @@ impl Stage for ScoreCandidates {
                     Input::many("prompts", &["prompts"], "sets of prompts by name, such as the validation prompts"),
                     Input::optional("embeddings", &["embeddings"], EMBEDDINGS),
                     REWARD_MODELS,
+                    HELD_OUT,
                 ]
             },
             outputs: const { &[Output::new("curve", "curve", "the scores of each candidate, by its step (JSON)"), ANSWERS] },
@@ -100,7 +102,7 @@ impl Stage for ScoreCandidates {
     }
 
     fn foresee(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Foreseen {
-        wanted::foresee("curve", &params.rewards, inputs)
+        held_out::foresee("curve", wanted::foresee("curve", &params.rewards, inputs), inputs, |_| false)
     }
 
     fn unfit(&self, params: &Params, _folder: &Path, _ports: &Ports, inputs: &Foreseen) -> Vec<ParamFault> {
@@ -127,7 +129,7 @@ impl Stage for ScoreCandidates {
     fn code(&self, params: &Params, ports: &Ports) -> Code {
         let rewards = code::judging(code::wanted(&params.rewards, ports), ports);
         let training = ["training.common", "stages.files", "stages.training"];
-        code::of("score_candidates", &[code::MODEL, &rewards, &training])
+        code::of("score_candidates", &[code::MODEL, &rewards, &training, &held_out::parts(ports)])
     }
 
     fn work(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Option<Work> {
@@ -140,6 +142,7 @@ impl Stage for ScoreCandidates {
         let mut counted = Counted::default();
         let candidates = candidates::foreseen(inputs).map(|(count, _)| count);
         wanted::count(&mut counted, &params.rewards, inputs, |_, prompts| prompts, candidates);
+        held_out::count(&mut counted, inputs, |_, prompts| prompts, candidates);
         counted.calls()
     }
 

@@ -16,7 +16,7 @@ use crate::training::budget::Budget;
 use crate::training::course_doubts::lr_schedule_fault;
 use crate::training::samples::Samples;
 use crate::training::until::Until;
-use crate::training::{alarm, budget, course_doubts};
+use crate::training::{alarm, budget, course_doubts, samples};
 use crate::{code, param};
 use anyhow::Result;
 use opdflow_api::cache::Memo;
@@ -151,11 +151,18 @@ impl Algorithm {
         let (method, config) = match self {
             Self::DiffusionNft(config) => {
                 let at = |name: &str| format!("algorithm.diffusion_nft.{name}");
+                let alike = sampling.same_noise.then(|| {
+                    let what =
+                        "DiffusionNFT's rollouts add no noise: from the same one all images of a prompt are equal";
+                    ParamFault::new("sampling.same_noise", what)
+                        .help("leave it out, or take `grpo_guard` or `flow_grpo`")
+                });
                 // Of all levels, the smallest among them.
                 let times = too_many_times(&at("timesteps"), config.timesteps, sampling.num_inference_steps);
                 return times
                     .into_iter()
                     .chain(self.too_many_updates(at("updates"), config.updates, sampling))
+                    .chain(alike)
                     .collect();
             }
             Self::GrpoGuard(config) => ("grpo_guard", config),
@@ -321,6 +328,7 @@ impl Stage for TrainTeacher {
                     Input::optional("validation", &["prompts"], "with `until`: prompts that its rule scores on"),
                     Input::any("validations", &["prompts"], "the same for each of `tasks`"),
                     Input::any(budget::PORT, &["cost"], "what the trainings took that `budget.path` names"),
+                    samples::JUDGES,
                 ]
             },
             outputs: const {
@@ -336,7 +344,15 @@ impl Stage for TrainTeacher {
                     ANSWERS,
                 ]
             },
-            outside_key: &["alarms", "gradient_checkpointing", "micro_batch", "requests", "samples", "threads"],
+            outside_key: &[
+                "alarms",
+                "gradient_checkpointing",
+                "held_out",
+                "micro_batch",
+                "requests",
+                "samples",
+                "threads",
+            ],
             seeded: true,
             numeric: true,
         }
@@ -367,6 +383,7 @@ impl Stage for TrainTeacher {
         faults.extend(params.algorithm.faults(&params.sampling));
         faults.extend(params.until.iter().flat_map(|u| u.faults(params.candidates_every, params.iterations)));
         faults.extend(budget::endless("iterations", params.iterations, params.budget.as_ref()));
+        faults.extend(params.samples.check());
         let known = params.metrics();
         for name in params.alarms.keys().filter(|name| !known.contains(name)) {
             let fault = ParamFault::new(format!("alarms.{name}"), format!("this training reports no metric `{name}`"));
@@ -393,6 +410,7 @@ impl Stage for TrainTeacher {
         faults.extend(own.chain(each).filter_map(|(path, name)| reward::unwired(path, name, ports)));
         faults.extend(unscored(params, ports));
         faults.extend(budget::unwired(params.budget.as_ref(), ports));
+        faults.extend(params.samples.wired(ports));
         faults
     }
 
@@ -400,6 +418,7 @@ impl Stage for TrainTeacher {
         let fresh = (!ports.contains("start")).then_some(&params.lora);
         let mut faults = model_fit::faults(inputs, params.size, fresh);
         faults.extend(reward_models::misnamed(inputs));
+        faults.extend(Samples::unfit(inputs));
         let each =
             params.rewards.iter().map(|(task, weights)| (format!("tasks.{task}"), format!("rewards.{task}"), weights));
         let one = ("prompts".to_owned(), "reward".to_owned(), &params.reward);
@@ -416,7 +435,7 @@ impl Stage for TrainTeacher {
     fn lacks(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {
         let own = params.reward.keys().find_map(|name| reward::lacks("reward", name));
         let of_tasks = || params.rewards.values().flat_map(BTreeMap::keys).find_map(|n| reward::lacks("rewards", n));
-        own.or_else(of_tasks).into_iter().chain(served::lacks(ports)).collect()
+        own.or_else(of_tasks).into_iter().chain(params.samples.lacks()).chain(served::lacks(ports)).collect()
     }
 
     fn assets(&self, params: &Params, _folder: &Path, _memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {

@@ -1,11 +1,15 @@
 //! Images on the way of a training: how often, and of how many prompts.
 
+use crate::judging::reward::{self, RULES};
+use crate::judging::reward_models::{HELD_OUT, on_port};
+use opdflow_api::port::Input;
+use opdflow_api::{Foreseen, ParamFault, Ports};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Images of the same few prompts with the same noise, in the folder of the run while it trains. They are no output, and nothing
 /// hangs on them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Samples {
     /// Rounds between them; a tenth of the training's rounds if absent.
@@ -14,11 +18,22 @@ pub struct Samples {
     /// Prompts, taken in turn from the tasks; 0 for no images.
     #[schemars(range(min = 0, max = 64))]
     pub prompts: usize,
+    /// Rewards of the program, `geneval`, `looks` or `ocr`, whose scores stand beside the images of prompts that they apply to.
+    /// Networks are connected as `held_out`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rewards: Vec<String>,
 }
+
+/// The port of networks that only look at images on the way.
+pub const JUDGES: Input = Input::any(
+    HELD_OUT,
+    &["reward_model"],
+    "reward models whose scores stand beside images on the way, each under the name of its reward: nothing is trained or chosen by them",
+);
 
 impl Default for Samples {
     fn default() -> Self {
-        Self { every: None, prompts: 4 }
+        Self { every: None, prompts: 4, rewards: Vec::new() }
     }
 }
 
@@ -27,6 +42,50 @@ impl Samples {
     #[must_use]
     pub fn is_default(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// What is wrong with the names of rewards.
+    #[must_use]
+    pub fn check(&self) -> Vec<ParamFault> {
+        let unknown = self.rewards.iter().enumerate().filter(|(_, name)| reward::rule(name).is_none());
+        let fault = |(i, name): (usize, &String)| {
+            let rules: Vec<&str> = RULES.iter().map(|rule| rule.name).collect();
+            let help = format!(
+                "there are {}; a network is connected: `held_out: {{NAME: STAGE.reward_model}}`",
+                rules.join(", ")
+            );
+            ParamFault::new(format!("samples.rewards[{i}]"), format!("`{name}` is no reward of the program")).help(help)
+        };
+        unknown.map(fault).collect()
+    }
+
+    /// What is connected to no purpose.
+    #[must_use]
+    pub fn wired(&self, ports: &Ports) -> Vec<ParamFault> {
+        let idle = if self.prompts == 0 { ports.names(HELD_OUT) } else { Vec::new() };
+        let fault = |name: String| {
+            let what = "it looks at images on the way, and there are none, for `samples.prompts` is 0";
+            ParamFault::of_port(format!("{HELD_OUT}.{name}"), what).help("raise it, or take this out")
+        };
+        idle.into_iter().map(fault).collect()
+    }
+
+    /// What is connected and cannot be asked.
+    #[must_use]
+    pub fn unfit(inputs: &Foreseen) -> Vec<ParamFault> {
+        let served = on_port(inputs, HELD_OUT).filter(|(_, known)| known.served.is_some());
+        let fault = |name: &str| {
+            let what = "no server is asked about images on the way: they would be requests that `plan` does not count";
+            ParamFault::of_port(format!("{HELD_OUT}.{name}"), what)
+                .help("have it judge in `evaluate` or `score_candidates`")
+        };
+        served.map(|(name, _)| fault(name)).collect()
+    }
+
+    /// What this machine lacks for the rewards that are named.
+    #[must_use]
+    pub fn lacks(&self) -> Vec<ParamFault> {
+        self.rewards.iter().find_map(|name| reward::lacks("samples.rewards", name)).into_iter().collect()
     }
 
     /// Rounds between them, in a training of `rounds`.
@@ -50,7 +109,7 @@ mod tests {
 
     #[test]
     fn prompts_are_taken_in_turn_from_the_tasks() {
-        let of = |prompts| Samples { every: None, prompts };
+        let of = |prompts| Samples { prompts, ..Samples::default() };
         assert_eq!(of(4).picked(&[10]), [(0, 0), (0, 1), (0, 2), (0, 3)]);
         assert_eq!(of(4).picked(&[1, 9, 2]), [(0, 0), (1, 0), (2, 0), (1, 1)]);
         assert!(of(0).picked(&[3]).is_empty() && of(4).picked(&[]).is_empty());
@@ -58,8 +117,29 @@ mod tests {
     }
 
     #[test]
+    fn what_looks_on_is_a_rule_by_name_or_a_network_by_its_port() {
+        let of = |rewards: &[&str]| Samples {
+            rewards: rewards.iter().map(|r| (*r).to_owned()).collect(),
+            ..Samples::default()
+        };
+        assert!(of(&["geneval", "ocr"]).check().is_empty());
+        let faults = of(&["ocr", "pickscore"]).check();
+        assert_eq!((faults.len(), faults[0].path.as_str()), (1, "samples.rewards[1]"));
+        assert!(faults[0].help.as_ref().unwrap().contains("held_out: {NAME"), "{faults:?}");
+        // Where no images are made nothing can be scored.
+        let ports: Ports = [("held_out.pickscore".to_owned(), "judge.reward_model".to_owned())].into_iter().collect();
+        assert!(of(&[]).wired(&ports).is_empty());
+        assert_eq!(Samples { prompts: 0, ..of(&[]) }.wired(&ports).len(), 1);
+        // A server's answers may cost something.
+        let asked = serde_json::json!({"reward": "judge", "served": {"measures": [], "each": 1}});
+        let inputs = |known| Foreseen::from([("held_out.judge".to_owned(), known)]);
+        assert_eq!(Samples::unfit(&inputs(asked)).len(), 1);
+        assert!(Samples::unfit(&inputs(serde_json::json!({"reward": "judge"}))).is_empty());
+    }
+
+    #[test]
     fn a_tenth_of_the_rounds_lies_between_them() {
         assert_eq!([1, 9, 200, 205].map(|rounds| Samples::default().every(rounds)), [1, 1, 20, 20]);
-        assert_eq!(Samples { every: Some(7), prompts: 1 }.every(200), 7);
+        assert_eq!(Samples { every: Some(7), ..Samples::default() }.every(200), 7);
     }
 }

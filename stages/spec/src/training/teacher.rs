@@ -23,15 +23,31 @@ pub struct Sampling {
     #[schemars(range(min = 0.0, max = 100.0))]
     #[schemars(extend("x-formerly" = ["guidance"]))]
     pub guidance_scale: f64,
+    /// Whether the images of a prompt begin from the same noise (Flow-GRPO's `same_latent`, DanceGRPO's `init_same_noise`), so that only the
+    /// noise of their steps tells them apart.
+    #[serde(skip_serializing_if = "is_false")]
+    pub same_noise: bool,
     /// How several rewards become one advantage.
     #[serde(skip_serializing_if = "Blend::is_rewards")]
     pub blend: Blend,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_false(said: &bool) -> bool {
+    !said
+}
+
 impl Default for Sampling {
     /// Flow-GRPO's round: 48 prompts, 24 images each, ten steps.
     fn default() -> Self {
-        Self { prompts: 48, group_size: 24, num_inference_steps: 10, guidance_scale: 1.0, blend: Blend::Rewards }
+        Self {
+            prompts: 48,
+            group_size: 24,
+            num_inference_steps: 10,
+            guidance_scale: 1.0,
+            same_noise: false,
+            blend: Blend::Rewards,
+        }
     }
 }
 

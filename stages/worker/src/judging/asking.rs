@@ -1,7 +1,7 @@
 //! How a stage asks the servers of its rewards: when it stops, what is kept of the answers, and how it goes on from there.
 
 use crate::judging::score;
-use crate::runtime::learn::{Course, Judged};
+use crate::runtime::learn::Course;
 use crate::runtime::pause::{ended, paused};
 use anyhow::{Context as _, Result};
 use opdflow_api::{Fault, StageContext, StopFlag};
@@ -11,8 +11,6 @@ use opdflow_reward_models::pixels::resample::bicubic;
 use opdflow_rewards::Reward;
 use opdflow_served::{Answers, Client, Judge};
 use opdflow_spec::served::{Endpoint, FILE, Requests, Served};
-use opdflow_training::objective::Report;
-use opdflow_training::train::Learner;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -129,40 +127,13 @@ impl Asking {
     }
 }
 
-/// A course whose checkpoints have the answers too.
-pub struct Answered<'a, C> {
-    inner: C,
-    asking: &'a Asking,
-}
-
-impl<'a, C: Course> Answered<'a, C> {
-    /// `inner`, with the answers of `asking`.
-    pub fn new(inner: C, asking: &'a Asking) -> Self {
-        Self { inner, asking }
-    }
-
-    /// The course inside.
-    pub fn inner(&self) -> &C {
-        &self.inner
-    }
-}
-
-impl<C: Course> Course for Answered<'_, C> {
-    fn judge(&mut self, done: u64, context: &mut StageContext) -> Result<Judged> {
-        self.inner.judge(done, context)
-    }
-
-    fn after(&mut self, round: u64, report: &Report, learner: &Learner, context: &mut StageContext) -> Result<()> {
-        self.inner.after(round, report, learner, context)
-    }
-
+/// Checkpoints of a training have the answers too.
+impl Course for &Asking {
     fn save(&self, folder: &Path) -> Result<()> {
-        self.asking.save(folder)?;
-        self.inner.save(folder)
+        Asking::save(self, folder)
     }
 
     fn load(&mut self, folder: &Path) -> Result<()> {
-        self.asking.load(folder)?;
-        self.inner.load(folder)
+        Asking::load(self, folder)
     }
 }

@@ -5,19 +5,20 @@ use crate::judging::dealt::{BATCH, Dealt};
 use crate::judging::{reward_set, score};
 use crate::runtime::ranks::parted;
 use crate::runtime::unfit::unfit;
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use opdflow_api::StageContext;
 use opdflow_kinds::judging::held_out::{DIVERSITY, PORT, PROMPT_DIVERSITY, SEES, column};
 use opdflow_kinds::prompt::record::Record;
 use opdflow_ranks::Ranks;
 use opdflow_reward_models::clip::Clip;
-use opdflow_rewards::Image;
+use opdflow_rewards::{Image, Reward as _};
 use opdflow_training::teacher::Canvas;
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
 /// What is connected to the port `held_out`.
 pub struct HeldOut {
+    /// Each with its column.
     judges: Vec<(String, Dealt)>,
     clip: Option<Clip>,
     ranks: Ranks,
@@ -36,7 +37,38 @@ impl HeldOut {
             if name == SEES {
                 found.clip = Some(Clip::open(&folder.join("clip"), device).map_err(|e| unfit(&e))?);
             }
-            found.judges.push((name, Dealt::new(judge, ranks, device).with(asking.answers())));
+            found.judges.push((column(&name), Dealt::new(judge, ranks, device).with(asking.answers())));
+        }
+        Ok(found)
+    }
+
+    /// The same with these rewards of the program beside them, for images that are only looked at.
+    ///
+    /// # Errors
+    /// What one reads with is not there.
+    pub fn with_rules(mut self, names: &[String], canvas: Canvas) -> Result<Self> {
+        for name in names {
+            let rule = reward_set::rule(name)?.with_context(|| format!("`{name}` is no reward of the program"))?;
+            self.judges.push((name.clone(), Dealt::new(rule, canvas.ranks, canvas.device)));
+        }
+        Ok(self)
+    }
+
+    /// The headlines of each image, by column, of those that can judge its prompt.
+    ///
+    /// # Errors
+    /// One fails.
+    pub fn headlines(&self, images: &[Image], records: &[Record]) -> Result<Vec<BTreeMap<String, f64>>> {
+        let mut found = vec![BTreeMap::new(); images.len()];
+        for (column, judge) in &self.judges {
+            let can = |record: &Record| judge.applies(&record.subject()) && judge.refuses(&record.subject()).is_none();
+            let places: Vec<usize> = (0..images.len()).filter(|i| can(&records[*i])).collect();
+            let (own, of): (Vec<Image>, Vec<Record>) =
+                places.iter().map(|i| (images[*i].clone(), records[*i].clone())).unzip();
+            let values = score::columns(judge, &own, &of)?.remove(judge.name()).unwrap_or_default();
+            for (place, value) in places.into_iter().zip(values) {
+                found[place].insert(column.clone(), value);
+            }
         }
         Ok(found)
     }
@@ -47,10 +79,11 @@ impl HeldOut {
     /// One cannot judge these prompts, or gives a number that is not finite.
     pub fn columns(&self, images: &[Image], records: &[Record], each: usize) -> Result<BTreeMap<String, Vec<f64>>> {
         let mut columns = BTreeMap::new();
-        for (name, judge) in &self.judges {
+        for (column, judge) in &self.judges {
             reward_set::judges(judge, records)?;
             // Its headline alone.
-            columns.extend(score::columns(judge, images, records)?.remove(name).map(|values| (column(name), values)));
+            let headline = score::columns(judge, images, records)?.remove(judge.name());
+            columns.extend(headline.map(|values| (column.clone(), values)));
         }
         if let Some(clip) = &self.clip {
             let own = clip.encode_image(&images[self.ranks.own_rows(images.len(), BATCH)]).map_err(|e| unfit(&e))?;

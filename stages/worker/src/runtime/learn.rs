@@ -56,10 +56,34 @@ pub trait Course {
     }
 }
 
-/// Nothing beyond the frame.
-pub struct Plain;
+/// Several, each asked in turn. Without any there is nothing beyond the frame.
+#[derive(Default)]
+pub struct Courses<'a>(pub Vec<&'a mut dyn Course>);
 
-impl Course for Plain {}
+impl Course for Courses<'_> {
+    /// The first that does not simply go on has the word.
+    fn judge(&mut self, done: u64, context: &mut StageContext) -> Result<Judged> {
+        for course in &mut self.0 {
+            match course.judge(done, context)? {
+                Judged::GoOn => {}
+                judged => return Ok(judged),
+            }
+        }
+        Ok(Judged::GoOn)
+    }
+
+    fn after(&mut self, round: u64, report: &Report, learner: &Learner, context: &mut StageContext) -> Result<()> {
+        self.0.iter_mut().try_for_each(|course| course.after(round, report, learner, context))
+    }
+
+    fn save(&self, folder: &Path) -> Result<()> {
+        self.0.iter().try_for_each(|course| course.save(folder))
+    }
+
+    fn load(&mut self, folder: &Path) -> Result<()> {
+        self.0.iter_mut().try_for_each(|course| course.load(folder))
+    }
+}
 
 /// Trains for `rounds` rounds, or until `course` ends it, from the newest checkpoint on. Each round's report goes to the metrics every
 /// `report_every` rounds. Returns the round at which it ended. The learner may be further: where a rule ends a training at a round

@@ -1,9 +1,10 @@
 //! Images on the way of a training, in the folder of the run: so that a collapse is seen while it happens.
 //!
 //! `STAGE/step-000020/00.png` and so on, and `STAGE/samples.jsonl` with a line for each image: its step, its prompt, its reward and the
-//! parts of it.
+//! parts of it, and what those rewards give it that only look on.
 
 use crate::artefacts::adapter;
+use crate::judging::held_out::HeldOut;
 use crate::judging::score;
 use crate::runtime::images;
 use crate::runtime::learn::{Course, Judged};
@@ -34,12 +35,12 @@ pub struct Shown {
     pub reward: Option<Weighted>,
 }
 
-/// A course that also leaves images on its way.
-pub struct Sampled<'a, C> {
-    inner: C,
+/// Images on the way of a training.
+pub struct Sampled<'a> {
     pipeline: &'a Pipeline,
     lora: &'a Lora,
     shown: Vec<Shown>,
+    beside: HeldOut,
     every: u64,
     sampling: ImageSampling,
     folder: Option<PathBuf>,
@@ -47,13 +48,12 @@ pub struct Sampled<'a, C> {
     first: Option<f64>,
 }
 
-impl<'a, C: Course> Sampled<'a, C> {
-    /// `inner`, with images of `lora` every so many of `rounds` rounds. `tasks`: all prompts of each, with its reward.
+impl<'a> Sampled<'a> {
+    /// Images of `lora` every so many of `rounds` rounds. `tasks`: all prompts of each, with its reward; `beside` judges them too.
     pub fn new(
-        inner: C,
         (pipeline, lora): (&'a Pipeline, &'a Lora),
-        (samples, rounds): (Samples, u64),
-        tasks: Vec<Shown>,
+        (samples, rounds): (&Samples, u64),
+        (tasks, beside): (Vec<Shown>, HeldOut),
         sampling: ImageSampling,
         context: &StageContext,
     ) -> Self {
@@ -64,12 +64,7 @@ impl<'a, C: Course> Sampled<'a, C> {
         };
         let shown = tasks.into_iter().enumerate().map(of).filter(|task| !task.records.is_empty()).collect();
         let folder = context.job().samples.clone();
-        Self { inner, pipeline, lora, shown, every: samples.every(rounds), sampling, folder, first: None }
-    }
-
-    /// The course inside.
-    pub fn inner(&self) -> &C {
-        &self.inner
+        Self { pipeline, lora, shown, beside, every: samples.every(rounds), sampling, folder, first: None }
     }
 
     /// Makes the images of `round`, of this adapter. All processes of the stage make them together; the leading one writes.
@@ -87,6 +82,7 @@ impl<'a, C: Course> Sampled<'a, C> {
             }
             images => images?,
         };
+        let beside = self.beside.headlines(&images, &records)?;
         let mut lines = String::new();
         let mut rest = images.as_slice();
         for task in &self.shown {
@@ -98,7 +94,8 @@ impl<'a, C: Course> Sampled<'a, C> {
             for (i, record) in task.records.iter().enumerate() {
                 let score = scores.as_ref().and_then(|s| s.get(i));
                 let line = json!({"step": round, "image": first + i, "prompt": record.text,
-                    "reward": score.map(|s| s.value), "parts": score.map(|s| &s.parts)});
+                    "reward": score.map(|s| s.value), "parts": score.map(|s| &s.parts),
+                    "beside": beside[first + i]});
                 lines.push_str(&format!("{line}\n"));
             }
         }
@@ -156,31 +153,22 @@ fn keep(folder: &Path, round: u64, images: &[Image], lines: &str) -> Result<()> 
     file.and_then(|mut file| file.write_all(lines.as_bytes())).with_context(|| path.display().to_string())
 }
 
-impl<C: Course> Course for Sampled<'_, C> {
+impl Course for Sampled<'_> {
     /// Before the first round the images are those of where the training begins.
     fn judge(&mut self, done: u64, context: &mut StageContext) -> Result<Judged> {
         if done == 0 {
             self.sample(0, self.lora, context)?;
         }
-        self.inner.judge(done, context)
+        Ok(Judged::GoOn)
     }
 
-    fn after(&mut self, round: u64, report: &Report, learner: &Learner, context: &mut StageContext) -> Result<()> {
-        self.inner.after(round, report, learner, context)?;
+    fn after(&mut self, _: u64, _: &Report, learner: &Learner, context: &mut StageContext) -> Result<()> {
         if !learner.rounds().is_multiple_of(self.every) || self.folder.is_none() {
             return Ok(());
         }
         // What the training would end with here, as candidates are.
         let average = adapter::with_values(self.lora, learner.average());
         self.sample(learner.rounds(), &average, context)
-    }
-
-    fn save(&self, folder: &Path) -> Result<()> {
-        self.inner.save(folder)
-    }
-
-    fn load(&mut self, folder: &Path) -> Result<()> {
-        self.inner.load(folder)
     }
 }
 

@@ -10,8 +10,6 @@ use opdflow_kinds::prompt::record::Record;
 use opdflow_kinds::training::until::{Standing, Until};
 use opdflow_models::lora::Lora;
 use opdflow_rewards::{Image, Reward as _, Subject, Weighted};
-use opdflow_training::objective::Report;
-use opdflow_training::train::Learner;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -85,23 +83,17 @@ struct Kept {
     scores: BTreeMap<u64, f64>,
 }
 
-/// A course whose candidates, in the folder `candidates`, are scored by a rule if there is one.
-pub struct Validated<'a, C> {
-    inner: C,
+/// The scores of a training's candidates, in the folder `candidates`, by a rule if there is one.
+pub struct Validated<'a> {
     rule: Option<Rule<'a>>,
     candidates: PathBuf,
     scores: BTreeMap<u64, f64>,
 }
 
-impl<'a, C: Course> Validated<'a, C> {
-    /// `inner`, which keeps candidates.
-    pub fn new(inner: C, rule: Option<Rule<'a>>, context: &StageContext) -> Self {
-        Self { inner, rule, candidates: context.output("candidates"), scores: BTreeMap::new() }
-    }
-
-    /// The course inside.
-    pub fn inner(&self) -> &C {
-        &self.inner
+impl<'a> Validated<'a> {
+    /// Comes after the course that keeps the candidates.
+    pub fn new(rule: Option<Rule<'a>>, context: &StageContext) -> Self {
+        Self { rule, candidates: context.output("candidates"), scores: BTreeMap::new() }
     }
 
     /// Where the candidate of a round lies.
@@ -145,17 +137,9 @@ impl<'a, C: Course> Validated<'a, C> {
     }
 }
 
-impl<C: Course> Course for Validated<'_, C> {
-    fn after(&mut self, round: u64, report: &Report, learner: &Learner, context: &mut StageContext) -> Result<()> {
-        self.inner.after(round, report, learner, context)
-    }
-
+impl Course for Validated<'_> {
     /// Scores what is not scored yet: the newest candidate, and those of a run without the rule that this one goes on from.
     fn judge(&mut self, done: u64, context: &mut StageContext) -> Result<Judged> {
-        match self.inner.judge(done, context)? {
-            Judged::GoOn => {}
-            judged => return Ok(judged),
-        }
         let Some(rule) = &self.rule else { return Ok(Judged::GoOn) };
         let mut round = rule.every;
         while round <= done {
@@ -174,13 +158,11 @@ impl<C: Course> Course for Validated<'_, C> {
     }
 
     fn save(&self, folder: &Path) -> Result<()> {
-        self.inner.save(folder)?;
         let Some(rule) = &self.rule else { return Ok(()) };
         json::write(&folder.join(FILE), &Kept { of: rule.of.clone(), scores: self.scores.clone() })
     }
 
     fn load(&mut self, folder: &Path) -> Result<()> {
-        self.inner.load(folder)?;
         let (Some(rule), path) = (&self.rule, folder.join(FILE)) else { return Ok(()) };
         if path.exists() {
             let Kept { of, scores } = json::read(&path, "validation scores")?;

@@ -1,6 +1,6 @@
 //! A run that is watched: one that collapses is told of, or stopped.
 
-use crate::runtime::learn::{Course, Judged};
+use crate::runtime::learn::Course;
 use anyhow::Result;
 use opdflow_api::warning::ALARM;
 use opdflow_api::{Fault, StageContext};
@@ -8,11 +8,9 @@ use opdflow_kinds::training::alarm::{Alarms, standing};
 use opdflow_training::objective::Report;
 use opdflow_training::train::Learner;
 use std::collections::BTreeMap;
-use std::path::Path;
 
-/// Watches each round's report, and hands on to `inner`.
-pub struct Watched<C> {
-    inner: C,
+/// Watches each round's report.
+pub struct Watched {
     alarms: Alarms,
     /// Rounds in a row that each alarm has been in trouble.
     since: BTreeMap<String, u64>,
@@ -28,18 +26,14 @@ struct Ring {
     stops: bool,
 }
 
-impl<C: Course> Watched<C> {
-    /// `inner`, watched. What the recipe says of a metric replaces the standing alarm.
-    pub fn new(inner: C, mut alarms: Alarms) -> Self {
+impl Watched {
+    /// What the recipe says of a metric replaces the standing alarm.
+    #[must_use]
+    pub fn new(mut alarms: Alarms) -> Self {
         for (name, alarm) in standing() {
             alarms.entry(name).or_insert(alarm);
         }
-        Self { inner, alarms, since: BTreeMap::new() }
-    }
-
-    /// The course inside.
-    pub fn inner(&self) -> &C {
-        &self.inner
+        Self { alarms, since: BTreeMap::new() }
     }
 
     /// What rings after this report, if anything.
@@ -64,12 +58,8 @@ impl<C: Course> Watched<C> {
     }
 }
 
-impl<C: Course> Course for Watched<C> {
-    fn judge(&mut self, done: u64, context: &mut StageContext) -> Result<Judged> {
-        self.inner.judge(done, context)
-    }
-
-    fn after(&mut self, round: u64, report: &Report, learner: &Learner, context: &mut StageContext) -> Result<()> {
+impl Course for Watched {
+    fn after(&mut self, round: u64, report: &Report, _: &Learner, context: &mut StageContext) -> Result<()> {
         match self.ring(report) {
             Some(Ring { words, stops: true, .. }) => {
                 return Err(Fault::user(format!("round {round}: {words}"))
@@ -82,28 +72,19 @@ impl<C: Course> Course for Watched<C> {
             }
             None => {}
         }
-        self.inner.after(round, report, learner, context)
-    }
-
-    fn save(&self, folder: &Path) -> Result<()> {
-        self.inner.save(folder)
-    }
-
-    fn load(&mut self, folder: &Path) -> Result<()> {
-        self.inner.load(folder)
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::learn::Plain;
     use opdflow_kinds::training::alarm::Alarm;
 
     #[test]
     fn it_rings_once_after_so_many_rounds_in_a_row() {
         let alarm = Alarm { above: None, below: Some(0.1), rounds: 2, stop: true };
-        let mut watched = Watched::new(Plain, [("reward_std".to_owned(), alarm)].into());
+        let mut watched = Watched::new([("reward_std".to_owned(), alarm)].into());
         let mut at = |value: f64| watched.ring(&vec![("reward_std".to_owned(), value)]).map(|ring| ring.stops);
         assert_eq!([0.05, 0.2, 0.05, 0.04, 0.03].map(&mut at), [None, None, None, Some(true), None]);
         assert_eq!(at(f64::NAN), None);

@@ -3,8 +3,10 @@
 use crate::artefacts::candidates::Candidates;
 use crate::artefacts::cost::Cost;
 use crate::artefacts::{adapter, cost, timing};
+use crate::judging::asking::Asking;
+use crate::judging::held_out::HeldOut;
 use crate::runtime::fitting::fitting;
-use crate::runtime::learn::{Plain, learn};
+use crate::runtime::learn::{Course, Courses, learn};
 use crate::runtime::pipeline::Pipeline;
 use crate::runtime::prompt_task::PromptTask;
 use crate::runtime::samples::{Sampled, Shown};
@@ -16,6 +18,7 @@ use opdflow_kinds::prompt::record;
 use opdflow_kinds::stages::distill::{Objective, Params};
 use opdflow_models::lora::Lora;
 use opdflow_models::rng::derive;
+use opdflow_spec::served::Requests;
 use opdflow_training::dance::Dance;
 use opdflow_training::distillation::{Distillation, TaskTeacher};
 use opdflow_training::dmd::Dmd;
@@ -90,25 +93,24 @@ fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
     let each = params.operations(&pipeline.passes(), student, names, false);
     let rounds = cost::rounds_within(params.budget.as_ref(), each, params.rounds, context)?;
     let mut learner = Learner::new(all, optimizer, params.ema.clone(), params.lr_schedule);
+    // None is asked of a server.
+    let asking = Asking::new(context, &Requests::default());
+    let beside = HeldOut::connected(context, pipeline.canvas, &asking)?;
+    let beside = beside.with_rules(&params.samples.rewards, pipeline.canvas)?;
     let shown = teacher_set.tasks.iter().map(|t| Shown { records: t.records.clone(), reward: None }).collect();
     let sampling = ImageSampling {
         num_inference_steps: params.rollout.num_inference_steps,
         guidance_scale: student,
         ..ImageSampling::default()
     };
-    let (network, often) = ((&pipeline, &lora), (params.samples, rounds));
-    match params.candidates_every {
-        Some(every) => {
-            let candidates = Candidates::of(&lora, pipeline.origin(), every, context);
-            let mut course = Sampled::new(candidates, network, often, shown, sampling, context);
-            learn(context, &mut learner, &mut *objective, &mut course, rounds, 1)?;
-            course.inner().last(&learner)?;
-        }
-        None => {
-            let mut course = Sampled::new(Plain, network, often, shown, sampling, context);
-            learn(context, &mut learner, &mut *objective, &mut course, rounds, 1)?;
-        }
-    }
+    let (network, often) = ((&pipeline, &lora), (&params.samples, rounds));
+    let mut candidates = params.candidates_every.map(|every| Candidates::of(&lora, pipeline.origin(), every, context));
+    let mut sampled = Sampled::new(network, often, (shown, beside), sampling, context);
+    let mut courses = Courses::default();
+    courses.0.extend(candidates.as_mut().map(|kept| kept as &mut dyn Course));
+    courses.0.push(&mut sampled);
+    learn(context, &mut learner, &mut *objective, &mut courses, rounds, 1)?;
+    candidates.map_or(Ok(()), |kept| kept.last(&learner))?;
     adapter::warn_if_base(context, &lora, &learner.average()[..own.len()], NOTHING_LEARNED, "the student");
     adapter::save(&lora, &learner.average()[..own.len()], &pipeline.origin(), &context.output("lora"))?;
     let took = Cost {

@@ -3,6 +3,7 @@
 use crate::artefacts::curve::{Curve, Point};
 use crate::artefacts::{adapter, candidates};
 use crate::judging::asking::Asking;
+use crate::judging::held_out::HeldOut;
 use crate::judging::reward_set::RewardSet;
 use crate::judging::score;
 use crate::judging::score::Scores;
@@ -31,7 +32,7 @@ pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
 fn scores(
     folder: &Path,
     pipeline: &Pipeline,
-    sets: &[Set],
+    (sets, held_out): (&[Set], &HeldOut),
     sampling: &ImageSampling,
     context: &StageContext,
 ) -> Result<Scores> {
@@ -39,7 +40,9 @@ fn scores(
     let mut scores = Scores::default();
     for set in sets {
         let images = pipeline.generate(&set.records, Some(&lora), sampling, |_| context.go_on(0))?;
-        scores.sets.insert(set.name.clone(), score::means(&set.columns(&images)?, &set.records));
+        let mut columns = set.columns(&images)?;
+        columns.extend(held_out.columns(&images, &set.records, 1)?);
+        scores.sets.insert(set.name.clone(), score::means(&columns, &set.records));
     }
     Ok(scores)
 }
@@ -49,6 +52,7 @@ fn attempt(params: Params, asking: &Asking, context: &mut StageContext) -> Resul
     let pipeline =
         Pipeline::open(context, "base", params.micro_batch, params.size, params.precision, params.max_sequence_length)?;
     let reward_set = RewardSet::connected(context, pipeline.canvas, asking)?;
+    let held_out = HeldOut::connected(context, pipeline.canvas, asking)?;
     let found = candidates::listed(&context.input("candidates")?)?;
     let sets = Set::connected(&params.rewards, &reward_set, context)?;
     pipeline.encode_prompts(sets.iter().flat_map(|s| &s.records), context)?;
@@ -56,7 +60,7 @@ fn attempt(params: Params, asking: &Asking, context: &mut StageContext) -> Resul
     for (i, (step, folder)) in found.iter().enumerate() {
         context.progress(i as u64, found.len() as u64, &format!("step {step}"));
         // A curve with a hole in it would not show that a course broke: what is not finite ends it, by name.
-        let scores = scores(folder, &pipeline, &sets, &params.sampling, context)
+        let scores = scores(folder, &pipeline, (&sets, &held_out), &params.sampling, context)
             .map_err(|e| unfit::broken(&e, &format!("candidate step-{step:06}: ")).map_or(e, Into::into))?;
         curve.points.push(Point { step: *step, scores });
         asking.keep(context)?;

@@ -3,11 +3,12 @@
 use crate::artefacts::candidates::Candidates;
 use crate::artefacts::cost::Cost;
 use crate::artefacts::{adapter, cost, timing};
-use crate::judging::asking::{Answered, Asking};
+use crate::judging::asking::Asking;
+use crate::judging::held_out::HeldOut;
 use crate::judging::reward_set;
 use crate::judging::reward_set::RewardSet;
 use crate::runtime::fitting::fitting;
-use crate::runtime::learn::learn;
+use crate::runtime::learn::{Courses, learn};
 use crate::runtime::pipeline::Pipeline;
 use crate::runtime::prompt_task::PromptTask;
 use crate::runtime::samples::{Sampled, Shown};
@@ -52,6 +53,8 @@ fn attempt(params: Params, asking: &Asking, context: &mut StageContext) -> Resul
     let mut tasks = tasks(&params, &pipeline, &reward_set, context)?;
     let rule = rule(&params, &pipeline, &reward_set, context)?;
     let shown = shown(&params, &tasks, &reward_set)?;
+    let beside = HeldOut::connected(context, pipeline.canvas, asking)?;
+    let beside = beside.with_rules(&params.samples.rewards, pipeline.canvas)?;
     let judged = rule.iter().flat_map(|rule| rule.judges.iter().flat_map(|judge| &judge.records));
     pipeline.encode_prompts(tasks.iter().flat_map(|t| &t.records).chain(judged), context)?;
     let (passes, each) = (pipeline.passes(), params.operations(&pipeline.passes(), false));
@@ -81,30 +84,33 @@ fn attempt(params: Params, asking: &Asking, context: &mut StageContext) -> Resul
     };
     let optimizer = AdamW::new(params.optimizer.clone(), lora.parameters());
     let mut learner = Learner::new(lora.parameters(), optimizer, params.ema.clone(), params.lr_schedule);
-    let candidates = Candidates::of(&lora, pipeline.origin(), params.candidates_every, context);
-    let candidates = Watched::new(Answered::new(candidates, asking), params.alarms.clone());
+    let mut candidates = Candidates::of(&lora, pipeline.origin(), params.candidates_every, context);
     let sampling = ImageSampling {
         num_inference_steps: params.sampling.num_inference_steps,
         guidance_scale: params.sampling.guidance_scale,
         ..ImageSampling::default()
     };
-    let sampled = Sampled::new(candidates, (&pipeline, &lora), (params.samples, rounds), shown, sampling, context);
-    let mut course = Validated::new(sampled, rule, context);
-    let end = learn(context, &mut learner, &mut *objective, &mut course, rounds, 1)?;
-    course.words(end).into_iter().for_each(|words| context.say(words));
-    let (scored, gradients) = (course.scored(end) as f64, objective.gradients());
+    let often = (&params.samples, rounds);
+    let mut sampled = Sampled::new((&pipeline, &lora), often, (shown, beside), sampling, context);
+    let (mut watched, mut answers) = (Watched::new(params.alarms.clone()), asking);
+    let mut validated = Validated::new(rule, context);
+    // A round that an alarm ends leaves no candidate; the rule scores candidates that are there.
+    let mut courses = Courses(vec![&mut watched, &mut answers, &mut candidates, &mut sampled, &mut validated]);
+    let end = learn(context, &mut learner, &mut *objective, &mut courses, rounds, 1)?;
+    validated.words(end).into_iter().for_each(|words| context.say(words));
+    let (scored, gradients) = (validated.scored(end) as f64, objective.gradients());
     if end < learner.rounds() {
         // Another run of the lineage has gone further: the rule's last candidate is the end of this one.
         let done = learner.rounds();
         context.say(format!("taken from a run of {done} rounds; its seconds are {end} of {done} parts of that run's"));
-        course.cut(end)?;
+        validated.cut(end)?;
         context.cut_metrics(end)?;
-        let last = course.candidate(end);
+        let last = validated.candidate(end);
         let teacher = adapter::load(&last, &pipeline, "candidates")?;
         adapter::warn_if_idle(context, &teacher, NOTHING_LEARNED, "the teacher");
         folder::copy(&last, &context.output("lora"), |_| true)?;
     } else {
-        course.inner().inner().inner().inner().last(&learner)?;
+        candidates.last(&learner)?;
         adapter::warn_if_base(context, &lora, learner.average(), NOTHING_LEARNED, "the teacher");
         adapter::save(&lora, learner.average(), &pipeline.origin(), &context.output("lora"))?;
     }

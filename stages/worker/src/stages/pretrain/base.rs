@@ -2,7 +2,7 @@
 
 use super::{captions, images, place_layout};
 use crate::runtime::images::to_tensor;
-use crate::runtime::learn::{Plain, learn};
+use crate::runtime::learn::{Courses, learn};
 use crate::runtime::pipeline::broken_image;
 use crate::runtime::unfit::unfit;
 use anyhow::{Context as _, Result};
@@ -68,7 +68,7 @@ pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
     let leaves = named.iter().map(|(_, t)| t.shallow_clone()).collect();
     let optimizer = Muon::new(training.optimizer.clone(), &named, is_plain);
     let mut learner = Learner::new(leaves, optimizer, training.ema.clone(), training.lr_schedule);
-    learn(context, &mut learner, &mut objective, &mut Plain, training.steps, 50)?;
+    learn(context, &mut learner, &mut objective, &mut Courses::default(), training.steps, 50)?;
 
     for (part, weights) in names.iter().zip(&parts) {
         let prefix = format!("{part}/");

@@ -2,7 +2,7 @@
 
 use super::{captions, image, place_layout};
 use crate::runtime::images::to_tensor;
-use crate::runtime::learn::{Plain, learn};
+use crate::runtime::learn::{Courses, learn};
 use crate::runtime::unfit::unfit;
 use anyhow::{Context as _, Result};
 use opdflow_api::{Fault, StageContext};
@@ -46,7 +46,7 @@ pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
     let leaves: Vec<Tensor> = named.iter().map(|(_, t)| t.shallow_clone()).collect();
     let optimizer = Muon::new(training.optimizer.clone(), &named, |_| false);
     let mut learner = Learner::new(leaves, optimizer, training.ema.clone(), training.lr_schedule);
-    learn(context, &mut learner, &mut objective, &mut Plain, training.steps, 50)?;
+    learn(context, &mut learner, &mut objective, &mut Courses::default(), training.steps, 50)?;
     let averaged: Vec<(String, Tensor)> =
         named.iter().zip(learner.average()).map(|((n, _), a)| (n.clone(), a.shallow_clone())).collect();
     no_grad(|| {

@@ -11,7 +11,7 @@ mod pristine;
 mod towers;
 
 use super::{captions, place_layout};
-use crate::runtime::learn::{Plain, learn};
+use crate::runtime::learn::{Courses, learn};
 use crate::runtime::unfit::unfit;
 use anyhow::{Context as _, Result};
 use contrast::Contrast;
@@ -148,7 +148,7 @@ fn taught(
     let leaves = named.iter().map(|(_, t)| t.shallow_clone()).collect();
     let optimizer = Muon::new(training.optimizer.clone(), &named, is_plain);
     let mut learner = Learner::new(leaves, optimizer, training.ema.clone(), training.lr_schedule);
-    learn(context, &mut learner, objective, &mut Plain, training.steps, 50)?;
+    learn(context, &mut learner, objective, &mut Courses::default(), training.steps, 50)?;
     Ok(named.into_iter().zip(learner.average()).map(|((name, _), value)| (name, value.shallow_clone())).collect())
 }
 
