@@ -11,6 +11,7 @@ pub(super) fn run(session: &Session, args: &args::RewardServer) -> Result<Exit, 
     let order = RewardServerOrder {
         reward: args.reward.clone(),
         files: args.part.iter().cloned().collect(),
+        with: args.with.clone(),
         listen: args.listen.clone(),
         threads,
         device,

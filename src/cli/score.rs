@@ -19,6 +19,7 @@ pub(super) fn run(session: &Session, args: &args::Score) -> Result<Exit, Failure
     let order = ScoreOrder {
         reward: args.reward.clone(),
         files: args.part.iter().cloned().collect(),
+        with: args.with.clone(),
         model: args.model.clone(),
         images: images(&args.images)?,
         prompts: args.prompts.clone(),

@@ -126,6 +126,29 @@ fn a_reward_in_python_trains_and_scores() {
         assert_eq!(sample["scores"]["redness.green"].as_f64().unwrap(), mean(1), "{sample}");
     }
     assert_eq!(samples.lines().count(), 2);
+    // `opdflow score` asks it too; the prompts lie beside the images.
+    let protocol = format!("protocol: {{opdflow: {{digest: '{}', measures: [green]}}}}", server.digest);
+    let asked = ["score", "--reward", "redness", "--with", &protocol, "--json", "images/words"];
+    let scores = run(&mini, &asked, &variables).expect(0).stdout;
+    for (score, sample) in scores.lines().zip(samples.lines()) {
+        let [score, sample] = [score, sample].map(|line| serde_json::from_str::<Value>(line).unwrap());
+        assert_eq!(score["value"], sample["scores"]["redness"], "{score}");
+        assert_eq!(score["parts"]["green"], sample["scores"]["redness.green"], "{score}");
+    }
+    assert_eq!(scores.lines().count(), 2);
+    for (with, variables, parts) in [
+        (protocol.as_str(), &[][..], &["OPDFLOW_REWARD_REDNESS_URL"][..]),
+        ("protocol: {opdflow: {digest: '0123'}}", &variables, &["is another one", "`0123`"]),
+        ("protocol: {opdflow: {digest: ''}}", &variables, &["there is no digest"]),
+        ("protocol: {opdflow: {digst: a}}", &variables, &["digst"]),
+        ("reward: looks", &variables, &["`reward` has an argument of its own"]),
+        ("{a: 1, a: 2}", &variables, &["not a map in YAML"]),
+        ("@nowhere.yaml", &variables, &["nowhere.yaml"]),
+    ] {
+        let said = run(&mini, &["score", "--reward", "redness", "--with", with, "images/words"], variables);
+        let said = said.expect(2).stderr;
+        assert!(parts.iter().all(|part| said.contains(part)), "{with}: {said}");
+    }
     // Offline the same recipe is checked and planned, and all of it is there.
     let again = run(&mini, &["run", "r.yaml", "--json"], &[]).expect(0);
     assert!(again.verdicts().values().all(|v| v == "hit"), "{:?}", again.verdicts());
@@ -230,6 +253,8 @@ fn what_cannot_be_served_is_said() {
         (&["clipscore"], &["the part `clip`", "--part NAME=PATH"]),
         (&["clipscore", "--part", "clip=nowhere"], &["nowhere: there is no such file"]),
         (&["clipscore", "--part", "clip"], &["expected NAME=PATH"]),
+        (&["looks", "--with", "protocol: {opdflow: {digest: a}}"], &["is a reward of another server"]),
+        (&["ocr", "--with", "reader: {preset: nothing}"], &["nothing"]),
     ] {
         let said = run(&mini, &[&["reward-server"], args].concat(), &[]).expect(2).stderr;
         for part in parts {

@@ -1,7 +1,9 @@
 //! Arguments of `score`.
 
+use super::tools::parameters;
 use super::{Place, at_least_one, part};
 use clap::{Args, ValueEnum};
+use serde_json::{Map, Value};
 use std::path::PathBuf;
 
 /// Arguments of `score`.
@@ -19,6 +21,10 @@ pub struct Score {
     /// A part of a reward model and its folder or file, as the stage kind `reward_model` takes them; may be given again
     #[arg(long, value_name = "NAME=PATH", value_parser = part)]
     pub part: Vec<(String, String)>,
+    /// Further parameters of that kind as YAML, such as `reader: {preset: paddleocr_en}`, or `@FILE` with them; with
+    /// `protocol: {...}` those of `served_reward`, whose server OPDFLOW_REWARD_NAME_URL names
+    #[arg(long, value_name = "YAML", value_parser = parameters, default_value = "{}")]
+    pub with: Map<String, Value>,
     /// A prompt a line, in the order of the images; one line is that of all [default: of `a.png` the file `a.txt`]
     #[arg(long, value_name = "FILE")]
     pub prompts: Option<PathBuf>,

@@ -2,7 +2,12 @@
 
 use super::{at_least_one, device, number, part, t5_length, threads};
 use clap::{Args, ValueEnum};
-use std::path::PathBuf;
+use opdflow_io::file;
+use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
+
+/// Bytes of a file of parameters, at most.
+const LARGEST: u64 = 1 << 20;
 
 /// Where a command computes that has no recipe.
 #[derive(Clone, Debug, Args)]
@@ -94,6 +99,21 @@ pub enum Dtype {
     F16,
 }
 
+/// Parameters of a stage kind: a map in YAML, or a file of it.
+pub(super) fn parameters(text: &str) -> Result<Map<String, Value>, String> {
+    let read = |path: &str| file::read_text(Path::new(path), LARGEST).map_err(|e| format!("{path}: {e}"));
+    let text = text.strip_prefix('@').map_or_else(|| Ok(text.to_owned()), read)?;
+    // Into YAML's own values first, which refuse a name that is given twice.
+    let map: serde_yaml::Mapping = serde_yaml::from_str(&text).map_err(|e| format!("not a map in YAML: {e}"))?;
+    match serde_json::to_value(map).map_err(|e| e.to_string())? {
+        Value::Object(map) => match ["reward", "files"].into_iter().find(|name| map.contains_key(*name)) {
+            Some(name) => Err(format!("`{name}` has an argument of its own")),
+            None => Ok(map),
+        },
+        _ => Err("expected a map".to_owned()),
+    }
+}
+
 /// Arguments of `reward-server`.
 #[derive(Clone, Debug, Args)]
 pub struct RewardServer {
@@ -102,6 +122,9 @@ pub struct RewardServer {
     /// A part of a reward model and its folder or file, as the stage kind `reward_model` takes them; may be given again
     #[arg(long, value_name = "NAME=PATH", value_parser = part)]
     pub part: Vec<(String, String)>,
+    /// Further parameters of that kind as YAML, such as `reader: {preset: paddleocr_en}`, or `@FILE` with them
+    #[arg(long, value_name = "YAML", value_parser = parameters, default_value = "{}")]
+    pub with: Map<String, Value>,
     /// Address and port; other machines need the token of `OPDFLOW_REWARD_SERVER_TOKEN`
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7400")]
     pub listen: String,

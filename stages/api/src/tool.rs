@@ -79,6 +79,9 @@ pub struct RewardServerOrder {
     pub reward: String,
     /// Its parts, as the stage kind `reward_model` takes them; none for a rule of the program.
     pub files: std::collections::BTreeMap<String, String>,
+    /// Further parameters of the stage kind `reward_model`.
+    #[serde(default)]
+    pub with: serde_json::Map<String, Value>,
     /// Address and port.
     pub listen: String,
     /// Threads.
@@ -95,6 +98,9 @@ pub struct ScoreOrder {
     pub reward: String,
     /// Its parts, as the stage kind `reward_model` takes them; none for a rule of the program.
     pub files: std::collections::BTreeMap<String, String>,
+    /// Further parameters of the stage kind `reward_model`, or those of `served_reward`.
+    #[serde(default)]
+    pub with: serde_json::Map<String, Value>,
     /// A folder in which the other parts are.
     pub model: Option<PathBuf>,
     /// The images, at least one.

@@ -8,14 +8,33 @@ use opdflow_api::{Fault, StageContext, StopFlag};
 use opdflow_kinds::judging::reward_models::{HELD_OUT, REWARD_MODELS};
 use opdflow_kinds::judging::{reward, served};
 use opdflow_reward_models::pixels::resample::bicubic;
-use opdflow_rewards::Reward;
+use opdflow_rewards::{Reward, RewardError};
 use opdflow_served::{Answers, Client, Judge};
-use opdflow_spec::served::{Endpoint, FILE, Requests, Served};
+use opdflow_spec::served::{Endpoint, EndpointFault, FILE, Requests, Served};
 use std::path::Path;
 use std::sync::Arc;
 
 /// The file of a checkpoint that holds the answers.
 const KEPT: &str = "answers.jsonl";
+
+/// Why a server cannot be asked.
+pub enum Unasked {
+    /// No variable says where it is.
+    Nowhere(Fault),
+    /// It is away, or another one.
+    Refused(RewardError),
+}
+
+/// What asks the server of this reward.
+///
+/// # Errors
+/// No variable says where it is; it is away, or another one.
+pub fn judge(served: Served, requests: Requests, answers: Arc<Answers>, stop: StopFlag) -> Result<Judge, Unasked> {
+    let nowhere = |fault: EndpointFault| Unasked::Nowhere(Fault::user(fault.what).help(fault.help));
+    let endpoint = Endpoint::of(&served.reward).map_err(nowhere)?;
+    let client = Client::new(&served.reward, endpoint, requests, answers, Arc::new(move || stop.raised()));
+    Judge::open(served, client, bicubic).map_err(Unasked::Refused)
+}
 
 /// What asks servers in this process.
 pub struct Asking {
@@ -51,11 +70,11 @@ impl Asking {
             return Ok(None);
         }
         let served: Served = crate::artefacts::json::read(&path, "how a reward is asked")?;
-        let endpoint = Endpoint::of(&served.reward).map_err(|fault| Fault::user(fault.what).help(fault.help))?;
-        let stop = self.stop.clone();
-        let stop = Arc::new(move || stop.raised());
-        let client = Client::new(&served.reward, endpoint, self.requests.clone(), self.answers.clone(), stop);
-        Ok(Some(Box::new(Judge::open(served, client, bicubic).map_err(score::fault)?)))
+        let judge = judge(served, self.requests.clone(), self.answers.clone(), self.stop.clone());
+        Ok(Some(Box::new(judge.map_err(|unasked| match unasked {
+            Unasked::Nowhere(fault) => fault.into(),
+            Unasked::Refused(error) => score::fault(error),
+        })?)))
     }
 
     /// The work of a stage that has nothing to go on from but the answers: `work` begins with those of an earlier attempt, and where it

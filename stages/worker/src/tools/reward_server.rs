@@ -3,7 +3,7 @@
 use crate::runtime::device;
 use anyhow::{Context as _, Result};
 use opdflow_api::cache::{Digest, Memo};
-use opdflow_api::{Event, EventSink, Fault, ParamFault, RewardServerOrder, Stage as _, StopFlag, Tool, read_order};
+use opdflow_api::{Event, EventSink, Fault, RewardServerOrder, Stage as _, StopFlag, Tool, read_order};
 use opdflow_kinds::LIBTORCH;
 use opdflow_kinds::code;
 use opdflow_kinds::judging::reward;
@@ -37,7 +37,7 @@ impl Tool for RewardServer {
                 .help("take another port: `--listen 127.0.0.1:0` finds one")
         })?;
         let device = device::open(&order.device, order.threads, 0)?;
-        let params = Params { reward: order.reward.clone(), files: order.files.clone(), reader: None };
+        let params = super::reward::params(&order.reward, &order.files, &order.with)?;
         // What the networks are read from lies there as long as they do.
         let (reward, _parts) = super::reward::open(&params, device)?;
         let digest = digest(&params, device)?;
@@ -75,11 +75,9 @@ fn address(listen: &str, token: bool) -> Result<SocketAddr> {
 
 /// A digest of all that the scores hang on: the reward, its files, the code of this build, libtorch, and whether it is a GPU.
 fn digest(params: &Params, device: Device) -> Result<String> {
-    let first =
-        |faults: Vec<ParamFault>| Fault::user(faults.into_iter().map(|f| f.message).collect::<Vec<_>>().join("\n"));
     let assets = match params.files.is_empty() {
         true => reward::assets(std::iter::once(&params.reward)),
-        false => RewardModel.assets(params, Path::new("."), &Memo::none()).map_err(first)?,
+        false => RewardModel.assets(params, Path::new("."), &Memo::none()).map_err(super::reward::first)?,
     };
     let assets: Vec<_> = assets.into_iter().map(|asset| (asset.name, asset.digest.to_string())).collect();
     let port = format!("reward_models.{}", params.reward);
@@ -87,7 +85,11 @@ fn digest(params: &Params, device: Device) -> Result<String> {
     let parts = code::judging([params.reward.as_str()], &ports);
     let code = code::of("", &[&parts]);
     let device = if device == Device::Cpu { "cpu" } else { "cuda" };
-    let all = json!({"reward": params.reward, "assets": assets, "code": code, "libtorch": LIBTORCH, "device": device});
+    let mut all =
+        json!({"reward": params.reward, "assets": assets, "code": code, "libtorch": LIBTORCH, "device": device});
+    if let (Some(reader), Some(all)) = (&params.reader, all.as_object_mut()) {
+        all.insert("reader".to_owned(), serde_json::to_value(reader)?);
+    }
     Ok(Digest::of(all.to_string().as_bytes()).to_string())
 }
 

@@ -1,6 +1,7 @@
 //! `opdflow score`: images of anybody's by one reward.
 
 use super::reward;
+use crate::judging::asking::{self, Unasked};
 use crate::judging::score::{fault, whole};
 use crate::runtime::{device, images};
 use anyhow::{Context as _, Result};
@@ -8,14 +9,18 @@ use opdflow_api::{Event, EventSink, Fault, ScoreOrder, StopFlag, Tool, read_orde
 use opdflow_io::file;
 use opdflow_kinds::judging::reward::{is_whole, wholes};
 use opdflow_kinds::prompt::record::{self, Record};
-use opdflow_kinds::stages::reward_model::Params;
-use opdflow_rewards::{Image, Subject};
+use opdflow_rewards::{Image, Reward, RewardError, Subject};
+use opdflow_spec::served::{Requests, Served};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Rewards that look at the image alone.
 const WITHOUT_PROMPT: [&str; 3] = ["aesthetic", "looks", "niqe"];
+
+/// Seconds that a server may be away.
+const PATIENCE: f64 = 60.0;
 
 /// The tool.
 pub struct Score;
@@ -27,13 +32,19 @@ impl Tool for Score {
 
     fn run(&self, order: &Value, events: &EventSink, stop: &StopFlag) -> Result<()> {
         let order: ScoreOrder = read_order(order)?;
-        if !is_whole(&order.reward) {
+        let served = reward::served(&order.reward, !order.files.is_empty() || order.model.is_some(), &order.with)?;
+        if served.is_none() && !is_whole(&order.reward) {
             return Err(Fault::user(format!("no reward is named `{}`", order.reward)).help(wholes()).into());
         }
         let records = records(&order)?;
-        let device = device::open(&order.device, order.threads, 0)?;
-        let params = Params { reward: order.reward.clone(), files: files(&order), reader: None };
-        let (reward, _parts) = reward::open(&params, device)?;
+        // What the networks are read from lies there as long as they do.
+        let (reward, _parts) = match served {
+            Some(served) => (asked(served, stop)?, Vec::new()),
+            None => {
+                let params = reward::params(&order.reward, &files(&order), &order.with)?;
+                reward::open(&params, device::open(&order.device, order.threads, 0)?)?
+            }
+        };
         for (image, record) in order.images.iter().zip(&records) {
             let subject = record.subject();
             if !reward.applies(&subject) {
@@ -48,7 +59,7 @@ impl Tool for Score {
             }
             let seen: Vec<Image> = paths.iter().map(|path| open(path)).collect::<Result<_>>()?;
             let subjects: Vec<Subject> = records.iter().map(Record::subject).collect();
-            let scores = reward.score(&seen, &subjects).map_err(fault)?;
+            let scores = reward.score(&seen, &subjects).map_err(away)?;
             whole(&order.reward, &scores, |i| records[i].text.as_str())?;
             for ((path, record), score) in paths.iter().zip(records).zip(scores) {
                 let line = json!({"image": path.to_string_lossy(), "prompt": record.text, "reward": order.reward,
@@ -57,6 +68,25 @@ impl Tool for Score {
             }
         }
         Ok(())
+    }
+}
+
+/// A reward that is asked of a server. Nobody waits long for one that is away, as a training would.
+fn asked(served: Served, stop: &StopFlag) -> Result<Box<dyn Reward>> {
+    let requests = Requests { patience_seconds: PATIENCE, ..Requests::default() };
+    Ok(Box::new(asking::judge(served, requests, Arc::default(), stop.clone()).map_err(|e| match e {
+        Unasked::Nowhere(fault) => fault.into(),
+        Unasked::Refused(error) => away(error),
+    })?))
+}
+
+/// There is no checkpoint to stop at: what a stage would wait for is a fault here.
+fn away(error: RewardError) -> anyhow::Error {
+    match error {
+        RewardError::Away { .. } | RewardError::Stopped(_) | RewardError::Spent { .. } => {
+            Fault::machine(error.to_string()).into()
+        }
+        other => fault(other),
     }
 }
 
