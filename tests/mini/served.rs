@@ -331,7 +331,7 @@ fn the_page_s_stages_are_taken_as_they_stand() {
     let page = std::fs::read_to_string(page).unwrap();
     let blocks: Vec<&str> = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     let stages: Vec<&&str> = blocks.iter().filter(|block| block.starts_with("  judge:")).collect();
-    assert_eq!((blocks.len(), stages.len()), (3, 2));
+    assert_eq!((blocks.len(), stages.len()), (4, 3));
     for block in stages {
         let mini = space();
         let head = "opdflow: 1\nname: page\nseed: 1\nstages:\n  base: {uses: base_model, with: {source: \"bundled:mini\"}}\n  \
@@ -339,7 +339,7 @@ fn the_page_s_stages_are_taken_as_they_stand() {
         mini.write("page.yaml", &format!("{head}{block}"));
         run(&mini, &["check", "page.yaml"], &[]).expect(0);
     }
-    // The third belongs to a stage that judges.
+    // The last belongs to a stage that judges.
     let requests =
         blocks.iter().find(|block| block.contains("requests")).unwrap().trim().strip_prefix("with: {").unwrap();
     let mini = space();

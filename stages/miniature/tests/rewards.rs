@@ -83,7 +83,13 @@ fn ill_formed_blobs_are_no_objects() {
             (0..64 * 64).flat_map(|i| if inside(i % 64 - 24, i / 64 - 24) { [220, 40, 45] } else { [20, 20, 25] });
         let image = Image::new(64, 64, rgb.collect()).unwrap();
         use opdflow_rewards::detector::{Detector, Shapes};
-        let sure: Vec<_> = Shapes.detect(&image).unwrap().into_iter().filter(|o| o.confidence > 0.9).collect();
+        let sure: Vec<_> = Shapes
+            .detect(std::slice::from_ref(&image))
+            .unwrap()
+            .remove(0)
+            .into_iter()
+            .filter(|o| o.confidence > 0.9)
+            .collect();
         assert!(sure.is_empty(), "shape {which}: {sure:?}");
         assert!(score(&Geneval::default(), &[image], &asked)[0].value.is_finite());
     }

@@ -2,6 +2,7 @@
 
 use crate::condition::Condition;
 use crate::field::Field;
+use crate::solver::Step;
 use crate::solver::TakeStep as _;
 use crate::{Schedule, Solver};
 use anyhow::Result;
@@ -52,6 +53,15 @@ pub struct RolloutOptions<'a> {
     pub ranks: Ranks,
 }
 
+impl RolloutOptions<'_> {
+    /// Step `j`: the solver's, or Euler's outside of the window.
+    #[must_use]
+    pub fn step(&self, j: usize) -> Step {
+        let own = self.window.as_ref().is_none_or(|w| w.contains(&j));
+        if own { self.solver.step(self.schedule, j) } else { Solver::default().step(self.schedule, j) }
+    }
+}
+
 /// Samples from `start` (noise, `[B, C, H, W]`) without gradients. `draw` gives the standard normal noise of a step, in
 /// the shape of `start`; it is asked only at steps that add noise.
 ///
@@ -70,8 +80,7 @@ pub fn rollout(
     let mut before: Option<Tensor> = None;
     let mut trajectory = Rollout { states: Vec::new(), means: Vec::new(), noises: Vec::new() };
     for j in 0..along.schedule.steps() {
-        let own = along.window.as_ref().is_none_or(|w| w.contains(&j));
-        let step = if own { along.solver.step(along.schedule, j) } else { Solver::default().step(along.schedule, j) };
+        let step = along.step(j);
         let v = in_parts(field, &x, step.sigma, condition, along)?;
         let mean = step.mean(&x, &v, before.as_ref());
         before = matches!(along.solver, Solver::Dpm { order: 2 }).then(|| &x - &v * step.sigma);

@@ -10,4 +10,4 @@ pub mod ranks;
 pub mod tree;
 
 pub use group::{Backend, Group, Meeting};
-pub use ranks::Ranks;
+pub use ranks::{Ranks, least_common};

@@ -121,6 +121,16 @@ impl Ranks {
     }
 }
 
+/// The least number that both divide: rows that are dealt so many at a time are whole batches of `a` and of `b`.
+#[must_use]
+pub fn least_common(a: usize, b: usize) -> usize {
+    let (mut x, mut y) = (a.max(1), b.max(1));
+    while y > 0 {
+        (x, y) = (y, x % y);
+    }
+    a.max(1) / x * b.max(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,5 +142,11 @@ mod tests {
         let rows = Tensor::from_slice(&[1.0, 2.0]).view([2, 1]);
         assert_eq!(ranks.gather_rows(&rows, 2, 8).unwrap(), rows);
         assert_eq!(ranks.gather_bytes(b"ab", Device::Cpu).unwrap(), [b"ab".to_vec()]);
+    }
+
+    #[test]
+    fn rows_are_whole_batches_of_both() {
+        let of = [(24, 8), (12, 8), (5, 8), (1, 8), (128, 1), (0, 8)].map(|(a, b)| least_common(a, b));
+        assert_eq!(of, [24, 24, 40, 8, 128, 8]);
     }
 }

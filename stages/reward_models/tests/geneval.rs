@@ -12,7 +12,7 @@ use opdflow_reward_models::geneval::{
 use opdflow_reward_models::mask2former::{Mask2FormerConfig, Segments};
 use opdflow_reward_models::named;
 use opdflow_reward_models::pixels::{Fit, Pixels};
-use opdflow_rewards::detector::Object;
+use opdflow_rewards::detector::{Detector as _, Object};
 use opdflow_rewards::geneval::Metadata;
 use opdflow_rewards::{Geneval, Image, Reward, Subject};
 use place::{at, device};
@@ -108,12 +108,12 @@ fn colours_are_told_as_by_geneval() {
     for (i, (found, class)) in found.into_iter().zip(["cup", "tv remote", "cup", "dog", "car"]).enumerate() {
         let bounds = found.bounds.map(|side| side as f64);
         let object = Object { class: class.into(), bounds, confidence: found.confidence, mask: Some(found.mask) };
-        let cosines = colours.cosines(&image(&f["picture"]), &object).unwrap();
+        let cosines = colours.cosines(&image(&f["picture"]), &[&object]).unwrap().remove(0);
         let wanted = f["colours"].get(i as i64);
         let diff = (cosines - &wanted).abs().max().double_value(&[]);
         println!("cosines of object {i} with ten colours: max |difference| {diff:.2e}");
         assert!(diff <= 1e-5);
-        let colour = colours.of(&image(&f["picture"]), &object).unwrap();
+        let colour = colours.of(&image(&f["picture"]), &[&object]).unwrap()[0];
         assert_eq!(colour, COLOURS[wanted.argmax(0, false).int64_value(&[]) as usize]);
         seen.insert(colour);
     }
@@ -138,24 +138,34 @@ fn all_classes_have_geneval_s_names() {
 /// Something drawn by hand: a class's label, how sure it is, and its box on a mask of 24x16.
 type Drawn = (&'static str, f64, [i64; 4]);
 
+/// The logits of one image in which this is drawn, on a mask of this height and width.
+fn hand(drawn: &[Drawn], [height, width]: [i64; 2]) -> (Tensor, Tensor) {
+    let (labels, f32_cpu) = (labels(), (Kind::Float, Device::Cpu));
+    let n = drawn.len() as i64;
+    let (classes, masks) =
+        (Tensor::full([1, n, 81], -30.0, f32_cpu), Tensor::full([1, n, height, width], -20.0, f32_cpu));
+    for (i, (label, sure, [left, top, right, bottom])) in drawn.iter().enumerate() {
+        let class = labels.iter().position(|l| l == label).unwrap() as i64;
+        let query = classes.get(0).get(i as i64);
+        let _ = query.get(class).fill_(sure.ln());
+        let _ = query.get(80).fill_((1.0 - sure).ln());
+        let mask = masks.get(0).get(i as i64);
+        let _ = mask.narrow(0, *top, bottom - top).narrow(1, *left, right - left).fill_(20.0);
+    }
+    (classes, masks)
+}
+
 /// Says what is drawn, whatever the image.
 struct Hand(Vec<Drawn>);
 
 impl Segmenter for Hand {
-    fn segment(&self, image: &Tensor) -> Segments {
-        assert_eq!(image.size(), [1, 3, 64, 96]);
-        let (labels, f32_cpu) = (labels(), (Kind::Float, Device::Cpu));
-        let n = self.0.len() as i64;
-        let (classes, masks) = (Tensor::full([1, n, 81], -30.0, f32_cpu), Tensor::full([1, n, 16, 24], -20.0, f32_cpu));
-        for (i, (label, sure, [left, top, right, bottom])) in self.0.iter().enumerate() {
-            let class = labels.iter().position(|l| l == label).unwrap() as i64;
-            let query = classes.get(0).get(i as i64);
-            let _ = query.get(class).fill_(sure.ln());
-            let _ = query.get(80).fill_((1.0 - sure).ln());
-            let mask = masks.get(0).get(i as i64);
-            let _ = mask.narrow(0, *top, bottom - top).narrow(1, *left, right - left).fill_(20.0);
-        }
-        Segments { classes, masks }
+    fn segment(&self, images: &Tensor) -> Segments {
+        let (_, channels, height, width) = images.size4().unwrap();
+        assert_eq!((channels, height, width), (3, 64, 96));
+        let batch = images.size()[0];
+        let (classes, masks) = hand(&self.0, [16, 24]);
+        let each = |x: Tensor| x.repeat([batch, 1, 1, 1].into_iter().take(x.dim()).collect::<Vec<i64>>());
+        Segments { classes: each(classes), masks: each(masks) }
     }
 }
 
@@ -163,9 +173,12 @@ impl Segmenter for Hand {
 struct Axes;
 
 impl Namer for Axes {
-    fn image(&self, image: &Image) -> anyhow::Result<Tensor> {
-        let sum = |c: usize| image.rgb.iter().skip(c).step_by(3).map(|&v| f32::from(v)).sum::<f32>();
-        Ok(Tensor::from_slice(&[sum(0), sum(1), sum(2)]).view([1, 3]))
+    fn images(&self, images: &[Image]) -> anyhow::Result<Tensor> {
+        let row = |image: &Image| {
+            let sum = |c: usize| image.rgb.iter().skip(c).step_by(3).map(|&v| f32::from(v)).sum::<f32>();
+            Tensor::from_slice(&[sum(0), sum(1), sum(2)])
+        };
+        Ok(Tensor::stack(&images.iter().map(row).collect::<Vec<_>>(), 0))
     }
 
     fn texts(&self, texts: &[String]) -> anyhow::Result<Tensor> {
@@ -291,6 +304,45 @@ fn the_reward_model_opens_from_its_folder_and_scores() {
     assert!(scores.iter().all(|s| s.value.is_finite() && s.parts.contains_key("strict")));
     let alone = reward.score(&images[1..], &[subject]).unwrap();
     assert_eq!(scores[1], alone[0], "a score depends on the image beside it");
+}
+
+/// Says what a batch looks like: a cup where the image is bright, its place by the image's size.
+struct Bright;
+
+impl Segmenter for Bright {
+    fn segment(&self, images: &Tensor) -> Segments {
+        let (batch, _, height, width) = images.size4().unwrap();
+        let all = (0..batch).map(|i| {
+            let bright = images.get(i).mean(Kind::Float).double_value(&[]) > 0.0;
+            let drawn = if bright { [height / 16, height / 8] } else { [0, height / 16] };
+            let [top, bottom] = drawn;
+            let (classes, masks) = hand(&[("cup", 0.8, [0, top, 2, bottom])], [height / 4, width / 4]);
+            (classes, masks)
+        });
+        let (classes, masks): (Vec<Tensor>, Vec<Tensor>) = all.unzip();
+        Segments { classes: Tensor::cat(&classes, 0), masks: Tensor::cat(&masks, 0) }
+    }
+}
+
+#[test]
+fn images_that_go_through_the_network_together_keep_their_own_objects() {
+    let photographs = || Photographs::new(Bright, &labels(), input(), Colours::new(Axes), Device::Cpu);
+    let even =
+        |width: usize, height: usize, level: u8| Image::new(width, height, vec![level; width * height * 3]).unwrap();
+    // More than one batch, of two sizes that lie among each other.
+    let images =
+        [even(60, 40, 255), even(60, 40, 0), even(40, 60, 255), even(60, 40, 255), even(40, 60, 0), even(60, 40, 0)];
+    let together = photographs().detect(&images).unwrap();
+    let bounds: Vec<[f64; 4]> = together.iter().map(|objects| objects[0].bounds).collect();
+    assert!(together.iter().all(|objects| objects.len() == 1));
+    assert_ne!(bounds[0], bounds[1], "they are told apart");
+    assert_ne!(bounds[0], bounds[2]);
+    for (image, objects) in images.iter().zip(&together) {
+        assert_eq!(photographs().detect(std::slice::from_ref(image)).unwrap(), [objects.clone()]);
+    }
+    // What is cut out of one image is named together.
+    let colours = photographs().colours(&images[0], &together[0].iter().collect::<Vec<_>>()).unwrap();
+    assert_eq!(colours.len(), 1);
 }
 
 #[test]

@@ -27,16 +27,16 @@ pub trait Detector: Send + Sync {
     /// Whether it can find objects of this class at all.
     fn knows(&self, class: &str) -> bool;
 
-    /// The objects in an image, in any order.
+    /// The objects in each image, in any order.
     ///
     /// # Errors
     /// When the detector's model fails.
-    fn detect(&self, image: &Image) -> Result<Vec<Object>, RewardError>;
+    fn detect(&self, images: &[Image]) -> Result<Vec<Vec<Object>>, RewardError>;
 
-    /// The colour of an object that [`Detector::detect`] found in the same image, one of GenEval's ten names; `None` when
-    /// it has none of them.
+    /// The colour of each of these objects, which [`Detector::detect`] found in this image: one of GenEval's ten names; `None` when it
+    /// has none of them.
     ///
     /// # Errors
     /// When the detector's model fails.
-    fn colour(&self, image: &Image, object: &Object) -> Result<Option<String>, RewardError>;
+    fn colours(&self, image: &Image, objects: &[&Object]) -> Result<Vec<Option<String>>, RewardError>;
 }

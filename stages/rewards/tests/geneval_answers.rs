@@ -19,19 +19,19 @@ impl Detector for Table {
         true
     }
 
-    fn detect(&self, _image: &Image) -> Result<Vec<Object>, RewardError> {
+    fn detect(&self, images: &[Image]) -> Result<Vec<Vec<Object>>, RewardError> {
         let object = |(class, x0, y0, x1, y1, confidence, _): &Row| Object {
             class: class.clone(),
             bounds: [*x0, *y0, *x1, *y1],
             confidence: *confidence,
             mask: None,
         };
-        Ok(self.0.iter().map(object).collect())
+        Ok(vec![self.0.iter().map(object).collect(); images.len()])
     }
 
-    fn colour(&self, _image: &Image, object: &Object) -> Result<Option<String>, RewardError> {
-        let row = self.0.iter().find(|r| r.0 == object.class && r.5 == object.confidence);
-        Ok(row.map(|r| r.6.clone()))
+    fn colours(&self, _image: &Image, objects: &[&Object]) -> Result<Vec<Option<String>>, RewardError> {
+        let row = |object: &&Object| self.0.iter().find(|r| r.0 == object.class && r.5 == object.confidence);
+        Ok(objects.iter().map(|object| row(object).map(|r| r.6.clone())).collect())
     }
 }
 

@@ -14,6 +14,7 @@ pub mod nft;
 pub mod objective;
 pub mod opd;
 pub mod optim;
+pub mod parts;
 pub mod ppo;
 pub mod sft;
 pub mod state;

@@ -4,6 +4,7 @@ pub use opdflow_spec::teacher::*;
 
 use crate::advantage::{self, Spread};
 use crate::objective::{Report, named};
+use crate::parts::Parts;
 use crate::task::{RewardValues, Task, TaskSettings, prompts_of_round};
 use anyhow::{Result, ensure};
 use opdflow_models::condition::Condition;
@@ -11,9 +12,9 @@ use opdflow_models::field::{Field, Guidance};
 use opdflow_models::finite::NotFinite;
 use opdflow_models::lora::Lora;
 use opdflow_models::network::Network;
-use opdflow_models::rollout::{Keep, Rollout, RolloutOptions, rollout};
+use opdflow_models::rollout::{Keep, Rollout, RolloutOptions};
 use opdflow_models::{Schedule, Solver, rng};
-use opdflow_ranks::Ranks;
+use opdflow_ranks::{Ranks, least_common};
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
@@ -129,11 +130,18 @@ impl RolloutCollector<'_> {
             window,
             keep,
             micro: self.canvas.micro,
-            ranks: self.canvas.ranks,
+            // Each process samples parts of its own.
+            ranks: Ranks::alone(),
         };
-        let mut draw = |j: usize| rng::normal(&start.size(), rng::derive(stream, "step", j as u64), self.canvas.device);
-        let rollout = rollout(&self.field(Some(lora)), &condition, &start, &along, &mut draw)?;
-        let scores = self.tasks[place].score(rollout.last(), &prompts)?;
+        let device = self.canvas.device;
+        let draw = |j: usize| rng::normal(&start.size(), rng::derive(stream, "step", j as u64), device);
+        let unit = least_common(self.canvas.micro.unsigned_abs() as usize, task.judged_together());
+        let mut parts = Parts::new(&start, unit, self.canvas.ranks);
+        let guidance = Guidance { scale: self.sampling.guidance_scale, empty: self.empty };
+        let field = Field { model: self.model, lora: Some(lora), guidance };
+        let scores = self.tasks[place]
+            .score(&prompts, parts.own(), &mut |seen| parts.sample(&field, &condition, &along, &draw, seen))?;
+        let rollout = parts.whole(&along, &draw)?;
         let rewards = RewardValues::sum(&scores);
         ensure!(rewards.iter().all(|r| r.is_finite()), NotFinite::new("a reward"));
         let advantages = advantage::blended(self.sampling.blend, &scores, group, spread);

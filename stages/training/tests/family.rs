@@ -21,10 +21,11 @@ use opdflow_training::distillation::{Distillation, StudentSampling, TaskTeacher}
 use opdflow_training::nft::{Nft, NftConfig};
 use opdflow_training::objective::Objective;
 use opdflow_training::opd::{Opd, OpdConfig, Remaining};
-use opdflow_training::task::{RewardValues, Task};
+use opdflow_training::task::{RewardValues, Sample, Task, of_parts};
 use opdflow_training::teacher::{Canvas, RolloutCollector, Sampling, per_sample};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -201,8 +202,8 @@ impl Task for Words {
     fn condition(&self, prompts: &[usize]) -> Result<Condition> {
         Ok(self.0.rows(&prompts.iter().map(|&p| p as i64).collect::<Vec<_>>()))
     }
-    fn score(&mut self, latents: &Tensor, _: &[usize]) -> Result<Vec<RewardValues>> {
-        let values = Vec::<f32>::try_from(per_sample(latents))?.into_iter().map(f64::from).collect();
+    fn score(&mut self, _: &[usize], _: Range<usize>, sample: &mut Sample) -> Result<Vec<RewardValues>> {
+        let values = of_parts(sample, |latents| Ok(Vec::try_from(per_sample(latents).to_kind(Kind::Double))?))?;
         Ok(vec![RewardValues { name: "mean".into(), weight: 1.0, values }])
     }
 }

@@ -1,6 +1,8 @@
 //! The objectives on a small random network: gradients, identities, learning, and continuing from a checkpoint.
 //! Equations by hand are tested beside their code; here everything goes through the network.
 
+#[path = "training/parts.rs"]
+mod parts;
 #[path = "training/rig.rs"]
 mod rig;
 #[path = "training/two_pass.rs"]

@@ -14,11 +14,11 @@ const GROUND: u8 = 0x99;
 
 /// Puts images and texts into one space: CLIP, but for tests.
 pub trait Namer: Send {
-    /// An image as a row `[1, D]` of length 1.
+    /// Images as rows `[n, D]` of length 1.
     ///
     /// # Errors
-    /// When the image is malformed.
-    fn image(&self, image: &Image) -> Result<Tensor>;
+    /// When an image is malformed.
+    fn images(&self, images: &[Image]) -> Result<Tensor>;
 
     /// Texts as rows `[n, D]` of length 1.
     ///
@@ -40,25 +40,35 @@ impl Colours {
         Colours { namer: Box::new(namer), known: HashMap::new() }
     }
 
-    /// The colour of an object in its image, one of [`COLOURS`]: there is always one that goes best.
+    /// The colours of objects in their image, each one of [`COLOURS`]: there is always one that goes best.
     ///
     /// # Errors
-    /// When the object lies outside of the image, or the network fails.
-    pub fn of(&mut self, image: &Image, object: &Object) -> Result<&'static str> {
-        let best = self.cosines(image, object)?.argmax(0, false).int64_value(&[]);
-        Ok(COLOURS[usize::try_from(best)?])
+    /// When an object lies outside of the image, or the network fails.
+    pub fn of(&mut self, image: &Image, objects: &[&Object]) -> Result<Vec<&'static str>> {
+        let best = |cosines: Tensor| Ok(COLOURS[usize::try_from(cosines.argmax(0, false).int64_value(&[]))?]);
+        self.cosines(image, objects)?.into_iter().map(best).collect()
     }
 
-    /// How well an object goes with each of [`COLOURS`]: `[10]`, -1 to 1.
+    /// How well each object goes with each of [`COLOURS`]: `[10]`, -1 to 1. What is cut out of an image goes through the network
+    /// together.
     ///
     /// # Errors
     /// As for [`Colours::of`].
-    pub fn cosines(&mut self, image: &Image, object: &Object) -> Result<Tensor> {
-        let row = self.namer.image(&cut_out(image, object)?)?;
-        if !self.known.contains_key(&object.class) {
-            self.known.insert(object.class.clone(), self.rows(&object.class)?);
+    pub fn cosines(&mut self, image: &Image, objects: &[&Object]) -> Result<Vec<Tensor>> {
+        if objects.is_empty() {
+            return Ok(Vec::new());
         }
-        Ok(row.matmul(&self.known[&object.class].tr()).squeeze_dim(0))
+        let parts = objects.iter().map(|object| cut_out(image, object)).collect::<Result<Vec<_>>>()?;
+        let rows = self.namer.images(&parts)?;
+        let mut found = Vec::with_capacity(objects.len());
+        for (i, object) in objects.iter().enumerate() {
+            if !self.known.contains_key(&object.class) {
+                self.known.insert(object.class.clone(), self.rows(&object.class)?);
+            }
+            let row = rows.narrow(0, i as i64, 1);
+            found.push(row.matmul(&self.known[&object.class].tr()).squeeze_dim(0));
+        }
+        Ok(found)
     }
 
     /// A row for each colour: the mean of three phrasings, brought back to length 1. `[10, D]`.
@@ -112,10 +122,13 @@ mod tests {
     struct Table(Arc<Mutex<Vec<String>>>);
 
     impl Namer for Table {
-        fn image(&self, image: &Image) -> Result<Tensor> {
-            let mean = |c: usize| image.rgb.iter().skip(c).step_by(3).map(|&v| f32::from(v)).sum::<f32>();
-            let row = Tensor::from_slice(&[mean(0), mean(1), mean(2)]).view([1, 3]);
-            Ok(&row / row.norm())
+        fn images(&self, images: &[Image]) -> Result<Tensor> {
+            let row = |image: &Image| {
+                let mean = |c: usize| image.rgb.iter().skip(c).step_by(3).map(|&v| f32::from(v)).sum::<f32>();
+                let row = Tensor::from_slice(&[mean(0), mean(1), mean(2)]);
+                &row / row.norm()
+            };
+            Ok(Tensor::stack(&images.iter().map(row).collect::<Vec<_>>(), 0))
         }
 
         fn texts(&self, texts: &[String]) -> Result<Tensor> {
@@ -142,11 +155,12 @@ mod tests {
         let mut colours = Colours::new(Table(Arc::clone(&asked)));
         // Left half red, right half green, on 4x1.
         let image = Image::new(4, 1, [[255, 0, 0], [255, 0, 0], [0, 255, 0], [0, 255, 0]].concat()).unwrap();
-        assert_eq!(colours.of(&image, &object([0.0, 0.0, 2.0, 1.0], None)).unwrap(), "red");
-        assert_eq!(colours.of(&image, &object([2.0, 0.0, 4.0, 1.0], None)).unwrap(), "green");
+        let (left, right) = (object([0.0, 0.0, 2.0, 1.0], None), object([2.0, 0.0, 4.0, 1.0], None));
+        assert_eq!(colours.of(&image, &[&left, &right]).unwrap(), ["red", "green"]);
+        assert!(colours.of(&image, &[]).unwrap().is_empty());
         // Both halves within the box, but only the green one within the mask.
         let mask = Some(vec![false, false, true, true]);
-        assert_eq!(colours.of(&image, &object([0.0, 0.0, 4.0, 1.0], mask)).unwrap(), "green");
+        assert_eq!(colours.of(&image, &[&object([0.0, 0.0, 4.0, 1.0], mask)]).unwrap(), ["green"]);
         let asked = asked.lock().unwrap();
         assert_eq!(asked.len(), 30, "each class is read once");
         assert_eq!(asked[..3], ["a photo of a red cup", "a photo of a red-colored cup", "a photo of a red object"]);

@@ -17,6 +17,7 @@ use opdflow_rewards::detector::{Detector, Object};
 use opdflow_rewards::geneval::CONFIDENT;
 use opdflow_rewards::{Geneval, Image, Reward, RewardError};
 pub use opdflow_spec::reward_models::geneval::{DETECTOR, REWARD_MODEL, classes, name_of};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use tch::{Device, Tensor};
@@ -25,6 +26,10 @@ pub use colour::{COLOURS, Colours, Namer};
 pub use frame::{Frame, Input, LIMITS};
 pub use instances::{Instance, instances};
 pub use opdflow_rewards::opencv::linear;
+
+/// Images that go through the detector together: enough to fill a GPU, at its 800x800 pixels each. A divisor of [`crate::BATCH`], so
+/// that it does not matter to which of several processes images are dealt.
+const TOGETHER: usize = 4;
 
 /// Opens it from the folder of its parts.
 ///
@@ -36,19 +41,19 @@ pub fn open(folder: &Path, device: Device) -> Result<Box<dyn Reward>> {
 
 /// What says where things are in an image: Mask2Former, but for tests.
 pub trait Segmenter: Send {
-    /// Logits for an image `[1, 3, H, W]`, normalised.
-    fn segment(&self, image: &Tensor) -> Segments;
+    /// Logits for images of one size, `[B, 3, H, W]`, normalised.
+    fn segment(&self, images: &Tensor) -> Segments;
 }
 
 impl Segmenter for Mask2Former {
-    fn segment(&self, image: &Tensor) -> Segments {
-        self.forward(image)
+    fn segment(&self, images: &Tensor) -> Segments {
+        self.forward(images)
     }
 }
 
 impl Namer for Clip {
-    fn image(&self, image: &Image) -> Result<Tensor> {
-        self.encode_image(std::slice::from_ref(image))
+    fn images(&self, images: &[Image]) -> Result<Tensor> {
+        self.encode_image(images)
     }
 
     fn texts(&self, texts: &[String]) -> Result<Tensor> {
@@ -99,12 +104,31 @@ impl Photographs {
         Ok(Photographs::new(network, &config.id2label, input, Colours::new(colours), device))
     }
 
-    fn objects(&self, image: &Image) -> Result<Vec<Object>> {
+    /// The objects in a few images, of which those of one size go through the network together.
+    fn objects(&self, images: &[Image]) -> Result<Vec<Vec<Object>>> {
         let _off = tch::no_grad_guard();
-        let (x, frame) = self.input.of(image, self.device)?;
-        let segments = self.segmenter.lock().unwrap_or_else(PoisonError::into_inner).segment(&x);
-        let finite = |x: &Tensor| x.isfinite().all().int64_value(&[]) != 0;
-        ensure!(finite(&segments.classes) && finite(&segments.masks), "the detector's logits are not finite");
+        let inputs = images.iter().map(|image| self.input.of(image, self.device)).collect::<Result<Vec<_>>>()?;
+        let mut by_size: BTreeMap<[usize; 2], Vec<usize>> = BTreeMap::new();
+        for (i, (_, frame)) in inputs.iter().enumerate() {
+            by_size.entry(frame.padded).or_default().push(i);
+        }
+        let mut found = vec![Vec::new(); images.len()];
+        for places in by_size.into_values() {
+            let x = Tensor::cat(&places.iter().map(|i| &inputs[*i].0).collect::<Vec<_>>(), 0);
+            let all = self.segmenter.lock().unwrap_or_else(PoisonError::into_inner).segment(&x);
+            let finite = |x: &Tensor| x.isfinite().all().int64_value(&[]) != 0;
+            ensure!(finite(&all.classes) && finite(&all.masks), "the detector's logits are not finite");
+            for (row, i) in places.into_iter().enumerate() {
+                let of = |x: &Tensor| x.narrow(0, row as i64, 1);
+                let own = Segments { classes: of(&all.classes), masks: of(&all.masks) };
+                found[i] = self.named(&own, &inputs[i].1);
+            }
+        }
+        Ok(found)
+    }
+
+    /// What the network says of one image, as objects.
+    fn named(&self, segments: &Segments, frame: &Frame) -> Vec<Object> {
         let object = |found: Instance| Object {
             class: self.classes[found.class].clone(),
             bounds: found.bounds.map(|side| side as f64),
@@ -112,7 +136,7 @@ impl Photographs {
             mask: Some(found.mask),
         };
         // What is no surer than GenEval's lowest threshold would be dropped there, after the work of drawing it.
-        Ok(instances(&segments, &frame, CONFIDENT).into_iter().map(object).collect())
+        instances(segments, frame, CONFIDENT).into_iter().map(object).collect()
     }
 }
 
@@ -125,14 +149,16 @@ impl Detector for Photographs {
         self.classes.iter().any(|c| c == class)
     }
 
-    fn detect(&self, image: &Image) -> Result<Vec<Object>, RewardError> {
-        self.objects(image).map_err(failed)
+    fn detect(&self, images: &[Image]) -> Result<Vec<Vec<Object>>, RewardError> {
+        let found = images.chunks(TOGETHER).map(|some| self.objects(some)).collect::<Result<Vec<_>>>();
+        Ok(found.map_err(failed)?.concat())
     }
 
-    fn colour(&self, image: &Image, object: &Object) -> Result<Option<String>, RewardError> {
+    fn colours(&self, image: &Image, objects: &[&Object]) -> Result<Vec<Option<String>>, RewardError> {
         let _off = tch::no_grad_guard();
         let mut colours = self.colours.lock().unwrap_or_else(PoisonError::into_inner);
-        colours.of(image, object).map(|colour| Some(colour.to_owned())).map_err(failed)
+        let found = colours.of(image, objects).map_err(failed)?;
+        Ok(found.into_iter().map(|colour| Some(colour.to_owned())).collect())
     }
 }
 

@@ -32,34 +32,13 @@ impl Detector for Shapes {
         Shape::ALL.iter().any(|s| s.name() == class)
     }
 
-    fn detect(&self, image: &Image) -> Result<Vec<Object>, RewardError> {
-        let field = Field::of(image);
-        let labels: Vec<Option<usize>> =
-            field.chroma.iter().zip(&field.hue).map(|(c, hue)| (*c >= SATURATED).then_some(*hue)).collect();
-        let mut objects = Vec::new();
-        for blob in blobs(&labels, field.width, |_, _| true) {
-            if agreement(&blob, &field.hue).1 >= AGREED {
-                objects.extend(field.object(&blob));
-                continue;
-            }
-            // Two objects of different colours that touch.
-            let mut inside = vec![None; labels.len()];
-            blob.iter().for_each(|&i| inside[i] = labels[i]);
-            objects.extend(blobs(&inside, field.width, |a, b| a == b).iter().filter_map(|part| field.object(part)));
-        }
-        Ok(objects)
+    fn detect(&self, images: &[Image]) -> Result<Vec<Vec<Object>>, RewardError> {
+        Ok(images.iter().map(|image| Field::of(image).objects()).collect())
     }
 
-    fn colour(&self, image: &Image, object: &Object) -> Result<Option<String>, RewardError> {
+    fn colours(&self, image: &Image, objects: &[&Object]) -> Result<Vec<Option<String>>, RewardError> {
         let field = Field::of(image);
-        let [x0, y0, x1, y1] = object.bounds;
-        let inside = |i: &usize| {
-            let (x, y) = ((i % field.width) as f64 + 0.5, (i / field.width) as f64 + 0.5);
-            field.chroma[*i] >= SATURATED && x > x0 && x < x1 && y > y0 && y < y1
-        };
-        let pixels: Vec<usize> = (0..field.chroma.len()).filter(inside).collect();
-        let (hue, share) = agreement(&pixels, &field.hue);
-        Ok((share >= AGREED).then(|| Colour::ALL[hue].name().to_owned()))
+        Ok(objects.iter().map(|object| field.colour(object)).collect())
     }
 }
 
@@ -71,6 +50,38 @@ struct Field {
     chroma: Vec<f32>,
     /// Index of the nearest colour of [`Colour::ALL`], by hue alone: blending with a dark ground keeps the hue.
     hue: Vec<usize>,
+}
+
+impl Field {
+    /// The objects in it.
+    fn objects(&self) -> Vec<Object> {
+        let labels: Vec<Option<usize>> =
+            self.chroma.iter().zip(&self.hue).map(|(c, hue)| (*c >= SATURATED).then_some(*hue)).collect();
+        let mut objects = Vec::new();
+        for blob in blobs(&labels, self.width, |_, _| true) {
+            if agreement(&blob, &self.hue).1 >= AGREED {
+                objects.extend(self.object(&blob));
+                continue;
+            }
+            // Two objects of different colours that touch.
+            let mut inside = vec![None; labels.len()];
+            blob.iter().for_each(|&i| inside[i] = labels[i]);
+            objects.extend(blobs(&inside, self.width, |a, b| a == b).iter().filter_map(|part| self.object(part)));
+        }
+        objects
+    }
+
+    /// The colour of an object.
+    fn colour(&self, object: &Object) -> Option<String> {
+        let [x0, y0, x1, y1] = object.bounds;
+        let inside = |i: &usize| {
+            let (x, y) = ((i % self.width) as f64 + 0.5, (i / self.width) as f64 + 0.5);
+            self.chroma[*i] >= SATURATED && x > x0 && x < x1 && y > y0 && y < y1
+        };
+        let pixels: Vec<usize> = (0..self.chroma.len()).filter(inside).collect();
+        let (hue, share) = agreement(&pixels, &self.hue);
+        (share >= AGREED).then(|| Colour::ALL[hue].name().to_owned())
+    }
 }
 
 impl Field {

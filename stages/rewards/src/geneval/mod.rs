@@ -37,24 +37,28 @@ impl Geneval {
         Geneval { detector: Box::new(detector) }
     }
 
-    /// The verdict, and the partial marks of the released code.
-    fn verdict(&self, image: &Image, metadata: &Metadata) -> Result<(Verdict, f64), RewardError> {
+    /// The verdict on an image in which the detector found these objects, and the partial marks of the released code.
+    fn verdict(&self, image: &Image, seen: Vec<Object>, metadata: &Metadata) -> Result<(Verdict, f64), RewardError> {
         let threshold = if metadata.tag == Tag::Counting { CONFIDENT_COUNTING } else { CONFIDENT };
         // Confidences of the published detector have 32 bits, and its threshold is rounded to as many.
         let sure = |o: &Object| o.confidence as f32 > threshold as f32;
-        let mut objects: Vec<Object> = self.detector.detect(image)?.into_iter().filter(sure).collect();
+        let mut objects: Vec<Object> = seen.into_iter().filter(sure).collect();
         // The best come first; ties by place, so that the order does not hang on the detector's.
         objects.sort_by(|a, b| b.confidence.total_cmp(&a.confidence).then_with(|| a.bounds[0].total_cmp(&b.bounds[0])));
-        let mut found = Vec::new();
+        let mut kept: Vec<Object> = Vec::new();
         for object in objects {
-            if found.iter().filter(|f: &&Detection| f.class == object.class).count() >= MOST {
-                continue;
+            if kept.iter().filter(|k| k.class == object.class).count() < MOST {
+                kept.push(object);
             }
-            // Colours may cost a pass through a network each; only those that a clause names are told.
-            let asked = metadata.include.iter().any(|i| i.color.is_some() && i.class == object.class);
-            let colour = if asked { self.detector.colour(image, &object)? } else { None };
-            found.push(Detection { class: object.class, bounds: object.bounds, colour });
         }
+        // Colours may cost a pass through a network each; only those that a clause names are told.
+        let asked = |o: &&Object| metadata.include.iter().any(|i| i.color.is_some() && i.class == o.class);
+        let mut colours = self.detector.colours(image, &kept.iter().filter(asked).collect::<Vec<_>>())?.into_iter();
+        let told = |object: Object| {
+            let colour = if asked(&&object) { colours.next().flatten() } else { None };
+            Detection { class: object.class, bounds: object.bounds, colour }
+        };
+        let found: Vec<Detection> = kept.into_iter().map(told).collect();
         let released = judge(&found, metadata, Quirks { position_always_adds_one: true })?;
         Ok((judge(&found, metadata, Quirks::default())?, released.partial))
     }
@@ -90,13 +94,17 @@ impl Reward for Geneval {
 
     fn score(&self, images: &[Image], subjects: &[Subject]) -> Result<Vec<Score>, RewardError> {
         check(images, subjects)?;
-        let one = |(image, subject): (&Image, &Subject)| {
-            let metadata = subject.geneval.ok_or_else(|| RewardError::Missing {
+        let metadata = |subject: &Subject| {
+            subject.geneval.cloned().ok_or_else(|| RewardError::Missing {
                 reward: "geneval".to_owned(),
                 text: subject.text.to_owned(),
                 needs: "GenEval metadata",
-            })?;
-            let (v, released) = self.verdict(image, metadata)?;
+            })
+        };
+        let asked = subjects.iter().map(metadata).collect::<Result<Vec<_>, _>>()?;
+        let found = self.detector.detect(images)?;
+        let one = |((image, seen), metadata): ((&Image, Vec<Object>), &Metadata)| {
+            let (v, released) = self.verdict(image, seen, metadata)?;
             let flag = |b: bool| f64::from(u8::from(b));
             Ok(Score::new(
                 v.partial,
@@ -108,7 +116,7 @@ impl Reward for Geneval {
                 ],
             ))
         };
-        images.iter().zip(subjects).map(one).collect()
+        images.iter().zip(found).zip(&asked).map(one).collect()
     }
 }
 
@@ -129,19 +137,20 @@ mod tests {
             true
         }
 
-        fn detect(&self, _: &Image) -> Result<Vec<Object>, RewardError> {
+        fn detect(&self, images: &[Image]) -> Result<Vec<Vec<Object>>, RewardError> {
             let object =
                 |class: &str, confidence, bounds| Object { class: class.to_owned(), bounds, confidence, mask: None };
-            Ok(vec![
+            let objects = vec![
                 object("cup", 0.8, [0.0, 0.0, 2.0, 2.0]),
                 object("dog", CONFIDENT, [4.0, 0.0, 8.0, 4.0]),
                 object("dog", 0.5, [4.0, 0.0, 8.0, 4.0]),
-            ])
+            ];
+            Ok(vec![objects; images.len()])
         }
 
-        fn colour(&self, _: &Image, object: &Object) -> Result<Option<String>, RewardError> {
-            self.0.lock().unwrap().push(object.class.clone());
-            Ok(Some("red".to_owned()))
+        fn colours(&self, _: &Image, objects: &[&Object]) -> Result<Vec<Option<String>>, RewardError> {
+            self.0.lock().unwrap().extend(objects.iter().map(|object| object.class.clone()));
+            Ok(vec![Some("red".to_owned()); objects.len()])
         }
     }
 

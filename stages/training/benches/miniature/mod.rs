@@ -10,8 +10,9 @@ use opdflow_models::rng::normal;
 use opdflow_models::vae::VaeConfig;
 use opdflow_models::weights::Weights;
 use opdflow_ranks::Ranks;
-use opdflow_training::task::{RewardValues, Task};
+use opdflow_training::task::{RewardValues, Sample, Task, of_parts};
 use opdflow_training::teacher::Canvas;
+use std::ops::Range;
 use std::time::Duration;
 use tch::{Device, Kind, Tensor};
 
@@ -71,8 +72,9 @@ impl Task for Prompts {
     fn condition(&self, prompts: &[usize]) -> Result<Condition> {
         Ok(self.0.rows(&prompts.iter().map(|&p| p as i64).collect::<Vec<_>>()))
     }
-    fn score(&mut self, latents: &Tensor, _: &[usize]) -> Result<Vec<RewardValues>> {
-        let values = Vec::<f64>::try_from(latents.flatten(1, -1).mean_dim(1, false, Kind::Double))?;
+    fn score(&mut self, _: &[usize], _: Range<usize>, sample: &mut Sample) -> Result<Vec<RewardValues>> {
+        let mean = |latents: &Tensor| Ok(Vec::try_from(latents.flatten(1, -1).mean_dim(1, false, Kind::Double))?);
+        let values = of_parts(sample, mean)?;
         Ok(vec![RewardValues { name: "mean".into(), weight: 1.0, values }])
     }
 }

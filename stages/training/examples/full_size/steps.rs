@@ -16,9 +16,10 @@ use opdflow_training::nft::{Nft, NftConfig};
 use opdflow_training::objective::Objective;
 use opdflow_training::opd::{Opd, OpdConfig, Remaining};
 use opdflow_training::optim::{AdamW, AdamWConfig, EmaConfig};
-use opdflow_training::task::{RewardValues, Task};
+use opdflow_training::task::{RewardValues, Sample, Task, of_parts};
 use opdflow_training::teacher::{Canvas, RolloutCollector, Sampling, per_sample};
 use opdflow_training::train::{Learner, LrSchedule};
+use std::ops::Range;
 use std::path::Path;
 use std::time::Instant;
 use tch::{Cuda, Device, Kind, Tensor};
@@ -44,9 +45,11 @@ impl Task for Noise {
     fn condition(&self, prompts: &[usize]) -> Result<Condition> {
         Ok(self.prompts.rows(&prompts.iter().map(|&p| p as i64).collect::<Vec<_>>()))
     }
-    fn score(&mut self, latents: &Tensor, _: &[usize]) -> Result<Vec<RewardValues>> {
-        let means = Vec::<f32>::try_from(per_sample(latents).to_device(Device::Cpu))?;
-        Ok(vec![RewardValues { name: "mean".into(), weight: 1.0, values: means.into_iter().map(f64::from).collect() }])
+    fn score(&mut self, _: &[usize], _: Range<usize>, sample: &mut Sample) -> Result<Vec<RewardValues>> {
+        let mean =
+            |latents: &Tensor| Ok(Vec::try_from(per_sample(latents).to_device(Device::Cpu).to_kind(Kind::Double))?);
+        let values = of_parts(sample, mean)?;
+        Ok(vec![RewardValues { name: "mean".into(), weight: 1.0, values }])
     }
 }
 

@@ -19,8 +19,9 @@ use opdflow_training::objective::{Objective, Report};
 use opdflow_training::opd::{Opd, OpdConfig, Remaining};
 use opdflow_training::ppo::{Ppo, PpoConfig, Reduction};
 use opdflow_training::sft::{Sft, SftConfig};
-use opdflow_training::task::{RewardValues, Task, TaskSettings};
+use opdflow_training::task::{RewardValues, Sample, Task, TaskSettings, of_parts};
 use opdflow_training::teacher::{Canvas, RolloutCollector, Sampling, per_sample};
+use std::ops::Range;
 use tch::{Device, Kind, Tensor, no_grad};
 
 pub const CPU: Device = Device::Cpu;
@@ -96,6 +97,7 @@ impl Rig {
 
     pub fn toy(&self, name: &'static str, seed: u64) -> Toy {
         Toy {
+            together: 1,
             name,
             prompts: embedded(6, derive(seed, "prompts", 0)),
             wish: normal(&[1, 4, 4, 4], derive(seed, "wish", 0), CPU),
@@ -133,6 +135,9 @@ pub struct Toy {
     /// A prompt whose images all earn the same.
     #[allow(dead_code, reason = "one of the programs that share this sets it")]
     pub flat: Option<usize>,
+    /// Images that are judged together.
+    #[allow(dead_code, reason = "one of the programs that share this sets it")]
+    pub together: usize,
 }
 
 impl Task for Toy {
@@ -148,9 +153,15 @@ impl Task for Toy {
     fn condition(&self, prompts: &[usize]) -> Result<Condition> {
         Ok(self.prompts.rows(&prompts.iter().map(|&p| p as i64).collect::<Vec<_>>()))
     }
-    fn score(&mut self, latents: &Tensor, prompts: &[usize]) -> Result<Vec<RewardValues>> {
-        let earned = Vec::<f32>::try_from(per_sample(&(latents * &self.wish)))?;
-        let one = |(value, prompt): (f32, &usize)| if self.flat == Some(*prompt) { 0.0 } else { f64::from(value) };
+    fn judged_together(&self) -> usize {
+        self.together
+    }
+    fn score(&mut self, prompts: &[usize], own: Range<usize>, sample: &mut Sample) -> Result<Vec<RewardValues>> {
+        assert_eq!(own, 0..prompts.len(), "one process has all rows");
+        let wish = &self.wish;
+        let earn = |latents: &Tensor| Ok(Vec::try_from(per_sample(&(latents * wish)).to_kind(Kind::Double))?);
+        let earned = of_parts(sample, earn)?;
+        let one = |(value, prompt): (f64, &usize)| if self.flat == Some(*prompt) { 0.0 } else { value };
         let values = earned.into_iter().zip(prompts).map(one).collect();
         Ok(vec![RewardValues { name: "wish".into(), weight: 1.0, values }])
     }

@@ -1,4 +1,4 @@
-//! A reward whose images are dealt to the processes of the stage. All of them get all scores.
+//! Images that are dealt to the processes of a stage to be judged. All of them get all scores.
 
 use opdflow_ranks::Ranks;
 use opdflow_rewards::{Image, Reward, RewardError, Score, Subject};
@@ -11,9 +11,9 @@ use tch::Device;
 /// it is among: so each batch has the same images as with one process.
 pub const BATCH: usize = opdflow_reward_models::BATCH;
 
-/// A reward, shared.
-pub struct Dealt {
-    inner: Box<dyn Reward>,
+/// How the scores of one process come to all.
+#[derive(Clone)]
+pub struct Dealing {
     ranks: Ranks,
     /// Where scores travel.
     device: Device,
@@ -21,10 +21,10 @@ pub struct Dealt {
     answers: Option<Arc<Answers>>,
 }
 
-impl Dealt {
-    /// `inner`, shared by these processes.
-    pub fn new(inner: Box<dyn Reward>, ranks: Ranks, device: Device) -> Self {
-        Self { inner, ranks, device, answers: None }
+impl Dealing {
+    /// Among these processes.
+    pub fn new(ranks: Ranks, device: Device) -> Self {
+        Self { ranks, device, answers: None }
     }
 
     /// The same, and all processes get all of these answers.
@@ -32,30 +32,36 @@ impl Dealt {
     pub fn with(self, answers: &Arc<Answers>) -> Self {
         Self { answers: Some(answers.clone()), ..self }
     }
-}
 
-impl Reward for Dealt {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn applies(&self, subject: &Subject) -> bool {
-        self.inner.applies(subject)
-    }
-
-    fn refuses(&self, subject: &Subject) -> Option<RewardError> {
-        self.inner.refuses(subject)
-    }
-
-    fn score(&self, images: &[Image], subjects: &[Subject]) -> Result<Vec<Score>, RewardError> {
+    /// The scores of images that all processes have, each of which asks `reward` for its own part.
+    ///
+    /// # Errors
+    /// As for [`Dealing::gathered`].
+    pub fn score(
+        &self,
+        reward: &dyn Reward,
+        images: &[Image],
+        subjects: &[Subject],
+    ) -> Result<Vec<Score>, RewardError> {
         if self.ranks.world() == 1 || images.len() != subjects.len() {
-            return self.inner.score(images, subjects);
+            return reward.score(images, subjects);
         }
         let own = self.ranks.own_rows(images.len(), BATCH);
-        let scores = self.inner.score(&images[own.clone()], &subjects[own.clone()]);
-        let failed = |why: String| RewardError::Failed { reward: self.name().to_owned(), why };
+        let scores = reward.score(&images[own.clone()], &subjects[own.clone()]);
+        self.gathered(reward.name(), scores.map_err(|error| at(error, own.start)))
+    }
+
+    /// The scores of all images by the reward of this name. `own`: those of this process's, which lie beside each other.
+    ///
+    /// # Errors
+    /// What `own` says, and where a server is away or all were asked to stop, in any of the processes; another one is gone.
+    pub fn gathered(&self, reward: &str, own: Result<Vec<Score>, RewardError>) -> Result<Vec<Score>, RewardError> {
+        if self.ranks.world() == 1 {
+            return own;
+        }
+        let failed = |why: String| RewardError::Failed { reward: reward.to_owned(), why };
         let fresh = self.answers.as_ref().map(|answers| answers.fresh()).unwrap_or_default();
-        let sent = match scores.map_err(|error| at(error, own.start)) {
+        let sent = match own {
             Ok(scores) => Sent { scores: scores.iter().map(bits).collect(), fresh, ..Sent::default() },
             // All processes must stop for it alike, and keep what was answered.
             Err(RewardError::Away { reward, why }) => Sent { away: Some((reward, why)), fresh, ..Sent::default() },
@@ -64,7 +70,7 @@ impl Reward for Dealt {
             Err(other) => return Err(other),
         };
         let bytes = serde_json::to_vec(&sent).map_err(|e| failed(e.to_string()))?;
-        let (mut all, mut why) = (Vec::with_capacity(images.len()), None);
+        let (mut all, mut why) = (Vec::new(), None);
         for part in self.ranks.gather_bytes(&bytes, self.device).map_err(|e| RewardError::Parted(format!("{e:#}")))? {
             let part: Sent = serde_json::from_slice(&part).map_err(|e| failed(e.to_string()))?;
             all.extend(part.scores.into_iter().map(score));
@@ -101,8 +107,8 @@ fn score((value, parts): Bits) -> Score {
     Score { value: f64::from_bits(value), parts }
 }
 
-/// An error about an image, by its number among all.
-fn at(error: RewardError, first: usize) -> RewardError {
+/// An error about an image of those from number `first` on, by its number among all.
+pub fn at(error: RewardError, first: usize) -> RewardError {
     match error {
         RewardError::Image { index, width, height, bytes } => {
             RewardError::Image { index: index + first, width, height, bytes }

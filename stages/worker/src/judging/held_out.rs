@@ -1,7 +1,7 @@
 //! Reward models that only tables ask, at work.
 
 use crate::judging::asking::Asking;
-use crate::judging::dealt::{BATCH, Dealt};
+use crate::judging::dealt::{BATCH, Dealing};
 use crate::judging::{reward_set, score};
 use crate::runtime::ranks::parted;
 use crate::runtime::unfit::unfit;
@@ -11,7 +11,7 @@ use opdflow_kinds::judging::held_out::{DIVERSITY, PORT, PROMPT_DIVERSITY, SEES, 
 use opdflow_kinds::prompt::record::Record;
 use opdflow_ranks::Ranks;
 use opdflow_reward_models::clip::Clip;
-use opdflow_rewards::{Image, Reward as _};
+use opdflow_rewards::{Image, Reward, Subject};
 use opdflow_training::teacher::Canvas;
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
@@ -19,8 +19,9 @@ use tch::{Device, Kind, Tensor};
 /// What is connected to the port `held_out`.
 pub struct HeldOut {
     /// Each with its column.
-    judges: Vec<(String, Dealt)>,
+    judges: Vec<(String, Box<dyn Reward>)>,
     clip: Option<Clip>,
+    dealing: Dealing,
     ranks: Ranks,
 }
 
@@ -31,13 +32,14 @@ impl HeldOut {
     /// One is connected under another name than that of its reward, or does not open.
     pub fn connected(context: &StageContext, canvas: Canvas, asking: &Asking) -> Result<Self> {
         let Canvas { device, ranks, .. } = canvas;
-        let mut found = Self { judges: Vec::new(), clip: None, ranks };
+        let dealing = Dealing::new(ranks, device).with(asking.answers());
+        let mut found = Self { judges: Vec::new(), clip: None, dealing, ranks };
         for name in context.names(PORT) {
             let (judge, folder) = reward_set::open_connected(context, PORT, &name, (device, asking))?;
             if name == SEES {
                 found.clip = Some(Clip::open(&folder.join("clip"), device).map_err(|e| unfit(&e))?);
             }
-            found.judges.push((column(&name), Dealt::new(judge, ranks, device).with(asking.answers())));
+            found.judges.push((column(&name), judge));
         }
         Ok(found)
     }
@@ -46,10 +48,10 @@ impl HeldOut {
     ///
     /// # Errors
     /// What one reads with is not there.
-    pub fn with_rules(mut self, names: &[String], canvas: Canvas) -> Result<Self> {
+    pub fn with_rules(mut self, names: &[String]) -> Result<Self> {
         for name in names {
             let rule = reward_set::rule(name)?.with_context(|| format!("`{name}` is no reward of the program"))?;
-            self.judges.push((name.clone(), Dealt::new(rule, canvas.ranks, canvas.device)));
+            self.judges.push((name.clone(), rule));
         }
         Ok(self)
     }
@@ -65,7 +67,9 @@ impl HeldOut {
             let places: Vec<usize> = (0..images.len()).filter(|i| can(&records[*i])).collect();
             let (own, of): (Vec<Image>, Vec<Record>) =
                 places.iter().map(|i| (images[*i].clone(), records[*i].clone())).unzip();
-            let values = score::columns(judge, &own, &of)?.remove(judge.name()).unwrap_or_default();
+            let subjects: Vec<Subject> = of.iter().map(Record::subject).collect();
+            let scores = self.dealing.score(&**judge, &own, &subjects).map_err(score::fault)?;
+            let values = score::columns(judge.name(), &scores, &of)?.remove(judge.name()).unwrap_or_default();
             for (place, value) in places.into_iter().zip(values) {
                 found[place].insert(column.clone(), value);
             }
@@ -73,18 +77,18 @@ impl HeldOut {
         Ok(found)
     }
 
-    /// Their columns for the images of a set, `each` of every prompt in a row.
+    /// What judges, each with the column of its headline.
+    #[must_use]
+    pub fn judges(&self) -> &[(String, Box<dyn Reward>)] {
+        &self.judges
+    }
+
+    /// How far apart the images of a set are, `each` of every prompt in a row; nothing without a `clipscore`.
     ///
     /// # Errors
-    /// One cannot judge these prompts, or gives a number that is not finite.
-    pub fn columns(&self, images: &[Image], records: &[Record], each: usize) -> Result<BTreeMap<String, Vec<f64>>> {
+    /// An image that the network cannot see; another process is gone.
+    pub fn diversity(&self, images: &[Image], each: usize) -> Result<BTreeMap<String, Vec<f64>>> {
         let mut columns = BTreeMap::new();
-        for (column, judge) in &self.judges {
-            reward_set::judges(judge, records)?;
-            // Its headline alone.
-            let headline = score::columns(judge, images, records)?.remove(judge.name());
-            columns.extend(headline.map(|values| (column.clone(), values)));
-        }
         if let Some(clip) = &self.clip {
             let own = clip.encode_image(&images[self.ranks.own_rows(images.len(), BATCH)]).map_err(|e| unfit(&e))?;
             let rows = self.ranks.gather_rows(&own, images.len(), BATCH).map_err(parted)?;

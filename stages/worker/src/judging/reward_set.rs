@@ -2,7 +2,7 @@
 
 use crate::artefacts::json;
 use crate::judging::asking::Asking;
-use crate::judging::dealt::Dealt;
+use crate::judging::dealt::Dealing;
 use crate::judging::score;
 use crate::runtime::unfit::unfit;
 use anyhow::{Context as _, Result};
@@ -59,7 +59,13 @@ impl RewardSet {
         if let Some((whole, measure)) = name.split_once('.') {
             return Ok(Box::new(RewardPart::new(self.one(whole)?, measure)));
         }
-        Ok(Box::new(Dealt::new(self.whole(name)?, self.ranks, self.device).with(&self.answers)))
+        self.whole(name)
+    }
+
+    /// How the scores of one process come to all.
+    #[must_use]
+    pub fn dealing(&self) -> Dealing {
+        Dealing::new(self.ranks, self.device).with(&self.answers)
     }
 
     /// Whether something is connected that judges by this name.

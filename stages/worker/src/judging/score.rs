@@ -6,7 +6,7 @@ use anyhow::Result;
 use opdflow_api::Fault;
 use opdflow_kinds::judging::{held_out, reward};
 use opdflow_kinds::prompt::record::Record;
-use opdflow_rewards::{Image, Reward, RewardError, Score, Subject};
+use opdflow_rewards::{RewardError, Score};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -85,17 +85,17 @@ impl Scores {
     }
 }
 
-/// Every column of `reward` for every image.
+/// Columns of scores, with a value for each image.
+pub type Columns = BTreeMap<String, Vec<f64>>;
+
+/// Every column of what the reward of this name gave the images of these prompts.
 ///
 /// # Errors
-/// A prompt lacks what the reward needs; a score that is not finite.
-pub fn columns(reward: &dyn Reward, images: &[Image], records: &[Record]) -> Result<BTreeMap<String, Vec<f64>>> {
-    let subjects: Vec<Subject> = records.iter().map(Record::subject).collect();
-    let scores = reward.score(images, &subjects).map_err(fault)?;
-    let name = reward.name();
-    whole(name, &scores, |i| records[i].text.as_str())?;
-    let mut columns: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-    for score in &scores {
+/// A score that is not finite.
+pub fn columns(name: &str, scores: &[Score], records: &[Record]) -> Result<Columns> {
+    whole(name, scores, |i| records[i].text.as_str())?;
+    let mut columns = Columns::new();
+    for score in scores {
         let head = reward::shown(name).and_then(|part| score.parts.get(part)).copied().unwrap_or(score.value);
         columns.entry(name.to_owned()).or_default().push(head);
         columns.entry(format!("{name}.reward")).or_default().push(score.value);

@@ -1,6 +1,7 @@
 //! What stages run on: a device, a loaded model, the frame around training.
 
 mod allocator;
+pub mod beside;
 pub mod device;
 pub mod fitting;
 pub mod images;

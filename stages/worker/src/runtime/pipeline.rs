@@ -2,6 +2,7 @@
 
 use crate::artefacts::embeddings::Embeddings;
 use crate::artefacts::origin::Origin;
+use crate::runtime::beside::{Judged, beside};
 use crate::runtime::images::{self, from_tensor};
 use crate::runtime::ranks::{joined, parted};
 use crate::runtime::unfit::unfit;
@@ -23,11 +24,12 @@ use opdflow_models::lora::Lora;
 use opdflow_models::network::{Autoencoder, Cut, Network, Options, Text as Encode};
 use opdflow_models::rng::{derive, normal};
 use opdflow_models::rollout::{Keep, RolloutOptions, rollout};
-use opdflow_ranks::Ranks;
+use opdflow_ranks::{Ranks, least_common};
 use opdflow_rewards::Image;
 use opdflow_training::teacher::Canvas;
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
 /// A base model, ready.
@@ -220,21 +222,13 @@ impl Pipeline {
         Field { model: &*self.network, lora, guidance: Guidance { scale: guidance, empty: &self.empty } }
     }
 
-    /// Decodes latents, `[B, C, h, w]`, of the prompts that `prompt` gives by row. The processes of the stage share the work, and
-    /// all have all images.
-    ///
-    /// # Errors
-    /// A latent, or what becomes of it, that is not finite: its image and prompt. Another process is gone.
-    pub fn decode<'a>(&self, latents: &Tensor, prompt: impl Fn(usize) -> &'a str) -> Result<Vec<Image>> {
-        let Canvas { micro, ranks, .. } = self.canvas;
-        let own = ranks.own_rows(latents.size()[0] as usize, micro as usize);
-        let part = latents.narrow(0, own.start as i64, own.len() as i64);
-        let images = self.decode_own(&part, own.start, |row| prompt(own.start + row))?;
-        images::gathered(images, ranks, self.canvas.device).map_err(parted)
-    }
-
     /// Decodes latents in this process. `first`: the number of the first image, for messages.
-    fn decode_own<'a>(&self, latents: &Tensor, first: usize, prompt: impl Fn(usize) -> &'a str) -> Result<Vec<Image>> {
+    pub fn decode_own<'a>(
+        &self,
+        latents: &Tensor,
+        first: usize,
+        prompt: impl Fn(usize) -> &'a str,
+    ) -> Result<Vec<Image>> {
         let _off = tch::no_grad_guard();
         let whole = |t: &Tensor, start: usize, what: &str| match first_broken_row(t) {
             None => Ok(()),
@@ -262,35 +256,77 @@ impl Pipeline {
         sampling: &ImageSampling,
         mut watch: impl FnMut(usize) -> Result<()>,
     ) -> Result<Vec<Image>> {
-        let schedule = self.network.architecture().schedule(sampling.num_inference_steps, self.canvas.shape);
-        let [c, h, w] = self.canvas.shape;
         let Canvas { micro, ranks, device, .. } = self.canvas;
-        let own_rows = ranks.own_rows(records.len(), micro as usize);
-        let mut images = Vec::with_capacity(own_rows.len());
-        for chunk in records[own_rows.clone()].chunks(micro as usize) {
-            let prompts: Vec<&str> = chunk.iter().map(|r| r.text.as_str()).collect();
-            let condition = self.embed(&prompts)?;
-            let first = (own_rows.start + images.len()) as u64;
-            // Each image has noise of its own, so that it does not matter which others it is made with.
-            let own = |purpose: &str| {
-                let one = |i| normal(&[c, h, w], derive(sampling.seed, purpose, first + i), self.canvas.device);
-                Tensor::stack(&(0..chunk.len() as u64).map(one).collect::<Vec<_>>(), 0)
-            };
-            let along = RolloutOptions {
-                schedule: &schedule,
-                solver: &sampling.solver,
-                window: None,
-                keep: Keep::Last,
-                micro,
-                // The batch is this process's own.
-                ranks: Ranks::alone(),
-            };
-            let field = self.field(lora, sampling.guidance_scale);
-            let trajectory = rollout(&field, &condition, &own("shot"), &along, &mut |j| own(&format!("step {j}")))?;
-            images.extend(self.decode_own(trajectory.last(), first as usize, |row| prompts[row])?);
+        let own = ranks.own_rows(records.len(), micro as usize);
+        let mut images = Vec::with_capacity(own.len());
+        for at in own.clone().step_by(micro.max(1) as usize) {
+            images.extend(self.sampled(records, at..own.end.min(at + micro as usize), (lora, sampling))?);
             watch((images.len() * ranks.world()).min(records.len()))?;
         }
         images::gathered(images, ranks, device).map_err(parted)
+    }
+
+    /// The same of this process's part alone, whose images `judge` sees on a thread beside, a multiple of `together` at a time; it is
+    /// told the number of a part's first image among all.
+    ///
+    /// # Errors
+    /// As for [`Pipeline::generate`]; within, what `judge` says.
+    pub fn generate_own<T: Send, E: Send>(
+        &self,
+        records: &[Record],
+        by: (Option<&Lora>, &ImageSampling),
+        mut watch: impl FnMut(usize) -> Result<()>,
+        together: usize,
+        judge: impl Fn(&[Image], usize) -> Judged<T, E> + Send,
+    ) -> Result<(Vec<Image>, Judged<T, E>)> {
+        let Canvas { micro, ranks, .. } = self.canvas;
+        let micro = micro.max(1) as usize;
+        let unit = least_common(micro, together);
+        let own = ranks.own_rows(records.len(), unit);
+        let mut images: Vec<Image> = Vec::with_capacity(own.len());
+        let judged = beside(own.start, judge, |hand| {
+            let mut handed = 0;
+            for at in own.clone().step_by(micro) {
+                let end = own.end.min(at + micro);
+                images.extend(self.sampled(records, at..end, by)?);
+                if images.len().is_multiple_of(unit) || end == own.end {
+                    hand(images[handed..].to_vec())?;
+                    handed = images.len();
+                }
+                watch((images.len() * ranks.world()).min(records.len()))?;
+            }
+            Ok(())
+        })?;
+        Ok((images, judged))
+    }
+
+    /// The images of these rows, in one batch. Each has noise of its own, so that it does not matter which others it is made with.
+    fn sampled(
+        &self,
+        records: &[Record],
+        rows: Range<usize>,
+        (lora, sampling): (Option<&Lora>, &ImageSampling),
+    ) -> Result<Vec<Image>> {
+        let [c, h, w] = self.canvas.shape;
+        let schedule = self.network.architecture().schedule(sampling.num_inference_steps, self.canvas.shape);
+        let prompts: Vec<&str> = records[rows.clone()].iter().map(|r| r.text.as_str()).collect();
+        let condition = self.embed(&prompts)?;
+        let own = |purpose: &str| {
+            let one = |i| normal(&[c, h, w], derive(sampling.seed, purpose, i as u64), self.canvas.device);
+            Tensor::stack(&rows.clone().map(one).collect::<Vec<_>>(), 0)
+        };
+        let along = RolloutOptions {
+            schedule: &schedule,
+            solver: &sampling.solver,
+            window: None,
+            keep: Keep::Last,
+            micro: self.canvas.micro,
+            // The batch is this process's own.
+            ranks: Ranks::alone(),
+        };
+        let field = self.field(lora, sampling.guidance_scale);
+        let trajectory = rollout(&field, &condition, &own("shot"), &along, &mut |j| own(&format!("step {j}")))?;
+        self.decode_own(trajectory.last(), rows.start, |row| prompts[row])
     }
 }
 

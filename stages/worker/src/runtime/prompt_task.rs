@@ -1,13 +1,15 @@
 //! Prompts with a reward, as the training objectives want them.
 
+use crate::judging::dealt::{BATCH, Dealing, at};
 use crate::judging::score;
+use crate::runtime::beside::beside;
 use crate::runtime::pipeline::Pipeline;
 use anyhow::{Context as _, Result};
 use opdflow_kinds::prompt::record::Record;
 use opdflow_models::condition::Condition;
-use opdflow_rewards::{Reward as _, Subject, Weighted};
-use opdflow_training::task::{RewardValues, Task, TaskSettings};
-use tch::Tensor;
+use opdflow_rewards::{Image, Reward as _, Subject, Weighted};
+use opdflow_training::task::{RewardValues, Sample, Task, TaskSettings};
+use std::ops::Range;
 
 /// A task over a list of prompts.
 pub struct PromptTask<'a> {
@@ -17,8 +19,8 @@ pub struct PromptTask<'a> {
     pub pipeline: &'a Pipeline,
     /// The prompts.
     pub records: Vec<Record>,
-    /// The reward; a distilled task has none.
-    pub reward: Option<Weighted>,
+    /// The reward, for images of this process, and how all get its scores; a distilled task has none.
+    pub reward: Option<(Weighted, Dealing)>,
     /// Settings of its rounds.
     pub settings: TaskSettings,
 }
@@ -41,11 +43,28 @@ impl Task for PromptTask<'_> {
         self.pipeline.embed(&words)
     }
 
-    fn score(&mut self, latents: &Tensor, prompts: &[usize]) -> Result<Vec<RewardValues>> {
-        let reward = self.reward.as_ref().context("a task without a reward cannot be scored")?;
-        let images = self.pipeline.decode(latents, |row| self.records[prompts[row]].text.as_str())?;
+    fn judged_together(&self) -> usize {
+        BATCH
+    }
+
+    /// Images are decoded here and judged on a thread beside.
+    fn score(&mut self, prompts: &[usize], own: Range<usize>, sample: &mut Sample) -> Result<Vec<RewardValues>> {
+        let (reward, dealing) = self.reward.as_ref().context("a task without a reward cannot be scored")?;
         let subjects: Vec<Subject> = prompts.iter().map(|&i| self.records[i].subject()).collect();
-        let scores = reward.score(&images, &subjects).map_err(score::fault)?;
+        let text = |row: usize| self.records[prompts[row]].text.as_str();
+        let judge = |images: &[Image], first: usize| {
+            let scores = reward.score(images, &subjects[first..first + images.len()]);
+            scores.map_err(|error| at(error, first))
+        };
+        let mut first = own.start;
+        let judged = beside(own.start, judge, |hand| {
+            sample(&mut |latents| {
+                let images = self.pipeline.decode_own(latents, first, |row| text(first + row))?;
+                first += images.len();
+                hand(images)
+            })
+        })?;
+        let scores = dealing.gathered(reward.name(), judged).map_err(score::fault)?;
         score::whole(&self.name, &scores, |i| self.records[prompts[i]].text.as_str())?;
         // A reward that does not apply to a prompt gives all of its images the same.
         let of = |name: &str| scores.iter().map(|s| s.parts.get(name).copied().unwrap_or(0.0)).collect();

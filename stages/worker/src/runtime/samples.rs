@@ -4,6 +4,7 @@
 //! parts of it, and what those rewards give it that only look on.
 
 use crate::artefacts::adapter;
+use crate::judging::dealt::Dealing;
 use crate::judging::held_out::HeldOut;
 use crate::judging::score;
 use crate::runtime::images;
@@ -17,7 +18,7 @@ use opdflow_kinds::model::sampling::ImageSampling;
 use opdflow_kinds::prompt::record::Record;
 use opdflow_kinds::training::samples::Samples;
 use opdflow_models::lora::Lora;
-use opdflow_rewards::{Image, Reward as _, Subject, Weighted};
+use opdflow_rewards::{Image, Subject, Weighted};
 use opdflow_training::objective::Report;
 use opdflow_training::train::Learner;
 use serde_json::json;
@@ -31,8 +32,8 @@ const COLLAPSED: f64 = 0.25;
 pub struct Shown {
     /// The prompts.
     pub records: Vec<Record>,
-    /// What the task is trained with.
-    pub reward: Option<Weighted>,
+    /// What the task is trained with, and how all processes get its scores.
+    pub reward: Option<(Weighted, Dealing)>,
 }
 
 /// Images on the way of a training.
@@ -90,7 +91,8 @@ impl<'a> Sampled<'a> {
             let first = images.len() - rest.len();
             rest = more;
             let subjects: Vec<Subject> = task.records.iter().map(Record::subject).collect();
-            let scores = task.reward.as_ref().map(|r| r.score(own, &subjects).map_err(score::fault)).transpose()?;
+            let score = |(reward, dealing): &(Weighted, Dealing)| dealing.score(reward, own, &subjects);
+            let scores = task.reward.as_ref().map(score).transpose().map_err(score::fault)?;
             for (i, record) in task.records.iter().enumerate() {
                 let score = scores.as_ref().and_then(|s| s.get(i));
                 let line = json!({"step": round, "image": first + i, "prompt": record.text,

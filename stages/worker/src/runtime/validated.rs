@@ -1,15 +1,14 @@
 //! A training that ends by its own score on validation prompts: its candidates are scored as they come, and the rule is asked.
 
 use crate::artefacts::{adapter, json};
-use crate::judging::score;
+use crate::judging::set::Set;
 use crate::runtime::learn::{Course, Judged};
+use crate::runtime::pause::paused;
 use crate::runtime::pipeline::Pipeline;
 use anyhow::Result;
 use opdflow_api::StageContext;
-use opdflow_kinds::prompt::record::Record;
 use opdflow_kinds::training::until::{Standing, Until};
 use opdflow_models::lora::Lora;
-use opdflow_rewards::{Image, Reward as _, Subject, Weighted};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,24 +19,8 @@ pub const METRIC: &str = "validation";
 /// The file of a checkpoint that keeps them.
 const FILE: &str = "validation.json";
 
-/// The validation prompts of one task with its own reward.
-pub struct Judge {
-    /// The task, for messages.
-    pub name: String,
-    /// The prompts.
-    pub records: Vec<Record>,
-    /// The weighted sum that the task is trained with.
-    pub reward: Weighted,
-}
-
-impl Judge {
-    /// The mean reward of an image of each prompt.
-    fn mean(&self, images: &[Image]) -> Result<f64> {
-        let subjects: Vec<Subject> = self.records.iter().map(Record::subject).collect();
-        let scores = self.reward.score(images, &subjects).map_err(score::fault)?;
-        score::whole(&self.name, &scores, |i| self.records[i].text.as_str())?;
-        Ok(scores.iter().map(|s| s.value).sum::<f64>() / scores.len().max(1) as f64)
-    }
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
 /// The rule with what it needs.
@@ -49,7 +32,7 @@ pub struct Rule<'a> {
     /// What samples the images.
     pub pipeline: &'a Pipeline,
     /// At least one; the score is the mean of theirs.
-    pub judges: Vec<Judge>,
+    pub judges: Vec<Set>,
     /// What the scores hold for beside the training itself: the prompts' content and the sampling. Another run of the same lineage may
     /// have scored by something else.
     pub of: String,
@@ -62,9 +45,9 @@ impl Rule<'_> {
         let mut sum = 0.0;
         for judge in &self.judges {
             let watch = |_| context.go_on(0);
-            match self.pipeline.generate(&judge.records, Some(&lora), &self.until.sampling, watch) {
-                Err(_) if context.should_stop() => return Ok(None),
-                images => sum += judge.mean(&images?)?,
+            match judge.judged((self.pipeline, Some(&lora), &self.until.sampling), None, watch) {
+                Err(error) if context.should_stop() && paused(&error).is_none() => return Ok(None),
+                judged => sum += mean(judge.values(&judged?.1)),
             }
         }
         Ok(Some(sum / self.judges.len().max(1) as f64))

@@ -45,19 +45,19 @@ fn attempt(params: Params, asking: &Asking, context: &mut StageContext) -> Resul
     let folder = context.output("images");
     for judged in &sets {
         let (set, records) = (&judged.name, &judged.records);
-        let sampling = pipeline.generate(records, lora.as_ref(), &params.sampling, |n| {
+        let by = (&pipeline, lora.as_ref(), &params.sampling);
+        let (sampled, mut columns) = judged.judged(by, Some(&held_out), |n| {
             context.progress((done + n) as u64, total as u64, set);
             context.go_on(0)
         })?;
         done += records.len();
-        let mut columns = judged.columns(&sampling)?;
-        columns.extend(held_out.columns(&sampling, records, params.images_of(set))?);
+        columns.extend(held_out.diversity(&sampled, params.images_of(set))?);
         for (i, record) in records.iter().enumerate() {
             let values: BTreeMap<&str, f64> = columns.iter().map(|(c, v)| (c.as_str(), v[i])).collect();
             lines += &(serde_json::json!({"set": set, "text": record.text, "scores": values}).to_string() + "\n");
         }
         std::fs::create_dir_all(folder.join(set)).context("making the folder of images")?;
-        for (i, (image, record)) in sampling.iter().zip(records).take(params.keep).enumerate() {
+        for (i, (image, record)) in sampled.iter().zip(records).take(params.keep).enumerate() {
             images::write_png(&folder.join(set).join(format!("{i:03}.png")), image)?;
             std::fs::write(folder.join(set).join(format!("{i:03}.txt")), format!("{}\n", record.text))
                 .context("writing a caption")?;

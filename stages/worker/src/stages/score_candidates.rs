@@ -39,9 +39,9 @@ fn scores(
     let lora = adapter::load(folder, pipeline, "candidates")?;
     let mut scores = Scores::default();
     for set in sets {
-        let images = pipeline.generate(&set.records, Some(&lora), sampling, |_| context.go_on(0))?;
-        let mut columns = set.columns(&images)?;
-        columns.extend(held_out.columns(&images, &set.records, 1)?);
+        let by = (pipeline, Some(&lora), sampling);
+        let (images, mut columns) = set.judged(by, Some(held_out), |_| context.go_on(0))?;
+        columns.extend(held_out.diversity(&images, 1)?);
         scores.sets.insert(set.name.clone(), score::means(&columns, &set.records));
     }
     Ok(scores)

@@ -139,8 +139,9 @@ impl Judge<'_> {
     fn score(&self, lora: Option<&Lora>, context: &StageContext) -> Result<BTreeMap<String, Mean>> {
         let mut all = BTreeMap::new();
         for set in &self.sets {
-            let sampling = self.pipeline.generate(&set.records, lora, &self.params.sampling, |_| context.go_on(0))?;
-            all.extend(score::means(&set.columns(&sampling)?, &set.records));
+            let by = (self.pipeline, lora, &self.params.sampling);
+            let (_, columns) = set.judged(by, None, |_| context.go_on(0))?;
+            all.extend(score::means(&columns, &set.records));
         }
         let wanted: Vec<&String> = self.params.columns().collect();
         all.retain(|name, _| wanted.contains(&name));

@@ -7,12 +7,13 @@ use crate::judging::asking::Asking;
 use crate::judging::held_out::HeldOut;
 use crate::judging::reward_set;
 use crate::judging::reward_set::RewardSet;
+use crate::judging::set::Set;
 use crate::runtime::fitting::fitting;
 use crate::runtime::learn::{Courses, learn};
 use crate::runtime::pipeline::Pipeline;
 use crate::runtime::prompt_task::PromptTask;
 use crate::runtime::samples::{Sampled, Shown};
-use crate::runtime::validated::{Judge, Rule, Validated};
+use crate::runtime::validated::{Rule, Validated};
 use crate::runtime::watch::Watched;
 use anyhow::Result;
 use opdflow_api::StageContext;
@@ -54,7 +55,7 @@ fn attempt(params: Params, asking: &Asking, context: &mut StageContext) -> Resul
     let rule = rule(&params, &pipeline, &reward_set, context)?;
     let shown = shown(&params, &tasks, &reward_set)?;
     let beside = HeldOut::connected(context, pipeline.canvas, asking)?;
-    let beside = beside.with_rules(&params.samples.rewards, pipeline.canvas)?;
+    let beside = beside.with_rules(&params.samples.rewards)?;
     let judged = rule.iter().flat_map(|rule| rule.judges.iter().flat_map(|judge| &judge.records));
     pipeline.encode_prompts(tasks.iter().flat_map(|t| &t.records).chain(judged), context)?;
     let (passes, each) = (pipeline.passes(), params.operations(&pipeline.passes(), false));
@@ -135,7 +136,7 @@ fn shown(params: &Params, tasks: &[PromptTask<'_>], reward_set: &RewardSet) -> R
         if !all.contains_key(task.name.as_str()) {
             // Each request to a server may cost something, and would be one that `plan` does not count.
             let asks = reward::wholes_of(weights).any(reward::may_be_served);
-            let reward = if asks { None } else { Some(reward_set.weighted(weights)?) };
+            let reward = if asks { None } else { Some((reward_set.weighted(weights)?, reward_set.dealing())) };
             all.insert(&task.name, Shown { records: task.records.clone(), reward });
         }
     }
@@ -157,7 +158,7 @@ fn rule<'a>(
         let (records, reward) = (record::read(&context.input(&port)?)?, reward_set.weighted(weights)?);
         reward_set::judges(&reward, &records)?;
         digests.insert(name, context.object(&port).map(|object| object.digest));
-        judges.push(Judge { name: name.to_owned(), records, reward });
+        judges.push(Set::of(name, records, Box::new(reward), reward_set.dealing()));
     }
     let of = serde_json::json!({"prompts": digests, "sampling": until.sampling}).to_string();
     let every = until.every(params.candidates_every);
@@ -179,7 +180,13 @@ fn tasks<'a>(
             rate: own.and_then(|o| o.lr).map_or(1.0, |lr| lr / params.optimizer.lr),
             updates: own.and_then(|o| o.updates),
         };
-        Ok(PromptTask { name: name.to_owned(), pipeline, records, reward: Some(wanted), settings })
+        Ok(PromptTask {
+            name: name.to_owned(),
+            pipeline,
+            records,
+            reward: Some((wanted, reward_set.dealing())),
+            settings,
+        })
     };
     let port = |name: &str| if params.rewards.is_empty() { "prompts".to_owned() } else { format!("tasks.{name}") };
     params.turns().into_iter().map(|(name, weights)| task(name, &port(name), weights)).collect()
