@@ -205,6 +205,28 @@ fn networks_in_python_are_asked_as_their_packages_want_it() {
     }
 }
 
+/// Of two processes one is given what is no number for an image of its own. Both end for it at once, and the message is that one's.
+#[test]
+fn what_is_no_number_in_one_process_ends_all() {
+    let mini = Mini::with_words("");
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let script = "import reward_server\ndef score(rgb, shape, subject):\n    return {'value': float('nan') if 'sea' in subject['text'] else rgb[0] / 255, 'parts': {}}\n\
+                  reward_server.serve(0, {'name': 'x', 'version': '1', 'digest': 'd', 'measures': []}, score)\n";
+    mini.write("broken.py", script);
+    let server = python(&mini.path("broken.py").display().to_string(), &[], &examples);
+    // Sixteen images, eight of each prompt: those of the second are the other process's.
+    let recipe = recipe("broken", "broken", "", "d")
+        .replace("prompts: 2, group_size: 2", "prompts: 2, group_size: 8")
+        .replace("      lora: {rank", "      micro_batch: 8\n      lora: {rank")
+        .replace("    uses: train_teacher\n", "    uses: train_teacher\n    resources: {ranks: 2, deadline: 600}\n");
+    mini.write("r.yaml", &recipe);
+    let began = std::time::Instant::now();
+    let ran = run(&mini, &["run", "r.yaml", "--plain"], &[("OPDFLOW_REWARD_BROKEN_URL", &server.url)]).expect(1);
+    let said = ran.stdout + &ran.stderr;
+    assert!(said.contains(" of 2: the reward `broken` failed") && said.contains("what is no answer of it"), "{said}");
+    assert!(began.elapsed().as_secs() < 120, "the other one waits for its deadline");
+}
+
 /// The program's own reward through its own server gives the very weights and scores that it gives in the stage's process, also where
 /// the server is killed in the middle and begun anew.
 #[test]

@@ -218,17 +218,23 @@ impl Objective for Grpo<'_> {
             let log_ratio = self.log_ratio(&mean, &old, &noise, step.std);
             let by_sample = loss(&log_ratio, &part(&seen.advantage), clip) * weight;
             let mut total_loss = by_sample.sum(Kind::Float) * scale;
+            let mut told = vec![
+                summed(&by_sample, scale),
+                log_ratio.detach().abs().max(),
+                summed(&outside(&log_ratio, clip), 1.0),
+            ];
             if kl > 0.0 {
                 let base = {
                     let _off = tch::no_grad_guard();
                     step.mean(&x, &collector.field(None).velocity_at(&x, step.sigma, &condition), None)
                 };
-                let apart = crate::opd::divergence(&mean, &base, step.std).sum(Kind::Float);
-                total_loss += apart * (kl * self.config.kl_form.factor(step.length()) * scale);
+                let form = self.config.kl_form.factor(step.length());
+                let apart = crate::opd::divergence(&mean, &base, step.std);
+                total_loss += apart.sum(Kind::Float) * (kl * form * scale);
+                told.push(summed(&apart, form * scale));
             }
             trained.backward(&total_loss);
-            let away = log_ratio.detach().abs().max();
-            Ok(vec![summed(&by_sample, scale), away, summed(&outside(&log_ratio, clip), 1.0)])
+            Ok(told)
         })?;
         let (policy, off, cut) = (leaves::sum(&told, 0), leaves::most(&told, 1), leaves::sum(&told, 2));
         ensure!(off.is_finite(), NotFinite::new("the ratio of new policy to old"));
@@ -236,6 +242,9 @@ impl Objective for Grpo<'_> {
         // do not compute the same function, and no number that follows could be trusted.
         ensure!(round > 0 || update > 0 || off <= clip.max(1e-6), OffPolicy { log_ratio: off, clip });
         report.extend(named([METRICS[0]], [policy]));
+        if kl > 0.0 {
+            report.extend(named([KL], [leaves::sum(&told, 3)]));
+        }
         let last = update + 1 == self.updates(round);
         if update > 0 {
             self.clipped.outside += cut;

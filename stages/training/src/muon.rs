@@ -50,6 +50,10 @@ fn orthogonal(g: &Tensor) -> Tensor {
 }
 
 impl Optimizer for Muon {
+    fn lr(&self) -> f64 {
+        self.config.lr
+    }
+
     fn zero_grad(&mut self) {
         for p in &mut self.matrices {
             p.zero_grad();

@@ -11,6 +11,8 @@ pub trait Optimizer {
     /// Moves the parameters, with the learning rate times `factor`. Returns the norm of the whole gradient before
     /// clipping. Where it is not finite, nothing moves.
     fn step(&mut self, factor: f64) -> f64;
+    /// The learning rate, of which [`Optimizer::step`] takes a multiple.
+    fn lr(&self) -> f64;
     /// What a continued run needs, by name.
     fn state(&self) -> Vec<(String, Tensor)>;
     /// Takes over what [`Optimizer::state`] gave.
@@ -81,6 +83,10 @@ impl AdamW {
 }
 
 impl Optimizer for AdamW {
+    fn lr(&self) -> f64 {
+        self.config.lr
+    }
+
     fn zero_grad(&mut self) {
         for p in &mut self.params {
             p.zero_grad();

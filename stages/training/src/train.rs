@@ -52,10 +52,11 @@ impl Learner {
         let (k, updates) = (self.rounds, objective.updates(self.rounds));
         let before: u64 = (0..k).map(|round| objective.updates(round) as u64).sum();
         let mut report = Report::new();
+        let factor = self.lr_schedule.factor(k) * objective.rate(k);
         for update in 0..updates {
             self.optimizer.zero_grad();
             let part = objective.accumulate(k, update)?;
-            let norm = self.optimizer.step(self.lr_schedule.factor(k) * objective.rate(k));
+            let norm = self.optimizer.step(factor);
             let broken = |what: String| NotFinite { what: format!("{what} of round {k}"), report: part.clone() };
             if !norm.is_finite() {
                 return Err(broken("the gradient".to_owned()).into());
@@ -70,6 +71,7 @@ impl Learner {
             report.extend(part);
             report.push((GRAD_NORM.to_owned(), norm));
         }
+        report.push((LR.to_owned(), self.optimizer.lr() * factor));
         objective.after(k);
         self.rounds += 1;
         Ok(report)

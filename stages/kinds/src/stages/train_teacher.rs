@@ -32,7 +32,7 @@ use opdflow_spec::optim::{AdamWConfig, EmaConfig};
 use opdflow_spec::schedule::trained;
 use opdflow_spec::served::Requests;
 use opdflow_spec::teacher::Sampling;
-use opdflow_spec::train::{GRAD_NORM, LrSchedule};
+use opdflow_spec::train::{GRAD_NORM, LR, LrSchedule};
 use opdflow_spec::{grpo, nft, teacher};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -204,7 +204,9 @@ impl Algorithm {
     fn metrics(&self) -> Vec<&'static str> {
         match self {
             Self::DiffusionNft(_) => nft::METRICS.into(),
-            Self::GrpoGuard(_) | Self::FlowGrpo(_) => grpo::METRICS.into_iter().chain(grpo::LOG_RATIO).collect(),
+            Self::GrpoGuard(_) | Self::FlowGrpo(_) => {
+                grpo::METRICS.into_iter().chain(grpo::LOG_RATIO).chain([grpo::KL]).collect()
+            }
         }
     }
 }
@@ -253,7 +255,7 @@ impl Params {
         let tasks: Vec<(&str, Vec<&str>)> =
             turns.iter().map(|(task, weights)| (*task, weights.keys().map(String::as_str).collect())).collect();
         let mut found = teacher::metrics(&tasks);
-        found.extend(self.algorithm.metrics().into_iter().chain([GRAD_NORM]).map(str::to_owned));
+        found.extend(self.algorithm.metrics().into_iter().chain([GRAD_NORM, LR]).map(str::to_owned));
         found.sort_unstable();
         found.dedup();
         found

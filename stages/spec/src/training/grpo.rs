@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 /// single update the share is 0.
 pub const METRICS: [&str; 2] = ["loss", "clipped"];
 
+/// Where the distance from the base has a weight, it is reported too: the mean divergence of the update's steps in the form that is weighed.
+pub const KL: &str = "kl";
+
 /// The largest log-ratio of a round's first update, and of a later one.
 pub const LOG_RATIO: [&str; 2] = ["log_ratio_first", "log_ratio_later"];
 

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 /// The metric of the gradient's norm before clipping, which every training reports.
 pub const GRAD_NORM: &str = "grad_norm";
 
+/// The metric of the learning rate of a round, which every training reports.
+pub const LR: &str = "lr";
+
 /// How the learning rate changes over the rounds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]

@@ -1,6 +1,6 @@
 //! Scores a file of images.
 //!
-//! `score --images images.u8 --prompts prompts.jsonl --rewards geneval,ocr,looks` reads raw images of `--side` x `--side`
+//! `rewards --images images.u8 --prompts prompts.jsonl --rewards geneval,ocr,looks` reads raw images of `--side` x `--side`
 //! x 3 bytes and one prompt a line, and writes one line of JSON an image: each reward's value and parts, or null where
 //! the prompt does not carry what the reward needs.
 
