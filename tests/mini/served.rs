@@ -331,7 +331,7 @@ fn the_page_s_stages_are_taken_as_they_stand() {
     let page = std::fs::read_to_string(page).unwrap();
     let blocks: Vec<&str> = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     let stages: Vec<&&str> = blocks.iter().filter(|block| block.starts_with("  judge:")).collect();
-    assert_eq!((blocks.len(), stages.len()), (4, 3));
+    assert_eq!((blocks.len(), stages.len()), (5, 3));
     for block in stages {
         let mini = space();
         let head = "opdflow: 1\nname: page\nseed: 1\nstages:\n  base: {uses: base_model, with: {source: \"bundled:mini\"}}\n  \
@@ -345,4 +345,78 @@ fn the_page_s_stages_are_taken_as_they_stand() {
     let mini = space();
     mini.edit("r.yaml", "requests: {patience_seconds: 1, timeout_seconds: 5}", requests.strip_suffix("}").unwrap());
     run(&mini, &["check", "r.yaml"], &[]).expect(0);
+}
+
+/// GenEval 2 and DPG-Bench: the user's files as published, a chat model that is asked each question, the published rules.
+#[test]
+fn benchmarks_of_questions_are_evaluated() {
+    // Whoever is asked about a dog is told no, and all else is so with a probability of 0.8.
+    let server = Server::new(|_, request| {
+        if !request.body.contains("top_logprobs") {
+            return chat(if request.body.contains("dog") { "no" } else { "yes" });
+        }
+        let right = if request.body.contains("How many") { "two" } else { "Yes" };
+        let p: f64 = if request.body.contains("dog") { 0.1 } else { 0.8 };
+        let top = serde_json::json!([{"token": right, "logprob": p.ln()}, {"token": "what", "logprob": -5.0}]);
+        let body = serde_json::json!({"choices": [{"message": {"content": right}, "finish_reason": "length",
+            "logprobs": {"content": [{"token": right, "logprob": p.ln(), "top_logprobs": top}]}}]});
+        Does::Says(200, body.to_string())
+    });
+    let mini = Mini::new();
+    let geneval2 = r#"{"prompt": "two cats", "atom_count": 1, "vqa_list": [["How many cats are in the image?", "two"], ["Are there any cats in the image?", "Yes"]], "skills": ["count", "object"]}
+{"prompt": "a red dog", "atom_count": 1, "vqa_list": [["Is the dog red?", "Yes"]], "skills": ["attribute"]}
+"#;
+    mini.write("geneval2.jsonl", geneval2);
+    let head = "item_id,text,keywords,proposition_id,dependency,category_broad,category_detailed,tuple,question_natural_language\n";
+    let rows = "a,a dog with a red hat,,1,0,entity,whole,,Is there a dog?\na,a dog with a red hat,,2,1,entity,part,,Is there a hat?\na,a dog with a red hat,,3,0,global,,,Is there something red?\n";
+    mini.write("dpg.csv", &(head.to_owned() + rows));
+    let recipe = r#"opdflow: 1
+name: questions
+stages:
+  base: {uses: base_model, with: {source: "bundled:mini"}}
+  two: {uses: prompts, with: {files: {test: geneval2.jsonl}}}
+  dense: {uses: prompts, with: {files: {test: dpg.csv}}}
+  tifa: {uses: served_reward, with: {reward: geneval2, protocol: {chat: {model: m, template: "{prompt} Answer in one word.", parser: soft_tifa}}}}
+  dpg: {uses: served_reward, with: {reward: dpg, protocol: {chat: {model: m, template: "{prompt}", parser: dpg_bench}}}}
+  scores:
+    uses: evaluate
+    needs: {base: base.model, prompts: {geneval2: two.test, dpg: dense.test}, reward_models: {geneval2: tifa.reward_model, dpg: dpg.reward_model}}
+    with: {sampling: {num_inference_steps: 1}, keep: 0, num_images_per_prompt: {dpg: 2}}
+  table1:
+    uses: table
+    needs: {scores: {base: scores.scores}}
+    with: {rows: [{scores: base, title: base}]}
+"#;
+    mini.write("r.yaml", recipe);
+    let variables =
+        [("OPDFLOW_REWARD_GENEVAL2_URL", server.url.as_str()), ("OPDFLOW_REWARD_DPG_URL", server.url.as_str())];
+    // Three questions of GenEval 2, and three of DPG-Bench about each of two images.
+    let plan = run(&mini, &["plan", "r.yaml"], &variables).expect(0).stdout;
+    for says in ["of `geneval2`: at most 3 (scores 3)", "of `dpg`: at most 6 (scores 6)"] {
+        assert!(plan.contains(&format!("requests to the server {says}")), "{plan}");
+    }
+    run(&mini, &["run", "r.yaml", "--json"], &variables).expect(0);
+    assert_eq!(server.asked(), 9);
+    run(&mini, &["get", "r.yaml", "scores.scores", "-o", "scores.json"], &[]).expect(0);
+    let scores: Value = serde_json::from_str(&std::fs::read_to_string(mini.path("scores.json")).unwrap()).unwrap();
+    let mean = |set: &str, column: &str| scores["sets"][set][column]["mean"].as_f64().unwrap();
+    // 0.8 twice and 0.1 once: the mean of two prompts.
+    assert!(
+        (mean("geneval2", "geneval2") - 0.45).abs() < 1e-9 && (mean("geneval2", "geneval2.mean") - 0.45).abs() < 1e-9
+    );
+    // No dog, and so no hat: one of three, where two were answered with yes.
+    assert!(
+        (mean("dpg", "dpg") - 1.0 / 3.0).abs() < 1e-9 && (mean("dpg", "dpg.unconditional") - 2.0 / 3.0).abs() < 1e-9
+    );
+    // Prompts without questions are found before anything runs.
+    mini.write("geneval2.jsonl", "a red dog\n");
+    let said = run(&mini, &["check", "r.yaml"], &variables).expect(2).stderr;
+    assert!(said.contains("has no questions about its image") && said.contains("GenEval 2"), "{said}");
+    mini.write("geneval2.jsonl", &geneval2.replace(r#", "skills": ["attribute"]"#, r#", "skills": []"#));
+    let said = run(&mini, &["check", "r.yaml"], &variables).expect(2).stderr;
+    assert!(said.contains("geneval2.jsonl:2") && said.contains("`skills` is not as long"), "{said}");
+    mini.write("geneval2.jsonl", geneval2);
+    mini.write("dpg.csv", &(head.to_owned() + &rows.replace(",2,1,", ",2,7,")));
+    let said = run(&mini, &["check", "r.yaml"], &variables).expect(2).stderr;
+    assert!(said.contains("row 3 of DPG-Bench") && said.contains("`dependency` names 7"), "{said}");
 }

@@ -125,13 +125,17 @@ pub const SHARED: &[CodePart] = &[
             "served/src/encode.rs",
             "served/src/judge.rs",
             "served/src/protocol.rs",
+            "served/src/questions.rs",
             "served/src/remote.rs",
             "spec/src/served/mod.rs",
             "spec/src/served/parser.rs",
             "spec/src/served/template.rs",
         ],
     ),
-    ("miniature.subjects", &["rewards/src/metadata.rs", "rewards/src/palette.rs", "rewards/src/image.rs"]),
+    (
+        "miniature.subjects",
+        &["rewards/src/metadata.rs", "rewards/src/palette.rs", "rewards/src/image.rs", "rewards/src/questions.rs"],
+    ),
     (
         "miniature.prompts",
         &[
@@ -148,7 +152,7 @@ pub const SHARED: &[CodePart] = &[
             "miniature/src/world.rs",
         ],
     ),
-    ("prompts.read", &["kinds/src/prompt/record.rs", "io/src/text.rs"]),
+    ("prompts.read", &["kinds/src/prompt/dpg_bench.rs", "kinds/src/prompt/record.rs", "io/src/text.rs"]),
     (
         "stages.files",
         &[

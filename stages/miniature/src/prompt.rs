@@ -27,6 +27,11 @@ pub struct Prompt {
 /// What rewards may read of it.
 impl<'a> From<&'a Prompt> for Subject<'a> {
     fn from(prompt: &'a Prompt) -> Subject<'a> {
-        Subject { text: &prompt.text, target: prompt.target.as_deref(), geneval: prompt.geneval.as_ref() }
+        Subject {
+            text: &prompt.text,
+            target: prompt.target.as_deref(),
+            geneval: prompt.geneval.as_ref(),
+            ..Subject::default()
+        }
     }
 }

@@ -14,6 +14,7 @@ pub mod ocr;
 pub mod opencv;
 mod palette;
 mod part;
+pub mod questions;
 mod quote;
 mod reward;
 mod weighted;

@@ -46,7 +46,7 @@ mod tests {
     #[test]
     fn the_value_is_the_part() {
         let image = Image::new(2, 1, vec![0, 0, 0, 255, 255, 255]).unwrap();
-        let subject = Subject { text: "x", target: None, geneval: None };
+        let subject = Subject { text: "x", ..Subject::default() };
         let whole = Looks.score(std::slice::from_ref(&image), &[subject]).unwrap().remove(0);
         let part = RewardPart::new(Box::new(Looks), "contrast");
         assert_eq!(part.name(), "looks.contrast");

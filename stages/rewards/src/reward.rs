@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::metadata::Metadata;
+use crate::questions::Question;
 use crate::{Image, quoted};
 
 /// What a reward may read of a prompt.
@@ -18,6 +19,8 @@ pub struct Subject<'a> {
     pub target: Option<&'a str>,
     /// What the image must show.
     pub geneval: Option<&'a Metadata>,
+    /// What is asked about the image.
+    pub questions: &'a [Question],
 }
 
 impl<'a> Subject<'a> {

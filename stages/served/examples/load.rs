@@ -75,7 +75,7 @@ fn client(n: usize, url: &str) -> Vec<Duration> {
     let images: Vec<Image> = (0..4)
         .map(|_| Image::new(SIDE, SIDE, (0..SIDE * SIDE * 3).map(|_| noise()).collect()).expect("whole"))
         .collect();
-    let subject = Subject { text: "a dog", target: None, geneval: None };
+    let subject = Subject { text: "a dog", ..Subject::default() };
     let one = |i: usize| {
         let began = Instant::now();
         judge.score(&images[i % 4..=i % 4], &[subject]).expect("a score");

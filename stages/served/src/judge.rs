@@ -32,6 +32,8 @@ struct Asked {
     /// The images that it is about, by their first place. Of equal ones with equal prompts only the first is asked for.
     places: Vec<usize>,
     body: Vec<u8>,
+    /// The question beside a prompt that it is, with its right answer.
+    right: Option<(String, String)>,
 }
 
 /// What came of it.
@@ -67,7 +69,10 @@ impl Judge {
     fn key(&self, image: &Image, subject: &Subject) -> String {
         let mut hasher = blake3::Hasher::new();
         let about = (&self.served, subject.text, subject.target, subject.geneval);
-        let about = serde_json::to_vec(&about).unwrap_or_default();
+        let mut about = serde_json::to_vec(&about).unwrap_or_default();
+        if let [right] = subject.questions {
+            about.extend(right.answer.as_bytes());
+        }
         hasher.update(&(about.len() as u64).to_le_bytes());
         hasher.update(&about);
         hasher.update(encode::digest(image).as_bytes());
@@ -116,7 +121,9 @@ impl Judge {
                 match left.next() {
                     Some(places) => {
                         let body = self.question(&places, images, subjects).map_err(fault)?;
-                        next = Some(Asked { places, body });
+                        let right = subjects[places[0]].questions.first();
+                        let right = right.map(|q| (q.question.clone(), q.answer.clone()));
+                        next = Some(Asked { places, body, right });
                     }
                     None => ended = true,
                 }
@@ -169,10 +176,10 @@ impl Judge {
             let work = move || {
                 loop {
                     let asked = take.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                    let Ok(Asked { places, body }) = asked else { return };
+                    let Ok(Asked { places, body, right }) = asked else { return };
                     let came = match &protocol {
                         _ if abandon.load(Ordering::SeqCst) => None,
-                        Protocol::Chat(chat) => Some(ask_chat(&client, chat, &body)),
+                        Protocol::Chat(chat) => Some(ask_chat(&client, chat, &body, right.as_ref())),
                         Protocol::Opdflow(pinned) => Some(ask_remote(&client, pinned, &body, places.len())),
                     };
                     if tell.send((places, came)).is_err() {
@@ -202,9 +209,9 @@ impl Judge {
     }
 }
 
-fn ask_chat(client: &Client, chat: &Chat, body: &[u8]) -> Came {
+fn ask_chat(client: &Client, chat: &Chat, body: &[u8], right: Option<&(String, String)>) -> Came {
     let reply = client.ask(chat::PATH, body, chat::reply)?;
-    let found = match chat.parser.read(&reply) {
+    let found = match chat.parser.read(&reply, right.map(|(question, answer)| (question.as_str(), answer.as_str()))) {
         Ok(read) => {
             let parts = read.parts.into_iter().map(|(name, v)| (name.to_owned(), v)).collect();
             (Ok(Score { value: read.value, parts }), Some(chat::kept(&reply)))

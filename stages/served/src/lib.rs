@@ -13,6 +13,7 @@ mod encode;
 mod http;
 mod judge;
 pub mod protocol;
+mod questions;
 mod remote;
 #[cfg(feature = "server")]
 pub mod server;
@@ -21,3 +22,4 @@ pub use answers::{Answer, Answers};
 pub use client::{Client, Failure, Stop, Unread};
 pub use encode::png;
 pub use judge::{Judge, Resize};
+pub use questions::Questioned;

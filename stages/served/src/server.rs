@@ -193,7 +193,7 @@ fn judged(served: &Served, body: &Bytes) -> Result<Vec<Score>, Refusal> {
     let metadata: Vec<_> = metadata.collect::<Result<_, _>>().map_err(|e| bad(format!("GenEval's metadata: {e}")))?;
     let subject = |(about, geneval)| -> Subject {
         let about: &crate::protocol::About = about;
-        Subject { text: &about.text, target: about.target.as_deref(), geneval }
+        Subject { text: &about.text, target: about.target.as_deref(), geneval, ..Subject::default() }
     };
     let subjects: Vec<Subject> = subjects.iter().zip(metadata.iter().map(Option::as_ref)).map(subject).collect();
     let cannot = |e: RewardError| (StatusCode::UNPROCESSABLE_ENTITY, e.to_string());

@@ -44,7 +44,7 @@ fn images(count: usize) -> Vec<Image> {
 }
 
 fn ask(asked: &Asked, count: usize) -> Result<Vec<Score>, RewardError> {
-    let subject = |text| Subject { text, target: None, geneval: None };
+    let subject = |text| Subject { text, ..Subject::default() };
     let subjects: Vec<Subject> = (0..count).map(|i| subject(["a dog", "a cat"][i % 2])).collect();
     asked.judge.as_ref().unwrap().score(&images(count), &subjects)
 }
@@ -104,7 +104,7 @@ fn equal_questions_are_asked_once() {
     let server = Server::new(|_, _| chat("Final Score: 4"));
     let asked = open(&server.url, quick(), Arc::default());
     let image = images(1).remove(0);
-    let subject = Subject { text: "a dog", target: None, geneval: None };
+    let subject = Subject { text: "a dog", ..Subject::default() };
     let scores = asked.judge.as_ref().unwrap().score(&vec![image; 5], &[subject; 5]).unwrap();
     assert!(scores.iter().all(|s| s.value == 0.8) && server.asked() == 1, "{}", server.asked());
 }

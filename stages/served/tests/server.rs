@@ -61,7 +61,7 @@ fn images(count: usize) -> Vec<Image> {
 }
 
 fn subject(text: &str) -> Subject<'_> {
-    Subject { text, target: Some("x"), geneval: None }
+    Subject { text, target: Some("x"), ..Subject::default() }
 }
 
 /// Scores through the server are those of the process itself, to the last bit, in both forms.

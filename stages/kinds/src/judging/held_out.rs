@@ -2,9 +2,8 @@
 
 use crate::code;
 use crate::judging::reward;
-use crate::judging::served::Counted;
+use crate::judging::served::{self, Counted};
 use crate::judging::wanted::Columns;
-use crate::prompt::provenance;
 use opdflow_api::port::Input;
 use opdflow_api::{Foreseen, Ports};
 
@@ -58,13 +57,12 @@ pub fn foresee(output: &str, mut foreseen: Foreseen, inputs: &Foreseen, repeated
 
 /// What they ask of servers, of the images of each set, so many times; nothing of that if it is not known.
 pub fn count(counted: &mut Counted, inputs: &Foreseen, images: impl Fn(&str, u64) -> u64, times: Option<u64>) {
-    let sets: Vec<Option<u64>> = inputs
-        .iter()
-        .filter_map(|(port, known)| Some((port.strip_prefix("prompts.")?, known)))
-        .map(|(set, known)| provenance::count(known).map(|prompts| images(set, prompts)))
-        .collect();
+    let sets = || inputs.iter().filter_map(|(port, known)| Some((port.strip_prefix("prompts.")?, known)));
     for name in connected(inputs.keys().map(String::as_str)) {
-        sets.iter().for_each(|set| counted.judges(inputs, PORT, name, *set, times));
+        for (set, known) in sets() {
+            let asked = served::about_each(inputs, PORT, name, known).map(|each| images(set, each));
+            counted.judges(inputs, PORT, name, asked, times);
+        }
     }
 }
 

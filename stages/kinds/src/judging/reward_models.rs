@@ -36,6 +36,9 @@ pub struct ServedKnown {
     pub measures: Vec<String>,
     /// How many images are asked about at once.
     pub each: u64,
+    /// Whether it is asked the questions beside a prompt, each by itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub questions: bool,
 }
 
 /// What is known of those on this port, by the names that they are connected under.

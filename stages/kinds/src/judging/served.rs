@@ -2,6 +2,8 @@
 
 use crate::judging::reward::{self, may_be_served};
 use crate::judging::reward_models::{self, HELD_OUT, REWARD_MODELS, ServedKnown};
+use crate::prompt::prompt_set::PromptSet;
+use crate::prompt::provenance;
 use opdflow_api::port::Output;
 use opdflow_api::{Calls, Foreseen, ParamFault, Ports};
 use opdflow_spec::served::Endpoint;
@@ -40,6 +42,17 @@ pub fn unmeasured(inputs: &Foreseen, path: &str, name: &str) -> Option<ParamFaul
     let unknown = !measures.iter().any(|m| m == measure) && measure != "reward";
     let has = if measures.is_empty() { "it has none".to_owned() } else { format!("it has {}", measures.join(", ")) };
     unknown.then(|| ParamFault::new(path, format!("`{whole}` has no measure `{measure}`")).help(has))
+}
+
+/// How often the reward of this name on `port` is asked about one image of each of these prompts, if that is known: once, or for each of
+/// their questions.
+#[must_use]
+pub fn about_each(inputs: &Foreseen, port: &str, name: &str, prompts: &serde_json::Value) -> Option<u64> {
+    let questions = reward_models::served(inputs, port, reward::whole_of(name)).is_some_and(|known| known.questions);
+    if !questions {
+        return provenance::count(prompts);
+    }
+    serde_json::from_value::<PromptSet>(prompts.clone()).ok()?.asked()
 }
 
 /// Requests by reward.

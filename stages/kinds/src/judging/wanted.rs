@@ -2,7 +2,7 @@
 
 use crate::judging::served::Counted;
 use crate::judging::{reward, reward_models, served};
-use crate::prompt::{prompt_set, provenance};
+use crate::prompt::prompt_set;
 use opdflow_api::{Asset, Foreseen, ParamFault, Ports};
 use std::collections::BTreeMap;
 
@@ -104,9 +104,10 @@ pub fn count(
 ) {
     for (port, known) in inputs {
         let Some(set) = port.strip_prefix("prompts.") else { continue };
-        let images = provenance::count(known).map(|prompts| images(set, prompts));
         for name in of_set(wanted, set) {
-            counted.judges(inputs, reward_models::REWARD_MODELS.name, &name, images, times);
+            let on = reward_models::REWARD_MODELS.name;
+            let asked = served::about_each(inputs, on, &name, known).map(|each| images(set, each));
+            counted.judges(inputs, on, &name, asked, times);
         }
     }
 }

@@ -14,6 +14,9 @@ use std::collections::BTreeMap;
 pub struct PromptSet {
     /// Number of prompts.
     pub count: u64,
+    /// Questions about one image of each, if all of them were looked at.
+    #[serde(default)]
+    asked: Option<u64>,
     /// Whether all of them were looked at, or only the first.
     whole: bool,
     /// Each form of prompt that is there.
@@ -31,6 +34,9 @@ struct Form {
     target: bool,
     /// GenEval's metadata.
     metadata: bool,
+    /// Questions about the image.
+    #[serde(default)]
+    questions: bool,
     /// The first prompt of this form: where it stands, and its words.
     first: String,
 }
@@ -43,6 +49,7 @@ impl PromptSet {
     #[must_use]
     pub fn of(count: usize, records: &[(String, Record)]) -> Self {
         let mut set = Self { count: count as u64, whole: records.len() >= count, ..Self::default() };
+        set.asked = set.whole.then_some(0);
         for (place, record) in records {
             let subject = record.subject();
             let (target, metadata) = (subject.target().is_some(), record.geneval.is_some());
@@ -54,11 +61,26 @@ impl PromptSet {
             if let Some(why) = record.geneval.as_ref().and_then(geneval::fault) {
                 set.broken.push(format!("{first} asks for {why}"));
             }
-            if !set.forms.iter().any(|f| (f.target, f.metadata) == (target, metadata)) {
-                set.forms.push(Form { target, metadata, first });
+            let questions = !record.questions.is_empty();
+            set.asked = set.asked.map(|asked| asked + record.questions.len() as u64);
+            if !set.forms.iter().any(|f| (f.target, f.metadata, f.questions) == (target, metadata, questions)) {
+                set.forms.push(Form { target, metadata, questions, first });
             }
         }
         set
+    }
+
+    /// The same of which so many are taken: what is asked of those is not known.
+    #[must_use]
+    pub fn drawn(self, count: u64) -> Self {
+        let asked = self.asked.filter(|_| count == self.count);
+        Self { count, asked, ..self }
+    }
+
+    /// Questions about one image of each prompt, as far as that is known.
+    #[must_use]
+    pub fn asked(&self) -> Option<u64> {
+        self.asked
     }
 
     /// What is known of the prompts on a port.
@@ -74,8 +96,9 @@ type Why = (String, String);
 impl PromptSet {
     /// Why these rewards, whose sum judges the set, cannot. `knows` says which classes GenEval's detector finds, if that is
     /// known.
-    fn unfit(&self, rewards: &[&str], knows: Option<&dyn Fn(&str) -> bool>) -> Vec<Why> {
-        let needs: Vec<Need> = rewards.iter().map(|r| Need::of(r)).collect();
+    fn unfit(&self, rewards: &[&str], asks: &dyn Fn(&str) -> bool, knows: Option<&dyn Fn(&str) -> bool>) -> Vec<Why> {
+        let need = |reward: &&str| if asks(whole_of(reward)) { Need::Questions } else { Need::of(reward) };
+        let needs: Vec<Need> = rewards.iter().map(need).collect();
         let mut found = Vec::new();
         for form in self.forms.iter().filter(|form| !needs.iter().any(|need| need.met(form))) {
             let lacks: Vec<&str> = needs.iter().filter_map(|need| need.words()).collect();
@@ -110,6 +133,7 @@ enum Need {
     Nothing,
     Target,
     Metadata,
+    Questions,
 }
 
 impl Need {
@@ -127,6 +151,7 @@ impl Need {
             Self::Nothing => true,
             Self::Target => form.target,
             Self::Metadata => form.metadata,
+            Self::Questions => form.questions,
         }
     }
 
@@ -135,6 +160,7 @@ impl Need {
             Self::Nothing => None,
             Self::Target => Some("text between double quotes"),
             Self::Metadata => Some("GenEval metadata"),
+            Self::Questions => Some("questions about its image"),
         }
     }
 
@@ -145,6 +171,7 @@ impl Need {
                 Some("write what must be in the image between double quotes, give the line a `target`, or take it out")
             }
             Self::Metadata => Some("write the line as GenEval's JSON, or take it out"),
+            Self::Questions => Some("take the published file of GenEval 2 or DPG-Bench, or give the line `questions`"),
         }
     }
 }
@@ -166,13 +193,18 @@ pub fn unfit(inputs: &Foreseen, port: &str, rewards: &[&str], path: Option<&str>
         Some(path) => ParamFault::new(path, format!("`{port}`: {what}")).help(help),
         None => ParamFault::of_port(port, what).help(help),
     };
-    set.unfit(rewards, knows).into_iter().map(fault).collect()
+    let asks = |reward: &str| {
+        reward_models::served(inputs, reward_models::REWARD_MODELS.name, reward).is_some_and(|known| known.questions)
+    };
+    set.unfit(rewards, &asks, knows).into_iter().map(fault).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use opdflow_rewards::{Geneval, Looks, Reward};
+
+    const NOBODY: fn(&str) -> bool = |_| false;
 
     fn records(lines: &[&str]) -> Vec<(String, Record)> {
         let text = lines.join("\n");
@@ -187,7 +219,7 @@ mod tests {
     fn faults(lines: &[&str], rewards: &[&str]) -> Vec<String> {
         let records = records(lines);
         let set = PromptSet::of(records.len(), &records);
-        set.unfit(rewards, Some(&|class| Shapes.knows(class))).into_iter().map(|(what, _)| what).collect()
+        set.unfit(rewards, &NOBODY, Some(&|class| Shapes.knows(class))).into_iter().map(|(what, _)| what).collect()
     }
 
     #[test]
@@ -212,7 +244,7 @@ mod tests {
         let mut records = records(&["", SQUARE, COW]);
         records[0].1.geneval.as_mut().unwrap().include[0].count = 0;
         let set = PromptSet::of(records.len(), &records);
-        let found = set.unfit(&["geneval"], Some(&|class| Shapes.knows(class)));
+        let found = set.unfit(&["geneval"], &NOBODY, Some(&|class| Shapes.knows(class)));
         let found: Vec<String> = found.into_iter().map(|(what, _)| what).collect();
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(found[0].starts_with("p.txt:2: \"no square\" asks for a count of 0"), "{found:?}");
@@ -223,8 +255,24 @@ mod tests {
     fn of_a_set_that_is_known_in_part_nothing_is_said_that_the_rest_could_change() {
         let records = records(&["a dog"]);
         let part = PromptSet::of(100, &records);
-        assert!(part.unfit(&["looks", "ocr"], None).is_empty());
-        assert_eq!(part.unfit(&["ocr"], None).len(), 1);
+        assert!(part.unfit(&["looks", "ocr"], &NOBODY, None).is_empty());
+        assert_eq!(part.unfit(&["ocr"], &NOBODY, None).len(), 1);
+    }
+
+    #[test]
+    fn a_reward_that_asks_questions_wants_them() {
+        let asked =
+            r#"{"prompt": "two cats", "vqa_list": [["How many cats are in the image?", "two"]], "skills": ["count"]}"#;
+        let found = |lines: &[&str]| {
+            let records = records(lines);
+            PromptSet::of(records.len(), &records).unfit(&["judge"], &|name| name == "judge", None)
+        };
+        assert!(found(&[asked]).is_empty());
+        let faults = found(&[asked, "a dog"]);
+        assert!(
+            faults.len() == 1 && faults[0].0.contains("p.txt:2: \"a dog\" has no questions about its image"),
+            "{faults:?}"
+        );
     }
 
     #[test]

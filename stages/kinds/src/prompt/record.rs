@@ -1,9 +1,11 @@
 //! Prompts as artefacts, and in the files of users: one a line.
 
+use crate::prompt::dpg_bench;
 use anyhow::{Context as _, Result};
 use opdflow_api::Fault;
 use opdflow_io::{file, terminal};
 use opdflow_rewards::geneval::{Metadata, Tag};
+use opdflow_rewards::questions::{self, Question};
 use opdflow_rewards::{Subject, quoted};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -19,7 +21,7 @@ const LONGEST: usize = 1 << 16;
 const NAMED: usize = 20;
 
 /// What a line may be.
-pub const LINES: &str = "a line is plain words, or a JSON object with `text` or `prompt` (and `target`, `geneval`), or one of GenEval's (`tag`, `include`, `prompt`)";
+pub const LINES: &str = "a line is plain words, or a JSON object with `text` or `prompt` (and `target`, `geneval`, `questions`), or one of GenEval's (`tag`, `include`, `prompt`) or GenEval 2's (`prompt`, `vqa_list`); or the file is DPG-Bench's CSV";
 
 /// The colours that GenEval tells apart. An object of any other is never found.
 const COLOURS: [&str; 10] = ["red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white"];
@@ -35,6 +37,9 @@ pub struct Record {
     /// GenEval's metadata.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub geneval: Option<Metadata>,
+    /// What is asked about its image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub questions: Vec<Question>,
 }
 
 /// A prompt, and where it stands.
@@ -64,27 +69,26 @@ impl Record {
     #[must_use]
     pub fn plain(text: &str) -> Self {
         let target = quoted(text).filter(|t| !t.trim().is_empty()).map(ToOwned::to_owned);
-        Self { text: text.to_owned(), target, geneval: None }
+        Self { text: text.to_owned(), target, geneval: None, questions: Vec::new() }
     }
 
     /// What a reward may know.
     #[must_use]
     pub fn subject(&self) -> Subject<'_> {
-        Subject { text: &self.text, target: self.target.as_deref(), geneval: self.geneval.as_ref() }
+        Subject {
+            text: &self.text,
+            target: self.target.as_deref(),
+            geneval: self.geneval.as_ref(),
+            questions: &self.questions,
+        }
     }
 
     /// Reads a line of a user's file: a JSON object of ours, one of GenEval's (`tag`, `include`, ...), one with a prompt and
     /// whatever else, or plain words.
     fn of_line(line: &str) -> Result<Self, String> {
-        if line.len() > LONGEST {
-            return Err(format!("{} bytes, expected at most {LONGEST}", line.len()));
-        }
-        let control = line.chars().find(|c| c.is_control() && *c != '\t');
-        if let Some(c) = control {
-            return Err(format!("a control character, U+{:04X}, is in it", u32::from(c)));
-        }
+        readable(line)?;
         let record = if line.starts_with('{') { Self::of_json(line)? } else { Self::plain(line) };
-        record.fault().map_or(Ok(record), Err)
+        record.whole()
     }
 
     fn of_json(line: &str) -> Result<Self, String> {
@@ -109,7 +113,18 @@ impl Record {
             // GenEval's prompts ask for things, not for words.
             _ => Self::plain(&text).target.filter(|_| geneval.is_none()),
         };
-        Ok(Self { text, target, geneval })
+        let questions = asked(&value)?;
+        // Nor do prompts that are asked about.
+        let target = target.filter(|_| questions.is_empty() || value.get("target").is_some());
+        Ok(Self { text, target, geneval, questions })
+    }
+
+    /// Itself, if images can be judged by it.
+    ///
+    /// # Errors
+    /// Why they cannot.
+    pub fn whole(self) -> Result<Self, String> {
+        self.fault().map_or(Ok(self), Err)
     }
 
     /// Why no image can be judged by it.
@@ -120,17 +135,46 @@ impl Record {
         if self.target.as_ref().is_some_and(|t| t.trim().is_empty()) {
             return Some("`target` is empty, and every image shows that".to_owned());
         }
-        let asked = self.target.is_some() || self.geneval.is_some();
+        let asked = self.target.is_some() || self.geneval.is_some() || !self.questions.is_empty();
         if !asked && quoted(&self.text).is_some_and(|t| t.trim().is_empty()) {
             return Some("nothing stands between its quotation marks, and every image shows that; write the text there, or give another `target`".to_owned());
         }
-        self.geneval.as_ref().and_then(unfit)
+        self.geneval.as_ref().and_then(unfit).or_else(|| questions::fault(&self.questions))
     }
+}
+
+/// Whether this is text that may be read as a prompt.
+fn readable(text: &str) -> Result<(), String> {
+    if text.len() > LONGEST {
+        return Err(format!("{} bytes, expected at most {LONGEST}", text.len()));
+    }
+    match text.chars().find(|c| c.is_control() && *c != '\t') {
+        Some(c) => Err(format!("a control character, U+{:04X}, is in it", u32::from(c))),
+        None => Ok(()),
+    }
+}
+
+/// The questions of a line: ours (`questions`), or GenEval 2's (`vqa_list` of pairs, `skills` in the same order).
+fn asked(value: &Value) -> Result<Vec<Question>, String> {
+    if let Some(own) = value.get("questions").filter(|v| !v.is_null()) {
+        return Vec::deserialize(own).map_err(|e| format!("`questions`: {e}"));
+    }
+    let Some(pairs) = value.get("vqa_list") else { return Ok(Vec::new()) };
+    let pairs = Vec::<(String, String)>::deserialize(pairs).map_err(|e| format!("`vqa_list`: {e}"))?;
+    let skills =
+        value.get("skills").map(Vec::<String>::deserialize).transpose().map_err(|e| format!("`skills`: {e}"))?;
+    if pairs.is_empty() || skills.as_ref().is_some_and(|skills| skills.len() != pairs.len()) {
+        return Err("`vqa_list` is empty, or `skills` is not as long".to_owned());
+    }
+    let mut skills = skills.unwrap_or_default().into_iter();
+    let one =
+        |(question, answer)| Question { question, answer, about: skills.next().unwrap_or_default(), after: Vec::new() };
+    Ok(pairs.into_iter().map(one).collect())
 }
 
 /// The name that is meant by one that is nearly it: what is not read is lost without a word.
 fn mistyped(key: &str) -> Option<&'static str> {
-    let known = ["target", "geneval", "include", "exclude"];
+    let known = ["target", "geneval", "include", "exclude", "questions"];
     if known.contains(&key) {
         return None;
     }
@@ -176,6 +220,15 @@ pub fn entries(path: &Path, text: &str) -> Result<Vec<Entry>, Vec<String>> {
     let at = path.display();
     if text.trim_start().starts_with('[') && serde_json::from_str::<Vec<Value>>(text).is_ok() {
         return Err(vec![format!("{at} is a JSON list, expected a prompt a line; `jq -c '.[]'` writes it so")]);
+    }
+    if text.starts_with(dpg_bench::HEAD) {
+        let whole = |item: dpg_bench::Item| {
+            let record = Record { text: item.text, target: None, geneval: None, questions: item.questions };
+            let sound = readable(&record.text).and_then(|()| record.whole());
+            Ok(Entry { line: item.row, record: sound.map_err(|why| (item.row, why))? })
+        };
+        let found = dpg_bench::read(text).and_then(|items| items.into_iter().map(whole).collect());
+        return found.map_err(|(row, why)| vec![format!("{at}: row {row} of DPG-Bench: {why}")]);
     }
     let (mut entries, mut faults, mut more) = (Vec::new(), Vec::new(), 0);
     for (i, line) in text.lines().enumerate() {

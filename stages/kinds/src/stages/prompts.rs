@@ -224,9 +224,7 @@ impl Stage for Prompts {
             let place = |Entry { line, record }| (format!("{}:{line}", path.display()), record);
             let lines: Vec<(String, Record)> = lines.into_iter().map(place).collect();
             let count = params.draw.of(set).unwrap_or(lines.len());
-            let mut found = PromptSet::of(lines.len(), &lines);
-            found.count = count as u64;
-            Some(found)
+            Some(PromptSet::of(lines.len(), &lines).drawn(count as u64))
         };
         let known = |set: &str| -> Option<(String, serde_json::Value)> {
             let known = serde_json::to_value(of(set)?).ok()?;
@@ -323,7 +321,12 @@ impl Params {
             World::Scene => Mix::from(Family::Scene),
             World::Mix => self.mix.as_deref().map_or(Ok(Mix::all()), str::parse)?,
         };
-        let record = |p: opdflow_miniature::Prompt| Record { text: p.text, target: p.target, geneval: p.geneval };
+        let record = |p: opdflow_miniature::Prompt| Record {
+            text: p.text,
+            target: p.target,
+            geneval: p.geneval,
+            questions: Vec::new(),
+        };
         Ok(opdflow_miniature::prompts(&mix, count, self.seed, split).into_iter().map(record).collect())
     }
 

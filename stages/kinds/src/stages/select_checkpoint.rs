@@ -195,7 +195,8 @@ impl Stage for SelectCheckpoint {
         });
         let mut counted = Counted::default();
         for name in params.columns().map(|column| whole_of(column)).collect::<BTreeSet<_>>() {
-            let images = inputs.get(&format!("prompts.{name}")).and_then(provenance::count);
+            let prompts = inputs.get(&format!("prompts.{name}"));
+            let images = prompts.and_then(|known| served::about_each(inputs, REWARD_MODELS.name, name, known));
             counted.judges(inputs, REWARD_MODELS.name, name, images, judged);
         }
         counted.calls()

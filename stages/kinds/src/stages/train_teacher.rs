@@ -505,7 +505,9 @@ impl Stage for TrainTeacher {
             // Rounds of this place: every so many, from its own on.
             let rounds = most.map(|most| (most + turns.len() as u64 - 1 - place as u64) / turns.len() as u64);
             for name in reward::wholes_of(weights) {
-                counted.judges(inputs, REWARD_MODELS.name, name, Some(images), rounds);
+                // Which prompts a round draws, and so how many questions, nobody knows before.
+                let asks = reward_models::served(inputs, REWARD_MODELS.name, name).is_some_and(|known| known.questions);
+                counted.judges(inputs, REWARD_MODELS.name, name, Some(images).filter(|_| !asks), rounds);
             }
         }
         if let Some(until) = &params.until {
@@ -513,8 +515,9 @@ impl Stage for TrainTeacher {
             let one = ("validation".to_owned(), &params.reward);
             let each = params.rewards.iter().map(|(task, weights)| (format!("validations.{task}"), weights));
             for (port, weights) in std::iter::once(one).chain(each) {
-                let images = inputs.get(&port).and_then(provenance::count);
                 for name in reward::wholes_of(weights) {
+                    let prompts = inputs.get(&port);
+                    let images = prompts.and_then(|known| served::about_each(inputs, REWARD_MODELS.name, name, known));
                     counted.judges(inputs, REWARD_MODELS.name, name, images, scorings);
                 }
             }

@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn the_target_is_quoted_or_given() {
-        let of = |text, target| Subject { text, target, geneval: None }.target();
+        let of = |text, target| Subject { text, target, ..Subject::default() }.target();
         assert_eq!(of("the word \"HAT\"", None), Some("HAT"));
         assert_eq!(of("a sign \"A\" and \"B\"", None), Some("A"));
         assert_eq!(of("half a \"quote", None), None);

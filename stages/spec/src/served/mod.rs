@@ -143,6 +143,12 @@ impl Protocol {
         }
     }
 
+    /// Whether it is asked the questions beside a prompt, each by itself.
+    #[must_use]
+    pub fn asks_questions(&self) -> bool {
+        matches!(self, Self::Chat(chat) if chat.parser.asks_questions())
+    }
+
     /// The names of the measures that its scores have.
     #[must_use]
     pub fn measures(&self) -> Vec<String> {

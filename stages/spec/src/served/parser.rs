@@ -17,6 +17,12 @@ pub enum Parser {
     UnifiedRewardAcs,
     /// The only number of the answer, as it stands there.
     Number(Range),
+    /// GenEval 2's Soft-TIFA: each question beside the prompt is asked, with its words where `{prompt}` stands, and the probability of its
+    /// right answer is read from the first token; the score is their geometric mean, and their mean the measure `mean`.
+    SoftTifa,
+    /// DPG-Bench: each question beside the prompt is asked, and an answer is yes or it is not; the score is the share of yes, where a
+    /// question without the yes of those that it hangs on counts as no, and the share without that the measure `unconditional`.
+    DpgBench,
     /// The probability that the answer begins with yes, from the probabilities of its first token; that of no is the measure `no`.
     ProbabilityOfYes,
 }
@@ -76,13 +82,21 @@ impl Parser {
             Self::Number(_) => &[],
             Self::UnifiedRewardAcs => &["alignment", "coherence", "style"],
             Self::ProbabilityOfYes => &["no"],
+            Self::SoftTifa => &["mean"],
+            Self::DpgBench => &["unconditional"],
         }
     }
 
     /// Whether it reads probabilities of tokens.
     #[must_use]
     pub fn reads_tokens(&self) -> bool {
-        matches!(self, Self::ProbabilityOfYes)
+        matches!(self, Self::ProbabilityOfYes | Self::SoftTifa)
+    }
+
+    /// Whether it is about the questions beside a prompt, and not about the prompt itself.
+    #[must_use]
+    pub fn asks_questions(&self) -> bool {
+        matches!(self, Self::SoftTifa | Self::DpgBench)
     }
 
     /// What is wrong with it, and the way out.
@@ -92,11 +106,11 @@ impl Parser {
             .then(|| (format!("no number lies between {min} and {max}"), "`min` must be below `max`".to_owned()))
     }
 
-    /// Reads an answer.
+    /// Reads an answer; `right` is the question with its right answer, where it is about one.
     ///
     /// # Errors
     /// Why there is no number, in words that go after "the answer".
-    pub fn read(&self, reply: &Reply) -> Result<Reading, String> {
+    pub fn read(&self, reply: &Reply, right: Option<(&str, &str)>) -> Result<Reading, String> {
         if reply.cut && !self.reads_tokens() {
             return Err("was cut at `max_tokens`, where a number may go on".to_owned());
         }
@@ -109,7 +123,49 @@ impl Parser {
             Self::UnifiedRewardAcs => axes(&reply.text),
             Self::Number(range) => only(&reply.text, *range).map(alone),
             Self::ProbabilityOfYes => yes(&reply.first),
+            Self::SoftTifa => {
+                let (question, answer) = right.ok_or("belongs to no question: a bug")?;
+                sound(&reply.first)?;
+                let forms = forms(question, answer);
+                let own = reply.first.iter().filter(|(token, _)| forms.contains(token));
+                Ok(alone(own.map(|(_, p)| p.exp()).sum::<f64>().min(1.0)))
+            }
+            // The published judge says one of the two and nothing else; a talkative one may add a stop.
+            Self::DpgBench => {
+                let said = reply.text.trim().trim_end_matches('.').to_lowercase();
+                match said.is_empty() {
+                    true => Err("is empty".to_owned()),
+                    false => Ok(alone(f64::from(u8::from(said == "yes")))),
+                }
+            }
         }
+    }
+}
+
+/// The first tokens that count as this answer: `evaluation.py` of facebookresearch/GenEval2 at a6e82d2, which asks for numbers by `How
+/// many` and for yes by all else.
+fn forms(question: &str, answer: &str) -> Vec<String> {
+    if !question.starts_with("How many") {
+        return ["Yes", "yes", " yes", " Yes"].map(str::to_owned).into();
+    }
+    let mut letters = answer.chars();
+    // Python's `capitalize`: the others become small.
+    let capital =
+        letters.next().map(|c| c.to_uppercase().chain(letters.flat_map(char::to_lowercase)).collect::<String>());
+    let numbers = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
+    let digits = numbers.iter().position(|number| *number == answer).map(|n| (n + 1).to_string());
+    let words = [Some(answer.to_owned()), capital, digits].into_iter().flatten();
+    words.flat_map(|word| [format!(" {word}"), word]).collect()
+}
+
+/// Refuses what cannot be the probabilities of first tokens.
+fn sound(first: &[(String, f64)]) -> Result<(), String> {
+    if first.is_empty() {
+        return Err("came without the probabilities of its first token".to_owned());
+    }
+    match first.iter().find(|(_, p)| p.is_nan() || *p > 1e-6) {
+        Some((token, p)) => Err(format!("gives the token {token:?} the logarithm {p} of a probability")),
+        None => Ok(()),
     }
 }
 
@@ -169,12 +225,7 @@ fn only(text: &str, range: Range) -> Result<f64, String> {
 
 /// The probabilities of yes and of no among the first tokens, whatever their case and the blanks around them.
 fn yes(first: &[(String, f64)]) -> Result<Reading, String> {
-    if first.is_empty() {
-        return Err("came without the probabilities of its first token".to_owned());
-    }
-    if let Some((token, p)) = first.iter().find(|(_, p)| p.is_nan() || *p > 1e-6) {
-        return Err(format!("gives the token {token:?} the logarithm {p} of a probability"));
-    }
+    sound(first)?;
     let of = |word: &str| -> Option<f64> {
         let tokens: Vec<f64> =
             first.iter().filter(|(t, _)| t.trim().eq_ignore_ascii_case(word)).map(|(_, p)| p.exp()).collect();
@@ -193,7 +244,7 @@ mod tests {
     use super::*;
 
     fn read(parser: &Parser, text: &str) -> Result<f64, String> {
-        parser.read(&Reply { text: text.to_owned(), ..Reply::default() }).map(|r| r.value)
+        parser.read(&Reply { text: text.to_owned(), ..Reply::default() }, None).map(|r| r.value)
     }
 
     #[test]
@@ -226,7 +277,7 @@ mod tests {
     fn unified_reward_2_s_published_answer() {
         let text = "Alignment Score (1-5): 2.694700002670288\nCoherence Score (1-5): 2.371500015258789\n\
                     Style Score (1-5): 2.802500009536743\n";
-        let found = Parser::UnifiedRewardAcs.read(&Reply { text: text.to_owned(), ..Reply::default() }).unwrap();
+        let found = Parser::UnifiedRewardAcs.read(&Reply { text: text.to_owned(), ..Reply::default() }, None).unwrap();
         let by_hand = (2.694_700_002_670_288 + 2.371_500_015_258_789 + 2.802_500_009_536_743) / 15.0;
         assert!((found.value - by_hand).abs() < 1e-12, "{found:?}");
         assert_eq!(found.parts[2], ("style", 2.802_500_009_536_743 / 5.0));
@@ -257,14 +308,14 @@ mod tests {
     #[test]
     fn an_answer_that_was_cut_is_none() {
         let cut = Reply { text: "Final Score: 4".to_owned(), cut: true, first: Vec::new() };
-        assert!(Parser::UnifiedReward.read(&cut).unwrap_err().contains("max_tokens"));
+        assert!(Parser::UnifiedReward.read(&cut, None).unwrap_err().contains("max_tokens"));
     }
 
     #[test]
     fn the_probability_of_yes_by_hand() {
         let of = |first: &[(&str, f64)]| {
             let first = first.iter().map(|(t, p)| ((*t).to_owned(), p.ln())).collect();
-            Parser::ProbabilityOfYes.read(&Reply { cut: true, first, ..Reply::default() })
+            Parser::ProbabilityOfYes.read(&Reply { cut: true, first, ..Reply::default() }, None)
         };
         let found = of(&[("Yes", 0.5), (" yes", 0.125), ("No", 0.25), ("Yesterday", 0.1)]).unwrap();
         assert!((found.value - 0.625).abs() < 1e-12 && (found.parts[0].1 - 0.25).abs() < 1e-12, "{found:?}");
@@ -272,6 +323,6 @@ mod tests {
         assert!(of(&[("maybe", 1.0)]).unwrap_err().contains("neither yes nor no"));
         assert!(of(&[]).unwrap_err().contains("without the probabilities"));
         let lies = Reply { first: vec![("yes".to_owned(), 2.0)], ..Reply::default() };
-        assert!(Parser::ProbabilityOfYes.read(&lies).unwrap_err().contains("logarithm 2"));
+        assert!(Parser::ProbabilityOfYes.read(&lies, None).unwrap_err().contains("logarithm 2"));
     }
 }

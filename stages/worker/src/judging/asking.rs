@@ -9,8 +9,8 @@ use opdflow_kinds::judging::reward_models::{HELD_OUT, REWARD_MODELS};
 use opdflow_kinds::judging::{reward, served};
 use opdflow_reward_models::pixels::resample::bicubic;
 use opdflow_rewards::{Reward, RewardError};
-use opdflow_served::{Answers, Client, Judge};
-use opdflow_spec::served::{Endpoint, EndpointFault, FILE, Requests, Served};
+use opdflow_served::{Answers, Client, Judge, Questioned};
+use opdflow_spec::served::{Endpoint, EndpointFault, FILE, Protocol, Requests, Served};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -25,15 +25,25 @@ pub enum Unasked {
     Refused(RewardError),
 }
 
-/// What asks the server of this reward.
+/// What asks the server of this reward: about an image, or a prompt's questions about it.
 ///
 /// # Errors
 /// No variable says where it is; it is away, or another one.
-pub fn judge(served: Served, requests: Requests, answers: Arc<Answers>, stop: StopFlag) -> Result<Judge, Unasked> {
+pub fn judge(
+    served: Served,
+    requests: Requests,
+    answers: Arc<Answers>,
+    stop: StopFlag,
+) -> Result<Box<dyn Reward>, Unasked> {
     let nowhere = |fault: EndpointFault| Unasked::Nowhere(Fault::user(fault.what).help(fault.help));
     let endpoint = Endpoint::of(&served.reward).map_err(nowhere)?;
     let client = Client::new(&served.reward, endpoint, requests, answers, Arc::new(move || stop.raised()));
-    Judge::open(served, client, bicubic).map_err(Unasked::Refused)
+    let protocol = served.protocol.clone();
+    let judge = Judge::open(served, client, bicubic).map_err(Unasked::Refused)?;
+    Ok(match protocol {
+        Protocol::Chat(chat) if chat.parser.asks_questions() => Box::new(Questioned::new(judge, chat.parser)),
+        _ => Box::new(judge),
+    })
 }
 
 /// What asks servers in this process.
@@ -71,10 +81,10 @@ impl Asking {
         }
         let served: Served = crate::artefacts::json::read(&path, "how a reward is asked")?;
         let judge = judge(served, self.requests.clone(), self.answers.clone(), self.stop.clone());
-        Ok(Some(Box::new(judge.map_err(|unasked| match unasked {
+        Ok(Some(judge.map_err(|unasked| match unasked {
             Unasked::Nowhere(fault) => fault.into(),
             Unasked::Refused(error) => score::fault(error),
-        })?)))
+        })?))
     }
 
     /// The work of a stage that has nothing to go on from but the answers: `work` begins with those of an earlier attempt, and where it

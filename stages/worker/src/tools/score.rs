@@ -74,10 +74,10 @@ impl Tool for Score {
 /// A reward that is asked of a server. Nobody waits long for one that is away, as a training would.
 fn asked(served: Served, stop: &StopFlag) -> Result<Box<dyn Reward>> {
     let requests = Requests { patience_seconds: PATIENCE, ..Requests::default() };
-    Ok(Box::new(asking::judge(served, requests, Arc::default(), stop.clone()).map_err(|e| match e {
+    asking::judge(served, requests, Arc::default(), stop.clone()).map_err(|e| match e {
         Unasked::Nowhere(fault) => fault.into(),
         Unasked::Refused(error) => away(error),
-    })?))
+    })
 }
 
 /// There is no checkpoint to stop at: what a stage would wait for is a fault here.

@@ -135,7 +135,12 @@ impl Images {
 /// the text reader for words. A landscape counts as right.
 fn sample(prompts: &[&Prompt], sampling: &ImageSampling, context: &mut StageContext) -> Result<Vec<Candidate>> {
     let pipeline = Pipeline::open(context, "base", 64, None, Precision::default(), None)?;
-    let record = |p: &&Prompt| Record { text: p.text.clone(), target: p.target.clone(), geneval: p.geneval.clone() };
+    let record = |p: &&Prompt| Record {
+        text: p.text.clone(),
+        target: p.target.clone(),
+        geneval: p.geneval.clone(),
+        questions: Vec::new(),
+    };
     let records: Vec<Record> = prompts.iter().map(record).collect();
     let images = pipeline.generate(&records, None, sampling, |_| context.go_on(0))?;
     let ocr = Ocr::shared(&recogniser::assets()).map_err(score::fault)?;
