@@ -55,21 +55,36 @@ pub(super) fn read(
         let row = &mut set.rows[row];
         row.prompt = line["prompt"].as_str().filter(|_| !options.no_prompts).map(ToOwned::to_owned);
         row.images.resize_with(column + 1, || None);
-        // The parts of a reward say something where it has several.
-        let parts = line["parts"].as_object().filter(|parts| parts.len() > 1).into_iter();
-        let others = parts.chain(line["beside"].as_object()).flatten();
-        let scores = others
-            .chain([(&REWARD.to_owned(), &line["reward"])])
-            .filter_map(|(name, value)| Some((name.clone(), value.as_f64()?)))
-            .collect();
+        let number = |(name, value): (&String, &Value)| Some((name.clone(), value.as_f64()?));
+        let beside = line["beside"].as_object().into_iter().flatten();
+        let mut scores: BTreeMap<String, f64> = beside.chain(terms(&line["parts"])).filter_map(number).collect();
+        scores.extend(line["reward"].as_f64().map(|reward| (REWARD.to_owned(), reward)));
         row.images[column] = Some(ScoredImage { png, beside: None, scores });
     }
     Ok((Some(set).filter(|set| !set.stages.is_empty()), left_out))
 }
 
+/// The rewards that a sum is of, where it is of several; their own measures lie below them, and are left out.
+fn terms(parts: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    let all = parts.as_object().into_iter().flatten();
+    let within = |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.'));
+    let found: Vec<(&String, &Value)> =
+        all.clone().filter(|(name, _)| !all.clone().any(|(other, _)| within(name, other))).collect();
+    let several = found.len() > 1;
+    found.into_iter().filter(move |_| several)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_sum_its_rewards_are_shown_and_not_their_measures() {
+        let names = |parts: Value| terms(&parts).map(|(name, _)| name.clone()).collect::<Vec<_>>();
+        let sum = serde_json::json!({"geneval.partial": 1.0, "geneval.partial.correct": 1.0, "geneval.strict": 0.0, "geneval.strict.partial": 1.0});
+        assert_eq!(names(sum), ["geneval.partial", "geneval.strict"]);
+        assert!(names(serde_json::json!({"ocr": 1.0, "ocr.exact": 0.0})).is_empty() && names(Value::Null).is_empty());
+    }
 
     #[test]
     fn steps_are_columns_and_what_is_cut_short_is_left_out() {
