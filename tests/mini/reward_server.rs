@@ -143,6 +143,8 @@ fn a_reward_in_python_trains_and_scores() {
         ("protocol: {opdflow: {digst: a}}", &variables, &["digst"]),
         ("reward: looks", &variables, &["`reward` has an argument of its own"]),
         ("{a: 1, a: 2}", &variables, &["not a map in YAML"]),
+        ("[1]", &variables, &["not a map in YAML"]),
+        ("{protocol: {chat: {model: m, template: q, parser: {number: {min: .nan, max: 1}}}}}", &variables, &["min"]),
         ("@nowhere.yaml", &variables, &["nowhere.yaml"]),
     ] {
         let said = run(&mini, &["score", "--reward", "redness", "--with", with, "images/words"], variables);

@@ -1,6 +1,8 @@
 //! Arguments of the commands that work without a recipe: `generate`, `reward-server`, `doctor`.
 
 use super::{at_least_one, device, number, part, t5_length, threads};
+use crate::recipe::text::bound::Bound;
+use crate::recipe::text::tree;
 use clap::{Args, ValueEnum};
 use opdflow_io::file;
 use serde_json::{Map, Value};
@@ -103,14 +105,18 @@ pub enum Dtype {
 pub(super) fn parameters(text: &str) -> Result<Map<String, Value>, String> {
     let read = |path: &str| file::read_text(Path::new(path), LARGEST).map_err(|e| format!("{path}: {e}"));
     let text = text.strip_prefix('@').map_or_else(|| Ok(text.to_owned()), read)?;
-    // Into YAML's own values first, which refuse a name that is given twice.
-    let map: serde_yaml::Mapping = serde_yaml::from_str(&text).map_err(|e| format!("not a map in YAML: {e}"))?;
-    match serde_json::to_value(map).map_err(|e| e.to_string())? {
-        Value::Object(map) => match ["reward", "files"].into_iter().find(|name| map.contains_key(*name)) {
+    // As a recipe is read: no name twice, no number that is none.
+    let mut faults = Vec::new();
+    let node = tree::parse(&text, &mut Bound::default(), &mut faults);
+    if let Some(fault) = faults.first() {
+        return Err(format!("not a map in YAML: {}: {}", fault.title, fault.label));
+    }
+    match node.map(|node| node.json()) {
+        Some(Value::Object(map)) => match ["reward", "files"].into_iter().find(|name| map.contains_key(*name)) {
             Some(name) => Err(format!("`{name}` has an argument of its own")),
             None => Ok(map),
         },
-        _ => Err("expected a map".to_owned()),
+        _ => Err("not a map in YAML".to_owned()),
     }
 }
 

@@ -3,25 +3,25 @@
 use crate::Judge;
 use opdflow_rewards::questions::{Question, dpg_bench, soft_tifa};
 use opdflow_rewards::{Image, Reward, RewardError, Score, Subject, check};
-use opdflow_spec::served::Parser;
+use opdflow_spec::served::Asking;
 
 /// A judge that asks a prompt's questions one by one, and what its answers are worth together.
 pub struct Questioned {
     judge: Judge,
-    parser: Parser,
+    asking: Asking,
 }
 
 impl Questioned {
     /// By this judge, whose parser reads the answer to one question.
     #[must_use]
-    pub fn new(judge: Judge, parser: Parser) -> Self {
-        Self { judge, parser }
+    pub fn new(judge: Judge, asking: Asking) -> Self {
+        Self { judge, asking }
     }
 
     /// The score of an image, of those of its questions.
     fn together(&self, questions: &[Question], scores: &[Score]) -> Score {
         let values: Vec<f64> = scores.iter().map(|score| score.value).collect();
-        if self.parser == Parser::DpgBench {
+        if self.asking == Asking::DpgBench {
             let yes: Vec<bool> = values.iter().map(|value| *value > 0.0).collect();
             let (value, unconditional) = dpg_bench(questions, &yes);
             return Score::new(value, [("unconditional", unconditional)]);
@@ -37,15 +37,16 @@ impl Reward for Questioned {
     }
 
     fn applies(&self, subject: &Subject) -> bool {
-        !subject.questions.is_empty()
+        let suits = |q: &Question| self.asking.suits(&q.question, &q.answer, !q.after.is_empty());
+        !subject.questions.is_empty() && subject.questions.iter().all(suits)
     }
 
     fn score(&self, images: &[Image], subjects: &[Subject]) -> Result<Vec<Score>, RewardError> {
         check(images, subjects)?;
         let (mut each, mut asked, mut of) = (Vec::new(), Vec::new(), Vec::new());
         for (i, (image, subject)) in images.iter().zip(subjects).enumerate() {
-            if subject.questions.is_empty() {
-                let needs = "questions about its image";
+            if !self.applies(subject) {
+                let needs = self.asking.needs();
                 return Err(RewardError::Missing {
                     reward: self.name().to_owned(),
                     text: subject.text.to_owned(),

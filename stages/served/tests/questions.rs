@@ -6,7 +6,7 @@ use hostile::{Server, chat};
 use opdflow_rewards::questions::{Question, dpg_bench, soft_tifa};
 use opdflow_rewards::{Image, Reward, RewardError, Subject};
 use opdflow_served::{Answers, Client, Judge, Questioned};
-use opdflow_spec::served::{Endpoint, Parser, Protocol, Reply, Requests, Served};
+use opdflow_spec::served::{Asking, Endpoint, Parser, Protocol, Reply, Requests, Served};
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -82,7 +82,13 @@ fn open(server: &Server, parser: &str, template: &str) -> (Questioned, Arc<Answe
     let (answers, served) = (Arc::<Answers>::default(), served(parser, template));
     let client = Client::new("judge", endpoint, requests, answers.clone(), Arc::new(|| false));
     let Protocol::Chat(chat) = served.protocol.clone() else { panic!("a chat") };
-    (Questioned::new(Judge::open(served, client, |image, _, _| image.clone()).unwrap(), chat.parser), answers)
+    (
+        Questioned::new(
+            Judge::open(served, client, |image, _, _| image.clone()).unwrap(),
+            chat.parser.asking().unwrap(),
+        ),
+        answers,
+    )
 }
 
 fn image(level: u8) -> Image {
@@ -124,4 +130,30 @@ fn an_answer_without_probabilities_names_its_image() {
     let said = judge.score(&[image(1), image(2)], &[subject, subject]).unwrap_err();
     assert!(matches!(said, RewardError::Unjudged { image: 0 | 1, .. }), "{said}");
     assert!(said.to_string().contains("without the probabilities of its first token"), "{said}");
+}
+
+#[test]
+fn what_an_answer_cannot_be_is_refused() {
+    let server = Server::new(|_, _| chat("Yes, there is a cat."));
+    let (judge, _) = open(&server, "dpg_bench", "{prompt}");
+    let of = |question: Question| {
+        let questions = [question];
+        let subject = Subject { text: "a cat", questions: &questions, ..Subject::default() };
+        judge.score(&[image(1)], &[subject]).unwrap_err().to_string()
+    };
+    assert!(of(asked("Is there a cat?", "yes", vec![])).contains("yes and more"));
+    // A question whose right answer is no would be counted the wrong way round.
+    assert!(of(asked("Is there a dog?", "no", vec![])).contains("each with the right answer yes"));
+    for (question, answer, after, suits) in [
+        ("Is it red?", "Yes", vec![], true),
+        ("Is it red?", "no", vec![], false),
+        ("Is it red?", "Yes", vec![0], false),
+        ("How many cats are in the image?", "two", vec![], true),
+        ("How many cats are in the image?", "two or three", vec![], false),
+    ] {
+        assert_eq!(Asking::SoftTifa.suits(question, answer, !after.is_empty()), suits, "{question} {answer}");
+    }
+    let first = vec![("Yes".to_owned(), -0.1), ("yes".to_owned(), -0.1)];
+    let why = Parser::SoftTifa.read(&Reply { first, ..Reply::default() }, Some(("Is it red?", "Yes"))).unwrap_err();
+    assert!(why.contains("add up to 1.810"), "{why}");
 }

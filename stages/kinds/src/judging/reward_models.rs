@@ -2,6 +2,7 @@
 
 use opdflow_api::port::Input;
 use opdflow_api::{Foreseen, Memory, ParamFault};
+use opdflow_spec::served::Asking;
 use serde::{Deserialize, Serialize};
 
 /// The port of the reward models, on every kind that judges images.
@@ -36,9 +37,9 @@ pub struct ServedKnown {
     pub measures: Vec<String>,
     /// How many images are asked about at once.
     pub each: u64,
-    /// Whether it is asked the questions beside a prompt, each by itself.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub questions: bool,
+    /// Which questions beside a prompt it is asked, each by itself, if it is not asked about the prompt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asking: Option<Asking>,
 }
 
 /// What is known of those on this port, by the names that they are connected under.
@@ -69,6 +70,12 @@ pub fn classes(inputs: &Foreseen) -> Option<Vec<String>> {
 #[must_use]
 pub fn served(inputs: &Foreseen, port: &str, name: &str) -> Option<ServedKnown> {
     on_port(inputs, port).find(|(other, _)| *other == name)?.1.served
+}
+
+/// Which questions the reward of this name on this port, or the one of which it is a measure, is asked, if it is asked any.
+#[must_use]
+pub fn asking(inputs: &Foreseen, port: &str, name: &str) -> Option<Asking> {
+    served(inputs, port, name.split('.').next().unwrap_or(name))?.asking
 }
 
 /// Reward models that are connected under another name than that of their reward.

@@ -48,11 +48,10 @@ pub fn unmeasured(inputs: &Foreseen, path: &str, name: &str) -> Option<ParamFaul
 /// their questions.
 #[must_use]
 pub fn about_each(inputs: &Foreseen, port: &str, name: &str, prompts: &serde_json::Value) -> Option<u64> {
-    let questions = reward_models::served(inputs, port, reward::whole_of(name)).is_some_and(|known| known.questions);
-    if !questions {
-        return provenance::count(prompts);
+    match reward_models::asking(inputs, port, name) {
+        None => provenance::count(prompts),
+        Some(_) => serde_json::from_value::<PromptSet>(prompts.clone()).ok()?.asked(),
     }
-    serde_json::from_value::<PromptSet>(prompts.clone()).ok()?.asked()
 }
 
 /// Requests by reward.

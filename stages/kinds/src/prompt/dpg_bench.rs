@@ -5,7 +5,7 @@
 
 use opdflow_io::csv;
 use opdflow_rewards::questions::Question;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How the file begins.
 pub const HEAD: &str = "item_id,text,";
@@ -47,6 +47,7 @@ pub fn read(text: &str) -> Result<Vec<Item>, (usize, String)> {
     let place = |name: &str| head.iter().position(|h| h == name).ok_or((1, format!("there is no column `{name}`")));
     let places = COLUMNS.map(place);
     let mut items: Vec<Vec<Row>> = Vec::new();
+    let mut met = BTreeSet::new();
     for (i, fields) in rows.iter().enumerate().skip(1) {
         let row = i + 1;
         let field = |n: usize| -> Result<&str, (usize, String)> {
@@ -69,7 +70,8 @@ pub fn read(text: &str) -> Result<Vec<Item>, (usize, String)> {
         };
         match items.last_mut().filter(|item| item[0].item == found.item) {
             Some(item) => item.push(found),
-            None => items.push(vec![found]),
+            None if met.insert(found.item.clone()) => items.push(vec![found]),
+            None => return Err((row, format!("`{}` stands in two places: its rows belong together", found.item))),
         }
     }
     if items.is_empty() {
@@ -138,6 +140,7 @@ mod tests {
             (row("1", "x"), "`dependency` is `x`"),
             (row("1", "0") + &row("1", "0"), "two questions of one"),
             (row("1", "0") + "a,y,k,2,0,c,d,t,Is it?\n", "row 3: `a` has another text"),
+            (row("1", "0") + "b,y,k,1,0,c,d,t,Is it?\n" + &row("2", "0"), "row 4: `a` stands in two places"),
             ("a,x,k\n".to_owned(), "it has no `dependency`"),
         ] {
             assert!(of(&rows).unwrap_err().contains(says), "{rows}: {:?}", of(&rows));

@@ -6,6 +6,8 @@ use crate::prompt::record::Record;
 use opdflow_api::{Foreseen, ParamFault};
 use opdflow_rewards::detector::{Detector as _, Shapes};
 use opdflow_rewards::geneval;
+use opdflow_rewards::questions::Question;
+use opdflow_spec::served::Asking;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -34,11 +36,17 @@ struct Form {
     target: bool,
     /// GenEval's metadata.
     metadata: bool,
-    /// Questions about the image.
+    /// Who can be asked the questions about the image, if there are any.
     #[serde(default)]
-    questions: bool,
+    suits: Vec<Asking>,
     /// The first prompt of this form: where it stands, and its words.
     first: String,
+}
+
+/// Who can be asked all of these questions.
+fn suiting(questions: &[Question]) -> Vec<Asking> {
+    let all = |asking: &Asking| questions.iter().all(|q| asking.suits(&q.question, &q.answer, !q.after.is_empty()));
+    Asking::ALL.into_iter().filter(|asking| !questions.is_empty() && all(asking)).collect()
 }
 
 /// Words of a prompt that a message shows.
@@ -61,10 +69,10 @@ impl PromptSet {
             if let Some(why) = record.geneval.as_ref().and_then(geneval::fault) {
                 set.broken.push(format!("{first} asks for {why}"));
             }
-            let questions = !record.questions.is_empty();
+            let suits = suiting(&record.questions);
             set.asked = set.asked.map(|asked| asked + record.questions.len() as u64);
-            if !set.forms.iter().any(|f| (f.target, f.metadata, f.questions) == (target, metadata, questions)) {
-                set.forms.push(Form { target, metadata, questions, first });
+            if !set.forms.iter().any(|f| (f.target, f.metadata, &f.suits) == (target, metadata, &suits)) {
+                set.forms.push(Form { target, metadata, suits, first });
             }
         }
         set
@@ -96,8 +104,13 @@ type Why = (String, String);
 impl PromptSet {
     /// Why these rewards, whose sum judges the set, cannot. `knows` says which classes GenEval's detector finds, if that is
     /// known.
-    fn unfit(&self, rewards: &[&str], asks: &dyn Fn(&str) -> bool, knows: Option<&dyn Fn(&str) -> bool>) -> Vec<Why> {
-        let need = |reward: &&str| if asks(whole_of(reward)) { Need::Questions } else { Need::of(reward) };
+    fn unfit(
+        &self,
+        rewards: &[&str],
+        asks: &dyn Fn(&str) -> Option<Asking>,
+        knows: Option<&dyn Fn(&str) -> bool>,
+    ) -> Vec<Why> {
+        let need = |reward: &&str| asks(reward).map_or_else(|| Need::of(reward), Need::Questions);
         let needs: Vec<Need> = rewards.iter().map(need).collect();
         let mut found = Vec::new();
         for form in self.forms.iter().filter(|form| !needs.iter().any(|need| need.met(form))) {
@@ -133,7 +146,7 @@ enum Need {
     Nothing,
     Target,
     Metadata,
-    Questions,
+    Questions(Asking),
 }
 
 impl Need {
@@ -151,7 +164,7 @@ impl Need {
             Self::Nothing => true,
             Self::Target => form.target,
             Self::Metadata => form.metadata,
-            Self::Questions => form.questions,
+            Self::Questions(asking) => form.suits.contains(&asking),
         }
     }
 
@@ -160,7 +173,7 @@ impl Need {
             Self::Nothing => None,
             Self::Target => Some("text between double quotes"),
             Self::Metadata => Some("GenEval metadata"),
-            Self::Questions => Some("questions about its image"),
+            Self::Questions(asking) => Some(asking.needs()),
         }
     }
 
@@ -171,7 +184,9 @@ impl Need {
                 Some("write what must be in the image between double quotes, give the line a `target`, or take it out")
             }
             Self::Metadata => Some("write the line as GenEval's JSON, or take it out"),
-            Self::Questions => Some("take the published file of GenEval 2 or DPG-Bench, or give the line `questions`"),
+            Self::Questions(_) => {
+                Some("take the published file of GenEval 2 or DPG-Bench, or give the line `questions`")
+            }
         }
     }
 }
@@ -193,9 +208,7 @@ pub fn unfit(inputs: &Foreseen, port: &str, rewards: &[&str], path: Option<&str>
         Some(path) => ParamFault::new(path, format!("`{port}`: {what}")).help(help),
         None => ParamFault::of_port(port, what).help(help),
     };
-    let asks = |reward: &str| {
-        reward_models::served(inputs, reward_models::REWARD_MODELS.name, reward).is_some_and(|known| known.questions)
-    };
+    let asks = |reward: &str| reward_models::asking(inputs, reward_models::REWARD_MODELS.name, reward);
     set.unfit(rewards, &asks, knows).into_iter().map(fault).collect()
 }
 
@@ -204,7 +217,7 @@ mod tests {
     use super::*;
     use opdflow_rewards::{Geneval, Looks, Reward};
 
-    const NOBODY: fn(&str) -> bool = |_| false;
+    const NOBODY: fn(&str) -> Option<Asking> = |_| None;
 
     fn records(lines: &[&str]) -> Vec<(String, Record)> {
         let text = lines.join("\n");
@@ -265,9 +278,14 @@ mod tests {
             r#"{"prompt": "two cats", "vqa_list": [["How many cats are in the image?", "two"]], "skills": ["count"]}"#;
         let found = |lines: &[&str]| {
             let records = records(lines);
-            PromptSet::of(records.len(), &records).unfit(&["judge"], &|name| name == "judge", None)
+            PromptSet::of(records.len(), &records).unfit(&["judge"], &|_| Some(Asking::SoftTifa), None)
         };
         assert!(found(&[asked]).is_empty());
+        let odd = r#"{"prompt": "a cat", "questions": [{"question": "Is there a dog?", "answer": "no"}]}"#;
+        assert!(
+            found(&[odd])[0].0.contains("each with the right answer Yes"),
+            "its answer would count the wrong way round"
+        );
         let faults = found(&[asked, "a dog"]);
         assert!(
             faults.len() == 1 && faults[0].0.contains("p.txt:2: \"a dog\" has no questions about its image"),

@@ -75,7 +75,7 @@ impl Stage for ServedReward {
         let known = reward_models::ServedKnown {
             measures: params.protocol.measures(),
             each: params.protocol.images_of_request() as u64,
-            questions: params.protocol.asks_questions(),
+            asking: params.protocol.asking(),
         };
         let known = reward_models::Known {
             reward: params.reward.clone(),

@@ -506,8 +506,8 @@ impl Stage for TrainTeacher {
             let rounds = most.map(|most| (most + turns.len() as u64 - 1 - place as u64) / turns.len() as u64);
             for name in reward::wholes_of(weights) {
                 // Which prompts a round draws, and so how many questions, nobody knows before.
-                let asks = reward_models::served(inputs, REWARD_MODELS.name, name).is_some_and(|known| known.questions);
-                counted.judges(inputs, REWARD_MODELS.name, name, Some(images).filter(|_| !asks), rounds);
+                let asking = reward_models::asking(inputs, REWARD_MODELS.name, name);
+                counted.judges(inputs, REWARD_MODELS.name, name, asking.is_none().then_some(images), rounds);
             }
         }
         if let Some(until) = &params.until {

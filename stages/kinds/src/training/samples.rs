@@ -56,7 +56,12 @@ impl Samples {
             );
             ParamFault::new(format!("samples.rewards[{i}]"), format!("`{name}` is no reward of the program")).help(help)
         };
-        unknown.map(fault).collect()
+        let twice = |i: &usize| self.rewards[..*i].contains(&self.rewards[*i]);
+        let twice = (0..self.rewards.len()).filter(twice).map(|i| {
+            let what = format!("`{}` is there twice", self.rewards[i]);
+            ParamFault::new(format!("samples.rewards[{i}]"), what).help("name it once")
+        });
+        unknown.map(fault).chain(twice).collect()
     }
 
     /// What is connected to no purpose.
@@ -123,6 +128,7 @@ mod tests {
             ..Samples::default()
         };
         assert!(of(&["geneval", "ocr"]).check().is_empty());
+        assert_eq!(of(&["ocr", "ocr"]).check().len(), 1);
         let faults = of(&["ocr", "pickscore"]).check();
         assert_eq!((faults.len(), faults[0].path.as_str()), (1, "samples.rewards[1]"));
         assert!(faults[0].help.as_ref().unwrap().contains("held_out: {NAME"), "{faults:?}");

@@ -7,7 +7,7 @@ mod template;
 
 pub use endpoint::{Endpoint, EndpointFault};
 pub use name::{NAME, is_name, token_variable, url_variable};
-pub use parser::{Parser, Reading, Reply};
+pub use parser::{Asking, Parser, Reading, Reply};
 pub use template::{BUNDLED, PROMPT, fill};
 
 use schemars::JsonSchema;
@@ -143,10 +143,13 @@ impl Protocol {
         }
     }
 
-    /// Whether it is asked the questions beside a prompt, each by itself.
+    /// Which questions beside a prompt it is asked, each by itself, if it is not asked about the prompt.
     #[must_use]
-    pub fn asks_questions(&self) -> bool {
-        matches!(self, Self::Chat(chat) if chat.parser.asks_questions())
+    pub fn asking(&self) -> Option<Asking> {
+        match self {
+            Self::Chat(chat) => chat.parser.asking(),
+            Self::Opdflow(_) => None,
+        }
     }
 
     /// The names of the measures that its scores have.

@@ -93,10 +93,14 @@ impl Parser {
         matches!(self, Self::ProbabilityOfYes | Self::SoftTifa)
     }
 
-    /// Whether it is about the questions beside a prompt, and not about the prompt itself.
+    /// Which questions beside a prompt it is about, if it is not about the prompt itself.
     #[must_use]
-    pub fn asks_questions(&self) -> bool {
-        matches!(self, Self::SoftTifa | Self::DpgBench)
+    pub fn asking(&self) -> Option<Asking> {
+        match self {
+            Self::SoftTifa => Some(Asking::SoftTifa),
+            Self::DpgBench => Some(Asking::DpgBench),
+            _ => None,
+        }
     }
 
     /// What is wrong with it, and the way out.
@@ -133,11 +137,52 @@ impl Parser {
             // The published judge says one of the two and nothing else; a talkative one may add a stop.
             Self::DpgBench => {
                 let said = reply.text.trim().trim_end_matches('.').to_lowercase();
-                match said.is_empty() {
-                    true => Err("is empty".to_owned()),
-                    false => Ok(alone(f64::from(u8::from(said == "yes")))),
+                match said.strip_prefix("yes") {
+                    _ if said.is_empty() => Err("is empty".to_owned()),
+                    Some(more) if more.starts_with(|c: char| !c.is_alphanumeric()) => Err(
+                        "is yes and more, which the published rule counts as no; have the template ask for one word"
+                            .to_owned(),
+                    ),
+                    _ => Ok(alone(f64::from(u8::from(said == "yes")))),
                 }
             }
+        }
+    }
+}
+
+/// A benchmark of questions about an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Asking {
+    /// [`Parser::SoftTifa`].
+    SoftTifa,
+    /// [`Parser::DpgBench`].
+    DpgBench,
+}
+
+impl Asking {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::SoftTifa, Self::DpgBench];
+
+    /// Whether it can judge the answer to a question with this right answer, which `hangs` on others or does not.
+    #[must_use]
+    pub fn suits(self, question: &str, answer: &str, hangs: bool) -> bool {
+        let yes = answer.eq_ignore_ascii_case("yes");
+        match self {
+            Self::SoftTifa if question.starts_with("How many") => !hangs && !answer.contains(char::is_whitespace),
+            Self::SoftTifa => !hangs && yes,
+            Self::DpgBench => yes,
+        }
+    }
+
+    /// What it must find beside a prompt, in words.
+    #[must_use]
+    pub fn needs(self) -> &'static str {
+        match self {
+            Self::SoftTifa => {
+                "questions about its image, each with the right answer Yes, or one word after `How many`, and none that hangs on another"
+            }
+            Self::DpgBench => "questions about its image, each with the right answer yes",
         }
     }
 }
@@ -163,10 +208,12 @@ fn sound(first: &[(String, f64)]) -> Result<(), String> {
     if first.is_empty() {
         return Err("came without the probabilities of its first token".to_owned());
     }
-    match first.iter().find(|(_, p)| p.is_nan() || *p > 1e-6) {
-        Some((token, p)) => Err(format!("gives the token {token:?} the logarithm {p} of a probability")),
-        None => Ok(()),
+    if let Some((token, p)) = first.iter().find(|(_, p)| p.is_nan() || *p > 1e-6) {
+        return Err(format!("gives the token {token:?} the logarithm {p} of a probability"));
     }
+    // With room for a server that rounds.
+    let whole: f64 = first.iter().map(|(_, p)| p.exp()).sum();
+    if whole > 1.01 { Err(format!("gives its first token probabilities that add up to {whole:.3}")) } else { Ok(()) }
 }
 
 /// The number after a label, from 1 to 5.

@@ -10,7 +10,7 @@ use opdflow_kinds::judging::{reward, served};
 use opdflow_reward_models::pixels::resample::bicubic;
 use opdflow_rewards::{Reward, RewardError};
 use opdflow_served::{Answers, Client, Judge, Questioned};
-use opdflow_spec::served::{Endpoint, EndpointFault, FILE, Protocol, Requests, Served};
+use opdflow_spec::served::{Endpoint, EndpointFault, FILE, Requests, Served};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -38,11 +38,11 @@ pub fn judge(
     let nowhere = |fault: EndpointFault| Unasked::Nowhere(Fault::user(fault.what).help(fault.help));
     let endpoint = Endpoint::of(&served.reward).map_err(nowhere)?;
     let client = Client::new(&served.reward, endpoint, requests, answers, Arc::new(move || stop.raised()));
-    let protocol = served.protocol.clone();
+    let asking = served.protocol.asking();
     let judge = Judge::open(served, client, bicubic).map_err(Unasked::Refused)?;
-    Ok(match protocol {
-        Protocol::Chat(chat) if chat.parser.asks_questions() => Box::new(Questioned::new(judge, chat.parser)),
-        _ => Box::new(judge),
+    Ok(match asking {
+        Some(asking) => Box::new(Questioned::new(judge, asking)),
+        None => Box::new(judge),
     })
 }
 
