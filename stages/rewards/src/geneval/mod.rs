@@ -53,7 +53,9 @@ impl Geneval {
         }
         // Colours may cost a pass through a network each; only those that a clause names are told.
         let asked = |o: &&Object| metadata.include.iter().any(|i| i.color.is_some() && i.class == o.class);
-        let mut colours = self.detector.colours(image, &kept.iter().filter(asked).collect::<Vec<_>>())?.into_iter();
+        let coloured: Vec<&Object> = kept.iter().filter(asked).collect();
+        let colours = if coloured.is_empty() { Vec::new() } else { self.detector.colours(image, &coloured)? };
+        let mut colours = colours.into_iter();
         let told = |object: Object| {
             let colour = if asked(&&object) { colours.next().flatten() } else { None };
             Detection { class: object.class, bounds: object.bounds, colour }
@@ -94,14 +96,14 @@ impl Reward for Geneval {
 
     fn score(&self, images: &[Image], subjects: &[Subject]) -> Result<Vec<Score>, RewardError> {
         check(images, subjects)?;
-        let metadata = |subject: &Subject| {
-            subject.geneval.cloned().ok_or_else(|| RewardError::Missing {
+        let asked = subjects.iter().map(|subject| {
+            subject.geneval.ok_or_else(|| RewardError::Missing {
                 reward: "geneval".to_owned(),
                 text: subject.text.to_owned(),
                 needs: "GenEval metadata",
             })
-        };
-        let asked = subjects.iter().map(metadata).collect::<Result<Vec<_>, _>>()?;
+        });
+        let asked: Vec<&Metadata> = asked.collect::<Result<_, _>>()?;
         let found = self.detector.detect(images)?;
         let one = |((image, seen), metadata): ((&Image, Vec<Object>), &Metadata)| {
             let (v, released) = self.verdict(image, seen, metadata)?;
@@ -116,7 +118,7 @@ impl Reward for Geneval {
                 ],
             ))
         };
-        images.iter().zip(found).zip(&asked).map(one).collect()
+        images.iter().zip(found).zip(asked).map(one).collect()
     }
 }
 

@@ -95,8 +95,7 @@ fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
     let mut learner = Learner::new(all, optimizer, params.ema.clone(), params.lr_schedule);
     // None is asked of a server.
     let asking = Asking::new(context, &Requests::default());
-    let beside = HeldOut::connected(context, pipeline.canvas, &asking)?;
-    let beside = beside.with_rules(&params.samples.rewards)?;
+    let beside = HeldOut::connected(context, pipeline.canvas, &asking)?.with_rules(&params.samples.rewards)?;
     let shown = teacher_set.tasks.iter().map(|t| Shown { records: t.records.clone(), reward: None }).collect();
     let sampling = ImageSampling {
         num_inference_steps: params.rollout.num_inference_steps,

@@ -54,8 +54,7 @@ fn attempt(params: Params, asking: &Asking, context: &mut StageContext) -> Resul
     let mut tasks = tasks(&params, &pipeline, &reward_set, context)?;
     let rule = rule(&params, &pipeline, &reward_set, context)?;
     let shown = shown(&params, &tasks, &reward_set)?;
-    let beside = HeldOut::connected(context, pipeline.canvas, asking)?;
-    let beside = beside.with_rules(&params.samples.rewards)?;
+    let beside = HeldOut::connected(context, pipeline.canvas, asking)?.with_rules(&params.samples.rewards)?;
     let judged = rule.iter().flat_map(|rule| rule.judges.iter().flat_map(|judge| &judge.records));
     pipeline.encode_prompts(tasks.iter().flat_map(|t| &t.records).chain(judged), context)?;
     let (passes, each) = (pipeline.passes(), params.operations(&pipeline.passes(), false));
@@ -86,13 +85,8 @@ fn attempt(params: Params, asking: &Asking, context: &mut StageContext) -> Resul
     let optimizer = AdamW::new(params.optimizer.clone(), lora.parameters());
     let mut learner = Learner::new(lora.parameters(), optimizer, params.ema.clone(), params.lr_schedule);
     let mut candidates = Candidates::of(&lora, pipeline.origin(), params.candidates_every, context);
-    let sampling = ImageSampling {
-        num_inference_steps: params.sampling.num_inference_steps,
-        guidance_scale: params.sampling.guidance_scale,
-        ..ImageSampling::default()
-    };
-    let often = (&params.samples, rounds);
-    let mut sampled = Sampled::new((&pipeline, &lora), often, (shown, beside), sampling, context);
+    let (often, as_trained) = ((&params.samples, rounds), on_the_way(&params));
+    let mut sampled = Sampled::new((&pipeline, &lora), often, (shown, beside), as_trained, context);
     let (mut watched, mut answers) = (Watched::new(params.alarms.clone()), asking);
     let mut validated = Validated::new(rule, context);
     // A round that an alarm ends leaves no candidate; the rule scores candidates that are there.
@@ -127,6 +121,15 @@ fn attempt(params: Params, asking: &Asking, context: &mut StageContext) -> Resul
     took.write(context)?;
     asking.leave(context)?;
     timing::write(context, &took, end as f64 / learner.rounds().max(1) as f64)
+}
+
+/// How images on the way are sampled: in the steps and with the guidance of training.
+fn on_the_way(params: &Params) -> ImageSampling {
+    ImageSampling {
+        num_inference_steps: params.sampling.num_inference_steps,
+        guidance_scale: params.sampling.guidance_scale,
+        ..ImageSampling::default()
+    }
 }
 
 /// The prompts of each task with its reward, for images on the way. A task that has several turns is one.
