@@ -9,7 +9,12 @@ mod common;
 
 use cluster::{Cluster, is_installed};
 use common::{TestSpace, finish, pid, signal, wait_until};
+use opdflow::exec::slurm::ask::{Answer, Submitted, submitted};
+use opdflow::exec::slurm::lines::{Asked, Line, Reading};
+use opdflow::exec::slurm::profile::{Node, Profile};
+use opdflow::exec::slurm::script::{Request, job_name};
 use serde_json::Value;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{LazyLock, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -221,23 +226,15 @@ fn a_recipe_s_ranks_are_processes_on_several_nodes() {
 
 /// A stage of two processes, one on each node: `srun` starts them, what the first says arrives as events, and a wish to stop reaches
 /// both before either is ended.
-#[test]
-fn a_stage_of_two_processes_is_spread_over_two_nodes() {
-    if !is_ready() {
-        return;
-    }
-    use opdflow::exec::slurm::ask::{Answer, Submitted, submitted};
-    use opdflow::exec::slurm::lines::{Asked, Line, Reading};
-    use opdflow::exec::slurm::profile::{Node, Profile};
-    use opdflow::exec::slurm::script::{Request, job_name};
-    use std::os::unix::fs::PermissionsExt as _;
-    let (cluster, space) = (Cluster::start(""), TestSpace::new());
-    let rank = "#!/bin/bash
-        trap 'echo stop >stopped.$SLURM_PROCID; exit 75' USR1
-        echo \"$SLURM_PROCID of $SLURM_NTASKS on $SLURMD_NODENAME\" >rank.$SLURM_PROCID
-        [ $SLURM_PROCID = 0 ] && echo '{\"event\":\"started\",\"step\":7}'
-        while :; do sleep 0.1; done";
-    space.write("rank", rank);
+/// Submits a stage of several processes, each of them this script, with a number of threads; the job's number. Its files begin with
+/// `two`.
+fn submit_ranks(
+    cluster: &Cluster,
+    space: &TestSpace,
+    profile: &Profile,
+    (script, ranks, threads): (&str, usize, usize),
+) -> u64 {
+    space.write("rank", script);
     std::fs::set_permissions(space.path("rank"), std::fs::Permissions::from_mode(0o755)).unwrap();
     let request = Request {
         name: job_name("0123456789abcdef", "two"),
@@ -247,18 +244,64 @@ fn a_stage_of_two_processes_is_spread_over_two_nodes() {
         opdflow: env!("CARGO_BIN_EXE_opdflow").into(),
         command: vec![space.path("rank").into(), "__stage".into(), "two.json".into()],
         kind: "fake_train".into(),
-        ranks: 2,
-        threads: 3,
-        gpu: false,
+        ranks,
+        threads,
+        gpu: profile.node.gpus > 0,
         environment: Vec::new(),
         umask: "0022".into(),
     };
-    let profile = Profile { node: Node { gpus: 0, cpus: Some(4) }, ..Profile::default() };
-    std::fs::write(request.script_path(), request.script(&profile)).unwrap();
-    let options: Vec<String> = request.options(&profile).into_iter().map(|o| o.into_string().unwrap()).collect();
+    std::fs::write(request.script_path(), request.script(profile)).unwrap();
+    let options: Vec<String> = request.options(profile).into_iter().map(|o| o.into_string().unwrap()).collect();
     let options: Vec<&str> = options.iter().map(String::as_str).collect();
     let out = cluster.ask("sbatch", &options);
     let Submitted::As(id) = submitted(&Answer { ok: true, out, err: String::new() }) else { panic!("no job") };
+    id
+}
+
+#[test]
+fn a_stage_on_gpus_gets_those_that_it_needs_of_as_many_nodes_as_have_them() {
+    if !is_ready() {
+        return;
+    }
+    // One process: one GPU of a node, and the stage's program sees no other.
+    let (cluster, one) = (Cluster::with_gpus(), space("t: {uses: fake_train, with: {iterations: 3}}"));
+    one.write("slurm.yaml", "{poll_seconds: 1, late_seconds: 3, node: {gpus: 2}, setup: ['env >seen']}");
+    finish(cluster.begin(&one, &RUN)).expect(0);
+    let asked = cluster.ask("squeue", &["-h", "-a", "-t", "all", "-o", "%D %b"]);
+    assert_eq!(asked.trim(), "1 gres:gpu:1");
+    assert_eq!(one.events_of("started")[0]["device"], "cuda");
+    let seen = std::fs::read_to_string(one.path("seen")).unwrap();
+    assert!(seen.lines().any(|l| l == "CUDA_VISIBLE_DEVICES=0"), "{seen}");
+    // Four: two nodes, and on each the local rank counts through its GPUs.
+    let four = TestSpace::new();
+    let rank = "#!/bin/bash
+        echo \"$SLURMD_NODENAME $SLURM_LOCALID $CUDA_VISIBLE_DEVICES\" >rank.$SLURM_PROCID";
+    let profile = Profile { node: Node { gpus: 2, cpus: None }, ..Profile::default() };
+    let id = submit_ranks(&cluster, &four, &profile, (rank, 4, 1));
+    let mut reading = Reading::of(four.path(&format!("two.{id}.events")));
+    let mut lines = Vec::new();
+    wait_until("the end of all", || {
+        lines.extend(reading.news());
+        lines.iter().any(|line| matches!(line, Line::Ends(ends) if ends.code == Some(0)))
+    });
+    let mut ranks = [0, 1, 2, 3].map(|n| std::fs::read_to_string(four.path(&format!("rank.{n}"))).unwrap());
+    ranks.sort();
+    assert_eq!(ranks.map(|text| text.trim().to_owned()), ["n1 0 0,1", "n1 1 0,1", "n2 0 0,1", "n2 1 0,1"]);
+}
+
+#[test]
+fn a_stage_of_two_processes_is_spread_over_two_nodes() {
+    if !is_ready() {
+        return;
+    }
+    let (cluster, space) = (Cluster::start(""), TestSpace::new());
+    let rank = "#!/bin/bash
+        trap 'echo stop >stopped.$SLURM_PROCID; exit 75' USR1
+        echo \"$SLURM_PROCID of $SLURM_NTASKS on $SLURMD_NODENAME\" >rank.$SLURM_PROCID
+        [ $SLURM_PROCID = 0 ] && echo '{\"event\":\"started\",\"step\":7}'
+        while :; do sleep 0.1; done";
+    let profile = Profile { node: Node { gpus: 0, cpus: Some(4) }, ..Profile::default() };
+    let id = submit_ranks(&cluster, &space, &profile, (rank, 2, 3));
     let mut reading = Reading::of(space.path(&format!("two.{id}.events")));
     let mut lines = Vec::new();
     let mut until = |what: &str, there: &dyn Fn(&[Line]) -> bool| {

@@ -44,7 +44,8 @@ impl Bars {
         }
         bar.set_position(known.step);
         // The time first: it keeps its place while the words behind it change their length. What finds no place is cut off.
-        let parts = [words::left(known, summary.last), words::beside(known), words::course(known)];
+        let parts =
+            [words::left(known, summary.last), words::beside(known), words::of_ranks(known), words::course(known)];
         bar.set_message(parts.concat().trim_start().to_owned());
     }
 
@@ -91,7 +92,9 @@ impl Render for Bars {
         }
         match event {
             RunEvent::Started { stage, .. } => self.begin(stage, summary),
-            RunEvent::Progress { stage, .. } | RunEvent::Metric { stage, .. } => self.update(stage, summary),
+            RunEvent::Progress { stage, .. } | RunEvent::Metric { stage, .. } | RunEvent::Ranks { stage, .. } => {
+                self.update(stage, summary)
+            }
             RunEvent::Waits { stage, pid, host, note } => {
                 if let Some(bar) = self.bars.get(stage) {
                     let who = process(*pid, host);

@@ -15,7 +15,7 @@ pub use fit::fit;
 pub use numbers::{bytes, duration, metric, operations};
 pub use paint::{Paint, Tone};
 pub use shows::Render;
-pub use words::{beside, left, name, quoted};
+pub use words::{beside, left, name, of_ranks, quoted};
 
 use crate::report::Summary;
 use crate::runlog::RunEvent;

@@ -59,12 +59,13 @@ impl Render for Plain {
 
 fn progress(stage: &StageSummary, now: f64) -> String {
     format!(
-        "{:>8} {}  {} of {}{}{}",
+        "{:>8} {}  {} of {}{}{}{}",
         "",
         words::name(&stage.name),
         stage.step,
         stage.total,
         words::beside(stage),
+        words::of_ranks(stage),
         words::left(stage, now)
     )
 }

@@ -4,6 +4,7 @@ use super::numbers::{duration, metric};
 use super::paint::{Paint, Tone};
 use crate::report::{StageSummary, Standing, Summary, job_words};
 use crate::runlog::{RunEvent, process};
+use opdflow_api::RankState;
 use opdflow_io::terminal::{self, cut};
 use std::borrow::Cow;
 
@@ -96,6 +97,39 @@ pub fn beside(stage: &StageSummary) -> String {
     } else {
         format!("  {}", name(&stage.note))
     }
+}
+
+/// A wait of so many seconds may be one in vain.
+const LONG_WAIT: f64 = 20.0;
+
+/// How far the processes of a stage are, if it has several: what share of their time they wait for each other, and, while that
+/// takes long, for which of them.
+#[must_use]
+pub fn of_ranks(stage: &StageSummary) -> String {
+    let all = &stage.ranks;
+    let running = stage.state == Standing::Running && all.len() > 1;
+    let Some(most) = all.iter().map(|r| r.step).max().filter(|_| running) else { return String::new() };
+    let share = |find: fn(f64, f64) -> f64| all.iter().map(|r| r.waited).reduce(find).unwrap_or(0.0) * 100.0;
+    let (least, longest) = (share(f64::min), share(f64::max));
+    let mut text = format!("  {} processes wait {least:.0} to {longest:.0} % of their time", all.len());
+    // A few are named; of many more, how many they are.
+    let named = |found: Vec<usize>, what: &str| match found.as_slice() {
+        [] => String::new(),
+        [one] => format!(", rank {one} {what}"),
+        [first, .., last] if found.len() > 4 => format!(", {} ranks {what} ({first} to {last})", found.len()),
+        some => format!(", ranks {} {what}", some.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")),
+    };
+    let those = |is: &dyn Fn(&RankState) -> bool| {
+        all.iter().enumerate().filter(|(_, r)| is(r)).map(|(rank, _)| rank).collect::<Vec<_>>()
+    };
+    text += &named(those(&|r| r.silent == 0.0 && r.step < most), "behind");
+    text += &named(those(&|r| r.silent > 0.0), "without a sign of life");
+    let wait = all.iter().map(|r| r.waits).fold(0.0, f64::max);
+    let working = those(&|r| r.silent == 0.0 && r.waits == 0.0);
+    if wait >= LONG_WAIT && !working.is_empty() && working.len() < all.len() {
+        text += &named(working, &format!("waited for since {}", duration(wait)));
+    }
+    text
 }
 
 /// Characters of a sparkline.
@@ -203,5 +237,27 @@ mod tests {
         let expected = "     hit a  (took 2m 14s when it was computed)\n  FAILED b  no file\n         help: give one\n\
                         2 stages: 1 hit, 1 failed (2.3 s)\n";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn processes_are_named_that_others_wait_for() {
+        let rank = |step, waited, waits, silent| RankState { step, waited, waits, silent };
+        let said = |ranks: &[RankState]| {
+            let stage = StageSummary { ranks: ranks.to_vec(), state: Standing::Running, ..StageSummary::default() };
+            of_ranks(&stage)
+        };
+        let fine = [rank(7, 0.02, 0.0, 0.0), rank(7, 0.405, 1.0, 0.0)];
+        assert_eq!(said(&fine), "  2 processes wait 2 to 40 % of their time");
+        assert_eq!((said(&[]), said(&fine[..1])), (String::new(), String::new()));
+        assert_eq!(of_ranks(&StageSummary { ranks: fine.to_vec(), ..StageSummary::default() }), "", "not running");
+        let hangs = [rank(7, 0.5, 34.0, 0.0), rank(6, 0.0, 0.0, 0.0), rank(7, 0.5, 30.0, 0.0)];
+        let words = "  3 processes wait 0 to 50 % of their time, rank 1 behind, rank 1 waited for since 34.0 s";
+        assert_eq!(said(&hangs), words);
+        let mut many = vec![rank(7, 0.5, 34.0, 0.0); 12];
+        many[2..9].iter_mut().for_each(|r| r.silent = 20.0);
+        many[10].step = 6;
+        many[11].step = 5;
+        let words = "  12 processes wait 50 to 50 % of their time, ranks 10, 11 behind, 7 ranks without a sign of life (2 to 8)";
+        assert_eq!(said(&many), words);
     }
 }

@@ -5,7 +5,7 @@ use super::{Pace, Trace};
 use crate::runlog::{Line, RunEvent, RunStarted, process};
 use opdflow_api::cache::Digest;
 use opdflow_api::warning::gather;
-use opdflow_api::{FaultClass, Warning};
+use opdflow_api::{FaultClass, RankState, Warning};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -49,6 +49,8 @@ pub struct StageSummary {
     pub resumed_at: u64,
     /// What it last said beside its progress, such as `reward 0.43`.
     pub note: String,
+    /// How far each of its processes is, if it has several.
+    pub ranks: Vec<RankState>,
     /// How fast it goes.
     pub pace: Pace,
     /// The newest value of each metric, and its step.
@@ -203,12 +205,14 @@ impl StageSummary {
             }
             RunEvent::Begun { step, .. } => {
                 (self.resumed_at, self.step, self.message) = (*step, *step, None);
+                self.ranks.clear();
                 self.pace.begin(at, *step);
             }
             RunEvent::Progress { step, total, note, .. } => {
                 (self.step, self.total, self.note) = (*step, *total, note.clone());
                 self.pace.reach(at, *step);
             }
+            RunEvent::Ranks { ranks, .. } => self.ranks.clone_from(ranks),
             RunEvent::Metric { step, name, value, .. } => {
                 self.metrics.insert(name.clone(), (*step, *value));
                 self.traces.entry(name.clone()).or_default().add(value.unwrap_or(f64::NAN));

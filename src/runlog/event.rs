@@ -5,7 +5,7 @@
 //! [`FORMAT`].
 
 use opdflow_api::cache::{Digest, Host};
-use opdflow_api::{FaultClass, Warning};
+use opdflow_api::{FaultClass, RankState, Warning};
 use opdflow_io::terminal;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -103,6 +103,13 @@ pub enum RunEvent {
         total: u64,
         /// A few words.
         note: String,
+    },
+    /// How far each of several processes of a stage is, by its rank.
+    Ranks {
+        /// The stage.
+        stage: String,
+        /// At least two.
+        ranks: Vec<RankState>,
     },
     /// One number of one step; `null` if it is not finite.
     Metric {
@@ -297,6 +304,7 @@ impl RunEvent {
             | Self::Waits { stage, .. }
             | Self::Begun { stage, .. }
             | Self::Progress { stage, .. }
+            | Self::Ranks { stage, .. }
             | Self::Metric { stage, .. }
             | Self::Checkpointed { stage, .. }
             | Self::Said { stage, .. }

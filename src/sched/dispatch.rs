@@ -341,6 +341,7 @@ impl Dispatch<'_, '_> {
             Event::Waiting { pid, host, note } => RunEvent::Waits { stage, pid, host, note },
             Event::Started { step } => RunEvent::Begun { stage, step },
             Event::Progress { step, total, note } => RunEvent::Progress { stage, step, total, note },
+            Event::Ranks { ranks } => RunEvent::Ranks { stage, ranks },
             Event::Metric { step, name, value } => {
                 RunEvent::Metric { stage, step, name, value: Some(value).filter(|v| v.is_finite()) }
             }

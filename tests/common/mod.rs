@@ -206,7 +206,7 @@ pub fn links(from: &Path, to: &Path) {
 }
 
 #[track_caller]
-pub fn wait_until(what: &str, there: impl Fn() -> bool) {
+pub fn wait_until(what: &str, mut there: impl FnMut() -> bool) {
     let began = Instant::now();
     while !there() {
         assert!(began.elapsed() < Duration::from_secs(60), "waited in vain: {what}");

@@ -112,6 +112,33 @@ fn one_that_dies_or_hangs_ends_all_and_the_stage_goes_on_from_its_checkpoint() {
 }
 
 #[test]
+fn the_progress_of_all_processes_is_shown_and_who_hangs() {
+    let mini = space();
+    let mut run = mini.start(&run_with("ranks=2", &["--set", "rounds=8", "--set", "deadline=300", "--until", "nft"]));
+    assert!(wait(&mini, &mut run, "nft", 2));
+    let (_, victim) = processes(&mini).into_iter().find(|(rank, _)| rank == "1").expect("rank 1");
+    signal(victim, libc::SIGSTOP);
+    let began = Instant::now();
+    let hangs = |event: &serde_json::Value| event["stage"] == "nft" && event["ranks"][1]["silent"].as_f64() > Some(0.0);
+    while !mini.events_of("ranks").iter().any(hangs) {
+        assert!(began.elapsed() < Duration::from_secs(120), "{:?}", mini.events_of("ranks"));
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let text = mini.run(&["status"]).expect(0).stdout;
+    let json: serde_json::Value = serde_json::from_str(&mini.run(&["status", "--json"]).expect(0).stdout).unwrap();
+    signal(victim, libc::SIGCONT);
+    let line = text.lines().find(|l| l.contains("nft")).unwrap_or_default();
+    assert!(line.contains("2 processes wait") && line.contains("rank 1 without a sign of life"), "{text}");
+    let ranks = json["stages"]["nft"]["ranks"].as_array().unwrap();
+    assert!(ranks.len() == 2 && ranks[0]["waits"].as_f64() > Some(5.0) && ranks[0]["silent"] == 0.0, "{ranks:?}");
+    // Nothing is lost: it goes on.
+    assert_eq!(finish(run).expect(0).verdicts()["nft"], "run");
+    let all = mini.events_of("ranks");
+    let last = all.iter().rev().find(|e| e["stage"] == "nft").unwrap();
+    assert!(last["ranks"].as_array().unwrap().iter().all(|r| r["step"].as_u64() >= Some(2)), "{last}");
+}
+
+#[test]
 fn a_kind_that_runs_in_one_process_says_so() {
     let mini = space();
     mini.edit(RECIPE.0, "test: 11}}\n  ocr_prompts", "test: 11}, resources: {ranks: 2}}\n  ocr_prompts");

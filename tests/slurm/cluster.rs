@@ -52,6 +52,16 @@ fn daemon(program: &str, arguments: &[&str]) -> Child {
 impl Cluster {
     /// Starts it. `more` are further lines of its configuration.
     pub fn start(more: &str) -> Self {
+        Self::of_nodes("", more)
+    }
+
+    /// Two nodes of two GPUs each, as far as Slurm knows: it looks no further than that a device's file is there.
+    pub fn with_gpus() -> Self {
+        Self::of_nodes("Gres=gpu:2", "GresTypes=gpu")
+    }
+
+    /// `node`: more of each node's line.
+    fn of_nodes(node: &str, more: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let at = |name: &str| folder.path().join(name).display().to_string();
         for name in ["state", "spool-n1", "spool-n2"] {
@@ -88,8 +98,8 @@ SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=0
 SlurmdParameters=config_overrides
 KillWait=5
 MessageTimeout=5
-NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={one} CPUs=4 RealMemory=4000 State=UNKNOWN
-NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={two} CPUs=4 RealMemory=4000 State=UNKNOWN
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={one} CPUs=4 RealMemory=4000 {node} State=UNKNOWN
+NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={two} CPUs=4 RealMemory=4000 {node} State=UNKNOWN
 PartitionName=p Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
 {more}
 ",
@@ -101,6 +111,8 @@ PartitionName=p Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
             at("node-%n.pid"),
         );
         std::fs::write(folder.path().join("slurm.conf"), text).expect("a configuration");
+        std::fs::write(folder.path().join("gres.conf"), "NodeName=n[1-2] Name=gpu File=/dev/null,/dev/zero\n")
+            .expect("a configuration");
         let mut cluster = Self { folder, controller: None, nodes: Vec::new() };
         cluster.start_controller();
         let conf = cluster.conf().display().to_string();

@@ -2,7 +2,7 @@
 
 use super::left::Left;
 use crate::cli::{Exit, Failure, Session, args};
-use crate::render::{beside, duration, left, name};
+use crate::render::{beside, duration, left, name, of_ranks};
 use crate::report::{StageSummary, Standing, Summary};
 use crate::runlog::{self, Pulse, RunFolder};
 use serde_json::{Value, json};
@@ -100,7 +100,7 @@ fn to_json(summary: &Summary, folder: &RunFolder, life: &Life) -> Value {
             s.metrics.iter().map(|(n, (step, v))| (n.clone(), json!({"step": step, "value": v}))).collect();
         let running = s.state == Standing::Running && life.works(s);
         json!({"state": life.word(s), "pid": s.pid.filter(|_| running), "job": s.job.as_ref().filter(|_| running), "key": s.key, "step": s.step, "total": s.total, "resumed_at": s.resumed_at,
-            "seconds": stage_seconds(s, summary, life), "seconds_left": s.left(summary.last).filter(|_| alive), "note": s.note, "metrics": metrics, "outputs": s.outputs, "message": s.message, "warnings": s.warnings})
+            "seconds": stage_seconds(s, summary, life), "seconds_left": s.left(summary.last).filter(|_| alive), "note": s.note, "ranks": s.ranks, "metrics": metrics, "outputs": s.outputs, "message": s.message, "warnings": s.warnings})
     };
     let stages: serde_json::Map<_, _> = summary.stages.iter().map(|s| (s.name.clone(), stage(s))).collect();
     json!({"run": folder.name(), "folder": folder.path().display().to_string(), "recipe": summary.started.recipe,
@@ -141,10 +141,15 @@ fn line(stage: &StageSummary, summary: &Summary, life: &Life) -> String {
         parts.push(duration(stage_seconds(stage, summary, life)));
     }
     parts.extend(
-        [if life.alive { left(stage, summary.last) } else { String::new() }, beside(stage)]
-            .map(|s| s.trim_start().to_owned())
-            .into_iter()
-            .filter(|s| !s.is_empty()),
+        [
+            life.alive.then(|| left(stage, summary.last)),
+            Some(beside(stage)),
+            life.works(stage).then(|| of_ranks(stage)),
+        ]
+        .into_iter()
+        .flatten()
+        .map(|s| s.trim_start().to_owned())
+        .filter(|s| !s.is_empty()),
     );
     if let Some(place) = life.left.place(&stage.name) {
         parts.push(format!("({place})"));

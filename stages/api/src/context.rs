@@ -2,6 +2,7 @@
 
 mod beside;
 mod settled;
+mod states;
 
 use crate::clock::{Clock, Cost};
 use crate::port::{Member, members};
@@ -19,6 +20,7 @@ use std::time::Instant;
 
 use beside::Beside;
 use settled::Settled;
+pub use states::Waits;
 
 /// The file of a checkpoint that holds what was warned of.
 const WARNINGS: &str = "warnings.json";
@@ -74,7 +76,7 @@ impl StageContext {
             let folder = work.join(part);
             std::fs::create_dir(&folder).with_context(|| folder.display().to_string())?;
         }
-        let beside = rank.map(|rank| Beside::lead(rank, &work)).transpose()?;
+        let beside = rank.map(|rank| Beside::lead(rank, &work, events.clone())).transpose()?;
         Ok(Self::at(store, job, (events, stop), Some(lease), work, beside))
     }
 
@@ -245,6 +247,7 @@ impl StageContext {
             }
         };
         self.step = found.as_ref().map_or(0, |c| c.step);
+        self.beside.iter().for_each(|beside| beside.reach(self.step));
         let gpu = self.job.on_gpu();
         self.clock = found
             .as_ref()
@@ -393,16 +396,22 @@ impl StageContext {
     /// the most, and of the last step always.
     pub fn progress(&mut self, step: u64, total: u64, note: &str) {
         self.step = step;
+        self.beside.iter().for_each(|beside| beside.reach(step));
         let due = self.last_progress.is_none_or(|t| t.elapsed().as_millis() >= 100);
         if due || step == total {
             self.last_progress = Some(Instant::now());
             if let Some(lease) = &self.lease {
                 let _ = lease.note(format!("step {step} of {total}"));
             }
-            if let Some(beside) = self.beside.as_mut() {
-                beside.tell_cost();
-            }
             self.events.send(&Event::Progress { step, total, note: note.to_owned() });
+        }
+    }
+
+    /// What says how this process waits for the others of its stage, from whatever thread asks. It is reported with the progress of
+    /// all processes, and tells which of them the others wait for.
+    pub fn tell_waits(&self, waits: impl Fn() -> Waits + Send + 'static) {
+        if let Some(beside) = &self.beside {
+            beside.waits(Box::new(waits));
         }
     }
 
@@ -466,11 +475,11 @@ impl StageContext {
         Ok(())
     }
 
-    pub(crate) fn finish(self) -> Result<Finished> {
+    pub(crate) fn finish(mut self) -> Result<Finished> {
         if let Some(file) = &self.metrics {
             file.sync_all().context("writing the metrics")?;
         }
-        if let Some(beside) = &self.beside {
+        if let Some(beside) = &mut self.beside {
             beside.part();
         }
         let cost = self.cost();

@@ -32,6 +32,11 @@ pub enum Event {
         /// A few words: `rollout`, `scoring`.
         note: String,
     },
+    /// How far each of several processes of the stage is, by its rank.
+    Ranks {
+        /// At least two.
+        ranks: Vec<RankState>,
+    },
     /// One number of one step.
     Metric {
         /// The step.
@@ -80,6 +85,19 @@ pub enum Event {
         /// The whole chain, one cause a line.
         message: String,
     },
+}
+
+/// How far one of several processes of a stage is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RankState {
+    /// Steps done.
+    pub step: u64,
+    /// Of the time since it met the others, the share in which it waited for them, 0 to 1.
+    pub waited: f64,
+    /// Seconds of the wait that it is in; 0 while it works.
+    pub waits: f64,
+    /// Seconds without a sign of life, if they are many; else 0.
+    pub silent: f64,
 }
 
 mod finite {

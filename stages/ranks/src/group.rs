@@ -4,7 +4,7 @@ use anyhow::{Result, anyhow, bail};
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tch::{Device, Tensor};
 use torch_sys::C_tensor;
 
@@ -131,6 +131,13 @@ impl Backend {
     }
 }
 
+/// How long a process has been in calls that wait for others.
+#[derive(Debug, Default)]
+struct Waits {
+    before: Duration,
+    since: Option<Instant>,
+}
+
 /// A process among those of a stage.
 pub struct Group {
     raw: *mut RawGroup,
@@ -140,6 +147,7 @@ pub struct Group {
     travels: Device,
     /// Collectives are in one order, the same everywhere.
     alone: Mutex<()>,
+    waits: Mutex<Waits>,
     // Freed after the group, which speaks through it.
     _meeting: Meeting,
 }
@@ -181,7 +189,7 @@ impl Group {
             }
         })?;
         let travels = if backend == Backend::Nccl { device } else { Device::Cpu };
-        Ok(Self { raw, rank, world, travels, alone: Mutex::new(()), _meeting: meeting })
+        Ok(Self { raw, rank, world, travels, alone: Mutex::new(()), waits: Mutex::default(), _meeting: meeting })
     }
 
     /// The number of this process, from 0.
@@ -196,6 +204,27 @@ impl Group {
         self.world
     }
 
+    /// How long this process has been in calls that wait for others, in all and in the one that it is in.
+    #[must_use]
+    pub fn waited(&self) -> (Duration, Option<Duration>) {
+        let waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = waits.since.map(|since| since.elapsed());
+        (waits.before + now.unwrap_or_default(), now)
+    }
+
+    /// Makes one call, alone, which waits for others.
+    fn call(&self, call: impl FnOnce() -> c_int) -> Result<(), Parted> {
+        let _one = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
+        let waits = || self.waits.lock().unwrap_or_else(PoisonError::into_inner);
+        waits().since = Some(Instant::now());
+        let done = checked(call());
+        let mut over = waits();
+        let this = over.since.take().map_or(Duration::ZERO, |since| since.elapsed());
+        over.before += this;
+        drop(over);
+        done
+    }
+
     /// What each process has, in their order: tensors of one shape and kind, on the device of `own`.
     ///
     /// # Errors
@@ -205,9 +234,8 @@ impl Group {
         let mut sent = own.detach().to_device(self.travels).contiguous();
         let mut all: Vec<Tensor> = (0..self.world).map(|_| sent.empty_like()).collect();
         let into: Vec<*mut C_tensor> = all.iter_mut().map(Tensor::as_mut_ptr).collect();
-        let _one = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: the tensors outlive the call, which waits until they are filled.
-        checked(unsafe { ranks_gather(self.raw, sent.as_mut_ptr(), into.as_ptr(), into.len()) })?;
+        self.call(|| unsafe { ranks_gather(self.raw, sent.as_mut_ptr(), into.as_ptr(), into.len()) })?;
         Ok(all.into_iter().map(|t| t.to_device(own.device())).collect())
     }
 
@@ -221,9 +249,8 @@ impl Group {
         let sent = own.detach().to_device(self.travels).contiguous();
         // Others write into it.
         let mut sent = if self.rank == root { sent } else { sent.copy() };
-        let _one = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: the tensor outlives the call, which waits until it is filled.
-        checked(unsafe { ranks_broadcast(self.raw, sent.as_mut_ptr(), place) })?;
+        self.call(|| unsafe { ranks_broadcast(self.raw, sent.as_mut_ptr(), place) })?;
         Ok(sent.to_device(own.device()))
     }
 }

@@ -3,6 +3,7 @@
 use crate::group::Group;
 use anyhow::{Context as _, Result};
 use std::ops::Range;
+use std::time::Duration;
 use tch::{Device, Kind, Tensor};
 
 /// The processes of a stage, seen from one of them; a stage of one process has nobody beside it. A value to hand around, like a device.
@@ -44,6 +45,12 @@ impl Ranks {
     #[must_use]
     pub fn leads(self) -> bool {
         self.rank() == 0
+    }
+
+    /// How long this process has waited for the others, in all and in the wait that it is in.
+    #[must_use]
+    pub fn waited(self) -> (Duration, Option<Duration>) {
+        self.0.map_or((Duration::ZERO, None), Group::waited)
     }
 
     /// Of `count` things the part that process `rank` does: they lie beside each other, and the parts are as equal as can be.

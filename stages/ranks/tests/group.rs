@@ -72,6 +72,8 @@ fn one_that_hangs_is_noticed_while_it_is_still_there() {
                 return None;
             }
             let error = ranks.gather_bytes(b"x", Device::Cpu).unwrap_err();
+            let (waited, now) = ranks.waited();
+            assert!(waited >= Duration::from_secs(seconds) / 2 && now.is_none(), "{waited:?} {now:?}");
             assert!(!left.load(Ordering::SeqCst), "noticed when it had left, and not after {seconds} s: {error}");
             done.send(()).unwrap();
             Some(error)

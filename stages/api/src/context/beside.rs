@@ -1,9 +1,8 @@
 //! The other processes of a stage, and what they leave each other in files: that the work can begin, which checkpoint it goes on
 //! from, what each has cost. Everything else goes from memory to memory, and is not known here.
 
-use crate::Rank;
-use crate::clock::cpu_seconds;
-use crate::{Fault, rank::PARTED};
+use super::states::{States, Waits};
+use crate::{EventSink, Fault, Rank, rank::PARTED};
 use anyhow::{Context as _, Result};
 use opdflow_cache::Checkpoint;
 use std::path::{Path, PathBuf};
@@ -24,14 +23,15 @@ pub(super) struct Beside {
     folder: PathBuf,
     /// Checkpoints told so far.
     told: usize,
-    last_cost: Option<Instant>,
+    states: Option<States>,
 }
 
 impl Beside {
-    /// That of the one that leads, in the work folder of its lease.
-    pub fn lead(rank: Rank, work: &Path) -> Result<Self> {
-        let beside = Self::new(rank, work);
+    /// That of the one that leads, in the work folder of its lease. `events` hear how far all are.
+    pub fn lead(rank: Rank, work: &Path, events: EventSink) -> Result<Self> {
+        let mut beside = Self::new(rank, work);
         std::fs::create_dir_all(&beside.folder).with_context(|| beside.folder.display().to_string())?;
+        beside.states = Some(States::begin(&beside.rank, &beside.folder, events)?);
         beside.write(READY, "")?;
         Ok(beside)
     }
@@ -56,9 +56,10 @@ impl Beside {
             }
             std::thread::sleep(LOOK);
         };
-        let beside = Self::new(rank, &work);
+        let mut beside = Self::new(rank, &work);
         let own = beside.own_outputs().context("a process that leads has no folder of its own")?;
         std::fs::create_dir_all(&own).with_context(|| own.display().to_string())?;
+        beside.states = Some(States::begin(&beside.rank, &beside.folder, EventSink::silent())?);
         Ok(Some((beside, work)))
     }
 
@@ -68,7 +69,7 @@ impl Beside {
 
     fn new(rank: Rank, work: &Path) -> Self {
         let folder = work.join(Self::folder_of(&rank));
-        Self { rank, folder, told: 0, last_cost: None }
+        Self { rank, folder, told: 0, states: None }
     }
 
     pub fn rank(&self) -> &Rank {
@@ -126,9 +127,11 @@ impl Beside {
 
     /// Says that this process has done its part; the one that leads waits until all have, for the folder goes with its work. One that
     /// was lost by now does not change what was made.
-    pub fn part(&self) {
+    pub fn part(&mut self) {
+        if let Some(states) = &mut self.states {
+            states.end();
+        }
         if !self.rank.leads() {
-            self.write_cost();
             let _ = self.write(&format!("done-{}", self.rank.number), "");
             return;
         }
@@ -139,28 +142,21 @@ impl Beside {
         }
     }
 
-    /// Leaves word of what this process has cost, once a second at the most. That it cannot be told costs the sum, and nothing else.
-    pub fn tell_cost(&mut self) {
-        let due = self.last_cost.is_none_or(|t| t.elapsed() > Duration::from_secs(1));
-        if !self.rank.leads() && due {
-            self.last_cost = Some(Instant::now());
-            self.write_cost();
-        }
+    /// This process has done so many steps.
+    pub fn reach(&self, step: u64) {
+        self.states.iter().for_each(|states| states.reach(step));
     }
 
-    fn write_cost(&self) {
-        let _ = self.write(&format!("cpu-{}", self.rank.number), &format!("{:.3}", cpu_seconds()));
+    /// What says how this process waits for the others.
+    pub fn waits(&self, waits: Box<dyn Fn() -> Waits + Send>) {
+        if let Some(states) = &self.states {
+            states.waits(waits);
+        }
     }
 
     /// CPU seconds of the other processes, as far as they have told.
     pub fn others_cpu_seconds(&self) -> f64 {
-        if !self.rank.leads() {
-            return 0.0;
-        }
-        let told = |rank: usize| -> Option<f64> {
-            std::fs::read_to_string(self.folder.join(format!("cpu-{rank}"))).ok()?.parse().ok()
-        };
-        (1..self.rank.world).filter_map(told).sum()
+        if self.rank.leads() { self.states.as_ref().map_or(0.0, States::others_cpu_seconds) } else { 0.0 }
     }
 
     /// Whole or not at all.

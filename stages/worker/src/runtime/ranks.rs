@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use opdflow_api::rank::PARTED;
-use opdflow_api::{Fault, Rank, StageContext};
+use opdflow_api::{Fault, Rank, StageContext, Waits};
 use opdflow_ranks::group::Parted;
 use opdflow_ranks::{Backend, Group, Meeting, Ranks};
 use std::net::ToSocketAddrs as _;
@@ -35,7 +35,12 @@ pub fn joined(context: &StageContext, device: Device) -> Result<Ranks> {
     };
     let group = Group::join(meeting, rank.number, rank.world, Backend::of(device), &at, device, deadline);
     let group = group.map_err(parted)?;
-    Ok(*JOINED.get_or_init(|| Ranks::of(group)))
+    let ranks = *JOINED.get_or_init(|| Ranks::of(group));
+    context.tell_waits(move || {
+        let (total, now) = ranks.waited();
+        Waits { total: total.as_secs_f64(), now: now.map_or(0.0, |now| now.as_secs_f64()) }
+    });
+    Ok(ranks)
 }
 
 /// What it means that the processes lost each other: nobody's fault but the machine's. Another cause stays as it is.
