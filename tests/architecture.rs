@@ -9,7 +9,7 @@ use std::process::Command;
 mod circles;
 
 /// What each crate may name of ours, and of libtorch. Tests may name more.
-const CRATES: [(&str, &[&str]); 14] = [
+const CRATES: [(&str, &[&str]); 15] = [
     ("opdflow-io", &[]),
     ("opdflow-cache", &["opdflow-io"]),
     ("opdflow-api", &["opdflow-cache", "opdflow-io"]),
@@ -18,6 +18,8 @@ const CRATES: [(&str, &[&str]); 14] = [
     // No libtorch: a plan stands on it.
     ("opdflow-spec", &["opdflow-io"]),
     ("opdflow-ranks", &["tch", "torch-sys"]),
+    // For benchmarks and checks of a machine: no stage names it.
+    ("opdflow-profiler", &["tch", "torch-sys"]),
     ("opdflow-models", &["opdflow-spec", "opdflow-ranks", "opdflow-io", "tch", "torch-sys"]),
     ("opdflow-training", &["opdflow-spec", "opdflow-ranks", "opdflow-models", "tch", "torch-sys"]),
     ("opdflow-reward-models", &["opdflow-spec", "opdflow-models", "opdflow-rewards", "opdflow-io", "tch", "torch-sys"]),

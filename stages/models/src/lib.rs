@@ -9,6 +9,7 @@ pub mod field;
 pub mod finite;
 pub mod init;
 pub mod lora;
+pub mod memory;
 pub mod network;
 pub mod nn;
 pub mod rng;

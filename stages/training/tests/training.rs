@@ -3,6 +3,8 @@
 
 #[path = "training/parts.rs"]
 mod parts;
+#[path = "training/reads.rs"]
+mod reads;
 #[path = "training/rig.rs"]
 mod rig;
 #[path = "training/two_pass.rs"]

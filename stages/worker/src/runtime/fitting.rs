@@ -4,11 +4,7 @@ use crate::runtime::device;
 use anyhow::Result;
 use opdflow_api::rank::HALVINGS;
 use opdflow_api::{Fault, FaultClass, StageContext};
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-
-/// What libtorch says when memory runs out, on a GPU and on a CPU.
-const WORDS: [&str; 4] = ["out of memory", "can't allocate memory", "not enough memory", "bad_alloc"];
+use opdflow_models::memory::{OutOfMemory, attempt};
 
 /// Does `work` with batches of `micro`, or of half as many, and so on, until it fits; of those that fitted at once where a checkpoint
 /// knows them of such a device. Each try begins anew: it loads the
@@ -35,16 +31,7 @@ pub fn fitting(
         context.say(format!("`micro_batch: {micro}`, which fitted {kind} before"));
     }
     loop {
-        // libtorch throws, and its binding panics. All tensors are dropped on the way out; gradients are on again.
-        let end = catch_unwind(AssertUnwindSafe(|| tch::with_grad(|| work(micro, context))));
-        let said = match &end {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => format!("{error:#}"),
-            Err(panic) => words(panic.as_ref()),
-        };
-        if !WORDS.iter().any(|w| said.contains(w)) {
-            return end.unwrap_or_else(|panic| resume_unwind(panic));
-        }
+        let Err(OutOfMemory(said)) = attempt(|| work(micro, context))? else { return Ok(()) };
         if micro == 1 {
             let first = said.lines().next().unwrap_or_default();
             let mut fault = Fault::machine(format!("memory does not suffice for a single row: {first}"));
@@ -61,11 +48,6 @@ pub fn fitting(
         context.settle(&kind, micro);
         context.say(format!("memory ran out; going on from the last checkpoint with `micro_batch: {micro}`"));
     }
-}
-
-fn words(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    text.unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

@@ -1,0 +1,57 @@
+//! Whether memory ran out, which libtorch says in words alone.
+
+use anyhow::Result;
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+/// What libtorch says when memory runs out, on a GPU and on a CPU.
+const WORDS: [&str; 4] = ["out of memory", "can't allocate memory", "not enough memory", "bad_alloc"];
+
+/// That memory ran out, in libtorch's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutOfMemory(pub String);
+
+/// Does `work`; `Ok(Err(..))` if memory ran out meanwhile. libtorch throws then, and its binding panics: all tensors of `work` are dropped
+/// on the way out, and gradients are on again.
+///
+/// # Errors
+/// What else `work` says. Another panic goes on.
+pub fn attempt<T>(work: impl FnOnce() -> Result<T>) -> Result<Result<T, OutOfMemory>> {
+    let end = catch_unwind(AssertUnwindSafe(|| tch::with_grad(work)));
+    let said = match &end {
+        Ok(Ok(_)) => return end.unwrap_or_else(|panic| resume_unwind(panic)).map(Ok),
+        Ok(Err(error)) => format!("{error:#}"),
+        Err(panic) => words(panic.as_ref()),
+    };
+    if WORDS.iter().any(|w| said.contains(w)) {
+        return Ok(Err(OutOfMemory(said)));
+    }
+    end.unwrap_or_else(|panic| resume_unwind(panic)).map(Ok)
+}
+
+fn words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Device, Kind, Tensor};
+
+    #[test]
+    fn memory_that_runs_out_is_told_from_any_other_end() {
+        assert_eq!(attempt(|| Ok(3)).unwrap(), Ok(3));
+        let huge = || Ok(tch::no_grad(|| Tensor::zeros([1 << 50], (Kind::Float, Device::Cpu))).numel());
+        assert!(attempt(huge).unwrap().unwrap_err().0.contains("memory"));
+        // Gradients are on again for the next try.
+        let x = Tensor::ones([1], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        assert!(attempt(|| Ok((&x * 2.0).requires_grad())).unwrap().unwrap());
+        assert_eq!(
+            attempt(|| -> Result<()> { anyhow::bail!("no such file") }).unwrap_err().to_string(),
+            "no such file"
+        );
+        assert!(attempt(|| -> Result<()> { anyhow::bail!("CUDA out of memory") }).unwrap().is_err());
+        assert!(catch_unwind(|| attempt(|| -> Result<()> { panic!("a fault") })).is_err());
+    }
+}
