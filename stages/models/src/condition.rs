@@ -2,6 +2,7 @@
 //! everybody else cuts, joins, moves and stores them.
 
 use crate::finite::first_broken_row;
+use crate::transfer::send;
 use anyhow::{Result, ensure};
 use tch::{Device, Kind, Tensor};
 
@@ -86,7 +87,7 @@ impl Rows {
     /// The rows named by `index` `[n]` (Int64), in its order, repeats allowed.
     #[must_use]
     pub fn select(&self, index: &Tensor) -> Rows {
-        self.map(|t| t.index_select(0, &index.to_device(t.device())))
+        self.map(|t| t.index_select(0, &send(&index, t.device())))
     }
 
     /// The rows of `index`, repeats allowed.

@@ -16,6 +16,7 @@ pub mod rng;
 pub mod rollout;
 pub mod solver;
 pub mod text;
+pub mod transfer;
 mod transformer;
 pub mod vae;
 pub mod weights;

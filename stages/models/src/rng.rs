@@ -3,6 +3,7 @@
 
 pub use opdflow_spec::rng::*;
 
+use crate::transfer::send;
 use std::sync::{Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
 
@@ -19,7 +20,7 @@ pub fn normal(shape: &[i64], seed: u64, device: Device) -> Tensor {
 pub fn normal_in(kind: Kind, shape: &[i64], seed: u64, device: Device) -> Tensor {
     let _alone = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
     tch::manual_seed(seed.cast_signed());
-    Tensor::randn(shape, (kind, Device::Cpu)).to_kind(Kind::Float).to_device(device)
+    send(&Tensor::randn(shape, (kind, Device::Cpu)).to_kind(Kind::Float), device)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use anyhow::Result;
 use opdflow_models::Solver;
 use opdflow_models::rng::{Choices, derive};
 use opdflow_models::rollout::Keep;
+use opdflow_models::transfer::send;
 use tch::{Kind, Tensor};
 
 /// A number in `[0, 1)` from Beta(a, b): the `a`-th smallest of `a + b - 1` uniform ones.
@@ -40,7 +41,7 @@ impl Dance<'_> {
         let rows: Vec<Tensor> =
             places.iter().enumerate().map(|(i, &j)| seen.states[j].narrow(0, i as i64, 1)).collect();
         let sigma: Vec<f32> = places.iter().map(|&j| schedule.sigma(j) as f32).collect();
-        let sigma = Tensor::from_slice(&sigma).to_device(distillation.canvas.device);
+        let sigma = send(&Tensor::from_slice(&sigma), distillation.canvas.device);
         Ok((batch, Tensor::cat(&rows, 0), sigma))
     }
 

@@ -12,6 +12,7 @@ use opdflow_models::Solver;
 use opdflow_models::lora::Lora;
 use opdflow_models::rng::{Choices, derive};
 use opdflow_models::rollout::Keep;
+use opdflow_models::transfer::send;
 use tch::{Kind, Tensor};
 
 /// A student in training, together with the network that knows its distribution.
@@ -85,7 +86,7 @@ impl Dmd<'_> {
                 list.push(value as f32);
             }
         }
-        let levels = levels.map(|l| Tensor::from_slice(&l).to_device(distillation.canvas.device));
+        let levels = levels.map(|l| send(&Tensor::from_slice(&l), distillation.canvas.device));
         let noise = batch.noise("diffuse", 0);
         Ok(Places { batch, x: Tensor::cat(&rows, 0), levels, noise })
     }

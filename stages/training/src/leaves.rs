@@ -1,6 +1,7 @@
 //! The micro-batches of an update as the leaves of a sum: dealt to the processes of the stage, and added up in an order that is theirs.
 
 use anyhow::Result;
+use opdflow_models::transfer::send;
 use opdflow_ranks::Ranks;
 use opdflow_ranks::tree::{Tree, places};
 use tch::{Device, Kind, Tensor, no_grad};
@@ -113,11 +114,11 @@ fn told(ranks: Ranks, own: &[Tensor], count: usize, params: &[Tensor]) -> Result
     // How many each gives, even where this process has none to ask.
     let device = params.first().map_or(Device::Cpu, Tensor::device);
     let width = own.first().map_or(0, |t| t.size()[0]);
-    let widths = ranks.gather_rows(&Tensor::from_slice(&[width]).to_device(device), ranks.world(), 1)?;
+    let widths = ranks.gather_rows(&send(&Tensor::from_slice(&[width]), device), ranks.world(), 1)?;
     let width = widths.max().int64_value(&[]);
     let rows = match own {
         [] => Tensor::zeros([0, width], (Kind::Double, device)),
-        _ => Tensor::stack(own, 0).to_device(device),
+        _ => send(&Tensor::stack(own, 0), device),
     };
     read(&ranks.gather_rows(&rows, count, 1)?)
 }

@@ -14,6 +14,7 @@ use opdflow_models::Solver;
 use opdflow_models::lora::Lora;
 use opdflow_models::rng::{Choices, derive, normal};
 use opdflow_models::rollout::Keep;
+use opdflow_models::transfer::send;
 use tch::{Kind, Tensor};
 
 /// The advantages that count, same shape.
@@ -122,7 +123,7 @@ impl Objective for Nft<'_> {
             };
             let cut = |x: &Tensor| rows_of(x, own);
             let t: Vec<f32> = own.iter().map(|i| schedule.sigma(orders[*i as usize][m]) as f32).collect();
-            let t = Tensor::from_slice(&t).to_device(canvas.device);
+            let t = send(&Tensor::from_slice(&t), canvas.device);
             let (x0, rho, condition) = (cut(x0), cut(&rho), condition_of(&seen.condition, own));
             let at = t.view([-1, 1, 1, 1]);
             let xt = (1.0 - &at) * &x0 + &at * cut(&noise);

@@ -8,6 +8,7 @@ use crate::teacher::per_sample;
 use anyhow::Result;
 use opdflow_models::rng::{Choices, derive, normal};
 use opdflow_models::rollout::Keep;
+use opdflow_models::transfer::send;
 use opdflow_models::{Schedule, Solver};
 use opdflow_spec::schedule::TRAIN_STEPS;
 use tch::{Device, Kind, Tensor};
@@ -76,7 +77,7 @@ impl Sft<'_> {
         let told = distillation.learn(&distillation.lora.parameters(), &images, times, |piece| {
             let (batch, x0, levels) = &shown[piece.task];
             let scale = 1.0 / (batch.len() as usize * times) as f64;
-            let t = Tensor::from_slice(&levels[piece.step]).to_device(distillation.canvas.device);
+            let t = send(&Tensor::from_slice(&levels[piece.step]), distillation.canvas.device);
             let (x0, t, noise) = (piece.of(x0), piece.of(&t), piece.of(&batch.noise("diffuse", piece.step)));
             let level = t.view([-1, 1, 1, 1]);
             let xt = (1.0 - &level) * &x0 + &level * &noise;

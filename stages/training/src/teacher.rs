@@ -13,6 +13,7 @@ use opdflow_models::finite::NotFinite;
 use opdflow_models::lora::Lora;
 use opdflow_models::network::Network;
 use opdflow_models::rollout::{Keep, Rollout, RolloutOptions};
+use opdflow_models::transfer::send;
 use opdflow_models::{Schedule, Solver, rng};
 use opdflow_ranks::{Ranks, least_common};
 use std::ops::Range;
@@ -119,7 +120,7 @@ impl RolloutCollector<'_> {
         let seed = rng::derive(self.seed, "start", round);
         let start = if self.sampling.same_noise {
             let each = self.canvas.noise(chosen.len(), seed);
-            each.index_select(0, &Tensor::from_slice(&rows).to_device(each.device()))
+            each.index_select(0, &send(&Tensor::from_slice(&rows), each.device()))
         } else {
             self.canvas.noise(prompts.len(), seed)
         };
@@ -156,7 +157,7 @@ impl RolloutCollector<'_> {
         if count > 1 {
             report.push((by_task(self.tasks[place].name()), mean(&rewards)));
         }
-        let advantage = Tensor::from_slice(&advantages).to_kind(Kind::Float).to_device(self.canvas.device);
+        let advantage = send(&Tensor::from_slice(&advantages).to_kind(Kind::Float), self.canvas.device);
         Ok(Experience { condition, rollout, advantage, report })
     }
 }
@@ -170,7 +171,7 @@ fn together(rows: &[i64]) -> Option<i64> {
 pub fn rows_of(t: &Tensor, rows: &[i64]) -> Tensor {
     match together(rows) {
         Some(first) => t.narrow(0, first, rows.len() as i64),
-        None => t.index_select(0, &Tensor::from_slice(rows).to_device(t.device())),
+        None => t.index_select(0, &send(&Tensor::from_slice(rows), t.device())),
     }
 }
 

@@ -33,3 +33,22 @@ fn a_round_reads_as_many_numbers_however_many_micro_batches_it_has() {
         assert!(whole <= MOST * updates + MOST, "{method:?}: {whole} numbers in {updates} updates");
     }
 }
+
+/// What cannot be counted without a GPU: a tensor that goes there by `to_device` waits for all that was asked for before.
+#[test]
+fn what_rounds_send_to_a_gpu_goes_without_waiting() {
+    let stages = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut files: Vec<_> =
+        std::fs::read_dir(stages.join("training/src")).unwrap().map(|e| e.unwrap().path()).collect();
+    files.extend(["rng", "field", "rollout", "solver", "transfer"].map(|n| stages.join(format!("models/src/{n}.rs"))));
+    assert!(files.len() > 20);
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for line in code.lines().filter(|l| !l.trim_start().starts_with("//") && l.contains(".to_device(")) {
+            // Back to the CPU it must wait; `send` itself has nothing to send where it says so.
+            let back = line.contains("Device::Cpu)") || line.trim() == "_ => t.to_device(device),";
+            assert!(back, "{}: {line}: `transfer::send`", file.display());
+        }
+    }
+}

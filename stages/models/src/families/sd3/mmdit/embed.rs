@@ -1,5 +1,6 @@
 //! What enters the blocks: patches with positions, and the conditioning vector of time and pooled text.
 
+use crate::transfer::send;
 use crate::families::sd3::MmditConfig;
 use crate::init::Init;
 use crate::lora::Lora;
@@ -57,7 +58,7 @@ impl PatchEmbed {
                 t.narrow(0, (max - h) / 2, h).narrow(1, (max - w) / 2, w).reshape([1, h * w, d])
             }
             Positions::Fitted { base, width } => {
-                sincos(*width, h, w, *base).to_device(like.device()).to_kind(like.kind()).unsqueeze(0)
+                send(&sincos(*width, h, w, *base), like.device()).to_kind(like.kind()).unsqueeze(0)
             }
         }
     }
