@@ -142,6 +142,45 @@ fn every_source_that_a_page_names_is_there() {
 }
 
 /// The steps of the map's walk under this heading.
+/// What cargo is asked for by name: crates, examples, tests and benches, in scripts, the Makefile and the pages.
+#[test]
+fn every_crate_and_program_that_a_command_names_is_there() {
+    let mut files: Vec<PathBuf> = pages();
+    files.extend(["Makefile", "Dockerfile", ".ci/run"].map(|f| root().join(f)));
+    files.extend(std::fs::read_dir(root().join("scripts")).unwrap().map(|e| e.unwrap().path()).filter(|p| p.is_file()));
+    let manifests: String = std::fs::read_to_string(root().join("Cargo.lock")).unwrap();
+    let mut folders: Vec<PathBuf> =
+        std::fs::read_dir(root().join("stages")).unwrap().map(|e| e.unwrap().path()).collect();
+    folders.extend([root().to_owned(), root().join("cache")]);
+    let there = |sort: &str, name: &str| {
+        folders
+            .iter()
+            .map(|f| f.join(sort))
+            .any(|f| f.join(format!("{name}.rs")).exists() || f.join(name).join("main.rs").exists())
+    };
+    let mut named = 0;
+    for file in files {
+        let text = text(&file);
+        for line in text.lines().filter(|l| l.contains("cargo") || l.contains("CARGO")) {
+            let words: Vec<&str> = line.split(|c: char| c.is_whitespace() || "`\"()".contains(c)).collect();
+            for pair in words.windows(2) {
+                let [flag, name] = *pair else { continue };
+                let plain = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
+                let is = match flag {
+                    "-p" => manifests.contains(&format!("name = \"{name}\"\n")),
+                    "--example" => there("examples", name),
+                    "--test" => there("tests", name),
+                    "--bench" => there("benches", name),
+                    _ => continue,
+                };
+                named += usize::from(plain);
+                assert!(is || !plain, "{}: {flag} {name}: {line}", file.display());
+            }
+        }
+    }
+    assert!(named > 20, "{named}");
+}
+
 fn walk(heading: &str) -> Vec<String> {
     let map = text(&root().join("docs/ARCHITECTURE.md"));
     let rest = map.split_once(heading).unwrap_or_else(|| panic!("the map has no `{heading}`")).1;
