@@ -141,7 +141,6 @@ fn every_source_that_a_page_names_is_there() {
     assert!(lost.is_empty(), "sources that are not there:\n{}", lost.join("\n"));
 }
 
-/// The steps of the map's walk under this heading.
 /// What cargo is asked for by name: crates, examples, tests and benches, in scripts, the Makefile and the pages.
 #[test]
 fn every_crate_and_program_that_a_command_names_is_there() {
@@ -181,6 +180,7 @@ fn every_crate_and_program_that_a_command_names_is_there() {
     assert!(named > 20, "{named}");
 }
 
+/// The steps of the map's walk under this heading.
 fn walk(heading: &str) -> Vec<String> {
     let map = text(&root().join("docs/ARCHITECTURE.md"));
     let rest = map.split_once(heading).unwrap_or_else(|| panic!("the map has no `{heading}`")).1;

@@ -68,3 +68,14 @@ fn a_store_that_cannot_be_used_is_named() {
     let store = found.as_array().unwrap().iter().find(|f| f["about"] == "store").unwrap();
     assert!(store["ok"] == false && store["help"].as_str().unwrap().contains("OPDFLOW_STORE"), "{store}");
 }
+
+#[test]
+fn a_store_that_is_not_there_yet_is_not_made() {
+    let space = TestSpace::new();
+    let place = space.path("new/store");
+    let ran = space.command(&["doctor", "--json", "--store", place.to_str().unwrap()]).output().unwrap();
+    let found: Value = serde_json::from_slice(&ran.stdout).unwrap();
+    let store = found.as_array().unwrap().iter().find(|f| f["about"] == "store").unwrap();
+    assert!(store["ok"] == true && store["found"].as_str().unwrap().contains("not there yet"), "{store}");
+    assert!(!space.path("new").exists());
+}

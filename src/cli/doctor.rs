@@ -8,6 +8,7 @@ use crate::sched::Slots;
 use opdflow_api::{DoctorOrder, Event};
 use opdflow_io::terminal::{line, message};
 use serde_json::{Value, json};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 /// One thing that was looked at.
@@ -131,17 +132,41 @@ fn gpus(machine: &Slots) -> Finding {
     }
 }
 
+/// The store, which is not made here if it is not there yet.
 fn store(session: &Session) -> Finding {
     let at = session.store.display();
+    let another = "`--store`, or OPDFLOW_STORE, names another place";
+    if session.store.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
+        let above = session.store.ancestors().skip(1).find(|folder| folder.symlink_metadata().is_ok());
+        let above = above.filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        return match may_write(above) {
+            Ok(()) => Finding::new("store", Some(true), format!("{at}, not there yet: the first run makes it")),
+            Err(error) => {
+                Finding::new("store", Some(false), format!("{at} cannot be made in {}: {error}", above.display()))
+                    .help(another)
+            }
+        };
+    }
     match session.open() {
-        Err(failure) => {
-            Finding::new("store", Some(false), failure.words()).help("`--store`, or OPDFLOW_STORE, names another place")
-        }
+        Err(failure) => Finding::new("store", Some(false), failure.words()).help(another),
         Ok(store) => {
             let free = store.free().map_or_else(String::new, |free| format!(", {} free", bytes(free)));
             Finding::new("store", Some(true), format!("{at}{free}"))
         }
     }
+}
+
+/// Whether this process may make files in a folder. Nothing is made.
+fn may_write(folder: &Path) -> std::io::Result<()> {
+    if !folder.is_dir() {
+        return Err(std::io::Error::from(std::io::ErrorKind::NotADirectory));
+    }
+    let path = std::ffi::CString::new(folder.as_os_str().as_bytes())?;
+    // SAFETY: the path outlives the call.
+    if unsafe { libc::access(path.as_ptr(), libc::W_OK | libc::X_OK) } == 0 {
+        return Ok(());
+    }
+    Err(std::io::Error::last_os_error())
 }
 
 fn slurm() -> Finding {

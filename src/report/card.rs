@@ -2,6 +2,7 @@
 //! (<https://huggingface.co/docs/hub/model-cards>).
 
 use super::artefacts::Score;
+use super::numbers::NORMAL;
 use opdflow_api::cache::Digest;
 use opdflow_io::markdown::{Cell, Side, Table, code, escaped};
 use serde_json::{Map, Value, json};
@@ -315,7 +316,7 @@ fn interval(score: &Score) -> String {
     if !error.is_finite() {
         return format!("{mean:.3}");
     }
-    let half = 1.96 * error;
+    let half = NORMAL * error;
     format!("{mean:.3} ({:.3} to {:.3})", mean - half, mean + half)
 }
 

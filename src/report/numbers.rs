@@ -55,7 +55,7 @@ pub struct Cell {
 }
 
 /// The 97.5 % point of the normal distribution.
-const NORMAL: f64 = 1.959964;
+pub(super) const NORMAL: f64 = 1.959964;
 
 impl Cell {
     /// Half of the mean's 95 % interval.

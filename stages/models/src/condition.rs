@@ -87,7 +87,7 @@ impl Rows {
     /// The rows named by `index` `[n]` (Int64), in its order, repeats allowed.
     #[must_use]
     pub fn select(&self, index: &Tensor) -> Rows {
-        self.map(|t| t.index_select(0, &send(&index, t.device())))
+        self.map(|t| t.index_select(0, &send(index, t.device())))
     }
 
     /// The rows of `index`, repeats allowed.

@@ -5,7 +5,6 @@ use tch::{Device, Tensor};
 /// `t` on `device`. Towards a GPU the copy is from pinned memory and is put into the queue behind what was asked for before: the CPU does
 /// not wait for that, as it does in [`Tensor::to_device`]. libtorch keeps the pinned memory until the copy is done. Noise, levels and
 /// indices go this way.
-#[must_use]
 pub fn send(t: &Tensor, device: Device) -> Tensor {
     match device {
         Device::Cuda(_) if t.device() == Device::Cpu => t.pin_memory(device).to_device_(device, t.kind(), true, false),

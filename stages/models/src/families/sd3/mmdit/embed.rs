@@ -1,10 +1,10 @@
 //! What enters the blocks: patches with positions, and the conditioning vector of time and pooled text.
 
-use crate::transfer::send;
 use crate::families::sd3::MmditConfig;
 use crate::init::Init;
 use crate::lora::Lora;
 use crate::nn::{Linear, LinearShape, TIME_CHANNELS};
+use crate::transfer::send;
 use crate::transformer::{time_code, time_frequencies};
 use crate::weights::Scope;
 use anyhow::Result;
