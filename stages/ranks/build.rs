@@ -34,15 +34,38 @@ fn main() {
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
 }
 
-/// The folders of the headers that NCCL's part of c10d needs beside libtorch's own, if this is a libtorch for GPUs and they are
-/// there: those in `OPDFLOW_CUDA_INCLUDE`, separated by colons, and the usual ones of the toolkit and of Debian's packages.
+/// Headers that NCCL's part of c10d needs beside libtorch's own, and the packages of Python that have them.
+const HEADERS: [(&str, &str); 7] = [
+    ("nccl.h", "nvidia-nccl-cu13"),
+    ("cuda_runtime.h", "nvidia-cuda-runtime"),
+    ("crt/host_config.h", "nvidia-cuda-crt"),
+    ("cublas_v2.h", "nvidia-cublas"),
+    ("cusparse.h", "nvidia-cusparse"),
+    ("cusolverDn.h", "nvidia-cusolver"),
+    ("nv/target", "nvidia-cuda-cccl"),
+];
+
+/// The folders of these headers, if this is a libtorch for GPUs and all of them are there: in the folders of `OPDFLOW_CUDA_INCLUDE`,
+/// separated by colons, and the usual ones of the toolkit and of Debian's packages. Whoever sets the variable wants NCCL, and is told
+/// what lacks.
 fn nccl(lib: &Path, include: &Path) -> Option<Vec<PathBuf>> {
     if !lib.join("libtorch_cuda.so").exists() {
         return None;
     }
-    let told = std::env::var_os("OPDFLOW_CUDA_INCLUDE").unwrap_or_default();
-    let mut folders: Vec<PathBuf> = std::env::split_paths(&told).filter(|p| !p.as_os_str().is_empty()).collect();
+    let told = std::env::var_os("OPDFLOW_CUDA_INCLUDE").filter(|told| !told.is_empty());
+    let mut folders: Vec<PathBuf> = told.iter().flat_map(std::env::split_paths).collect();
     folders.extend(["/usr/local/cuda/include", "/usr/include"].map(PathBuf::from));
     let has = |name: &str| folders.iter().any(|f| f.join(name).exists()) || include.join(name).exists();
-    (has("nccl.h") && has("cuda_runtime.h")).then(|| folders.into_iter().filter(|f| f.is_dir()).collect())
+    let lacking: Vec<String> = HEADERS
+        .iter()
+        .filter(|(header, _)| !has(header))
+        .map(|(header, package)| format!("{header} (pip install {package})"))
+        .collect();
+    if lacking.is_empty() {
+        return Some(folders.into_iter().filter(|f| f.is_dir()).collect());
+    }
+    let words = format!("headers of CUDA are not there: {}; docs/how-to/several-gpus.md", lacking.join(", "));
+    assert!(told.is_none(), "NCCL is wanted by OPDFLOW_CUDA_INCLUDE, and {words}");
+    println!("cargo:warning=processes on GPUs will speak by Gloo and not by NCCL: {words}");
+    None
 }
