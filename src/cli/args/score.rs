@@ -1,7 +1,8 @@
 //! Arguments of `score`.
 
+use super::Place;
 use super::tools::parameters;
-use super::{Place, at_least_one, part};
+use super::values::{at_least_one, part};
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value};
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! Arguments of the commands that work without a recipe: `generate`, `reward-server`, `doctor`.
 
-use super::{at_least_one, device, number, part, t5_length, threads};
+use super::values::{at_least_one, device, number, part, t5_length, threads};
 use crate::recipe::text::bound::Bound;
 use crate::recipe::text::tree;
 use clap::{Args, ValueEnum};

@@ -15,6 +15,7 @@ pub const SHARED: &[CodePart] = &[
             "models/src/finite.rs",
             "models/src/init.rs",
             "models/src/nn.rs",
+            "models/src/transfer.rs",
             "models/src/weights",
             "spec/src/config.rs",
             "spec/src/linears.rs",
@@ -348,7 +349,10 @@ pub const OUTSIDE: &[CodePart] = &[
             "worker/src/runtime/pause.rs",
         ],
     ),
-    ("says how the process keeps freed memory", &["worker/src/runtime/allocator.rs"]),
+    (
+        "says how the process keeps freed memory, and whether there was none",
+        &["models/src/memory.rs", "worker/src/runtime/allocator.rs"],
+    ),
     (
         "works outside of recipes",
         &[
