@@ -76,6 +76,6 @@ fn a_store_that_is_not_there_yet_is_not_made() {
     let ran = space.command(&["doctor", "--json", "--store", place.to_str().unwrap()]).output().unwrap();
     let found: Value = serde_json::from_slice(&ran.stdout).unwrap();
     let store = found.as_array().unwrap().iter().find(|f| f["about"] == "store").unwrap();
-    assert!(store["ok"] == true && store["found"].as_str().unwrap().contains("not there yet"), "{store}");
+    assert!(store["ok"] == true && store["found"].as_str().unwrap().contains("the first run makes"), "{store}");
     assert!(!space.path("new").exists());
 }

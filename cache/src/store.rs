@@ -144,7 +144,13 @@ impl Store {
     /// Bytes that may still be written where the store lies; none where the system does not tell.
     #[must_use]
     pub fn free(&self) -> Option<u64> {
-        crate::files::disk::free(self.root())
+        Self::free_at(self.root())
+    }
+
+    /// Bytes that may still be written in a folder in which a store would lie.
+    #[must_use]
+    pub fn free_at(folder: &Path) -> Option<u64> {
+        crate::files::disk::free(folder)
     }
 
     /// Takes the warnings gathered since the last call.

@@ -5,6 +5,7 @@ use super::{Exit, Failure, Session, args};
 use crate::exec::{End, Local, run_tool};
 use crate::render::bytes;
 use crate::sched::Slots;
+use opdflow_api::cache::Store;
 use opdflow_api::{DoctorOrder, Event};
 use opdflow_io::terminal::{line, message};
 use serde_json::{Value, json};
@@ -136,11 +137,15 @@ fn gpus(machine: &Slots) -> Finding {
 fn store(session: &Session) -> Finding {
     let at = session.store.display();
     let another = "`--store`, or OPDFLOW_STORE, names another place";
+    let room = |free: Option<u64>| free.map_or_else(String::new, |free| format!(", {} free", bytes(free)));
     if session.store.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
         let above = session.store.ancestors().skip(1).find(|folder| folder.symlink_metadata().is_ok());
         let above = above.filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         return match may_write(above) {
-            Ok(()) => Finding::new("store", Some(true), format!("{at}, not there yet: the first run makes it")),
+            Ok(()) => {
+                let room = room(Store::free_at(above));
+                Finding::new("store", Some(true), format!("{at}, which the first run makes{room}"))
+            }
             Err(error) => {
                 Finding::new("store", Some(false), format!("{at} cannot be made in {}: {error}", above.display()))
                     .help(another)
@@ -149,10 +154,7 @@ fn store(session: &Session) -> Finding {
     }
     match session.open() {
         Err(failure) => Finding::new("store", Some(false), failure.words()).help(another),
-        Ok(store) => {
-            let free = store.free().map_or_else(String::new, |free| format!(", {} free", bytes(free)));
-            Finding::new("store", Some(true), format!("{at}{free}"))
-        }
+        Ok(store) => Finding::new("store", Some(true), format!("{at}{}", room(store.free()))),
     }
 }
 
