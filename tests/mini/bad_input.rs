@@ -164,8 +164,7 @@ fn a_disk_that_is_full_loses_nothing() {
     use std::os::unix::process::CommandExt as _;
     let mini = Mini::new();
     let args = ["run", "multitask.yaml", "--json", "--until", "looks_teacher"];
-    let mut command = mini.command(&args);
-    command.env_remove("OPDFLOW_FAKE_STAGES").env("OMP_NUM_THREADS", "1");
+    let mut command = mini.prepared(&args);
     // SAFETY: both calls are safe between fork and exec.
     unsafe {
         command.pre_exec(|| {

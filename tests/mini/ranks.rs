@@ -2,6 +2,7 @@
 
 use crate::common::{finish, pid, signal};
 use crate::space::{Mini, lasting};
+use std::os::unix::process::CommandExt as _;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
@@ -136,6 +137,58 @@ fn the_progress_of_all_processes_is_shown_and_who_hangs() {
     let all = mini.events_of("ranks");
     let last = all.iter().rev().find(|e| e["stage"] == "nft").unwrap();
     assert!(last["ranks"].as_array().unwrap().iter().all(|r| r["step"].as_u64() >= Some(2)), "{last}");
+}
+
+/// A round of a thousand images of the miniature takes more than a gigabyte at once.
+const LARGE: &str = "
+opdflow: 1
+name: large
+seed: 3
+vars: {ranks: 2, micro: 1024}
+stages:
+  base: {uses: base_model, with: {source: \"bundled:mini\"}}
+  prompts: {uses: prompts, with: {task: scene, train: 64, validation: 1, test: 1}}
+  teacher:
+    uses: train_teacher
+    needs: {base: base.model, prompts: prompts.train}
+    with:
+      algorithm: {diffusion_nft: {timesteps: 1}}
+      reward: {looks: 1.0}
+      iterations: 1
+      micro_batch: \"${micro}\"
+      sampling: {prompts: 32, group_size: 32, num_inference_steps: 2}
+    resources: {ranks: \"${ranks}\"}
+";
+
+/// Memory that really runs out, in a process whose address space is limited: the programs and libtorch take half of it.
+#[test]
+fn memory_that_runs_out_in_one_process_halves_the_micro_batch_of_all() {
+    let mini = Mini::new();
+    mini.write("large.yaml", LARGE);
+    let run = ["run", "large.yaml", "--json", "-j2"];
+    let mut command = mini.prepared(&run);
+    // SAFETY: one call of the system that takes no memory.
+    unsafe {
+        command.pre_exec(|| {
+            let limit = libc::rlimit { rlim_cur: 1_400_000_000, rlim_max: libc::RLIM_INFINITY };
+            if libc::setrlimit(libc::RLIMIT_AS, &raw const limit) == 0 {
+                return Ok(());
+            }
+            Err(std::io::Error::last_os_error())
+        });
+    }
+    let ran = finish(command.spawn().unwrap()).expect(0);
+    let log = std::fs::read_to_string(mini.path(".opdflow/runs/latest/logs/teacher.log")).unwrap();
+    let mut halved =
+        log.lines().filter_map(|l| l.split_once("memory ran out with `micro_batch: ")?.1.strip_suffix('`'));
+    let last: usize = halved.next_back().unwrap_or_else(|| panic!("memory sufficed:\n{log}")).parse().unwrap();
+    assert!(!log.contains("frame #"), "pages of libtorch's frames:\n{log}");
+    // The bytes are those of one process that was given what fitted.
+    let fitted = format!("micro={}", last.div_ceil(2));
+    let plain = Mini::new();
+    plain.write("large.yaml", LARGE);
+    let alone = plain.run(&[&run[..], &["--set", "ranks=1", "--set", &fitted]].concat()).expect(0);
+    assert_eq!(lasting(&ran), lasting(&alone), "{fitted}");
 }
 
 #[test]

@@ -95,10 +95,7 @@ fn run(mini: &Mini, args: &[&str], variables: &[(&str, &str)]) -> Ran {
 }
 
 fn start(mini: &Mini, args: &[&str], variables: &[(&str, &str)]) -> Child {
-    let mut command = mini.command(args);
-    command.env_remove("OPDFLOW_FAKE_STAGES").env("OMP_NUM_THREADS", "1").env("OPDFLOW_CHECKPOINT_SECONDS", "0");
-    command.envs(variables.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.spawn().unwrap()
+    mini.prepared(args).envs(variables.iter().copied()).spawn().unwrap()
 }
 
 /// The example in Python trains and scores; its scores are what its formula gives for the images that are kept.

@@ -5,7 +5,6 @@ use crate::hostile::{Does, Request, Server, chat};
 use crate::space::{Mini, lasting};
 use serde_json::Value;
 use std::path::Path;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -52,10 +51,7 @@ fn space() -> Mini {
 
 /// A command with the variables of the reward `my_judge`.
 fn run(mini: &Mini, args: &[&str], variables: &[(&str, &str)]) -> Ran {
-    let mut command = mini.command(args);
-    command.env_remove("OPDFLOW_FAKE_STAGES").env("OMP_NUM_THREADS", "1").env("OPDFLOW_CHECKPOINT_SECONDS", "0");
-    command.envs(variables.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    finish(command.spawn().expect("the program starts"))
+    finish(mini.prepared(args).envs(variables.iter().copied()).spawn().expect("the program starts"))
 }
 
 fn at(mini: &Mini, args: &[&str], url: &str) -> Ran {
@@ -274,10 +270,8 @@ fn an_interrupt_does_not_wait_for_the_server() {
     let server =
         Server::new(|n, request| if n < 4 { chat(&number(request)) } else { Does::Hangs(Duration::from_secs(60)) });
     mini.edit("r.yaml", "timeout_seconds: 5", "timeout_seconds: 50");
-    let mut command = mini.command(&["run", "r.yaml", "--json", "--until=teacher"]);
-    command.env_remove("OPDFLOW_FAKE_STAGES").env("OMP_NUM_THREADS", "1").env("OPDFLOW_CHECKPOINT_SECONDS", "0");
-    command.env("OPDFLOW_REWARD_MY_JUDGE_URL", &server.url).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let run = command.spawn().unwrap();
+    let mut command = mini.prepared(&["run", "r.yaml", "--json", "--until=teacher"]);
+    let run = command.env("OPDFLOW_REWARD_MY_JUDGE_URL", &server.url).spawn().unwrap();
     mini.wait_for("checkpointed", |e| e["stage"] == "teacher");
     while server.asked() < 5 {
         std::thread::sleep(Duration::from_millis(10));

@@ -4,7 +4,7 @@ use crate::common::{Ran, TestSpace, finish};
 use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
 pub const TEACHERS: [&str; 3] = ["geneval_teacher", "ocr_teacher", "looks_teacher"];
@@ -49,12 +49,18 @@ impl Mini {
         mini
     }
 
-    pub fn start(&self, args: &[&str]) -> Child {
+    /// The program with real stages, its output to be read.
+    pub fn prepared(&self, args: &[&str]) -> Command {
         let mut command = self.0.command(args);
         command.env_remove("OPDFLOW_FAKE_STAGES").env("OMP_NUM_THREADS", "1");
         // A checkpoint after every round, so that there is something to go on from.
         command.env("OPDFLOW_CHECKPOINT_SECONDS", "0");
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts")
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    pub fn start(&self, args: &[&str]) -> Child {
+        self.prepared(args).spawn().expect("the program starts")
     }
 
     pub fn run(&self, args: &[&str]) -> Ran {

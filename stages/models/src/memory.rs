@@ -2,7 +2,9 @@
 
 use anyhow::Result;
 use std::any::Any;
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Once;
 
 /// What libtorch says when memory runs out, on a GPU and on a CPU.
 const WORDS: [&str; 4] = ["out of memory", "can't allocate memory", "not enough memory", "bad_alloc"];
@@ -17,21 +19,47 @@ pub struct OutOfMemory(pub String);
 /// # Errors
 /// What else `work` says. Another panic goes on.
 pub fn attempt<T>(work: impl FnOnce() -> Result<T>) -> Result<Result<T, OutOfMemory>> {
+    without_frames();
+    ATTEMPTS.set(ATTEMPTS.get() + 1);
     let end = catch_unwind(AssertUnwindSafe(|| tch::with_grad(work)));
+    ATTEMPTS.set(ATTEMPTS.get() - 1);
     let said = match &end {
         Ok(Ok(_)) => return end.unwrap_or_else(|panic| resume_unwind(panic)).map(Ok),
         Ok(Err(error)) => format!("{error:#}"),
-        Err(panic) => words(panic.as_ref()),
+        Err(panic) => words(panic.as_ref()).to_owned(),
     };
-    if WORDS.iter().any(|w| said.contains(w)) {
+    if ran_out(&said) {
         return Ok(Err(OutOfMemory(said)));
     }
     end.unwrap_or_else(|panic| resume_unwind(panic)).map(Ok)
 }
 
-fn words(panic: &(dyn Any + Send)) -> String {
+thread_local! {
+    /// How many attempts this thread is in.
+    static ATTEMPTS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// What a panic of the binding prints is pages of frames. Of memory that runs out in an attempt nothing is printed: who attempts says it.
+fn without_frames() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let expected = ATTEMPTS.try_with(|n| n.get() > 0).unwrap_or(false) && ran_out(words(panic.payload()));
+            if !expected {
+                before(panic);
+            }
+        }));
+    });
+}
+
+fn ran_out(said: &str) -> bool {
+    WORDS.iter().any(|w| said.contains(w))
+}
+
+fn words(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    text.unwrap_or_default().to_owned()
+    text.unwrap_or_default()
 }
 
 #[cfg(test)]
