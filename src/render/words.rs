@@ -102,13 +102,14 @@ pub fn beside(stage: &StageSummary) -> String {
 /// A wait of so many seconds may be one in vain.
 const LONG_WAIT: f64 = 20.0;
 
-/// How far the processes of a stage are, if it has several: what share of their time they wait for each other, and, while that
-/// takes long, for which of them.
+/// How the processes of a stage get on, if it has several: what share of their time they wait for each other, and, while that takes long,
+/// for which of them. Their steps are not compared: those of one may be two seconds older than those of another.
 #[must_use]
 pub fn of_ranks(stage: &StageSummary) -> String {
     let all = &stage.ranks;
-    let running = stage.state == Standing::Running && all.len() > 1;
-    let Some(most) = all.iter().map(|r| r.step).max().filter(|_| running) else { return String::new() };
+    if stage.state != Standing::Running || all.len() < 2 {
+        return String::new();
+    }
     let share = |find: fn(f64, f64) -> f64| all.iter().map(|r| r.waited).reduce(find).unwrap_or(0.0) * 100.0;
     let (least, longest) = (share(f64::min), share(f64::max));
     let mut text = format!("  {} processes wait {least:.0} to {longest:.0} % of their time", all.len());
@@ -122,12 +123,11 @@ pub fn of_ranks(stage: &StageSummary) -> String {
     let those = |is: &dyn Fn(&RankState) -> bool| {
         all.iter().enumerate().filter(|(_, r)| is(r)).map(|(rank, _)| rank).collect::<Vec<_>>()
     };
-    text += &named(those(&|r| r.silent == 0.0 && r.step < most), "behind");
     text += &named(those(&|r| r.silent > 0.0), "without a sign of life");
     let wait = all.iter().map(|r| r.waits).fold(0.0, f64::max);
     let working = those(&|r| r.silent == 0.0 && r.waits == 0.0);
     if wait >= LONG_WAIT && !working.is_empty() && working.len() < all.len() {
-        text += &named(working, &format!("waited for since {}", duration(wait)));
+        text += &named(working, &format!("waited for ({})", duration(wait)));
     }
     text
 }
@@ -251,13 +251,12 @@ mod tests {
         assert_eq!((said(&[]), said(&fine[..1])), (String::new(), String::new()));
         assert_eq!(of_ranks(&StageSummary { ranks: fine.to_vec(), ..StageSummary::default() }), "", "not running");
         let hangs = [rank(7, 0.5, 34.0, 0.0), rank(6, 0.0, 0.0, 0.0), rank(7, 0.5, 30.0, 0.0)];
-        let words = "  3 processes wait 0 to 50 % of their time, rank 1 behind, rank 1 waited for since 34.0 s";
+        let words = "  3 processes wait 0 to 50 % of their time, rank 1 waited for (34.0 s)";
         assert_eq!(said(&hangs), words);
         let mut many = vec![rank(7, 0.5, 34.0, 0.0); 12];
         many[2..9].iter_mut().for_each(|r| r.silent = 20.0);
-        many[10].step = 6;
-        many[11].step = 5;
-        let words = "  12 processes wait 50 to 50 % of their time, ranks 10, 11 behind, 7 ranks without a sign of life (2 to 8)";
+        (many[10].waits, many[11].waits) = (0.0, 0.0);
+        let words = "  12 processes wait 50 to 50 % of their time, 7 ranks without a sign of life (2 to 8), ranks 10, 11 waited for (34.0 s)";
         assert_eq!(said(&many), words);
     }
 }
