@@ -1,30 +1,9 @@
 // What opdflow asks of libtorch's profiler (Kineto), as functions of C. Each gives 0, or 1 with the words in `profiler_error`.
+#include "caught.hpp"
+
 #include <torch/csrc/autograd/profiler_kineto.h>
 
 #include <set>
-#include <string>
-
-namespace {
-
-thread_local std::string words;
-
-// No exception may pass into Rust.
-template <class Work>
-int caught(Work work) {
-  try {
-    work();
-    return 0;
-  } catch (const c10::Error& error) {
-    words = error.what_without_backtrace();
-  } catch (const std::exception& error) {
-    words = error.what();
-  } catch (...) {
-    words = "an exception without words";
-  }
-  return 1;
-}
-
-}  // namespace
 
 extern "C" {
 

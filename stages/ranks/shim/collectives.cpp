@@ -1,4 +1,6 @@
 // What opdflow asks of libtorch's collectives (c10d), as functions of C. Each gives 0, or 1 with the words in `ranks_error`.
+#include "caught.hpp"
+
 #include <ATen/ATen.h>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
@@ -13,8 +15,6 @@
 
 namespace {
 
-thread_local std::string words;
-
 struct Store {
   c10::intrusive_ptr<c10d::TCPStore> store;
 };
@@ -22,22 +22,6 @@ struct Store {
 struct Group {
   c10::intrusive_ptr<c10d::Backend> backend;
 };
-
-// No exception may pass into Rust.
-template <class Work>
-int caught(Work work) {
-  try {
-    work();
-    return 0;
-  } catch (const c10::Error& error) {
-    words = error.what_without_backtrace();
-  } catch (const std::exception& error) {
-    words = error.what();
-  } catch (...) {
-    words = "an exception without words";
-  }
-  return 1;
-}
 
 std::chrono::milliseconds of(int64_t milliseconds) { return std::chrono::milliseconds(milliseconds); }
 

@@ -1,7 +1,7 @@
 //! The other processes of a stage, and what they leave each other in files: that the work can begin, which checkpoint it goes on
 //! from, what each has cost. Everything else goes from memory to memory, and is not known here.
 
-use super::states::{States, Waits};
+use super::states::{self, States, Waits};
 use crate::{EventSink, Fault, Rank, rank::PARTED};
 use anyhow::{Context as _, Result};
 use opdflow_cache::Checkpoint;
@@ -161,8 +161,6 @@ impl Beside {
 
     /// Whole or not at all.
     fn write(&self, name: &str, text: &str) -> Result<()> {
-        let (part, path) = (self.folder.join(format!(".{name}-{}", self.rank.number)), self.folder.join(name));
-        std::fs::write(&part, text).with_context(|| part.display().to_string())?;
-        std::fs::rename(&part, &path).with_context(|| path.display().to_string())
+        states::write(&self.folder.join(name), self.rank.number, text)
     }
 }

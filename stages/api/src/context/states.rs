@@ -126,6 +126,14 @@ impl Drop for States {
     }
 }
 
+/// Writes a file that others read, whole or not at all. `rank`: that of this process, whose parts have names of their own.
+pub(super) fn write(path: &Path, rank: usize, text: &str) -> Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let part = path.with_file_name(format!(".{name}-{rank}"));
+    std::fs::write(&part, text).with_context(|| part.display().to_string())?;
+    std::fs::rename(&part, path).with_context(|| path.display().to_string())
+}
+
 fn path_of(folder: &Path, rank: usize) -> PathBuf {
     folder.join(format!("state-{rank}"))
 }
@@ -147,8 +155,7 @@ impl Told {
     fn write(&mut self) {
         self.beat += 1;
         let text = serde_json::to_string(&self.own.state(self.beat)).unwrap_or_default();
-        let part = self.folder.join(format!(".state-{}", self.number));
-        let _ = std::fs::write(&part, text).and_then(|()| std::fs::rename(&part, path_of(&self.folder, self.number)));
+        let _ = write(&path_of(&self.folder, self.number), self.number, &text);
     }
 }
 
