@@ -161,10 +161,8 @@ stages:
 ";
 
 /// Memory that really runs out, in a process whose address space is limited: the programs and libtorch take most of it.
-///
-/// Near the limit oneDNN may say that it could not create a primitive, which does not say memory, and the stage then fails instead.
 #[test]
-#[ignore = "where memory ends hangs on chance: run by hand, with --ignored"]
+#[ignore = "what the programs take before they begin differs with machines: run by hand, with --ignored"]
 fn memory_that_runs_out_in_one_process_halves_the_micro_batch_of_all() {
     let mini = Mini::new();
     mini.write("large.yaml", LARGE);
@@ -184,16 +182,24 @@ fn memory_that_runs_out_in_one_process_halves_the_micro_batch_of_all() {
     }
     let ran = finish(command.spawn().unwrap()).expect(0);
     let log = std::fs::read_to_string(mini.path(".opdflow/runs/latest/logs/teacher.log")).unwrap();
-    let mut halved =
-        log.lines().filter_map(|l| l.split_once("memory ran out with `micro_batch: ")?.1.strip_suffix('`'));
-    let last: usize = halved.next_back().unwrap_or_else(|| panic!("memory sufficed:\n{log}")).parse().unwrap();
+    let fits = |line: &str| {
+        Some(
+            line.split_once("memory ran out; going on")?
+                .1
+                .split_once("micro_batch: ")?
+                .1
+                .trim_end_matches('`')
+                .to_owned(),
+        )
+    };
+    let fits = log.lines().filter_map(fits).next_back().unwrap_or_else(|| panic!("memory sufficed:\n{log}"));
     assert!(!log.contains("frame #"), "pages of libtorch's frames:\n{log}");
     // The bytes are those of one process that was given what fitted.
-    let fitted = format!("micro={}", last.div_ceil(2));
+    let fitted = format!("micro={fits}");
     let plain = Mini::new();
     plain.write("large.yaml", LARGE);
     let alone = plain.run(&[&run[..], &["--set", "ranks=1", "--set", &fitted]].concat()).expect(0);
-    assert_eq!(lasting(&ran), lasting(&alone), "{fitted}");
+    assert_eq!(lasting(&ran), lasting(&alone), "{fitted}:\n{log}");
 }
 
 #[test]

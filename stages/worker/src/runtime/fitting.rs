@@ -23,6 +23,7 @@ pub fn fitting(
     let mut micro = (0..halvings).fold(micro.max(1), |micro: usize, _: u32| micro.div_ceil(2));
     if halvings > 0 {
         context.settle(&kind, micro);
+        say(micro, context);
     }
     // What an earlier attempt found out on such a device.
     if let Some(fitted) = context.settled(&kind).filter(|fitted| *fitted < micro) {
@@ -40,14 +41,17 @@ pub fn fitting(
             return Err(fault.help(help).into());
         }
         if context.rank().is_some() {
-            // The others wait for this one's part of the work: all begin anew.
-            context.say(format!("memory ran out with `micro_batch: {micro}`"));
+            // The others wait for this one's part of the work: all begin anew, and the first of them says so.
             return Err(context.halve());
         }
         micro = micro.div_ceil(2);
         context.settle(&kind, micro);
-        context.say(format!("memory ran out; going on from the last checkpoint with `micro_batch: {micro}`"));
+        say(micro, context);
     }
+}
+
+fn say(micro: usize, context: &StageContext) {
+    context.say(format!("memory ran out; going on from the last checkpoint with `micro_batch: {micro}`"));
 }
 
 #[cfg(test)]
