@@ -349,6 +349,7 @@ pub const OUTSIDE: &[CodePart] = &[
             "worker/src/runtime/pause.rs",
         ],
     ),
+    ("chooses kernels that differ from others by rounding, as those of another processor do", &["models/src/mkl.rs"]),
     (
         "says how the process keeps freed memory, and whether there was none",
         &["models/src/memory.rs", "worker/src/runtime/allocator.rs"],

@@ -10,6 +10,7 @@ pub mod finite;
 pub mod init;
 pub mod lora;
 pub mod memory;
+pub mod mkl;
 pub mod network;
 pub mod nn;
 pub mod rng;
