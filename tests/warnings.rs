@@ -145,16 +145,18 @@ fn warnings_of_the_recipe_are_errors_too_if_asked_for() {
 #[test]
 fn help_knows_every_code() {
     use opdflow_api::warning::{
-        ALARM, BROKEN_CANDIDATE, DUPLICATES, FLAT, GUIDED_NFT, IDLE_TEACHER, IGNORED, LEAK, NO_CHANGE, NO_GRADIENT,
-        NO_PACE, NO_WEIGHT, NOTHING_LEARNED, ONE_FILE, TRUNCATED, UNREADABLE,
+        ALARM, ALIKE, BROKEN_CANDIDATE, DUPLICATES, FLAT, GUIDED_NFT, IDLE_PROCESSES, IDLE_TEACHER, IGNORED, LEAK,
+        NO_CHANGE, NO_GRADIENT, NO_PACE, NO_WEIGHT, NOTHING_LEARNED, ONE_FILE, TOO_LARGE, TRUNCATED, UNREADABLE,
     };
     let space = TestSpace::new();
     for code in [
         ALARM,
+        ALIKE,
         BROKEN_CANDIDATE,
         DUPLICATES,
         FLAT,
         GUIDED_NFT,
+        IDLE_PROCESSES,
         IDLE_TEACHER,
         IGNORED,
         LEAK,
@@ -164,6 +166,7 @@ fn help_knows_every_code() {
         NO_PACE,
         NO_WEIGHT,
         ONE_FILE,
+        TOO_LARGE,
         TRUNCATED,
         UNREADABLE,
     ] {

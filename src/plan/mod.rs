@@ -182,7 +182,10 @@ impl Plan {
     pub fn doubts(&self) -> Vec<Vec<Doubt>> {
         let whole = |s: &Planned| s.missing.is_empty();
         // Parameters that cannot be read were told as missing.
-        let of = |s: &Planned| s.spec.kind.doubts(&s.spec.params, &s.spec.folder, &s.foreseen).unwrap_or_default();
+        let of = |s: &Planned| {
+            let own = s.spec.kind.doubts(&s.spec.params, &s.spec.folder, &s.foreseen).unwrap_or_default();
+            own.into_iter().chain(s.idle()).collect()
+        };
         self.stages.iter().map(|s| if whole(s) { of(s) } else { Vec::new() }).collect()
     }
     /// The warnings of the recipe, those doubts, and `more`, each at its place.

@@ -1,7 +1,8 @@
 //! One stage of a plan, with what is known of it before anything runs.
 
 use crate::recipe::{Diagnostic, StageSpec};
-use opdflow_api::{Asset, Calls, Code, Foreseen, Horizon, Memory, Resources, Work};
+use opdflow_api::warning::IDLE_PROCESSES;
+use opdflow_api::{Asset, Calls, Code, Doubt, Foreseen, Horizon, Memory, Resources, Work};
 use opdflow_cache::Digest;
 use std::collections::BTreeMap;
 
@@ -45,6 +46,30 @@ impl Planned {
     pub fn ranks(&self, gpu: bool) -> usize {
         let on_gpus = self.spec.gpus.filter(|_| gpu && self.resources.gpu);
         on_gpus.or(self.spec.ranks).unwrap_or(1)
+    }
+
+    /// That it asks for more processes than it has batches for them to share.
+    #[must_use]
+    pub fn idle(&self) -> Option<Doubt> {
+        let processes = self.ranks(true) as u64;
+        let batches = self.spec.kind.batches(&self.spec.params, &self.foreseen).ok()??;
+        let idle = processes.saturating_sub(batches.count());
+        if idle == 0 {
+            return None;
+        }
+        let message = format!(
+            "{processes} processes share {} images in batches of up to {}: {idle} of them would wait for the others all the time",
+            batches.images, batches.most
+        );
+        let help = if batches.images < processes {
+            "fewer `ranks` or `gpus`".to_owned()
+        } else {
+            format!(
+                "`micro_batch: {}` gives each of them a part; it is not in the key",
+                batches.images.div_ceil(processes)
+            )
+        };
+        Some(Doubt::new(IDLE_PROCESSES, "micro_batch", message, help))
     }
 
     /// Bytes that one of its processes is expected to take at its peak; 0 if nobody knows.

@@ -220,3 +220,40 @@ stages:
     let strict = mini.run(&["check", "r.yaml", "--strict"]).expect(2);
     assert!(strict.stderr.contains("error[W014]") && strict.stderr.contains("12 errors"), "{}", strict.stderr);
 }
+
+/// More processes than there are batches for them, in each kind that shares its work; with the `micro_batch` that is named there are enough.
+#[test]
+fn processes_that_would_have_nothing_to_do_are_told_with_the_batch_that_gives_them_a_part() {
+    let mini = Mini::new();
+    let recipe = |ranks: usize, micro: [usize; 4]| {
+        let teacher = teacher(GRPO, &format!("{SAMPLING}, reward: {{looks: 1.0}}, micro_batch: {}", micro[0]));
+        let text = format!(
+            "{HEAD}{teacher}    resources: {{ranks: {ranks}}}
+  best: {{uses: select_checkpoint, needs: {{base: base.model, candidates: teacher.candidates, prompts: {{looks: scenes.validation}}}}, with: {{maximize: looks, micro_batch: {}}}, resources: {{ranks: {ranks}}}}}
+  student: {{uses: distill, needs: {{base: base.model, teachers: {{a: best.lora, b: best.lora}}, prompts: {{a: scenes.train, b: scenes.train}}}}, with: {{rounds: 2, rollout: {{num_inference_steps: 2, prompts: 3, guidance_scale: 1.0}}, micro_batch: {}}}, resources: {{ranks: {ranks}}}}}
+  scores: {{uses: evaluate, needs: {{base: base.model, lora: student.lora, prompts: {{looks: scenes.test}}}}, with: {{num_images_per_prompt: {{looks: 2}}, micro_batch: {}}}, resources: {{ranks: {ranks}}}}}
+",
+            micro[1], micro[2], micro[3]
+        );
+        mini.write("r.yaml", &text);
+        let found = mini.run(&["check", "r.yaml", "--json"]).expect(0).json();
+        let idle = |d: &Value| {
+            let word = |key: &str| d[key].as_str().unwrap().to_owned();
+            (word("code") == "W019").then(|| (word("title"), word("help")))
+        };
+        found["diagnostics"].as_array().unwrap().iter().filter_map(idle).collect::<Vec<_>>()
+    };
+    let told = recipe(2, [128; 4]);
+    for (stage, images, fits) in [("teacher", 4, 2), ("best", 2, 1), ("student", 6, 3), ("scores", 8, 4)] {
+        let title =
+            format!("stage `{stage}`: 2 processes share {images} images in batches of up to 128: 1 of them would wait");
+        let there =
+            told.iter().filter(|(t, help)| t.starts_with(&title) && help.contains(&format!("micro_batch: {fits}`")));
+        assert_eq!(there.count(), 1, "{title}: {told:#?}");
+    }
+    assert_eq!(told.len(), 4);
+    assert_eq!(recipe(2, [2, 1, 3, 4]), []);
+    assert_eq!(recipe(1, [128; 4]), []);
+    let more = recipe(8, [1; 4]);
+    assert!(more.len() == 3 && more.iter().all(|(_, help)| help == "fewer `ranks` or `gpus`"), "{more:#?}");
+}

@@ -40,7 +40,7 @@ impl Spans {
             Some(span) => span,
             None => self.fault(doubt.code, stage, &ParamFault::new(doubt.path.clone(), String::new())).span,
         };
-        Diagnostic::warning(doubt.code, title, span, "").help(doubt.help)
+        Diagnostic::warning(doubt.code, title, span, "").help(&*doubt.help)
     }
     /// What does not fit what is known of a stage's inputs, or of the files that it names.
     #[must_use]

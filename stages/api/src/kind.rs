@@ -5,7 +5,7 @@ use crate::fields::fields;
 use crate::mismatch;
 use crate::param::ParamFault;
 use crate::port::{Arity, Input, Member, OfSeed, Output, members};
-use crate::resources::{Calls, Environment, Memory, Resources, Work};
+use crate::resources::{Batches, Calls, Environment, Memory, Resources, Work};
 use crate::warning::Doubt;
 use crate::{StageContext, choice, range};
 use opdflow_cache::{Digest, Memo};
@@ -227,6 +227,11 @@ pub trait Stage: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// What several processes of it would share, or nothing if that cannot be known. `inputs` is what is known of its inputs.
+    fn batches(&self, _params: &Self::Params, _inputs: &Foreseen) -> Option<Batches> {
+        None
+    }
+
     /// What it asks of servers, and how often. `inputs` is what is known of its inputs.
     fn calls(&self, _params: &Self::Params, _inputs: &Foreseen) -> Vec<Calls> {
         Vec::new()
@@ -328,6 +333,11 @@ pub trait Kind: Send + Sync {
     /// # Errors
     /// As for [`Kind::wired`].
     fn memory(&self, params: &Value, inputs: &Foreseen) -> Result<Vec<Memory>, Unreadable>;
+    /// See [`Stage::batches`].
+    ///
+    /// # Errors
+    /// As for [`Kind::wired`].
+    fn batches(&self, params: &Value, inputs: &Foreseen) -> Result<Option<Batches>, Unreadable>;
     /// See [`Stage::calls`].
     ///
     /// # Errors
@@ -460,6 +470,9 @@ impl<S: Stage> Kind for S {
     }
     fn memory(&self, params: &Value, inputs: &Foreseen) -> Result<Vec<Memory>, Unreadable> {
         Ok(Stage::memory(self, &typed(self, params)?, inputs))
+    }
+    fn batches(&self, params: &Value, inputs: &Foreseen) -> Result<Option<Batches>, Unreadable> {
+        Ok(Stage::batches(self, &typed(self, params)?, inputs))
     }
     fn calls(&self, params: &Value, inputs: &Foreseen) -> Result<Vec<Calls>, Unreadable> {
         Ok(Stage::calls(self, &typed(self, params)?, inputs))

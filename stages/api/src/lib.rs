@@ -50,7 +50,7 @@ pub use opdflow_cache as cache;
 pub use param::{Cause, Mismatch, ParamFault};
 pub use port::{Arity, Input, Member, OfSeed, Output, Shown};
 pub use registry::{Registry, Workers};
-pub use resources::{Calls, Environment, Memory, Resources, Work};
+pub use resources::{Batches, Calls, Environment, Memory, Resources, Work};
 pub use run_job::{Outcome, run_job, warnings_of};
 pub use stop::StopFlag;
 pub use tool::{

@@ -16,6 +16,29 @@ pub struct Work {
 /// Variables of a process's environment, by name.
 pub type Environment = BTreeMap<String, String>;
 
+/// The work that several processes of a stage share, which is whole batches of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batches {
+    /// Images that are made together: of a round, or of the largest set of prompts.
+    pub images: u64,
+    /// The most of them in one batch.
+    pub most: u64,
+}
+
+impl Batches {
+    /// `images` in batches of at most `most`.
+    #[must_use]
+    pub const fn new(images: u64, most: usize) -> Self {
+        Self { images, most: most as u64 }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub const fn count(self) -> u64 {
+        self.images.div_ceil(if self.most == 0 { 1 } else { self.most })
+    }
+}
+
 /// What takes memory while a stage runs, in bytes, at the stage's peak. An estimate, made before anything runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Memory {

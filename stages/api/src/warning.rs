@@ -23,6 +23,8 @@ pub const NO_PACE: &str = "W016";
 pub const IGNORED: &str = "W017";
 /// A stage that is expected to take more memory than there is.
 pub const TOO_LARGE: &str = "W018";
+/// More processes than there are batches to share.
+pub const IDLE_PROCESSES: &str = "W019";
 /// A round whose groups all had equal rewards.
 pub const FLAT: &str = "W020";
 /// A round whose gradient was exactly zero.
@@ -141,13 +143,18 @@ pub struct Doubt {
     /// As [`Warning::count`].
     pub count: u64,
     /// The way out.
-    pub help: &'static str,
+    pub help: String,
 }
 
 impl Doubt {
     /// A doubt at `path` that holds once.
-    pub fn new(code: &'static str, path: impl Into<String>, message: impl Into<String>, help: &'static str) -> Self {
-        Self { code, path: path.into(), message: message.into(), count: 1, help }
+    pub fn new(
+        code: &'static str,
+        path: impl Into<String>,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) -> Self {
+        Self { code, path: path.into(), message: message.into(), count: 1, help: help.into() }
     }
 
     /// It holds `count` times.

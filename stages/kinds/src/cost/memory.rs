@@ -30,11 +30,17 @@ pub fn judging(
     images: usize,
 ) -> Vec<Memory> {
     let Some(work) = Work::of(inputs, size, micro, guidance != 1.0, precision) else { return Vec::new() };
-    let sets = inputs.iter().filter(|(port, _)| port.starts_with("prompts."));
-    let most = sets.filter_map(|(_, set)| provenance::count(set)).max().unwrap_or(0).saturating_mul(images as u64);
+    let most = most_images(inputs, images).unwrap_or(0);
     let batch = if most > 0 { most as usize } else { micro };
     let own = [work.weights(), work.sampling(batch), work.images(most), Work::program()];
     own.into_iter().chain(reward_models::memory(inputs)).collect()
+}
+
+/// The most images of one set of prompts, on ports `prompts.NAME`, with at most `images` of each prompt; nothing if no set's size is known.
+#[must_use]
+pub fn most_images(inputs: &Foreseen, images: usize) -> Option<u64> {
+    let sets = inputs.iter().filter(|(port, _)| port.starts_with("prompts."));
+    sets.filter_map(|(_, set)| provenance::count(set)).max().map(|most| most.saturating_mul(images as u64))
 }
 
 /// What a stage does with its model.

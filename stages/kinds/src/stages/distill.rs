@@ -16,7 +16,8 @@ use crate::training::{budget, course_doubts, samples};
 use crate::{code, param};
 use opdflow_api::port::{Input, Output};
 use opdflow_api::{
-    Code, Description, Doubt, Environment, Foreseen, Horizon, Memory, ParamFault, Ports, Resources, Stage, Work,
+    Batches, Code, Description, Doubt, Environment, Foreseen, Horizon, Memory, ParamFault, Ports, Resources, Stage,
+    Work,
 };
 use opdflow_spec::dance::DanceConfig;
 use opdflow_spec::distillation::StudentSampling;
@@ -204,6 +205,14 @@ impl Objective {
 }
 
 impl Params {
+    /// Images that the student makes together: the closed form asks it for those of all tasks at once, the other objectives for those of
+    /// one after another.
+    fn images(&self, inputs: &Foreseen) -> usize {
+        let teachers = inputs.keys().filter(|port| port.starts_with("teachers.")).count().max(1);
+        let together = if matches!(self.objective, Objective::ClosedFormKl(_)) { teachers } else { 1 };
+        self.rollout.prompts.saturating_mul(together)
+    }
+
     /// Operations of one round over these teachers, with a student of this guidance scale.
     pub fn operations<'a>(
         &self,
@@ -333,16 +342,17 @@ impl Stage for Distill {
         })
     }
 
+    fn batches(&self, params: &Params, inputs: &Foreseen) -> Option<Batches> {
+        Some(Batches::new(params.images(inputs) as u64, params.micro_batch))
+    }
+
     fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {
         let Some(base) = model_fit::model(inputs) else { return Vec::new() };
         let own = params.rollout.guidance(&*base.architecture);
         let guided = own != 1.0 || params.teacher_guidance_scale.values().any(|g| *g != 1.0);
         let work = memory::Work::of(inputs, params.size, params.micro_batch, guided, params.precision);
         let Some(work) = work.map(|w| w.recomputing(params.gradient_checkpointing)) else { return Vec::new() };
-        // The closed form asks the student for the images of all tasks at once, the other objectives for those of one after another.
-        let teachers = inputs.keys().filter(|port| port.starts_with("teachers.")).count().max(1);
-        let together = if matches!(params.objective, Objective::ClosedFormKl(_)) { teachers } else { 1 };
-        let images = params.rollout.prompts.saturating_mul(together);
+        let images = params.images(inputs);
         // The second network of DMD is another adapter in training.
         let copies = if matches!(params.objective, Objective::Dmd(_)) { 5 } else { 0 };
         vec![

@@ -1,6 +1,6 @@
 //! `evaluate`: scores and images of a model on held-out prompts.
 
-use crate::cost::memory::judging;
+use crate::cost::memory::{judging, most_images};
 use crate::cost::operations::operations_of_sampling;
 use crate::judging::held_out;
 use crate::judging::held_out::HELD_OUT;
@@ -18,7 +18,8 @@ use anyhow::Result;
 use opdflow_api::cache::Memo;
 use opdflow_api::port::{Input, Output};
 use opdflow_api::{
-    Asset, Calls, Code, Description, Doubt, Environment, Foreseen, Memory, ParamFault, Ports, Resources, Stage, Work,
+    Asset, Batches, Calls, Code, Description, Doubt, Environment, Foreseen, Memory, ParamFault, Ports, Resources,
+    Stage, Work,
 };
 use opdflow_spec::served::Requests;
 use schemars::JsonSchema;
@@ -82,6 +83,11 @@ impl Params {
     #[must_use]
     pub fn images_of(&self, set: &str) -> usize {
         self.num_images_per_prompt.get(set).copied().unwrap_or(1)
+    }
+
+    /// The most images of one prompt of any set.
+    fn most_of_one_prompt(&self) -> usize {
+        self.num_images_per_prompt.values().copied().max().unwrap_or(1)
     }
 }
 
@@ -187,6 +193,10 @@ impl Stage for Evaluate {
         counted.calls()
     }
 
+    fn batches(&self, params: &Params, inputs: &Foreseen) -> Option<Batches> {
+        most_images(inputs, params.most_of_one_prompt()).map(|images| Batches::new(images, params.micro_batch))
+    }
+
     fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {
         judging(
             inputs,
@@ -194,7 +204,7 @@ impl Stage for Evaluate {
             params.micro_batch,
             params.sampling.guidance_scale,
             params.precision,
-            params.num_images_per_prompt.values().copied().max().unwrap_or(1),
+            params.most_of_one_prompt(),
         )
     }
 

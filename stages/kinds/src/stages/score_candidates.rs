@@ -1,6 +1,6 @@
 //! `score_candidates`: scores of all candidates of a training, as a curve.
 
-use crate::cost::memory::judging;
+use crate::cost::memory::{judging, most_images};
 use crate::cost::operations::operations_of_sampling;
 use crate::judging::held_out::HELD_OUT;
 use crate::judging::reward_models::REWARD_MODELS;
@@ -17,7 +17,8 @@ use anyhow::Result;
 use opdflow_api::cache::Memo;
 use opdflow_api::port::{Input, Output};
 use opdflow_api::{
-    Asset, Calls, Code, Description, Doubt, Environment, Foreseen, Memory, ParamFault, Ports, Resources, Stage, Work,
+    Asset, Batches, Calls, Code, Description, Doubt, Environment, Foreseen, Memory, ParamFault, Ports, Resources,
+    Stage, Work,
 };
 use opdflow_spec::served::Requests;
 use schemars::JsonSchema;
@@ -144,6 +145,10 @@ impl Stage for ScoreCandidates {
         wanted::count(&mut counted, &params.rewards, inputs, |_, prompts| prompts, candidates);
         held_out::count(&mut counted, inputs, |_, prompts| prompts, candidates);
         counted.calls()
+    }
+
+    fn batches(&self, params: &Params, inputs: &Foreseen) -> Option<Batches> {
+        most_images(inputs, 1).map(|images| Batches::new(images, params.micro_batch))
     }
 
     fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {

@@ -1,6 +1,6 @@
 //! `select_checkpoint`: the best candidate of a run, by a stated rule.
 
-use crate::cost::memory::judging;
+use crate::cost::memory::{judging, most_images};
 use crate::cost::operations::operations_of_sampling;
 use crate::judging::reward::whole_of;
 use crate::judging::reward_models::REWARD_MODELS;
@@ -16,7 +16,8 @@ use anyhow::Result;
 use opdflow_api::cache::Memo;
 use opdflow_api::port::{Input, Output};
 use opdflow_api::{
-    Asset, Calls, Code, Description, Doubt, Environment, Foreseen, Memory, ParamFault, Ports, Resources, Stage, Work,
+    Asset, Batches, Calls, Code, Description, Doubt, Environment, Foreseen, Memory, ParamFault, Ports, Resources,
+    Stage, Work,
 };
 use opdflow_spec::served::Requests;
 use schemars::JsonSchema;
@@ -200,6 +201,10 @@ impl Stage for SelectCheckpoint {
             counted.judges(inputs, REWARD_MODELS.name, name, images, judged);
         }
         counted.calls()
+    }
+
+    fn batches(&self, params: &Params, inputs: &Foreseen) -> Option<Batches> {
+        most_images(inputs, 1).map(|images| Batches::new(images, params.micro_batch))
     }
 
     fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {

@@ -23,8 +23,8 @@ use opdflow_api::cache::Memo;
 use opdflow_api::port::{Input, Output};
 use opdflow_api::warning::GUIDED_NFT;
 use opdflow_api::{
-    Asset, Calls, Code, Description, Doubt, Environment, Foreseen, Horizon, Memory, ParamFault, Ports, Resources,
-    Stage, Work,
+    Asset, Batches, Calls, Code, Description, Doubt, Environment, Foreseen, Horizon, Memory, ParamFault, Ports,
+    Resources, Stage, Work,
 };
 use opdflow_spec::grpo::{Density, GrpoConfig, Ratio, Split};
 use opdflow_spec::nft::NftConfig;
@@ -523,6 +523,11 @@ impl Stage for TrainTeacher {
             }
         }
         counted.calls()
+    }
+
+    fn batches(&self, params: &Params, _inputs: &Foreseen) -> Option<Batches> {
+        let images = params.sampling.prompts.saturating_mul(params.sampling.group_size);
+        Some(Batches::new(images as u64, params.micro_batch))
     }
 
     fn memory(&self, params: &Params, inputs: &Foreseen) -> Vec<Memory> {
