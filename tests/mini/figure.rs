@@ -72,17 +72,23 @@ fn a_figure_is_made_of_candidates() {
     get("figure1.csv", "f.csv");
     let csv = std::fs::read_to_string(mini.path("f.csv")).unwrap();
     let rows: Vec<Vec<&str>> = csv.lines().map(|l| l.split(',').collect()).collect();
-    assert_eq!(rows[0], ["method", "step", "seconds", "gradients", "ocr", "looks"]);
+    assert_eq!(rows[0], ["method", "step", "seconds", "gradients", "operations", "ocr", "looks"]);
     let of = |title: &str| rows.iter().filter(|r| r[0] == title).map(|r| r[1]).collect::<Vec<_>>();
     assert_eq!((of("joint"), of("student")), (vec!["0", "1", "2"], vec!["0", "2", "3"]));
-    assert_eq!(rows[1][4..], rows[4][4..], "all lines begin at the base");
+    assert_eq!(rows[1][5..], rows[4][5..], "all lines begin at the base");
     let number = |row: usize, column: usize| rows[row][column].parse::<f64>().unwrap();
-    assert!(number(4, 2) > 0.0 && number(4, 3) > 0.0, "the student begins after its teachers: {csv}");
-    assert!(number(6, 2) > number(5, 2) && number(6, 3) > number(5, 3), "{csv}");
+    for (column, name) in [(2, "seconds"), (3, "gradients"), (4, "operations")] {
+        assert!(number(4, column) > 0.0, "the student begins after its teachers, in {name}: {csv}");
+        assert!(number(6, column) > number(5, column) && number(1, column) == 0.0, "{name}: {csv}");
+    }
     get("figure1.png", "f.png");
     get("figure1.svg", "f.svg");
     assert!(std::fs::read(mini.path("f.png")).unwrap().starts_with(b"\x89PNG"));
     assert!(std::fs::read_to_string(mini.path("f.svg")).unwrap().contains(">training time, s</text>"));
+    let counted = ["run", "figure.yaml", "--json", "--until", "figure1", "--set", "figure1.with.against=operations"];
+    let counted = mini.run(&counted).expect(0);
+    assert_eq!(counted.outputs()["figure1.csv"], ran.outputs()["figure1.csv"]);
+    assert_ne!(counted.outputs()["figure1.svg"], ran.outputs()["figure1.svg"]);
 
     // The first turn is that of looks, with two optimizer steps; that of OCR has one.
     get("joint.metrics", "joint.jsonl");

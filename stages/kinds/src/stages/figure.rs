@@ -1,4 +1,4 @@
-//! `figure`: scores against training time, as CSV and drawn.
+//! `figure`: scores against training time or operations, as CSV and drawn.
 
 use crate::code;
 use crate::report::seeds::no_column;
@@ -28,6 +28,17 @@ pub struct LineSpec {
     pub after: Vec<Vec<String>>,
 }
 
+/// What a figure has from left to right.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Against {
+    /// Wall time of training, which other work on the machine stretches.
+    #[default]
+    Seconds,
+    /// Operations that trainings counted, the same on every machine.
+    Operations,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "the schema has the words of a parameter's own type")]
@@ -42,6 +53,9 @@ pub struct Params {
     /// Printed above the figure.
     #[serde(default)]
     pub title: String,
+    /// What of a training the scores are drawn against; the CSV has both.
+    #[serde(default)]
+    pub against: Against,
 }
 
 fn columns() -> Vec<String> {
@@ -54,8 +68,8 @@ impl Stage for Figure {
     fn describe(&self) -> Description {
         Description {
             kind: "figure",
-            semantics: 2,
-            about: "Scores against training time: a panel per column, a line per method. A candidate's time is its share of the training's rounds, after the time of all that was trained before. Of what was collected over a matrix of seeds it draws the mean.",
+            semantics: 3,
+            about: "Scores against training time or operations: a panel per column, a line per method. What a candidate took is its share of the training's rounds, after all that was trained before; of what was trained side by side the longest counts. Of what was collected over a matrix of seeds it draws means over all of them: of candidates after as many rounds, and of the last of each.",
             inputs: const {
                 &[
                     Input::many("curves", &["curve"], "scores of candidates"),
@@ -69,9 +83,13 @@ impl Stage for Figure {
             },
             outputs: const {
                 &[
-                    Output::new("csv", "csv", "`method,step,seconds,gradients` and the columns, a line per candidate")
-                        .result()
-                        .file("csv"),
+                    Output::new(
+                        "csv",
+                        "csv",
+                        "`method,step,seconds,gradients,operations` and the columns, a line per candidate",
+                    )
+                    .result()
+                    .file("csv"),
                     Output::new("svg", "svg", "the figure").file("svg"),
                     Output::new("png", "png", "the figure").result().file("png"),
                 ]

@@ -4,7 +4,6 @@ use crate::artefacts::cost;
 use crate::report::seeds;
 use anyhow::{Context as _, Result};
 use opdflow_api::{Cost, StageContext};
-use opdflow_kinds::report::timing::longest;
 use serde::Deserialize;
 
 /// Writes the side output `timing`: the seconds, and what the training took otherwise. `share`: of the seconds that were worked, those
@@ -54,41 +53,55 @@ pub struct Timing {
 /// # Errors
 /// A name that nothing is connected under; a damaged file.
 pub fn cost(context: &StageContext, names: &[Vec<String>]) -> Result<Option<Timing>> {
+    let costs = costs(context, names)?;
+    let count = costs.len() as f64;
+    // A seed that does not say leaves the mean unknown. On a CPU there is nothing to add to a GPU's.
+    let mean = |of: fn(&Timing) -> Option<f64>| Some(costs.iter().map(of).sum::<Option<f64>>()? / count);
+    let on_gpus = costs.iter().filter_map(|t| t.gpu_seconds).reduce(|sum, own| sum + own);
+    Ok((!costs.is_empty()).then(|| Timing {
+        seconds: mean(|t| Some(t.seconds)).unwrap_or(0.0),
+        cpu_seconds: mean(|t| t.cpu_seconds),
+        gpu_seconds: on_gpus.map(|sum| sum / count),
+        gradients: costs.iter().map(|t| t.gradients).sum::<u64>().div_ceil(costs.len() as u64),
+        operations: mean(|t| t.operations),
+        longest: mean(|t| t.longest),
+    }))
+}
+
+/// The same for each seed. What has no seeds of its own is the same for all.
+///
+/// # Errors
+/// As for [`cost`].
+pub fn costs(context: &StageContext, names: &[Vec<String>]) -> Result<Vec<Timing>> {
     let steps: Vec<Vec<Vec<Timing>>> = names
         .iter()
         .map(|side_by_side| side_by_side.iter().map(|name| read_timings(context, name)).collect())
         .collect::<Result<_>>()?;
     let runs = steps.iter().flatten().map(Vec::len).max().unwrap_or(0);
-    let mut total = Timing { cpu_seconds: Some(0.0), operations: Some(0.0), ..Timing::default() };
-    for run in 0..runs {
-        for side_by_side in &steps {
-            // What has no seeds of its own is the same for all.
-            let of_run = side_by_side.iter().filter_map(|timings| timings.get(run).or(timings.first()));
-            for timing in of_run {
-                total.gradients += timing.gradients;
-                // A part that does not say leaves the sum unknown. On a CPU there is nothing to add to a GPU's.
-                total.operations = total.operations.zip(timing.operations).map(|(sum, own)| sum + own);
-                total.cpu_seconds = total.cpu_seconds.zip(timing.cpu_seconds).map(|(sum, own)| sum + own);
-                if let Some(own) = timing.gpu_seconds {
-                    total.gpu_seconds = Some(total.gpu_seconds.unwrap_or(0.0) + own);
-                }
-            }
-        }
-    }
-    let along = |of: fn(&Timing) -> Option<f64>| -> Option<f64> {
-        let seeds = |timings: &Vec<Timing>| timings.iter().map(of).collect::<Option<Vec<f64>>>();
-        let by_step: Option<Vec<Vec<Vec<f64>>>> = steps.iter().map(|side| side.iter().map(seeds).collect()).collect();
-        longest(&by_step?)
+    let of_run = |run: usize| {
+        let side = |step: &'_ Vec<Vec<Timing>>| -> Vec<Timing> {
+            step.iter().filter_map(|timings| timings.get(run).or(timings.first())).copied().collect()
+        };
+        along(&steps.iter().map(side).collect::<Vec<_>>())
     };
-    let (count, gradients) = (runs as f64, total.gradients);
-    Ok((runs > 0).then(|| Timing {
-        seconds: along(|t| Some(t.seconds)).unwrap_or(0.0),
-        cpu_seconds: total.cpu_seconds.map(|s| s / count),
-        gpu_seconds: total.gpu_seconds.map(|s| s / count),
-        gradients: gradients.div_ceil(runs as u64),
-        operations: total.operations.map(|n| n / count),
-        longest: along(|t| t.operations),
-    }))
+    Ok((0..runs).map(of_run).collect())
+}
+
+/// What the trainings of one seed cost: those of an inner list side by side, the lists one after the other.
+fn along(steps: &[Vec<Timing>]) -> Timing {
+    let longest = |of: fn(&Timing) -> Option<f64>| -> Option<f64> {
+        let largest = |side: &Vec<Timing>| side.iter().map(of).try_fold(0.0, |most, own| Some(f64::max(most, own?)));
+        steps.iter().map(largest).sum()
+    };
+    let all = || steps.iter().flatten();
+    Timing {
+        seconds: longest(|t| Some(t.seconds)).unwrap_or(0.0),
+        cpu_seconds: all().map(|t| t.cpu_seconds).sum(),
+        gpu_seconds: all().filter_map(|t| t.gpu_seconds).reduce(|sum, own| sum + own),
+        gradients: all().map(|t| t.gradients).sum(),
+        operations: all().map(|t| t.operations).sum(),
+        longest: longest(|t| t.operations),
+    }
 }
 
 /// The timings that a name stands for, one for each seed.
@@ -99,4 +112,30 @@ fn read_timings(context: &StageContext, name: &str) -> Result<Vec<Timing>> {
         serde_json::from_str(&text).with_context(|| format!("`{input}` is not a timing"))
     };
     seeds::connected(context, "timings", name, "the parameters name the time of")?.into_iter().map(read).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Timing, along};
+
+    #[test]
+    fn the_cost_of_trainings_side_by_side_and_one_after_another_by_hand() {
+        let of = |seconds: f64, operations| Timing {
+            seconds,
+            cpu_seconds: Some(2.0 * seconds),
+            gpu_seconds: None,
+            gradients: seconds as u64,
+            operations,
+            longest: None,
+        };
+        // Three teachers, then the student.
+        let all =
+            along(&[vec![of(5.0, Some(50.0)), of(7.0, Some(10.0)), of(6.0, Some(20.0))], vec![of(4.0, Some(40.0))]]);
+        assert_eq!((all.seconds, all.cpu_seconds, all.gpu_seconds, all.gradients), (11.0, Some(44.0), None, 22));
+        assert_eq!((all.operations, all.longest), (Some(120.0), Some(90.0)));
+        // One that does not say leaves the sums unknown; a GPU's seconds are those of what ran on one.
+        let on_gpu = Timing { gpu_seconds: Some(3.0), ..of(3.0, None) };
+        let all = along(&[vec![of(5.0, Some(50.0)), on_gpu]]);
+        assert_eq!((all.operations, all.longest, all.gpu_seconds, all.seconds), (None, None, Some(3.0), 5.0));
+    }
 }

@@ -7,10 +7,9 @@ use crate::report::seeds;
 use crate::report::seeds::Cell;
 use opdflow_io::csv::Table;
 
-/// One training of a line: its curve of each seed, and its whole cost.
+/// One training of a line: the curve and the whole cost of each seed, or of the only one.
 pub struct Phase {
-    pub curves: Vec<Curve>,
-    pub cost: Timing,
+    pub seeds: Vec<(Curve, Timing)>,
 }
 
 /// A method.
@@ -28,51 +27,107 @@ pub struct Spot {
     /// What was trained until here, all that went before included.
     pub seconds: f64,
     pub gradients: u64,
+    /// Likewise; none where a training before did not count.
+    pub operations: Option<f64>,
     /// By column; none where the scores lack it.
     pub cells: Vec<Option<Cell>>,
 }
 
 impl Line {
-    /// The line of trainings that follow one another, after `before`. It begins with the base's scores, if they are known.
-    pub fn of(title: &str, base: Option<&Scores>, before: Timing, parts: &[Phase], columns: &[String]) -> Self {
-        let mut points = Vec::new();
+    /// The line of trainings that follow one another, after `before`, which is of each seed or of the only one. It begins with the base's
+    /// scores, if they are known.
+    ///
+    /// A point is a mean over all seeds: of the candidates after as many rounds, where each seed has one, and of each seed's last, for trainings
+    /// that end by a rule end after different rounds.
+    pub fn of(title: &str, base: Option<&Scores>, before: &[Timing], parts: &[Phase], columns: &[String]) -> Self {
         let cells = |scores: &[&Scores]| -> Vec<Option<Cell>> {
             columns.iter().map(|column| seeds::column(scores.iter().copied(), column)).collect()
         };
-        let (mut step, mut spent) = (0, before);
+        let runs = parts.iter().map(|p| p.seeds.len()).max().unwrap_or(1).max(before.len());
+        let mut spent: Vec<Spent> = (0..runs).map(|run| Spent::of(before.get(run).or(before.first()))).collect();
+        let mut points = Vec::new();
         if let Some(base) = base {
-            let Timing { seconds, gradients, .. } = spent;
-            points.push(Spot { step, seconds, gradients, cells: cells(&[base]) });
+            points.push(Spot::of(&spent, cells(&[base])));
         }
         for part in parts {
-            let Some((first, others)) = part.curves.split_first() else { continue };
-            let end = first.points.last().map_or(1, |p| p.step.max(1));
-            for point in &first.points {
-                // All seeds were scored at the same steps.
-                let same = |curve: &'_ Curve| curve.points.iter().position(|p| p.step == point.step);
-                let mut scores = vec![&point.scores];
-                scores.extend(others.iter().filter_map(|c| Some(&c.points[same(c)?].scores)));
-                let share = point.step as f64 / end as f64;
-                points.push(Spot {
-                    step: step + point.step,
-                    seconds: spent.seconds + share * part.cost.seconds,
-                    gradients: spent.gradients + (share * part.cost.gradients as f64).round() as u64,
-                    cells: cells(&scores),
-                });
+            let Some(only) = part.seeds.first() else { continue };
+            let own: Vec<&(Curve, Timing)> = (0..runs).map(|run| part.seeds.get(run).unwrap_or(only)).collect();
+            let after = |at: &dyn Fn(&Curve) -> Option<usize>| -> Option<Spot> {
+                let found: Vec<usize> = own.iter().map(|(curve, _)| at(curve)).collect::<Option<_>>()?;
+                let reached = spent.iter().zip(&own).zip(&found);
+                let reached: Vec<Spent> =
+                    reached.map(|((spent, (curve, cost)), i)| spent.with(curve, cost, *i)).collect();
+                // Of what has no seeds of its own, the scores of one stand for all.
+                let scores = part.seeds.iter().zip(&found).map(|((curve, _), i)| &curve.points[*i].scores);
+                Some(Spot::of(&reached, cells(&scores.collect::<Vec<_>>())))
+            };
+            for point in &only.0.points {
+                // The last of a seed is in the mean of the last ones.
+                let same = |curve: &Curve| {
+                    let inner = curve.points.split_last().map_or(&[][..], |(_, inner)| inner);
+                    inner.iter().position(|p| p.step == point.step)
+                };
+                points.extend(after(&same));
             }
-            step += end;
-            spent.seconds += part.cost.seconds;
-            spent.gradients += part.cost.gradients;
+            points.extend(after(&|curve| curve.points.len().checked_sub(1)));
+            for (spent, (curve, cost)) in spent.iter_mut().zip(&own) {
+                *spent = curve.points.len().checked_sub(1).map_or(*spent, |last| spent.with(curve, cost, last));
+            }
         }
         Self { title: title.to_owned(), points }
     }
 }
 
-/// RFC 4180: `method,step,seconds,gradients` and the columns, and with several seeds half of each column's interval.
+/// What one seed has taken by a point of its line.
+#[derive(Clone, Copy)]
+struct Spent {
+    step: u64,
+    seconds: f64,
+    gradients: f64,
+    operations: Option<f64>,
+}
+
+impl Spent {
+    fn of(before: Option<&Timing>) -> Self {
+        // Before the first training of all nothing was counted, and nothing is unknown.
+        let operations = before.map_or(Some(0.0), |b| b.longest);
+        let (seconds, gradients) = before.map_or((0.0, 0.0), |b| (b.seconds, b.gradients as f64));
+        Self { step: 0, seconds, gradients, operations }
+    }
+
+    /// After this candidate of a training that cost so much up to its last one.
+    fn with(&self, curve: &Curve, cost: &Timing, candidate: usize) -> Self {
+        let step = curve.points[candidate].step;
+        let share = step as f64 / curve.points.last().map_or(1, |p| p.step.max(1)) as f64;
+        Self {
+            step: self.step + step,
+            seconds: self.seconds + share * cost.seconds,
+            gradients: self.gradients + share * cost.gradients as f64,
+            operations: self.operations.zip(cost.longest).map(|(spent, own)| spent + share * own),
+        }
+    }
+}
+
+impl Spot {
+    /// The mean of what seeds have taken by then.
+    fn of(seeds: &[Spent], cells: Vec<Option<Cell>>) -> Self {
+        let count = seeds.len() as f64;
+        let mean = |of: fn(&Spent) -> Option<f64>| Some(seeds.iter().map(of).sum::<Option<f64>>()? / count);
+        Self {
+            step: mean(|s| Some(s.step as f64)).unwrap_or(0.0).round() as u64,
+            seconds: mean(|s| Some(s.seconds)).unwrap_or(0.0),
+            gradients: mean(|s| Some(s.gradients)).unwrap_or(0.0).round() as u64,
+            operations: mean(|s| s.operations),
+            cells,
+        }
+    }
+}
+
+/// RFC 4180: `method,step,seconds,gradients,operations` and the columns, and with several seeds half of each column's interval.
 pub fn csv(lines: &[Line], columns: &[String]) -> String {
     let cells = || lines.iter().flat_map(|l| &l.points).flat_map(|p| p.cells.iter().flatten());
     let several = cells().any(|c| c.seeds.is_some());
-    let mut heads: Vec<String> = ["method", "step", "seconds", "gradients"].map(str::to_owned).to_vec();
+    let mut heads: Vec<String> = ["method", "step", "seconds", "gradients", "operations"].map(str::to_owned).to_vec();
     heads.extend(columns.iter().cloned());
     if several {
         heads.extend(columns.iter().map(|c| format!("{c}.interval")));
@@ -82,6 +137,7 @@ pub fn csv(lines: &[Line], columns: &[String]) -> String {
     for (line, spot) in lines.iter().flat_map(|l| l.points.iter().map(move |p| (l, p))) {
         let mut row = vec![line.title.clone(), spot.step.to_string(), format!("{:.1}", spot.seconds)];
         row.push(spot.gradients.to_string());
+        row.push(spot.operations.map_or_else(String::new, |n| format!("{n:.0}")));
         row.extend(spot.cells.iter().map(|c| number(c.map(|c| c.mean))));
         if several {
             row.extend(spot.cells.iter().map(|c| number(c.and_then(|c| c.interval))));
@@ -109,15 +165,18 @@ pub(super) mod tests {
 
     /// A cascade of two trainings, and a student of two seeds after teachers of 80 seconds.
     pub fn lines() -> Vec<Line> {
-        let cost = |seconds, gradients| Timing { seconds, gradients, ..Timing::default() };
+        let cost = |seconds, gradients| {
+            let operations = Some(seconds * 1e12);
+            Timing { seconds, gradients, operations, longest: operations, ..Timing::default() }
+        };
         let (base, columns) = (scores(0.5), ["ocr".to_owned()]);
-        let first = Phase { curves: vec![curve(&[(10, 0.55), (20, 0.6)])], cost: cost(100.0, 2000) };
-        let second = Phase { curves: vec![curve(&[(5, 0.7)])], cost: cost(30.0, 500) };
-        let seeds = vec![curve(&[(50, 0.8), (100, 0.9)]), curve(&[(50, 0.84), (100, 0.94)])];
-        let student = Phase { curves: seeds, cost: cost(40.0, 1000) };
+        let first = Phase { seeds: vec![(curve(&[(10, 0.55), (20, 0.6)]), cost(100.0, 2000))] };
+        let second = Phase { seeds: vec![(curve(&[(5, 0.7)]), cost(30.0, 500))] };
+        let seeds = [curve(&[(50, 0.8), (100, 0.9)]), curve(&[(50, 0.84), (100, 0.94)])];
+        let student = Phase { seeds: seeds.into_iter().map(|curve| (curve, cost(40.0, 1000))).collect() };
         vec![
-            Line::of("cascade, NFT", Some(&base), Timing::default(), &[first, second], &columns),
-            Line::of("student", Some(&base), cost(80.0, 3000), &[student], &columns),
+            Line::of("cascade, NFT", Some(&base), &[], &[first, second], &columns),
+            Line::of("student", Some(&base), &[cost(80.0, 3000)], &[student], &columns),
         ]
     }
 
@@ -127,18 +186,53 @@ pub(super) mod tests {
         let spots = |line: &Line| line.points.iter().map(|p| (p.step, p.seconds, p.gradients)).collect::<Vec<_>>();
         assert_eq!(spots(&lines[0]), [(0, 0.0, 0), (10, 50.0, 1000), (20, 100.0, 2000), (25, 130.0, 2500)]);
         assert_eq!(spots(&lines[1]), [(0, 80.0, 3000), (50, 100.0, 3500), (100, 120.0, 4000)]);
+        for spot in lines.iter().flat_map(|l| &l.points) {
+            assert_eq!(spot.operations, Some(spot.seconds * 1e12));
+        }
         let last = lines[1].points[2].cells[0].unwrap();
         assert!((last.mean - 0.92).abs() < 1e-12 && last.interval.unwrap() > 0.2, "{last:?}");
+    }
+
+    #[test]
+    fn what_was_not_counted_is_unknown_and_stays_so() {
+        let phase = |longest| Phase { seeds: vec![(curve(&[(10, 0.6)]), Timing { longest, ..Timing::default() })] };
+        let line = Line::of("", None, &[], &[phase(Some(3.0)), phase(None), phase(Some(5.0))], &[]);
+        assert_eq!(line.points.iter().map(|p| p.operations).collect::<Vec<_>>(), [Some(3.0), None, None]);
+    }
+
+    /// Two seeds whose first training ends after 30 and 50 rounds, and which then follow different times.
+    #[test]
+    fn seeds_that_end_after_different_rounds_are_each_placed_by_their_own() {
+        let cost = |seconds| Timing { seconds, ..Timing::default() };
+        let seeds =
+            vec![(curve(&[(20, 0.2), (30, 0.3)]), cost(60.0)), (curve(&[(20, 0.4), (40, 0.6), (50, 0.7)]), cost(50.0))];
+        let then = vec![(curve(&[(10, 0.8)]), cost(10.0)), (curve(&[(10, 1.0)]), cost(30.0))];
+        let before = [cost(5.0), cost(7.0)];
+        let columns = ["ocr".to_owned()];
+        let line = Line::of("", None, &before, &[Phase { seeds }, Phase { seeds: then }], &columns);
+        let spots: Vec<_> = line.points.iter().map(|p| (p.step, p.seconds, p.cells[0].unwrap().mean)).collect();
+        // After 20 rounds 45 and 27 s; the ends of both, 65 and 57; and the ends of what follows, 75 and 87. After 40 rounds there is one seed alone.
+        let expected = [(20, 36.0, 0.3), (40, 61.0, 0.5), (50, 81.0, 0.9)];
+        assert_eq!(spots.len(), 3, "{spots:?}");
+        for (spot, expected) in spots.iter().zip(expected) {
+            assert!(
+                spot.0 == expected.0 && (spot.1 - expected.1).abs() < 1e-9 && (spot.2 - expected.2).abs() < 1e-9,
+                "{spots:?}"
+            );
+        }
+        assert!(line.points.iter().all(|p| p.cells[0].unwrap().seeds == Some(2)));
     }
 
     #[test]
     fn a_line_a_candidate() {
         let text = csv(&lines(), &["ocr".to_owned()]);
         assert!(
-            text.starts_with("method,step,seconds,gradients,ocr,ocr.interval\n\"cascade, NFT\",0,0.0,0,0.500000,\n"),
+            text.starts_with(
+                "method,step,seconds,gradients,operations,ocr,ocr.interval\n\"cascade, NFT\",0,0.0,0,0,0.500000,\n"
+            ),
             "{text}"
         );
-        assert!(text.contains("\nstudent,50,100.0,3500,0.820000,0.2541"), "{text}");
+        assert!(text.contains("\nstudent,50,100.0,3500,100000000000000,0.820000,0.2541"), "{text}");
         assert_eq!(text.lines().count(), 1 + 4 + 3);
     }
 }

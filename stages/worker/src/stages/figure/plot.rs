@@ -1,8 +1,9 @@
-//! From numbers to marks: panels side by side, one axis of time for all, and a legend.
+//! From numbers to marks: panels side by side, one axis of what training took for all, and a legend.
 
 use super::drawing::{Anchor, Colour, Drawing, LETTER, Mark};
-use super::line::Line;
+use super::line::{Line, Spot};
 use opdflow_io::terminal::{cut, line};
+use opdflow_kinds::stages::figure::Against;
 
 /// Okabe and Ito's colours, which people of any colour vision tell apart.
 const COLOURS: [Colour; 8] = [
@@ -23,8 +24,38 @@ const INK: Colour = [60, 60, 60];
 const PANEL: (f64, f64) = (270.0, 210.0);
 const ROOM: (f64, f64, f64, f64) = (44.0, 14.0, 46.0, 40.0);
 
+/// What is drawn from left to right: in which unit, and its name.
+struct Axis {
+    against: Against,
+    unit: f64,
+    name: String,
+}
+
+impl Axis {
+    fn of(against: Against, lines: &[Line]) -> Self {
+        let whole = Self { against, unit: 1.0, name: "training time, s".to_owned() };
+        if against == Against::Seconds {
+            return whole;
+        }
+        let most = lines.iter().flat_map(|l| &l.points).map(|spot| whole.place(spot)).fold(0.0, f64::max);
+        let units = [(1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP")];
+        // So that the largest tick has at most four digits.
+        let (unit, name) = units.into_iter().find(|(unit, _)| most >= 10.0 * unit).unwrap_or((1e12, "TFLOP"));
+        Self { unit, name: format!("training, {name}"), ..whole }
+    }
+
+    fn place(&self, spot: &Spot) -> f64 {
+        let all = match self.against {
+            Against::Seconds => spot.seconds,
+            Against::Operations => spot.operations.unwrap_or(0.0),
+        };
+        all / self.unit
+    }
+}
+
 /// Draws the lines, a panel for each column.
-pub fn plot(title: &str, columns: &[String], lines: &[Line]) -> Drawing {
+pub fn plot(title: &str, columns: &[String], lines: &[Line], against: Against) -> Drawing {
+    let axis = Axis::of(against, lines);
     let titles: Vec<String> = lines.iter().map(|l| shown(&l.title)).collect();
     let longest = titles.iter().map(|t| t.chars().count()).max().unwrap_or(0) as f64;
     let step = ROOM.0 + PANEL.0 + ROOM.1;
@@ -33,7 +64,7 @@ pub fn plot(title: &str, columns: &[String], lines: &[Line]) -> Drawing {
     let height = (ROOM.2 + PANEL.1 + ROOM.3).max(ROOM.2 + 18.0 * lines.len() as f64 + 10.0);
     let mut marks = vec![Mark::Words { at: (ROOM.0, 16.0), text: shown(title), from: Anchor::Left }];
     for (place, column) in columns.iter().enumerate() {
-        panel(place, column, step * place as f64 + ROOM.0, lines, &mut marks);
+        panel(place, column, step * place as f64 + ROOM.0, (lines, &axis), &mut marks);
     }
     for (i, title) in titles.into_iter().enumerate() {
         let (y, colour) = (ROOM.2 + 8.0 + 18.0 * i as f64, COLOURS[i % COLOURS.len()]);
@@ -50,16 +81,16 @@ fn shown(words: &str) -> String {
 }
 
 /// The panel of one column; `left` is its inside's left edge.
-fn panel(place: usize, column: &str, left: f64, lines: &[Line], marks: &mut Vec<Mark>) {
+fn panel(place: usize, column: &str, left: f64, (lines, axis): (&[Line], &Axis), marks: &mut Vec<Mark>) {
     let (top, bottom) = (ROOM.2, ROOM.2 + PANEL.1);
     let spots = || lines.iter().flat_map(|l| &l.points);
-    let end = spots().map(|p| p.seconds).fold(1.0, f64::max);
+    let end = spots().map(|p| axis.place(p)).fold(f64::MIN_POSITIVE, f64::max);
     let values = spots().filter_map(|p| p.cells[place]).map(|c| c.mean);
     let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
     let (low, high) = if low <= high { (low, high.max(low + 1e-3)) } else { (0.0, 1.0) };
     let air = 0.05 * (high - low);
     let (low, high) = (low - air, high + air);
-    let x = |seconds: f64| left + seconds / end * PANEL.0;
+    let x = |along: f64| left + along / end * PANEL.0;
     let y = |value: f64| bottom - (value - low) / (high - low) * PANEL.1;
     let words = |at, text, from| Mark::Words { at, text, from };
     for (tick, text) in ticks(low, high, 5) {
@@ -73,10 +104,10 @@ fn panel(place: usize, column: &str, left: f64, lines: &[Line], marks: &mut Vec<
     let frame = vec![(left, top), (left, bottom), (left + PANEL.0, bottom)];
     marks.push(Mark::Line { points: frame, width: 1.0, colour: INK });
     marks.push(words((left + PANEL.0 / 2.0, top - 8.0), column.to_owned(), Anchor::Middle));
-    marks.push(words((left + PANEL.0 / 2.0, bottom + 31.0), "training time, s".to_owned(), Anchor::Middle));
+    marks.push(words((left + PANEL.0 / 2.0, bottom + 31.0), axis.name.clone(), Anchor::Middle));
     for (i, line) in lines.iter().enumerate() {
         let colour = COLOURS[i % COLOURS.len()];
-        let place_of = |p: &super::line::Spot| p.cells[place].map(|c| (x(p.seconds), y(c.mean)));
+        let place_of = |p: &Spot| p.cells[place].map(|c| (x(axis.place(p)), y(c.mean)));
         let points: Vec<(f64, f64)> = line.points.iter().filter_map(place_of).collect();
         marks.extend(points.iter().map(|at| Mark::Dot { at: *at, radius: 2.5, colour }));
         marks.push(Mark::Line { points, width: 2.0, colour });
@@ -100,7 +131,7 @@ pub(super) mod tests {
     use super::*;
 
     pub fn drawing() -> Drawing {
-        plot("Scores & time", &["ocr".to_owned()], &lines())
+        plot("Scores & time", &["ocr".to_owned()], &lines(), Against::Seconds)
     }
 
     #[test]
@@ -123,8 +154,24 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn the_axis_says_what_it_is_of() {
+        let words = |against| {
+            let marks = plot("", &["ocr".to_owned()], &lines(), against).marks;
+            marks
+                .into_iter()
+                .filter_map(|m| if let Mark::Words { text, .. } = m { Some(text) } else { None })
+                .collect::<Vec<_>>()
+        };
+        let (time, operations) = (words(Against::Seconds), words(Against::Operations));
+        assert!(time.contains(&"training time, s".to_owned()) && time.contains(&"100".to_owned()), "{time:?}");
+        // The trainings of the test take as many TFLOP as seconds.
+        assert!(operations.contains(&"training, TFLOP".to_owned()) && operations.contains(&"100".to_owned()));
+        assert_eq!(time.len(), operations.len());
+    }
+
+    #[test]
     fn nothing_to_draw_is_an_empty_panel() {
-        let empty = plot(&"x".repeat(1_000_000), &["ocr".to_owned()], &[]);
+        let empty = plot(&"x".repeat(1_000_000), &["ocr".to_owned()], &[], Against::Operations);
         assert!(empty.marks.iter().all(|m| !matches!(m, Mark::Dot { .. })) && empty.width.is_finite());
     }
 }
