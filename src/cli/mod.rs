@@ -2,6 +2,7 @@
 
 pub mod args;
 mod doctor;
+mod environment;
 mod generate;
 mod help;
 mod job;
@@ -70,7 +71,8 @@ pub fn main(registry: Registry, workers: Workers, mut facts: NumericFacts) -> Ex
         moving: is_terminal(),
         out: Output::default(),
     };
-    let code = match command(&session, &args.command) {
+    let known = environment::check(|name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()));
+    let code = match known.and_then(|()| command(&session, &args.command)) {
         Ok(exit) => exit.code(),
         Err(failure) => session.explain_failure(&failure),
     };

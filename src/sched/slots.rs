@@ -1,5 +1,6 @@
 //! What of the machine is free: CPU slots, memory, and GPUs by id, whole or by memory.
 
+use crate::recipe::size;
 use std::path::Path;
 use std::process::Command;
 
@@ -76,10 +77,10 @@ impl Slots {
     }
 
     /// The same, with the memory of its GPUs looked up, so that stages may share one: what `OPDFLOW_GPU_MEMORY` says of
-    /// each of them (in bytes), else what `nvidia-smi` says.
+    /// each of them (`80G`), else what `nvidia-smi` says.
     #[must_use]
     pub fn with_gpu_memory(mut self) -> Self {
-        let said = std::env::var("OPDFLOW_GPU_MEMORY").ok().and_then(|text| text.trim().parse().ok());
+        let said = std::env::var("OPDFLOW_GPU_MEMORY").ok().and_then(|text| size(text.trim()));
         let listed = if self.gpus.is_empty() || said.is_some() { Vec::new() } else { listed_memory() };
         for gpu in &mut self.gpus {
             gpu.memory = said.or_else(|| listed.iter().find(|(ids, _)| ids.contains(&gpu.id)).map(|(_, bytes)| *bytes));

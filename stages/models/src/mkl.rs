@@ -5,7 +5,7 @@
 //! are 2.3 times as fast on AMD's Zen 5 (`docs/explanation/benchmarks.md`). On Intel's processors, and on others without AVX-512, the
 //! answer is MKL's own.
 //!
-//! `OPDFLOW_MKL=own` leaves the choice to MKL. Bytes differ between the two as they do between two kinds of processor.
+//! `OPDFLOW_MKL=own` leaves the choice to MKL, which `opdflow` passes on. Bytes differ between the two as they do between two kinds of processor.
 
 use std::ffi::c_int;
 
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn the_choice_is_mkls_own_but_for_avx512_of_another_maker() {
-        for said in [None, Some("own"), Some("all")] {
+        for said in [None, Some("own"), Some("processor")] {
             assert!(takes_all(true, false, said) && takes_all(true, true, said));
             assert!(!takes_all(false, false, said));
             assert_eq!(takes_all(false, true, said), said != Some("own"));
@@ -97,6 +97,6 @@ mod tests {
             std::fs::read(file).unwrap()
         };
         // Where the choice is ours the kernels differ, and with them the last bits.
-        assert_eq!(of("own") != of("all"), has_avx512() && !is_intel());
+        assert_eq!(of("own") != of("processor"), has_avx512() && !is_intel());
     }
 }
