@@ -71,7 +71,7 @@ pub fn cost(context: &StageContext, names: &[Vec<String>]) -> Result<Option<Timi
 /// The same for each seed. What has no seeds of its own is the same for all.
 ///
 /// # Errors
-/// As for [`cost`].
+/// As for [`cost()`].
 pub fn costs(context: &StageContext, names: &[Vec<String>]) -> Result<Vec<Timing>> {
     let steps: Vec<Vec<Vec<Timing>>> = names
         .iter()
