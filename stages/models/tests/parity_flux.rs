@@ -57,12 +57,21 @@ fn velocity(flux: &Flux, f: &Tensors, guidance: f64, lora: Option<&Lora>) -> Ten
     flux.forward(inputs(f, &timestep, guidance), lora)
 }
 
+/// What velocities and what is made of them may differ by, in parts of the largest value: processors round otherwise, and the embedding of guidance
+/// 3.5 makes more of it.
+const VELOCITY: f64 = 5e-5;
+
+/// The same of a gradient. The embedding of guidance 3.5 is of angles up to 3500, at which half a step of an f32 is so much.
+fn allowed(name: &str) -> f64 {
+    if name.contains("guidance_embedder") { 3500.0 * f64::from(f32::EPSILON) / 2.0 } else { 1e-4 }
+}
+
 /// The gradients of all these weights that the fixture has.
 fn gradients(weights: &Weights, f: &Tensors) -> usize {
     let mut seen = 0;
     for (name, t) in weights.trainable() {
         if let Some(expected) = f.get(&format!("grad.{name}")) {
-            close(&name, &t.grad(), expected, 1e-5);
+            close(&name, &t.grad(), expected, allowed(&name));
             seen += 1;
         }
     }
@@ -76,11 +85,11 @@ fn the_velocity_of_dev_with_gradients() {
     weights.set_trainable(true, |_| true);
     let _ = f["latent"].set_requires_grad(true);
     let out = velocity(&flux, &f, 3.5, None);
-    close("dev: velocity", &out, &f["out"], 1e-5);
+    close("dev: velocity", &out, &f["out"], VELOCITY);
     (out - &f["target"]).square().mean(Kind::Float).backward();
-    close("dev: gradient of the latent", &f["latent"].grad(), &f["grad_latent"], 1e-5);
+    close("dev: gradient of the latent", &f["latent"].grad(), &f["grad_latent"], VELOCITY);
     assert_eq!(gradients(&weights, &f), 12 + 2 + 2 + 2 + 2);
-    close("dev: velocity with guidance 1", &velocity(&flux, &f, 1.0, None), &f["out_guidance_1"], 1e-5);
+    close("dev: velocity with guidance 1", &velocity(&flux, &f, 1.0, None), &f["out_guidance_1"], VELOCITY);
     let apart = (&f["out"] - &f["out_guidance_1"]).abs().max().double_value(&[]);
     assert!(apart > 1e-2, "the guidance changes nothing");
 }
@@ -92,10 +101,10 @@ fn the_velocity_of_schnell_with_all_gradients() {
     weights.set_trainable(true, |_| true);
     let _ = f["latent"].set_requires_grad(true);
     let out = velocity(&flux, &f, 1.0, None);
-    close("schnell: velocity", &out, &f["out"], 1e-5);
+    close("schnell: velocity", &out, &f["out"], VELOCITY);
     assert!(velocity(&flux, &f, 30.0, None) == out, "a guidance that has no input changes the velocity");
     (out - &f["target"]).square().mean(Kind::Float).backward();
-    close("schnell: gradient of the latent", &f["latent"].grad(), &f["grad_latent"], 1e-5);
+    close("schnell: gradient of the latent", &f["latent"].grad(), &f["grad_latent"], VELOCITY);
     assert_eq!(gradients(&weights, &f), weights.trainable().len());
 }
 
@@ -135,20 +144,20 @@ fn a_recomputed_gradient_is_the_same() {
 #[test]
 fn an_adapter_of_peft_gives_its_velocity_and_gradients() {
     let (f, (flux, _weights)) = (fixture("lora_out.safetensors"), dev());
-    close("without the adapter", &velocity(&flux, &f, 3.5, None), &f["base"], 1e-5);
+    close("without the adapter", &velocity(&flux, &f, 3.5, None), &f["base"], VELOCITY);
     let lora = Lora::load(at("lora"), &flux.linears(), CPU).unwrap();
     assert_eq!((lora.config().rank, lora.config().alpha), (2, 4.0));
     let targets: BTreeSet<&str> = lora.config().target_modules.iter().map(String::as_str).collect();
     assert_eq!(targets, LORA_TARGETS.into_iter().collect());
     lora.set_trainable(true);
     let out = velocity(&flux, &f, 3.5, Some(&lora));
-    close("with peft's adapter: velocity", &out, &f["out"], 1e-5);
+    close("with peft's adapter: velocity", &out, &f["out"], VELOCITY);
     (out - &f["target"]).square().mean(Kind::Float).backward();
     let named = lora.named();
     assert_eq!(named.len(), 2 * (2 * 12 + 2 * 3));
     assert_eq!(named.len(), f.keys().filter(|k| k.starts_with("grad.")).count());
     for (name, t) in named {
-        close(&name, &t.grad(), &f[&format!("grad.{name}")], 1e-5);
+        close(&name, &t.grad(), &f[&format!("grad.{name}")], allowed(&name));
     }
 }
 
@@ -268,12 +277,12 @@ fn end_to_end(name: &str, folder: &Path, steps: usize, guidance: Option<f64>) {
         let v = network.velocity(&Input { state: &x, sigma: &sigma, condition: &condition, guidance }, None);
         x += v * (schedule.sigma(j + 1) - schedule.sigma(j));
         if j == 0 {
-            close(&format!("{name}: latent after one step"), &x, &f["first"], 1e-5);
+            close(&format!("{name}: latent after one step"), &x, &f["first"], VELOCITY);
         }
     }
-    close(&format!("{name}: last latent"), &x, &f["final"], 1e-5);
+    close(&format!("{name}: last latent"), &x, &f["final"], VELOCITY);
     let images = (vae.decode(&x) * 0.5 + 0.5).clamp(0.0, 1.0);
-    close(&format!("{name}: images"), &images, &f["pictures"], 1e-5);
+    close(&format!("{name}: images"), &images, &f["pictures"], VELOCITY);
     same_images(name, &images, &f["pictures"]);
 }
 

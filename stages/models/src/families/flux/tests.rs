@@ -52,7 +52,9 @@ fn conditioning_of_time_guidance_and_text() {
     for (folder, key) in [("dev/transformer", "with_guidance"), ("schnell_parts/transformer", "without")] {
         let (config, weights) = network(folder);
         let embed = TimeTextEmbed::new(&weights.root().sub("time_text_embed"), &config).unwrap();
-        close(key, &embed.forward(&time, &f["guidance"], &f["pooled"], None), &f[key], 1e-5);
+        // Half a step of an f32 at an angle of 3500, which is guidance 3.5: another processor's exponential is one such step off.
+        let limit = if key == "with_guidance" { 3500.0 * f64::from(f32::EPSILON) / 2.0 } else { 1e-5 };
+        close(key, &embed.forward(&time, &f["guidance"], &f["pooled"], None), &f[key], limit);
     }
 }
 
