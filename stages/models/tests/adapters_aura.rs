@@ -47,7 +47,7 @@ fn velocity(model: &Aura, lora: &Lora) -> Tensor {
 
 #[track_caller]
 fn close(what: &str, found: &Tensor, wanted: &Tensor) {
-    within(what, found, wanted, 3e-5 * largest(wanted));
+    within(what, found, wanted, 1e-5 * largest(wanted));
 }
 
 #[test]

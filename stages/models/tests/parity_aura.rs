@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
 /// What a gradient may differ by, in parts of its largest value: kernels of processors round otherwise.
-const GRADIENT: f64 = 1e-4;
+const GRADIENT: f64 = 5e-5;
 const CPU: Device = Device::Cpu;
 type Tensors = BTreeMap<String, Tensor>;
 

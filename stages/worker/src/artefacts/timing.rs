@@ -4,6 +4,7 @@ use crate::artefacts::cost;
 use crate::report::seeds;
 use anyhow::{Context as _, Result};
 use opdflow_api::{Cost, StageContext};
+use opdflow_kinds::report::timing::longest;
 use serde::Deserialize;
 
 /// Writes the side output `timing`: the seconds, and what the training took otherwise. `share`: of the seconds that were worked, those
@@ -89,18 +90,18 @@ pub fn costs(context: &StageContext, names: &[Vec<String>]) -> Result<Vec<Timing
 
 /// What the trainings of one seed cost: those of an inner list side by side, the lists one after the other.
 fn along(steps: &[Vec<Timing>]) -> Timing {
-    let longest = |of: fn(&Timing) -> Option<f64>| -> Option<f64> {
-        let largest = |side: &Vec<Timing>| side.iter().map(of).try_fold(0.0, |most, own| Some(f64::max(most, own?)));
-        steps.iter().map(largest).sum()
+    let path = |of: fn(&Timing) -> Option<f64>| -> Option<f64> {
+        let side = |side: &Vec<Timing>| side.iter().map(|t| Some(vec![of(t)?])).collect::<Option<Vec<_>>>();
+        longest(&steps.iter().map(side).collect::<Option<Vec<_>>>()?)
     };
     let all = || steps.iter().flatten();
     Timing {
-        seconds: longest(|t| Some(t.seconds)).unwrap_or(0.0),
+        seconds: path(|t| Some(t.seconds)).unwrap_or(0.0),
         cpu_seconds: all().map(|t| t.cpu_seconds).sum(),
         gpu_seconds: all().filter_map(|t| t.gpu_seconds).reduce(|sum, own| sum + own),
         gradients: all().map(|t| t.gradients).sum(),
         operations: all().map(|t| t.operations).sum(),
-        longest: longest(|t| t.operations),
+        longest: path(|t| t.operations),
     }
 }
 
