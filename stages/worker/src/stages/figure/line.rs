@@ -5,11 +5,28 @@ use crate::artefacts::timing::Timing;
 use crate::judging::score::Scores;
 use crate::report::seeds;
 use crate::report::seeds::Cell;
+use anyhow::Result;
+use opdflow_api::Fault;
 use opdflow_io::csv::Table;
 
 /// One training of a line: the curve and the whole cost of each seed, or of the only one.
 pub struct Phase {
     pub seeds: Vec<(Curve, Timing)>,
+}
+
+impl Phase {
+    /// Of what `name` stands for. One timing is that of all curves.
+    ///
+    /// # Errors
+    /// As many timings as fit neither one nor each of the curves.
+    pub fn of(name: &str, curves: Vec<Curve>, costs: &[Timing]) -> Result<Self> {
+        if costs.len() != 1 && costs.len() != curves.len() {
+            let message = format!("`{name}` has {} curves and {} timings", curves.len(), costs.len());
+            return Err(Fault::user(message).help("connect both for the same seeds").into());
+        }
+        let each = costs.iter().copied().cycle();
+        Ok(Self { seeds: curves.into_iter().zip(each).collect() })
+    }
 }
 
 /// A method.
@@ -198,6 +215,20 @@ pub(super) mod tests {
         let phase = |longest| Phase { seeds: vec![(curve(&[(10, 0.6)]), Timing { longest, ..Timing::default() })] };
         let line = Line::of("", None, &[], &[phase(Some(3.0)), phase(None), phase(Some(5.0))], &[]);
         assert_eq!(line.points.iter().map(|p| p.operations).collect::<Vec<_>>(), [Some(3.0), None, None]);
+    }
+
+    #[test]
+    fn a_timing_is_of_each_curve_or_of_all() {
+        let curves = || vec![curve(&[(10, 0.6)]), curve(&[(10, 0.7)]), curve(&[(10, 0.8)])];
+        let costs = [1.0, 2.0, 3.0].map(|seconds| Timing { seconds, ..Timing::default() });
+        let seconds = |n: usize| {
+            Phase::of("student", curves(), &costs[..n]).map(|p| p.seeds.iter().map(|s| s.1.seconds).collect::<Vec<_>>())
+        };
+        assert_eq!((seconds(1).unwrap(), seconds(3).unwrap()), (vec![1.0; 3], vec![1.0, 2.0, 3.0]));
+        for n in [0, 2] {
+            let said = seconds(n).unwrap_err().to_string();
+            assert!(said.contains(&format!("`student` has 3 curves and {n} timings")), "{said}");
+        }
     }
 
     /// Two seeds whose first training ends after 30 and 50 rounds, and which then follow different times.

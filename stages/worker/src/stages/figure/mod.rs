@@ -51,7 +51,5 @@ fn part(name: &str, context: &StageContext) -> Result<Phase> {
     let inputs = seeds::connected(context, "curves", name, "the figure names")?;
     let curves: Vec<Curve> = inputs.iter().map(|input| Curve::read(&context.input(input)?)).collect::<Result<_>>()?;
     let costs = timing::costs(context, &[vec![name.to_owned()]])?;
-    // A timing without seeds is that of each.
-    let cost = |i: usize| costs.get(i).or(costs.first()).copied().unwrap_or_default();
-    Ok(Phase { seeds: curves.into_iter().enumerate().map(|(i, curve)| (curve, cost(i))).collect() })
+    Phase::of(name, curves, &costs)
 }
