@@ -29,6 +29,36 @@ fn keys_are_those_of_the_golden_file() {
     assert_eq!(text.lines().count(), kept.lines().count());
 }
 
+/// What is compared is not starved: nothing in a shipped recipe is doubted, such as a schedule that ends long before the rounds do.
+#[test]
+fn nothing_in_the_shipped_recipes_is_doubted() {
+    for path in shipped() {
+        let plan = plan(&path, &Overrides::default());
+        for (stage, doubts) in plan.stages.iter().zip(plan.doubts()) {
+            assert!(doubts.is_empty(), "{}, `{}`: {doubts:?}", path.display(), stage.spec.name);
+        }
+    }
+}
+
+/// Ways to distil get as many gradients each, at one learning rate from the first to the last; Flow-OPD is as in its code.
+#[test]
+fn the_ways_to_distil_are_compared_as_equals() {
+    let plan = plan(&root().join("recipes/paper/distillation.yaml"), &Overrides::default());
+    let students: Vec<_> = plan.stages.iter().filter(|s| s.spec.name.starts_with("student[")).collect();
+    assert_eq!(students.len(), 6);
+    for student in students {
+        let (name, params) = (&student.spec.name, &student.spec.params);
+        assert!(params["lr_schedule"]["until"].is_null(), "{name}: {params}");
+        // All steps of a rollout but the last, which no training takes, or one.
+        let one = ["one_state", "dmd", "tdm"].iter().any(|way| name.contains(way));
+        let levels = if one { 1 } else { params["rollout"]["num_inference_steps"].as_u64().unwrap() - 1 };
+        assert_eq!(params["rounds"].as_u64().unwrap() * levels, 840, "{name}");
+        if name.contains("flow_opd") {
+            assert_eq!(params["objective"]["ppo"]["reduction"], "mean");
+        }
+    }
+}
+
 /// The paper's teachers are trained as the main recipe's, and longer: what the main recipe has trained is the beginning.
 #[test]
 fn the_papers_recipes_share_their_teachers_and_go_on_from_the_main_ones() {

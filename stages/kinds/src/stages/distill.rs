@@ -372,10 +372,7 @@ impl Stage for Distill {
             Objective::Ppo(config) => config.updates.max(1) as u64,
             _ => 1,
         };
-        // Of a number that is not known nothing is doubted.
-        let rounds = params.rounds.unwrap_or(u64::MAX);
-        let steps = rounds.saturating_mul(updates);
-        course_doubts::doubts(&params.optimizer, &params.lr_schedule, &params.ema, rounds, steps)
+        course_doubts::doubts(&params.optimizer, &params.lr_schedule, &params.ema, params.rounds, updates)
     }
 }
 

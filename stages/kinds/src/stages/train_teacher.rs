@@ -553,14 +553,13 @@ impl Stage for TrainTeacher {
     }
 
     fn doubts(&self, params: &Params, _folder: &Path, inputs: &Foreseen) -> Vec<Doubt> {
-        // Of a number that is not known nothing is doubted.
-        let (rounds, help) = (params.iterations.unwrap_or(u64::MAX), "give it a weight, or take it out");
+        let help = "give it a weight, or take it out";
         let updates = match &params.algorithm {
             Algorithm::DiffusionNft(config) => config.updates.max(1) as u64,
             Algorithm::GrpoGuard(config) | Algorithm::FlowGrpo(config) => config.updates.max(1) as u64,
         };
-        let steps = rounds.saturating_mul(updates);
-        let mut doubts = course_doubts::doubts(&params.optimizer, &params.lr_schedule, &params.ema, rounds, steps);
+        let (lr_schedule, ema) = (&params.lr_schedule, &params.ema);
+        let mut doubts = course_doubts::doubts(&params.optimizer, lr_schedule, ema, params.iterations, updates);
         doubts.extend(course_doubts::weightless("reward", &params.reward, "reward", help));
         for (task, weights) in &params.rewards {
             doubts.extend(course_doubts::weightless(&format!("rewards.{task}"), weights, "reward", help));

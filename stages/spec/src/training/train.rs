@@ -38,6 +38,19 @@ impl LrSchedule {
         up * down
     }
 
+    /// What is to be said of a training of `rounds` rounds of which more than a tenth come after the rate has fallen to a hundredth,
+    /// and so hardly learn: the schedule is another training's.
+    #[must_use]
+    pub fn spent(&self, rounds: u64) -> Option<String> {
+        let (_, until) = self.hold.zip(self.until)?;
+        let left = rounds.saturating_sub(until);
+        (left > rounds / 10).then(|| {
+            format!(
+                "the learning rate has fallen to a hundredth at round {until}: the other {left} of {rounds} hardly learn"
+            )
+        })
+    }
+
     /// What is wrong with its numbers together, if anything.
     #[must_use]
     pub fn fault(&self) -> Option<String> {
@@ -65,5 +78,14 @@ mod tests {
         for (hold, until) in [(Some(5), None), (None, Some(5)), (Some(5), Some(5))] {
             assert!(LrSchedule { hold, until, ..lr_schedule }.fault().is_some());
         }
+    }
+
+    #[test]
+    fn a_schedule_that_ends_early_is_said() {
+        let lr_schedule = LrSchedule { warmup: 10, hold: Some(100), until: Some(200) };
+        assert_eq!([10, 200, 222].map(|rounds| lr_schedule.spent(rounds)), [None, None, None]);
+        let words = "the learning rate has fallen to a hundredth at round 200: the other 23 of 223 hardly learn";
+        assert_eq!(lr_schedule.spent(223).as_deref(), Some(words));
+        assert_eq!(LrSchedule::default().spent(u64::MAX), None);
     }
 }

@@ -4,8 +4,10 @@ use crate::artefacts::json;
 use crate::report::seeds;
 use anyhow::Result;
 use opdflow_api::StageContext;
+use opdflow_api::warning::NO_PACE;
 use opdflow_kinds::report::timing::longest;
 use opdflow_kinds::training::budget::{Budget, PORT, rounds};
+use opdflow_spec::train::LrSchedule;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -42,11 +44,18 @@ impl Cost {
     }
 }
 
-/// How many rounds, of `round` operations each, a training takes: `most`, or what its budget has room for.
+/// How many rounds, of `round` operations each, a training takes: `most`, or what its budget has room for. A schedule of the learning
+/// rate that is spent long before is warned of, as `check` does where it knows the rounds.
 ///
 /// # Errors
 /// A name that nothing is connected under; a damaged file.
-pub fn rounds_within(budget: Option<&Budget>, round: f64, most: Option<u64>, context: &StageContext) -> Result<u64> {
+pub fn rounds_within(
+    budget: Option<&Budget>,
+    round: f64,
+    most: Option<u64>,
+    lr_schedule: &LrSchedule,
+    context: &StageContext,
+) -> Result<u64> {
     let Some(budget) = budget else { return most.ok_or_else(|| anyhow::anyhow!("a training without an end")) };
     let of = |name: &String| -> Result<Vec<f64>> {
         let inputs = seeds::connected(context, PORT, name, "the budget names")?;
@@ -60,5 +69,8 @@ pub fn rounds_within(budget: Option<&Budget>, round: f64, most: Option<u64>, con
         if (found as f64) * round > operations * (1.0 + 1e-9) { ", which is less than a round takes" } else { "" };
     context
         .say(format!("rounds: {found}, by a budget of {operations:.4e} operations{much}; a round takes {round:.4e}"));
+    if let Some(words) = lr_schedule.spent(found).filter(|_| most != Some(found)) {
+        context.warn(NO_PACE, words, 1);
+    }
     Ok(found)
 }

@@ -91,7 +91,7 @@ fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
     let student = params.rollout.guidance(pipeline.network.architecture());
     let names = teacher_set.names.iter().map(String::as_str);
     let each = params.operations(&pipeline.passes(), student, names, false);
-    let rounds = cost::rounds_within(params.budget.as_ref(), each, params.rounds, context)?;
+    let rounds = cost::rounds_within(params.budget.as_ref(), each, params.rounds, &params.lr_schedule, context)?;
     let mut learner = Learner::new(all, optimizer, params.ema.clone(), params.lr_schedule);
     // None is asked of a server.
     let asking = Asking::new(context, &Requests::default());

@@ -58,7 +58,8 @@ fn attempt(params: Params, asking: &Asking, context: &mut StageContext) -> Resul
     let judged = rule.iter().flat_map(|rule| rule.judges.iter().flat_map(|judge| &judge.records));
     pipeline.encode_prompts(tasks.iter().flat_map(|t| &t.records).chain(judged), context)?;
     let (passes, each) = (pipeline.passes(), params.operations(&pipeline.passes(), false));
-    let rounds = cost::rounds_within(params.budget.as_ref(), each, params.iterations, context)?;
+    let (budget, lr_schedule) = (params.budget.as_ref(), &params.lr_schedule);
+    let rounds = cost::rounds_within(budget, each, params.iterations, lr_schedule, context)?;
     let collector = RolloutCollector {
         model: &*pipeline.network,
         empty: &pipeline.empty,

@@ -6,6 +6,7 @@ use crate::{code, param};
 use anyhow::Result;
 use opdflow_api::cache::Memo;
 use opdflow_api::port::{Input, Output};
+use opdflow_api::warning::Doubt;
 use opdflow_api::{Asset, Code, Description, Environment, Foreseen, ParamFault, Ports, Resources, Stage, Work};
 use opdflow_miniature::Mix;
 use schemars::JsonSchema;
@@ -89,6 +90,10 @@ impl Stage for PretrainBase {
 
     fn assets(&self, params: &Params, folder: &Path, _memo: &Memo) -> Result<Vec<Asset>, Vec<ParamFault>> {
         layout_assets(&params.layout, folder)
+    }
+
+    fn doubts(&self, params: &Params, _folder: &Path, _inputs: &Foreseen) -> Vec<Doubt> {
+        params.training.doubts()
     }
 
     fn environment(&self, _params: &Params) -> Environment {

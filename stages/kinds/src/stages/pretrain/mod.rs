@@ -9,8 +9,10 @@ pub use base::PretrainBase;
 pub use reward_model::PretrainRewardModel;
 pub use vae::PretrainVae;
 
+use crate::training::course_doubts::{of_average, of_schedule};
 use anyhow::{Context as _, Result};
 use opdflow_api::cache::Digest;
+use opdflow_api::warning::Doubt;
 use opdflow_api::{Asset, ParamFault};
 use opdflow_miniature::Family;
 use opdflow_spec::muon::MuonConfig;
@@ -59,6 +61,15 @@ impl Default for Pretraining {
 }
 
 impl Pretraining {
+    /// Numbers with which hardly anything is learned.
+    pub fn doubts(&self) -> Vec<Doubt> {
+        // No step at all is asked for where a model is to stay as it is.
+        let steps = Some(self.steps).filter(|steps| *steps > 0);
+        let mut doubts = of_schedule("training.", &self.lr_schedule, steps);
+        doubts.extend(of_average("training.", &self.ema, steps));
+        doubts
+    }
+
     /// What is wrong with its numbers together.
     pub fn fault(&self) -> Option<ParamFault> {
         self.lr_schedule

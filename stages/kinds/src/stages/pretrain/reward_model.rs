@@ -8,6 +8,7 @@ use crate::{code, param};
 use anyhow::Result;
 use opdflow_api::cache::Memo;
 use opdflow_api::port::{Input, Output};
+use opdflow_api::warning::Doubt;
 use opdflow_api::{Asset, Code, Description, Environment, Foreseen, ParamFault, Ports, Resources, Stage, Work};
 use opdflow_miniature::Mix;
 use schemars::JsonSchema;
@@ -249,6 +250,10 @@ impl Stage for PretrainRewardModel {
         let mut assets = super::layout_assets(&params.layout, folder)?;
         assets.extend(reward::all_assets());
         Ok(assets)
+    }
+
+    fn doubts(&self, params: &Params, _folder: &Path, _inputs: &Foreseen) -> Vec<Doubt> {
+        params.training.doubts()
     }
 
     fn environment(&self, _params: &Params) -> Environment {
