@@ -32,14 +32,23 @@ pub const SHARED: &[CodePart] = &[
         &["models/src/condition.rs", "models/src/field.rs", "models/src/network.rs", "models/src/transformer.rs"],
     ),
     // All of a family is one part, so that a new one is listed here without a word.
-    ("models.pipeline", &["models/src/families", "spec/src/base_files.rs", "spec/src/families", "spec/src/family.rs"]),
+    (
+        "models.pipeline",
+        &[
+            "models/src/families",
+            "spec/src/base_files.rs",
+            "spec/src/families",
+            "spec/src/family.rs",
+            "spec/src/schedule/config.rs",
+        ],
+    ),
     (
         "models.sampling",
         &[
             "models/src/rollout.rs",
             "models/src/solver.rs",
             "ranks/src/ranks.rs",
-            "spec/src/schedule.rs",
+            "spec/src/schedule/mod.rs",
             "spec/src/solver.rs",
         ],
     ),

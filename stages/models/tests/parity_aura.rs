@@ -7,9 +7,10 @@ mod common;
 use common::{largest, same_images, within};
 use opdflow_models::config::read_json;
 use opdflow_models::families;
-use opdflow_models::families::aura::{At, Aura, AuraFolder, AuraSchedulerConfig};
+use opdflow_models::families::aura::{At, Aura, AuraFolder};
 use opdflow_models::lora::Lora;
 use opdflow_models::network::{Input, Options};
+use opdflow_models::schedule::SchedulerConfig;
 use opdflow_models::weights::{Weights, read_tensors};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -139,8 +140,8 @@ fn noise_levels_are_the_scheduler_s() {
     assert!(rows.len() > 20);
     let mut most: f64 = 0.0;
     for row in &rows {
-        let scheduler = AuraSchedulerConfig { shift: row.shift, ..AuraSchedulerConfig::default() };
-        scheduler.check().unwrap();
+        let scheduler = SchedulerConfig { shift: row.shift, ..SchedulerConfig::default() };
+        scheduler.check_static().unwrap();
         let found = scheduler.schedule(row.steps);
         assert_eq!(found.sigmas().len(), row.sigmas.len());
         for (found, expected) in found.sigmas().iter().zip(&row.sigmas) {

@@ -7,14 +7,12 @@ mod common;
 use common::{largest, same_images, within};
 use opdflow_models::adapter;
 use opdflow_models::config::read_json;
-use opdflow_models::families::flux::{
-    At, Flux, FluxConfig, FluxFolder, FluxSchedulerConfig, LORA_TARGETS, OriginalNames,
-};
+use opdflow_models::families::flux::{At, Flux, FluxConfig, FluxFolder, LORA_TARGETS, OriginalNames};
 use opdflow_models::families::{self, sd3::Mmdit};
 use opdflow_models::linears::Linears;
 use opdflow_models::lora::Lora;
 use opdflow_models::network::{Input, Options};
-use opdflow_models::schedule::TRAIN_STEPS;
+use opdflow_models::schedule::{SchedulerConfig, TRAIN_STEPS};
 use opdflow_models::weights::{Weights, read_tensors};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -184,11 +182,11 @@ fn noise_levels_are_the_scheduler_s() {
     let mut most: f64 = 0.0;
     for row in &rows {
         let scheduler = match row.config.as_str() {
-            "static" => FluxSchedulerConfig { shift: 3.0, ..FluxSchedulerConfig::default() },
+            "static" => SchedulerConfig { shift: 3.0, ..SchedulerConfig::default() },
             name => read_json(&at("schedulers").join(name).join("scheduler_config.json")).unwrap(),
         };
         scheduler.check().unwrap();
-        let schedule = scheduler.schedule(row.steps, row.tokens);
+        let schedule = scheduler.handed(row.steps, row.tokens);
         assert_eq!(schedule.sigmas().len(), row.steps + 1);
         for (found, expected) in schedule.sigmas().iter().zip(&row.sigmas) {
             most = most.max((found - expected).abs());

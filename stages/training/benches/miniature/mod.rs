@@ -4,7 +4,7 @@
 
 use anyhow::Result;
 use opdflow_models::condition::Condition;
-use opdflow_models::families::sd3::{Mmdit, MmditConfig, SchedulerConfig, Sd3, Sd3Network};
+use opdflow_models::families::sd3::{Mmdit, MmditConfig, Sd3, Sd3Network, published_scheduler};
 use opdflow_models::lora::{Lora, LoraConfig};
 use opdflow_models::rng::normal;
 use opdflow_models::vae::VaeConfig;
@@ -43,7 +43,7 @@ pub fn network() -> Sd3Network {
     let transformer = Mmdit::new(&weights.root(), &config).expect("a network of these sizes");
     weights.set_trainable(false, |_| true);
     let vae = VaeConfig { latent_channels: 16, ..VaeConfig::default() };
-    let model = Sd3::new(config, vae, SchedulerConfig::published()).expect("parts that go together");
+    let model = Sd3::new(config, vae, published_scheduler()).expect("parts that go together");
     Sd3Network { model, transformer }
 }
 

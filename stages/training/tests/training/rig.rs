@@ -3,7 +3,7 @@
 use anyhow::Result;
 use opdflow_models::Solver;
 use opdflow_models::condition::Condition;
-use opdflow_models::families::sd3::{Mmdit, MmditConfig, SchedulerConfig, Sd3, Sd3Network};
+use opdflow_models::families::sd3::{Mmdit, MmditConfig, Sd3, Sd3Network, published_scheduler};
 use opdflow_models::field::{Field, Guidance};
 use opdflow_models::lora::{Lora, LoraConfig};
 use opdflow_models::rng::{derive, normal};
@@ -60,7 +60,7 @@ impl Rig {
         let weights = Weights::new_dense(1, CPU);
         let transformer = Mmdit::new(&weights.root(), &config).unwrap();
         // Its latents have four channels, as those of an autoencoder's defaults.
-        let model = Sd3::new(config, VaeConfig::default(), SchedulerConfig::published()).unwrap();
+        let model = Sd3::new(config, VaeConfig::default(), published_scheduler()).unwrap();
         let model = Sd3Network { model, transformer };
         weights.set_trainable(false, |_| true);
         // Gates and the last layer start small; a trained network's are not, and adapters work through them.

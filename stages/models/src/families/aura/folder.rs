@@ -1,13 +1,12 @@
 //! An AuraFlow folder in diffusers' layout (`AuraFlowPipeline`).
 
-use super::{
-    Aura, AuraConfig, AuraModel, AuraNetwork, AuraSchedulerConfig, AuraText, PIPELINE, Umt5Config, Umt5Encoder,
-};
+use super::{Aura, AuraConfig, AuraModel, AuraNetwork, AuraText, PIPELINE, Umt5Config, Umt5Encoder};
 use crate::base_files::BaseFiles;
 use crate::config::{read_json, supported};
 use crate::families::parts::Parts;
 use crate::family::Architecture;
 use crate::network::{Autoencoder, Folder, Network, Options, Text};
+use crate::schedule::SchedulerConfig;
 use crate::text::tokenizer::Tokenizer;
 use crate::vae::Vae;
 use crate::weights::Weights;
@@ -74,10 +73,10 @@ impl AuraFolder {
     ///
     /// # Errors
     /// As for [`AuraFolder::transformer`].
-    pub fn scheduler(&self) -> Result<AuraSchedulerConfig> {
+    pub fn scheduler(&self) -> Result<SchedulerConfig> {
         let at = self.parts.part("scheduler", &["FlowMatchEulerDiscreteScheduler"])?;
-        let config: AuraSchedulerConfig = read_json(&at.join("scheduler_config.json"))?;
-        config.check().with_context(|| at.display().to_string())?;
+        let config: SchedulerConfig = read_json(&at.join("scheduler_config.json"))?;
+        config.check_static().with_context(|| at.display().to_string())?;
         Ok(config)
     }
 

@@ -1,11 +1,12 @@
 //! A FLUX.1 folder in diffusers' layout (`FluxPipeline`).
 
-use super::{Flux, FluxConfig, FluxModel, FluxNetwork, FluxSchedulerConfig, FluxText, PIPELINE};
+use super::{Flux, FluxConfig, FluxModel, FluxNetwork, FluxText, PIPELINE};
 use crate::base_files::BaseFiles;
 use crate::config::{read_json, supported};
 use crate::families::parts::Parts;
 use crate::family::Architecture;
 use crate::network::{Autoencoder, Folder, Network, Options, Text};
+use crate::schedule::SchedulerConfig;
 use crate::text::clip::{ClipConfig, ClipText};
 use crate::text::t5::{T5Config, T5Encoder};
 use crate::text::tokenizer::Tokenizer;
@@ -84,9 +85,9 @@ impl FluxFolder {
     ///
     /// # Errors
     /// As for [`FluxFolder::transformer`].
-    pub fn scheduler(&self) -> Result<FluxSchedulerConfig> {
+    pub fn scheduler(&self) -> Result<SchedulerConfig> {
         let at = self.parts.part("scheduler", &["FlowMatchEulerDiscreteScheduler"])?;
-        let config: FluxSchedulerConfig = read_json(&at.join("scheduler_config.json"))?;
+        let config: SchedulerConfig = read_json(&at.join("scheduler_config.json"))?;
         config.check().with_context(|| at.display().to_string())?;
         Ok(config)
     }

@@ -1,12 +1,12 @@
 //! The velocity network of FLUX.1 as everybody else sees it.
 
 use super::text::{CONTEXT, POOLED};
-use super::{At, Flux, FluxModel, FluxSchedulerConfig};
+use super::{At, Flux, FluxModel};
 use crate::condition::Condition;
 use crate::family::Architecture;
 use crate::lora::Lora;
 use crate::network::{Backward, Input, Network};
-use crate::schedule::TRAIN_STEPS;
+use crate::schedule::{SchedulerConfig, TRAIN_STEPS};
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
@@ -63,7 +63,7 @@ impl Network for FluxNetwork {
 }
 
 /// The levels that training sees for `u`, `[B]` f32 in 0 to 1: those that sampling visits for this many image tokens.
-fn levels(scheduler: &FluxSchedulerConfig, u: &Tensor, image_tokens: i64) -> Tensor {
+fn levels(scheduler: &SchedulerConfig, u: &Tensor, image_tokens: i64) -> Tensor {
     let shift = scheduler.shift_for(image_tokens);
     u * shift / (u * (shift - 1.0) + 1.0)
 }
@@ -74,8 +74,8 @@ mod tests {
 
     #[test]
     fn training_is_at_the_levels_of_sampling() {
-        let c = FluxSchedulerConfig { use_dynamic_shifting: true, ..FluxSchedulerConfig::default() };
-        let schedule = c.schedule(4, 1024);
+        let c = SchedulerConfig { use_dynamic_shifting: true, ..SchedulerConfig::default() };
+        let schedule = c.handed(4, 1024);
         let found: Vec<f32> =
             Vec::try_from(levels(&c, &Tensor::from_slice(&[1.0f32, 0.75, 0.5, 0.25, 0.0]), 1024)).unwrap();
         for (found, expected) in found.iter().zip(schedule.sigmas()) {

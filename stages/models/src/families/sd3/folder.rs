@@ -1,11 +1,12 @@
 //! A Stable Diffusion 3 folder in diffusers' layout (`StableDiffusion3Pipeline`).
 
 use super::original::{FilePart, OneFile};
-use super::{Mmdit, MmditConfig, SchedulerConfig, Sd3, Sd3Network, TextEncoders};
+use super::{Mmdit, MmditConfig, Sd3, Sd3Network, TextEncoders, published_scheduler};
 use crate::base_files::{BaseFiles, SingleFile as _};
 use crate::config::{read_json, supported};
 use crate::family::Architecture;
 use crate::network::{Autoencoder, Folder, Network, Options, Text};
+use crate::schedule::SchedulerConfig;
 use crate::text::clip::ClipText;
 use crate::text::t5::T5Encoder;
 use crate::text::tokenizer::Tokenizer;
@@ -146,11 +147,11 @@ impl Sd3Folder {
     /// `scheduler/`; beside a single file it may be absent, and is what all models of Stable Diffusion 3 have.
     fn scheduler(&self) -> Result<SchedulerConfig> {
         if self.single.is_some() && !self.files.folder.join("scheduler").is_dir() {
-            return Ok(SchedulerConfig::published());
+            return Ok(published_scheduler());
         }
         let at = self.part("scheduler", &["FlowMatchEulerDiscreteScheduler"])?;
         let config: SchedulerConfig = read_json(&at.join("scheduler_config.json"))?;
-        config.check().with_context(|| at.display().to_string())?;
+        config.check_static().with_context(|| at.display().to_string())?;
         Ok(config)
     }
 

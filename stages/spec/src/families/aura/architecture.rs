@@ -1,10 +1,10 @@
 //! One model of AuraFlow by its configurations.
 
-use super::{AuraConfig, AuraFlow, AuraSchedulerConfig, GUIDANCE, PATCH};
+use super::{AuraConfig, AuraFlow, GUIDANCE, PATCH};
 use crate::config::supported;
 use crate::family::{Architecture, Configs, Family, Forward, Guided, Sides};
 use crate::linears::{Linears, LoraConfig};
-use crate::schedule::{Schedule, shifted};
+use crate::schedule::{Schedule, SchedulerConfig, shifted};
 use crate::vae::VaeConfig;
 use anyhow::{Result, ensure};
 
@@ -22,7 +22,7 @@ pub struct AuraModel {
     /// `vae/`.
     pub vae: VaeConfig,
     /// `scheduler/`.
-    pub scheduler: AuraSchedulerConfig,
+    pub scheduler: SchedulerConfig,
 }
 
 impl AuraModel {
@@ -31,7 +31,7 @@ impl AuraModel {
     /// # Errors
     /// One that is not implemented or cannot be; network and autoencoder of other channels; an autoencoder with a shift, which the
     /// pipeline would not apply.
-    pub fn new(transformer: AuraConfig, vae: VaeConfig, scheduler: AuraSchedulerConfig) -> Result<AuraModel> {
+    pub fn new(transformer: AuraConfig, vae: VaeConfig, scheduler: SchedulerConfig) -> Result<AuraModel> {
         transformer.check()?;
         for (key, layers) in [
             ("num_mmdit_layers", transformer.num_mmdit_layers),
@@ -42,7 +42,7 @@ impl AuraModel {
         vae.check()?;
         let shift = vae.shift_factor.unwrap_or(0.0);
         supported("vae config", "shift_factor", shift, shift == 0.0, "null: AuraFlow's latents are scaled alone")?;
-        scheduler.check()?;
+        scheduler.check_static()?;
         let (c, z) = (transformer.in_channels, vae.latent_channels);
         ensure!(c == z, "the VAE's latents have {z} channels, the transformer takes {c}");
         Ok(AuraModel { transformer, vae, scheduler })
@@ -157,7 +157,7 @@ mod tests {
             ..VaeConfig::default()
         };
         let transformer = AuraConfig { pos_embed_max_size: 9216, ..AuraConfig::default() };
-        AuraModel::new(transformer, vae, AuraSchedulerConfig { shift: 1.73, ..AuraSchedulerConfig::default() }).unwrap()
+        AuraModel::new(transformer, vae, SchedulerConfig { shift: 1.73, ..SchedulerConfig::default() }).unwrap()
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `architecture.rs`, `config.rs`, `layers.rs`, `scheduler.rs` | a model by its configurations |
+//! | `architecture.rs`, `config.rs`, `layers.rs` | a model by its configurations |
 //! | `umt5.rs` | the text encoder's configuration |
 //! | `cost.rs` | what a network takes |
 //! | `names.rs` | the names that fal published the models under |
@@ -12,13 +12,11 @@ mod config;
 mod cost;
 mod layers;
 mod names;
-mod scheduler;
 mod umt5;
 
 pub use architecture::AuraModel;
 pub use config::{AuraConfig, GUIDANCE, PATCH, REGISTERS, TEXT};
 pub use names::OriginalNames;
-pub use scheduler::AuraSchedulerConfig;
 pub use umt5::Umt5Config;
 
 use crate::family::{Architecture, Configs, Family, Part, Role, SingleFile};

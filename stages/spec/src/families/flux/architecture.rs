@@ -1,10 +1,10 @@
 //! One model of FLUX.1 by its configurations.
 
-use super::{Flux1, FluxConfig, FluxSchedulerConfig, GUIDANCE, LORA_TARGETS, PATCH};
+use super::{Flux1, FluxConfig, GUIDANCE, LORA_TARGETS, PATCH};
 use crate::config::supported;
 use crate::family::{Architecture, Configs, Family, Forward, Guided, Sides};
 use crate::linears::Linears;
-use crate::schedule::{Schedule, shifted};
+use crate::schedule::{Schedule, SchedulerConfig, shifted};
 use crate::vae::VaeConfig;
 use anyhow::{Result, ensure};
 
@@ -22,7 +22,7 @@ pub struct FluxModel {
     /// `vae/`.
     pub vae: VaeConfig,
     /// `scheduler/`.
-    pub scheduler: FluxSchedulerConfig,
+    pub scheduler: SchedulerConfig,
 }
 
 impl FluxModel {
@@ -30,7 +30,7 @@ impl FluxModel {
     ///
     /// # Errors
     /// One that is not implemented or cannot be; network and autoencoder of other channels.
-    pub fn new(transformer: FluxConfig, vae: VaeConfig, scheduler: FluxSchedulerConfig) -> Result<FluxModel> {
+    pub fn new(transformer: FluxConfig, vae: VaeConfig, scheduler: SchedulerConfig) -> Result<FluxModel> {
         transformer.check()?;
         for (key, layers) in
             [("num_layers", transformer.num_layers), ("num_single_layers", transformer.num_single_layers)]
@@ -103,7 +103,7 @@ impl Architecture for FluxModel {
 
     /// dev's levels depend on the number of the image's tokens.
     fn schedule(&self, steps: usize, latent: [i64; 3]) -> Schedule {
-        self.scheduler.schedule(steps, self.transformer.image_tokens(latent[1], latent[2]))
+        self.scheduler.handed(steps, self.transformer.image_tokens(latent[1], latent[2]))
     }
 
     /// Of dev not shifted, as its scheduler's table is before an image's size is known.
@@ -150,7 +150,7 @@ mod tests {
             ..VaeConfig::default()
         };
         let transformer = FluxConfig { guidance_embeds, ..FluxConfig::default() };
-        let scheduler = FluxSchedulerConfig { use_dynamic_shifting: guidance_embeds, ..FluxSchedulerConfig::default() };
+        let scheduler = SchedulerConfig { use_dynamic_shifting: guidance_embeds, ..SchedulerConfig::default() };
         FluxModel::new(transformer, vae, scheduler).unwrap()
     }
 

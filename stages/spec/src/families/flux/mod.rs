@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `architecture.rs`, `config.rs`, `layers.rs`, `scheduler.rs` | a model by its configurations |
+//! | `architecture.rs`, `config.rs`, `layers.rs` | a model by its configurations |
 //! | `cost.rs` | what it takes |
 //! | `names.rs` | the names that Black Forest Labs published the models under |
 
@@ -11,13 +11,11 @@ mod config;
 mod cost;
 mod layers;
 mod names;
-mod scheduler;
 
 pub use architecture::FluxModel;
 pub use config::{FluxConfig, GUIDANCE, LONGEST_TEXT, PATCH};
 pub use layers::{LORA_TARGETS, lora_config};
 pub use names::OriginalNames;
-pub use scheduler::FluxSchedulerConfig;
 
 use crate::family::{Architecture, Configs, Family, Part, Role, SingleFile};
 use crate::linears::Naming;

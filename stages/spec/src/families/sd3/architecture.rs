@@ -1,15 +1,21 @@
 //! One model of Stable Diffusion 3 by its configurations.
 
-use super::{MmditConfig, SchedulerConfig, StableDiffusion3};
+use super::{MmditConfig, StableDiffusion3};
 use crate::config::supported;
 use crate::family::{Architecture, Configs, Family, Forward, Guided, Sides};
 use crate::linears::{Linears, LoraConfig};
-use crate::schedule::{Schedule, shifted};
+use crate::schedule::{Schedule, SchedulerConfig, shifted};
 use crate::vae::VaeConfig;
 use anyhow::{Result, ensure};
 
 /// Deeper networks are refused before their layers are listed.
 const DEEPEST: i64 = 1000;
+
+/// The scheduler of all published models of Stable Diffusion 3 and 3.5.
+#[must_use]
+pub fn published_scheduler() -> SchedulerConfig {
+    SchedulerConfig { shift: 3.0, ..SchedulerConfig::default() }
+}
 
 /// Network, autoencoder and noise levels.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,7 +38,7 @@ impl Sd3 {
         let layers = transformer.num_layers;
         supported("transformer config", "num_layers", layers, layers <= DEEPEST, &format!("1 to {DEEPEST}"))?;
         vae.check()?;
-        scheduler.check()?;
+        scheduler.check_static()?;
         let (c, out, z) = (transformer.in_channels, transformer.channels_out(), vae.latent_channels);
         ensure!(c == z, "the VAE's latents have {z} channels, the transformer takes {c}");
         ensure!(c == out, "the transformer takes {c} channels and gives {out}");
@@ -45,7 +51,7 @@ impl Sd3 {
     /// As for [`Sd3::new`]; a part is missing.
     pub fn of(configs: &Configs) -> Result<Sd3> {
         let scheduler =
-            if configs.0.contains_key("scheduler") { configs.of("scheduler")? } else { SchedulerConfig::published() };
+            if configs.0.contains_key("scheduler") { configs.of("scheduler")? } else { published_scheduler() };
         Sd3::new(configs.of("transformer")?, configs.of("vae")?, scheduler)
     }
 
@@ -101,7 +107,7 @@ impl Architecture for Sd3 {
     }
 
     fn schedule(&self, steps: usize, _latent: [i64; 3]) -> Schedule {
-        Schedule::new(steps, self.scheduler.shift)
+        self.scheduler.schedule(steps)
     }
 
     fn training_sigma(&self, u: f64) -> f64 {
@@ -164,7 +170,7 @@ mod tests {
 
     #[test]
     fn images_become_latents_that_the_network_takes() {
-        let model = Sd3::new(medium(), published(), SchedulerConfig::published()).unwrap();
+        let model = Sd3::new(medium(), published(), published_scheduler()).unwrap();
         assert_eq!(model.sides(), Sides { unit: 16, own: 1024, most: Some(6144) });
         assert_eq!(model.latent(512, 768).unwrap(), [16, 64, 96]);
         assert!(model.latent(520, 512).unwrap_err().to_string().contains("65x64"));
@@ -176,7 +182,7 @@ mod tests {
 
     #[test]
     fn parts_that_do_not_go_together_are_refused() {
-        let of = |vae, transformer| Sd3::new(transformer, vae, SchedulerConfig::published()).unwrap_err().to_string();
+        let of = |vae, transformer| Sd3::new(transformer, vae, published_scheduler()).unwrap_err().to_string();
         let four = VaeConfig { latent_channels: 4, ..published() };
         assert!(of(four, medium()).contains("the VAE's latents have 4 channels, the transformer takes 16"));
         let eight = MmditConfig { out_channels: Some(8), ..medium() };
@@ -188,7 +194,7 @@ mod tests {
     /// The papers' adapter on SD3.5 Medium: 191 matrices of 1536 x 1536.
     #[test]
     fn the_papers_adapter_is_on_191_layers() {
-        let model = Sd3::new(medium(), published(), SchedulerConfig::published()).unwrap();
+        let model = Sd3::new(medium(), published(), published_scheduler()).unwrap();
         let wanted = LoraConfig { rank: 32, alpha: 64.0, target_modules: model.targets() };
         let (all, kin) = (model.linears(), model.kin());
         let targets: Vec<_> = all.iter().filter(|l| wanted.matches(&l.name)).collect();

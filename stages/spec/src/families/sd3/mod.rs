@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `architecture.rs`, `config.rs`, `layers.rs`, `scheduler.rs` | a model by its configurations |
+//! | `architecture.rs`, `config.rs`, `layers.rs` | a model by its configurations |
 //! | `memory.rs`, `operations.rs` | what it takes |
 //! | `original/` | the names that Stability AI published the models under |
 
@@ -12,12 +12,10 @@ mod layers;
 mod memory;
 mod operations;
 pub mod original;
-mod scheduler;
 
-pub use architecture::Sd3;
+pub use architecture::{Sd3, published_scheduler};
 pub use config::MmditConfig;
 pub use original::OriginalNames;
-pub use scheduler::SchedulerConfig;
 
 use crate::family::{Architecture, Configs, Family, Part, Role, SingleFile};
 use crate::linears::Naming;

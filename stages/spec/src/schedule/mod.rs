@@ -1,5 +1,9 @@
 //! The noise levels that sampling visits (diffusers `FlowMatchEulerDiscreteScheduler`, static shift).
 
+mod config;
+
+pub use config::SchedulerConfig;
+
 use anyhow::{Result, ensure};
 
 /// Time steps of training; the network's time input is `1000 sigma`.

@@ -1,16 +1,17 @@
-//! `scheduler/scheduler_config.json` of FLUX.1, and the noise levels that diffusers' `FluxPipeline` asks its
-//! `FlowMatchEulerDiscreteScheduler` for.
+//! `scheduler/scheduler_config.json` of diffusers' `FlowMatchEulerDiscreteScheduler`, which all families have.
 
+use super::{Schedule, TRAIN_STEPS};
 use crate::config::supported;
-use crate::schedule::{Schedule, TRAIN_STEPS};
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
-/// The configuration of `FlowMatchEulerDiscreteScheduler`, with its defaults. FLUX.1-dev shifts by the number of image
-/// tokens, FLUX.1-schnell not at all.
+const WHAT: &str = "scheduler config";
+
+/// The configuration, with the scheduler's defaults. Stable Diffusion 3 and AuraFlow shift by one number, FLUX.1-dev by the number of
+/// image tokens, FLUX.1-schnell not at all.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct FluxSchedulerConfig {
+pub struct SchedulerConfig {
     /// What sigma is multiplied by to give the timestep.
     pub num_train_timesteps: i64,
     /// The static shift, used without `use_dynamic_shifting`.
@@ -41,9 +42,9 @@ pub struct FluxSchedulerConfig {
     pub stochastic_sampling: bool,
 }
 
-impl Default for FluxSchedulerConfig {
-    fn default() -> FluxSchedulerConfig {
-        FluxSchedulerConfig {
+impl Default for SchedulerConfig {
+    fn default() -> SchedulerConfig {
+        SchedulerConfig {
             num_train_timesteps: 1000,
             shift: 1.0,
             use_dynamic_shifting: false,
@@ -62,13 +63,13 @@ impl Default for FluxSchedulerConfig {
     }
 }
 
-impl FluxSchedulerConfig {
-    /// Refuses what is not implemented and what cannot be.
+impl SchedulerConfig {
+    /// Refuses what is not implemented and what cannot be, for a pipeline that tells its scheduler how many image tokens there are
+    /// (`FluxPipeline`).
     ///
     /// # Errors
     /// The first such value, by its name.
     pub fn check(&self) -> Result<()> {
-        const WHAT: &str = "scheduler config";
         for (key, on) in [
             ("use_karras_sigmas", self.use_karras_sigmas),
             ("use_exponential_sigmas", self.use_exponential_sigmas),
@@ -101,6 +102,17 @@ impl FluxSchedulerConfig {
         Ok(())
     }
 
+    /// The same for a pipeline that tells its scheduler the number of steps alone (`StableDiffusion3Pipeline`, `AuraFlowPipeline`): a
+    /// shift by tokens is refused.
+    ///
+    /// # Errors
+    /// The first such value, by its name.
+    pub fn check_static(&self) -> Result<()> {
+        let dynamic = self.use_dynamic_shifting;
+        supported(WHAT, "use_dynamic_shifting", dynamic, !dynamic, "false")?;
+        self.check()
+    }
+
     fn base(&self) -> f64 {
         self.base_shift.unwrap_or(0.5)
     }
@@ -128,9 +140,15 @@ impl FluxSchedulerConfig {
         }
     }
 
-    /// The levels of `steps >= 1` for this many image tokens ([`super::FluxConfig::image_tokens`]).
+    /// The levels of `steps >= 1` that the scheduler makes of their number alone ([`SchedulerConfig::check_static`]).
     #[must_use]
-    pub fn schedule(&self, steps: usize, image_tokens: i64) -> Schedule {
+    pub fn schedule(&self, steps: usize) -> Schedule {
+        Schedule::new(steps, self.shift)
+    }
+
+    /// The levels of `steps >= 1` that a pipeline hands it, for this many image tokens.
+    #[must_use]
+    pub fn handed(&self, steps: usize, image_tokens: i64) -> Schedule {
         Schedule::handed(steps, self.shift_for(image_tokens))
     }
 }
@@ -141,9 +159,9 @@ mod tests {
 
     #[test]
     fn unsupported_values_are_refused_by_name() {
-        let dev = || FluxSchedulerConfig { use_dynamic_shifting: true, ..FluxSchedulerConfig::default() };
+        let dev = || SchedulerConfig { use_dynamic_shifting: true, ..SchedulerConfig::default() };
         dev().check().unwrap();
-        let refused = |change: &dyn Fn(&mut FluxSchedulerConfig)| {
+        let refused = |change: &dyn Fn(&mut SchedulerConfig)| {
             let mut config = dev();
             change(&mut config);
             config.check().unwrap_err().to_string()
@@ -155,14 +173,17 @@ mod tests {
         assert!(refused(&|c| c.max_image_seq_len = 256).contains("`max_image_seq_len` is 256"));
         assert!(refused(&|c| c.base_shift = Some(f64::NAN)).contains("`base_shift` is NaN"));
         assert!(refused(&|c| c.num_train_timesteps = 500).contains("`num_train_timesteps` is 500"));
+        assert!(refused(&|c| c.shift = f64::NAN).contains("`shift` is NaN"));
+        assert!(dev().check_static().unwrap_err().to_string().contains("`use_dynamic_shifting` is true"));
+        SchedulerConfig { shift_terminal: Some(0.0), ..SchedulerConfig::default() }.check_static().unwrap();
     }
 
     #[test]
     fn mu_is_on_the_line_through_the_two_points() {
-        let c = FluxSchedulerConfig { use_dynamic_shifting: true, ..FluxSchedulerConfig::default() };
+        let c = SchedulerConfig { use_dynamic_shifting: true, ..SchedulerConfig::default() };
         assert!((c.mu(256) - 0.5).abs() < 1e-12 && (c.mu(4096) - 1.15).abs() < 1e-12);
         assert!((c.mu((256 + 4096) / 2) - 0.825).abs() < 1e-12);
         assert!((c.shift_for(4096) - 1.15f64.exp()).abs() < 1e-12);
-        assert_eq!(FluxSchedulerConfig::default().shift_for(4096), 1.0);
+        assert_eq!(SchedulerConfig::default().shift_for(4096), 1.0);
     }
 }
