@@ -1,8 +1,30 @@
-//! What results hold that a view of a run shows, out of their bytes: metrics, scores, images and their prompts.
+//! What results hold that a view of a run shows: metrics, scores, images and their prompts. A view shows all else where something cannot
+//! be read, and says what it lacks.
 
-use opdflow_api::cache::{Digest, TreeEntry};
+use opdflow_api::cache::{ActionRecord, Digest, ObjectKind, Output, Store, TreeEntry};
 use serde_json::Value;
 use std::collections::BTreeMap;
+
+/// The result of a stage, or else a line in `lacking`.
+pub fn record(store: &Store, stage: &str, key: &Digest, lacking: &mut Vec<String>) -> Option<ActionRecord> {
+    match store.action(key) {
+        Ok(Some(record)) => return Some(record),
+        Ok(None) => lacking.push(format!("`{stage}`: its result is not in the store any more")),
+        Err(error) => lacking.push(format!("`{stage}`: {error}")),
+    }
+    None
+}
+
+/// The bytes of an output, or else a line in `lacking`; nothing of a folder.
+pub fn bytes(
+    store: &Store,
+    (stage, port): (&str, &str),
+    output: &Output,
+    lacking: &mut Vec<String>,
+) -> Option<Vec<u8>> {
+    let read = (output.object.kind == ObjectKind::Blob).then(|| store.read(&output.object.digest))?;
+    read.map_err(|error| lacking.push(format!("`{stage}.{port}`: {error}"))).ok()
+}
 
 /// One number of one step.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,7 +87,18 @@ pub struct Score {
 /// The scores that an evaluation left, by set and column.
 #[must_use]
 pub fn scores(bytes: &[u8]) -> Vec<Score> {
+    scores_in(&serde_json::from_slice::<Value>(bytes).unwrap_or_default())
+}
+
+/// The scores of a training's candidates by its step.
+#[must_use]
+pub fn curve(bytes: &[u8]) -> Vec<(u64, Vec<Score>)> {
     let value = serde_json::from_slice::<Value>(bytes).unwrap_or_default();
+    let points = value["points"].as_array().into_iter().flatten();
+    points.filter_map(|point| Some((point["step"].as_u64()?, scores_in(&point["scores"])))).collect()
+}
+
+fn scores_in(value: &Value) -> Vec<Score> {
     let sets = value["sets"].as_object().into_iter().flatten();
     let columns =
         sets.flat_map(|(set, columns)| columns.as_object().into_iter().flatten().map(move |(c, v)| (set, c, v)));
@@ -132,6 +165,11 @@ mod tests {
         );
         assert_eq!(found, [Score { set: "ocr".into(), column: "ocr".into(), mean: 0.5, error: 0.1, n: 4 }]);
         assert!(scores(b"[]").is_empty() && scores(b"{\"sets\":3}").is_empty());
+        let points = curve(
+            b"{\"points\":[{\"step\":20,\"scores\":{\"sets\":{\"ocr\":{\"ocr\":{\"mean\":0.5,\"error\":0.1,\"n\":4}}}}},{\"scores\":{}},{\"step\":40}]}",
+        );
+        assert_eq!(points, [(20, found), (40, Vec::new())]);
+        assert!(curve(b"x").is_empty());
     }
 
     #[test]

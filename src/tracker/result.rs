@@ -4,7 +4,7 @@ use crate::report::artefacts::{self, Sample, Score};
 use crate::report::params::{self, Shown};
 use crate::runlog::RunFolder;
 use opdflow_api::Registry;
-use opdflow_api::cache::{ActionRecord, Digest, ObjectKind, Store, moment};
+use opdflow_api::cache::{ActionRecord, Digest, Store, moment};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -68,28 +68,11 @@ pub struct Picture {
 impl Source {
     /// What the stage with this key left, and what cannot be read of it.
     pub(super) fn left(&self, stage: &str, key: &Digest, hit: bool, lacking: &mut Vec<String>) -> Option<Left> {
-        let record = match self.store.action(key) {
-            Ok(Some(record)) => record,
-            Ok(None) => {
-                lacking.push(format!("`{stage}`: its result is not in the store any more"));
-                return None;
-            }
-            Err(error) => {
-                lacking.push(format!("`{stage}`: {error}"));
-                return None;
-            }
-        };
+        let record = artefacts::record(&self.store, stage, key, lacking)?;
         let mut left = Left { finished: moment(&record.finished).unwrap_or_default(), ..Left::default() };
         for (port, output) in &record.outputs {
             left.outputs.push((output.port_type.clone(), output.object.digest));
-            let mut read = || match self.store.read(&output.object.digest) {
-                _ if output.object.kind != ObjectKind::Blob => None,
-                Ok(bytes) => Some(bytes),
-                Err(error) => {
-                    lacking.push(format!("`{stage}.{port}`: {error}"));
-                    None
-                }
-            };
+            let mut read = || artefacts::bytes(&self.store, (stage, port), output, lacking);
             match output.port_type.as_str() {
                 "metrics" => left.metrics = read().map(|bytes| artefacts::metrics(&bytes)),
                 "scores" => left.scores = read().map(|bytes| artefacts::scores(&bytes)).unwrap_or_default(),

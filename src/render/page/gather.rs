@@ -2,11 +2,11 @@
 
 use super::content::{Content, Curves, ImageRow, ImageSet, Options, Page, ScoredImage, Shown};
 use super::samples;
-use crate::report::artefacts::{self, Kept};
+use crate::report::artefacts::{self, Kept, Score};
 use crate::report::numbers::Numbers;
 use crate::report::{Standing, Summary};
 use crate::runlog::{Line, RunEvent, RunFolder};
-use opdflow_api::cache::{ActionRecord, ObjectKind, Output, Store};
+use opdflow_api::cache::{ActionRecord, Output, Store};
 use opdflow_api::{Registry, Shown as Looks};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -101,7 +101,7 @@ impl Page {
             let kind = record.manifest.get("kind").and_then(Value::as_str).and_then(|kind| registry.get(kind));
             for (port, output) in &record.outputs {
                 let about = kind.and_then(|k| k.describe().outputs.iter().find(|o| o.name == port));
-                let read = |page: &mut Self| page.bytes(store, &stage.name, port, output);
+                let read = |page: &mut Self| artefacts::bytes(store, (&stage.name, port), output, &mut page.lacking);
                 if output.port_type == "json" {
                     if let Some(bytes) = read(&mut page) {
                         page.numbers.extend(Numbers::read(&bytes, &stage.name, &record, &summary));
@@ -153,30 +153,7 @@ impl Page {
     fn record(&mut self, store: &Store, stage: &crate::report::StageSummary) -> Option<ActionRecord> {
         let done = matches!(stage.state, Standing::Hit | Standing::Run | Standing::Resumed);
         let key = stage.key.filter(|_| done)?;
-        match store.action(&key) {
-            Ok(Some(record)) => Some(record),
-            Ok(None) => {
-                self.lacking.push(format!("`{}`: its result is not in the store any more", stage.name));
-                None
-            }
-            Err(error) => {
-                self.lacking.push(format!("`{}`: {error}", stage.name));
-                None
-            }
-        }
-    }
-
-    fn bytes(&mut self, store: &Store, stage: &str, port: &str, output: &Output) -> Option<Vec<u8>> {
-        if output.object.kind != ObjectKind::Blob {
-            return None;
-        }
-        match store.read(&output.object.digest) {
-            Ok(bytes) => Some(bytes),
-            Err(error) => {
-                self.lacking.push(format!("`{stage}.{port}`: {error}"));
-                None
-            }
-        }
+        artefacts::record(store, &stage.name, &key, &mut self.lacking)
     }
 
     /// The images of a folder `set/000.png`, with the prompt beside each as `000.txt`.
@@ -271,16 +248,10 @@ fn validated(records: &BTreeMap<String, ActionRecord>, summary: &Summary, store:
     for (stage, record) in records {
         for output in record.outputs.values().filter(|o| o.port_type == "curve") {
             let Ok(bytes) = store.read(&output.object.digest) else { continue };
-            let Ok(curve) = serde_json::from_slice::<Value>(&bytes) else { continue };
             let mut found: BTreeMap<String, Vec<(u64, f64)>> = BTreeMap::new();
-            for point in curve["points"].as_array().into_iter().flatten() {
-                let Some(step) = point["step"].as_u64() else { continue };
-                let sets = point["scores"]["sets"].as_object();
-                for (set, columns) in sets.into_iter().flatten() {
-                    for (column, mean) in columns.as_object().into_iter().flatten() {
-                        let Some(mean) = mean["mean"].as_f64() else { continue };
-                        found.entry(format!("{column} on {set}, by {stage}")).or_default().push((step, mean));
-                    }
+            for (step, scores) in artefacts::curve(&bytes) {
+                for Score { set, column, mean, .. } in scores {
+                    found.entry(format!("{column} on {set}, by {stage}")).or_default().push((step, mean));
                 }
             }
             let needs = summary.started.stages.iter().find(|s| s.name == *stage).map(|s| &s.needs);
