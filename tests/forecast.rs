@@ -195,6 +195,22 @@ fn cases() -> Vec<Case> {
         // Names.
         case(
             "columns: [geneval, ocr, looks]",
+            "columns: [geneval, ocr, geneval]",
+            "E043",
+            "`columns.2`",
+            &["`geneval` is there already, as number 1"],
+        ),
+        case(
+            "columns: [geneval, ocr, looks]",
+            "columns: [geneval, ocr]\n      average: [looks]",
+            "E043",
+            "`average.0`",
+            &["`looks` is not among `columns`", "geneval, ocr"],
+        ),
+        case(rows, "{scores: base, title: student}", "E043", "`rows.1.title`", &["as number 1", "call it otherwise"]),
+        case(rows, "{scores: base, title: \"\"}", "E043", "`rows.0.title`", &["found an empty text"]),
+        case(
+            "columns: [geneval, ocr, looks]",
             "columns: [geneval, ocr, looks, nosuch]",
             "E045",
             "`columns.3`",

@@ -224,6 +224,7 @@ pub const SHARED: &[CodePart] = &[
         &[
             "kinds/src/report/seeds.rs",
             "kinds/src/report/timing.rs",
+            "kinds/src/report/titles.rs",
             "worker/src/artefacts/curve.rs",
             "worker/src/artefacts/json.rs",
             "worker/src/artefacts/timing.rs",

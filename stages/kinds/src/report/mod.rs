@@ -2,3 +2,4 @@
 
 pub mod seeds;
 pub mod timing;
+pub mod titles;

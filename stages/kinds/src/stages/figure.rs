@@ -2,6 +2,7 @@
 
 use crate::code;
 use crate::report::seeds::no_column;
+use crate::report::titles::twice;
 use crate::report::{seeds, timing};
 use opdflow_api::port::{Input, Output};
 use opdflow_api::{Code, Description, Foreseen, ParamFault, Ports, Stage};
@@ -17,7 +18,8 @@ pub struct Figure;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LineSpec {
-    /// Its title in the legend.
+    /// Its title in the legend; each line has one of its own.
+    #[schemars(length(min = 1))]
     pub title: String,
     /// Names on `curves`, each also on `timings`: trainings that follow one another.
     #[schemars(length(min = 1))]
@@ -98,6 +100,12 @@ impl Stage for Figure {
             seeded: false,
             numeric: false,
         }
+    }
+
+    fn check(&self, params: &Params) -> Vec<ParamFault> {
+        let mut faults = twice(|i| format!("lines[{i}].title"), params.lines.iter().map(|line| &line.title));
+        faults.extend(twice(|i| format!("columns[{i}]"), params.columns.iter()));
+        faults
     }
 
     fn wired(&self, params: &Params, ports: &Ports) -> Vec<ParamFault> {

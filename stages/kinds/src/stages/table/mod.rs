@@ -4,6 +4,7 @@ pub mod published;
 
 use crate::code;
 use crate::report::seeds::no_column;
+use crate::report::titles::twice;
 use crate::report::{seeds, timing};
 use opdflow_api::port::{Input, Output, meant};
 use opdflow_api::{Code, Description, Foreseen, ParamFault, Ports, Stage};
@@ -22,7 +23,8 @@ pub struct Table;
 pub struct RowSpec {
     /// Name on the port `scores`; of a stage that was collected over a matrix of seeds, the name without the seeds.
     pub scores: String,
-    /// What is printed.
+    /// What is printed; each row has one of its own.
+    #[schemars(length(min = 1))]
     pub title: String,
     /// Names on the port `timings`, a list of lists: what runs side by side counts as its slowest, what runs one after the
     /// other adds up; CPU and GPU seconds add up in either case.
@@ -52,9 +54,10 @@ pub struct Params {
     /// Rewards and their parts; the miniature's six if absent.
     #[serde(default = "columns")]
     pub columns: Vec<String>,
-    /// Columns that enter the average: each is mapped to 0..1 between the lowest and the highest row.
-    #[serde(default = "averaged")]
-    pub average: Vec<String>,
+    /// Columns that enter the average: each is mapped to 0..1 between the lowest and the highest row. If absent, `geneval`, `ocr` and
+    /// `looks`, as far as they are among `columns`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub average: Option<Vec<String>>,
     /// Adds, below the table, the share of each teacher's gain over the base that the student keeps.
     #[serde(default)]
     pub kept: Option<Kept>,
@@ -90,8 +93,16 @@ fn columns() -> Vec<String> {
     ["geneval", "ocr", "looks", "looks.colourfulness", "looks.contrast", "looks.smoothness"].map(str::to_owned).to_vec()
 }
 
-fn averaged() -> Vec<String> {
-    ["geneval", "ocr", "looks"].map(str::to_owned).to_vec()
+impl Params {
+    /// The columns that enter the average.
+    #[must_use]
+    pub fn averaged(&self) -> Vec<String> {
+        let unasked = || {
+            let there = self.columns.iter().filter(|c| ["geneval", "ocr", "looks"].contains(&c.as_str()));
+            there.cloned().collect()
+        };
+        self.average.clone().unwrap_or_else(unasked)
+    }
 }
 
 fn eight() -> usize {
@@ -108,7 +119,7 @@ impl Stage for Table {
     fn describe(&self) -> Description {
         Description {
             kind: "table",
-            semantics: 5,
+            semantics: 6,
             about: "A table of models: training time (wall, and CPU or GPU), gradients, a column per reward, and the average of the min-max normalised columns; as Markdown, CSV and LaTeX, with a grid of the same prompts across all rows. Of a stage that was collected over a matrix of seeds it shows the mean and a 95 % interval (Student's t).",
             inputs: const {
                 &[
@@ -138,9 +149,13 @@ impl Stage for Table {
 
     fn check(&self, params: &Params) -> Vec<ParamFault> {
         let mut faults = Vec::new();
-        for (i, column) in params.average.iter().enumerate().filter(|(_, c)| !params.columns.contains(c)) {
-            faults.push(ParamFault::new(format!("average[{i}]"), format!("`{column}` is not among `columns`")));
+        let averaged = params.average.iter().flatten().enumerate();
+        for (i, column) in averaged.filter(|(_, c)| !params.columns.contains(c)) {
+            let fault = ParamFault::new(format!("average[{i}]"), format!("`{column}` is not among `columns`"));
+            faults.push(fault.help(format!("there are {}", params.columns.join(", "))));
         }
+        faults.extend(twice(|i| format!("rows[{i}].title"), params.rows.iter().map(|row| &row.title)));
+        faults.extend(twice(|i| format!("columns[{i}]"), params.columns.iter()));
         let equal = params.equal.iter().enumerate().map(|(i, name)| (format!("equal[{i}]"), name));
         let compared = equal.chain(params.multiples_of.iter().map(|name| ("multiples_of".to_owned(), name)));
         faults.extend(compared.filter_map(|(at, name)| uncounted(params, at, name)));

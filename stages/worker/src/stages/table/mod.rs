@@ -77,8 +77,9 @@ fn fill(params: &Params, scores: &BTreeMap<String, Vec<Scores>>, context: &Stage
         });
         longest.push(cost.and_then(|c| c.longest));
     }
+    let asked = params.averaged();
     let averaged: Vec<usize> =
-        params.columns.iter().enumerate().filter(|(_, c)| params.average.contains(c)).map(|(i, _)| i).collect();
+        params.columns.iter().enumerate().filter(|(_, c)| asked.contains(c)).map(|(i, _)| i).collect();
     row::average(&mut rows, &averaged);
     let kept = params.kept.as_ref().map(|k| {
         let share = |(column, teacher): (&String, &String)| {
@@ -97,7 +98,7 @@ fn fill(params: &Params, scores: &BTreeMap<String, Vec<Scores>>, context: &Stage
     Ok(Form {
         title: params.title.clone(),
         columns: params.columns.clone(),
-        averaged: params.average.clone(),
+        averaged: asked,
         rows,
         kept: kept.unwrap_or_default(),
         budget,

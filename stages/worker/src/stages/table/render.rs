@@ -11,15 +11,10 @@ use opdflow_kinds::judging::held_out;
 use opdflow_kinds::stages::table::published::SECONDS;
 use std::fmt::Write as _;
 
-/// The best row of each column, to be set in bold.
-fn best(form: &Form, column: usize) -> Option<usize> {
+/// Whether no row is better in this column than row `i`, which is then set in bold; of equal ones all are.
+fn best(form: &Form, column: usize, i: usize) -> bool {
     let value = |r: &Row| r.cells[column].map(|c| c.mean);
-    form.rows
-        .iter()
-        .enumerate()
-        .filter_map(|(i, r)| Some((i, value(r)?)))
-        .max_by(|a, b| a.1.total_cmp(&b.1))
-        .map(|(i, _)| i)
+    value(&form.rows[i]).is_some_and(|own| form.rows.iter().filter_map(value).all(|other| own >= other))
 }
 
 /// The last component of a column's name: `looks.contrast` is headed `contrast`. What is held out keeps its whole name: a
@@ -101,7 +96,7 @@ pub fn markdown(form: &Form) -> String {
         line.extend(unit_of(form).map(|(_, one)| Cell::markup(operations(row, one))));
         for (c, cell) in row.cells.iter().enumerate() {
             let (mean, half) = cell.as_ref().map_or_else(Default::default, value);
-            let mean = if best(form, c) == Some(i) && !mean.is_empty() { format!("**{mean}**") } else { mean };
+            let mean = if best(form, c, i) && !mean.is_empty() { format!("**{mean}**") } else { mean };
             line.push(Cell::markup(half.map_or_else(|| mean.clone(), |half| format!("{mean} ± {half}"))));
         }
         line.push(Cell::markup(row.average.map_or_else(String::new, |a| format!("{a:.3}"))));
@@ -259,7 +254,7 @@ pub fn latex(form: &Form) -> String {
         cells.extend(unit_of(form).map(|(_, one)| Cell::markup(operations(row, one).replace('–', "--"))));
         for (c, cell) in row.cells.iter().enumerate() {
             let (mean, half) = cell.as_ref().map_or_else(Default::default, value);
-            let bold = best(form, c) == Some(i) && !mean.is_empty();
+            let bold = best(form, c, i) && !mean.is_empty();
             let mean = if bold { format!("\\textbf{{{mean}}}") } else { mean };
             cells.push(Cell::markup(half.map_or_else(|| mean.clone(), |half| format!("{mean} $\\pm$ {half}"))));
         }
@@ -305,6 +300,15 @@ mod tests {
         assert!(text.contains("| model       | train s |   geneval |       ocr |   avg |"), "{text}");
         assert!(text.contains("| ocr_teacher |      61 |     0.400 | **0.900** | 0.500 |"), "{text}");
         assert!(text.contains("ocr 75%"), "{text}");
+    }
+
+    #[test]
+    fn of_equal_rows_all_are_bold() {
+        let mut form = form();
+        form.rows[0].cells[1] = form.rows[1].cells[1];
+        let (text, latex) = (super::markdown(&form), super::latex(&form));
+        assert_eq!(text.matches("**0.900**").count(), 2, "{text}");
+        assert_eq!(latex.matches("\\textbf{0.900}").count(), 2, "{latex}");
     }
 
     #[test]
