@@ -72,6 +72,11 @@ pub struct Params {
     /// row took, on the longest path through its `seconds`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub multiples_of: Option<String>,
+    /// A name on `scores`: below the table stands by how much its row is ahead of each other. Where both were collected over the same
+    /// seeds the differences are those of each seed, with half of the 95 % interval of their mean (Student's t); else the interval is made
+    /// of both rows' own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub differences: Option<String>,
     /// Adds the numbers of a publication beside ours, and for each column how many pairs of rows are in the same order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published: Option<Published>,
@@ -159,6 +164,8 @@ impl Stage for Table {
         let equal = params.equal.iter().enumerate().map(|(i, name)| (format!("equal[{i}]"), name));
         let compared = equal.chain(params.multiples_of.iter().map(|name| ("multiples_of".to_owned(), name)));
         faults.extend(compared.filter_map(|(at, name)| uncounted(params, at, name)));
+        let named = params.differences.as_ref().filter(|name| !params.rows.iter().any(|row| row.scores == **name));
+        faults.extend(named.map(|name| unshown("differences".to_owned(), name)));
         faults.extend(params.published.iter().flat_map(|p| misplaced(params, p)));
         faults
     }
@@ -206,10 +213,15 @@ impl Stage for Table {
     }
 }
 
+/// That the parameter `at` names scores that no row shows.
+fn unshown(at: String, name: &str) -> ParamFault {
+    ParamFault::new(at, format!("no row shows the scores `{name}`")).help("name it as in `rows`")
+}
+
 /// What is wrong with a name at `at`, a row whose gradients or operations are to be counted.
 fn uncounted(params: &Params, at: String, name: &str) -> Option<ParamFault> {
     match params.rows.iter().find(|r| r.scores == *name) {
-        None => Some(ParamFault::new(at, format!("no row shows the scores `{name}`")).help("name it as in `rows`")),
+        None => Some(unshown(at, name)),
         Some(row) if row.seconds.is_empty() => {
             let fault = ParamFault::new(at, format!("of the row `{}` no training is known", row.title));
             Some(fault.help("give the row its `seconds`"))
@@ -228,8 +240,7 @@ fn misplaced(params: &Params, published: &Published) -> Vec<ParamFault> {
     }
     for (row, numbers) in &published.rows {
         if !params.rows.iter().any(|r| r.scores == *row) {
-            let fault = ParamFault::new(format!("published.rows.{row}"), format!("no row shows the scores `{row}`"));
-            faults.push(fault.help("name it as in `rows`"));
+            faults.push(unshown(format!("published.rows.{row}"), row));
         }
         for column in numbers.keys().filter(|c| !published.columns.contains_key(*c)) {
             let at = format!("published.rows.{row}.{column}");

@@ -1,6 +1,7 @@
 //! The numbers of a table, before anything is printed.
 
 use super::budget::Budget;
+use super::differences::Differences;
 use super::multiples::Multiples;
 use super::published::Comparison;
 use super::row::Row;
@@ -17,12 +18,18 @@ pub struct Form {
     pub rows: Vec<Row>,
     /// Share of a teacher's gain over the base that the student keeps, by column.
     pub kept: BTreeMap<String, f64>,
+    /// The same seed by seed, where student and teacher have the same several.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub kept_by_seed: BTreeMap<String, Vec<f64>>,
     /// Gradients of the rows that are compared with each other.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
     /// Operations of the rows in terms of one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub multiples: Option<Multiples>,
+    /// By how much one row differs from the others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub differences: Option<Differences>,
     /// Published numbers of the same rows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub published: Option<Comparison>,
@@ -72,8 +79,10 @@ pub(super) mod tests {
             averaged: vec!["geneval".into(), "ocr".into()],
             rows,
             kept: BTreeMap::from([("ocr".to_owned(), kept(0.5, 0.9, 0.8))]),
+            kept_by_seed: BTreeMap::new(),
             budget: None,
             multiples: None,
+            differences: None,
             published: None,
         }
     }

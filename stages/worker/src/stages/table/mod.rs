@@ -1,6 +1,7 @@
 //! `table` at work: the paper's table of several models, and a grid of their images.
 
 mod budget;
+mod differences;
 mod form;
 mod multiples;
 mod published;
@@ -13,10 +14,11 @@ use crate::report::{grid, seeds};
 use crate::runtime::images;
 use anyhow::{Context as _, Result};
 use budget::Budget;
+use differences::{Differences, Judged};
 use form::Form;
 use multiples::Multiples;
 use opdflow_api::StageContext;
-use opdflow_api::port::meant;
+use opdflow_api::port::{Member, meant};
 use opdflow_kinds::stages::table::Params;
 use opdflow_rewards::Image;
 use row::Row;
@@ -45,25 +47,32 @@ pub fn run(params: Params, context: &mut StageContext) -> Result<()> {
 }
 
 /// Scores of each name that the table uses, one for each seed.
-fn read_scores(params: &Params, context: &StageContext) -> Result<BTreeMap<String, Vec<Scores>>> {
+fn read_scores(params: &Params, context: &StageContext) -> Result<BTreeMap<String, Judged>> {
     let mentioned = params
         .rows
         .iter()
         .map(|r| &r.scores)
         .chain(params.kept.iter().flat_map(|k| [&k.base, &k.student].into_iter().chain(k.teachers.values())));
-    let mut found = BTreeMap::new();
+    let (mut found, members) = (BTreeMap::new(), context.members("scores"));
     for name in mentioned {
         let inputs = seeds::connected(context, "scores", name, "the table names")?;
-        let all: Vec<Scores> = inputs.iter().map(|i| Scores::read(&context.input(i)?)).collect::<Result<_>>()?;
-        found.insert(name.clone(), all);
+        let scores = inputs.iter().map(|i| Scores::read(&context.input(i)?)).collect::<Result<_>>()?;
+        let title = params.rows.iter().find(|row| row.scores == *name).map_or(name, |row| &row.title).clone();
+        found.insert(name.clone(), Judged { title, scores, seeds: seeds_of(&members, name) });
     }
     Ok(found)
 }
 
-fn fill(params: &Params, scores: &BTreeMap<String, Vec<Scores>>, context: &StageContext) -> Result<Form> {
+/// The seeds that `name` stands for, by number; none if it is one stage's.
+fn seeds_of(members: &[Member], name: &str) -> Option<Vec<u64>> {
+    let seed = |shown: &str| members.iter().find(|m| m.name == shown)?.of_seed.as_ref().map(|of| of.seed);
+    meant(members, name).into_iter().map(seed).collect()
+}
+
+fn fill(params: &Params, scores: &BTreeMap<String, Judged>, context: &StageContext) -> Result<Form> {
     let (mut rows, mut longest) = (Vec::new(), Vec::new());
     for spec in &params.rows {
-        let cells = params.columns.iter().map(|c| seeds::column(&scores[&spec.scores], c)).collect();
+        let cells = params.columns.iter().map(|c| seeds::column(&scores[&spec.scores].scores, c)).collect();
         let cost = cost(context, &spec.seconds)?;
         rows.push(Row {
             title: spec.title.clone(),
@@ -83,17 +92,28 @@ fn fill(params: &Params, scores: &BTreeMap<String, Vec<Scores>>, context: &Stage
     row::average(&mut rows, &averaged);
     let kept = params.kept.as_ref().map(|k| {
         let share = |(column, teacher): (&String, &String)| {
-            let of = |name: &String| seeds::column(&scores[name], column).map(|c| c.mean);
+            let of = |name: &String| seeds::column(&scores[name].scores, column).map(|c| c.mean);
             Some((column.clone(), form::kept(of(&k.base)?, of(teacher)?, of(&k.student)?)))
         };
         k.teachers.iter().filter_map(share).collect()
     });
+    let by_seed = params.kept.iter().flat_map(|k| {
+        let share = |(column, teacher): (&String, &String)| {
+            Some((column.clone(), kept_by_seed(&scores[&k.base], &scores[teacher], &scores[&k.student], column)?))
+        };
+        k.teachers.iter().filter_map(share).collect::<Vec<_>>()
+    });
+    let kept_by_seed = by_seed.collect();
     let names: Vec<&str> = params.rows.iter().map(|r| r.scores.as_str()).collect();
     let compared = |name: &String| names.iter().position(|n| n == name).map(|place| &rows[place]);
     let budget = Budget::of(params.equal.iter().filter_map(compared));
     let measure = params.multiples_of.as_ref().and_then(|name| names.iter().position(|n| n == name));
     let by_row: Vec<(&Row, Option<f64>)> = rows.iter().zip(longest).collect();
     let multiples = measure.and_then(|place| Multiples::of(&by_row, place));
+    let differences = params.differences.as_ref().and_then(|name| names.iter().position(|n| n == name)).map(|place| {
+        let judged: Vec<Judged> = names.iter().map(|name| scores[*name].clone()).collect();
+        Differences::of(&judged, place, &params.columns)
+    });
     let published = params.published.as_ref().map(|p| published::compare(p, &names, &params.columns, &rows));
     Ok(Form {
         title: params.title.clone(),
@@ -101,10 +121,19 @@ fn fill(params: &Params, scores: &BTreeMap<String, Vec<Scores>>, context: &Stage
         averaged: asked,
         rows,
         kept: kept.unwrap_or_default(),
+        kept_by_seed,
         budget,
         multiples,
+        differences,
         published,
     })
+}
+
+/// The share of the teacher's gain that the student keeps, seed by seed; nothing where they have not the same several seeds.
+fn kept_by_seed(base: &Judged, teacher: &Judged, student: &Judged, column: &str) -> Option<Vec<f64>> {
+    let seeds = student.seeds.as_ref().filter(|seeds| seeds.len() > 1 && student.seeds == teacher.seeds)?;
+    let of = |row: &Judged, i: usize| row.scores.get(i).or_else(|| row.scores.first())?.mean(column).map(|m| m.mean);
+    (0..seeds.len()).map(|i| Some(form::kept(of(base, i)?, of(teacher, i)?, of(student, i)?))).collect()
 }
 
 /// The first images of every set of one model; of its first seed, if there are several.

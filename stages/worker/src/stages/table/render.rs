@@ -26,6 +26,11 @@ fn head(column: &str) -> &str {
     }
 }
 
+/// The heads of all columns.
+fn heads_of(form: &Form) -> Vec<&str> {
+    form.columns.iter().map(|column| head(column)).collect()
+}
+
 /// The largest standard error of a column over prompts, such as `geneval 0.031`. Of one prompt there is none.
 fn largest_error(form: &Form, column: usize) -> Option<String> {
     let cells = form.rows.iter().filter_map(|row| row.cells[column]).filter(|c| c.seeds.is_none() && c.n > 1);
@@ -104,6 +109,7 @@ pub fn markdown(form: &Form) -> String {
     }
     text += &table.finish();
     text += &notes(form);
+    text += &form.differences.as_ref().map_or_else(String::new, |d| d.markdown(&heads_of(form)));
     text += &form.published.as_ref().map_or_else(String::new, beside);
     text
 }
@@ -182,12 +188,12 @@ fn notes(form: &Form) -> String {
         let shares: Vec<String> = form
             .kept
             .iter()
-            .map(|(column, share)| {
-                let column = markdown::escaped(head(column));
+            .map(|(name, share)| {
+                let column = markdown::escaped(head(name));
                 if share.is_nan() {
                     format!("{column} – (the teacher gained nothing)")
                 } else {
-                    format!("{column} {:.0}%", share * 100.0)
+                    format!("{column} {:.0}%{}", share * 100.0, by_seed(form.kept_by_seed.get(name)))
                 }
             })
             .collect();
@@ -196,8 +202,15 @@ fn notes(form: &Form) -> String {
     text
 }
 
+/// The shares of each seed, as an aside.
+fn by_seed(shares: Option<&Vec<f64>>) -> String {
+    let each = |share: &f64| if share.is_nan() { "–".to_owned() } else { format!("{:.0}%", share * 100.0) };
+    shares.map_or_else(String::new, |all| format!(" ({})", all.iter().map(each).collect::<Vec<_>>().join(", ")))
+}
+
 /// RFC 4180; the first column is `model`, then `seconds`, `cpu_seconds`, `gpu_seconds`, `gradients` and `operations` if known, the columns under their full names, `avg`.
-/// After these, half of each column's interval if there are several seeds, and published numbers if there are any.
+/// After these, half of each column's interval if there are several seeds, by how much the row that is compared is ahead of this one
+/// with half of that interval, and published numbers if there are any.
 pub fn csv(form: &Form) -> String {
     let mut heads = vec!["model".to_owned(), SECONDS.to_owned()];
     heads.extend(spent(form).iter().map(|(_, name, _)| (*name).to_owned()));
@@ -207,6 +220,9 @@ pub fn csv(form: &Form) -> String {
     heads.push("avg".to_owned());
     if form.seeds() > 1 {
         heads.extend(form.columns.iter().map(|c| format!("{c}.interval")));
+    }
+    if form.differences.is_some() {
+        heads.extend(form.columns.iter().flat_map(|c| [format!("{c}.difference"), format!("{c}.difference.interval")]));
     }
     let published = form.published.as_ref();
     heads.extend(published.iter().flat_map(|p| &p.columns).map(|c| format!("published.{}", c.column)));
@@ -222,6 +238,12 @@ pub fn csv(form: &Form) -> String {
         line.push(number(row.average));
         if form.seeds() > 1 {
             line.extend(row.cells.iter().map(|c| number(c.and_then(|c| c.interval))));
+        }
+        if let Some(differences) = &form.differences {
+            let own = differences.rows.iter().find(|line| line.title == row.title);
+            let cell = |place: usize| own.and_then(|line| line.cells[place]);
+            let pair = |place| [number(cell(place).map(|d| d.mean)), number(cell(place).map(|d| d.half))];
+            line.extend((0..form.columns.len()).flat_map(pair));
         }
         if let Some(published) = published {
             let own = published.rows.iter().find(|r| r.title == row.title);
@@ -263,6 +285,7 @@ pub fn latex(form: &Form) -> String {
     }
     let mut text = table.finish();
     compared(form).for_each(|words| text += &latex::comment(&words));
+    text += &form.differences.as_ref().map_or_else(String::new, |d| d.latex(&heads_of(form)));
     text += &form.published.as_ref().map_or_else(String::new, latex_beside);
     latex::file(&text)
 }
@@ -291,6 +314,7 @@ fn latex_beside(comparison: &Comparison) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::differences::tests::differences;
     use super::super::form::tests::form;
     use super::super::published::tests::compared;
 
@@ -300,6 +324,20 @@ mod tests {
         assert!(text.contains("| model       | train s |   geneval |       ocr |   avg |"), "{text}");
         assert!(text.contains("| ocr_teacher |      61 |     0.400 | **0.900** | 0.500 |"), "{text}");
         assert!(text.contains("ocr 75%"), "{text}");
+    }
+
+    #[test]
+    fn differences_follow_in_every_form() {
+        let mut form = form();
+        form.differences = Some(differences());
+        form.kept_by_seed.insert("ocr".to_owned(), vec![0.704, f64::NAN]);
+        let text = super::markdown(&form);
+        assert!(text.contains("ocr 75% (70%, –)") && text.contains("| student minus |"), "{text}");
+        assert!(super::latex(&form).contains("student minus & geneval & ocr"), "{}", super::latex(&form));
+        let csv = super::csv(&form);
+        let heads = "avg,geneval.difference,geneval.difference.interval,ocr.difference,ocr.difference.interval";
+        assert!(csv.lines().next().unwrap().ends_with(heads), "{csv}");
+        assert!(csv.lines().any(|line| line.starts_with("student,") && line.ends_with(",,,,")), "{csv}");
     }
 
     #[test]
