@@ -29,6 +29,8 @@ mod how_long;
 mod kills;
 #[path = "mini/memory.rs"]
 mod memory;
+#[path = "mini/over_seeds.rs"]
+mod over_seeds;
 #[path = "mini/own_files.rs"]
 mod own_files;
 #[path = "mini/own_reward_models.rs"]

@@ -1,0 +1,87 @@
+//! A table over several seeds: differences seed by seed, and what a student keeps of each.
+
+use crate::space::Mini;
+use serde_json::Value;
+
+const RECIPE: &str = "opdflow: 1
+name: over_seeds
+vars: {seeds: [1, 2]}
+defaults:
+  train_teacher: {reward: {looks: 1.0}, iterations: 2, sampling: {prompts: 2, group_size: 2, num_inference_steps: 3}}
+  evaluate: {sampling: {num_inference_steps: 2}}
+stages:
+  base: {uses: base_model, with: {source: \"bundled:mini\"}}
+  scenes: {uses: prompts, with: {task: scene, train: 8, validation: 2, test: 4}}
+  fast:
+    uses: train_teacher
+    matrix: {seed: \"${seeds}\"}
+    seed: \"${matrix.seed}\"
+    needs: {base: base.model, prompts: scenes.train}
+    with: {algorithm: {diffusion_nft: {}}, optimizer: {lr: 0.05}}
+  slow:
+    uses: train_teacher
+    matrix: {seed: \"${seeds}\"}
+    seed: \"${matrix.seed}\"
+    needs: {base: base.model, prompts: scenes.train}
+    with: {algorithm: {diffusion_nft: {}}, optimizer: {lr: 0.01}}
+  base_scores: {uses: evaluate, needs: {base: base.model, prompts: {looks: scenes.test}}}
+  fast_scores: {uses: evaluate, matrix: {seed: \"${seeds}\"}, needs: {base: base.model, lora: fast.lora, prompts: {looks: scenes.test}}}
+  slow_scores: {uses: evaluate, matrix: {seed: \"${seeds}\"}, needs: {base: base.model, lora: slow.lora, prompts: {looks: scenes.test}}}
+  table:
+    uses: table
+    needs: {scores: {base: base_scores.scores, fast: fast_scores.scores, slow: slow_scores.scores}}
+    with:
+      columns: [looks]
+      differences: fast
+      kept: {base: base, student: slow, teachers: {looks: fast}}
+      rows: [{scores: base, title: base}, {scores: fast, title: fast}, {scores: slow, title: slow}]
+";
+
+#[test]
+fn differences_are_seed_by_seed() {
+    let mini = Mini::new();
+    mini.write("seeds.yaml", RECIPE);
+    mini.run(&["run", "seeds.yaml", "--json"]).expect(0);
+    let get = |output: &str| {
+        mini.run(&["get", "seeds.yaml", output, "-o", "got", "--overwrite"]).expect(0);
+        std::fs::read_to_string(mini.path("got")).unwrap()
+    };
+    let mean = |stage: &str| {
+        let scores: Value = serde_json::from_str(&get(&format!("{stage}.scores"))).unwrap();
+        scores["sets"]["looks"]["looks"]["mean"].as_f64().unwrap()
+    };
+    let of = |stage: &str| [1, 2].map(|seed| mean(&format!("{stage}[seed={seed}]")));
+    let (base, fast, slow) = (mean("base_scores"), of("fast_scores"), of("slow_scores"));
+    assert!(fast[0] != fast[1] && slow[0] != slow[1] && fast != slow);
+
+    let table: Value = serde_json::from_str(&get("table.json")).unwrap();
+    let rows = table["differences"]["rows"].as_array().unwrap();
+    let told: Vec<_> = rows.iter().map(|r| (r["title"].as_str().unwrap(), r["paired"].as_bool().unwrap())).collect();
+    assert_eq!(told, [("base", false), ("slow", true)]);
+    let near = |value: &Value, expected: f64| {
+        let value = value.as_f64().unwrap();
+        assert!((value - expected).abs() < 1e-9 * expected.abs().max(1.0), "{value} {expected}");
+    };
+    // Of two values the standard error is half of their difference; Student's t of one degree of freedom is 12.706.
+    let each = [fast[0] - slow[0], fast[1] - slow[1]];
+    near(&rows[1]["cells"][0]["mean"], (each[0] + each[1]) / 2.0);
+    near(&rows[1]["cells"][0]["half"], 12.706_205 * (each[0] - each[1]).abs() / 2.0);
+    near(&rows[0]["cells"][0]["mean"], (fast[0] + fast[1]) / 2.0 - base);
+    for (i, kept) in table["kept_by_seed"]["looks"].as_array().unwrap().iter().enumerate() {
+        if fast[i] > base {
+            near(kept, (slow[i] - base) / (fast[i] - base));
+        } else {
+            assert!(kept.is_null(), "{kept}");
+        }
+    }
+    let text = get("table.markdown");
+    assert!(text.contains("| fast minus |") && text.contains("seed by seed"), "{text}");
+
+    // A name that no row shows.
+    mini.write("wrong.yaml", &RECIPE.replace("differences: fast", "differences: quick"));
+    let found = mini.run(&["check", "wrong.yaml"]).expect(2).stderr;
+    assert!(
+        found.contains("`differences` of stage `table`") && found.contains("no row shows the scores `quick`"),
+        "{found}"
+    );
+}
