@@ -12,7 +12,7 @@ use opdflow::recipe::{self, Overrides};
 use opdflow_cache::{Digest, Memo};
 use shipped::*;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[test]
 fn keys_are_those_of_the_golden_file() {
@@ -59,6 +59,11 @@ fn the_ways_to_distil_are_compared_as_equals() {
     }
 }
 
+/// What is tuned is tuned with a seed or on prompts of its own.
+fn is_tuning(path: &Path) -> bool {
+    path.file_name().unwrap().to_str().unwrap().starts_with("tuning")
+}
+
 /// The paper's teachers are trained as the main recipe's, and longer: what the main recipe has trained is the beginning.
 #[test]
 fn the_papers_recipes_share_their_teachers_and_go_on_from_the_main_ones() {
@@ -68,8 +73,7 @@ fn the_papers_recipes_share_their_teachers_and_go_on_from_the_main_ones() {
     let tasks = ["geneval", "ocr", "preference"];
     let of = |what: &str| tasks.map(|task| format!("{task}_{what}"));
     // What is tuned is tuned on prompts of its own, which is held below.
-    let papers =
-        shipped().into_iter().filter(|p| p.parent().unwrap().ends_with("paper") && !p.ends_with("tuning.yaml"));
+    let papers = shipped().into_iter().filter(|p| p.parent().unwrap().ends_with("paper") && !is_tuning(p));
     let papers: Vec<PathBuf> = papers.collect();
     assert!(papers.len() >= 8);
     let (mut teachers, mut students) = (BTreeSet::new(), BTreeSet::<Digest>::new());
@@ -126,6 +130,45 @@ fn the_baselines_are_tuned_on_other_prompts_and_another_seed() {
                 }
             }
         }
+        // Half as many prompts in twice as many rounds.
+        let (whole, small) = (of("as_teachers").params, of("small").params);
+        let number = |params: &serde_json::Value, at: &str| params.pointer(at).unwrap().as_u64().unwrap();
+        assert_eq!(number(&whole, "/sampling/prompts"), 2 * number(&small, "/sampling/prompts"), "{training}");
+        assert_eq!(2 * number(&whole, "/iterations"), number(&small, "/iterations"), "{training}");
+        for (name, value) in whole.as_object().unwrap() {
+            if !["sampling", "iterations"].contains(&name.as_str()) {
+                assert_eq!(Some(value), small.get(name), "{training}, small: {name}");
+            }
+        }
+    }
+}
+
+/// The student is tuned with the table's settings but for prompts a round and learning rate, one of the trials is what the table has, and
+/// no table has the prompts that judge them.
+#[test]
+fn the_student_is_tuned_on_other_prompts() {
+    let of = |name: &str| plan(&root().join("recipes/paper").join(name), &Overrides::default());
+    let (table, tuning) = (of("table1.yaml"), of("tuning_student.yaml"));
+    let stage = |plan: &Plan, name: &str| plan.stages.iter().find(|s| s.spec.name == name).unwrap().spec.clone();
+    for task in ["geneval", "ocr", "preference"] {
+        let theirs = stage(&table, &format!("prompts[task={task}]")).params;
+        let ours = stage(&tuning, &format!("fresh[task={task}]")).params;
+        assert_ne!(theirs["seed"], ours["seed"], "{task}");
+        assert_eq!((&theirs["task"], &theirs["mix"]), (&ours["task"], &ours["mix"]), "{task}");
+    }
+    let student = stage(&table, "student[seed=42]").params;
+    let trials = tuning.stages.iter().filter(|s| s.spec.name.starts_with("student["));
+    let trials: Vec<_> = trials.map(|s| s.spec.params.clone()).collect();
+    let settled = |params: &serde_json::Value| (params["rollout"].clone(), params["optimizer"].clone());
+    assert!(trials.len() == 8 && trials.iter().any(|trial| settled(trial) == settled(&student)));
+    let but_those = |mut params: serde_json::Value| {
+        params["rollout"]["prompts"].take();
+        params["optimizer"]["lr"].take();
+        params["candidates_every"].take();
+        params
+    };
+    for trial in trials {
+        assert_eq!(but_those(trial), but_those(student.clone()));
     }
 }
 
@@ -143,8 +186,7 @@ fn the_figure_is_of_the_tables_trainings() {
 /// More seeds add cells and change nothing of what is there; whatever draws has a cell for each.
 #[test]
 fn the_papers_recipes_take_seeds() {
-    let papers =
-        shipped().into_iter().filter(|p| p.parent().unwrap().ends_with("paper") && !p.ends_with("tuning.yaml"));
+    let papers = shipped().into_iter().filter(|p| p.parent().unwrap().ends_with("paper") && !is_tuning(p));
     for path in papers {
         let names = |seeds: &str| {
             let overrides =
