@@ -77,6 +77,15 @@ fn differences_are_seed_by_seed() {
     let text = get("table.markdown");
     assert!(text.contains("| fast minus |") && text.contains("seed by seed"), "{text}");
 
+    // Of one seed the interval is that over prompts.
+    mini.run(&["run", "seeds.yaml", "--set", "seeds=[2]"]).expect(0);
+    mini.run(&["get", "seeds.yaml", "table.json", "--set", "seeds=[2]", "-o", "one"]).expect(0);
+    let table: Value = serde_json::from_str(&std::fs::read_to_string(mini.path("one")).unwrap()).unwrap();
+    let only = &table["differences"]["rows"][1];
+    near(&only["cells"][0]["mean"], fast[1] - slow[1]);
+    assert!(only["cells"][0]["half"].as_f64().unwrap() > 0.0 && only["paired"] == false, "{only}");
+    assert!(table["kept_by_seed"].is_null(), "{table}");
+
     // A name that no row shows.
     mini.write("wrong.yaml", &RECIPE.replace("differences: fast", "differences: quick"));
     let found = mini.run(&["check", "wrong.yaml"]).expect(2).stderr;

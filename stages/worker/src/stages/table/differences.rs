@@ -52,7 +52,8 @@ impl Differences {
     pub fn of(rows: &[Judged], of: usize, columns: &[String]) -> Self {
         let own = &rows[of];
         let line = |other: &Judged| {
-            let paired = own.seeds.is_some() && own.seeds == other.seeds;
+            // Of one seed there is no interval over seeds.
+            let paired = own.seeds.as_ref().is_some_and(|seeds| seeds.len() > 1) && own.seeds == other.seeds;
             let cells = columns.iter().map(|column| difference(own, other, column, paired)).collect();
             Line { title: other.title.clone(), cells, paired }
         };
@@ -186,10 +187,12 @@ pub(super) mod tests {
 
     #[test]
     fn of_one_seed_each_the_intervals_are_those_over_prompts() {
-        let rows = [judged("base", &[0.5], None), judged("student", &[0.52], None)];
-        let found = Differences::of(&rows, 1, &["ocr".to_owned()]);
-        let only = found.rows[0].cells[0].unwrap();
-        assert!((only.half - 1.96 * 0.01 * 2f64.sqrt()).abs() < 1e-4 && !only.told(), "{only:?}");
-        assert!(found.markdown(&["ocr"]).contains("made of both rows' own"));
+        for seeds in [None, Some([3].as_slice())] {
+            let rows = [judged("base", &[0.5], seeds), judged("student", &[0.52], seeds)];
+            let found = Differences::of(&rows, 1, &["ocr".to_owned()]);
+            let only = found.rows[0].cells[0].unwrap();
+            assert!((only.half - 1.96 * 0.01 * 2f64.sqrt()).abs() < 1e-4 && !only.told(), "{only:?}");
+            assert!(found.markdown(&["ocr"]).contains("made of both rows' own"));
+        }
     }
 }
