@@ -4,7 +4,6 @@ use crate::judging::score::Scores;
 use crate::report::seeds::{self, Cell};
 use opdflow_io::{latex, markdown};
 use serde::Serialize;
-use std::fmt::Write as _;
 
 /// The scores of one row: a set for each seed, with the seeds if it is one of several.
 #[derive(Clone, Debug)]
@@ -65,7 +64,7 @@ impl Differences {
     #[must_use]
     pub fn markdown(&self, heads: &[&str]) -> String {
         use markdown::{Cell, Side};
-        let mut text = format!("\n{} minus the others, {}:\n\n", markdown::code(&self.of), self.words());
+        let text = format!("\n{} minus the others, {}:\n\n", markdown::code(&self.of), self.words());
         let heads = heads.iter().map(|head| (Cell::text(head), Side::Right));
         let first = (Cell::text(&format!("{} minus", self.of)), Side::Left);
         let mut table = markdown::Table::new(std::iter::once(first).chain(heads));
@@ -77,8 +76,7 @@ impl Differences {
             };
             table.row(std::iter::once(Cell::text(&row.title)).chain(row.cells.iter().map(|c| Cell::markup(cell(c)))));
         }
-        let _ = write!(text, "{}", table.finish());
-        text
+        text + &table.finish()
     }
 
     /// As a `tabular` for booktabs, its columns under `heads`.
