@@ -5,11 +5,9 @@ use crate::report::seeds::{self, Cell};
 use opdflow_io::{latex, markdown};
 use serde::Serialize;
 
-/// The scores of one row: a set for each seed, with the seeds if it is one of several.
+/// The scores of one name: a set for each seed, with the seeds if it is one of several.
 #[derive(Clone, Debug)]
 pub struct Judged {
-    /// What is printed.
-    pub title: String,
     /// In the order of the seeds.
     pub scores: Vec<Scores>,
     /// The seeds; none of a stage that has one.
@@ -46,25 +44,25 @@ pub struct Differences {
 }
 
 impl Differences {
-    /// Those of the row at `of` from all other `rows` in these columns.
+    /// Those of the row at `of` from all other `rows`, each with its title, in these columns.
     #[must_use]
-    pub fn of(rows: &[Judged], of: usize, columns: &[String]) -> Self {
-        let own = &rows[of];
-        let line = |other: &Judged| {
+    pub fn of(rows: &[(&str, &Judged)], of: usize, columns: &[String]) -> Self {
+        let (title, own) = rows[of];
+        let line = |(title, other): (&str, &Judged)| {
             // Of one seed there is no interval over seeds.
             let paired = own.seeds.as_ref().is_some_and(|seeds| seeds.len() > 1) && own.seeds == other.seeds;
             let cells = columns.iter().map(|column| difference(own, other, column, paired)).collect();
-            Line { title: other.title.clone(), cells, paired }
+            Line { title: title.to_owned(), cells, paired }
         };
         let others = rows.iter().enumerate().filter(|(place, _)| *place != of);
-        Self { of: own.title.clone(), rows: others.map(|(_, row)| line(row)).collect() }
+        Self { of: title.to_owned(), rows: others.map(|(_, row)| line(*row)).collect() }
     }
 
     /// As a table in Markdown, its columns under `heads`.
     #[must_use]
     pub fn markdown(&self, heads: &[&str]) -> String {
         use markdown::{Cell, Side};
-        let text = format!("\n{} minus the others, {}:\n\n", markdown::code(&self.of), self.words());
+        let text = format!("\n{} minus the others, {}:\n\n", markdown::code(&self.of), self.words(markdown::code));
         let heads = heads.iter().map(|head| (Cell::text(head), Side::Right));
         let first = (Cell::text(&format!("{} minus", self.of)), Side::Left);
         let mut table = markdown::Table::new(std::iter::once(first).chain(heads));
@@ -83,7 +81,7 @@ impl Differences {
     #[must_use]
     pub fn latex(&self, heads: &[&str]) -> String {
         use latex::Cell;
-        let about = format!("{} minus the others, {}", self.of, self.words());
+        let about = format!("{} minus the others, {}", self.of, self.words(str::to_owned));
         let columns = format!("l{}", "r".repeat(heads.len()));
         let first = Cell::text(&format!("{} minus", self.of));
         let mut table =
@@ -100,10 +98,10 @@ impl Differences {
         format!("\n{}", table.finish())
     }
 
-    /// What the numbers are.
-    fn words(&self) -> String {
+    /// What the numbers are; `shown` writes a title.
+    fn words(&self, shown: impl Fn(&str) -> String) -> String {
         let bold = "in bold where the interval does not hold 0";
-        let unpaired: Vec<&str> = self.rows.iter().filter(|row| !row.paired).map(|row| row.title.as_str()).collect();
+        let unpaired: Vec<String> = self.rows.iter().filter(|row| !row.paired).map(|row| shown(&row.title)).collect();
         if unpaired.len() == self.rows.len() {
             return format!(
                 "± half of a 95 % interval made of both rows' own, as if they had nothing in common; {bold}"
@@ -145,22 +143,21 @@ pub(super) mod tests {
     use crate::judging::score::Mean;
     use std::collections::BTreeMap;
 
-    fn judged(title: &str, means: &[f64], seeds: Option<&[u64]>) -> Judged {
+    fn judged(means: &[f64], seeds: Option<&[u64]>) -> Judged {
         let scores = |mean: &f64| {
             let column = BTreeMap::from([("ocr".to_owned(), Mean { mean: *mean, error: 0.01, n: 64 })]);
             Scores { sets: BTreeMap::from([("ocr".to_owned(), column)]) }
         };
         let scores = means.iter().map(scores).collect();
-        Judged { title: title.to_owned(), scores, seeds: seeds.map(<[u64]>::to_vec) }
+        Judged { scores, seeds: seeds.map(<[u64]>::to_vec) }
     }
 
     pub fn differences() -> Differences {
-        let rows = [
-            judged("base", &[0.5], None),
-            judged("joint", &[0.60, 0.70, 0.80], Some(&[1, 2, 3])),
-            judged("student", &[0.70, 0.81, 0.89], Some(&[1, 2, 3])),
-            judged("other", &[0.70, 0.80], Some(&[1, 2])),
-        ];
+        let base = judged(&[0.5], None);
+        let joint = judged(&[0.60, 0.70, 0.80], Some(&[1, 2, 3]));
+        let student = judged(&[0.70, 0.81, 0.89], Some(&[1, 2, 3]));
+        let other = judged(&[0.70, 0.80], Some(&[1, 2]));
+        let rows = [("base", &base), ("joint", &joint), ("student", &student), ("other", &other)];
         Differences::of(&rows, 2, &["ocr".to_owned(), "geneval".to_owned()])
     }
 
@@ -178,16 +175,29 @@ pub(super) mod tests {
         assert!((base.mean - 0.30).abs() < 1e-12 && (base.half - 0.237_78).abs() < 1e-4, "{base:?}");
         let text = found.markdown(&["ocr", "geneval"]);
         assert!(text.contains("| joint         | **+0.100** ± 0.025 |       – |"), "{text}");
-        assert!(text.contains("seed by seed") && text.contains(", from base, other with both rows' own"), "{text}");
+        assert!(text.contains("seed by seed") && text.contains(", from `base`, `other` with both rows' own"), "{text}");
         let latex = found.latex(&["ocr", "geneval"]);
         assert!(latex.contains("joint & \\textbf{$+0.100$} $\\pm$ 0.025 & -- \\\\"), "{latex}");
+    }
+
+    /// Two rows may show the same scores, and a title is anybody's text.
+    #[test]
+    fn a_row_is_told_by_its_own_title() {
+        let (base, student) = (judged(&[0.5, 0.6], Some(&[1, 2])), judged(&[0.7, 0.9], Some(&[1, 2])));
+        let alone = judged(&[0.5], None);
+        let rows = [("s", &student), ("base", &base), ("again", &base), ("<b>*x", &alone)];
+        let found = Differences::of(&rows, 0, &["ocr".to_owned()]);
+        let titles: Vec<&str> = found.rows.iter().map(|row| row.title.as_str()).collect();
+        assert_eq!(titles, ["base", "again", "<b>*x"]);
+        let text = found.markdown(&["ocr"]);
+        assert!(text.contains("from `<b>*x` with") && !text.contains("| <b>*x"), "{text}");
     }
 
     #[test]
     fn of_one_seed_each_the_intervals_are_those_over_prompts() {
         for seeds in [None, Some([3].as_slice())] {
-            let rows = [judged("base", &[0.5], seeds), judged("student", &[0.52], seeds)];
-            let found = Differences::of(&rows, 1, &["ocr".to_owned()]);
+            let (base, student) = (judged(&[0.5], seeds), judged(&[0.52], seeds));
+            let found = Differences::of(&[("base", &base), ("student", &student)], 1, &["ocr".to_owned()]);
             let only = found.rows[0].cells[0].unwrap();
             assert!((only.half - 1.96 * 0.01 * 2f64.sqrt()).abs() < 1e-4 && !only.told(), "{only:?}");
             assert!(found.markdown(&["ocr"]).contains("made of both rows' own"));

@@ -57,8 +57,7 @@ fn read_scores(params: &Params, context: &StageContext) -> Result<BTreeMap<Strin
     for name in mentioned {
         let inputs = seeds::connected(context, "scores", name, "the table names")?;
         let scores = inputs.iter().map(|i| Scores::read(&context.input(i)?)).collect::<Result<_>>()?;
-        let title = params.rows.iter().find(|row| row.scores == *name).map_or(name, |row| &row.title).clone();
-        found.insert(name.clone(), Judged { title, scores, seeds: seeds_of(&members, name) });
+        found.insert(name.clone(), Judged { scores, seeds: seeds_of(&members, name) });
     }
     Ok(found)
 }
@@ -105,13 +104,13 @@ fn fill(params: &Params, scores: &BTreeMap<String, Judged>, context: &StageConte
     });
     let kept_by_seed = by_seed.collect();
     let names: Vec<&str> = params.rows.iter().map(|r| r.scores.as_str()).collect();
-    let compared = |name: &String| names.iter().position(|n| n == name).map(|place| &rows[place]);
-    let budget = Budget::of(params.equal.iter().filter_map(compared));
-    let measure = params.multiples_of.as_ref().and_then(|name| names.iter().position(|n| n == name));
+    let place = |name: &String| names.iter().position(|n| n == name);
+    let budget = Budget::of(params.equal.iter().filter_map(place).map(|place| &rows[place]));
+    let measure = params.multiples_of.as_ref().and_then(place);
     let by_row: Vec<(&Row, Option<f64>)> = rows.iter().zip(longest).collect();
     let multiples = measure.and_then(|place| Multiples::of(&by_row, place));
-    let differences = params.differences.as_ref().and_then(|name| names.iter().position(|n| n == name)).map(|place| {
-        let judged: Vec<Judged> = names.iter().map(|name| scores[*name].clone()).collect();
+    let differences = params.differences.as_ref().and_then(place).map(|place| {
+        let judged: Vec<_> = params.rows.iter().map(|row| (row.title.as_str(), &scores[&row.scores])).collect();
         Differences::of(&judged, place, &params.columns)
     });
     let published = params.published.as_ref().map(|p| published::compare(p, &names, &params.columns, &rows));
