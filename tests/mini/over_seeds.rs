@@ -1,4 +1,4 @@
-//! A table over several seeds: differences seed by seed, and what a student keeps of each.
+//! A table over several seeds, with differences seed by seed and what a student keeps of each; of one, with differences prompt by prompt.
 
 use crate::space::Mini;
 use serde_json::Value;
@@ -29,7 +29,9 @@ stages:
   slow_scores: {uses: evaluate, matrix: {seed: \"${seeds}\"}, needs: {base: base.model, lora: slow.lora, prompts: {looks: scenes.test}}}
   table:
     uses: table
-    needs: {scores: {base: base_scores.scores, fast: fast_scores.scores, slow: slow_scores.scores}}
+    needs:
+      scores: {base: base_scores.scores, fast: fast_scores.scores, slow: slow_scores.scores}
+      samples: {base: base_scores.samples, fast: fast_scores.samples, slow: slow_scores.samples}
     with:
       columns: [looks]
       differences: fast
@@ -56,8 +58,8 @@ fn differences_are_seed_by_seed() {
 
     let table: Value = serde_json::from_str(&get("table.json")).unwrap();
     let rows = table["differences"]["rows"].as_array().unwrap();
-    let told: Vec<_> = rows.iter().map(|r| (r["title"].as_str().unwrap(), r["paired"].as_bool().unwrap())).collect();
-    assert_eq!(told, [("base", false), ("slow", true)]);
+    let told: Vec<_> = rows.iter().map(|r| (r["title"].as_str().unwrap(), r["pairs"].as_str())).collect();
+    assert_eq!(told, [("base", None), ("slow", Some("seeds"))]);
     let near = |value: &Value, expected: f64| {
         let value = value.as_f64().unwrap();
         assert!((value - expected).abs() < 1e-9 * expected.abs().max(1.0), "{value} {expected}");
@@ -77,20 +79,54 @@ fn differences_are_seed_by_seed() {
     let text = get("table.markdown");
     assert!(text.contains("| fast minus |") && text.contains("seed by seed"), "{text}");
 
-    // Of one seed the interval is that over prompts.
-    mini.run(&["run", "seeds.yaml", "--set", "seeds=[2]"]).expect(0);
-    mini.run(&["get", "seeds.yaml", "table.json", "--set", "seeds=[2]", "-o", "one"]).expect(0);
-    let table: Value = serde_json::from_str(&std::fs::read_to_string(mini.path("one")).unwrap()).unwrap();
-    let only = &table["differences"]["rows"][1];
-    near(&only["cells"][0]["mean"], fast[1] - slow[1]);
-    assert!(only["cells"][0]["half"].as_f64().unwrap() > 0.0 && only["paired"] == false, "{only}");
-    assert!(table["kept_by_seed"].is_null(), "{table}");
+    // A name that no row shows; samples that nothing reads, or under another name than the scores.
+    let wrong = [
+        ("differences: fast", "differences: quick", "no row shows the scores `quick`"),
+        ("      differences: fast\n", "", "`samples` are connected, and only `differences` reads them"),
+        (
+            "fast: fast_scores.samples",
+            "quick: fast_scores.samples",
+            "`samples.quick` is connected, but no `scores.quick`",
+        ),
+    ];
+    for (right, wrong, words) in wrong {
+        mini.write("wrong.yaml", &RECIPE.replace(right, wrong));
+        let found = mini.run(&["check", "wrong.yaml"]).expect(2).stderr;
+        assert!(found.contains("`differences` of stage `table`") && found.contains(words), "{found}");
+    }
+}
 
-    // A name that no row shows.
-    mini.write("wrong.yaml", &RECIPE.replace("differences: fast", "differences: quick"));
-    let found = mini.run(&["check", "wrong.yaml"]).expect(2).stderr;
-    assert!(
-        found.contains("`differences` of stage `table`") && found.contains("no row shows the scores `quick`"),
-        "{found}"
-    );
+#[test]
+fn of_one_seed_differences_are_prompt_by_prompt() {
+    let mini = Mini::new();
+    mini.write("one.yaml", RECIPE);
+    let alone = RECIPE.lines().filter(|line| !line.contains("samples:")).collect::<Vec<_>>().join("\n");
+    mini.write("alone.yaml", &alone);
+    let table = |recipe: &str| -> Value {
+        mini.run(&["run", recipe, "--set", "seeds=[2]"]).expect(0);
+        mini.run(&["get", recipe, "table.json", "--set", "seeds=[2]", "-o", "got", "--overwrite"]).expect(0);
+        serde_json::from_str(&std::fs::read_to_string(mini.path("got")).unwrap()).unwrap()
+    };
+    let paired = table("one.yaml");
+    let scores = |stage: &str| -> Vec<f64> {
+        let output = format!("{stage}.samples");
+        mini.run(&["get", "one.yaml", &output, "--set", "seeds=[2]", "-o", "lines", "--overwrite"]).expect(0);
+        let text = std::fs::read_to_string(mini.path("lines")).unwrap();
+        let score = |line: &str| serde_json::from_str::<Value>(line).unwrap()["scores"]["looks"].as_f64().unwrap();
+        text.lines().map(score).collect()
+    };
+    let (base, fast) = (scores("base_scores"), scores("fast_scores[seed=2]"));
+    let each: Vec<f64> = fast.iter().zip(&base).map(|(a, b)| a - b).collect();
+    let (n, mean) = (each.len() as f64, each.iter().sum::<f64>() / each.len() as f64);
+    let error = (each.iter().map(|d| (d - mean).powi(2)).sum::<f64>() / (n - 1.0) / n).sqrt();
+    let row = &paired["differences"]["rows"][0];
+    assert_eq!((row["title"].as_str(), row["pairs"].as_str()), (Some("base"), Some("prompts")));
+    let cell = |name: &str| row["cells"][0][name].as_f64().unwrap();
+    assert!(n == 4.0 && (cell("mean") - mean).abs() < 1e-9 && (cell("half") - 1.959_964 * error).abs() < 1e-9, "{row}");
+    assert!(paired["kept_by_seed"].is_null(), "{paired}");
+
+    // Without the samples the interval is made of both rows' own.
+    let alone = &table("alone.yaml")["differences"]["rows"][0];
+    assert!(alone["pairs"].is_null() && alone["cells"][0]["mean"] == row["cells"][0]["mean"], "{alone}");
+    assert!(alone["cells"][0]["half"].as_f64().unwrap() > 0.0, "{alone}");
 }

@@ -150,6 +150,11 @@ fn the_programs_own_judge_and_the_held_out_one_sees_how_far_apart_images_are() {
     assert!(of("several", "held_out.prompt_diversity") > 0.001, "{scores}");
     assert!(of("several", "held_out.prompt_diversity") < of("several", "held_out.diversity"), "{scores}");
     assert!(of("scenes", "held_out.prompt_diversity").is_nan(), "{scores}");
+    // Errors are over prompts: the two images of one are as far from each other as from each other.
+    let counted = |set: &str| &scores["sets"][set]["held_out.diversity"];
+    assert_eq!(counted("several")["n"], counted("scenes")["n"]);
+    assert_eq!(counted("several")["images"].as_u64(), Some(2 * counted("scenes")["n"].as_u64().unwrap()));
+    assert!(counted("scenes")["images"].is_null(), "{scores}");
     // One image alone is far from nothing.
     assert_eq!(of("dot", "held_out.diversity"), 0.0, "{scores}");
     assert!(of("scenes", "held_out.clipscore").is_finite() && of("scenes", "pickscore").is_finite(), "{scores}");

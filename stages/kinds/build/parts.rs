@@ -214,6 +214,7 @@ pub const SHARED: &[CodePart] = &[
             "kinds/src/judging/wanted.rs",
             "worker/src/judging/dealt.rs",
             "worker/src/judging/reward_set.rs",
+            "worker/src/judging/sample.rs",
             "worker/src/judging/score.rs",
             "worker/src/judging/set.rs",
         ],

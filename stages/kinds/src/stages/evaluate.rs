@@ -97,7 +97,7 @@ impl Stage for Evaluate {
     fn describe(&self) -> Description {
         Description {
             kind: "evaluate",
-            semantics: 2,
+            semantics: 3,
             about: "Generates images for every prompt, one if nothing else is said, each from noise that depends on the seed and the image's index alone, and scores them.",
             inputs: const {
                 &[

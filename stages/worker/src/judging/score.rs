@@ -16,10 +16,13 @@ use std::path::Path;
 pub struct Mean {
     /// The mean.
     pub mean: f64,
-    /// Its standard error.
+    /// Its standard error over prompts: images of one prompt are alike, and count as one.
     pub error: f64,
     /// Number of prompts.
     pub n: usize,
+    /// Number of images, if there are several of each prompt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<usize>,
 }
 
 impl Mean {
@@ -28,22 +31,39 @@ impl Mean {
         let count = means.len().max(1) as f64;
         let mean = means.iter().map(|m| m.mean).sum::<f64>() / count;
         let error = means.iter().map(|m| m.error.powi(2)).sum::<f64>().sqrt() / count;
-        Self { mean, error, n: means.iter().map(|m| m.n).sum() }
+        Self { mean, error, ..Self::counted(means) }
     }
 
-    /// The mean over all that these are means over.
+    /// The mean over all images that these are means over.
     fn pooled(means: &[&Mean]) -> Self {
-        let n: usize = means.iter().map(|m| m.n).sum();
-        let sum = |of: fn(&Mean) -> f64| means.iter().map(|m| of(m) * m.n as f64).sum::<f64>() / n.max(1) as f64;
-        let squares: f64 = means.iter().map(|m| (m.error * m.n as f64).powi(2)).sum();
-        Self { mean: sum(|m| m.mean), error: squares.sqrt() / n.max(1) as f64, n }
+        let all: usize = means.iter().map(|m| m.images()).sum();
+        let all = all.max(1) as f64;
+        let mean = means.iter().map(|m| m.mean * m.images() as f64).sum::<f64>() / all;
+        let squares: f64 = means.iter().map(|m| (m.error * m.images() as f64).powi(2)).sum();
+        Self { mean, error: squares.sqrt() / all, ..Self::counted(means) }
     }
 
-    fn of(values: &[f64]) -> Self {
+    /// How many prompts and images all of them have.
+    fn counted(means: &[&Mean]) -> Self {
+        let n: usize = means.iter().map(|m| m.n).sum();
+        let images: usize = means.iter().map(|m| m.images()).sum();
+        Self { mean: 0.0, error: 0.0, n, images: (images != n).then_some(images) }
+    }
+
+    fn images(&self) -> usize {
+        self.images.unwrap_or(self.n)
+    }
+
+    /// The mean of a number of each image, `each` of every prompt in a row.
+    fn of(values: &[f64], each: usize) -> Self {
+        if each > 1 {
+            let prompts: Vec<f64> = values.chunks(each).map(|images| Self::of(images, 1).mean).collect();
+            return Self { images: Some(values.len()), ..Self::of(&prompts, 1) };
+        }
         let n = values.len();
         let mean = values.iter().sum::<f64>() / n.max(1) as f64;
         let spread = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n.saturating_sub(1).max(1) as f64;
-        Self { mean, error: (spread / n.max(1) as f64).sqrt(), n }
+        Self { mean, error: (spread / n.max(1) as f64).sqrt(), n, images: None }
     }
 }
 
@@ -145,20 +165,26 @@ pub fn whole<'a>(reward: &str, scores: &[Score], prompt: impl Fn(usize) -> &'a s
     Ok(())
 }
 
-/// The means of columns over images of these prompts; of GenEval also that of each of its tasks, and the mean over these, which is the
-/// summary of the benchmark's own script.
+/// GenEval's task of each prompt, where it has one.
+pub fn tasks(records: &[Record]) -> Vec<Option<&'static str>> {
+    records.iter().map(|record| record.geneval.as_ref().map(|metadata| metadata.tag.name())).collect()
+}
+
+/// The means of columns over images, `each` of every prompt in a row; of GenEval also that of each of its tasks, which [`tasks`] gives by
+/// image, and the mean over these, which is the summary of the benchmark's own script.
 #[must_use]
-pub fn means(columns: &BTreeMap<String, Vec<f64>>, records: &[Record]) -> BTreeMap<String, Mean> {
+pub fn means(columns: &Columns, tasks: &[Option<&str>], each: usize) -> BTreeMap<String, Mean> {
     let mut means: BTreeMap<String, Mean> =
-        columns.iter().map(|(name, values)| (name.clone(), Mean::of(values))).collect();
+        columns.iter().map(|(name, values)| (name.clone(), Mean::of(values, each))).collect();
     let Some(correct) = columns.get("geneval") else { return means };
-    let mut tasks: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-    for (value, record) in correct.iter().zip(records) {
-        if let Some(metadata) = &record.geneval {
-            tasks.entry(metadata.tag.name()).or_default().push(*value);
+    let mut by_task: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for (value, task) in correct.iter().zip(tasks) {
+        if let Some(task) = task {
+            by_task.entry(task).or_default().push(*value);
         }
     }
-    let tasks: BTreeMap<&str, Mean> = tasks.into_iter().map(|(task, values)| (task, Mean::of(&values))).collect();
+    let tasks: BTreeMap<&str, Mean> =
+        by_task.into_iter().map(|(task, values)| (task, Mean::of(&values, each))).collect();
     if !tasks.is_empty() {
         means.insert("geneval.tasks".to_owned(), Mean::over(&tasks.values().collect::<Vec<_>>()));
     }
@@ -179,19 +205,39 @@ mod tests {
         };
         let records = ["counting", "counting", "counting", "position"].map(record);
         let columns = BTreeMap::from([("geneval".to_owned(), vec![1.0, 1.0, 1.0, 0.0])]);
-        let found = means(&columns, &records);
+        let found = means(&columns, &tasks(&records), 1);
         let of = |name: &str| found[name].mean;
         assert_eq!((of("geneval"), of("geneval.tasks")), (0.75, 0.5));
         assert_eq!((of("geneval.counting"), of("geneval.position")), (1.0, 0.0));
         assert!(!found.contains_key("geneval.colors"), "no prompt asks for it");
-        assert_eq!(means(&columns, &[]).len(), 1);
+        assert_eq!(means(&columns, &[], 1).len(), 1);
     }
 
     #[test]
     fn mean_and_its_error() {
-        let m = Mean::of(&[1.0, 2.0, 3.0, 4.0]);
+        let m = Mean::of(&[1.0, 2.0, 3.0, 4.0], 1);
         assert!((m.mean - 2.5).abs() < 1e-12);
         assert!((m.error - (5.0_f64 / 3.0 / 4.0).sqrt()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn images_of_one_prompt_count_as_one() {
+        // Two prompts, whose means are 0.25 and 0.75: their variance is 1/8, and the mean's half of it.
+        let columns = BTreeMap::from([("geneval".to_owned(), vec![0.0, 0.0, 0.0, 1.0, 0.0, 1.0, 1.0, 1.0])]);
+        let record = r#"{"text": "x", "geneval": {"tag": "colors", "include": [{"class": "dog", "count": 1}]}}"#;
+        let records: Vec<Record> = (0..8).map(|_| serde_json::from_str(record).unwrap()).collect();
+        let found = means(&columns, &tasks(&records), 4);
+        for name in ["geneval", "geneval.colors", "geneval.tasks"] {
+            let m = &found[name];
+            assert!((m.mean - 0.5).abs() < 1e-12 && (m.error - 0.25).abs() < 1e-12, "{name}: {m:?}");
+            assert_eq!((m.n, m.images), (2, Some(8)), "{name}");
+        }
+        // Copies of what one image of each prompt shows tell nothing more.
+        let copies = Mean::of(&[1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 4.0, 4.0], 2);
+        assert_eq!(copies.error, Mean::of(&[1.0, 2.0, 3.0, 4.0], 1).error);
+        // What earlier versions wrote has no number of images.
+        let read: Mean = serde_json::from_str(r#"{"mean": 0.5, "error": 0.1, "n": 4}"#).unwrap();
+        assert_eq!((read.images, read.images()), (None, 4));
     }
 
     #[test]
@@ -207,7 +253,8 @@ mod tests {
 
     #[test]
     fn what_is_held_out_is_a_mean_over_all_sets() {
-        let set = |mean, error, n| BTreeMap::from([("held_out.clipscore".to_owned(), Mean { mean, error, n })]);
+        let set =
+            |mean, error, n| BTreeMap::from([("held_out.clipscore".to_owned(), Mean { mean, error, n, images: None })]);
         let scores =
             Scores { sets: BTreeMap::from([("a".into(), set(1.0, 0.3, 10)), ("b".into(), set(4.0, 0.2, 20))]) };
         let found = scores.mean("held_out.clipscore").unwrap();
@@ -217,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_column_comes_from_its_own_set_first() {
-        let set = |v: f64| BTreeMap::from([("ocr".to_owned(), Mean { mean: v, error: 0.0, n: 1 })]);
+        let set = |v: f64| BTreeMap::from([("ocr".to_owned(), Mean { mean: v, error: 0.0, n: 1, images: None })]);
         let scores = Scores { sets: BTreeMap::from([("geneval".into(), set(0.1)), ("ocr".into(), set(0.9))]) };
         assert!((scores.mean("ocr").unwrap().mean - 0.9).abs() < 1e-12);
         assert!(scores.mean("looks").is_none());

@@ -23,10 +23,10 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// Half of the mean's 95 % interval: over seeds, or of one seed over prompts.
+    /// Half of the mean's 95 % interval: over seeds, or of one seed over prompts. Of one prompt there is none.
     #[must_use]
-    pub fn half(&self) -> f64 {
-        self.interval.unwrap_or(NORMAL * self.error)
+    pub fn half(&self) -> Option<f64> {
+        self.interval.or_else(|| (self.n > 1).then_some(NORMAL * self.error))
     }
 }
 
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn an_interval_by_hand() {
-        let of = |mean| Mean { mean, error: 0.02, n: 256 };
+        let of = |mean| Mean { mean, error: 0.02, n: 256, images: None };
         let (a, b, c) = (of(0.5), of(0.6), of(0.7));
         let one = cell(std::slice::from_ref(&a)).unwrap();
         assert_eq!((one.mean, one.error, one.interval), (0.5, 0.02, None));

@@ -4,6 +4,7 @@ use crate::artefacts::adapter;
 use crate::judging::asking::Asking;
 use crate::judging::held_out::HeldOut;
 use crate::judging::reward_set::RewardSet;
+use crate::judging::sample::Sample;
 use crate::judging::score;
 use crate::judging::score::Scores;
 use crate::judging::set::Set;
@@ -13,7 +14,6 @@ use crate::runtime::pipeline::Pipeline;
 use anyhow::{Context as _, Result};
 use opdflow_api::StageContext;
 use opdflow_kinds::stages::evaluate::Params;
-use std::collections::BTreeMap;
 
 /// Makes an image of every prompt of every set, and scores them.
 ///
@@ -52,9 +52,16 @@ fn attempt(params: Params, asking: &Asking, context: &mut StageContext) -> Resul
         })?;
         done += records.len();
         columns.extend(held_out.diversity(&sampled, params.images_of(set))?);
+        let (tasks, each) = (score::tasks(records), params.images_of(set));
         for (i, record) in records.iter().enumerate() {
-            let values: BTreeMap<&str, f64> = columns.iter().map(|(c, v)| (c.as_str(), v[i])).collect();
-            lines += &(serde_json::json!({"set": set, "text": record.text, "scores": values}).to_string() + "\n");
+            let sample = Sample {
+                image: (each > 1).then_some(i % each),
+                scores: columns.iter().map(|(column, values)| (column.clone(), values[i])).collect(),
+                set: set.clone(),
+                task: tasks[i].map(str::to_owned),
+                text: record.text.clone(),
+            };
+            lines += &sample.line()?;
         }
         std::fs::create_dir_all(folder.join(set)).context("making the folder of images")?;
         for (i, (image, record)) in sampled.iter().zip(records).take(params.keep).enumerate() {
@@ -62,7 +69,7 @@ fn attempt(params: Params, asking: &Asking, context: &mut StageContext) -> Resul
             std::fs::write(folder.join(set).join(format!("{i:03}.txt")), format!("{}\n", record.text))
                 .context("writing a caption")?;
         }
-        scores.sets.insert(set.clone(), score::means(&columns, records));
+        scores.sets.insert(set.clone(), score::means(&columns, &tasks, each));
         asking.keep(context)?;
     }
     let heads: Vec<String> =

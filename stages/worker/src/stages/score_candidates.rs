@@ -42,7 +42,7 @@ fn scores(
         let by = (pipeline, Some(&lora), sampling);
         let (images, mut columns) = set.judged(by, Some(held_out), |_| context.go_on(0))?;
         columns.extend(held_out.diversity(&images, 1)?);
-        scores.sets.insert(set.name.clone(), score::means(&columns, &set.records));
+        scores.sets.insert(set.name.clone(), score::means(&columns, &score::tasks(&set.records), 1));
     }
     Ok(scores)
 }

@@ -141,7 +141,7 @@ impl Judge<'_> {
         for set in &self.sets {
             let by = (self.pipeline, lora, &self.params.sampling);
             let (_, columns) = set.judged(by, None, |_| context.go_on(0))?;
-            all.extend(score::means(&columns, &set.records));
+            all.extend(score::means(&columns, &score::tasks(&set.records), 1));
         }
         let wanted: Vec<&String> = self.params.columns().collect();
         all.retain(|name, _| wanted.contains(&name));
@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     fn scores(pairs: &[(&str, f64)]) -> BTreeMap<String, Mean> {
-        pairs.iter().map(|(n, m)| ((*n).to_owned(), Mean { mean: *m, error: 0.0, n: 10 })).collect()
+        pairs.iter().map(|(n, m)| ((*n).to_owned(), Mean { mean: *m, error: 0.0, n: 10, images: None })).collect()
     }
 
     #[test]

@@ -14,6 +14,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+/// The port of what each image scored.
+pub const SAMPLES: &str = "samples";
+
 /// The stage kind.
 pub struct Table;
 
@@ -72,9 +75,9 @@ pub struct Params {
     /// row took, on the longest path through its `seconds`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub multiples_of: Option<String>,
-    /// A name on `scores`: below the table stands by how much its row is ahead of each other. Where both were collected over the same
-    /// seeds the differences are those of each seed, with half of the 95 % interval of their mean (Student's t); else the interval is made
-    /// of both rows' own.
+    /// A name on `scores`: below the table stands by how much its row is ahead of each other, with half of a 95 % interval. Where both were
+    /// collected over the same seeds the differences are those of each seed (Student's t); where both have one seed and their `samples`
+    /// are connected, those of each prompt; else the interval is made of both rows' own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub differences: Option<String>,
     /// Adds the numbers of a publication beside ours, and for each column how many pairs of rows are in the same order.
@@ -124,13 +127,18 @@ impl Stage for Table {
     fn describe(&self) -> Description {
         Description {
             kind: "table",
-            semantics: 6,
+            semantics: 7,
             about: "A table of models: training time (wall, and CPU or GPU), gradients, a column per reward, and the average of the min-max normalised columns; as Markdown, CSV and LaTeX, with a grid of the same prompts across all rows. Of a stage that was collected over a matrix of seeds it shows the mean and a 95 % interval (Student's t).",
             inputs: const {
                 &[
                     Input::many("scores", &["scores"], "scores of each model"),
                     Input::any("images", &["images"], "images of each model, under the names of `scores`")
                         .formerly(&["pictures"]),
+                    Input::any(
+                        SAMPLES,
+                        &["samples"],
+                        "what each image scored, under the names of `scores`: `differences` of rows of one seed are then prompt by prompt",
+                    ),
                     Input::any("timings", &["timing"], "training times"),
                 ]
             },
@@ -180,6 +188,7 @@ impl Stage for Table {
             faults.extend(seeds::unconnected(ports, "scores", &row.scores, format!("rows[{i}].scores")));
             faults.extend(timing::unconnected(ports, &row.seconds, &format!("rows[{i}].seconds")));
         }
+        faults.extend(unread(params, ports));
         if let Some(kept) = &params.kept {
             let teachers = kept.teachers.iter().map(|(column, name)| (format!("teachers.{column}"), name));
             let models = [("base".to_owned(), &kept.base), ("student".to_owned(), &kept.student)];
@@ -216,6 +225,20 @@ impl Stage for Table {
 /// That the parameter `at` names scores that no row shows.
 fn unshown(at: String, name: &str) -> ParamFault {
     ParamFault::new(at, format!("no row shows the scores `{name}`")).help("name it as in `rows`")
+}
+
+/// What is wrong with the `samples` that are connected: nothing reads them, or not under these names.
+fn unread(params: &Params, ports: &Ports) -> Option<ParamFault> {
+    let (members, scores) = (ports.members(SAMPLES), ports.members("scores"));
+    let fault = |what: String| ParamFault::new("differences".to_owned(), what);
+    if params.differences.is_none() && !members.is_empty() {
+        let fault = fault(format!("`{SAMPLES}` are connected, and only `differences` reads them"));
+        return Some(fault.help("name the row that the others are held against, or connect none"));
+    }
+    let strange = members.iter().find(|member| !scores.iter().any(|of| of.name == member.name))?;
+    let name = strange.of_seed.as_ref().map_or(&strange.name, |of| &of.name);
+    let fault = fault(format!("`{SAMPLES}.{name}` is connected, but no `scores.{name}`"));
+    Some(fault.help("give both the same name"))
 }
 
 /// What is wrong with a name at `at`, a row whose gradients or operations are to be counted.

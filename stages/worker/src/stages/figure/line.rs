@@ -172,7 +172,7 @@ pub(super) mod tests {
     use std::collections::BTreeMap;
 
     fn scores(value: f64) -> Scores {
-        let mean = Mean { mean: value, error: 0.01, n: 64 };
+        let mean = Mean { mean: value, error: 0.01, n: 64, images: None };
         Scores { sets: BTreeMap::from([("ocr".to_owned(), BTreeMap::from([("ocr".to_owned(), mean)]))]) }
     }
 

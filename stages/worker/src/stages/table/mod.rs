@@ -9,6 +9,7 @@ mod render;
 mod row;
 
 use crate::artefacts::timing::cost;
+use crate::judging::sample::Samples;
 use crate::judging::score::Scores;
 use crate::report::{grid, seeds};
 use crate::runtime::images;
@@ -19,7 +20,7 @@ use form::Form;
 use multiples::Multiples;
 use opdflow_api::StageContext;
 use opdflow_api::port::{Member, meant};
-use opdflow_kinds::stages::table::Params;
+use opdflow_kinds::stages::table::{Params, SAMPLES};
 use opdflow_rewards::Image;
 use row::Row;
 use std::collections::BTreeMap;
@@ -57,9 +58,17 @@ fn read_scores(params: &Params, context: &StageContext) -> Result<BTreeMap<Strin
     for name in mentioned {
         let inputs = seeds::connected(context, "scores", name, "the table names")?;
         let scores = inputs.iter().map(|i| Scores::read(&context.input(i)?)).collect::<Result<_>>()?;
-        found.insert(name.clone(), Judged { scores, seeds: seeds_of(&members, name) });
+        let samples = samples_of(context, name)?;
+        found.insert(name.clone(), Judged { scores, seeds: seeds_of(&members, name), samples });
     }
     Ok(found)
+}
+
+/// What each image of `name` scored, if that is connected and of one seed.
+fn samples_of(context: &StageContext, name: &str) -> Result<Option<Samples>> {
+    let members = context.members(SAMPLES);
+    let [one] = meant(&members, name)[..] else { return Ok(None) };
+    Ok(Some(Samples::read(&context.input(&format!("{SAMPLES}.{one}"))?)?))
 }
 
 /// The seeds that `name` stands for, by number; none if it is one stage's.

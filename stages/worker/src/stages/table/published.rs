@@ -49,7 +49,7 @@ pub fn compare(published: &Published, names: &[&str], columns: &[String], rows: 
     let order = std::iter::once(SECONDS).chain(columns.iter().map(String::as_str));
     let wanted: Vec<&str> = order.filter(|c| published.columns.contains_key(*c)).collect();
     let ours = |row: &Row, column: &str| match columns.iter().position(|c| c == column) {
-        Some(place) => row.cells[place].map(|c| Ours { value: c.mean, half: c.half() }),
+        Some(place) => row.cells[place].map(|c| Ours { value: c.mean, half: c.half().unwrap_or(f64::INFINITY) }),
         None => row.seconds.map(|value| Ours { value, half: 0.0 }),
     };
     let theirs = |name: &str, column: &str| published.rows.get(name)?.get(column).copied();

@@ -242,7 +242,7 @@ pub fn csv(form: &Form) -> String {
         if let Some(differences) = &form.differences {
             let own = differences.rows.iter().find(|line| line.title == row.title);
             let cell = |place: usize| own.and_then(|line| line.cells[place]);
-            let pair = |place| [number(cell(place).map(|d| d.mean)), number(cell(place).map(|d| d.half))];
+            let pair = |place| [number(cell(place).map(|d| d.mean)), number(cell(place).and_then(|d| d.half))];
             line.extend((0..form.columns.len()).flat_map(pair));
         }
         if let Some(published) = published {
