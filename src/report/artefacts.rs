@@ -78,7 +78,7 @@ pub struct Score {
     pub column: String,
     /// The mean.
     pub mean: f64,
-    /// Its standard error.
+    /// Its standard error; not a number of one prompt.
     pub error: f64,
     /// Over so many prompts.
     pub n: u64,
@@ -103,8 +103,8 @@ fn scores_in(value: &Value) -> Vec<Score> {
     let columns =
         sets.flat_map(|(set, columns)| columns.as_object().into_iter().flatten().map(move |(c, v)| (set, c, v)));
     let score = |(set, column, value): (&String, &String, &Value)| {
-        let error = value["error"].as_f64().unwrap_or(f64::NAN);
         let n = value["n"].as_u64().unwrap_or_default();
+        let error = value["error"].as_f64().filter(|_| n > 1).unwrap_or(f64::NAN);
         Some(Score { set: set.clone(), column: column.clone(), mean: value["mean"].as_f64()?, error, n })
     };
     columns.filter_map(score).collect()

@@ -58,16 +58,16 @@ pub struct Cell {
 pub(super) const NORMAL: f64 = 1.959964;
 
 impl Cell {
-    /// Half of the mean's 95 % interval.
+    /// Half of the mean's 95 % interval. Of one prompt there is none.
     #[must_use]
-    pub fn half(&self) -> f64 {
-        self.interval.unwrap_or(NORMAL * self.error)
+    pub fn half(&self) -> Option<f64> {
+        self.interval.or_else(|| (self.n > 1).then_some(NORMAL * self.error))
     }
 
-    /// This less the other, and half of the 95 % interval of that as if both were independent.
+    /// This less the other, and half of the 95 % interval of that as if both were independent, if both have one.
     #[must_use]
-    pub fn less(&self, other: &Self) -> (f64, f64) {
-        (self.mean - other.mean, self.half().hypot(other.half()))
+    pub fn less(&self, other: &Self) -> (f64, Option<f64>) {
+        (self.mean - other.mean, self.half().zip(other.half()).map(|(own, theirs)| own.hypot(theirs)))
     }
 }
 
@@ -210,7 +210,9 @@ mod tests {
         let (ours, base) = (found.rows[1].cells[0].unwrap(), found.rows[0].cells[0].unwrap());
         let (difference, half) = ours.less(&base);
         // 1.96 x 0.03 = 0.0588 and 0.04: the root of the sum of squares is 0.0711.
-        assert!((difference - 0.3).abs() < 1e-12 && (half - 0.0711).abs() < 1e-4, "{difference} {half}");
+        assert!((difference - 0.3).abs() < 1e-12 && (half.unwrap() - 0.0711).abs() < 1e-4, "{difference} {half:?}");
+        let alone = Cell { error: 0.0, n: 1, ..base };
+        assert_eq!((alone.half(), ours.less(&alone).1), (None, None), "one prompt tells nothing of others");
     }
 
     #[test]

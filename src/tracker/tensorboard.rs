@@ -137,12 +137,14 @@ fn scalar(tag: String, value: f64) -> Value {
     Value { tag, held: Some(Held::Scalar(value as f32)), metadata: None }
 }
 
-/// A mean and its standard error.
-fn score(score: &Score, by: Option<&str>) -> [Value; 2] {
+/// A mean and its standard error, if it has one.
+fn score(score: &Score, by: Option<&str>) -> impl Iterator<Item = Value> {
     let of = by.map_or_else(String::new, |by| format!(" of {by}"));
     let below = format!("{}/{}", score.set, score.column);
     [("scores", score.mean), ("standard_error", score.error)]
-        .map(|(head, value)| scalar(format!("{head}{of}/{below}"), value))
+        .into_iter()
+        .filter(|(_, value)| value.is_finite())
+        .map(move |(head, value)| scalar(format!("{head}{of}/{below}"), value))
 }
 
 /// As the images plugin has it: width and height as texts, then the file. The other form that there is, of TensorFlow 1, loses its

@@ -60,7 +60,7 @@ fn one(table: &Numbers, out: &mut String) {
                     escaped(&table.columns[c]),
                     cell.mean,
                     digits(cell.mean),
-                    rough(cell.half())
+                    within(cell.half())
                 );
             }
             if let Some(published) = row.published.get(c).copied().flatten() {
@@ -78,10 +78,15 @@ fn digits(mean: f64) -> String {
     if (0.01..1000.0).contains(&mean.abs()) || mean == 0.0 { format!("{mean:.3}") } else { short(mean) }
 }
 
+/// Half of an interval, if there is one.
+fn within(half: Option<f64>) -> String {
+    half.map_or_else(|| "n/a".to_owned(), rough)
+}
+
 /// A difference with a sign, and whether it can be told from none.
 pub(super) fn difference(new: &Cell, old: &Cell, out: &mut String) {
     let (difference, half) = new.less(old);
-    let (class, sign, word) = if difference.abs() <= half {
+    let (class, sign, word) = if half.is_none_or(|half| difference.abs() <= half) {
         ("same", "", "not told apart")
     } else if difference > 0.0 {
         ("better", "▲ ", "higher")
@@ -91,7 +96,7 @@ pub(super) fn difference(new: &Cell, old: &Cell, out: &mut String) {
     put!(
         out,
         "<td class=\"{class}\" title=\"{word}\"><span aria-hidden=\"true\">{sign}</span><span class=\"word\">{word} </span>{difference:+.3} <small>±{}</small></td>",
-        rough(half)
+        within(half)
     );
 }
 
