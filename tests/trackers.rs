@@ -210,7 +210,8 @@ fn tensorboard_reads_what_the_log_says() {
         let scores = &runs[stage]["scalars"]["scores/words/ocr"];
         assert_eq!((scores[0][0].as_u64(), number(&scores[0][1])), (Some(0), mean), "{stage}");
         let errors = &runs[stage]["scalars"]["standard_error/words/ocr"];
-        assert_eq!(number(&errors[0][1]), 0.125, "{stage}");
+        // Of the one prompt of `base` there is no error.
+        assert_eq!(errors.get(0).map(|error| number(&error[1])), (stage != "base").then_some(0.125), "{stage}");
     }
     // Images decode, and prompts are text.
     let images = &runs["judged"]["images"];
@@ -352,7 +353,8 @@ fn mlflow_reads_what_the_log_says() {
     }
     for (stage, mean) in [("train", 0.75), ("judged", 0.75), ("base", 0.5)] {
         assert_eq!(number(&runs[stage]["metrics"]["scores/words/ocr"][0][1]), mean);
-        assert_eq!(number(&runs[stage]["metrics"]["standard_error/words/ocr.exact"][0][1]), 0.125);
+        let errors = &runs[stage]["metrics"]["standard_error/words/ocr.exact"];
+        assert_eq!(errors.get(0).map(|error| number(&error[1])), (stage != "base").then_some(0.125), "{stage}");
     }
     let images = ["images/words/000.png", "images/words/001.png", "params.json"];
     assert_eq!(runs["judged"]["artifacts"], json!(images));
