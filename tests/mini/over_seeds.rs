@@ -129,4 +129,10 @@ fn of_one_seed_differences_are_prompt_by_prompt() {
     let alone = &table("alone.yaml")["differences"]["rows"][0];
     assert!(alone["pairs"].is_null() && alone["cells"][0]["mean"] == row["cells"][0]["mean"], "{alone}");
     assert!(alone["cells"][0]["half"].as_f64().unwrap() > 0.0, "{alone}");
+
+    // Another model's.
+    mini.write("crossed.yaml", &RECIPE.replace("fast: fast_scores.samples", "fast: slow_scores.samples"));
+    let ran = mini.run(&["run", "crossed.yaml", "--set", "seeds=[2]"]);
+    let said = ran.stdout + &ran.stderr;
+    assert!(ran.code != 0 && said.contains("`samples.fast` are not of the images that `scores.fast` is of"), "{said}");
 }

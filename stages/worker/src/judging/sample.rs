@@ -1,6 +1,6 @@
 //! What each image scored, a JSON line an image: the artefact `samples`.
 
-use crate::judging::score::{Columns, Scores, means};
+use crate::judging::score::{Columns, Mean, Scores, means};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -60,6 +60,19 @@ impl Samples {
         Ok(Self::of(text.lines().map(line).collect::<Result<Vec<Sample>>>()?))
     }
 
+    /// Whether these are the images that `scores` is of: both have the same means.
+    #[must_use]
+    pub fn are_of(&self, scores: &Scores) -> bool {
+        let alike = |(set, samples): (&String, &Vec<Sample>)| {
+            let own = scored(samples, |i, column| samples[i].scores.get(column).copied());
+            scores.sets.get(set).is_some_and(|theirs| {
+                own.len() == theirs.len()
+                    && own.iter().all(|(column, mean)| theirs.get(column).is_some_and(|of| near(mean.mean, of.mean)))
+            })
+        };
+        self.sets.len() == scores.sets.len() && self.sets.iter().all(alike)
+    }
+
     /// The scores of these images less those of `other`, image by image, with standard errors over prompts; nothing if they are not of the
     /// same prompts, as many of each.
     #[must_use]
@@ -71,19 +84,29 @@ impl Samples {
             if own.len() != theirs.len() || !own.iter().zip(theirs).all(alike) {
                 return None;
             }
-            let mut columns = Columns::new();
-            for column in own.first()?.scores.keys() {
-                let difference = |(a, b): (&Sample, &Sample)| Some(a.scores.get(column)? - b.scores.get(column)?);
-                if let Some(values) = own.iter().zip(theirs).map(difference).collect() {
-                    columns.insert(column.clone(), values);
-                }
-            }
-            let tasks: Vec<Option<&str>> = own.iter().map(|sample| sample.task.as_deref()).collect();
-            let each = 1 + own.iter().filter_map(|sample| sample.image).max().unwrap_or(0);
-            scores.sets.insert(set.clone(), means(&columns, &tasks, each));
+            let difference = |i: usize, column: &str| Some(own[i].scores.get(column)? - theirs[i].scores.get(column)?);
+            scores.sets.insert(set.clone(), scored(own, difference));
         }
         (self.sets.len() == other.sets.len()).then_some(scores)
     }
+}
+
+/// The means of what `value` gives each of these images in each of their columns, in those that all have.
+fn scored(samples: &[Sample], value: impl Fn(usize, &str) -> Option<f64>) -> BTreeMap<String, Mean> {
+    let mut columns = Columns::new();
+    for column in samples.first().into_iter().flat_map(|sample| sample.scores.keys()) {
+        if let Some(values) = (0..samples.len()).map(|i| value(i, column)).collect() {
+            columns.insert(column.clone(), values);
+        }
+    }
+    let tasks: Vec<Option<&str>> = samples.iter().map(|sample| sample.task.as_deref()).collect();
+    let each = 1 + samples.iter().filter_map(|sample| sample.image).max().unwrap_or(0);
+    means(&columns, &tasks, each)
+}
+
+/// Equal but for what writing and reading a number may cost.
+fn near(a: f64, b: f64) -> bool {
+    (a - b).abs() <= 1e-9 * a.abs().max(1.0)
 }
 
 #[cfg(test)]
@@ -146,6 +169,17 @@ pub mod tests {
         ] {
             assert!(own.minus(&other).is_none() && other.minus(&own).is_none());
         }
+    }
+
+    #[test]
+    fn images_are_known_by_their_means() {
+        let own = samples("ocr", &[("a", 0.2), ("b", 0.9)]);
+        let scores = samples("ocr", &[("a", 0.0), ("b", 0.0)]).minus(&own).unwrap();
+        let negative = samples("ocr", &[("a", -0.2), ("b", -0.9)]);
+        assert!(negative.are_of(&scores) && !own.are_of(&scores));
+        assert!(
+            !samples("geneval", &[("a", -0.2), ("b", -0.9)]).are_of(&scores) && !Samples::default().are_of(&scores)
+        );
     }
 
     #[test]

@@ -51,8 +51,8 @@ fn attempt(params: Params, asking: &Asking, context: &mut StageContext) -> Resul
             context.go_on(0)
         })?;
         done += records.len();
-        columns.extend(held_out.diversity(&sampled, params.images_of(set))?);
         let (tasks, each) = (score::tasks(records), params.images_of(set));
+        columns.extend(held_out.diversity(&sampled, each)?);
         for (i, record) in records.iter().enumerate() {
             let sample = Sample {
                 image: (each > 1).then_some(i % each),

@@ -18,12 +18,12 @@ use budget::Budget;
 use differences::{Differences, Judged};
 use form::Form;
 use multiples::Multiples;
-use opdflow_api::StageContext;
 use opdflow_api::port::{Member, meant};
+use opdflow_api::{Fault, StageContext};
 use opdflow_kinds::stages::table::{Params, SAMPLES};
 use opdflow_rewards::Image;
 use row::Row;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Writes the table of models in every form, and the grid of their images.
@@ -55,20 +55,28 @@ fn read_scores(params: &Params, context: &StageContext) -> Result<BTreeMap<Strin
         .map(|r| &r.scores)
         .chain(params.kept.iter().flat_map(|k| [&k.base, &k.student].into_iter().chain(k.teachers.values())));
     let (mut found, members) = (BTreeMap::new(), context.members("scores"));
-    for name in mentioned {
+    for name in mentioned.collect::<BTreeSet<_>>() {
         let inputs = seeds::connected(context, "scores", name, "the table names")?;
-        let scores = inputs.iter().map(|i| Scores::read(&context.input(i)?)).collect::<Result<_>>()?;
-        let samples = samples_of(context, name)?;
+        let scores = inputs.iter().map(|i| Scores::read(&context.input(i)?)).collect::<Result<Vec<_>>>()?;
+        let samples = samples_of(context, name, &scores)?;
         found.insert(name.clone(), Judged { scores, seeds: seeds_of(&members, name), samples });
     }
     Ok(found)
 }
 
 /// What each image of `name` scored, if that is connected and of one seed.
-fn samples_of(context: &StageContext, name: &str) -> Result<Option<Samples>> {
+///
+/// # Errors
+/// It is not what `scores` was made of.
+fn samples_of(context: &StageContext, name: &str, scores: &[Scores]) -> Result<Option<Samples>> {
     let members = context.members(SAMPLES);
-    let [one] = meant(&members, name)[..] else { return Ok(None) };
-    Ok(Some(Samples::read(&context.input(&format!("{SAMPLES}.{one}"))?)?))
+    let ([member], [scores]) = (&meant(&members, name)[..], scores) else { return Ok(None) };
+    let samples = Samples::read(&context.input(&format!("{SAMPLES}.{member}"))?)?;
+    if !samples.are_of(scores) {
+        let fault = Fault::user(format!("`{SAMPLES}.{name}` are not of the images that `scores.{name}` is of"));
+        return Err(fault.help("connect both outputs of the same `evaluate`").into());
+    }
+    Ok(Some(samples))
 }
 
 /// The seeds that `name` stands for, by number; none if it is one stage's.
