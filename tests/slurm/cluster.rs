@@ -129,7 +129,8 @@ PartitionName=p Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
         self.folder.path().join("slurm.conf")
     }
 
-    fn logs(&self) -> String {
+    /// What its daemons wrote.
+    pub fn logs(&self) -> String {
         let text = |name: &str| std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
         ["controller.log", "node-n1.log", "node-n2.log"].map(text).join("\n---\n")
     }

@@ -14,6 +14,10 @@ const MOST: u64 = 1 << 20;
 /// Most jobs of one run at once.
 const MOST_JOBS: u64 = 10_000;
 
+/// By how many seconds the signal may come before its time, as `sbatch`'s manual says of `--signal`. (slurmctld looks at limits every 30 s,
+/// and sends what would be due before its next look, `send_job_warn_signal` in job_mgr.c.)
+const EARLIER: u64 = 60;
+
 /// What a job may be asked for, for all of them, for those without a GPU, and for those of one kind.
 const ASKS: [&str; 7] = ["partition", "account", "qos", "time", "gres", "memory", "lines"];
 
@@ -241,7 +245,7 @@ impl Reader<'_> {
         Some(bare.to_owned())
     }
 
-    /// A warning at the time limit's beginning would end each job before it has done anything.
+    /// A signal at the beginning of a job would end each before it has done anything.
     fn in_time(&mut self, root: &Value, profile: &Profile) {
         let nodes = [Some(root), root.get("without_gpu").map(|e| &e.value)];
         let kinds = root.get("kinds").map(|e| e.value.entries()).unwrap_or_default().iter().map(|e| &e.value);
@@ -253,10 +257,11 @@ impl Reader<'_> {
             };
             let warn = profile.warn.as_secs();
             if let Some(Some(limit)) = limit
-                && limit <= warn
+                && limit < warn + EARLIER
             {
-                let title = "a job would be asked to end before it has begun";
-                let label = format!("{limit} s, and it is asked to end {warn} s before");
+                let title = "a job could be asked to end before it has begun";
+                let label =
+                    format!("{limit} s, and Slurm asks it to end {warn} s before, or up to {EARLIER} s earlier");
                 let found = Diagnostic::error("E061", title, entry.value.span.clone(), label);
                 self.faults.push(found.help("a longer `time`, or fewer `warn_seconds` (300 if it is left out)"));
             }
@@ -303,6 +308,7 @@ mod tests {
             ("kinds: {train: {jobs: 3}}", "E010", "kind `train` has no `jobs`"),
             ("time: 2h", "E012", "D-HH:MM:SS"),
             ("time: 5", "E061", "300 s before"),
+            ("{time: 2, warn_seconds: 61}", "E061", "61 s before, or up to 60 s earlier"),
             ("partition: 'a b'", "E012", "one word"),
             ("partition: [a]", "E012", "a text"),
             ("jobs: 0", "E012", "from 1"),
@@ -323,6 +329,7 @@ mod tests {
             assert!(found.contains(code) && found.contains(words), "{text}\n{found}");
         }
         // One that opdflow does not give stays the user's.
+        assert!(of("{time: 2, warn_seconds: 60}").is_ok() && of("{time: 0, warn_seconds: 60}").is_ok());
         assert!(of("lines: ['--exclusive', '--gpu-bind=none', '--mem-bind=local', '--nice', '-w n1']").is_ok());
         let none = read(Path::new("/nonexistent/slurm.yaml"), &[]).unwrap_err();
         assert!(none.render(false).contains("E060"));
