@@ -4,6 +4,7 @@
 mod common;
 
 use common::TestSpace;
+use opdflow_cache::Store;
 use serde_json::Value;
 
 /// A training that sleeps 0.05 s a step. A plain step counts a thousandth of a noisy one.
@@ -54,6 +55,26 @@ fn a_time_holds_for_the_same_sizes_and_is_scaled_for_others() {
     let noisy = planned(&space, "noisy.yaml");
     assert_eq!(noisy["seconds_from"], "measured", "{noisy}");
     assert!(noisy["seconds"].as_f64().unwrap() < 10.0, "{noisy}");
+}
+
+/// The same parameters under another version of the code, which does four times as much in a step: scaled.
+#[test]
+fn a_time_of_another_version_is_scaled_by_what_it_counted() {
+    let space = TestSpace::new();
+    train(&space, "short.yaml", 4, PLAIN);
+    space.run(&["run", "short.yaml"]).expect(0);
+    train(&space, "long.yaml", 8, PLAIN);
+    let now = planned(&space, "long.yaml");
+    let store = Store::open(&space.store()).unwrap();
+    let mut record = store.actions().next().unwrap();
+    let at = record.key.to_string();
+    record.note.insert("operations".into(), "1e9".into());
+    std::fs::remove_file(space.store().join("actions").join(&at[..2]).join(format!("{at}.json"))).unwrap();
+    store.publish(&record).unwrap();
+    let then = planned(&space, "long.yaml");
+    assert_eq!((&now["seconds_from"], &then["seconds_from"]), (&"measured".into(), &"scaled".into()));
+    let ratio = then["seconds"].as_f64().unwrap() / now["seconds"].as_f64().unwrap();
+    assert!((ratio - 4.0).abs() < 1e-6, "{ratio}");
 }
 
 /// Disk is measured for the same number of steps only, and of a stage that computes nothing is guessed.

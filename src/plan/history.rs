@@ -35,7 +35,7 @@ struct Past {
 pub enum Source {
     /// Measured on the same model and sizes.
     Measured,
-    /// Measured on another model or other sizes, and scaled by what was counted.
+    /// Measured on another model, other sizes or another version, and scaled by what was counted.
     Scaled,
     /// Counted, and never measured.
     Counted,
@@ -127,6 +127,13 @@ impl Past {
         let known = !planned.spec.kind.describe().numeric || planned.work.is_some();
         known && self.sizes.as_deref() == Some(planned.sizes.to_string().as_str())
     }
+    /// Whether a step of it had as many operations, where both are counted: another version of the code may do more in a step.
+    fn costs_as_much(&self, planned: &Planned, steps: Option<f64>) -> bool {
+        let own = self.operations.zip(self.steps(planned.horizon.as_ref())).map(|(n, steps)| n / steps);
+        let wanted = planned.work.as_ref().zip(steps).map(|(work, steps)| work.operations / steps);
+        // What comes once, such as prompts, is a larger share of a short run's steps.
+        own.zip(wanted).is_none_or(|(own, wanted)| (own - wanted).abs() <= 0.2 * own.max(wanted))
+    }
 }
 
 impl History {
@@ -168,7 +175,8 @@ impl History {
         let steps = horizon.map_or(Some(1.0), |h| h.steps.map(|n| n as f64));
         let ranks = planned.ranks(gpu);
         let as_many = |p: &&&Past| p.ranks == ranks && p.threads.is_none_or(|t| t == planned.resources.cpus);
-        let same = past.iter().filter(|p| p.like(planned)).filter(as_many);
+        let as_costly = |p: &&&Past| p.costs_as_much(planned, steps);
+        let same = past.iter().filter(|p| p.like(planned)).filter(as_many).filter(as_costly);
         let each = middle(same.filter_map(|p| Some(p.seconds / p.steps(horizon)?)).collect());
         if let (Some(each), Some(steps)) = (each, steps) {
             return Some((each * steps, Source::Measured));

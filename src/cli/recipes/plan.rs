@@ -179,7 +179,7 @@ fn legend(rows: &[Row]) -> String {
     let has = |wanted: Source| rows.iter().any(|r| r.seconds.is_some_and(|(_, from)| from == wanted));
     let mut out = String::new();
     if has(Source::Scaled) {
-        out.push_str("~ measured on another model or other sizes, and scaled by counted operations\n");
+        out.push_str("~ measured on another model, other sizes or another version, and scaled by counted operations\n");
     }
     if has(Source::Alike) {
         out.push_str("~ of a kind that does not compute: measured with other parameters\n");

@@ -41,6 +41,14 @@ impl State {
         self.0.get(name).with_context(|| format!("the checkpoint has no tensor `{name}`"))
     }
 
+    /// The tensors whose names begin with `prefix`, without it.
+    #[must_use]
+    pub fn below(&self, prefix: &str) -> Self {
+        let of =
+            |(name, tensor): (&String, &Tensor)| Some((name.strip_prefix(prefix)?.to_owned(), tensor.shallow_clone()));
+        Self(self.0.iter().filter_map(of).collect())
+    }
+
     /// Copies the tensor of this name into `into`.
     ///
     /// # Errors

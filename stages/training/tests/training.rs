@@ -3,6 +3,8 @@
 
 #[path = "training/continuing.rs"]
 mod continuing;
+#[path = "training/matching.rs"]
+mod matching;
 #[path = "training/parts.rs"]
 mod parts;
 #[path = "training/reads.rs"]

@@ -163,6 +163,15 @@ impl Objective {
         faults
     }
 
+    /// Latents that are kept of each step until the round's gradients: of `ppo` states, means and noises, of `dmd` states.
+    const fn kept(&self) -> u64 {
+        match self {
+            Self::Ppo(_) => 3,
+            Self::Dmd(_) => 1,
+            Self::ClosedFormKl(_) | Self::OneState(_) | Self::Sft(_) => 0,
+        }
+    }
+
     /// The parts of the code that it computes with.
     pub fn code(&self) -> &'static [&'static str] {
         match self {
@@ -198,7 +207,10 @@ impl Objective {
                 let own = if config.guided { gradient } else { model.gradient(1.0, gradient_checkpointing) };
                 steps * goal + config.timesteps.unwrap_or(all).max(1) as f64 * own
             }
-            Self::Dmd(_) => steps * own + gradient + model.gradient(1.0, gradient_checkpointing) + goal,
+            Self::Dmd(config) => {
+                let fake = steps * own + model.gradient(1.0, gradient_checkpointing);
+                config.fake_updates() as f64 * fake + gradient + model.forward(1.0) + goal
+            }
         };
         sampling.prompts as f64 * image
     }
@@ -208,9 +220,17 @@ impl Params {
     /// Images that the student makes together: the closed form asks it for those of all tasks at once, the other objectives for those of
     /// one after another.
     fn images(&self, inputs: &Foreseen) -> usize {
-        let teachers = inputs.keys().filter(|port| port.starts_with("teachers.")).count().max(1);
-        let together = if matches!(self.objective, Objective::ClosedFormKl(_)) { teachers } else { 1 };
-        self.rollout.prompts.saturating_mul(together)
+        if matches!(self.objective, Objective::ClosedFormKl(_)) {
+            self.all_images(inputs)
+        } else {
+            self.rollout.prompts
+        }
+    }
+
+    /// Images of a round, over all tasks.
+    fn all_images(&self, inputs: &Foreseen) -> usize {
+        let teachers = inputs.keys().filter(|port| port.starts_with("teachers.")).count();
+        self.rollout.prompts.saturating_mul(teachers.max(1))
     }
 
     /// Operations of one round over these teachers, with a student of this guidance scale.
@@ -353,12 +373,12 @@ impl Stage for Distill {
         let work = memory::Work::of(inputs, params.size, params.micro_batch, guided, params.precision);
         let Some(work) = work.map(|w| w.recomputing(params.gradient_checkpointing)) else { return Vec::new() };
         let images = params.images(inputs);
-        // The second network of DMD is another adapter in training.
-        let copies = if matches!(params.objective, Objective::Dmd(_)) { 5 } else { 0 };
+        // The second network of DMD is another adapter in training, without an average.
+        let copies = if matches!(params.objective, Objective::Dmd(_)) { 4 } else { 0 };
         vec![
             work.weights(),
             work.adapter(&params.lora, copies),
-            work.round(images, params.rollout.num_inference_steps, 0),
+            work.round(params.all_images(inputs), params.rollout.num_inference_steps, params.objective.kept()),
             work.training(images, false),
             memory::Work::program(),
         ]

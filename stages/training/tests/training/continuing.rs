@@ -74,6 +74,7 @@ fn a_run_that_was_interrupted_is_the_straight_run() {
         let kinds = |prefix: &str| straight.iter().filter(|(n, _)| n.starts_with(prefix)).count();
         assert!(kinds("adamw.mean") > 0 && kinds("adamw.square") > 0 && kinds("ema") > 0 && kinds("param") > 0);
         assert_eq!(kinds("old") > 0, matches!(method, Method::Nft), "{method:?}: the old policy");
+        assert_eq!(kinds("fake.adamw") > 0, matches!(method, Method::Dmd(_)), "{method:?}: the second network");
     }
 }
 

@@ -12,15 +12,17 @@ use opdflow_models::weights::Weights;
 use opdflow_ranks::Ranks;
 use opdflow_training::dance::{Dance, DanceConfig};
 use opdflow_training::distillation::{Distillation, StudentSampling, TaskTeacher};
-use opdflow_training::dmd::{Along, Dmd, DmdConfig};
+use opdflow_training::dmd::{Along, Dmd, DmdConfig, Fake};
 use opdflow_training::grpo::{Clipped, Grpo, GrpoConfig, Ratio};
 use opdflow_training::nft::{Decay, Nft, NftConfig};
 use opdflow_training::objective::{Objective, Report};
 use opdflow_training::opd::{Opd, OpdConfig, Remaining};
+use opdflow_training::optim::AdamWConfig;
 use opdflow_training::ppo::{Ppo, PpoConfig, Reduction};
 use opdflow_training::sft::{Sft, SftConfig};
 use opdflow_training::task::{RewardValues, Sample, Task, TaskSettings, of_parts};
 use opdflow_training::teacher::{Canvas, RolloutCollector, Sampling, per_sample};
+use opdflow_training::train::LrSchedule;
 use std::ops::Range;
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -268,7 +270,11 @@ impl Method {
             }
             Self::OneState => Box::new(Dance { config: DanceConfig::default(), distillation }),
             Self::Sft => Box::new(Sft { config: SftConfig::default(), distillation }),
-            Self::Dmd(along) => Box::new(Dmd { config: DmdConfig { along }, distillation, fake: &fake }),
+            Self::Dmd(along) => {
+                let config = DmdConfig { along, ..DmdConfig::default() };
+                let fake = Fake::new(&fake, &config, &AdamWConfig::default(), LrSchedule::default());
+                Box::new(Dmd { config, distillation, fake })
+            }
             _ => Box::new(Opd { config: OpdConfig::default(), distillation, remaining: Remaining::default() }),
         };
         work(&mut *objective)

@@ -21,7 +21,7 @@ use opdflow_models::rng::derive;
 use opdflow_spec::served::Requests;
 use opdflow_training::dance::Dance;
 use opdflow_training::distillation::{Distillation, TaskTeacher};
-use opdflow_training::dmd::Dmd;
+use opdflow_training::dmd::{Dmd, Fake};
 use opdflow_training::idle;
 use opdflow_training::objective::Objective as Training;
 use opdflow_training::opd::{Opd, Remaining};
@@ -36,7 +36,7 @@ use std::collections::BTreeMap;
 pub(crate) fn on<'a>(
     objective: &Objective,
     distillation: Distillation<'a>,
-    fake: Option<&'a Lora>,
+    fake: Option<Fake<'a>>,
 ) -> Result<Box<dyn Training + 'a>> {
     Ok(match objective.clone() {
         Objective::ClosedFormKl(config) => Box::new(Opd { config, distillation, remaining: Remaining::default() }),
@@ -83,16 +83,17 @@ fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
         seed,
     };
     warn_of_idle_teachers(&distillation, context)?;
-    let mut objective = on(&params.objective, distillation, fake.as_ref())?;
-    let own = lora.parameters();
-    let all: Vec<_> = lora.parameters().into_iter().chain(fake.iter().flat_map(Lora::parameters)).collect();
-    let moved = all.iter().map(tch::Tensor::shallow_clone).collect();
-    let optimizer = AdamW::new(params.optimizer.clone(), moved);
+    let fake = match (&params.objective, &fake) {
+        (Objective::Dmd(config), Some(lora)) => Some(Fake::new(lora, config, &params.optimizer, params.lr_schedule)),
+        _ => None,
+    };
+    let mut objective = on(&params.objective, distillation, fake)?;
+    let optimizer = AdamW::new(params.optimizer.clone(), lora.parameters());
     let student = params.rollout.guidance(pipeline.network.architecture());
     let names = teacher_set.names.iter().map(String::as_str);
     let each = params.operations(&pipeline.passes(), student, names, false);
     let rounds = cost::rounds_within(params.budget.as_ref(), each, params.rounds, &params.lr_schedule, context)?;
-    let mut learner = Learner::new(all, optimizer, params.ema.clone(), params.lr_schedule);
+    let mut learner = Learner::new(lora.parameters(), optimizer, params.ema.clone(), params.lr_schedule);
     // None is asked of a server.
     let asking = Asking::new(context, &Requests::default());
     let beside = HeldOut::connected(context, pipeline.canvas, &asking)?.with_rules(&params.samples.rewards)?;
@@ -110,8 +111,8 @@ fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
     courses.0.push(&mut sampled);
     learn(context, &mut learner, &mut *objective, &mut courses, rounds, 1)?;
     candidates.map_or(Ok(()), |kept| kept.last(&learner))?;
-    adapter::warn_if_base(context, &lora, &learner.average()[..own.len()], NOTHING_LEARNED, "the student");
-    adapter::save(&lora, &learner.average()[..own.len()], &pipeline.origin(), &context.output("lora"))?;
+    adapter::warn_if_base(context, &lora, learner.average(), NOTHING_LEARNED, "the student");
+    adapter::save(&lora, learner.average(), &pipeline.origin(), &context.output("lora"))?;
     let took = Cost {
         rounds,
         gradients: objective.gradients() * rounds,
