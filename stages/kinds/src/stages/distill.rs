@@ -305,7 +305,7 @@ impl Stage for Distill {
     }
 
     fn unfit(&self, params: &Params, _folder: &Path, ports: &Ports, inputs: &Foreseen) -> Vec<ParamFault> {
-        let fresh = !ports.contains("start") || matches!(params.objective, Objective::Dmd(_));
+        let fresh = !ports.contains("start");
         let of_model = model_fit::faults(inputs, params.size, fresh.then_some(&params.lora));
         of_model.into_iter().chain(reward_models::misnamed(inputs)).chain(Samples::unfit(inputs)).collect()
     }

@@ -70,9 +70,14 @@ fn attempt(params: Params, context: &mut StageContext) -> Result<()> {
     let seed = context.job().seed;
     let lora = adapter::trainable(context, "start", &params.lora, &pipeline)?;
     let fake = match params.objective {
+        // It is to know the student's distribution, and begins where the student does.
+        Objective::Dmd(_) if context.maybe_input("start")?.is_some() => Some(lora.detached()),
         Objective::Dmd(_) => Some(adapter::fresh(&params.lora, &pipeline, derive(seed, "lora", 1))?),
         _ => None,
     };
+    if let Some(fake) = &fake {
+        fake.set_trainable(true);
+    }
     let distillation = Distillation {
         sampling: params.rollout.clone(),
         canvas: pipeline.canvas,
