@@ -328,8 +328,8 @@ mod tests {
             let found = of(text).unwrap_err();
             assert!(found.contains(code) && found.contains(words), "{text}\n{found}");
         }
-        // One that opdflow does not give stays the user's.
         assert!(of("{time: 2, warn_seconds: 60}").is_ok() && of("{time: 0, warn_seconds: 60}").is_ok());
+        // One that opdflow does not give stays the user's.
         assert!(of("lines: ['--exclusive', '--gpu-bind=none', '--mem-bind=local', '--nice', '-w n1']").is_ok());
         let none = read(Path::new("/nonexistent/slurm.yaml"), &[]).unwrap_err();
         assert!(none.render(false).contains("E060"));
